@@ -1,0 +1,111 @@
+"""A WebSocket load generator: N connections, W requests in flight on each, bounded in time.
+
+Runs as a process of its own (``python -m bench.load ...``) and prints one JSON object. Built on picows, so that the
+generator costs little beside what it measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+
+import picows
+import uvloop
+
+
+class Client(picows.WSListener):
+    """One connection: sends the next request as soon as an answer comes. Answers may come in any order."""
+
+    def __init__(self, frame: bytes, window: int, latencies: list[float]) -> None:
+        self._frame = frame
+        self._window = window
+        self._latencies = latencies
+        self._sent: dict[bytes, float] = {}
+        self._next = 0
+        self.running = False
+        self.answers = 0
+        self.errors = 0
+        self.transport = None
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self.transport = transport
+
+    def begin(self) -> None:
+        self.running = True
+        for _ in range(self._window):
+            self._send()
+
+    def _send(self) -> None:
+        # Fixed width, so that finding the id again costs a slice.
+        key = b"%08d" % (10_000_000 + self._next)
+        self._next += 1
+        self._sent[key] = time.perf_counter()
+        self.transport.send(picows.WSMsgType.TEXT, self._frame.replace(b"########", key))
+
+    def on_ws_frame(self, _transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        payload = frame.get_payload_as_bytes()
+        at = payload.find(b'"id":') + 5
+        sent = self._sent.pop(payload[at : at + 8], None)
+        if sent is None:
+            return
+        if b'"error":' in payload:
+            self.errors += 1
+        self.answers += 1
+        self._latencies.append(time.perf_counter() - sent)
+        if self.running:
+            self._send()
+
+
+def request_frame(method: str, size: int) -> bytes:
+    """A request of ``size`` bytes in all, its id still to be filled in."""
+    head = b'{"jsonrpc":"2.0","id":########,"method":"%b","params":{"value":"' % method.encode()
+    tail = b'"}}'
+    return head + b"x" * max(1, size - len(head) - len(tail)) + tail
+
+
+async def run(url: str, connections: int, window: int, seconds: float, frame: bytes) -> dict[str, float]:
+    """Load ``url`` and return what was measured. Latencies in milliseconds."""
+    latencies: list[float] = []
+    clients: list[Client] = []
+    for _ in range(connections):
+        _transport, client = await picows.ws_connect(lambda: Client(frame, window, latencies), url)
+        clients.append(client)
+    for client in clients:
+        client.begin()
+    await asyncio.sleep(min(1.0, seconds / 4))  # warm-up is not counted
+    latencies.clear()
+    before, started = sum(client.answers for client in clients), time.perf_counter()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - started
+    answers = sum(client.answers for client in clients) - before
+    for client in clients:
+        client.running = False
+    counted = sorted(latencies)
+    errors = sum(client.errors for client in clients)
+    for client in clients:
+        client.transport.disconnect()
+    return {
+        "rate": answers / elapsed,
+        "p50_ms": 1000 * counted[len(counted) // 2],
+        "p99_ms": 1000 * counted[int(len(counted) * 0.99)],
+        "errors": errors,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--connections", type=int, default=50)
+    parser.add_argument("--window", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--method", default="debug.echo")
+    options = parser.parse_args()
+    frame = request_frame(options.method, options.size)
+    print(json.dumps(uvloop.run(run(options.url, options.connections, options.window, options.seconds, frame))))
+
+
+if __name__ == "__main__":
+    main()

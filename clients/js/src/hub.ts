@@ -1,0 +1,62 @@
+/**
+ * What {@link connect} gives: the public face of a connection.
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
+import type { Params } from "./messages.js";
+import type { CallOptions } from "./options.js";
+import type { ResultStream } from "./stream.js";
+
+/** How a connection ended. */
+export interface CloseInfo {
+  /** The WebSocket close code; 1006 if the connection was cut without a word. */
+  readonly code: number;
+  /** The reason the closing side gave, or "". */
+  readonly reason: string;
+}
+
+/**
+ * One connection to a hub, carrying any number of calls and streams at once.
+ *
+ * Every call settles exactly once: with a result, or with an error that says whether the work may have been
+ * executed. It does not reconnect: once `closed` has settled, connect again.
+ */
+export interface Hub extends AsyncDisposable {
+  /**
+   * Calls a method and gives its result. Chunks of a streaming method are dropped; use {@link Hub.stream}.
+   *
+   * Rejects with an {@link RpcError} (the hub's answer, or a subclass: `TimeoutError`, `OverloadedError`,
+   * `CancelledError`), a {@link DisconnectedError}, a {@link ProtocolError}, or a `TypeError` naming the
+   * parameter that has no exact JSON form.
+   */
+  call<T = unknown>(method: string, params?: Params, options?: CallOptions): Promise<T>;
+
+  /**
+   * Calls a method whose result comes in chunks. It is sent at once, whether or not somebody reads.
+   *
+   * Loop and `result` fail with the errors of {@link Hub.call}, and with a {@link ProtocolError} if a chunk is
+   * missing.
+   *
+   * @throws TypeError naming the parameter that has no exact JSON form.
+   */
+  stream<T = unknown, R = unknown>(method: string, params?: Params, options?: CallOptions): ResultStream<T, R>;
+
+  /**
+   * Sends a notification: nobody will tell whether it arrived.
+   *
+   * @throws DisconnectedError if the connection is not open.
+   * @throws TypeError naming the parameter that has no exact JSON form.
+   */
+  notify(method: string, params?: Params): void;
+
+  /**
+   * Closes the connection; settles when it is closed. Calls in flight reject at once with a
+   * {@link DisconnectedError}.
+   *
+   * @param code 1000 (default), or 3000 to 4999.
+   * @param reason at most 123 bytes of UTF-8.
+   */
+  close(code?: number, reason?: string): Promise<void>;
+
+  /** Settles when the connection has ended, from whichever side. Never rejects. */
+  readonly closed: Promise<CloseInfo>;
+}

@@ -1,0 +1,48 @@
+/**
+ * What callers may set. Every option may also be `undefined`, which means "not set".
+ */
+import type { Priority } from "./messages.js";
+import type { WebSocketConstructor } from "./socket.js";
+
+/** Options of {@link connect}. */
+export interface ConnectOptions {
+  /**
+   * Bearer token. Sent as the `Authorization` header with the package `ws`, and as the subprotocol
+   * `trunkline.bearer.<base64url>` where the platform lets nobody set headers (browsers, Node's own).
+   */
+  readonly token?: string | undefined;
+  /** How long the handshake may take, in milliseconds. Default 10000. */
+  readonly connectTimeoutMs?: number | undefined;
+  /** A WebSocket class to use instead of the platform's. */
+  readonly WebSocket?: WebSocketConstructor | undefined;
+  /**
+   * Hears of what this client cannot attribute to a call: messages that make no sense, replies to nothing,
+   * chunks nobody reads. For logs; the connection goes on. Default: ignored.
+   */
+  readonly onWarning?: ((message: string) => void) | undefined;
+}
+
+/** Options of a call or a stream. */
+export interface CallOptions {
+  /** Aborting it cancels the call at the hub and rejects it at once with a `CancelledError`. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * Deadline, in milliseconds (fractions are rounded up): for a call until its reply, for a stream the longest
+   * silence between two chunks. Without it the hub's own applies (30 s, streams 60 s, or the method's).
+   */
+  readonly timeoutMs?: number | undefined;
+  /** Scheduling class. Default `"normal"`. */
+  readonly priority?: Priority | undefined;
+  /**
+   * Makes the call safe to repeat: the hub stores the first outcome under this key and answers repetitions with
+   * it. The same key with another method or other params is refused (-32602).
+   */
+  readonly idempotencyKey?: string | undefined;
+  /** Further members of the request's `metadata`, for example `traceparent`. The options above win. */
+  readonly metadata?: Readonly<Record<string, unknown>> | undefined;
+  /**
+   * Hears of the method's progress, with whatever value the method reports. If it throws, the call is cancelled
+   * and rejects with what was thrown.
+   */
+  readonly onProgress?: ((value: unknown) => void) | undefined;
+}

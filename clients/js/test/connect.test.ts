@@ -1,0 +1,133 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer as createHttpServer } from "node:http";
+import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
+import { test, type TestContext } from "node:test";
+import { WebSocket } from "ws";
+import { connect, ConnectError } from "../src/index.js";
+import { PlainSocket } from "./support/plain-socket.js";
+import { connected, listen, rejection, roundTrip } from "./support/scripted.js";
+import { within } from "./support/time.js";
+
+/** The address of a TCP server that is gone when the test ends. */
+async function address(t: TestContext, server: Server): Promise<string> {
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  t.after(() => {
+    server.close();
+  });
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
+}
+
+test("without a token the subprotocol is all there is", async (t) => {
+  const { peer } = await connected(t);
+  assert.equal(peer.header("sec-websocket-protocol"), "trunkline.v1+json");
+  assert.equal(peer.header("authorization"), undefined);
+});
+
+test("ws sends the token as a header, and nowhere else", async (t) => {
+  const { peer } = await connected(t, { WebSocket, token: "s3cret" });
+  assert.equal(peer.header("authorization"), "Bearer s3cret");
+  assert.equal(peer.header("sec-websocket-protocol"), "trunkline.v1+json");
+});
+
+test("where no headers can be set the token is a subprotocol", async (t) => {
+  // The bytes of this token need both characters base64url changes, and padding.
+  const token = "ÿ>?~ÿ";
+  const { hub, peer } = await connected(t, { WebSocket: PlainSocket, token });
+  const encoded = Buffer.from(token).toString("base64url");
+  assert.match(encoded, /[-_]/u);
+  assert.equal(peer.header("sec-websocket-protocol"), `trunkline.v1+json,trunkline.bearer.${encoded}`);
+  assert.equal(peer.header("authorization"), undefined);
+  await hub.close();
+});
+
+test("an empty token is a mistake, not no token", async () => {
+  const error = await rejection(connect("ws://127.0.0.1:1/ws", { token: "" }));
+  assert.ok(error instanceof TypeError);
+  assert.match(error.message, /token is empty/u);
+});
+
+test("a refused handshake is a ConnectError", async (t) => {
+  const server = createHttpServer();
+  server.on("upgrade", (_request, socket) => {
+    socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+  });
+  const error = await rejection(connect(await address(t, server), { WebSocket }));
+  assert.ok(error instanceof ConnectError);
+  assert.match(error.message, /401/u);
+  assert.deepEqual([error.kind, error.name, error.maybeExecuted], ["connect", "ConnectError", false]);
+});
+
+test("nobody there is a ConnectError", async (t) => {
+  const server = createServer();
+  const url = await address(t, server);
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
+  assert.ok((await rejection(connect(url))) instanceof ConnectError);
+  const error = await rejection(connect(url, { WebSocket }));
+  assert.ok(error instanceof ConnectError);
+  assert.equal((error.cause as NodeJS.ErrnoException).code, "ECONNREFUSED");
+});
+
+test("a handshake nobody answers ends after connectTimeoutMs, and its socket with it", async (t) => {
+  const server = createServer((socket) => {
+    socket.on("error", () => {}).resume();
+  });
+  const dropped = once(server, "connection").then(([socket]) => once(socket as Socket, "close"));
+  const url = await address(t, server);
+  const begun = performance.now();
+  const error = await rejection(connect(url, { connectTimeoutMs: 80 }));
+  assert.ok(error instanceof ConnectError);
+  assert.match(error.message, /no answer within 80 ms/u);
+  assert.ok(performance.now() - begun >= 79);
+  await within(5_000, "the client drops the connection", dropped);
+});
+
+test("a server that agrees on no subprotocol is refused", async (t) => {
+  const { url } = await listen(t, { subprotocol: false });
+  // A class that, unlike all real ones, does not mind itself.
+  class Lenient extends WebSocket {
+    constructor(target: string, _protocols: string[]) {
+      super(target);
+    }
+  }
+  const error = await rejection(connect(url, { WebSocket: Lenient }));
+  assert.ok(error instanceof ConnectError);
+  assert.match(error.message, /does not speak trunkline\.v1\+json/u);
+  assert.ok((await rejection(connect(url))) instanceof ConnectError);
+});
+
+test("a malformed URL is a ConnectError with a cause", async () => {
+  const error = await rejection(connect("not a url"));
+  assert.ok(error instanceof ConnectError);
+  assert.ok(error.cause instanceof Error);
+});
+
+test("messages name the address but no secrets in it", async () => {
+  const error = await rejection(connect("ws://user:hunter2@127.0.0.1:1/ws?key=hunter3"));
+  assert.ok(error instanceof ConnectError);
+  assert.match(error.message, /cannot connect to ws:\/\/127\.0\.0\.1:1\/ws: /u);
+  assert.doesNotMatch(error.message, /hunter/u);
+});
+
+for (const connectTimeoutMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
+  test(`connectTimeoutMs ${connectTimeoutMs} is a TypeError`, async () => {
+    const error = await rejection(connect("ws://127.0.0.1:1/ws", { connectTimeoutMs }));
+    assert.ok(error instanceof TypeError);
+    assert.match(error.message, /connectTimeoutMs/u);
+  });
+}
+
+test("a URL object will do, and a message right behind the handshake is heard", async (t) => {
+  const { url, accept } = await listen(t, { greeting: "early" });
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => {
+    warnings.push(message);
+  };
+  const [hub, peer] = await Promise.all([connect(new URL(url), { onWarning }), accept()]);
+  await roundTrip(hub, peer);
+  assert.deepEqual(warnings, ["not JSON: early"]);
+});

@@ -1,0 +1,81 @@
+/**
+ * The built package, as its users get it. Needs `npm run build`.
+ */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+import { promisify } from "node:util";
+import { PACKAGE } from "./support/paths.js";
+
+const run = promisify(execFile);
+
+const NAMES = [
+  "CancelledError",
+  "ConnectError",
+  "DisconnectedError",
+  "ERROR_CODES",
+  "OverloadedError",
+  "ProtocolError",
+  "RpcError",
+  "TimeoutError",
+  "TrunklineError",
+  "connect",
+  "isHubError",
+].join();
+
+/** A folder whose only installed package is a copy of this one: `ws` cannot be found from there. */
+function isolated(t: TestContext): string {
+  const folder = mkdtempSync(join(tmpdir(), "trunkline-js-"));
+  t.after(() => {
+    rmSync(folder, { recursive: true });
+  });
+  for (const part of ["dist", "package.json"]) {
+    cpSync(join(PACKAGE, part), join(folder, "node_modules", "trunkline", part), { recursive: true });
+  }
+  return folder;
+}
+
+async function output(folder: string, file: string, code: string): Promise<string> {
+  writeFileSync(join(folder, file), code);
+  const { stdout } = await run(process.execPath, [file], { cwd: folder });
+  return stdout.trim();
+}
+
+test("import gives the whole API", async (t) => {
+  const code = `console.log(Object.keys(await import("trunkline")).sort().join())`;
+  assert.equal(await output(isolated(t), "main.mjs", code), NAMES);
+});
+
+test("require gives the whole API", async (t) => {
+  const code = `console.log(Object.keys(require("trunkline")).sort().join())`;
+  assert.equal(await output(isolated(t), "main.cjs", code), NAMES);
+});
+
+for (const [file, get] of [
+  ["main.mjs", 'import("trunkline")'],
+  ["main.cjs", 'Promise.resolve(require("trunkline"))'],
+] as const) {
+  test(`without any WebSocket, ${file} is told what to do`, async (t) => {
+    const code = `
+      delete globalThis.WebSocket;
+      ${get}.then(({ connect }) => connect("ws://127.0.0.1:1/ws")).catch((error) => {
+        console.log(error.name + ": " + error.message);
+      });`;
+    assert.equal(await output(isolated(t), file, code), "ConnectError: no WebSocket here: npm i ws, or Node 22");
+  });
+
+  test(`in ${file} ws is found where it is installed`, async (t) => {
+    const folder = isolated(t);
+    const ws = join(folder, "node_modules", "ws");
+    cpSync(join(PACKAGE, "..", "node_modules", "ws"), ws, { recursive: true });
+    const code = `
+      delete globalThis.WebSocket;
+      ${get}.then(({ connect }) => connect("ws://127.0.0.1:1/ws")).catch((error) => {
+        console.log(error.name, error.cause.code);
+      });`;
+    assert.equal(await output(folder, file, code), "ConnectError ECONNREFUSED");
+  });
+}

@@ -1,0 +1,159 @@
+/**
+ * A hub that says only what a test tells it to.
+ */
+import assert from "node:assert/strict";
+import type { IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { TestContext } from "node:test";
+import { WebSocketServer, type WebSocket } from "ws";
+import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
+import { AsyncQueue } from "../../src/queue.js";
+import { within } from "./time.js";
+
+/** A message as the scripted hub received it; tests assert what they rely on. */
+export interface Received {
+  readonly jsonrpc: unknown;
+  readonly id: number;
+  readonly method: string;
+  readonly params: Readonly<Record<string, unknown>>;
+  readonly metadata?: Readonly<Record<string, unknown>>;
+  readonly error?: unknown;
+}
+
+/** The hub's end of one connection. */
+export class Peer {
+  readonly closed: Promise<CloseInfo>;
+  readonly #socket: WebSocket;
+  readonly #handshake: IncomingMessage;
+  readonly #inbox = new AsyncQueue<Received>();
+
+  constructor(socket: WebSocket, handshake: IncomingMessage) {
+    this.#socket = socket;
+    this.#handshake = handshake;
+    socket.on("message", (data: Buffer) => {
+      this.#inbox.push(JSON.parse(data.toString()) as Received);
+    });
+    this.closed = new Promise((resolve) => {
+      socket.on("close", (code, reason) => {
+        resolve({ code, reason: reason.toString() });
+      });
+    });
+  }
+
+  header(name: string): string | string[] | undefined {
+    return this.#handshake.headers[name];
+  }
+
+  /** The next message of the client. */
+  async next(): Promise<Received> {
+    const { value, done } = await within(5_000, "a message from the client", this.#inbox.next());
+    if (done === true) {
+      throw new Error("the client sent nothing more");
+    }
+    return value;
+  }
+
+  send(message: object): void {
+    this.text(JSON.stringify({ jsonrpc: "2.0", ...message }));
+  }
+
+  text(text: string): void {
+    this.#socket.send(text);
+  }
+
+  binary(bytes: Uint8Array): void {
+    this.#socket.send(bytes);
+  }
+
+  result(id: number, result: unknown): void {
+    this.send({ id, result });
+  }
+
+  error(id: number | null, code: number, data?: unknown): void {
+    this.send({ id, error: { code, message: `error ${code}`, data } });
+  }
+
+  chunk(id: number, index: number, data: unknown): void {
+    const params = { request_id: id, chunk_type: "part", data, is_final: false, index };
+    this.send({ method: "stream_chunk", params });
+  }
+
+  finalChunk(id: number, index: number): void {
+    const params = { request_id: id, chunk_type: "part", data: null, is_final: true, index };
+    this.send({ method: "stream_chunk", params });
+  }
+
+  progress(token: unknown, value: unknown): void {
+    this.send({ method: "$/progress", params: { token, value } });
+  }
+
+  /** Ends the TCP connection without a close frame, as a cable would. */
+  cut(): void {
+    this.#socket.terminate();
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+  }
+}
+
+/** A listening scripted hub; gone when the test ends. */
+export async function listen(
+  t: TestContext,
+  { subprotocol = "trunkline.v1+json", greeting }: { subprotocol?: string | false; greeting?: string } = {},
+): Promise<{ url: string; accept: () => Promise<Peer> }> {
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => subprotocol });
+  const peers = new AsyncQueue<Peer>();
+  server.on("connection", (socket, request) => {
+    if (greeting !== undefined) {
+      socket.send(greeting);
+    }
+    peers.push(new Peer(socket, request));
+  });
+  await new Promise<void>((resolve) => {
+    server.once("listening", resolve);
+  });
+  t.after(() => {
+    for (const client of server.clients) {
+      client.terminate();
+    }
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const accept = async (): Promise<Peer> => (await within(5_000, "a connection", peers.next())).value as Peer;
+  return { url: `ws://127.0.0.1:${port}/ws`, accept };
+}
+
+/** A client connected to a scripted hub, and what the client warned of. */
+export async function connected(
+  t: TestContext,
+  options: ConnectOptions = {},
+): Promise<{ hub: Hub; peer: Peer; warnings: string[] }> {
+  const { url, accept } = await listen(t);
+  const warnings: string[] = [];
+  const onWarning = (message: string): void => {
+    warnings.push(message);
+  };
+  const [hub, peer] = await Promise.all([connect(url, { onWarning, ...options }), accept()]);
+  return { hub, peer, warnings };
+}
+
+/** What a promise rejects with; a failed test if it does not. */
+export async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  let value: unknown;
+  try {
+    value = await within(5_000, "a rejection", promise);
+  } catch (error) {
+    return error;
+  }
+  throw new Error(`should have been rejected, but gave ${JSON.stringify(value)}`);
+}
+
+/** Proves that everything sent before, in both directions, has been handled. */
+export async function roundTrip(hub: Hub, peer: Peer): Promise<void> {
+  const call = hub.call("round.trip");
+  const { id, method } = await peer.next();
+  assert.equal(method, "round.trip");
+  peer.result(id, null);
+  await call;
+}

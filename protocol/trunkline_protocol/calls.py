@@ -1,0 +1,163 @@
+"""A call in flight, as its origin and its executor both see it.
+
+An origin (a client's connection, a method that calls another, the hub itself) subclasses :class:`Call` and
+says how outcomes are delivered. A backend runs it. Whatever happens, the first terminal outcome wins and
+later ones are discarded: that rule lives here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+NO_DEADLINE = float("inf")
+PRIORITIES = {"high": 0, "normal": 1, "low": 2}
+
+
+class CallOwner(Protocol):
+    """Whoever keeps the books of calls (deadlines, counts): told once when a call ends."""
+
+    def finished(self, call: Call, code: int) -> None:
+        """``code`` is 0 for success, else the error's code."""
+
+
+class CallBackend(Protocol):
+    """Whoever executes calls."""
+
+    def find(self, method: str) -> MethodInfo:
+        """Look a method up.
+
+        Raises:
+            RpcError: -32601, or 1001 while it cannot be known yet.
+        """
+
+    def submit(self, call: Call) -> None:
+        """Take the call: it is settled sooner or later, perhaps before this returns."""
+
+    def cancel(self, call: Call) -> None:
+        """The call's outcome is no longer wanted. Unknown or finished calls are ignored."""
+
+    def grant(self, call: Call, consumed: int) -> None:
+        """The stream's reader has taken ``consumed`` items in total (absolute, so repeats are harmless)."""
+
+
+class Call:
+    """One call in flight.
+
+    Attributes:
+        params: JSON bytes, untouched from the caller.
+        metadata: JSON bytes of ``metadata``, or empty.
+        deadline: absolute, on the host's monotonic clock, in seconds.
+        idle_timeout: for streams, the longest silence in seconds; 0 for plain calls.
+        priority: 0 high, 1 normal, 2 low.
+        depth: how many methods called each other down to this one.
+        chunks: how many chunks were delivered so far.
+        last_activity: when the executor last sent something for this call, on the same clock.
+        attempts: how many executors this call was dispatched to so far.
+        info: the method's catalogue entry, set when the call is routed.
+    """
+
+    __slots__ = (
+        "attempts",
+        "backend",
+        "chunks",
+        "deadline",
+        "depth",
+        "executor",
+        "idle_timeout",
+        "info",
+        "key",
+        "last_activity",
+        "metadata",
+        "method",
+        "owner",
+        "params",
+        "priority",
+        "progress_token",
+        "received",
+        "settled",
+    )
+
+    def __init__(
+        self, method: str, params: bytes, metadata: bytes = b"", *, priority: int = 1, depth: int = 0
+    ) -> None:
+        self.method = method
+        self.params = params
+        self.metadata = metadata
+        self.priority = priority
+        self.depth = depth
+        self.deadline = NO_DEADLINE
+        self.idle_timeout = 0.0
+        self.received = 0.0
+        self.last_activity = 0.0
+        self.chunks = 0
+        self.attempts = 0
+        self.settled = False
+        self.owner: CallOwner | None = None
+        self.backend: CallBackend | None = None
+        self.info: MethodInfo | None = None
+        self.progress_token: str | int | None = None
+        self.executor: object | None = None
+        self.key = 0
+
+    def settle_result(self, result: bytes) -> None:
+        """End with success; ``result`` is JSON."""
+        if self._settle(0):
+            self.deliver_result(result)
+
+    def settle_error(self, error: RpcError) -> None:
+        """End with a typed error."""
+        if self._settle(error.code):
+            if self.chunks:
+                error.data.setdefault("chunks", self.chunks)
+            self.deliver_error(error)
+
+    def abandon(self) -> None:
+        """End without telling anyone: the caller is gone. Work that still runs is cancelled."""
+        if self._settle(ErrorCode.CANCELLED):
+            self.cancel_execution()
+
+    def cancel_execution(self) -> None:
+        """Tell whoever executes the call that its outcome is not wanted."""
+        if self.backend is not None:
+            self.backend.cancel(self)
+
+    def stream(self, chunk_type: bytes, data: bytes) -> None:
+        """Pass on one chunk: its type as a JSON string, its data as JSON."""
+        if not self.settled:
+            self.deliver_chunk(chunk_type, data)
+            self.chunks += 1
+
+    def progress(self, value: bytes) -> None:
+        """Pass on a progress report (JSON)."""
+        if not self.settled:
+            self.deliver_progress(value)
+
+    def _settle(self, code: int) -> bool:
+        if self.settled:
+            return False
+        self.settled = True
+        if self.owner is not None:
+            self.owner.finished(self, code)
+        return True
+
+    def deliver_result(self, result: bytes) -> None:
+        """Hand the result to the origin. Called at most once."""
+        raise NotImplementedError
+
+    def deliver_error(self, error: RpcError) -> None:
+        """Hand the error to the origin. Called at most once, never after a result."""
+        raise NotImplementedError
+
+    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
+        """Hand on one chunk, and grant credit for it when it has been taken."""
+        raise NotImplementedError
+
+    def deliver_progress(self, value: bytes) -> None:
+        """Hand on a progress report; origins that did not ask for any ignore it."""
+
+    def writable(self) -> bool:
+        """Whether the origin takes chunks now. A stream that waits for its reader is not idle."""
+        return True

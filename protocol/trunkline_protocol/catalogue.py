@@ -1,0 +1,50 @@
+"""What an executor says it can do, as data. The router, the pool and ``rpc.discover`` read it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Lane = Literal["thread", "loop"]
+"""Where a method runs: plain functions one at a time on a thread, coroutines many at once on the loop."""
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter: JSON Schema and whether it must be given."""
+
+    name: str
+    schema: dict[str, Any]
+    required: bool
+
+
+class MethodInfo(msgspec.Struct, frozen=True):
+    """One method of the catalogue.
+
+    Attributes:
+        idempotent: running it twice is the same as once, so it may be run again after a crash.
+        routing_key: name of the parameter whose value decides which executor owns the call.
+        timeout_ms: default deadline (calls) or idle limit (streams), in milliseconds; None = the hub's.
+        max_timeout_ms: the longest deadline a caller may ask for; None = no limit of its own.
+    """
+
+    name: str
+    summary: str = ""
+    pack: str = ""
+    streaming: bool = False
+    lane: Lane = "loop"
+    idempotent: bool = False
+    routing_key: str | None = None
+    timeout_ms: int | None = None
+    max_timeout_ms: int | None = None
+    parameters: list[Parameter] = []
+    result: dict[str, Any] = {}
+    chunk: dict[str, Any] | None = None
+
+
+class Catalogue(msgspec.Struct, frozen=True):
+    """Everything one executor serves, sent with READY."""
+
+    methods: list[MethodInfo]
+    packs: list[str] = []
+    details: dict[str, Any] = {}

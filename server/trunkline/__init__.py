@@ -1,0 +1,34 @@
+"""Trunkline: one hub that carries calls and streams between language runtimes, over a pool of executors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trunkline.version import __version__
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub, connect
+    from trunkline.methods.context import Chunk, Context
+    from trunkline.methods.registry import method
+    from trunkline_protocol.errors import ErrorCode, RpcError
+
+__all__ = ["Chunk", "Context", "ErrorCode", "Hub", "RpcError", "__version__", "connect", "method"]
+
+_HOMES = {
+    "Chunk": "trunkline.methods.context",
+    "Context": "trunkline.methods.context",
+    "ErrorCode": "trunkline_protocol.errors",
+    "Hub": "trunkline.client",
+    "RpcError": "trunkline_protocol.errors",
+    "connect": "trunkline.client",
+    "method": "trunkline.methods.registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names on first use: the hub does not pay for pydantic, nor an executor for the client."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'trunkline' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,272 @@
+"""The command line: ``trunkline serve | call | stream | discover | doctor``.
+
+Exit codes: 0 success, 1 the call or check failed, 2 wrong usage or configuration, 3 no hub to talk to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from trunkline.version import __version__
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+    from trunkline.config import Settings
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NO_HUB: Final = 3
+DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Trunkline: one hub for calls and streams between Node.js, Elixir, browsers and Python.",
+)
+
+Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
+Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub wants one.")]
+TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
+MethodName = Annotated[str, typer.Argument(help="Method, for example rag.execute.")]
+Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an array. '-' reads standard input.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"trunkline {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: 8765]")] = None,
+    packs: Annotated[
+        str | None, typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]")
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Module with @method functions; may be repeated.")] = None,
+    executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
+    demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
+) -> None:
+    """Run a hub until SIGTERM or Ctrl-C."""
+    from pydantic import ValidationError
+
+    from trunkline.config import load_settings
+
+    try:
+        settings = load_settings(
+            config,
+            host=host,
+            port=port,
+            packs=packs,
+            methods=tuple(methods) if methods else None,
+            executors=executors,
+            data=data,
+            demo=demo,
+        )
+    except ValidationError as error:
+        fail(EXIT_USAGE, *(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)))
+    except (FileNotFoundError, ValueError) as error:
+        fail(EXIT_USAGE, str(error))
+    _serve(settings)
+
+
+def _setting_problem(item: Any) -> str:
+    name = ".".join(map(str, item["loc"]))
+    return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")
+
+
+def _serve(settings: Settings) -> None:
+    from trunkline.app import ConfigurationError, Hub, event_loop_runner, handle_signals
+    from trunkline.observe.logs import configure_logs
+
+    configure_logs(settings.log_level, settings.log_format)
+
+    async def main() -> None:
+        hub = Hub(settings)
+        handle_signals(hub)
+        greeting: list[asyncio.Task[None]] = []
+
+        def on_listening(host: str, port: int) -> None:
+            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            print(f"trunkline {__version__} listening on ws://{where}/ws", flush=True)
+            greeting.append(asyncio.create_task(_greet(hub, where)))
+
+        await hub.run(on_listening)
+        for task in greeting:
+            task.cancel()
+
+    try:
+        event_loop_runner()(main())
+    except ConfigurationError as error:
+        fail(EXIT_USAGE, str(error))
+
+
+async def _greet(hub: Any, where: str) -> None:
+    """Once the executors are warm: index the demo, say what to try."""
+    from trunkline.demo import ensure_demo, try_next
+
+    await hub.pool.wait_ready()
+    print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
+    try:
+        collection = await ensure_demo(hub) if hub.settings.demo else None
+    except Exception:
+        logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
+        return
+    print(try_next(where, collection), flush=True)
+
+
+@app.command()
+def call(
+    method: MethodName,
+    params: Params = "{}",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    timeout_ms: TimeoutMs = None,
+) -> None:
+    """Call a method and print its result as JSON."""
+    decoded = read_params(params)
+
+    async def run(hub: Hub) -> None:
+        print_json(await hub.call(method, decoded, timeout_ms=timeout_ms))
+
+    talk(url, token, run)
+
+
+@app.command()
+def stream(
+    method: MethodName,
+    params: Params = "{}",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    timeout_ms: TimeoutMs = None,
+    raw: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+) -> None:
+    """Call a streaming method and print its chunks as they come."""
+    decoded = read_params(params)
+
+    async def run(hub: Hub) -> None:
+        from trunkline.render import StreamPrinter
+
+        printer = StreamPrinter(as_json=raw)
+        chunks = await hub.stream(method, decoded, timeout_ms=timeout_ms)
+        async for chunk in chunks:
+            printer.chunk(chunk.type, chunk.data, chunk.index)
+        printer.result(chunks.result)
+
+    talk(url, token, run)
+
+
+@app.command()
+def discover(
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    raw: Annotated[bool, typer.Option("--json", help="The OpenRPC document instead of a table.")] = False,
+) -> None:
+    """List what a hub serves."""
+
+    async def run(hub: Hub) -> None:
+        from trunkline.render import print_methods
+
+        document = await hub.call("rpc.discover")
+        if raw:
+            print_json(document)
+        else:
+            print_methods(document)
+
+    talk(url, token, run)
+
+
+@app.command()
+def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Check what is installed here, and the hub if one runs."""
+    from trunkline.doctor import run_checks
+    from trunkline.render import print_checks
+
+    checks = asyncio.run(run_checks(url, token))
+    print_checks(checks)
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
+    """Connect, converse, and turn what goes wrong into words and an exit code."""
+    import websockets
+
+    from trunkline.client import DisconnectedError, connect
+    from trunkline_protocol.errors import RpcError
+
+    async def run() -> None:
+        async with connect(url, token=token) as hub:
+            await conversation(hub)
+
+    try:
+        asyncio.run(run())
+    except RpcError as error:
+        fail(EXIT_FAILED, str(error))
+    except (ValueError, DisconnectedError) as error:
+        fail(EXIT_FAILED, str(error))
+    except websockets.InvalidStatus as error:
+        fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
+    except (OSError, websockets.WebSocketException, TimeoutError) as error:
+        fail(EXIT_NO_HUB, f"no hub at {url}: {error or 'timed out'}", "start one with: trunkline serve")
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _refusal(error: Any) -> str:
+    try:
+        return str(json.loads(error.response.body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {error.response.status_code}"
+
+
+def read_params(text: str) -> Any:
+    """Params from the command line, or from standard input for ``-``."""
+    source = sys.stdin.read() if text == "-" else text
+    try:
+        params = json.loads(source)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"params are not JSON: {error}")
+    if not isinstance(params, (dict, list)):
+        fail(EXIT_USAGE, "params must be a JSON object or array")
+    return params
+
+
+def print_json(value: Any) -> None:
+    """Pretty JSON, coloured on a terminal only."""
+    if sys.stdout.isatty():
+        from rich import print_json as rich_print_json
+
+        rich_print_json(data=value, ensure_ascii=False)
+    else:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def fail(code: int, *lines: str) -> NoReturn:
+    """Say what went wrong on stderr and exit."""
+    for line in lines:
+        print(f"trunkline: {line}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point of the ``trunkline`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

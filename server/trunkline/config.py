@@ -1,0 +1,124 @@
+"""Settings: command line over ``TRUNKLINE_*`` over a TOML file over the defaults here."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A list in TOML, a comma-separated string in the environment."""
+
+
+def default_executors() -> int:
+    """Two at least, so that one stuck method never stops all; four at most, for each loads the models."""
+    return max(2, min(4, (os.cpu_count() or 2) // 2))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", extra="forbid", validate_default=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(8765, ge=0, le=65535)
+    packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
+    methods: Names = Field((), description="modules with @method functions")
+    executors: int = Field(default_factory=default_executors, ge=1, le=256)
+    data: Path = Field(Path("data"), description="folder for collections")
+    demo: bool = Field(True, description="index the demo collection at first start")
+
+    token: SecretStr | None = Field(None, description="static bearer token; unset = no authentication")
+    authenticate: str | None = Field(None, description="module:function with the hook's signature")
+    allowed_hosts: Names = Field((), description="names Host may have, beside the bound address")
+    allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
+
+    model: str = Field(DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
+    llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
+    llm_model: str | None = None
+    llm_api_key: SecretStr | None = None
+
+    queue_limit: int = Field(4096, ge=0, description="calls that may wait for an executor")
+    max_concurrency: int = Field(32, ge=1, description="coroutine methods at once in one executor")
+    kill_after: float = Field(10.0, gt=0, description="how long a call may overrun its deadline or cancel")
+    start_timeout: float = Field(300.0, gt=0, description="until an executor must be ready")
+    drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
+    max_message_bytes: int = Field(16 * 2**20, ge=1024)
+    max_batch: int = Field(100, ge=1)
+    outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="what may wait for one slow connection")
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "pretty", "json"] = "auto"
+    debug: bool = Field(False, description="send tracebacks to callers")
+
+    @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("packs")
+    @classmethod
+    def _no_packs(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return () if value == ("none",) else value
+
+    @model_validator(mode="after")
+    def _loopback_or_authenticated(self) -> Settings:
+        if not self.is_loopback and self.token is None and self.authenticate is None:
+            raise ValueError(
+                f"host {self.host} can be reached from other machines: set TRUNKLINE_TOKEN (or "
+                "TRUNKLINE_AUTHENTICATE=module:function), or bind 127.0.0.1"
+            )
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the hub."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Called by pydantic-settings."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings.
+
+    Args:
+        config: a TOML file with the names of :class:`Settings` at top level.
+        overrides: what the command line said; None means it said nothing.
+
+    Raises:
+        FileNotFoundError: ``config`` does not exist.
+        pydantic.ValidationError: a value that cannot be.
+    """
+    if config is not None and not config.is_file():
+        raise FileNotFoundError(f"no such configuration file: {config}")
+    said = {name: value for name, value in overrides.items() if value is not None}
+
+    class FileSettings(Settings):
+        model_config = SettingsConfigDict(toml_file=config)
+
+    return FileSettings(**said)

@@ -1,0 +1,89 @@
+"""``health.check`` and ``health.detailed``: true statements about the hub and its executors."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psutil
+
+from trunkline.control.method import ControlMethod, HubView
+
+Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
+
+
+def status_of(view: HubView) -> Status:
+    """One word for the whole: degraded with some executors down, unhealthy with all of them down."""
+    if view.router.draining:
+        return "stopping"
+    if view.pool.ready:
+        return "healthy"
+    executors = view.pool.snapshot()
+    if any(executor["status"] in ("ready", "busy") for executor in executors):
+        return "degraded"
+    if all(executor["status"] == "starting" and not executor["restarts"] for executor in executors):
+        return "starting"
+    return "unhealthy"
+
+
+def causes_of(view: HubView) -> list[str]:
+    """Why the status is not ``healthy``, in words."""
+    causes = ["the hub is stopping"] if view.router.draining else []
+    for executor in view.pool.snapshot():
+        if executor["status"] not in ("ready", "busy"):
+            why = f": {executor['last_failure']}" if executor["last_failure"] else ""
+            causes.append(f"{executor['worker_id']} is {executor['status']}{why}")
+    return causes
+
+
+def check(view: HubView) -> dict[str, Any]:
+    """The answer of ``health.check``: the hub's own process and the sum of its calls."""
+    requests, errors = view.stats.totals()
+    return {
+        "status": status_of(view),
+        "worker_id": "hub",
+        "uptime_seconds": round(time.monotonic() - view.started, 3),
+        "request_count": requests,
+        "error_count": errors,
+        "error_rate": errors / requests if requests else 0.0,
+        "active_requests": view.router.in_flight,
+        "memory_usage": memory_usage(os.getpid()),
+        "pipelines_loaded": len({info.pack for info in view.pool.methods.values()}),
+        "timestamp": datetime.now(UTC).isoformat(),
+    }
+
+
+def detailed(view: HubView) -> dict[str, Any]:
+    """The answer of ``health.detailed``: the above, each executor, and the causes of trouble."""
+    return check(view) | {
+        "causes": causes_of(view),
+        "connections": view.connections(),
+        "waiting_requests": view.pool.waiting,
+        "executors": [executor | {"memory_usage": memory_usage(executor["pid"])} for executor in view.pool.snapshot()],
+    }
+
+
+def memory_usage(pid: int | None) -> dict[str, float] | None:
+    """Current memory of a process, None where there is none. Sizes in MiB, percent of the machine's memory."""
+    if pid is None:
+        return None
+    try:
+        process = psutil.Process(pid)
+        memory = process.memory_info()
+        return {
+            "rss_mb": round(memory.rss / 2**20, 1),
+            "vms_mb": round(memory.vms / 2**20, 1),
+            "percent": round(process.memory_percent(), 2),
+        }
+    except psutil.Error:
+        return None
+
+
+def methods(view: HubView) -> list[ControlMethod]:
+    """The methods of this file."""
+    return [
+        ControlMethod("health.check", "Health of the hub in one object", lambda _: check(view)),
+        ControlMethod("health.detailed", "Health of the hub and each executor", lambda _: detailed(view)),
+    ]

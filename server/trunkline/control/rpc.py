@@ -1,0 +1,64 @@
+"""``rpc.ping`` and ``rpc.discover`` (OpenRPC 1.3)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from trunkline.control.method import ControlMethod, HubView
+from trunkline.version import __version__
+from trunkline_protocol.catalogue import MethodInfo
+
+OPENRPC_VERSION = "1.3.2"
+
+
+def describe(info: MethodInfo) -> dict[str, Any]:
+    """One method as an OpenRPC Method Object, with what OpenRPC has no word for under ``x-trunkline``."""
+    extension: dict[str, Any] = {
+        "pack": info.pack,
+        "streaming": info.streaming,
+        "idempotent": info.idempotent,
+    }
+    if info.chunk is not None:
+        extension["chunk"] = info.chunk
+    if info.routing_key is not None:
+        extension["routing_key"] = info.routing_key
+    if info.timeout_ms is not None:
+        extension["timeout_ms"] = info.timeout_ms
+    # OpenRPC wants required parameters first; by name, order means nothing.
+    parameters = sorted(info.parameters, key=lambda parameter: not parameter.required)
+    return {
+        "name": info.name,
+        "summary": info.summary,
+        "paramStructure": "either" if parameters == info.parameters else "by-name",
+        "params": [{"name": p.name, "required": p.required, "schema": p.schema} for p in parameters],
+        "result": {"name": "result", "schema": info.result},
+        "x-trunkline": extension,
+    }
+
+
+def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
+    """The OpenRPC document."""
+    return {
+        "openrpc": OPENRPC_VERSION,
+        "info": {"title": "Trunkline", "version": __version__},
+        "methods": [describe(info) for info in sorted(infos, key=lambda info: info.name)],
+    }
+
+
+def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:
+    """The methods of this file; ``others`` are the hub's other methods, which are described too."""
+    own = [
+        ControlMethod("rpc.ping", "Answer at once; for clients that cannot send WebSocket pings", lambda _: _pong()),
+        ControlMethod(
+            "rpc.discover",
+            "What this hub serves, as an OpenRPC document",
+            lambda _: discover([*(method.info for method in (*others, *own)), *view.pool.methods.values()]),
+        ),
+    ]
+    return own
+
+
+def _pong() -> dict[str, Any]:
+    return {"pong": True, "time_ms": int(time.time() * 1000)}

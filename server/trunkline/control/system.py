@@ -1,0 +1,40 @@
+"""``system.info``: what runs here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+import psutil
+
+from trunkline.control.method import ControlMethod, HubView
+from trunkline.version import __version__
+from trunkline_protocol import WIRE_VERSION
+
+
+def info(view: HubView) -> dict[str, Any]:
+    """Versions and sizes; nothing that helps an attacker more than the version does."""
+    return {
+        "name": "trunkline",
+        "version": __version__,
+        "wire_version": WIRE_VERSION,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "implementation": sys.implementation.name,
+        "pid": os.getpid(),
+        "cpu_count": os.cpu_count(),
+        "memory_total_mb": round(psutil.virtual_memory().total / 2**20),
+        "uptime_seconds": round(time.monotonic() - view.started, 3),
+        "executors": len(view.pool.snapshot()),
+        "packs": sorted({method.pack for method in view.pool.methods.values()}),
+        "methods": len(view.pool.methods),
+        "connections": view.connections(),
+    }
+
+
+def methods(view: HubView) -> list[ControlMethod]:
+    """The methods of this file."""
+    return [ControlMethod("system.info", "Versions, machine and pool in one object", lambda _: info(view))]

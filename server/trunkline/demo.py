@@ -1,0 +1,109 @@
+"""The demo collection: Python's language reference, which every CPython carries as ``pydoc_data.topics``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import Any, Final, Protocol
+
+COLLECTION: Final = "python-reference"
+CHUNK_CHARACTERS: Final = (400, 900)
+BATCH: Final = 32
+
+
+class Caller(Protocol):
+    """Calls methods of a hub."""
+
+    async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
+        """Call and wait."""
+
+
+async def ensure_demo(hub: Any) -> str | None:
+    """Make sure the demo collection is there and whole; index only what is missing.
+
+    Returns:
+        Its name, or None where the packs for it are not served.
+    """
+    if not {"vectors.upsert", "embeddings.create"} <= hub.pool.methods.keys():
+        return None
+    passages = reference_passages()
+    digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()[:16]
+    stats = await _prepare(hub, digest)
+    if stats["count"] < len(passages):
+        known = set((await hub.call("vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}))["ids"])
+        await _index(hub, [passage for passage in passages if passage["id"] in known])
+    return COLLECTION
+
+
+async def _prepare(hub: Caller, digest: str) -> dict[str, Any]:
+    """The collection for this version of the texts; one of another version is replaced."""
+    listed = (await hub.call("collections.list", {}))["collections"]
+    existing = next((item for item in listed if item["name"] == COLLECTION), None)
+    if existing is not None and existing["metadata"].get("digest") != digest:
+        await hub.call("collections.delete", {"name": COLLECTION})
+        existing = None
+    if existing is None:
+        await hub.call("collections.create", {"name": COLLECTION, "metadata": {"digest": digest}})
+    stats: dict[str, Any] = await hub.call("collections.stats", {"name": COLLECTION})
+    return stats
+
+
+async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(file=sys.stdout)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("indexing Python's language reference", total=len(passages))
+        for start in range(0, len(passages), BATCH):
+            batch = passages[start : start + BATCH]
+            await hub.call("vectors.upsert", {"collection": COLLECTION, "items": batch}, timeout_ms=120_000)
+            progress.advance(task, len(batch))
+    if not console.is_terminal:
+        console.print(f"indexed {len(passages)} passages of Python's language reference")
+
+
+def reference_passages() -> list[dict[str, Any]]:
+    """The topics as passages: ``{id, text, metadata: {source, title, part}}``."""
+    from pydoc_data.topics import topics
+    from semantic_text_splitter import TextSplitter
+
+    splitter = TextSplitter(CHUNK_CHARACTERS)
+    passages = []
+    for name, text in sorted(topics.items()):
+        title = text.strip().partition("\n")[0]
+        for part, passage in enumerate(splitter.chunks(text)):
+            metadata = {"source": f"pydoc_data.topics:{name}", "title": title, "part": part}
+            passages.append({"id": f"{name}#{part}", "text": passage, "metadata": metadata})
+    return passages
+
+
+def try_next(where: str, collection: str | None) -> str:
+    """What to try next: one line each for the command line, Node and a browser's console."""
+    if collection is None:
+        method, params = "rpc.discover", {}
+    else:
+        method = "rag.execute"
+        params = {"technique": "basic", "query": "how does the with statement work?"}
+    body = json.dumps(params)
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+    script = (
+        f"const ws=new WebSocket('ws://{where}/ws');ws.onmessage=e=>console.log(JSON.parse(e.data).result);"
+        f"ws.onopen=()=>ws.send({json.dumps(message)})"
+    )
+    node = (
+        f"import {{connect}} from './clients/js/dist/index.js';const hub=await connect('ws://{where}/ws');"
+        f"console.log(await hub.call({json.dumps(method)},{body}));await hub.close()"
+    )
+    url = "" if where == "127.0.0.1:8765" else f" --url ws://{where}/ws"
+    return (
+        f"\nTry next:\n\n  command line    .venv/bin/trunkline call {method} '{body}'{url}\n\n"
+        f'  Node            node --input-type=module -e "{_in_double_quotes(node)}"\n\n'
+        f"  browser         open http://{where}/ and paste into its console:\n                  {script}\n"
+    )
+
+
+def _in_double_quotes(script: str) -> str:
+    return script.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")

@@ -1,0 +1,127 @@
+"""Who may come in: Host and Origin allow-lists and the bearer token. Pure; the doors ask, before any upgrade."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
+from trunkline_protocol import SUBPROTOCOL
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+BEARER_SUBPROTOCOL: Final = "trunkline.bearer."
+"""Browsers cannot set headers on a WebSocket; they offer this plus the base64url token as a subprotocol."""
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class AccessRules:
+    """The allow-lists of one hub.
+
+    Args:
+        hosts: names (no port) that ``Host`` may have; ``*`` allows all. Guards against DNS rebinding.
+        origins: origins that browsers may come from, as ``scheme://host[:port]``; ``*`` allows all. A request
+            without ``Origin`` is no browser and is let in; so is a page the hub itself served.
+        authenticate: the hook of :data:`trunkline.hub.principal.Authenticate`.
+    """
+
+    def __init__(self, hosts: Iterable[str], origins: Iterable[str], authenticate: Authenticate) -> None:
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in origins)
+        self._authenticate = authenticate
+
+    def admit(self, handshake: Handshake) -> Principal:
+        """Let a peer in.
+
+        Raises:
+            RpcError: 6002 for a host or origin that is not allowed, 6001 for missing or wrong credentials.
+        """
+        self.check_host(handshake.headers)
+        self._check_origin(handshake.headers)
+        return self._authenticate(handshake)
+
+    def check_host(self, headers: Mapping[str, str]) -> None:
+        """Refuse a ``Host`` that is not in the list (6002)."""
+        host = host_name(headers.get("host", ""))
+        if "*" not in self._hosts and host not in self._hosts:
+            raise RpcError(
+                ErrorCode.FORBIDDEN, f"host {host!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_HOSTS"
+            )
+
+    def _check_origin(self, headers: Mapping[str, str]) -> None:
+        origin = headers.get("origin")
+        if origin is None or "*" in self._origins or origin.lower() in self._origins:
+            return
+        if urlsplit(origin).netloc.lower() == headers.get("host", "").lower():
+            return
+        raise RpcError(
+            ErrorCode.FORBIDDEN, f"origin {origin!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_ORIGINS"
+        )
+
+
+def host_name(host: str) -> str:
+    """The name in a ``Host`` header, without port and brackets, in lower case."""
+    host = host.strip().lower()
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0] if host.count(":") <= 1 else host
+
+
+def anonymous(_handshake: Handshake) -> Principal:
+    """Everyone may come in and do everything: for loopback without a token only."""
+    return ANONYMOUS
+
+
+def bearer_token(expected: str) -> Callable[[Handshake], Principal]:
+    """A hook that wants one static token."""
+    secret = expected.encode()
+
+    def authenticate(handshake: Handshake) -> Principal:
+        if handshake.token is None:
+            raise RpcError(ErrorCode.UNAUTHENTICATED, "this hub wants a token: send Authorization: Bearer <token>")
+        if not hmac.compare_digest(handshake.token.encode(), secret):
+            raise RpcError(ErrorCode.UNAUTHENTICATED, "the token is not valid")
+        return Principal("token", ROLES)
+
+    return authenticate
+
+
+def find_token(headers: Mapping[str, str]) -> str | None:
+    """The bearer token of a request: ``Authorization`` first, else the subprotocol browsers use."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    for offered in offered_subprotocols(headers):
+        if offered.startswith(BEARER_SUBPROTOCOL):
+            encoded = offered.removeprefix(BEARER_SUBPROTOCOL)
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, UnicodeDecodeError, ValueError):
+                return None
+    return None
+
+
+def offered_subprotocols(headers: Mapping[str, str]) -> list[str]:
+    """What ``Sec-WebSocket-Protocol`` offers, in order."""
+    return [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",") if part.strip()]
+
+
+def choose_subprotocol(headers: Mapping[str, str]) -> str | None:
+    """The subprotocol to answer with; None where the peer offered none.
+
+    Raises:
+        RpcError: -32600 where the peer wants only versions this hub does not speak.
+    """
+    offered = offered_subprotocols(headers)
+    if SUBPROTOCOL in offered:
+        return SUBPROTOCOL
+    unknown = [name for name in offered if name.startswith("trunkline.v")]
+    if unknown:
+        raise RpcError(
+            ErrorCode.INVALID_REQUEST, f"this hub speaks {SUBPROTOCOL}, the client offers {', '.join(unknown):.200}"
+        )
+    return None

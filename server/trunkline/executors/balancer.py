@@ -1,0 +1,64 @@
+"""Which executor takes a call. Pure: it looks at numbers and picks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from zlib import crc32
+
+SLOTS: Final = 64
+"""Keys hash over this many slots; slots, not keys, are owned by executors."""
+
+PREFETCH_SECONDS: Final = 0.002
+"""How much work may wait inside an executor, behind the plain function it runs."""
+
+PREFETCH_LIMIT: Final = 32
+
+
+class LaneLoad:
+    """How many calls one lane of one executor holds, and how many it may hold.
+
+    The loop lane takes up to ``max_concurrency`` coroutines. The thread lane runs one function at a time; what
+    is sent ahead of it may be no more than about two milliseconds of work, so that a slow call does not hold up
+    others that a free executor could run, while quick functions do not wait for the wire.
+    """
+
+    __slots__ = ("_adaptive", "_mean_run", "limit", "load")
+
+    def __init__(self, limit: int, *, adaptive: bool = False) -> None:
+        self.load = 0
+        self.limit = limit
+        self._adaptive = adaptive
+        self._mean_run = PREFETCH_SECONDS
+
+    def observe(self, run_seconds: float) -> None:
+        """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
+        if self._adaptive:
+            self._mean_run += (run_seconds - self._mean_run) * 0.125
+            self.limit = 1 + min(PREFETCH_LIMIT, int(PREFETCH_SECONDS / max(self._mean_run, 1e-6)))
+
+
+def slot_of(key: str) -> int:
+    """The slot of a routing key. Stable across processes and versions (CRC-32 of the UTF-8)."""
+    return crc32(key.encode()) % SLOTS
+
+
+def owner_of(key: str, executors: int) -> int:
+    """The index of the executor that owns a routing key."""
+    return slot_of(key) % executors
+
+
+def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
+    """The index of the lane with most room, or -1 where none has any. None stands for one not ready.
+
+    Of lanes with equal room the first from ``start`` on is taken, so that a caller who counts it up spreads calls.
+    """
+    best, best_load = -1, 1.0
+    for offset in range(len(lanes)):
+        index = (start + offset) % len(lanes)
+        lane = lanes[index]
+        if lane is None or lane.load >= lane.limit:
+            continue
+        if (load := lane.load / lane.limit) < best_load:
+            best, best_load = index, load
+    return best

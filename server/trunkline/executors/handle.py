@@ -1,0 +1,138 @@
+"""The hub's side of one executor's wire: what it holds, and frames to and from it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Literal
+
+from trunkline.executors import ipc
+from trunkline.executors.balancer import LaneLoad
+from trunkline.executors.nested import NestedCall
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import Catalogue, Lane
+
+State = Literal["starting", "ready", "stopping", "down"]
+
+logger = logging.getLogger("trunkline.executors")
+
+
+class ExecutorHandle(asyncio.Protocol):
+    """One executor as the pool sees it. The process behind it may be replaced; the index stays.
+
+    Args:
+        index: 0-based place in the pool; routing keys are owned by places, not by processes.
+        on_frame: called for each frame with this handle, kind, call id, body.
+        on_lost: called when the wire is gone.
+        max_concurrency: how many coroutines the executor runs at once.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
+        on_lost: Callable[[ExecutorHandle], None],
+        max_concurrency: int,
+    ) -> None:
+        self.index = index
+        self.state: State = "down"
+        self.pid: int | None = None
+        self.catalogue: Catalogue | None = None
+        self.restarts = 0
+        self.last_failure: str | None = None
+        self.load_failure: str | None = None
+        self.ready_since = 0.0
+        self.finished_calls = 0
+        self.failed_calls = 0
+        self.last_frame_at = 0.0
+        self.ping_sent_at = 0.0
+        self.on_wire_lost: Callable[[], None] | None = None
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._max_concurrency = max_concurrency
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what the last process held."""
+        self.in_flight: dict[int, Call] = {}
+        self.parked: defaultdict[int, int] = defaultdict(int)
+        self.overdue: dict[int, float] = {}
+        self.nested: dict[int, NestedCall] = {}
+        self.lanes: dict[Lane, LaneLoad] = {
+            "loop": LaneLoad(self._max_concurrency),
+            "thread": LaneLoad(1, adaptive=True),
+        }
+        self._reader = ipc.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self.ping_sent_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socketpair is attached to the loop."""
+        self._transport = transport  # type: ignore[assignment]
+        self.last_frame_at = time.monotonic()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the executor."""
+        self.last_frame_at = time.monotonic()
+        self.ping_sent_at = 0.0
+        on_frame = self._on_frame
+        try:
+            for kind, call_id, body in self._reader.feed(data):
+                on_frame(self, kind, call_id, body)
+        except ipc.FramingError:
+            logger.exception("executor %d sent bytes that make no sense; giving it up", self.index)
+            self.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The executor closed its end, or died."""
+        self._transport = None
+        self._on_lost(self)
+        if self.on_wire_lost is not None:
+            self.on_wire_lost()
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame with the others of this turn of the loop, in order."""
+        out = self._out
+        out.append(frame)
+        if len(out) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if self._transport is not None and out:
+            self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+
+    def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
+        """A method waits for a call of its own: its slot is free meanwhile, so that nesting cannot deadlock."""
+        self.nested[call_id] = call
+        self.parked[parent] += 1
+        if self.parked[parent] == 1:
+            self._move_load(parent, -1)
+
+    def nested_finished(self, call_id: int, parent: int) -> None:
+        """The call a method made is over: the method takes its slot back, even above the limit."""
+        self.nested.pop(call_id, None)
+        if parent in self.parked:
+            self.parked[parent] -= 1
+            if not self.parked[parent]:
+                del self.parked[parent]
+                self._move_load(parent, 1)
+
+    def _move_load(self, key: int, change: int) -> None:
+        call = self.in_flight.get(key)
+        if call is not None and call.info is not None:
+            self.lanes[call.info.lane].load += change
+
+    def abort(self) -> None:
+        """Drop the wire; the executor sees the end of file and exits."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any call is running or waiting inside."""
+        return bool(self.in_flight)

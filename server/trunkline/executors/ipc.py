@@ -1,0 +1,201 @@
+"""Frames between the hub and one executor, over a socketpair. Pure: bytes in, frames out.
+
+Every frame is ``u32 length | u8 kind | u64 call id | body`` (little endian; the length counts what follows it).
+The call id is in every frame in both directions, so that a late reply is never taken for the next answer.
+Ids of calls from the hub and of calls from an executor are counted apart; the kind tells which one is meant.
+
+===============  ==========  =====================================================================
+kind             direction   body
+===============  ==========  =====================================================================
+CALL             hub -> ex   ``f64 deadline | u8 depth | u8 flags | u16 n | u32 m`` + method (n) + metadata (m)
+                             + params; deadline on CLOCK_MONOTONIC in seconds, infinite = none
+CANCEL           hub -> ex   empty
+CREDIT           hub -> ex   ``u64`` items of the stream consumed so far (absolute)
+STOP             hub -> ex   empty: finish what runs, then exit
+RESULT           ex -> hub   ``u32`` run time in microseconds + result JSON
+ERROR            ex -> hub   ``u32`` run time in microseconds + error object JSON
+CHUNK            ex -> hub   ``u16 n`` + chunk type as a JSON string (n) + data JSON
+PROGRESS         ex -> hub   value JSON
+READY            ex -> hub   catalogue JSON
+FAILED           ex -> hub   error object JSON: loading failed; the process exits next
+NESTED_CALL      ex -> hub   ``u64 parent`` + the body of CALL
+NESTED_CANCEL    ex -> hub   empty
+NESTED_CREDIT    ex -> hub   as CREDIT
+NESTED_RESULT    hub -> ex   result JSON
+NESTED_ERROR     hub -> ex   error object JSON
+NESTED_CHUNK     hub -> ex   as CHUNK
+PING / PONG      both        empty
+===============  ==========  =====================================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+CALL: Final = 1
+CANCEL: Final = 2
+CREDIT: Final = 3
+STOP: Final = 4
+RESULT: Final = 5
+ERROR: Final = 6
+CHUNK: Final = 7
+PROGRESS: Final = 8
+READY: Final = 9
+FAILED: Final = 10
+NESTED_CALL: Final = 11
+NESTED_CANCEL: Final = 12
+NESTED_CREDIT: Final = 13
+NESTED_RESULT: Final = 14
+NESTED_ERROR: Final = 15
+NESTED_CHUNK: Final = 16
+PING: Final = 17
+PONG: Final = 18
+
+FLAG_PROGRESS: Final = 1
+"""The caller asked for progress reports."""
+
+_HEAD: Final = struct.Struct("<IBQ")
+_HEAD_TAIL: Final = _HEAD.size - 4
+_CALL: Final = struct.Struct("<dBBHI")
+_CALL_FRAME: Final = struct.Struct("<IBQdBBHI")
+_OUTCOME_FRAME: Final = struct.Struct("<IBQI")
+_U64: Final = struct.Struct("<Q")
+_U32: Final = struct.Struct("<I")
+_U16: Final = struct.Struct("<H")
+
+MAX_FRAME: Final = 1 << 30
+
+
+class FramingError(Exception):
+    """The peer's bytes make no sense; the only way on is to give the connection up."""
+
+
+class CallBody(NamedTuple):
+    """The parts of a CALL."""
+
+    deadline: float
+    depth: int
+    flags: int
+    method: str
+    metadata: bytes
+    params: bytes
+
+
+def frame(kind: int, call_id: int = 0, body: bytes = b"") -> bytes:
+    """Any frame whose body is at hand."""
+    return _HEAD.pack(_HEAD_TAIL + len(body), kind, call_id) + body
+
+
+def call_frame(
+    call_id: int, deadline: float, depth: int, flags: int, method: bytes, metadata: bytes, params: bytes
+) -> bytes:
+    """A CALL."""
+    size = _CALL_FRAME.size - 4 + len(method) + len(metadata) + len(params)
+    head = _CALL_FRAME.pack(size, CALL, call_id, deadline, depth, flags, len(method), len(metadata))
+    return b"%b%b%b%b" % (head, method, metadata, params)
+
+
+def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
+    """A NESTED_CALL: a method calls another through the hub."""
+    method = body.method.encode()
+    return frame(
+        NESTED_CALL,
+        call_id,
+        _U64.pack(parent)
+        + _CALL.pack(body.deadline, body.depth, body.flags, len(method), len(body.metadata))
+        + method
+        + body.metadata
+        + body.params,
+    )
+
+
+def parse_call(body: bytes, start: int = 0) -> CallBody:
+    """Read the body of a CALL, or of a NESTED_CALL from ``start``."""
+    deadline, depth, flags, method_size, metadata_size = _CALL.unpack_from(body, start)
+    method_at = start + _CALL.size
+    metadata_at = method_at + method_size
+    params_at = metadata_at + metadata_size
+    return CallBody(
+        deadline, depth, flags, body[method_at:metadata_at].decode(), body[metadata_at:params_at], body[params_at:]
+    )
+
+
+def parse_nested_call(body: bytes) -> tuple[int, CallBody]:
+    """Read the body of a NESTED_CALL: the parent's call id and the call."""
+    return _U64.unpack_from(body)[0], parse_call(body, _U64.size)
+
+
+def outcome_frame(kind: int, call_id: int, run_us: int, body: bytes) -> bytes:
+    """A RESULT or an ERROR."""
+    size = _OUTCOME_FRAME.size - 4 + len(body)
+    return _OUTCOME_FRAME.pack(size, kind, call_id, min(run_us, 0xFFFFFFFF)) + body
+
+
+def parse_outcome(body: bytes) -> tuple[int, bytes]:
+    """Read the body of a RESULT or an ERROR: run time in microseconds, JSON."""
+    return _U32.unpack_from(body)[0], body[4:]
+
+
+def chunk_body(chunk_type: bytes, data: bytes) -> bytes:
+    """The body of a CHUNK."""
+    return _U16.pack(len(chunk_type)) + chunk_type + data
+
+
+def parse_chunk(body: bytes) -> tuple[bytes, bytes]:
+    """Read the body of a CHUNK: type as a JSON string, data JSON."""
+    end = 2 + _U16.unpack_from(body)[0]
+    return body[2:end], body[end:]
+
+
+def credit_body(consumed: int) -> bytes:
+    """The body of a CREDIT."""
+    return _U64.pack(consumed)
+
+
+def parse_credit(body: bytes) -> int:
+    """Read the body of a CREDIT: items consumed in total."""
+    return int(_U64.unpack_from(body)[0])
+
+
+class FrameReader:
+    """Cuts a byte stream into frames, however it was split on the way."""
+
+    __slots__ = ("_have", "_need", "_parts")
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield ``(kind, call id, body)`` of each frame that is complete now.
+
+        Raises:
+            FramingError: a length that cannot be right.
+        """
+        if self._parts:
+            # A large frame arrives in many pieces; they are joined once, when the last is here.
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+        at, end = 0, len(data)
+        unpack, head_size = _HEAD.unpack_from, _HEAD.size
+        need = head_size
+        while end - at >= head_size:
+            size, kind, call_id = unpack(data, at)
+            if not _HEAD_TAIL <= size <= MAX_FRAME:
+                raise FramingError(f"a frame of {size} bytes")
+            stop = at + 4 + size
+            if stop > end:
+                need = 4 + size
+                break
+            yield kind, call_id, data[at + head_size : stop]
+            at = stop
+        if at < end:
+            self._parts.append(data[at:])
+            self._have, self._need = end - at, need

@@ -1,0 +1,47 @@
+"""A call that a method in an executor makes: it goes through the hub like any other."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from trunkline.executors import ipc
+from trunkline_protocol.calls import Call
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.errors import RpcError
+
+
+class NestedCaller(Protocol):
+    """The executor that made the call, as far as answering it goes."""
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame to it."""
+
+    def nested_finished(self, call_id: int, parent: int) -> None:
+        """The call is over: the method that made it takes its slot back."""
+
+
+class NestedCall(Call):
+    """A call by a method. Its deadline is never later than that of the call it belongs to."""
+
+    __slots__ = ("_caller", "_id", "parent")
+
+    def __init__(self, caller: NestedCaller, call_id: int, parent: int, body: ipc.CallBody) -> None:
+        Call.__init__(self, body.method, body.params, body.metadata, depth=body.depth)
+        self.deadline = body.deadline
+        self._caller = caller
+        self._id = call_id
+        self.parent = parent
+
+    def deliver_result(self, result: bytes) -> None:
+        self._caller.nested_finished(self._id, self.parent)
+        self._caller.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
+
+    def deliver_error(self, error: RpcError) -> None:
+        self._caller.nested_finished(self._id, self.parent)
+        self._caller.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
+
+    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
+        self._caller.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
+
+    def deliver_progress(self, value: bytes) -> None:
+        pass

@@ -1,0 +1,393 @@
+"""The pool: takes calls, hands each to an executor or lets it wait, and settles what executors answer.
+
+Rules (SPEC.md, Executors): the caller gets exactly one outcome; a call that was sent to an executor may have run,
+so after a crash only idempotent calls that streamed nothing run again; waiting is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.executors import ipc
+from trunkline.executors.balancer import least_loaded, owner_of
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.nested import NestedCall
+from trunkline.executors.queue import CallQueue
+from trunkline.executors.routing import RoutingKeys
+from trunkline.executors.supervisor import ExecutorSpec, Supervisor
+from trunkline_protocol.calls import NO_DEADLINE, Call
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+ANYWHERE: Final = -1
+MAX_ATTEMPTS: Final = 3
+TICK: Final = 0.25
+IDLE_PING_AFTER: Final = 5.0
+IDLE_PONG_WITHIN: Final = 10.0
+
+logger = logging.getLogger("trunkline.executors")
+_catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
+
+
+class ExecutorPool:
+    """N executors behind one :class:`trunkline_protocol.calls.CallBackend`.
+
+    Args:
+        size: number of executors; 0 makes a pool that is always ready and knows no method.
+        route_nested: where calls go that methods make themselves.
+        queue_limit: how many calls may wait, over all executors.
+        kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        spec: ExecutorSpec,
+        route_nested: Callable[[Call], None],
+        *,
+        queue_limit: int = 4096,
+        max_concurrency: int = 32,
+        kill_after: float = 10.0,
+    ) -> None:
+        self.executors = [
+            ExecutorHandle(index, self._on_frame, self._on_wire_lost, max_concurrency) for index in range(size)
+        ]
+        self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
+        self._route_nested = route_nested
+        self._queue_limit = queue_limit
+        self._kill_after = kill_after
+        self._methods: dict[str, MethodInfo] = {}
+        self._keys = RoutingKeys()
+        self._queues: dict[tuple[Lane, int], CallQueue] = {}
+        self.waiting = 0
+        self._ids = itertools.count(1)
+        self._mean_run = 0.01
+        self._turn = 0
+        self._ticker: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+        self._stopping = False
+        self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
+            ipc.RESULT: self._on_result,
+            ipc.ERROR: self._on_error,
+            ipc.CHUNK: self._on_chunk,
+            ipc.PROGRESS: self._on_progress,
+            ipc.NESTED_CALL: self._on_nested_call,
+            ipc.NESTED_CANCEL: self._on_nested_cancel,
+            ipc.NESTED_CREDIT: self._on_nested_credit,
+            ipc.READY: self._on_ready,
+            ipc.FAILED: self._on_failed,
+            ipc.PONG: lambda *_: None,
+        }
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Spawn the executors."""
+        if not self.executors:
+            self._ready.set()
+        for supervisor in self._supervisors:
+            supervisor.start()
+        self._ticker = asyncio.get_running_loop().create_task(self._tick_forever(), name="pool-watch")
+
+    async def wait_ready(self) -> None:
+        """Wait until every executor has been warm at the same time."""
+        await self._ready.wait()
+
+    async def stop(self, grace: float) -> None:
+        """Stop all executors; calls that still wait or run are settled."""
+        self._stopping = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for call in [call for queue in self._queues.values() for call in queue.drain()]:
+            call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000))
+        self.waiting = 0
+        await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
+
+    @property
+    def ready(self) -> bool:
+        """Whether all executors are warm now."""
+        return all(handle.state == "ready" for handle in self.executors)
+
+    @property
+    def methods(self) -> dict[str, MethodInfo]:
+        """The catalogue: methods by name."""
+        return self._methods
+
+    # --- calls, from the router ---
+
+    def find(self, method: str) -> MethodInfo:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        info = self._methods.get(method)
+        if info is not None:
+            return info
+        if self.executors and not self._ready.is_set():
+            failure = next((f" ({h.last_failure})" for h in self.executors if h.last_failure), "")
+            raise RpcError(
+                ErrorCode.WORKER_UNAVAILABLE,
+                f"{method} is not known yet: the executors are still starting{failure}",
+                retry_after_ms=1000,
+            )
+        raise RpcError(
+            ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves"
+        )
+
+    def submit(self, call: Call) -> None:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        info = call.info
+        assert info is not None
+        if info.routing_key is None:
+            lanes = [handle.lanes[info.lane] if handle.state == "ready" else None for handle in self.executors]
+            self._turn += 1
+            index = least_loaded(lanes, self._turn)
+            if index >= 0:
+                self._dispatch(self.executors[index], call, info)
+            else:
+                self._enqueue(call, info, ANYWHERE)
+            return
+        index = owner_of(self._keys.value(info, call.params), len(self.executors))
+        handle = self.executors[index]
+        lane = handle.lanes[info.lane]
+        if handle.state == "ready" and lane.load < lane.limit:
+            self._dispatch(handle, call, info)
+        else:
+            self._enqueue(call, info, index)
+
+    def cancel(self, call: Call) -> None:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        handle = call.executor
+        if handle is None:
+            if any(queue.remove(call) for queue in self._queues.values()):
+                self.waiting -= 1
+            return
+        assert isinstance(handle, ExecutorHandle)
+        if call.key in handle.in_flight:
+            handle.overdue[call.key] = time.monotonic() + self._kill_after
+            handle.send(ipc.frame(ipc.CANCEL, call.key))
+
+    def grant(self, call: Call, consumed: int) -> None:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        handle = call.executor
+        if isinstance(handle, ExecutorHandle) and call.key in handle.in_flight:
+            call.last_activity = time.monotonic()
+            handle.send(ipc.frame(ipc.CREDIT, call.key, ipc.credit_body(consumed)))
+
+    def _dispatch(self, handle: ExecutorHandle, call: Call, info: MethodInfo) -> None:
+        key = next(self._ids)
+        call.key = key
+        call.executor = handle
+        call.attempts += 1
+        handle.in_flight[key] = call
+        handle.lanes[info.lane].load += 1
+        flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
+        deadline = NO_DEADLINE if call.idle_timeout else call.deadline
+        method = call.method.encode()
+        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
+
+    def _enqueue(self, call: Call, info: MethodInfo, index: int) -> None:
+        if self.waiting >= self._queue_limit:
+            raise RpcError(
+                ErrorCode.WORKER_OVERLOADED,
+                f"{self.waiting} calls are waiting already (TRUNKLINE_QUEUE_LIMIT); try again later",
+                retry_after_ms=self._retry_after_ms(),
+            )
+        if self._stopping:
+            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
+        self._queue(info.lane, index).push(call)
+        self.waiting += 1
+
+    def _queue(self, lane: Lane, index: int) -> CallQueue:
+        return self._queues.setdefault((lane, index), CallQueue())
+
+    def _retry_after_ms(self) -> int:
+        """When the calls that wait now should be through, by how long calls ran lately."""
+        seconds = self.waiting * self._mean_run / max(1, len(self.executors))
+        return max(50, min(10_000, int(seconds * 1000)))
+
+    def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
+        """Give the executor waiting calls, its own first, while it has room."""
+        lane = handle.lanes[lane_name]
+        for index in (handle.index, ANYWHERE):
+            queue = self._queues.get((lane_name, index))
+            while queue and lane.load < lane.limit and (call := queue.pop()) is not None:
+                self.waiting -= 1
+                assert call.info is not None
+                self._dispatch(handle, call, call.info)
+
+    # --- frames, from executors ---
+
+    def _on_frame(self, handle: ExecutorHandle, kind: int, call_id: int, body: bytes) -> None:
+        self._frames[kind](handle, call_id, body)
+
+    def _take(self, handle: ExecutorHandle, call_id: int, run_us: int) -> Call | None:
+        """A call is over: free its slot and give that to the next."""
+        call = handle.in_flight.pop(call_id, None)
+        if call is None:
+            return None
+        assert call.info is not None
+        if handle.overdue:
+            handle.overdue.pop(call_id, None)
+        handle.finished_calls += 1
+        lane = handle.lanes[call.info.lane]
+        if handle.parked.pop(call_id, 0) == 0:
+            lane.load -= 1
+        seconds = run_us / 1e6
+        lane.observe(seconds)
+        self._mean_run += (seconds - self._mean_run) * 0.05
+        if self.waiting:
+            self._refill(handle, call.info.lane)
+        return call
+
+    def _on_result(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        run_us, result = ipc.parse_outcome(body)
+        call = self._take(handle, call_id, run_us)
+        if call is not None:
+            call.settle_result(result)
+
+    def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        run_us, error = ipc.parse_outcome(body)
+        call = self._take(handle, call_id, run_us)
+        if call is not None:
+            handle.failed_calls += 1
+            call.settle_error(RpcError.from_wire(msgspec.json.decode(error)))
+
+    def _on_chunk(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        call = handle.in_flight.get(call_id)
+        if call is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            chunk_type, data = ipc.parse_chunk(body)
+            call.stream(chunk_type, data)
+
+    def _on_progress(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        call = handle.in_flight.get(call_id)
+        if call is not None:
+            call.last_activity = time.monotonic()
+            call.progress(body)
+
+    def _on_nested_call(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        parent_key, nested = ipc.parse_nested_call(body)
+        parent = handle.in_flight.get(parent_key)
+        if parent is None:
+            return  # its caller's call is over; the executor is being told
+        call = NestedCall(handle, call_id, parent_key, nested)
+        call.priority = parent.priority
+        handle.nested_started(call_id, parent_key, call)
+        if self.waiting and parent.info is not None:
+            self._refill(handle, parent.info.lane)
+        self._route_nested(call)
+
+    def _on_nested_cancel(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
+        call = handle.nested.get(call_id)
+        if call is not None:
+            call.abandon()
+            handle.nested_finished(call_id, call.parent)
+
+    def _on_nested_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        call = handle.nested.get(call_id)
+        if call is not None and call.backend is not None:
+            call.backend.grant(call, ipc.parse_credit(body))
+
+    def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
+        catalogue = _catalogue_decoder.decode(body)
+        handle.catalogue = catalogue
+        handle.state = "ready"
+        handle.ready_since = time.monotonic()
+        handle.last_failure = None
+        for info in catalogue.methods:
+            self._methods[info.name] = info
+        logger.info(
+            "executor ready", extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
+        )
+        if self.ready:
+            self._ready.set()
+        for lane in handle.lanes:
+            self._refill(handle, lane)
+
+    def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
+        error = RpcError.from_wire(msgspec.json.decode(body))
+        handle.load_failure = handle.last_failure = error.message
+        logger.error("executor %d could not load its methods: %s", handle.index, error.message)
+
+    # --- faults ---
+
+    def _on_wire_lost(self, handle: ExecutorHandle) -> None:
+        """The process is gone or going. Calls are settled now; the supervisor restarts it."""
+        if handle.state == "ready":
+            handle.state = "down"
+        in_flight, handle.in_flight = handle.in_flight, {}
+        for nested in list(handle.nested.values()):
+            nested.abandon()
+        handle.nested.clear()
+        for call in in_flight.values():
+            if not call.settled:
+                self._retry_or_fail(handle, call)
+
+    def _retry_or_fail(self, handle: ExecutorHandle, call: Call) -> None:
+        assert call.info is not None
+        call.executor = None
+        if call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS and not self._stopping:
+            index = handle.index if call.info.routing_key is not None else ANYWHERE
+            self._queue(call.info.lane, index).push_front(call)
+            self.waiting += 1
+            if index == ANYWHERE:
+                for other in self.executors:
+                    if other.state == "ready":
+                        self._refill(other, call.info.lane)
+            return
+        tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
+        call.settle_error(
+            RpcError(
+                ErrorCode.WORKER_CRASHED,
+                f"the executor died while it ran {call.method}{tried}; it is being restarted",
+                maybe_executed=True,
+                retry_after_ms=1000,
+            )
+        )
+
+    def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
+        self._on_wire_lost(handle)
+        if not self._stopping:
+            logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
+
+    async def _tick_forever(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for handle, supervisor in zip(self.executors, self._supervisors, strict=True):
+                self._watch(handle, supervisor, now)
+
+    def _watch(self, handle: ExecutorHandle, supervisor: Supervisor, now: float) -> None:
+        """Judge by progress: only a call that was to be over, or an idle executor that does not answer, is stuck."""
+        if handle.state != "ready":
+            return
+        late = [key for key, limit in handle.overdue.items() if now > limit]
+        if late:
+            call = handle.in_flight[late[0]]
+            supervisor.kill(f"{call.method} still ran {self._kill_after:.0f} s after it was to be over")
+        elif not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
+            supervisor.kill(f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
+        elif not handle.busy and not handle.ping_sent_at and now - handle.last_frame_at > IDLE_PING_AFTER:
+            handle.ping_sent_at = now
+            handle.send(ipc.frame(ipc.PING))
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """What each executor is doing, as data."""
+        return [
+            {
+                "worker_id": f"executor-{handle.index}",
+                "status": "busy" if handle.state == "ready" and handle.busy else handle.state,
+                "pid": handle.pid,
+                "active_requests": len(handle.in_flight),
+                "request_count": handle.finished_calls,
+                "error_count": handle.failed_calls,
+                "restarts": handle.restarts,
+                "last_failure": handle.last_failure,
+            }
+            for handle in self.executors
+        ]

@@ -1,0 +1,292 @@
+"""The executor process: loads method modules, says READY, runs what the hub sends, dies with its parent.
+
+Started as ``python -m trunkline.executors.process FD CONFIG`` by :mod:`trunkline.executors.supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import importlib
+import itertools
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.executors import ipc
+from trunkline.methods.context import Chunk, Context
+from trunkline.methods.registry import Registry
+from trunkline.methods.runner import Runner
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+PR_SET_PDEATHSIG: Final = 1
+EXIT_LOAD_FAILED: Final = 3
+NESTED_CREDIT_STEP: Final = 16
+
+logger = logging.getLogger("trunkline.executor")
+
+
+class Wire(asyncio.Protocol):
+    """This side of the socketpair. Frames of one turn of the loop are written together."""
+
+    def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
+        self._on_frame = on_frame
+        self._reader = ipc.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self.lost = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Attached."""
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the hub."""
+        for kind, call_id, body in self._reader.feed(data):
+            self._on_frame(kind, call_id, body)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The hub is gone."""
+        self.lost.set()
+
+    def send(self, frame: bytes) -> None:
+        """Queue a frame."""
+        self._out.append(frame)
+        if len(self._out) == 1:
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        out, self._out = self._out, []
+        if out and self._transport is not None:
+            self._transport.write(b"".join(out))
+
+
+class CallSink:
+    """Sends one call's outcome to the hub."""
+
+    __slots__ = ("_call_id", "_started", "_wire")
+
+    def __init__(self, wire: Wire, call_id: int) -> None:
+        self._wire = wire
+        self._call_id = call_id
+        self._started = time.perf_counter()
+
+    def _outcome(self, kind: int, body: bytes) -> None:
+        run_us = int((time.perf_counter() - self._started) * 1e6)
+        self._wire.send(ipc.outcome_frame(kind, self._call_id, run_us, body))
+
+    def result(self, data: bytes) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self._outcome(ipc.RESULT, data)
+
+    def error(self, error: RpcError) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self._outcome(ipc.ERROR, encode_error_object(error))
+
+    def chunk(self, chunk_type: bytes, data: bytes) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self._wire.send(ipc.frame(ipc.CHUNK, self._call_id, ipc.chunk_body(chunk_type, data)))
+
+
+class NestedCalls:
+    """Calls that methods make through the hub: the :class:`trunkline.methods.context.Host` of this process."""
+
+    def __init__(self, send: Callable[[bytes], None], runner: Runner) -> None:
+        self._send = send
+        self._runner = runner
+        self._ids = itertools.count(1)
+        self._results: dict[int, asyncio.Future[Any]] = {}
+        self._streams: dict[int, asyncio.Queue[Any]] = {}
+        self._loop = asyncio.get_running_loop()
+
+    def _start(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> int:
+        call_id = next(self._ids)
+        body = ipc.CallBody(
+            context.deadline,
+            context.depth + 1,
+            0,
+            method,
+            msgspec.json.encode(context.metadata | metadata) if metadata else b"",
+            msgspec.json.encode({} if params is None else params),
+        )
+        self._send(ipc.nested_call_frame(call_id, context.call_id, body))
+        return call_id
+
+    async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
+        """See :class:`trunkline.methods.context.Host`."""
+        call_id = self._start(context, method, params, metadata)
+        future = self._results[call_id] = self._loop.create_future()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._send(ipc.frame(ipc.NESTED_CANCEL, call_id))
+            raise
+        finally:
+            del self._results[call_id]
+
+    async def stream(
+        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
+    ) -> AsyncIterator[Chunk]:
+        """See :class:`trunkline.methods.context.Host`."""
+        call_id = self._start(context, method, params, metadata)
+        queue = self._streams[call_id] = asyncio.Queue()
+        taken, ended = 0, False
+        try:
+            while True:
+                item = await queue.get()
+                if not isinstance(item, Chunk):
+                    ended = True
+                    if isinstance(item, RpcError):
+                        raise item
+                    return
+                yield item
+                taken += 1
+                if taken % NESTED_CREDIT_STEP == 0:
+                    self._send(ipc.frame(ipc.NESTED_CREDIT, call_id, ipc.credit_body(taken)))
+        finally:
+            del self._streams[call_id]
+            if not ended:
+                self._send(ipc.frame(ipc.NESTED_CANCEL, call_id))
+
+    def progress(self, context: Context, value: Any) -> None:
+        """See :class:`trunkline.methods.context.Host`."""
+        frame = ipc.frame(ipc.PROGRESS, context.call_id, msgspec.json.encode(value))
+        self._loop.call_soon_threadsafe(self._send, frame)
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """See :class:`trunkline.methods.context.Host`."""
+        return await self._runner.in_thread(function, *args)
+
+    def on_result(self, call_id: int, body: bytes) -> None:
+        """A nested call succeeded."""
+        if (queue := self._streams.get(call_id)) is not None:
+            queue.put_nowait(None)
+        elif (future := self._results.get(call_id)) is not None and not future.done():
+            future.set_result(msgspec.json.decode(body))
+
+    def on_error(self, call_id: int, body: bytes) -> None:
+        """A nested call failed."""
+        error = RpcError.from_wire(msgspec.json.decode(body))
+        if (queue := self._streams.get(call_id)) is not None:
+            queue.put_nowait(error)
+        elif (future := self._results.get(call_id)) is not None and not future.done():
+            future.set_exception(error)
+
+    def on_chunk(self, call_id: int, body: bytes) -> None:
+        """A nested stream sent a chunk."""
+        if (queue := self._streams.get(call_id)) is not None:
+            chunk_type, data = ipc.parse_chunk(body)
+            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+
+
+class Executor:
+    """Connects the wire with the runner."""
+
+    def __init__(self, registry: Registry, worker_id: str, *, debug: bool) -> None:
+        self.runner = Runner(registry, debug=debug)
+        self.wire = Wire(self._on_frame)
+        self.host = NestedCalls(self.wire.send, self.runner)
+        self.stopped = asyncio.Event()
+        self._worker_id = worker_id
+        self._frames: dict[int, Callable[[int, bytes], None]] = {
+            ipc.CALL: self._on_call,
+            ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
+            ipc.CREDIT: lambda call_id, body: self.runner.grant(call_id, ipc.parse_credit(body)),
+            ipc.NESTED_RESULT: self.host.on_result,
+            ipc.NESTED_ERROR: self.host.on_error,
+            ipc.NESTED_CHUNK: self.host.on_chunk,
+            ipc.PING: lambda _call_id, _body: self.wire.send(ipc.frame(ipc.PONG)),
+            ipc.STOP: lambda _call_id, _body: self.stopped.set(),
+        }
+
+    def _on_frame(self, kind: int, call_id: int, body: bytes) -> None:
+        self._frames[kind](call_id, body)
+
+    def _on_call(self, call_id: int, body: bytes) -> None:
+        call = ipc.parse_call(body)
+        context = Context(
+            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id
+        )
+        self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
+
+
+async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
+    """Run one executor until the hub says STOP or is gone. Returns the exit code."""
+    loop = asyncio.get_running_loop()
+    registry = Registry()
+    settings = config["settings"]
+    executor = Executor(registry, f"executor-{config['index']}", debug=bool(settings.get("debug")))
+    await loop.create_connection(lambda: executor.wire, sock=wire)
+    try:
+        sys.path[:0] = config["python_path"]
+        for name in config["modules"]:
+            registry.add_module(importlib.import_module(name))
+        await registry.load(settings)
+    except Exception as error:
+        logger.exception("loading %s failed", ", ".join(config["modules"]))
+        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_load_error(error))))
+        executor.wire.flush()
+        return EXIT_LOAD_FAILED
+    executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(registry.catalogue())))
+    ends = [asyncio.ensure_future(executor.wire.lost.wait()), asyncio.ensure_future(executor.stopped.wait())]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if not executor.wire.lost.is_set():
+        await asyncio.wait([asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED)
+        executor.wire.flush()
+    executor.runner.close()
+    return 0
+
+
+def _load_error(error: Exception) -> RpcError:
+    if isinstance(error, RpcError):
+        return error
+    if isinstance(error, ModuleNotFoundError):
+        return RpcError(ErrorCode.MISSING_DEPENDENCIES, f"{error}; install it or leave the pack out")
+    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, f"{type(error).__name__}: {error}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when the hub dies (Linux); elsewhere the lost wire ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def main() -> None:
+    """Entry point."""
+    config = json.loads(sys.argv[2])
+    die_with_parent(config["parent"])
+    os.dup2(2, 1)  # what methods print must not reach the hub's stdout
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format=f"executor-{config['index']} %(levelname)s %(name)s: %(message)s"
+    )
+    wire = socket.socket(fileno=int(sys.argv[1]))
+    wire.setblocking(False)
+    runner = asyncio.run
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        runner = uvloop.run
+    code = runner(serve(wire, config))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a method's thread that never ends must not hold the process
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The life of one executor process: spawn, watch, restart with back-off, stop. It knows nothing of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.ipc import STOP, frame
+
+BACKOFF_FIRST: Final = 0.2
+BACKOFF_LIMIT: Final = 30.0
+STABLE_AFTER: Final = 30.0
+"""An executor that was ready this long starts over with the first back-off."""
+
+logger = logging.getLogger("trunkline.executors")
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSpec:
+    """How executor processes are started.
+
+    Attributes:
+        modules: import paths of the method modules, in order.
+        settings: what method packs may read (JSON), for example ``data_dir`` and ``model``.
+        threads: how many threads numeric libraries may use in one executor.
+        start_timeout: seconds until READY, model loading included.
+    """
+
+    modules: tuple[str, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    threads: int = 1
+    start_timeout: float = 300.0
+    python_path: tuple[str, ...] = ()
+
+
+class Supervisor:
+    """Keeps one executor process alive.
+
+    Args:
+        handle: gets the wire of each new process.
+        on_exit: called when a process has gone, before the next is started; the argument says what happened.
+    """
+
+    def __init__(self, handle: ExecutorHandle, spec: ExecutorSpec, on_exit: Callable[[ExecutorHandle, str], None]) -> None:
+        self._handle = handle
+        self._spec = spec
+        self._on_exit = on_exit
+        self._process: subprocess.Popen[bytes] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._failures = 0
+        self._kill_reason: str | None = None
+
+    def start(self) -> None:
+        """Begin to keep the executor alive."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"executor-{self._handle.index}")
+
+    async def stop(self, grace: float) -> None:
+        """Ask the executor to finish and exit; kill it after ``grace`` seconds."""
+        self._stopping = True
+        self._handle.state = "stopping"
+        self._handle.send(frame(STOP))
+        if self._task is None:
+            return
+        if self._process is None:
+            self._task.cancel()
+        _done, late = await asyncio.wait([self._task], timeout=grace)
+        if late:
+            self.kill("it did not stop in time")
+            await asyncio.wait([self._task], timeout=5)
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL, to the whole process group: helpers a method started go with it."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            self._kill_reason = reason
+            logger.warning("killing executor %d: %s", self._handle.index, reason)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            handle = self._handle
+            try:
+                cause = await self._run_once()
+            except OSError as error:
+                cause = f"it could not be started: {error}"
+            stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
+            self._failures = 1 if stable else self._failures + 1
+            handle.state = "stopping" if self._stopping else "down"
+            if not self._stopping:
+                handle.last_failure = handle.load_failure or cause
+                handle.restarts += 1
+            self._on_exit(handle, cause)
+            if self._stopping:
+                break
+            delay = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2 ** (self._failures - 1))
+            logger.warning(
+                "executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay
+            )
+            await asyncio.sleep(delay)
+
+    async def _run_once(self) -> str:
+        """One process from spawn to exit. Returns what ended it."""
+        handle, loop = self._handle, asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        handle.reset()
+        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
+        handle.load_failure = None
+        try:
+            self._process = self._spawn(theirs)
+        finally:
+            theirs.close()
+        handle.pid = self._process.pid
+        self._kill_reason = None
+        transport, _ = await loop.create_connection(lambda: handle, sock=ours)
+        watchdog = loop.call_later(self._spec.start_timeout, self._kill_if_starting)
+        try:
+            code = await self._wait_exit()
+        finally:
+            watchdog.cancel()
+            transport.close()
+            self._process = None
+            handle.pid = None
+        return self._kill_reason or describe_exit(code)
+
+    def _spawn(self, wire: socket.socket) -> subprocess.Popen[bytes]:
+        spec = self._spec
+        config = {
+            "index": self._handle.index,
+            "modules": spec.modules,
+            "settings": spec.settings,
+            "parent": os.getpid(),
+            "python_path": spec.python_path,
+        }
+        threads = str(spec.threads)
+        environment = os.environ | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        environment.pop("TRUNKLINE_TOKEN", None)  # methods have no use for it
+        return subprocess.Popen(
+            [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno()), json.dumps(config)],
+            pass_fds=[wire.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            process_group=0,
+        )
+
+    async def _wait_exit(self) -> int:
+        process = self._process
+        assert process is not None
+        waiter = asyncio.get_running_loop().create_future()
+
+        def exited() -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        self._handle.on_wire_lost = exited
+        while process.poll() is None:
+            # The wire breaks when the process dies; polling covers one that closed it and lives on.
+            await asyncio.wait([waiter], timeout=0.5)
+            if waiter.done() and process.poll() is None:
+                await asyncio.sleep(0.02)
+        return process.returncode
+
+    def _kill_if_starting(self) -> None:
+        if self._handle.state == "starting":
+            self.kill(f"it was not ready after {self._spec.start_timeout:.0f} s")
+
+
+def describe_exit(code: int) -> str:
+    """Words for an exit status."""
+    if code < 0:
+        try:
+            return f"it was ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"it was ended by signal {-code}"
+    return f"it exited with code {code}"

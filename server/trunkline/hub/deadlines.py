@@ -1,0 +1,57 @@
+"""Deadlines of many calls at the cost of a set operation each. Pure: the clock is an argument."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from trunkline_protocol.calls import Call
+
+TICK: Final = 0.01
+"""Resolution in seconds. A timer of the event loop per call would cost several times as much."""
+
+
+class DeadlineWheel:
+    """Buckets of calls by the tick their deadline falls in."""
+
+    __slots__ = ("_buckets", "_cursor")
+
+    def __init__(self, now: float = 0.0) -> None:
+        self._buckets: dict[int, set[Call]] = {}
+        self._cursor = int(now / TICK)
+
+    def add(self, call: Call) -> None:
+        """Watch ``call.deadline``. It must not change while it is watched."""
+        tick = max(self._tick(call), self._cursor)
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            self._buckets[tick] = {call}
+        else:
+            bucket.add(call)
+
+    def discard(self, call: Call) -> None:
+        """Stop watching; calls that are not watched are ignored."""
+        tick = self._tick(call)
+        bucket = self._buckets.get(tick)
+        if bucket is not None:
+            bucket.discard(call)
+            if not bucket:
+                del self._buckets[tick]
+
+    def expired(self, now: float) -> list[Call]:
+        """Take out the calls whose deadline has passed at ``now`` (monotonic, seconds), in order."""
+        last = int(now / TICK)
+        due: list[Call] = []
+        while self._cursor <= last:
+            if not self._buckets:
+                self._cursor = last + 1
+                break
+            due.extend(call for call in self._buckets.pop(self._cursor, ()) if not call.settled)
+            self._cursor += 1
+        return due
+
+    @staticmethod
+    def _tick(call: Call) -> int:
+        return int(call.deadline / TICK) + 1
+
+    def __bool__(self) -> bool:
+        return bool(self._buckets)

@@ -1,0 +1,167 @@
+"""Every call passes here, whatever door it came through: the hub answers it or a backend executes it.
+
+The router also keeps the books: which calls are in flight, when each must be over, and what became of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.codecs.jsonrpc import decode_metadata
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import NO_METADATA, Metadata
+from trunkline.hub.deadlines import TICK, DeadlineWheel
+
+DEFAULT_TIMEOUT_MS: Final = 30_000
+DEFAULT_STREAM_IDLE_MS: Final = 60_000
+MAX_DEPTH: Final = 8
+
+logger = logging.getLogger("trunkline.hub")
+
+
+class HubMethod(Protocol):
+    """A method the hub answers itself: params as JSON bytes in, anything JSON out.
+
+    Raises:
+        RpcError: for whatever the caller did wrong.
+    """
+
+    def __call__(self, params: bytes, /) -> Any: ...
+
+
+Recorder = Callable[[str, float, int], None]
+"""Told of each finished call: method, seconds, error code (0 = success)."""
+
+
+class Router:
+    """Routes calls, watches their deadlines, counts them.
+
+    ``draining`` refuses new calls from outside while those in flight, and the calls they make, run on.
+    """
+
+    def __init__(self, backend: CallBackend, record: Recorder) -> None:
+        self.backend = backend
+        self.in_flight = 0
+        self.draining = False
+        self._record = record
+        self._hub_methods: dict[str, HubMethod] = {}
+        self._deadlines = DeadlineWheel(time.monotonic())
+        self._ticker: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def serve(self, methods: dict[str, HubMethod]) -> None:
+        """Add methods that the hub answers itself.
+
+        Raises:
+            ValueError: a name is taken already.
+        """
+        if taken := self._hub_methods.keys() & methods.keys():
+            raise ValueError(f"hub methods defined twice: {', '.join(sorted(taken))}")
+        self._hub_methods.update(methods)
+
+    def route(self, call: Call) -> None:
+        """Take a call. It is settled exactly once, perhaps before this returns."""
+        call.received = call.last_activity = time.monotonic()
+        call.owner = self
+        self.in_flight += 1
+        hub_method = self._hub_methods.get(call.method)
+        try:
+            if hub_method is not None:
+                call.settle_result(msgspec.json.encode(hub_method(call.params)))
+            else:
+                self._submit(call)
+        except RpcError as error:
+            call.settle_error(error)
+        except Exception:
+            logger.exception("routing %s failed", call.method)
+            call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
+
+    def _submit(self, call: Call) -> None:
+        if call.depth == 0 and self.draining:
+            raise RpcError(
+                ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000
+            )
+        if call.depth > MAX_DEPTH:
+            raise RpcError(
+                ErrorCode.WORKER_OVERLOADED, f"calls nested deeper than {MAX_DEPTH}: {call.method} was refused"
+            )
+        info = call.info = self.backend.find(call.method)
+        metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
+        if metadata is not NO_METADATA:
+            call.progress_token = metadata.progress_token
+            call.priority = PRIORITIES[metadata.priority]
+        self._set_deadline(call, info, metadata)
+        call.backend = self.backend
+        self.backend.submit(call)
+
+    def _set_deadline(self, call: Call, info: MethodInfo, metadata: Metadata) -> None:
+        default = DEFAULT_STREAM_IDLE_MS if info.streaming else DEFAULT_TIMEOUT_MS
+        timeout_ms = metadata.timeout_ms or info.timeout_ms or default
+        if info.max_timeout_ms is not None:
+            timeout_ms = min(timeout_ms, info.max_timeout_ms)
+        seconds = timeout_ms / 1000
+        if info.streaming:
+            call.idle_timeout = seconds
+        call.deadline = min(call.deadline, call.received + seconds)
+        self._watch(call)
+
+    def _watch(self, call: Call) -> None:
+        self._deadlines.add(call)
+        if self._ticker is None:
+            self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        for call in self._deadlines.expired(now):
+            self._expire(call, now)
+        self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._deadlines else None
+
+    def _expire(self, call: Call, now: float) -> None:
+        if call.idle_timeout:
+            # A stream's deadline moves with its chunks; one that waits for its reader is not idle.
+            alive_until = (now if not call.writable() else call.last_activity) + call.idle_timeout
+            if alive_until > now:
+                call.deadline = alive_until
+                self._watch(call)
+                return
+        waited = now - call.received
+        what = "sent nothing for" if call.idle_timeout else "was not done after"
+        limit = call.idle_timeout or waited
+        started = call.executor is not None
+        call.settle_error(
+            RpcError(
+                ErrorCode.COMMUNICATION_TIMEOUT,
+                f"{call.method} {what} {limit:.3g} s" + ("" if started else ": it was still waiting for an executor"),
+                maybe_executed=started,
+            )
+        )
+        call.cancel_execution()
+
+    def finished(self, call: Call, code: int) -> None:
+        """A call has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
+        if call.deadline != NO_DEADLINE:
+            self._deadlines.discard(call)
+        self.in_flight -= 1
+        if not self.in_flight and self.draining:
+            self._idle.set()
+        self._record(call.method, time.monotonic() - call.received, code)
+
+    async def drain(self, limit: float) -> int:
+        """Refuse new calls and wait up to ``limit`` seconds for those in flight. Returns how many are left."""
+        self.draining = True
+        if self.in_flight:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), limit)
+            except TimeoutError:
+                logger.warning("%d calls were still running after %.1f s of draining", self.in_flight, limit)
+        return self.in_flight

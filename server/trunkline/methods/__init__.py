@@ -1,0 +1,1 @@
+"""Methods: the decorator, what runs them, and one folder a pack."""

@@ -1,0 +1,202 @@
+"""Between JSON and a Python signature: parameters in, results out, both checked by pydantic from the hints."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, Final, NotRequired, get_args, get_origin, get_type_hints
+
+import msgspec
+import orjson
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from typing_extensions import TypedDict
+
+from trunkline.methods.context import Chunk, Context
+from trunkline_protocol.catalogue import Parameter
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+_ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+_PLAIN: Final = (Any, str, int, float, bool, None, type(None), dict, list, inspect.Signature.empty)
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class Binding:
+    """The wire side of one function.
+
+    Args:
+        function: bound, if it is a method of an instance.
+        name: for error messages.
+        streaming: it is a generator, so the return annotation describes chunks.
+
+    Raises:
+        TypeError: hints that cannot be expressed in JSON, or ``*args``.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool) -> None:
+        self._name = name
+        signature = inspect.signature(function)
+        hints = get_type_hints(function, include_extras=True)
+        self.context_name: str | None = None
+        fields: dict[str, Any] = {}
+        defaults: dict[str, Any] = {}
+        for parameter in signature.parameters.values():
+            hint = hints.get(parameter.name, Any)
+            if hint is Context:
+                self.context_name = parameter.name
+                continue
+            if parameter.kind in _VARIADIC:
+                raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+            if parameter.default is inspect.Parameter.empty:
+                fields[parameter.name] = hint
+            else:
+                fields[parameter.name] = NotRequired[hint]
+                defaults[parameter.name] = parameter.default
+        self._names = list(fields)
+        self._validate = self._params_adapter(name, fields).validator.validate_python
+        self.parameters = self._describe(fields, defaults)
+        returns = hints.get("return", Any)
+        self._result = None if streaming or returns in _PLAIN else _adapter(returns, name)
+        self.result_schema = {} if streaming else _schema(returns, name)
+        self.chunk_schema = _schema(_item_type(returns), name) if streaming else None
+
+    def _params_adapter(self, name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
+        params = TypedDict(f"{name} params", fields)  # type: ignore[operator]  # built at run time
+        params.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+        return _adapter(params, name)
+
+    def _describe(self, fields: dict[str, Any], defaults: dict[str, Any]) -> list[Parameter]:
+        described = []
+        for name, hint in fields.items():
+            inner = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
+            schema = _schema(inner, self._name)
+            if name in defaults and isinstance(defaults[name], (str, int, float, bool, type(None))):
+                schema = schema | {"default": defaults[name]}
+            described.append(Parameter(name, schema, name not in defaults))
+        return described
+
+    def arguments(self, params: bytes) -> dict[str, Any]:
+        """Turn params (JSON, by name or by position) into keyword arguments.
+
+        Raises:
+            RpcError: -32602 that names the parameter.
+        """
+        try:
+            value = msgspec.json.decode(params)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
+        if isinstance(value, list):
+            value = self._by_name(value)
+        try:
+            arguments: dict[str, Any] = self._validate(value)
+        except ValidationError as error:
+            raise self._invalid(error) from None
+        return arguments
+
+    def _by_name(self, values: list[Any]) -> dict[str, Any]:
+        if len(values) > len(self._names):
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"{self._name} takes {len(self._names)} parameters ({', '.join(self._names)}), {len(values)} were given",
+            )
+        return dict(zip(self._names, values, strict=False))
+
+    def _invalid(self, error: ValidationError) -> RpcError:
+        problems = [
+            {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
+            for item in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        message = f"{self._name}: {first['field']}: {first['message']}{more}"
+        return RpcError(ErrorCode.INVALID_PARAMS, message, data={"errors": problems[:20]})
+
+    def encode_result(self, value: Any) -> bytes:
+        """A return value as JSON.
+
+        Raises:
+            RpcError: 1003 that names the type that JSON has no form for, or the promise that was not kept.
+        """
+        if self._result is not None:
+            try:
+                value = self._result.validate_python(value)
+            except ValidationError as error:
+                first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+                where = ".".join(map(str, first["loc"])) or type(value).__name__
+                raise RpcError(
+                    ErrorCode.SERIALIZATION_ERROR,
+                    f"{self._name} returned what its signature does not promise: {where}: {first['msg']}",
+                ) from None
+        return encode(value, self._name)
+
+
+def encode(value: Any, name: str) -> bytes:
+    """Any value as JSON, without silent losses: NaN, infinities and integers beyond 2**53 are refused.
+
+    Raises:
+        RpcError: 1003, with the type named.
+    """
+    try:
+        data = orjson.dumps(value, default=_as_plain, option=_ENCODE)
+    except (TypeError, orjson.JSONEncodeError) as error:
+        cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}") from None
+    if b"null" in data and has_non_finite(value):
+        # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
+        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: a float that is not finite")
+    return data
+
+
+def encode_chunk(item: Any, name: str) -> tuple[bytes, bytes]:
+    """What a generator yielded, as chunk type (JSON string) and data (JSON)."""
+    if isinstance(item, Chunk):
+        return orjson.dumps(item.type), encode(item.data, name)
+    return b'"data"', encode(item, name)
+
+
+def has_non_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity is anywhere in a value made of JSON's types, models and arrays."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(has_non_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(has_non_finite, value))
+    if isinstance(value, BaseModel):
+        return has_non_finite(value.model_dump())
+    if hasattr(value, "tolist"):
+        return has_non_finite(value.tolist())
+    return False
+
+
+def _as_plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    raise TypeError(f"type {type(value).__module__}.{type(value).__qualname__}")
+
+
+def _item_type(annotation: Any) -> Any:
+    if get_origin(annotation) is None or not get_args(annotation):
+        return Any
+    return get_args(annotation)[0]
+
+
+def _adapter(hint: Any, name: str) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint)
+    except (PydanticSchemaGenerationError, PydanticUserError) as error:
+        raise TypeError(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _schema(hint: Any, name: str) -> dict[str, Any]:
+    if hint in (Any, inspect.Signature.empty, Chunk):
+        return {}
+    try:
+        return _adapter(hint, name).json_schema()
+    except PydanticUserError:
+        return {}
+
+

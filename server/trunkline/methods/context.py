@@ -1,0 +1,128 @@
+"""What a running method knows of its call, and what it can do beside returning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One item of a stream with a type of its own; plain values are sent with type ``data``."""
+
+    type: str
+    data: Any
+
+
+class Host(Protocol):
+    """What a context needs of whatever runs the method: an executor process, or a test."""
+
+    async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
+        """Call another method through the hub."""
+
+    def stream(
+        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
+    ) -> AsyncIterator[Chunk]:
+        """Stream from another method through the hub."""
+
+    def progress(self, context: Context, value: Any) -> None:
+        """Report progress. Any thread may call this."""
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a plain function on the executor's one thread."""
+
+
+class Context:
+    """Injected into methods that have a parameter annotated ``Context``.
+
+    Attributes:
+        method: the name this call came by.
+        metadata: the caller's ``metadata`` object.
+        depth: how many methods called each other down to this one; beyond 8 the hub refuses.
+        worker_id: the executor that runs this call.
+    """
+
+    def __init__(
+        self, host: Host, call_id: int, method: str, metadata: bytes, deadline: float, depth: int, worker_id: str
+    ) -> None:
+        self._host = host
+        self._metadata = metadata
+        self._deadline = deadline
+        self.call_id = call_id
+        self.method = method
+        self.depth = depth
+        self.worker_id = worker_id
+        self.result: Any = None
+        self._cancelled = False
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's ``metadata``, unknown members included."""
+        return msgspec.json.decode(self._metadata, type=dict[str, Any]) if self._metadata else {}
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the outcome is not wanted any more. For plain functions, which cannot be interrupted."""
+        return self._cancelled
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until the deadline; infinite where there is none. Negative once it has passed."""
+        return self._deadline - time.monotonic()
+
+    @property
+    def deadline(self) -> float:
+        """The deadline on this host's monotonic clock, in seconds."""
+        return self._deadline
+
+    def mark_cancelled(self) -> None:
+        """Called by the runner."""
+        self._cancelled = True
+
+    def raise_if_cancelled(self) -> None:
+        """Leave a long plain function at a point of its choosing.
+
+        Raises:
+            RpcError: -32800.
+        """
+        if self._cancelled:
+            raise RpcError(ErrorCode.CANCELLED, f"{self.method} was cancelled", maybe_executed=True)
+
+    async def call(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> Any:
+        """Call another method, wherever it runs. It inherits what is left of this call's deadline.
+
+        The slot this call holds is free for others meanwhile, so that methods which call each other cannot
+        deadlock the pool.
+
+        Raises:
+            RpcError: whatever the other method ended with.
+        """
+        return await self._host.call(self, method, params, _metadata(timeout_ms))
+
+    def stream(
+        self, method: str, params: Any = None, *, timeout_ms: int | None = None
+    ) -> AsyncIterator[Chunk]:
+        """Stream from another method. Leaving the loop early cancels it."""
+        return self._host.stream(self, method, params, _metadata(timeout_ms))
+
+    def progress(self, value: Any) -> None:
+        """Report progress (any JSON) to a caller that asked for it with ``metadata.progress_token``."""
+        self._host.progress(self, value)
+
+    def set_result(self, value: Any) -> None:
+        """For generators: the result that follows the last chunk. Without it that is ``{"chunks": n}``."""
+        self.result = value
+
+    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a plain function on the executor's one thread, behind other plain functions."""
+        return await self._host.run_in_thread(function, *args)
+
+
+def _metadata(timeout_ms: int | None) -> dict[str, Any]:
+    return {} if timeout_ms is None else {"timeout_ms": timeout_ms}

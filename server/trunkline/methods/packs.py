@@ -1,0 +1,37 @@
+"""The packs that come with Trunkline, known without importing them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """A pack: the module an executor imports, and what has to be installed for it."""
+
+    module: str
+    requires: tuple[str, ...]
+
+
+PACKS: Final = {
+    "embeddings": Pack("trunkline.methods.embeddings", ("torch", "sentence_transformers")),
+    "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy")),
+    "rag": Pack("trunkline.methods.rag", ("numpy",)),
+}
+
+
+def is_installed(name: str) -> bool:
+    """Whether everything the pack needs can be found. Imports nothing."""
+    return not missing_modules(name)
+
+
+def missing_modules(name: str) -> list[str]:
+    """What the pack needs and is not installed."""
+    return [module for module in PACKS[name].requires if importlib.util.find_spec(module) is None]
+
+
+def installed_packs() -> list[str]:
+    """All packs that could be served here."""
+    return [name for name in PACKS if is_installed(name)]

@@ -1,0 +1,170 @@
+"""The ``@method`` decorator and the registry of what it marked.
+
+A method's signature is its contract: parameters and results are validated from the type hints, and the JSON
+schemas of ``rpc.discover`` come from the same hints.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, Literal, TypeVar
+
+from trunkline.methods.binding import Binding
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Kind = Literal["function", "coroutine", "generator", "async_generator"]
+
+_MARK: Final = "__trunkline_method__"
+_RESERVED: Final = ("rpc.", "session.", "$/")
+
+
+class RegistrationError(Exception):
+    """A method or pack that cannot be registered; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class MethodOptions:
+    """What was said in the decorator."""
+
+    name: str
+    idempotent: bool
+    routing_key: str | None
+    timeout_ms: int | None
+    max_timeout_ms: int | None
+
+
+def method(
+    name: str,
+    *,
+    idempotent: bool = False,
+    routing_key: str | None = None,
+    timeout_ms: int | None = None,
+    max_timeout_ms: int | None = None,
+) -> Callable[[Function], Function]:
+    """Serve a function, or a method of a class, under ``name``.
+
+    Args:
+        name: dotted, for example ``text.upper``. ``rpc.`` and ``session.`` are reserved.
+        idempotent: running it twice is the same as once; only then is it run again after a crash.
+        routing_key: a parameter whose value decides which executor owns the call. For methods with state.
+        timeout_ms: default deadline in milliseconds (for generators: the longest silence between chunks).
+        max_timeout_ms: the longest deadline a caller may ask for.
+
+    A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
+    generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context.
+    """
+    if name.startswith(_RESERVED) or not name:
+        raise RegistrationError(f"method name {name!r} is reserved; choose another")
+
+    def mark(function: Function) -> Function:
+        setattr(function, _MARK, MethodOptions(name, idempotent, routing_key, timeout_ms, max_timeout_ms))
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class BoundMethod:
+    """A registered method, ready to be called."""
+
+    info: MethodInfo
+    function: Callable[..., Any]
+    kind: Kind
+    binding: Binding
+
+
+class Registry:
+    """Methods by name, and the pack instances that have to load before they work."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, BoundMethod] = {}
+        self.instances: list[Any] = []
+        self.packs: list[str] = []
+
+    def add_module(self, module: ModuleType) -> None:
+        """Register everything the module marks: functions, and classes with marked methods.
+
+        Classes are instantiated without arguments; their ``load(settings)``, where they have one, runs in
+        :meth:`load`.
+
+        Raises:
+            RegistrationError: nothing is marked, or a name is taken.
+        """
+        pack = module.__name__.removeprefix("trunkline.methods.")
+        found = 0
+        for value in list(vars(module).values()):
+            if inspect.isclass(value) and value.__module__.startswith(module.__name__):
+                found += self._add_class(value, pack)
+            elif inspect.isfunction(value) and hasattr(value, _MARK):
+                self._add(value, pack)
+                found += 1
+        if not found:
+            raise RegistrationError(f"module {module.__name__} has no function marked with @method")
+        self.packs.append(pack)
+
+    def _add_class(self, cls: type[Any], pack: str) -> int:
+        marked = [name for name, value in inspect.getmembers(cls, inspect.isfunction) if hasattr(value, _MARK)]
+        if marked:
+            instance = cls()
+            self.instances.append(instance)
+            for name in marked:
+                self._add(getattr(instance, name), pack)
+        return len(marked)
+
+    def _add(self, function: Callable[..., Any], pack: str) -> None:
+        options: MethodOptions = getattr(function, _MARK)
+        if options.name in self.methods:
+            raise RegistrationError(f"method {options.name} is defined twice (in pack {pack} and before)")
+        kind = kind_of(function)
+        binding = Binding(function, options.name, streaming=kind in ("generator", "async_generator"))
+        names = [parameter.name for parameter in binding.parameters]
+        if options.routing_key is not None and options.routing_key not in names:
+            raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is none of its parameters")
+        info = MethodInfo(
+            name=options.name,
+            summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
+            pack=pack,
+            streaming=kind in ("generator", "async_generator"),
+            lane=lane_of(kind),
+            idempotent=options.idempotent,
+            routing_key=options.routing_key,
+            timeout_ms=options.timeout_ms,
+            max_timeout_ms=options.max_timeout_ms,
+            parameters=binding.parameters,
+            result=binding.result_schema,
+            chunk=binding.chunk_schema,
+        )
+        self.methods[options.name] = BoundMethod(info, function, kind, binding)
+
+    async def load(self, settings: Mapping[str, Any]) -> None:
+        """Run the load step of each pack instance, in order of registration."""
+        for instance in self.instances:
+            load = getattr(instance, "load", None)
+            if load is not None:
+                outcome = load(settings)
+                if inspect.isawaitable(outcome):
+                    await outcome
+
+    def catalogue(self) -> Catalogue:
+        """What is registered, as data."""
+        return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))
+
+
+def kind_of(function: Callable[..., Any]) -> Kind:
+    """How the function has to be run."""
+    if inspect.isasyncgenfunction(function):
+        return "async_generator"
+    if inspect.iscoroutinefunction(function):
+        return "coroutine"
+    if inspect.isgeneratorfunction(function):
+        return "generator"
+    return "function"
+
+
+def lane_of(kind: Kind) -> Lane:
+    """Where that kind runs."""
+    return "thread" if kind in ("function", "generator") else "loop"

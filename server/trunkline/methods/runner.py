@@ -1,0 +1,217 @@
+"""Runs registered methods: coroutines on the loop, plain functions one at a time on a thread, generators as streams.
+
+Knows no wire. Whoever uses it (the executor process, or a test without any server) gives each call a sink for
+its outcome and a :class:`trunkline.methods.context.Host` for what methods ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import traceback
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Any, Final, Protocol
+
+from trunkline.methods.binding import encode, encode_chunk
+from trunkline.methods.context import Context
+from trunkline.methods.registry import BoundMethod, Registry
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+STREAM_WINDOW: Final = 64
+"""Items a stream may be ahead of what its reader has taken."""
+
+logger = logging.getLogger("trunkline.methods")
+_END: Final = object()
+
+
+class Sink(Protocol):
+    """Where one call's outcome goes. Exactly one of ``result`` and ``error`` is called, last."""
+
+    def result(self, data: bytes) -> None:
+        """The result as JSON."""
+
+    def error(self, error: RpcError) -> None:
+        """The typed error."""
+
+    def chunk(self, chunk_type: bytes, data: bytes) -> None:
+        """One item of a stream: type as a JSON string, data as JSON."""
+
+
+class Credit:
+    """How far a stream may run ahead of its reader. Totals are absolute, so repeats are harmless."""
+
+    __slots__ = ("_consumed", "_room", "sent")
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self._consumed = 0
+        self._room: asyncio.Future[None] | None = None
+
+    def grant(self, consumed: int) -> None:
+        """The reader has taken ``consumed`` items in total."""
+        self._consumed = max(self._consumed, consumed)
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    async def take(self) -> None:
+        """Wait until one more item may be sent."""
+        while self.sent - self._consumed >= STREAM_WINDOW:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+        self.sent += 1
+
+
+class Running:
+    """One call in progress."""
+
+    __slots__ = ("context", "credit", "entered", "task")
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.entered = False
+        self.credit: Credit | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Runner:
+    """Runs calls of one registry.
+
+    Args:
+        debug: send tracebacks to callers.
+    """
+
+    def __init__(self, registry: Registry, *, debug: bool = False) -> None:
+        self._methods = registry.methods
+        self._debug = debug
+        self._running: dict[int, Running] = {}
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
+
+    def start(self, call_id: int, params: bytes, context: Context, sink: Sink) -> None:
+        """Begin a call; its outcome comes through ``sink``."""
+        running = Running(context)
+        self._running[call_id] = running
+        coroutine = self._run(call_id, running, params, sink)
+        running.task = asyncio.get_running_loop().create_task(coroutine)
+
+    def cancel(self, call_id: int) -> None:
+        """Its outcome is not wanted: raise in coroutines at the next await, tell plain functions."""
+        running = self._running.get(call_id)
+        if running is not None and running.task is not None:
+            running.context.mark_cancelled()
+            if running.entered:  # a task cancelled before its first step would never reach its sink
+                running.task.cancel()
+
+    def grant(self, call_id: int, consumed: int) -> None:
+        """Pass on a reader's credit."""
+        running = self._running.get(call_id)
+        if running is not None and running.credit is not None:
+            running.credit.grant(consumed)
+
+    async def finish(self) -> None:
+        """Wait for all calls in progress."""
+        tasks = [running.task for running in self._running.values() if running.task is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close(self) -> None:
+        """Give the thread up."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink) -> None:
+        context = running.context
+        running.entered = True
+        try:
+            context.raise_if_cancelled()
+            bound = self._methods.get(context.method)
+            if bound is None:
+                raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"this executor has no method {context.method!r:.200}")
+            arguments = bound.binding.arguments(params)
+        except RpcError as error:
+            self._running.pop(call_id, None)
+            sink.error(error)
+            return
+        try:
+            sink.result(await self._outcome(bound, arguments, running, sink))
+        except asyncio.CancelledError:
+            sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
+        except RpcError as error:
+            error.maybe_executed = True  # whatever it raised, it had begun
+            sink.error(error)
+        except Exception as error:
+            sink.error(self._unexpected(context.method, error))
+        finally:
+            self._running.pop(call_id, None)
+
+    def _unexpected(self, method: str, error: Exception) -> RpcError:
+        logger.warning("%s failed", method, exc_info=error)
+        data = {"traceback": traceback.format_exception(error)} if self._debug else {}
+        text = f"{method} failed: {type(error).__name__}: {error}"
+        return RpcError(ErrorCode.INTERNAL_ERROR, text, maybe_executed=True, data=data)
+
+    async def _outcome(
+        self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink
+    ) -> bytes:
+        binding = bound.binding
+        if binding.context_name is not None:
+            arguments[binding.context_name] = running.context
+        if bound.kind == "coroutine":
+            return binding.encode_result(await bound.function(**arguments))
+        if bound.kind == "function":
+            # Encoding large results takes long enough to stay off the loop, too.
+            return await self.in_thread(_call_and_encode, bound, arguments)  # type: ignore[no-any-return]
+        running.credit = Credit()
+        items = bound.function(**arguments)
+        if bound.kind == "generator":
+            items = self._steps(items, running.context)
+        return await self._pump(bound.info.name, items, running, sink)
+
+    async def _pump(self, name: str, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
+        credit = running.credit
+        assert credit is not None
+        async with aclosing(items) as source:  # type: ignore[type-var]
+            async for item in source:
+                await credit.take()
+                sink.chunk(*encode_chunk(item, name))
+        result = running.context.result
+        return encode({"chunks": credit.sent} if result is None else result, name)
+
+    async def _steps(self, generator: Any, context: Context) -> AsyncIterator[Any]:
+        """A plain generator, one step at a time: while it waits for its reader the thread is free for others."""
+        try:
+            while True:
+                item, is_last = await self.in_thread(_step, generator)
+                if is_last:
+                    if item is not None:
+                        context.set_result(item)
+                    return
+                yield item
+        finally:
+            await self.in_thread(generator.close)
+
+    async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a plain function on the thread. A cancel drops it while it waits, else waits for its end."""
+        future: Future[Any] = self._thread.submit(functools.partial(function, *args))
+        waiting = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            if not future.cancel():
+                # It runs, and a running function cannot be stopped: the slot is not free before it ends.
+                await asyncio.wait([waiting])
+                if not waiting.cancelled():
+                    waiting.exception()
+            raise
+
+
+def _call_and_encode(bound: BoundMethod, arguments: dict[str, Any]) -> bytes:
+    return bound.binding.encode_result(bound.function(**arguments))
+
+
+def _step(generator: Any) -> tuple[Any, bool]:
+    """One step of a generator: an item, or its return value and True."""
+    try:
+        return next(generator), False
+    except StopIteration as stop:
+        return stop.value, True
