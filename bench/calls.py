@@ -53,7 +53,10 @@ def main() -> None:
     with hub("--executors", str(options.executors)) as hub_url, server("bench.echo_server") as echo_url:
         one = compare(hub_url, echo_url, 1, options.rounds, options.seconds)
         many = compare(hub_url, echo_url, 16, options.rounds, options.seconds)
-    print(f"rate at 50 x 16: {many['rate']:.2f}x the echo's (target {RATE_TARGET}x or more); at 50 x 1: {one['rate']:.2f}x")
+    print(
+        f"rate at 50 x 16: {many['rate']:.2f}x the echo's (target {RATE_TARGET}x or more); "
+        f"at 50 x 1: {one['rate']:.2f}x"
+    )
     print(f"p99 at 50 x 1: {one['p99']:.2f}x the echo's (target below {P99_TARGET}x)")
     if many["rate"] < RATE_TARGET or one["p99"] >= P99_TARGET:
         sys.exit(1)

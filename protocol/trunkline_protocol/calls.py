@@ -80,9 +80,7 @@ class Call:
         "settled",
     )
 
-    def __init__(
-        self, method: str, params: bytes, metadata: bytes = b"", *, priority: int = 1, depth: int = 0
-    ) -> None:
+    def __init__(self, method: str, params: bytes, metadata: bytes = b"", *, priority: int = 1, depth: int = 0) -> None:
         self.method = method
         self.params = params
         self.metadata = metadata

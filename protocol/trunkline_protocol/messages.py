@@ -21,7 +21,7 @@ class Request(msgspec.Struct, frozen=True):
 
     jsonrpc: Literal["2.0"]
     method: str
-    id: int | str | None | msgspec.UnsetType = msgspec.UNSET
+    id: int | str | msgspec.UnsetType | None = msgspec.UNSET
     params: RawOrUnset = msgspec.UNSET
     metadata: RawOrUnset = msgspec.UNSET
 

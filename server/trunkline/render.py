@@ -30,8 +30,9 @@ class StreamPrinter:
             sys.stdout.write(data["text"] if isinstance(data, dict) and "text" in data else str(data))
             sys.stdout.flush()
         elif chunk_type == "document" and isinstance(data, dict):
-            self._console.print(f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}"
-                                f"  {data.get('score', 0):.3f}[/]")
+            self._console.print(
+                f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {data.get('score', 0):.3f}[/]"
+            )
         elif chunk_type == "metadata":
             self._console.print(f"[dim]{escape(json.dumps(data, ensure_ascii=False))}[/]")
         else:
@@ -49,7 +50,8 @@ class StreamPrinter:
 
     @staticmethod
     def _line(value: Any) -> None:
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
 
 
 def print_methods(document: dict[str, Any]) -> None:
@@ -61,7 +63,10 @@ def print_methods(document: dict[str, Any]) -> None:
         extension = method.get("x-trunkline", {})
         params = ", ".join(p["name"] if p.get("required") else f"{p['name']}?" for p in method["params"])
         table.add_row(
-            method["name"], params, "stream" if extension.get("streaming") else "", escape(method.get("summary", ""))
+            method["name"],
+            params,
+            "stream" if extension.get("streaming") else "",
+            escape(method.get("summary", "")),
         )
     Console(highlight=False).print(table)
 

@@ -158,7 +158,9 @@ def _decode_batch(data: bytes, max_batch: int) -> Batch | Malformed:
         return Malformed(None, ErrorCode.INVALID_REQUEST, "a batch must have at least one member")
     if len(members) > max_batch:
         return Malformed(
-            None, ErrorCode.INVALID_REQUEST, f"a batch may have {max_batch} members, this one has {len(members)}"
+            None,
+            ErrorCode.INVALID_REQUEST,
+            f"a batch may have {max_batch} members, this one has {len(members)}",
         )
     return Batch([_decode_member(bytes(member)) for member in members])
 

@@ -126,7 +126,9 @@ class Hub:
         except TimeoutError:
             await self.cancel(request_id)
             raise RpcError(
-                ErrorCode.COMMUNICATION_TIMEOUT, f"{method}: the hub did not answer in time", maybe_executed=True
+                ErrorCode.COMMUNICATION_TIMEOUT,
+                f"{method}: the hub did not answer in time",
+                maybe_executed=True,
             ) from None
         except asyncio.CancelledError:
             await self.cancel(request_id)

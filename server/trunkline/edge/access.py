@@ -48,9 +48,7 @@ class AccessRules:
         """Refuse a ``Host`` that is not in the list (6002)."""
         host = host_name(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
-            raise RpcError(
-                ErrorCode.FORBIDDEN, f"host {host!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_HOSTS"
-            )
+            raise RpcError(ErrorCode.FORBIDDEN, f"host {host!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_HOSTS")
 
     def _check_origin(self, headers: Mapping[str, str]) -> None:
         origin = headers.get("origin")
@@ -122,6 +120,7 @@ def choose_subprotocol(headers: Mapping[str, str]) -> str | None:
     unknown = [name for name in offered if name.startswith("trunkline.v")]
     if unknown:
         raise RpcError(
-            ErrorCode.INVALID_REQUEST, f"this hub speaks {SUBPROTOCOL}, the client offers {', '.join(unknown):.200}"
+            ErrorCode.INVALID_REQUEST,
+            f"this hub speaks {SUBPROTOCOL}, the client offers {', '.join(unknown):.200}",
         )
     return None

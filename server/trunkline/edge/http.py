@@ -34,7 +34,9 @@ ws.onopen = () => ws.send('{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}');`;
 """
 
 
-def http_app(access: AccessRules, health: Report, ready: Callable[[], list[str]], metrics: Callable[[], bytes]) -> Starlette:
+def http_app(
+    access: AccessRules, health: Report, ready: Callable[[], list[str]], metrics: Callable[[], bytes]
+) -> Starlette:
     """The Starlette application.
 
     Args:
@@ -57,7 +59,9 @@ def http_app(access: AccessRules, health: Report, ready: Callable[[], list[str]]
         return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def get_first_page(_request: Request) -> Response:
-        return HTMLResponse(FIRST_PAGE, headers={"Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'"})
+        return HTMLResponse(
+            FIRST_PAGE, headers={"Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'"}
+        )
 
     async def get_first_page_script(_request: Request) -> Response:
         return Response(FIRST_PAGE_SCRIPT, media_type="text/javascript")

@@ -24,7 +24,7 @@ from picows import (
     WSUpgradeResponse,
     WSUpgradeResponseWithListener,
 )
-from picows.picows import WSProtocol
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stubs
 
 from trunkline.edge.access import AccessRules, choose_subprotocol, find_token
 from trunkline.edge.fragments import (
@@ -100,7 +100,7 @@ def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:
     return WSUpgradeResponseWithListener(response, None)
 
 
-class WebSocketListener(WSListener):  # type: ignore[misc]  # a Cython class without exported types
+class WebSocketListener(WSListener):
     """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub."""
 
     def __init__(self, door: WebSocketDoor, principal: Principal, peer: str) -> None:
@@ -170,7 +170,8 @@ class WebSocketListener(WSListener):  # type: ignore[misc]  # a Cython class wit
         if not self._closing:
             self._closing = True
             self._flush()
-            transport.send_close(frame.get_close_code() or WSCloseCode.OK)
+            code = frame.get_close_code()
+            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
         transport.disconnect()
 
     def on_ws_disconnected(self, _transport: WSTransport) -> None:
@@ -197,7 +198,7 @@ class WebSocketListener(WSListener):  # type: ignore[misc]  # a Cython class wit
             return
         self._closing = True
         self._flush()
-        self._transport.send_close(code, reason.encode()[:120])
+        self._transport.send_close(code, reason.encode()[:120])  # type: ignore[arg-type]  # any integer goes
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
 
     def _flush(self) -> None:
@@ -243,20 +244,21 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by uvicorn."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "set_protocol")
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is a Transport by shape only
         peername = transport.get_extra_info("peername")
         peer = f"{peername[0]}:{peername[1]}" if isinstance(peername, tuple) else "unix"
-        self._picows = picows_protocol(
-            lambda request: self._door.accept(request, peer), self._door.max_message_bytes
-        )
+        self._picows = picows_protocol(lambda request: self._door.accept(request, peer), self._door.max_message_bytes)
         self._picows.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
         """The upgrade request, and whatever follows before picows reads the socket itself."""
         assert self._transport is not None
         feed(self._picows, data)
-        asyncio.get_running_loop().call_soon(self._transport.set_protocol, self._picows)
+        asyncio.get_running_loop().call_soon(self._take_over)
+
+    def _take_over(self) -> None:
+        if self._transport is not None and self._picows is not None:
+            self._transport.set_protocol(self._picows)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer left before picows took over."""

@@ -118,7 +118,12 @@ def parse_call(body: bytes, start: int = 0) -> CallBody:
     metadata_at = method_at + method_size
     params_at = metadata_at + metadata_size
     return CallBody(
-        deadline, depth, flags, body[method_at:metadata_at].decode(), body[metadata_at:params_at], body[params_at:]
+        deadline,
+        depth,
+        flags,
+        body[method_at:metadata_at].decode(),
+        body[metadata_at:params_at],
+        body[params_at:],
     )
 
 

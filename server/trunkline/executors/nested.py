@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from typing_extensions import override
+
 from trunkline.executors import ipc
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -32,16 +34,20 @@ class NestedCall(Call):
         self._id = call_id
         self.parent = parent
 
+    @override
     def deliver_result(self, result: bytes) -> None:
         self._caller.nested_finished(self._id, self.parent)
         self._caller.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
 
+    @override
     def deliver_error(self, error: RpcError) -> None:
         self._caller.nested_finished(self._id, self.parent)
         self._caller.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
 
+    @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         self._caller.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
 
+    @override
     def deliver_progress(self, value: bytes) -> None:
         pass

@@ -302,7 +302,8 @@ class ExecutorPool:
         for info in catalogue.methods:
             self._methods[info.name] = info
         logger.info(
-            "executor ready", extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
+            "executor ready",
+            extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)},
         )
         if self.ready:
             self._ready.set()

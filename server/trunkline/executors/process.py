@@ -216,9 +216,7 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(
-            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id
-        )
+        context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
         self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
 
 
@@ -243,7 +241,9 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     ends = [asyncio.ensure_future(executor.wire.lost.wait()), asyncio.ensure_future(executor.stopped.wait())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not executor.wire.lost.is_set():
-        await asyncio.wait([asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            [asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED
+        )
         executor.wire.flush()
     executor.runner.close()
     return 0
@@ -273,7 +273,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format=f"executor-{config['index']} %(levelname)s %(name)s: %(message)s"
+        level=logging.WARNING,
+        stream=sys.stderr,
+        format=f"executor-{config['index']} %(levelname)s %(name)s: %(message)s",
     )
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)

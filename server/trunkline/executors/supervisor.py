@@ -53,7 +53,9 @@ class Supervisor:
         on_exit: called when a process has gone, before the next is started; the argument says what happened.
     """
 
-    def __init__(self, handle: ExecutorHandle, spec: ExecutorSpec, on_exit: Callable[[ExecutorHandle, str], None]) -> None:
+    def __init__(
+        self, handle: ExecutorHandle, spec: ExecutorSpec, on_exit: Callable[[ExecutorHandle, str], None]
+    ) -> None:
         self._handle = handle
         self._spec = spec
         self._on_exit = on_exit
@@ -91,8 +93,8 @@ class Supervisor:
                 os.killpg(process.pid, signal.SIGKILL)
 
     async def _run(self) -> None:
-        while not self._stopping:
-            handle = self._handle
+        handle = self._handle
+        while True:
             try:
                 cause = await self._run_once()
             except OSError as error:
@@ -107,9 +109,7 @@ class Supervisor:
             if self._stopping:
                 break
             delay = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2 ** (self._failures - 1))
-            logger.warning(
-                "executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay
-            )
+            logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
 
     async def _run_once(self) -> str:
@@ -153,7 +153,7 @@ class Supervisor:
             "TOKENIZERS_PARALLELISM": "false",
         }
         environment.pop("TRUNKLINE_TOKEN", None)  # methods have no use for it
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno()), json.dumps(config)],
             pass_fds=[wire.fileno()],
             stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
@@ -43,6 +44,7 @@ class ClientCall(Call):
         self.granted = 0
         self.last_type = b'"partial_answer"'
 
+    @override
     def deliver_result(self, result: bytes) -> None:
         connection = self.connection
         del connection.calls[self.id]
@@ -56,6 +58,7 @@ class ClientCall(Call):
         else:
             self.batch.add(reply)
 
+    @override
     def deliver_error(self, error: RpcError) -> None:
         connection = self.connection
         del connection.calls[self.id]
@@ -66,19 +69,20 @@ class ClientCall(Call):
         else:
             self.batch.add(reply)
 
+    @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         connection = self.connection
         self.last_type = chunk_type
-        connection.outbox.send(
-            jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks)
-        )
+        connection.outbox.send(jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks))
         connection.streams.add(self)
         self.grant_if_writable(self.chunks + 1)
 
+    @override
     def deliver_progress(self, value: bytes) -> None:
         if self.progress_token is not None:
             self.connection.outbox.send(jsonrpc.encode_progress(self.progress_token, value))
 
+    @override
     def writable(self) -> bool:
         return self.connection.outbox.writable()
 
@@ -94,16 +98,20 @@ class NotificationCall(Call):
 
     __slots__ = ()
 
+    @override
     def deliver_result(self, result: bytes) -> None:
         pass
 
+    @override
     def deliver_error(self, error: RpcError) -> None:
         logger.info("notification %s ended in: %s", self.method, error)
 
+    @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         assert self.backend is not None
         self.backend.grant(self, self.chunks + 1)
 
+    @override
     def deliver_progress(self, value: bytes) -> None:
         pass
 
@@ -180,7 +188,9 @@ class Connection:
     def _notification(self, request: Request) -> None:
         member = CANCEL_METHODS.get(request.method)
         if member is None:
-            self._router.route(NotificationCall(request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request)))
+            self._router.route(
+                NotificationCall(request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
+            )
             return
         try:
             params = msgspec.json.decode(jsonrpc.params_of(request))

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
@@ -21,18 +22,22 @@ class InternalCall(Call):
         Call.__init__(self, method, params, metadata)
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
+    @override
     def deliver_result(self, result: bytes) -> None:
         if not self.future.done():
             self.future.set_result(result)
 
+    @override
     def deliver_error(self, error: RpcError) -> None:
         if not self.future.done():
             self.future.set_exception(error)
 
+    @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         assert self.backend is not None
         self.backend.grant(self, self.chunks + 1)
 
+    @override
     def deliver_progress(self, value: bytes) -> None:
         pass
 

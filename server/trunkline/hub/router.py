@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import NO_METADATA, Metadata
-from trunkline.hub.deadlines import TICK, DeadlineWheel
 
 DEFAULT_TIMEOUT_MS: Final = 30_000
 DEFAULT_STREAM_IDLE_MS: Final = 60_000
@@ -34,7 +34,8 @@ class HubMethod(Protocol):
         RpcError: for whatever the caller did wrong.
     """
 
-    def __call__(self, params: bytes, /) -> Any: ...
+    def __call__(self, params: bytes, /) -> Any:
+        """Answer."""
 
 
 Recorder = Callable[[str, float, int], None]
@@ -87,12 +88,11 @@ class Router:
 
     def _submit(self, call: Call) -> None:
         if call.depth == 0 and self.draining:
-            raise RpcError(
-                ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000
-            )
+            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000)
         if call.depth > MAX_DEPTH:
             raise RpcError(
-                ErrorCode.WORKER_OVERLOADED, f"calls nested deeper than {MAX_DEPTH}: {call.method} was refused"
+                ErrorCode.WORKER_OVERLOADED,
+                f"calls nested deeper than {MAX_DEPTH}: {call.method} was refused",
             )
         info = call.info = self.backend.find(call.method)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA

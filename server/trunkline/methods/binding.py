@@ -62,8 +62,8 @@ class Binding:
         self.chunk_schema = _schema(_item_type(returns), name) if streaming else None
 
     def _params_adapter(self, name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
-        params = TypedDict(f"{name} params", fields)  # type: ignore[operator]  # built at run time
-        params.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+        params: Any = TypedDict(f"{name} params", fields)  # type: ignore[misc]  # built at run time
+        setattr(params, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010
         return _adapter(params, name)
 
     def _describe(self, fields: dict[str, Any], defaults: dict[str, Any]) -> list[Parameter]:
@@ -98,7 +98,7 @@ class Binding:
         if len(values) > len(self._names):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
-                f"{self._name} takes {len(self._names)} parameters ({', '.join(self._names)}), {len(values)} were given",
+                f"{self._name} takes {len(self._names)} parameters ({', '.join(self._names)}), not {len(values)}",
             )
         return dict(zip(self._names, values, strict=False))
 
@@ -141,10 +141,15 @@ def encode(value: Any, name: str) -> bytes:
         data = orjson.dumps(value, default=_as_plain, option=_ENCODE)
     except (TypeError, orjson.JSONEncodeError) as error:
         cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
-        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}") from None
+        raise RpcError(
+            ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}"
+        ) from None
     if b"null" in data and has_non_finite(value):
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
-        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: a float that is not finite")
+        raise RpcError(
+            ErrorCode.SERIALIZATION_ERROR,
+            f"{name} returned what JSON cannot carry: a float that is not finite",
+        )
     return data
 
 
@@ -198,5 +203,3 @@ def _schema(hint: Any, name: str) -> dict[str, Any]:
         return _adapter(hint, name).json_schema()
     except PydanticUserError:
         return {}
-
-

@@ -26,9 +26,7 @@ class Host(Protocol):
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
         """Call another method through the hub."""
 
-    def stream(
-        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
-    ) -> AsyncIterator[Chunk]:
+    def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
         """Stream from another method through the hub."""
 
     def progress(self, context: Context, value: Any) -> None:
@@ -49,7 +47,14 @@ class Context:
     """
 
     def __init__(
-        self, host: Host, call_id: int, method: str, metadata: bytes, deadline: float, depth: int, worker_id: str
+        self,
+        host: Host,
+        call_id: int,
+        method: str,
+        metadata: bytes,
+        deadline: float,
+        depth: int,
+        worker_id: str,
     ) -> None:
         self._host = host
         self._metadata = metadata
@@ -105,9 +110,7 @@ class Context:
         """
         return await self._host.call(self, method, params, _metadata(timeout_ms))
 
-    def stream(
-        self, method: str, params: Any = None, *, timeout_ms: int | None = None
-    ) -> AsyncIterator[Chunk]:
+    def stream(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> AsyncIterator[Chunk]:
         """Stream from another method. Leaving the loop early cancels it."""
         return self._host.stream(self, method, params, _metadata(timeout_ms))
 

@@ -150,9 +150,7 @@ class Runner:
         text = f"{method} failed: {type(error).__name__}: {error}"
         return RpcError(ErrorCode.INTERNAL_ERROR, text, maybe_executed=True, data=data)
 
-    async def _outcome(
-        self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink
-    ) -> bytes:
+    async def _outcome(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
         binding = bound.binding
         if binding.context_name is not None:
             arguments[binding.context_name] = running.context

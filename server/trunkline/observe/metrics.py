@@ -129,7 +129,7 @@ class MetricsPage:
         self._stats = stats
         self._gauges = gauges
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # type: ignore[arg-type]  # a collector by shape
+        self._registry.register(self)  # a collector by shape
 
     def render(self) -> bytes:
         """The page, in Prometheus' text format."""

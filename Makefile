@@ -1,0 +1,65 @@
+# Two commands do everything: `make run` and `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+PIP := $(BIN)/pip --disable-pip-version-check -q
+
+.PHONY: help setup run test check bench format deps-debian clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(STAMPS)/python $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trunkline needs Python 3.11 or newer; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/python: $(BIN)/python pyproject.toml constraints.txt
+	@mkdir -p $(STAMPS)
+	@echo "installing Python packages (torch is large: the first time takes a while)"
+	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+$(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/package.json $(shell find clients/js/src clients/js/scripts -type f)
+	@mkdir -p $(STAMPS)
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer"; exit 1; }
+	cd clients && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
+	@touch $@
+
+run: setup ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
+	@exec $(BIN)/trunkline serve
+
+test: setup ## Install what the tests need and run all of them, Python and JS
+	$(BIN)/pytest
+	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
+
+check: setup ## Lint, types, package checks; build the wheel and start a hub from it in an empty environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	cd clients && npm run --silent check
+	$(BIN)/python tests/support/wheel.py
+
+format: setup ## Format the Python sources
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## Measure: ratios of runs side by side on this machine
+	$(BIN)/python -m bench.calls
+	$(BIN)/python -m bench.startup
+
+deps-debian: ## Install outside programs on Debian (the only target that calls apt)
+	@if command -v apt-get >/dev/null; then \
+	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
+	  command -v node >/dev/null || need="$$need nodejs npm"; \
+	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
+	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq $$need; else echo "nothing to install"; fi; \
+	else echo "no apt-get here: nothing to do"; fi
+
+clean: ## Remove everything that was made here, collections excepted
+	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules clients/js/dist clients/js/build
