@@ -155,7 +155,11 @@ class Hub:
         """
         request_id = next(self._ids)
         queue = self._streams[request_id] = asyncio.Queue()
-        await self._request(request_id, method, params, timeout_ms, priority, {})
+        try:
+            await self._request(request_id, method, params, timeout_ms, priority, {})
+        except BaseException:
+            del self._streams[request_id]
+            raise
         return ResultStream(self, request_id, queue)
 
     async def cancel(self, request_id: int) -> None:

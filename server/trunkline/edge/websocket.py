@@ -86,6 +86,9 @@ class WebSocketDoor:
         except RpcError as error:
             logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
             return _refusal(error)
+        except Exception:
+            logger.exception("the authenticate hook failed")
+            return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
         extra = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(response, WebSocketListener(self, principal, peer))

@@ -1,6 +1,7 @@
 """The executor process: loads method modules, says READY, runs what the hub sends, dies with its parent.
 
-Started as ``python -m trunkline.executors.process FD CONFIG`` by :mod:`trunkline.executors.supervisor`.
+Started as ``python -m trunkline.executors.process FD`` by :mod:`trunkline.executors.supervisor`, which writes the
+configuration (JSON) to standard input.
 """
 
 from __future__ import annotations
@@ -267,7 +268,7 @@ def die_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Entry point."""
-    config = json.loads(sys.argv[2])
+    config = json.load(sys.stdin)
     die_with_parent(config["parent"])
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle

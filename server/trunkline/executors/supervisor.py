@@ -153,13 +153,17 @@ class Supervisor:
             "TOKENIZERS_PARALLELISM": "false",
         }
         environment.pop("TRUNKLINE_TOKEN", None)  # methods have no use for it
-        return subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno()), json.dumps(config)],
+        process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+            [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
             pass_fds=[wire.fileno()],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # not the arguments: settings hold secrets, and arguments can be seen by all
             env=environment,
             process_group=0,
         )
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(json.dumps(config).encode())
+        return process
 
     async def _wait_exit(self) -> int:
         process = self._process
