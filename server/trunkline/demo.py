@@ -32,11 +32,7 @@ async def ensure_demo(hub: Any) -> str | None:
     stats = await _prepare(hub, digest)
     if stats["count"] < len(passages):
         known = set(
-            (
-                await hub.call(
-                    "vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}
-                )
-            )["ids"]
+            (await hub.call("vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}))["ids"]
         )
         await _index(hub, [passage for passage in passages if passage["id"] in known])
     return COLLECTION
@@ -74,6 +70,7 @@ async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
 def reference_passages() -> list[dict[str, Any]]:
     """The topics as passages: ``{id, text, metadata: {source, title, part}}``."""
     from pydoc_data.topics import topics
+
     from semantic_text_splitter import TextSplitter
 
     splitter = TextSplitter(CHUNK_CHARACTERS)
