@@ -1,129 +1,216 @@
-"""Runs method modules in this process, without a hub: for tests of your methods.
-
-::
-
-    async with LocalMethods(my_methods) as methods:
-        assert await methods.call("text.upper", {"text": "a"}) == "A"
-        chunks = [chunk async for chunk in methods.stream("text.words", {"text": "a b"})]
-
-Parameters and results pass through the same checks and the same JSON as behind a hub; methods reach each other
-by ``ctx.call`` as usual.
-"""
+"""Runs packs inside this process, without hub, wire or executor: for tests of your own methods, and ours."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from types import ModuleType
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
 
 import msgspec
 
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
-from trunkline_protocol.calls import NO_DEADLINE
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+MAX_DEPTH: Final = 8
 
 
 class _Outcome:
-    """Collects one call's outcome: chunks, then a result or an error."""
+    """The sink of one call: chunks, then a result or an error."""
 
     def __init__(self) -> None:
-        self.items: asyncio.Queue[Chunk | RpcError | bytes] = asyncio.Queue()
+        self.items: asyncio.Queue[Chunk | None] = asyncio.Queue()
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def result(self, data: bytes) -> None:
-        self.items.put_nowait(data)
+        """See :class:`trunkline.methods.runner.Sink`."""
+        if not self.future.done():
+            self.future.set_result(msgspec.json.decode(data))
+        self.items.put_nowait(None)
 
     def error(self, error: RpcError) -> None:
-        self.items.put_nowait(error)
+        """See :class:`trunkline.methods.runner.Sink`."""
+        if not self.future.done():
+            self.future.set_exception(error)
+        self.items.put_nowait(None)
 
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
         self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
 
 
-class LocalMethods:
-    """The methods of some modules, loaded here.
+class LocalStream:
+    """Chunks of one stream; when they are through, ``result`` is the result that followed them.
 
-    Args:
-        modules: with ``@method`` functions or classes.
-        settings: what ``load`` steps get.
+    Attributes:
+        result: None until the stream has ended.
     """
 
-    def __init__(self, *modules: ModuleType, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, methods: LocalMethods, method: str, params: Any, metadata: dict[str, Any], depth: int) -> None:
+        self.result: Any = None
+        self._chunks = self._run(methods, method, params, metadata, depth)
+
+    def __aiter__(self) -> AsyncIterator[Chunk]:
+        return self._chunks
+
+    async def aclose(self) -> None:
+        """Cancel what is left of it."""
+        await self._chunks.aclose()
+
+    async def _run(
+        self, methods: LocalMethods, method: str, params: Any, metadata: dict[str, Any], depth: int
+    ) -> Any:
+        call_id, outcome = methods._start(method, params, metadata, depth, math.inf)
+        taken = 0
+        try:
+            while (chunk := await outcome.items.get()) is not None:
+                yield chunk
+                taken += 1
+                methods._runner.grant(call_id, taken)
+            self.result = await outcome.future
+        finally:
+            if not outcome.future.done():
+                methods._runner.cancel(call_id)
+                await asyncio.wait([outcome.future])
+            outcome.future.cancelled() or outcome.future.exception()
+
+
+class LocalMethods:
+    """Packs in this process, loaded as an executor loads them, called as a client calls them.
+
+    Parameters and results go through JSON and the same checks as in an executor, plain functions run on the one
+    thread, and methods may call each other by ``ctx.call``. What only a hub does is not here: deadlines are told to
+    methods but not enforced, nothing is retried, and routing keys have no effect, for there is one executor.
+
+    >>> import my_pack
+    >>> async with LocalMethods(my_pack, settings={"data_dir": "/tmp/x"}) as methods:
+    ...     assert await methods.call("text.upper", {"text": "a"}) == "A"
+    ...     stream = methods.stream("text.letters", {"text": "ab"})
+    ...     assert [chunk.data async for chunk in stream] == ["a", "b"]
+    ...     assert stream.result == {"chunks": 2}
+
+    Args:
+        modules: modules with ``@method`` functions or classes, loaded in this order.
+        settings: what their ``load`` steps get, for example ``data_dir`` and ``model``.
+        worker_id: what methods see as ``ctx.worker_id``.
+        on_progress: called with what methods report by ``ctx.progress``.
+    """
+
+    def __init__(
+        self,
+        *modules: ModuleType,
+        settings: Mapping[str, Any] | None = None,
+        worker_id: str = "local",
+        on_progress: Callable[[Any], None] | None = None,
+    ) -> None:
         self._registry = Registry()
         for module in modules:
             self._registry.add_module(module)
-        self._settings = settings or {}
+        self._settings = dict(settings or {})
+        self._worker_id = worker_id
+        self._on_progress = on_progress
         self._runner = Runner(self._registry)
         self._ids = itertools.count(1)
-        self.progress_reports: list[Any] = []
+        self._running: set[int] = set()
 
-    async def __aenter__(self) -> LocalMethods:
+    async def __aenter__(self) -> Self:
         await self._registry.load(self._settings)
         return self
 
-    async def __aexit__(self, *_exc: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for call_id in list(self._running):
+            self._runner.cancel(call_id)
+        await self._runner.finish()
         self._runner.close()
+        for instance in self._registry.instances:
+            # An executor's process ends instead, which frees all it held; this one goes on.
+            close = getattr(instance, "close", None)
+            if close is not None:
+                close()
 
-    async def call(self, method: str, params: Any = None, *, depth: int = 0) -> Any:
-        """Call a method and return its result; chunks of a stream are dropped.
+    async def call(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> Any:
+        """Call a method and wait.
+
+        Args:
+            params: any JSON; an object or an array, by the method's signature.
+            timeout_ms: what the method sees as its deadline.
 
         Raises:
-            RpcError: as a client would get it.
+            RpcError: whatever it ended with; -32601 for a method no module has.
         """
-        async for item in self._items(method, params, depth):
-            if isinstance(item, bytes):
-                return msgspec.json.decode(item)
-        raise AssertionError("a call ended without an outcome")
+        deadline = math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        return await self._call(method, params, {}, 0, deadline)
 
-    async def stream(self, method: str, params: Any = None, *, depth: int = 0) -> AsyncIterator[Chunk]:
-        """Yield the chunks of a streaming method. Leaving early cancels it."""
-        async for item in self._items(method, params, depth):
-            if isinstance(item, Chunk):
-                yield item
+    def stream(self, method: str, params: Any = None) -> LocalStream:
+        """Stream from a method. Closing the iterator early cancels it.
 
-    async def _items(self, method: str, params: Any, depth: int) -> AsyncIterator[Chunk | bytes]:
-        call_id, outcome = next(self._ids), _Outcome()
-        context = Context(_LocalHost(self), call_id, method, b"", NO_DEADLINE, depth, "local")
-        self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
-        taken = 0
+        Raises:
+            RpcError: from the iterator, whatever it ended with.
+        """
+        return LocalStream(self, method, params, {}, 0)
+
+    async def _call(self, method: str, params: Any, metadata: dict[str, Any], depth: int, deadline: float) -> Any:
+        call_id, outcome = self._start(method, params, metadata, depth, deadline)
         try:
-            while True:
-                item = await outcome.items.get()
-                if isinstance(item, RpcError):
-                    raise item
-                yield item
-                if isinstance(item, bytes):
-                    return
-                taken += 1
-                self._runner.grant(call_id, taken)
-        finally:
+            return await outcome.future
+        except asyncio.CancelledError:
             self._runner.cancel(call_id)
+            raise
 
-    async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a plain function on the methods' thread."""
-        return await self._runner.in_thread(function, *args)
+    def _start(
+        self, method: str, params: Any, metadata: dict[str, Any], depth: int, deadline: float
+    ) -> tuple[int, _Outcome]:
+        if depth > MAX_DEPTH:
+            raise RpcError(
+                ErrorCode.WORKER_OVERLOADED, f"{method} was not called: {depth} methods deep, more than {MAX_DEPTH}"
+            )
+        if method not in self._registry.methods:
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200} in the modules that were given")
+        call_id = next(self._ids)
+        outcome = _Outcome()
+        self._running.add(call_id)
+        outcome.future.add_done_callback(lambda _: self._running.discard(call_id))
+        context = Context(
+            _LocalHost(self), call_id, method, msgspec.json.encode(metadata), deadline, depth, self._worker_id
+        )
+        self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
+        return call_id, outcome
 
 
 class _LocalHost:
-    """What contexts ask for, answered here."""
+    """The :class:`trunkline.methods.context.Host` of methods that run here."""
 
     def __init__(self, methods: LocalMethods) -> None:
         self._methods = methods
+        self._loop = asyncio.get_running_loop()
 
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
-        del metadata
-        return await self._methods.call(method, params, depth=context.depth + 1)
+        """See :class:`trunkline.methods.context.Host`."""
+        merged = context.metadata | metadata
+        deadline = context.deadline
+        if "timeout_ms" in metadata:
+            deadline = min(deadline, time.monotonic() + metadata["timeout_ms"] / 1000)
+        return await self._methods._call(method, params, merged, context.depth + 1, deadline)
 
-    def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
-        del metadata
-        return self._methods.stream(method, params, depth=context.depth + 1)
+    def stream(
+        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
+    ) -> AsyncIterator[Chunk]:
+        """See :class:`trunkline.methods.context.Host`."""
+        merged = context.metadata | metadata
+        return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
 
     def progress(self, context: Context, value: Any) -> None:
-        del context
-        self._methods.progress_reports.append(value)
+        """See :class:`trunkline.methods.context.Host`."""
+        if self._methods._on_progress is not None:
+            self._loop.call_soon_threadsafe(self._methods._on_progress, value)
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await self._methods.run_in_thread(function, *args)
+        """See :class:`trunkline.methods.context.Host`."""
+        return await self._methods._runner.in_thread(function, *args)

@@ -33,7 +33,7 @@ export interface RealHub {
   stop(): Promise<void>;
 }
 
-/** Starts a hub on a free port; resolves when it listens. */
+/** Starts a hub on a free port; resolves when its executors are warm. */
 export async function startHub(): Promise<RealHub> {
   const data = mkdtempSync(join(tmpdir(), "trunkline-hub-"));
   const child = spawn(BINARY, ["serve", ...ARGUMENTS, "--data", data], { stdio: ["ignore", "pipe", "pipe"] });
@@ -51,7 +51,7 @@ export async function startHub(): Promise<RealHub> {
     rmSync(data, { recursive: true, force: true });
   };
   try {
-    return { url: await within(60_000, "the hub listens", listening(child, said, ended)), stop };
+    return { url: await within(60_000, "the hub is ready", ready(child, said, ended)), stop };
   } catch (error) {
     child.kill("SIGKILL");
     rmSync(data, { recursive: true, force: true });
@@ -59,12 +59,14 @@ export async function startHub(): Promise<RealHub> {
   }
 }
 
-function listening(child: ChildProcess, said: string[], ended: Promise<string>): Promise<string> {
+function ready(child: ChildProcess, said: string[], ended: Promise<string>): Promise<string> {
   const found = new Promise<string>((resolve) => {
+    let url: string | undefined;
     const remember = (line: string): void => {
       said.push(line);
-      const url = LISTENING.exec(line)?.groups?.url;
-      if (url !== undefined) {
+      url ??= LISTENING.exec(line)?.groups?.url;
+      // It listens before its executors are warm; until then methods are not known.
+      if (url !== undefined && line.startsWith("ready: ")) {
         resolve(url);
       }
     };

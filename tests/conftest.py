@@ -1,0 +1,39 @@
+"""Hubs that tests share: started once, used by tests that do not hurt them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.peer import Peer, peer
+
+
+@pytest.fixture(scope="session")
+def debug_hub() -> Iterator[RunningHub]:
+    """Two executors with the debug methods. Do not crash, load or stop it."""
+    with ready_hub(DEBUG_METHODS) as hub:
+        print(f"\nhub: listening after {hub.listening_after:.2f} s, ready after {hub.ready_after:.2f} s")
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def lab_hub() -> Iterator[RunningHub]:
+    """One that also serves the tests' own module ``lab``, from its working directory."""
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES) as hub:
+        yield hub
+
+
+@pytest.fixture
+async def debug_peer(debug_hub: RunningHub) -> AsyncIterator[Peer]:
+    """A connection to the shared hub."""
+    async with peer(debug_hub.url) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def lab_peer(lab_hub: RunningHub) -> AsyncIterator[Peer]:
+    """A connection to the hub with the tests' methods."""
+    async with peer(lab_hub.url) as connected:
+        yield connected

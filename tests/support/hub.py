@@ -1,0 +1,223 @@
+"""A real hub as a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final
+
+import psutil
+
+from tests.support.timing import PATIENCE, eventually
+
+MODULES: Final = Path(__file__).with_name("modules")
+"""Working directory of hubs that serve the tests' own method modules."""
+
+DEBUG_METHODS: Final = "trunkline.methods.debug"
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without settings that would leak into the hub."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | dict(extra or {})
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RunningHub:
+    """A hub process. Leaving the ``with`` block stops it by SIGTERM and checks that it ended well.
+
+    Args:
+        methods: modules to serve.
+        arguments: more of the command line.
+        env: more of the environment.
+        cwd: where the hub runs; a temporary folder if None.
+        executors: how many.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[str] = (DEBUG_METHODS,),
+        *,
+        arguments: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        executors: int = 2,
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
+        self.data = Path(self._folder.name) / "data"
+        command = [sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "none", "--no-demo"]
+        command += ["--data", str(self.data), "--executors", str(executors)]
+        for name in methods:
+            command += ["--methods", name]
+        self.executors = executors
+        self.spawned_at = time.monotonic()
+        self.listening_after = self.ready_after = 0.0
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            cwd=cwd or self._folder.name,
+            env=clean_environment(env),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.stdout: list[str] = []
+        self.stderr: list[str] = []
+        self._said = threading.Condition()
+        self._executor_pids: set[int] = set()
+        self._readers = [
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True)
+            for stream, lines in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> RunningHub:
+        try:
+            self.url = self.wait_for(r"listening on (ws://\S+)")[1]
+            self.listening_after = time.monotonic() - self.spawned_at
+        except BaseException:
+            self.discard()
+            raise
+        self.host, _, port = self.url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
+        self.port = int(port)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self.stop()
+        finally:
+            self.discard()
+
+    def ready(self) -> RunningHub:
+        """Wait until all executors are warm."""
+        self.wait_for(r"^ready:")
+        self.ready_after = time.monotonic() - self.spawned_at
+        self.executor_pids()
+        return self
+
+    def wait_for(self, pattern: str, *, within: float = PATIENCE) -> re.Match[str]:
+        """Wait until a line of stdout or stderr matches."""
+        compiled = re.compile(pattern)
+        limit = time.monotonic() + within
+
+        def find() -> re.Match[str] | None:
+            for line in (*self.stdout, *self.stderr):
+                if (found := compiled.search(line)) is not None:
+                    return found
+            return None
+
+        with self._said:
+            while (found := find()) is None:
+                ended = self.process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
+                assert not ended, f"the hub ended ({self.process.returncode}) without saying {pattern!r}:\n{self.words}"
+                assert time.monotonic() < limit, f"the hub does not say {pattern!r}:\n{self.words}"
+                self._said.wait(0.1)
+        return found
+
+    @property
+    def words(self) -> str:
+        """Its last words, for messages."""
+        return "\n".join([*self.stdout[-20:], *self.stderr[-40:]])
+
+    def executor_pids(self) -> set[int]:
+        """The executors alive now."""
+        try:
+            pids = {child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)}
+        except psutil.NoSuchProcess:
+            pids = set()
+        self._executor_pids |= pids
+        return pids
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop; it has to obey, exit with 0 and leave no executor."""
+        self.executor_pids()
+        self.process.send_signal(number)
+        self.wait_ended(0)
+
+    def wait_ended(self, code: int, *, within: float = 2 * PATIENCE) -> None:
+        """Wait for its end and check exit code and leftovers."""
+        try:
+            found = self.process.wait(within)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the hub does not end:\n{self.words}") from None
+        assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
+        self.require_no_orphans()
+
+    def require_no_orphans(self, within: float = 2.0) -> None:
+        """No executor that was ever seen is alive soon after the hub ended."""
+        pids = self._executor_pids
+        eventually(lambda: not any(map(is_alive, pids)), f"the executors {pids} are gone", within)
+
+    def discard(self) -> None:
+        """Whatever happened before: leave nothing behind."""
+        pids = self.executor_pids()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for pid in pids | self._executor_pids:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+        self._folder.cleanup()
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
+        """GET over HTTP."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", path, headers=dict(headers or {}))
+            answer = connection.getresponse()
+            return HttpAnswer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+        finally:
+            connection.close()
+
+    def rss(self) -> int:
+        """Resident bytes of the hub's own process."""
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def _read(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            with self._said:
+                lines.append(line.rstrip("\n"))
+                self._said.notify_all()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. A zombie does not: whoever adopted it has not looked yet."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def ready_hub(*methods: str, **options: Any) -> Iterator[RunningHub]:
+    """A hub with warm executors, for the length of a ``with`` block."""
+    with RunningHub(methods or (DEBUG_METHODS,), **options) as hub:
+        yield hub.ready()
