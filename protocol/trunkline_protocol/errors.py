@@ -163,7 +163,7 @@ class RpcError(Exception):
         retry_after = extra.pop("retry_after_ms", None)
         code = error.get("code")
         return cls(
-            code if isinstance(code, int) else ErrorCode.INTERNAL_ERROR,
+            code if type(code) is int else ErrorCode.INTERNAL_ERROR,
             str(error.get("message", "")),
             maybe_executed=bool(extra.pop("maybe_executed", False)),
             retry_after_ms=retry_after if isinstance(retry_after, int) else None,

@@ -124,7 +124,6 @@ class Hub:
             self._executor_spec(modules),
             self._route_nested,
             queue_limit=settings.queue_limit,
-            max_concurrency=settings.max_concurrency,
             kill_after=settings.kill_after,
         )
         self.router = Router(self.pool, self.stats.record)
@@ -145,6 +144,7 @@ class Hub:
                 "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
                 "debug": settings.debug,
             },
+            max_concurrency=settings.max_concurrency,
             threads=max(1, available_cpus() // settings.executors),
             start_timeout=settings.start_timeout,
             python_path=(os.getcwd(),) if settings.methods else (),

@@ -10,32 +10,32 @@ SLOTS: Final = 64
 """Keys hash over this many slots; slots, not keys, are owned by executors."""
 
 PREFETCH_SECONDS: Final = 0.002
-"""How much work may wait inside an executor, behind the plain function it runs."""
+"""How much work may wait inside an executor, behind what it runs."""
 
-PREFETCH_LIMIT: Final = 32
+PREFETCH_LIMIT: Final = 256
 
 
 class LaneLoad:
     """How many calls one lane of one executor holds, and how many it may hold.
 
-    The loop lane takes up to ``max_concurrency`` coroutines. The thread lane runs one function at a time; what
-    is sent ahead of it may be no more than about two milliseconds of work, so that a slow call does not hold up
-    others that a free executor could run, while quick functions do not wait for the wire.
+    The executor runs ``slots`` of them at once: up to ``max_concurrency`` coroutines on its loop, one plain function on
+    its thread. What is sent ahead of that may be no more than about two milliseconds of work, so that a slow call
+    does not hold up others that a free executor could run, while quick ones do not wait for the wire.
     """
 
-    __slots__ = ("_adaptive", "_mean_run", "limit", "load")
+    __slots__ = ("_mean_run", "_slots", "limit", "load")
 
-    def __init__(self, limit: int, *, adaptive: bool = False) -> None:
+    def __init__(self, slots: int) -> None:
         self.load = 0
-        self.limit = limit
-        self._adaptive = adaptive
-        self._mean_run = PREFETCH_SECONDS
+        self.limit = slots
+        self._slots = slots
+        self._mean_run = PREFETCH_SECONDS * slots
 
     def observe(self, run_seconds: float) -> None:
         """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
-        if self._adaptive:
-            self._mean_run += (run_seconds - self._mean_run) * 0.125
-            self.limit = 1 + min(PREFETCH_LIMIT, int(PREFETCH_SECONDS / max(self._mean_run, 1e-6)))
+        self._mean_run += (run_seconds - self._mean_run) * 0.125
+        ahead = int(self._slots * PREFETCH_SECONDS / max(self._mean_run, 1e-6))
+        self.limit = self._slots + min(PREFETCH_LIMIT, ahead)
 
 
 def slot_of(key: str) -> int:

@@ -63,7 +63,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.nested: dict[int, NestedCall] = {}
         self.lanes: dict[Lane, LaneLoad] = {
             "loop": LaneLoad(self._max_concurrency),
-            "thread": LaneLoad(1, adaptive=True),
+            "thread": LaneLoad(1),
         }
         self._reader = ipc.FrameReader()
         self._transport: asyncio.Transport | None = None

@@ -53,11 +53,10 @@ class ExecutorPool:
         route_nested: Callable[[Call], None],
         *,
         queue_limit: int = 4096,
-        max_concurrency: int = 32,
         kill_after: float = 10.0,
     ) -> None:
         self.executors = [
-            ExecutorHandle(index, self._on_frame, self._on_wire_lost, max_concurrency) for index in range(size)
+            ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
         ]
         self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
         self._route_nested = route_nested
@@ -203,7 +202,10 @@ class ExecutorPool:
         self.waiting += 1
 
     def _queue(self, lane: Lane, index: int) -> CallQueue:
-        return self._queues.setdefault((lane, index), CallQueue())
+        queue = self._queues.get((lane, index))
+        if queue is None:
+            queue = self._queues[lane, index] = CallQueue()
+        return queue
 
     def _retry_after_ms(self) -> int:
         """When the calls that wait now should be through, by how long calls ran lately."""

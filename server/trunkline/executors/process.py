@@ -82,10 +82,14 @@ class CallSink:
     def __init__(self, wire: Wire, call_id: int) -> None:
         self._wire = wire
         self._call_id = call_id
+        self._started = 0.0
+
+    def begin(self) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
         self._started = time.perf_counter()
 
     def _outcome(self, kind: int, body: bytes) -> None:
-        run_us = int((time.perf_counter() - self._started) * 1e6)
+        run_us = int((time.perf_counter() - self._started) * 1e6) if self._started else 0
         self._wire.send(ipc.outcome_frame(kind, self._call_id, run_us, body))
 
     def result(self, data: bytes) -> None:
@@ -130,7 +134,8 @@ class NestedCalls:
         call_id = self._start(context, method, params, metadata)
         future = self._results[call_id] = self._loop.create_future()
         try:
-            return await future
+            with self._runner.parked(context.call_id):
+                return await future
         except asyncio.CancelledError:
             self._send(ipc.frame(ipc.NESTED_CANCEL, call_id))
             raise
@@ -195,8 +200,8 @@ class NestedCalls:
 class Executor:
     """Connects the wire with the runner."""
 
-    def __init__(self, registry: Registry, worker_id: str, *, debug: bool) -> None:
-        self.runner = Runner(registry, debug=debug)
+    def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
+        self.runner = Runner(registry, max_concurrency=max_concurrency, debug=debug)
         self.wire = Wire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
@@ -226,7 +231,12 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     loop = asyncio.get_running_loop()
     registry = Registry()
     settings = config["settings"]
-    executor = Executor(registry, f"executor-{config['index']}", debug=bool(settings.get("debug")))
+    executor = Executor(
+        registry,
+        f"executor-{config['index']}",
+        max_concurrency=config["max_concurrency"],
+        debug=bool(settings.get("debug")),
+    )
     await loop.create_connection(lambda: executor.wire, sock=wire)
     try:
         sys.path[:0] = config["python_path"]

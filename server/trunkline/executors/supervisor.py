@@ -34,6 +34,7 @@ class ExecutorSpec:
     Attributes:
         modules: import paths of the method modules, in order.
         settings: what method packs may read (JSON), for example ``data_dir`` and ``model``.
+        max_concurrency: how many coroutine methods one executor runs at once.
         threads: how many threads numeric libraries may use in one executor.
         start_timeout: seconds until READY, model loading included.
     """
@@ -41,6 +42,7 @@ class ExecutorSpec:
     modules: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
+    max_concurrency: int = 32
     start_timeout: float = 300.0
     python_path: tuple[str, ...] = ()
 
@@ -142,6 +144,7 @@ class Supervisor:
             "index": self._handle.index,
             "modules": spec.modules,
             "settings": spec.settings,
+            "max_concurrency": spec.max_concurrency,
             "parent": os.getpid(),
             "python_path": spec.python_path,
         }

@@ -42,7 +42,7 @@ class ClientCall(Call):
         self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
         self.batch = batch
         self.granted = 0
-        self.last_type = b'"partial_answer"'
+        self.last_type = b'"data"'
 
     @override
     def deliver_result(self, result: bytes) -> None:

@@ -10,9 +10,9 @@ import asyncio
 import functools
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any, Final, Protocol
 
 from trunkline.methods.binding import encode, encode_chunk
@@ -29,6 +29,9 @@ _END: Final = object()
 
 class Sink(Protocol):
     """Where one call's outcome goes. Exactly one of ``result`` and ``error`` is called, last."""
+
+    def begin(self) -> None:
+        """The call has a slot and runs now."""
 
     def result(self, data: bytes) -> None:
         """The result as JSON."""
@@ -65,13 +68,14 @@ class Credit:
 
 
 class Running:
-    """One call in progress."""
+    """One call that this runner holds: waiting for a slot, or in progress."""
 
-    __slots__ = ("context", "credit", "entered", "task")
+    __slots__ = ("context", "credit", "entered", "parked", "task")
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.entered = False
+        self.parked = 0
         self.credit: Credit | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -80,24 +84,70 @@ class Runner:
     """Runs calls of one registry.
 
     Args:
+        max_concurrency: how many calls run on the loop at once; others wait for a slot, in order.
         debug: send tracebacks to callers.
     """
 
-    def __init__(self, registry: Registry, *, debug: bool = False) -> None:
+    def __init__(self, registry: Registry, *, max_concurrency: int = 32, debug: bool = False) -> None:
         self._methods = registry.methods
         self._debug = debug
         self._running: dict[int, Running] = {}
+        self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
+        self._free_slots = max_concurrency
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
+        self._loop = asyncio.get_running_loop()
 
     def start(self, call_id: int, params: bytes, context: Context, sink: Sink) -> None:
-        """Begin a call; its outcome comes through ``sink``."""
+        """Begin a call, or let it wait for a slot; its outcome comes through ``sink``."""
+        bound = self._methods.get(context.method)
+        if bound is None:
+            message = f"this executor has no method {context.method!r:.200}"
+            sink.error(RpcError(ErrorCode.METHOD_NOT_FOUND, message))
+            return
         running = Running(context)
+        if bound.info.lane == "thread":
+            self._launch(call_id, params, running, sink, bound)
+        elif self._free_slots > 0:
+            self._free_slots -= 1
+            self._launch(call_id, params, running, sink, bound)
+        else:
+            self._waiting[call_id] = (params, running, sink, bound)
+
+    def _launch(self, call_id: int, params: bytes, running: Running, sink: Sink, bound: BoundMethod) -> None:
         self._running[call_id] = running
-        coroutine = self._run(call_id, running, params, sink)
-        running.task = asyncio.get_running_loop().create_task(coroutine)
+        running.task = self._loop.create_task(self._run(call_id, running, params, sink, bound))
+
+    def _release_slot(self) -> None:
+        self._free_slots += 1
+        while self._waiting and self._free_slots > 0:
+            call_id = next(iter(self._waiting))
+            params, running, sink, bound = self._waiting.pop(call_id)
+            self._free_slots -= 1
+            self._launch(call_id, params, running, sink, bound)
+
+    @contextmanager
+    def parked(self, call_id: int) -> Iterator[None]:
+        """While a method waits for a call of its own, its slot is free for others."""
+        running = self._running.get(call_id)
+        if running is None:
+            yield
+            return
+        running.parked += 1
+        if running.parked == 1:
+            self._release_slot()
+        try:
+            yield
+        finally:
+            running.parked -= 1
+            if not running.parked:
+                self._free_slots -= 1  # perhaps below zero: it does not wait to go on
 
     def cancel(self, call_id: int) -> None:
-        """Its outcome is not wanted: raise in coroutines at the next await, tell plain functions."""
+        """Its outcome is not wanted: drop it, raise in coroutines at the next await, tell plain functions."""
+        if (waiting := self._waiting.pop(call_id, None)) is not None:
+            _params, running, sink, _bound = waiting
+            sink.error(RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran"))
+            return
         running = self._running.get(call_id)
         if running is not None and running.task is not None:
             running.context.mark_cancelled()
@@ -112,24 +162,30 @@ class Runner:
 
     async def finish(self) -> None:
         """Wait for all calls in progress."""
-        tasks = [running.task for running in self._running.values() if running.task is not None]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := [running.task for running in self._running.values() if running.task is not None]:
+            await asyncio.wait(tasks)
 
     def close(self) -> None:
         """Give the thread up."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink) -> None:
-        context = running.context
+    async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
+        sink.begin()
         try:
-            context.raise_if_cancelled()
-            bound = self._methods.get(context.method)
-            if bound is None:
-                raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"this executor has no method {context.method!r:.200}")
+            await self._run_method(running, params, sink, bound)
+        finally:
+            self._running.pop(call_id, None)
+            if bound.info.lane == "loop":
+                self._release_slot()
+
+    async def _run_method(self, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
+        context = running.context
+        try:
+            if context.cancelled:
+                raise RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled before it ran")
             arguments = bound.binding.arguments(params)
         except RpcError as error:
-            self._running.pop(call_id, None)
             sink.error(error)
             return
         try:
@@ -141,8 +197,6 @@ class Runner:
             sink.error(error)
         except Exception as error:
             sink.error(self._unexpected(context.method, error))
-        finally:
-            self._running.pop(call_id, None)
 
     def _unexpected(self, method: str, error: Exception) -> RpcError:
         logger.warning("%s failed", method, exc_info=error)
