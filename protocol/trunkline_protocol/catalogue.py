@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 Lane = Literal["thread", "loop"]
-"""Where a method runs: plain functions one at a time on a thread, coroutines many at once on the loop."""
+"""Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
 
 
 class Parameter(msgspec.Struct, frozen=True):

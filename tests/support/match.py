@@ -54,7 +54,7 @@ def require(expected: Any, actual: Any) -> None:
 
 
 def type_name(value: Any) -> str:
-    return TYPES[type(value)]
+    return next(name for kind, name in TYPES.items() if isinstance(value, kind))
 
 
 def _mismatch_of_array(expected: list[Any], actual: Any, path: str) -> str | None:

@@ -23,19 +23,19 @@ class LaneLoad:
     does not hold up others that a free executor could run, while quick ones do not wait for the wire.
     """
 
-    __slots__ = ("_mean_run", "_slots", "limit", "load")
+    __slots__ = ("_mean_run", "limit", "load", "slots")
 
     def __init__(self, slots: int) -> None:
         self.load = 0
         self.limit = slots
-        self._slots = slots
+        self.slots = slots
         self._mean_run = PREFETCH_SECONDS * slots
 
     def observe(self, run_seconds: float) -> None:
         """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
         self._mean_run += (run_seconds - self._mean_run) * 0.125
-        ahead = int(self._slots * PREFETCH_SECONDS / max(self._mean_run, 1e-6))
-        self.limit = self._slots + min(PREFETCH_LIMIT, ahead)
+        ahead = int(self.slots * PREFETCH_SECONDS / max(self._mean_run, 1e-6))
+        self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
 
 
 def slot_of(key: str) -> int:
@@ -49,16 +49,17 @@ def owner_of(key: str, executors: int) -> int:
 
 
 def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
-    """The index of the lane with most room, or -1 where none has any. None stands for one not ready.
+    """The index of the least busy lane that has room, or -1 where none has. None stands for one not ready.
 
-    Of lanes with equal room the first from ``start`` on is taken, so that a caller who counts it up spreads calls.
+    Busy is relative to what a lane runs at once, so that nothing is sent ahead while another has a free slot. Of
+    equals the first from ``start`` on is taken, so that a caller who counts it up spreads calls.
     """
-    best, best_load = -1, 1.0
+    best, best_load = -1, float("inf")
     for offset in range(len(lanes)):
         index = (start + offset) % len(lanes)
         lane = lanes[index]
         if lane is None or lane.load >= lane.limit:
             continue
-        if (load := lane.load / lane.limit) < best_load:
+        if (load := lane.load / lane.slots) < best_load:
             best, best_load = index, load
     return best

@@ -109,18 +109,27 @@ class ExecutorHandle(asyncio.Protocol):
     def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
         """A method waits for a call of its own: its slot is free meanwhile, so that nesting cannot deadlock."""
         self.nested[call_id] = call
-        self.parked[parent] += 1
-        if self.parked[parent] == 1:
-            self._move_load(parent, -1)
+        self.park(parent)
 
     def nested_finished(self, call_id: int, parent: int) -> None:
         """The call a method made is over: the method takes its slot back, even above the limit."""
         self.nested.pop(call_id, None)
-        if parent in self.parked:
-            self.parked[parent] -= 1
-            if not self.parked[parent]:
-                del self.parked[parent]
-                self._move_load(parent, 1)
+        self.unpark(parent)
+
+    def park(self, key: int) -> None:
+        """A call waits, for a call of its own or for its reader: its slot counts as free."""
+        if key in self.in_flight:
+            self.parked[key] += 1
+            if self.parked[key] == 1:
+                self._move_load(key, -1)
+
+    def unpark(self, key: int) -> None:
+        """It goes on. Calls that ended meanwhile are not known here any more."""
+        if key in self.parked:
+            self.parked[key] -= 1
+            if not self.parked[key]:
+                del self.parked[key]
+                self._move_load(key, 1)
 
     def _move_load(self, key: int, change: int) -> None:
         call = self.in_flight.get(key)

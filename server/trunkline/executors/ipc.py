@@ -24,6 +24,8 @@ NESTED_CREDIT    ex -> hub   as CREDIT
 NESTED_RESULT    hub -> ex   result JSON
 NESTED_ERROR     hub -> ex   error object JSON
 NESTED_CHUNK     hub -> ex   as CHUNK
+PARKED           ex -> hub   empty: the call waits for its reader, its slot is free meanwhile
+UNPARKED         ex -> hub   empty: it goes on
 PING / PONG      both        empty
 ===============  ==========  =====================================================================
 """
@@ -52,6 +54,8 @@ NESTED_ERROR: Final = 15
 NESTED_CHUNK: Final = 16
 PING: Final = 17
 PONG: Final = 18
+PARKED: Final = 19
+UNPARKED: Final = 20
 
 FLAG_PROGRESS: Final = 1
 """The caller asked for progress reports."""

@@ -80,6 +80,8 @@ class ExecutorPool:
             ipc.NESTED_CALL: self._on_nested_call,
             ipc.NESTED_CANCEL: self._on_nested_cancel,
             ipc.NESTED_CREDIT: self._on_nested_credit,
+            ipc.PARKED: self._on_parked,
+            ipc.UNPARKED: lambda handle, call_id, _body: handle.unpark(call_id),
             ipc.READY: self._on_ready,
             ipc.FAILED: self._on_failed,
             ipc.PONG: lambda *_: None,
@@ -283,6 +285,12 @@ class ExecutorPool:
         if self.waiting and parent.info is not None:
             self._refill(handle, parent.info.lane)
         self._route_nested(call)
+
+    def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
+        call = handle.in_flight.get(call_id)
+        if call is not None and call.info is not None:
+            handle.park(call_id)
+            self._refill(handle, call.info.lane)
 
     def _on_nested_cancel(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.nested.get(call_id)

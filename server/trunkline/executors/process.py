@@ -96,6 +96,10 @@ class CallSink:
         """See :class:`trunkline.methods.runner.Sink`."""
         self._outcome(ipc.RESULT, data)
 
+    def parked(self, waits: bool) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self._wire.send(ipc.frame(ipc.PARKED if waits else ipc.UNPARKED, self._call_id))
+
     def error(self, error: RpcError) -> None:
         """See :class:`trunkline.methods.runner.Sink`."""
         self._outcome(ipc.ERROR, encode_error_object(error))
@@ -151,7 +155,8 @@ class NestedCalls:
         taken, ended = 0, False
         try:
             while True:
-                item = await queue.get()
+                with self._runner.parked(context.call_id):
+                    item = await queue.get()
                 if not isinstance(item, Chunk):
                     ended = True
                     if isinstance(item, RpcError):

@@ -28,13 +28,16 @@ NOT_IN_BATCH: Final = frozenset({"session.open", "session.ack", "subscribe", "un
 GRANT_STEP: Final = 16
 """Chunks per grant: an executor's window is several times this, so it never waits for a grant on its way."""
 
+GRANT_BYTES: Final = 64 * 1024
+"""Bytes per grant, where chunks are large."""
+
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
 
 
 class ClientCall(Call):
     """A call from a connection. Its reply goes to the outbox, or to the batch it came in."""
 
-    __slots__ = ("batch", "connection", "granted", "id", "last_type")
+    __slots__ = ("batch", "connection", "granted", "id", "last_type", "ungranted_bytes")
 
     def __init__(self, connection: Connection, request: Request, batch: BatchReply | None) -> None:
         Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
@@ -42,6 +45,7 @@ class ClientCall(Call):
         self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
         self.batch = batch
         self.granted = 0
+        self.ungranted_bytes = 0
         self.last_type = b'"data"'
 
     @override
@@ -73,8 +77,9 @@ class ClientCall(Call):
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         connection = self.connection
         self.last_type = chunk_type
-        connection.outbox.send(jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks))
+        connection.outbox.send_chunk(jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks))
         connection.streams.add(self)
+        self.ungranted_bytes += len(data)
         self.grant_if_writable(self.chunks + 1)
 
     @override
@@ -88,8 +93,10 @@ class ClientCall(Call):
 
     def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
         """Tell the executor that its chunks are on their way, unless the peer is slow to read."""
-        if sent - self.granted >= step and self.backend is not None and self.connection.outbox.writable():
+        due = sent - self.granted >= step or self.ungranted_bytes >= GRANT_BYTES
+        if due and self.backend is not None and self.connection.outbox.writable():
             self.granted = sent
+            self.ungranted_bytes = 0
             self.backend.grant(self, sent)
 
 

@@ -1,7 +1,8 @@
 """What waits to be written to one connection.
 
 Messages of one turn of the event loop are gathered and written together. Bounded in bytes: a peer that does
-not read is cut off when its control lane overflows. Streams ask ``writable`` and wait before that happens.
+not read is cut off when its replies overflow. Chunks are bounded by the credit of their streams, which ask
+``writable`` and wait.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_chunk_bytes",
         "_flusher",
         "_limit",
         "_messages",
@@ -70,6 +72,7 @@ class Outbox:
         self._overflow = overflow
         self._limit = limit
         self._messages: list[bytes] = []
+        self._chunk_bytes = 0
         self._paused = False
         self._refused = False
         self._resumed: Callable[[], None] | None = None
@@ -80,20 +83,29 @@ class Outbox:
         """Queue one message. Dropped silently only once the connection is closed."""
         if self.closed:
             return
+        self._append(message)
+        if self._paused and self.waiting_bytes - self._chunk_bytes > self._limit:
+            self.close()
+            self._overflow()
+
+    def send_chunk(self, message: bytes) -> None:
+        """Queue one chunk of a stream. Credit bounds those, so they are no reason to cut the peer off."""
+        if not self.closed:
+            self._chunk_bytes += len(message)
+            self._append(message)
+
+    def _append(self, message: bytes) -> None:
         messages = self._messages
         messages.append(message)
         self.waiting_bytes += len(message)
-        if self.waiting_bytes > self._limit and self._paused:
-            self.close()
-            self._overflow()
-        elif len(messages) == 1 and not self._paused:
+        if len(messages) == 1 and not self._paused:
             self._flusher.schedule(self.flush)
 
     def flush(self) -> None:
         """Write what waits, unless the transport is paused."""
         if self._messages and not self._paused and not self.closed:
             messages, self._messages = self._messages, []
-            self.waiting_bytes = 0
+            self.waiting_bytes = self._chunk_bytes = 0
             self._write(messages)
             self._offer()
 

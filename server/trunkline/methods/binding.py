@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from trunkline_protocol.catalogue import Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 _ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-_PLAIN: Final = (Any, str, int, float, bool, None, type(None), dict, list, inspect.Signature.empty)
+_UNCHECKED: Final = (Any, dict, list, inspect.Signature.empty)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -57,7 +58,7 @@ class Binding:
         self._validate = self._params_adapter(name, fields).validator.validate_python
         self.parameters = self._describe(fields, defaults)
         returns = hints.get("return", Any)
-        self._result = None if streaming or returns in _PLAIN else _adapter(returns, name)
+        self._result = None if streaming or returns in _UNCHECKED else _adapter(returns, name)
         self.result_schema = {} if streaming else _schema(returns, name)
         self.chunk_schema = _schema(_item_type(returns), name) if streaming else None
 
@@ -166,8 +167,10 @@ def has_non_finite(value: Any) -> bool:
         return not math.isfinite(value)
     if isinstance(value, dict):
         return any(map(has_non_finite, value.values()))
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(has_non_finite, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return any(has_non_finite(getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, BaseModel):
         return has_non_finite(value.model_dump())
     if hasattr(value, "tolist"):

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
@@ -26,6 +26,14 @@ class _Outcome:
     def __init__(self) -> None:
         self.items: asyncio.Queue[Chunk | None] = asyncio.Queue()
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        # Whoever asked may have gone: then nobody fetches the error, which is no mistake.
+        self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
+
+    def begin(self) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+
+    def parked(self, waits: bool) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
 
     def result(self, data: bytes) -> None:
         """See :class:`trunkline.methods.runner.Sink`."""
@@ -64,7 +72,7 @@ class LocalStream:
 
     async def _run(
         self, methods: LocalMethods, method: str, params: Any, metadata: dict[str, Any], depth: int
-    ) -> Any:
+    ) -> AsyncGenerator[Chunk, None]:
         call_id, outcome = methods._start(method, params, metadata, depth, math.inf)
         taken = 0
         try:
@@ -77,7 +85,6 @@ class LocalStream:
             if not outcome.future.done():
                 methods._runner.cancel(call_id)
                 await asyncio.wait([outcome.future])
-            outcome.future.cancelled() or outcome.future.exception()
 
 
 class LocalMethods:
@@ -114,11 +121,11 @@ class LocalMethods:
         self._settings = dict(settings or {})
         self._worker_id = worker_id
         self._on_progress = on_progress
-        self._runner = Runner(self._registry)
         self._ids = itertools.count(1)
         self._running: set[int] = set()
 
     async def __aenter__(self) -> Self:
+        self._runner = Runner(self._registry)
         await self._registry.load(self._settings)
         return self
 
@@ -197,11 +204,10 @@ class _LocalHost:
         deadline = context.deadline
         if "timeout_ms" in metadata:
             deadline = min(deadline, time.monotonic() + metadata["timeout_ms"] / 1000)
-        return await self._methods._call(method, params, merged, context.depth + 1, deadline)
+        with self._methods._runner.parked(context.call_id):
+            return await self._methods._call(method, params, merged, context.depth + 1, deadline)
 
-    def stream(
-        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
-    ) -> AsyncIterator[Chunk]:
+    def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
         """See :class:`trunkline.methods.context.Host`."""
         merged = context.metadata | metadata
         return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
@@ -209,7 +215,8 @@ class _LocalHost:
     def progress(self, context: Context, value: Any) -> None:
         """See :class:`trunkline.methods.context.Host`."""
         if self._methods._on_progress is not None:
-            self._loop.call_soon_threadsafe(self._methods._on_progress, value)
+            as_sent = msgspec.json.decode(msgspec.json.encode(value))
+            self._loop.call_soon_threadsafe(self._methods._on_progress, as_sent)
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """See :class:`trunkline.methods.context.Host`."""

@@ -166,5 +166,5 @@ def kind_of(function: Callable[..., Any]) -> Kind:
 
 
 def lane_of(kind: Kind) -> Lane:
-    """Where that kind runs."""
-    return "thread" if kind in ("function", "generator") else "loop"
+    """Which slots that kind takes. A plain generator's steps run on the thread, too, but between them that is free."""
+    return "thread" if kind == "function" else "loop"

@@ -10,9 +10,10 @@ import asyncio
 import functools
 import logging
 import traceback
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, Final, Protocol
 
 from trunkline.methods.binding import encode, encode_chunk
@@ -22,6 +23,9 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 STREAM_WINDOW: Final = 64
 """Items a stream may be ahead of what its reader has taken."""
+
+STREAM_WINDOW_BYTES: Final = 256 * 1024
+"""Bytes it may be ahead."""
 
 logger = logging.getLogger("trunkline.methods")
 _END: Final = object()
@@ -42,38 +46,59 @@ class Sink(Protocol):
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
         """One item of a stream: type as a JSON string, data as JSON."""
 
+    def parked(self, waits: bool) -> None:
+        """The stream waits for its reader (or goes on): its slot is free meanwhile."""
+
 
 class Credit:
-    """How far a stream may run ahead of its reader. Totals are absolute, so repeats are harmless."""
+    """How far a stream may run ahead of its reader, in items and in bytes.
 
-    __slots__ = ("_consumed", "_room", "sent")
+    Totals are absolute, so repeats are harmless. One item may always go, however large.
+    """
+
+    __slots__ = ("_ahead_bytes", "_consumed", "_room", "_sizes", "sent")
 
     def __init__(self) -> None:
         self.sent = 0
         self._consumed = 0
+        self._sizes: deque[int] = deque()
+        self._ahead_bytes = 0
         self._room: asyncio.Future[None] | None = None
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the next item has to wait."""
+        return len(self._sizes) >= STREAM_WINDOW or self._ahead_bytes >= STREAM_WINDOW_BYTES
+
+    def spend(self, size: int) -> None:
+        """One item of ``size`` bytes goes."""
+        self.sent += 1
+        self._sizes.append(size)
+        self._ahead_bytes += size
 
     def grant(self, consumed: int) -> None:
         """The reader has taken ``consumed`` items in total."""
-        self._consumed = max(self._consumed, consumed)
+        while self._consumed < consumed and self._sizes:
+            self._consumed += 1
+            self._ahead_bytes -= self._sizes.popleft()
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    async def take(self) -> None:
+    async def wait(self) -> None:
         """Wait until one more item may be sent."""
-        while self.sent - self._consumed >= STREAM_WINDOW:
+        while self.exhausted:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
-        self.sent += 1
 
 
 class Running:
     """One call that this runner holds: waiting for a slot, or in progress."""
 
-    __slots__ = ("context", "credit", "entered", "parked", "task")
+    __slots__ = ("context", "credit", "entered", "has_slot", "parked", "task")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, has_slot: bool) -> None:
         self.context = context
+        self.has_slot = has_slot
         self.entered = False
         self.parked = 0
         self.credit: Credit | None = None
@@ -104,8 +129,8 @@ class Runner:
             message = f"this executor has no method {context.method!r:.200}"
             sink.error(RpcError(ErrorCode.METHOD_NOT_FOUND, message))
             return
-        running = Running(context)
-        if bound.info.lane == "thread":
+        running = Running(context, has_slot=bound.info.lane == "loop")
+        if not running.has_slot:
             self._launch(call_id, params, running, sink, bound)
         elif self._free_slots > 0:
             self._free_slots -= 1
@@ -129,27 +154,28 @@ class Runner:
     def parked(self, call_id: int) -> Iterator[None]:
         """While a method waits for a call of its own, its slot is free for others."""
         running = self._running.get(call_id)
-        if running is None:
+        with self._without_slot(running) if running is not None else nullcontext():
             yield
-            return
+
+    @contextmanager
+    def _without_slot(self, running: Running) -> Iterator[None]:
         running.parked += 1
-        if running.parked == 1:
+        if running.parked == 1 and running.has_slot:
             self._release_slot()
         try:
             yield
         finally:
             running.parked -= 1
-            if not running.parked:
+            if not running.parked and running.has_slot:
                 self._free_slots -= 1  # perhaps below zero: it does not wait to go on
 
     def cancel(self, call_id: int) -> None:
         """Its outcome is not wanted: drop it, raise in coroutines at the next await, tell plain functions."""
         if (waiting := self._waiting.pop(call_id, None)) is not None:
-            _params, running, sink, _bound = waiting
-            sink.error(RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran"))
+            _params, _running, sink, bound = waiting
+            sink.error(RpcError(ErrorCode.CANCELLED, f"{bound.info.name} was cancelled before it ran"))
             return
-        running = self._running.get(call_id)
-        if running is not None and running.task is not None:
+        if (running := self._running.get(call_id)) is not None and running.task is not None:
             running.context.mark_cancelled()
             if running.entered:  # a task cancelled before its first step would never reach its sink
                 running.task.cancel()
@@ -176,7 +202,7 @@ class Runner:
             await self._run_method(running, params, sink, bound)
         finally:
             self._running.pop(call_id, None)
-            if bound.info.lane == "loop":
+            if running.has_slot:
                 self._release_slot()
 
     async def _run_method(self, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
@@ -224,10 +250,19 @@ class Runner:
         assert credit is not None
         async with aclosing(items) as source:  # type: ignore[type-var]
             async for item in source:
-                await credit.take()
-                sink.chunk(*encode_chunk(item, name))
+                chunk_type, data = encode_chunk(item, name)
+                if credit.exhausted:
+                    await self._wait_for_reader(running, credit, sink)
+                credit.spend(len(data))
+                sink.chunk(chunk_type, data)
         result = running.context.result
         return encode({"chunks": credit.sent} if result is None else result, name)
+
+    async def _wait_for_reader(self, running: Running, credit: Credit, sink: Sink) -> None:
+        sink.parked(True)
+        with self._without_slot(running):
+            await credit.wait()
+        sink.parked(False)
 
     async def _steps(self, generator: Any, context: Context) -> AsyncIterator[Any]:
         """A plain generator, one step at a time: while it waits for its reader the thread is free for others."""

@@ -1,0 +1,200 @@
+"""Executors that die or hang during calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, is_alive, ready_hub
+from tests.support.match import require
+from tests.support.peer import Peer, peer
+from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from trunkline_protocol.errors import ErrorCode
+
+CRASHED = {
+    "code": ErrorCode.WORKER_CRASHED,
+    "data": {
+        "type": "WORKER_CRASHED",
+        "recovery": "restart_process",
+        "retryable": True,
+        "maybe_executed": True,
+        "retry_after_ms": {"$type": "number"},
+    },
+}
+
+
+def lab(**options: Any) -> Any:
+    return ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, **options)
+
+
+async def whole_again(connection: Peer) -> dict[str, Any]:
+    """Wait until all executors are back."""
+    async with asyncio.timeout(PATIENCE):
+        while (health := await connection.result("health.detailed"))["status"] != "healthy":
+            await asyncio.sleep(0.02)
+    return health  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+async def test_fault_14_an_idempotent_call_runs_again(tmp_path: Path, name: str) -> None:
+    with lab() as hub:
+        async with peer(hub.url) as connection:
+            params = {"marker": str(tmp_path / "m"), "signal_name": name}
+            result = await connection.result("lab.again", params)
+            assert result["first"] != result["second"]
+            assert not is_alive(result["first"])
+            health = await whole_again(connection)
+            assert sum(executor["restarts"] for executor in health["executors"]) == 1
+            pids = {executor["pid"] for executor in health["executors"]}
+            assert len(pids) == 2
+            assert result["first"] not in pids
+            hub.executor_pids()
+
+
+async def test_fault_14_other_calls_end_as_crashed_and_never_run_twice(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    with lab() as hub:
+        async with peer(hub.url) as connection:
+            require(CRASHED, await connection.error("lab.once", {"marker": str(marker)}))
+            first = marker.read_text()
+            await whole_again(connection)
+            assert marker.read_text() == first
+            hub.executor_pids()
+
+
+async def test_fault_14_everything_in_flight_gets_its_own_outcome() -> None:
+    with lab(executors=1) as hub:
+        async with peer(hub.url) as connection:
+            lost = [await connection.request("debug.sleep", {"seconds": 30}) for _ in range(5)]
+            again = [await connection.request("lab.owned", {"key": "k", "value": n}) for n in range(3)]
+            for each in again:
+                await connection.reply(each)
+            (pid,) = hub.executor_pids()
+            os.kill(pid, signal.SIGKILL)
+            for each in lost:
+                require(CRASHED, (await connection.reply(each, within=SOON))["error"])
+            # Nobody is there to run it yet: it waits for the respawned executor, its owner.
+            assert (await connection.result("lab.owned", {"key": "k"}))["worker"] != pid
+            hub.executor_pids()
+
+
+async def test_fault_14_a_stream_that_began_is_not_run_again(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    with lab() as hub:
+        async with peer(hub.url) as connection:
+            error = await connection.error("lab.chunk_then_die", {"marker": str(marker)})
+            require({**CRASHED, "data": {"maybe_executed": True, "chunks": 1}}, error)
+            await whole_again(connection)
+            assert marker.read_text() == "x"
+            hub.executor_pids()
+
+
+async def test_fault_14_a_call_that_kills_everyone_is_given_up(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    with lab() as hub:
+        async with peer(hub.url) as connection:
+            require(CRASHED, await connection.error("lab.always_fatal", {"marker": str(marker)}, within=2 * PATIENCE))
+            assert len(marker.read_text()) == 3
+            hub.executor_pids()
+
+
+async def test_fault_14_while_one_is_down_the_other_serves_and_health_says_so() -> None:
+    with ready_hub() as hub:
+        async with peer(hub.url) as connection:
+            require(CRASHED, await connection.error("debug.crash"))
+            statuses, restarts = set(), 0
+            async with asyncio.timeout(PATIENCE):
+                while "healthy" not in statuses or not restarts:
+                    assert await connection.result("debug.echo", {"value": 1}, within=SOON) == 1
+                    health = await connection.result("health.detailed")
+                    statuses.add(health["status"])
+                    restarts = sum(executor["restarts"] for executor in health["executors"])
+                    if health["status"] == "degraded":
+                        assert any("executor-" in cause for cause in health["causes"])
+                        assert hub.get("/ready").status == 503
+            assert statuses == {"degraded", "healthy"}
+            hub.executor_pids()
+
+
+async def test_fault_14_restarts_back_off() -> None:
+    with ready_hub(executors=1) as hub:
+        async with peer(hub.url) as connection:
+            downtimes = []
+            for _ in range(3):
+                await connection.error("debug.crash")
+                started = time.monotonic()
+                await whole_again(connection)
+                downtimes.append(time.monotonic() - started)
+            assert downtimes[0] < downtimes[1] < downtimes[2], downtimes
+            assert downtimes[2] >= 0.8
+            hub.executor_pids()
+
+
+async def test_fault_15_stuck_in_native_code() -> None:
+    with ready_hub(env={"TRUNKLINE_KILL_AFTER": "0.5"}) as hub:
+        before = hub.executor_pids()
+        async with peer(hub.url) as connection:
+            started = time.monotonic()
+            stuck = await connection.request("debug.spin", {"seconds": 60}, metadata={"timeout_ms": 400})
+            others = [await connection.request("debug.pid") for _ in range(20)]
+            error = (await connection.reply(stuck))["error"]
+            waited = time.monotonic() - started
+            require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": True}}, error)
+            assert 0.4 <= waited < 0.4 + 0.3 * SCALE, "at the deadline and not later"
+            answered = [message["result"]["pid"] for message in connection.others]
+            assert len(answered) >= 10, "the other executor's calls were held up"
+            assert len(set(answered)) == 1
+            # Calls that had been sent to the stuck one are idempotent: they run again elsewhere.
+            for each in others:
+                assert "result" in await connection.reply(each)
+            health = await whole_again(connection)
+            after = {executor["pid"] for executor in health["executors"]}
+            assert len(before & after) == 1
+            assert sum(executor["restarts"] for executor in health["executors"]) == 1
+            hub.executor_pids()
+
+
+async def test_fault_15_a_cancel_that_native_code_does_not_hear() -> None:
+    with ready_hub(executors=1, env={"TRUNKLINE_KILL_AFTER": "0.5"}) as hub:
+        (before,) = hub.executor_pids()
+        async with peer(hub.url) as connection:
+            stuck = await connection.request("debug.spin", {"seconds": 60})
+            await connection.cancel(stuck)
+            started = time.monotonic()
+            assert (await connection.reply(stuck))["error"]["code"] == ErrorCode.CANCELLED
+            assert time.monotonic() - started < 0.3 * SCALE
+            await asyncio.to_thread(eventually, lambda: not is_alive(before), "it is killed")
+            assert (await connection.result("debug.pid"))["pid"] != before
+            hub.executor_pids()
+
+
+async def test_fault_15_long_native_work_within_its_deadline_is_left_alone() -> None:
+    with ready_hub(executors=1, env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
+        async with peer(hub.url) as connection:
+            assert await connection.result("debug.spin", {"seconds": 1.2}) == {"spun": 1.2}
+            health = await connection.result("health.detailed")
+            assert health["executors"][0]["restarts"] == 0
+
+
+async def test_fault_18_unserialisable_result(debug_peer: Peer) -> None:
+    for kind, named in {"object": "builtins.object", "bytes": "builtins.bytes", "other": "builtins.complex"}.items():
+        error = await debug_peer.error("debug.unserializable", {"kind": kind})
+        require({"code": ErrorCode.SERIALIZATION_ERROR, "message": {"$contains": named}}, error)
+    for kind in ("nan", "big"):
+        require({"code": ErrorCode.SERIALIZATION_ERROR}, await debug_peer.error("debug.unserializable", {"kind": kind}))
+
+
+@pytest.mark.parametrize("k", [0, 1, 64, 65, 200])
+async def test_fault_19_a_stream_raises_at_chunk_k(debug_hub: RunningHub, k: int) -> None:
+    async with peer(debug_hub.url) as connection:
+        error = await connection.error("debug.count", {"n": 500, "fail_at": k})
+        assert error["code"] == ErrorCode.PIPELINE_EXECUTION_ERROR
+        assert error["data"].get("chunks", 0) == k
+        assert [m["params"]["index"] for m in connection.others] == list(range(k))
+        assert not any(m["params"]["is_final"] for m in connection.others)

