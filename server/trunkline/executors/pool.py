@@ -128,7 +128,7 @@ class ExecutorPool:
         info = self._methods.get(method)
         if info is not None:
             return info
-        if self.executors and not self._ready.is_set():
+        if self.executors and not self._methods:
             failure = next((f" ({h.last_failure})" for h in self.executors if h.last_failure), "")
             raise RpcError(
                 ErrorCode.WORKER_UNAVAILABLE,
@@ -380,7 +380,7 @@ class ExecutorPool:
         late = [key for key, limit in handle.overdue.items() if now > limit]
         if late:
             call = handle.in_flight[late[0]]
-            supervisor.kill(f"{call.method} still ran {self._kill_after:.0f} s after it was to be over")
+            supervisor.kill(f"{call.method} still ran {self._kill_after:.3g} s after it was to be over")
         elif not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             supervisor.kill(f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
         elif not handle.busy and not handle.ping_sent_at and now - handle.last_frame_at > IDLE_PING_AFTER:

@@ -38,8 +38,8 @@ class HubMethod(Protocol):
         """Answer."""
 
 
-Recorder = Callable[[str, float, int], None]
-"""Told of each finished call: method, seconds, error code (0 = success)."""
+Recorder = Callable[[str | None, float, int], None]
+"""Told of each finished call: method (None = nobody serves it), seconds, error code (0 = success)."""
 
 
 class Router:
@@ -153,7 +153,9 @@ class Router:
         self.in_flight -= 1
         if not self.in_flight and self.draining:
             self._idle.set()
-        self._record(call.method, time.monotonic() - call.received, code)
+        # Names that nobody serves are a peer's invention: they are not to become labels.
+        known = call.info is not None or call.method in self._hub_methods
+        self._record(call.method if known else None, time.monotonic() - call.received, code)
 
     async def drain(self, limit: float) -> int:
         """Refuse new calls and wait up to ``limit`` seconds for those in flight. Returns how many are left."""

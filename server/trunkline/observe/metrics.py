@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from trunkline_protocol.errors import ERROR_TABLE, ErrorCode
+from trunkline_protocol.errors import ERROR_TABLE
 
 BUCKETS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -57,9 +57,9 @@ class CallStats:
     def __init__(self) -> None:
         self.methods: dict[str, MethodStats] = {}
 
-    def record(self, method: str, seconds: float, code: int) -> None:
-        """One call is over; ``code`` is 0 for success."""
-        if code == ErrorCode.METHOD_NOT_FOUND:
+    def record(self, method: str | None, seconds: float, code: int) -> None:
+        """One call is over; ``code`` is 0 for success, ``method`` None where nobody serves it."""
+        if method is None:
             method = UNKNOWN_METHOD
         stats = self.methods.get(method)
         if stats is None:
