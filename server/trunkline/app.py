@@ -22,6 +22,7 @@ from trunkline.control import HubView, control_methods
 from trunkline.control.health import causes_of, check
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules, anonymous, bearer_token
 from trunkline.edge.http import http_app
+from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.websocket import WebSocketDoor
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
@@ -228,7 +229,7 @@ class Hub:
         config = uvicorn.Config(
             app,
             ws=self.door.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
-            http="httptools",
+            http=BoundedHttpProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

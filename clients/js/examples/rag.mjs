@@ -12,7 +12,7 @@ console.log(answer);
 
 for await (const { type, data } of hub.stream("rag.stream", { technique: "basic", query })) {
   if (type === "partial_answer") {
-    process.stdout.write(typeof data === "string" ? data : JSON.stringify(data));
+    process.stdout.write(/** @type {{ text: string }} */ (data).text);
   }
 }
 process.stdout.write("\n");

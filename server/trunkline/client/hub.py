@@ -228,9 +228,17 @@ class Hub:
             queue.put_nowait(StreamChunk(params["chunk_type"], params["data"], params["index"]))
 
     def _report(self, params: dict[str, Any]) -> None:
-        callback = self._progress.get(params["token"])
-        if callback is not None:
+        request_id = params["token"]
+        callback = self._progress.get(request_id)
+        if callback is None:
+            return
+        try:
             callback(params["value"])
+        except Exception as error:
+            # The caller's own bug ends the caller's own call, and nothing else on this connection.
+            future = self._calls.get(request_id)
+            if future is not None and not future.done():
+                future.set_exception(error)
 
     def _reply(self, message: dict[str, Any]) -> None:
         request_id = message.get("id")

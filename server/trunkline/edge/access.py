@@ -54,11 +54,19 @@ class AccessRules:
         origin = headers.get("origin")
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return
-        if urlsplit(origin).netloc.lower() == headers.get("host", "").lower():
+        if is_same_host(origin, headers.get("host", "")):
             return
         raise RpcError(
             ErrorCode.FORBIDDEN, f"origin {origin!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_ORIGINS"
         )
+
+
+def is_same_host(origin: str, host: str) -> bool:
+    """Whether a page of this origin came from this host (and port)."""
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:
+        return False
 
 
 def host_name(host: str) -> str:
@@ -81,7 +89,7 @@ def bearer_token(expected: str) -> Callable[[Handshake], Principal]:
     def authenticate(handshake: Handshake) -> Principal:
         if handshake.token is None:
             raise RpcError(ErrorCode.UNAUTHENTICATED, "this hub wants a token: send Authorization: Bearer <token>")
-        if not hmac.compare_digest(handshake.token.encode(), secret):
+        if not hmac.compare_digest(handshake.token.encode("utf-8", "surrogateescape"), secret):
             raise RpcError(ErrorCode.UNAUTHENTICATED, "the token is not valid")
         return Principal("token", ROLES)
 

@@ -27,12 +27,11 @@ class TextAssembler:
         max_bytes: the largest message, all fragments together.
     """
 
-    __slots__ = ("_decoder", "_max_bytes", "_parts", "_size", "open")
+    __slots__ = ("_decoder", "_max_bytes", "_message", "open")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._message = bytearray()  # not a list: many small fragments must not cost more than their bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.open = False
 
@@ -50,21 +49,19 @@ class TextAssembler:
         self._add(payload, final=final)
         if not final:
             return None
-        message = b"".join(self._parts)
-        self._parts.clear()
-        self._size = 0
+        message = bytes(self._message)
+        self._message.clear()
         self.open = False
         return message
 
     def _add(self, payload: bytes, *, final: bool) -> None:
-        self._size += len(payload)
-        if self._size > self._max_bytes:
+        if len(self._message) + len(payload) > self._max_bytes:
             raise FrameRefused(MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
         try:
             self._decoder.decode(payload, final)
         except UnicodeDecodeError as error:
             raise FrameRefused(INVALID_TEXT, "a text message must be UTF-8") from error
-        self._parts.append(payload)
+        self._message += payload
 
 
 def check_text(payload: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -49,6 +50,9 @@ CLOSE_TIMEOUT: Final = 2.0
 
 logger = logging.getLogger("trunkline.edge")
 _picows_logger = logging.getLogger("trunkline.edge.picows")
+# uvicorn has found "upgrade" among the tokens; picows wants it alone, but Firefox sends "keep-alive, Upgrade".
+_CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)
+
 _picows_logger.setLevel(logging.CRITICAL)  # it logs every connection; we log what matters ourselves
 
 
@@ -75,12 +79,14 @@ class WebSocketDoor:
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         """Decide on one upgrade request."""
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         path = request.path.decode("latin-1").partition("?")[0]
         handshake = Handshake(path, peer, headers, find_token(headers))
         try:
             if path != "/ws":
                 raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket at {path!r:.100}; the hub's is at /ws")
+            if headers.get("sec-websocket-version") != "13":
+                raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
             principal = self.access.admit(handshake)
             subprotocol = choose_subprotocol(headers)
         except RpcError as error:
@@ -98,7 +104,7 @@ def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:
     body = encode_error(b"null", encode_error_object(error))
     status = 403 if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) else error.row.http_status
     response = WSUpgradeResponse.create_error_response(
-        HTTPStatus(status), body, {"Content-Type": "application/json", "Connection": "close"}
+        HTTPStatus(status), body, {"Content-Type": "application/json", "Sec-WebSocket-Version": "13"}
     )
     return WSUpgradeResponseWithListener(response, None)
 
@@ -156,6 +162,8 @@ class WebSocketListener(WSListener):
             self._text_while_assembling(frame)
         elif kind == WSMsgType.CONTINUATION:
             self._continuation(frame)
+        elif kind == WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
 
     def _text_while_assembling(self, frame: WSFrame) -> None:
         if self._assembler is None:
@@ -256,7 +264,7 @@ class UpgradeProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The upgrade request, and whatever follows before picows reads the socket itself."""
         assert self._transport is not None
-        feed(self._picows, data)
+        feed(self._picows, _CONNECTION.sub(b"\\1Upgrade\\r\\n", data, count=1))
         asyncio.get_running_loop().call_soon(self._take_over)
 
     def _take_over(self) -> None:
@@ -289,7 +297,7 @@ def picows_protocol(listener_factory: Callable[[WSUpgradeRequest], Any], max_fra
         PING_INTERVAL,
         PONG_TIMEOUT,
         WSAutoPingStrategy.PING_WHEN_IDLE,
-        True,  # enable_auto_pong
+        False,  # enable_auto_pong: it would answer pings with reserved bits set
         max_frame_size,
         None,  # extra_headers: client side only
         2048,  # read_buffer_init_size, grows as needed

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -119,6 +120,7 @@ class NestedCalls:
         self._results: dict[int, asyncio.Future[Any]] = {}
         self._streams: dict[int, asyncio.Queue[Any]] = {}
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
 
     def _start(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> int:
         call_id = next(self._ids)
@@ -174,7 +176,10 @@ class NestedCalls:
     def progress(self, context: Context, value: Any) -> None:
         """See :class:`trunkline.methods.context.Host`."""
         frame = ipc.frame(ipc.PROGRESS, context.call_id, msgspec.json.encode(value))
-        self._loop.call_soon_threadsafe(self._send, frame)
+        if threading.get_ident() == self._loop_thread:
+            self._send(frame)  # at once: a report must not be overtaken by the result
+        else:
+            self._loop.call_soon_threadsafe(self._send, frame)
 
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """See :class:`trunkline.methods.context.Host`."""
