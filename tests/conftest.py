@@ -13,7 +13,7 @@ from tests.support.peer import Peer, peer
 @pytest.fixture(scope="session")
 def debug_hub() -> Iterator[RunningHub]:
     """Two executors with the debug methods. Do not crash, load or stop it."""
-    with ready_hub(DEBUG_METHODS) as hub:
+    with ready_hub(DEBUG_METHODS, executors=2) as hub:
         print(f"\nhub: listening after {hub.listening_after:.2f} s, ready after {hub.ready_after:.2f} s")
         yield hub
 
@@ -21,7 +21,7 @@ def debug_hub() -> Iterator[RunningHub]:
 @pytest.fixture(scope="session")
 def lab_hub() -> Iterator[RunningHub]:
     """One that also serves the tests' own module ``lab``, from its working directory."""
-    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES) as hub:
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=2) as hub:
         yield hub
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sys
@@ -9,7 +10,9 @@ from typing import Any, Final, Protocol
 
 COLLECTION: Final = "python-reference"
 CHUNK_CHARACTERS: Final = (400, 900)
-BATCH: Final = 32
+BATCH: Final = 64
+BATCHES_AT_ONCE: Final = 2
+"""While one is written, another is embedded."""
 
 
 class Caller(Protocol):
@@ -29,26 +32,24 @@ async def ensure_demo(hub: Any) -> str | None:
         return None
     passages = reference_passages()
     digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()[:16]
-    stats = await _prepare(hub, digest)
-    if stats["count"] < len(passages):
-        known = set(
-            (await hub.call("vectors.missing", {"collection": COLLECTION, "ids": [p["id"] for p in passages]}))["ids"]
-        )
-        await _index(hub, [passage for passage in passages if passage["id"] in known])
+    await _prepare(hub, digest)
+    ids = [passage["id"] for passage in passages]
+    missing = set((await hub.call("vectors.missing", {"collection": COLLECTION, "ids": ids}))["ids"])
+    if missing:
+        await _index(hub, [passage for passage in passages if passage["id"] in missing])
     return COLLECTION
 
 
-async def _prepare(hub: Caller, digest: str) -> dict[str, Any]:
-    """The collection for this version of the texts; one of another version is replaced."""
+async def _prepare(hub: Caller, digest: str) -> None:
+    """The collection for this version of the texts and this model; one of others is replaced."""
+    model = (await hub.call("embeddings.create", {"input": COLLECTION}))["model"]
     listed = (await hub.call("collections.list", {}))["collections"]
     existing = next((item for item in listed if item["name"] == COLLECTION), None)
-    if existing is not None and existing["metadata"].get("digest") != digest:
+    if existing is not None and "error" not in existing:
+        if existing["model"] == model and existing["metadata"] == {"digest": digest}:
+            return
         await hub.call("collections.delete", {"name": COLLECTION})
-        existing = None
-    if existing is None:
-        await hub.call("collections.create", {"name": COLLECTION, "metadata": {"digest": digest}})
-    stats: dict[str, Any] = await hub.call("collections.stats", {"name": COLLECTION})
-    return stats
+    await hub.call("collections.create", {"name": COLLECTION, "metadata": {"digest": digest}})
 
 
 async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
@@ -59,25 +60,37 @@ async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
     console = Console(file=sys.stdout)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("indexing Python's language reference", total=len(passages))
-        for start in range(0, len(passages), BATCH):
-            batch = passages[start : start + BATCH]
-            await hub.call("vectors.upsert", {"collection": COLLECTION, "items": batch}, timeout_ms=120_000)
+        gate = asyncio.Semaphore(BATCHES_AT_ONCE)
+
+        async def index(batch: list[dict[str, Any]]) -> None:
+            async with gate:
+                await hub.call("vectors.upsert", {"collection": COLLECTION, "items": batch}, timeout_ms=300_000)
             progress.advance(task, len(batch))
+
+        await asyncio.gather(*(index(passages[i : i + BATCH]) for i in range(0, len(passages), BATCH)))
     if not console.is_terminal:
         console.print(f"indexed {len(passages)} passages of Python's language reference")
 
 
 def reference_passages() -> list[dict[str, Any]]:
-    """The topics as passages: ``{id, text, metadata: {source, title, part}}``."""
+    """The topics as passages: ``{id, text, metadata: {source, title, part}}``.
+
+    Some topics repeat others as a whole; a passage is taken once, from the shortest topic that has it.
+    """
     from pydoc_data.topics import topics
 
     from semantic_text_splitter import TextSplitter
 
     splitter = TextSplitter(CHUNK_CHARACTERS)
     passages = []
-    for name, text in sorted(topics.items()):
+    seen = set()
+    for name, text in sorted(topics.items(), key=lambda topic: (len(topic[1]), topic[0])):
         title = text.strip().partition("\n")[0]
         for part, passage in enumerate(splitter.chunks(text)):
+            folded = " ".join(passage.split())
+            if folded in seen:
+                continue
+            seen.add(folded)
             metadata = {"source": f"pydoc_data.topics:{name}", "title": title, "part": part}
             passages.append({"id": f"{name}#{part}", "text": passage, "metadata": metadata})
     return passages

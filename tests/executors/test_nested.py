@@ -20,9 +20,7 @@ MAX_DEPTH = 8
 @pytest.fixture(scope="module")
 def single_hub() -> Iterator[RunningHub]:
     """One executor that runs one coroutine at a time."""
-    with ready_hub(
-        DEBUG_METHODS, "lab", cwd=MODULES, executors=1, env={"TRUNKLINE_MAX_CONCURRENCY": "1"}
-    ) as hub:
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env={"TRUNKLINE_MAX_CONCURRENCY": "1"}) as hub:
         yield hub
 
 

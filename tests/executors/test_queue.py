@@ -36,13 +36,11 @@ def test_low_is_not_starved_by_a_steady_stream_of_high() -> None:
     queue = CallQueue()
     low = call(LOW)
     queue.push(low)
-    for turn in range(1, 9):
+    served = []
+    for _ in range(8):
         queue.push(call(HIGH))
-        if queue.pop() is low:
-            break
-    else:
-        raise AssertionError("eight turns and low was never asked")
-    assert turn <= 8
+        served.append(queue.pop())
+    assert low in served
 
 
 def test_a_priority_alone_is_served_at_every_turn() -> None:

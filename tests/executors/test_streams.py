@@ -22,7 +22,7 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def stream_hub() -> Iterator[RunningHub]:
     """A hub of its own: its memory is measured."""
-    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=1) as hub:
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES) as hub:
         yield hub
 
 

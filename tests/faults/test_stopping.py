@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-import subprocess
 import time
 
 import pytest
@@ -79,7 +79,7 @@ async def test_fault_24_what_takes_too_long_ends_in_an_error(method: str) -> Non
 
 async def test_fault_24_calls_that_still_wait_are_answered() -> None:
     env = {"TRUNKLINE_DRAIN_SECONDS": "0.2", "TRUNKLINE_MAX_CONCURRENCY": "1"}
-    with ready_hub(executors=1, env=env) as hub:
+    with ready_hub(env=env) as hub:
         async with peer(hub.url) as connection:
             await connection.result("debug.sleep", {"seconds": 0.1})
             calls = [await connection.request("debug.sleep", {"seconds": 60}) for _ in range(3)]
@@ -114,7 +114,7 @@ async def test_fault_24_peers_that_do_not_answer_the_close_do_not_hold_it() -> N
 
 @pytest.mark.parametrize("method", ["debug.sleep", "debug.spin"])
 async def test_fault_24_sigkill_of_the_hub_takes_the_executors_along(method: str) -> None:
-    with ready_hub() as hub:
+    with ready_hub(executors=2) as hub:
         async with peer(hub.url) as connection:
             await connection.request(method, {"seconds": 60})
             await connection.result("rpc.ping")
@@ -134,15 +134,14 @@ async def test_fault_24_the_second_signal_stops_at_once(number: signal.Signals) 
             started = time.monotonic()
             hub.process.send_signal(number)
             assert await connection.close_code() == 1006
-            await asyncio.to_thread(hub.process.wait, PATIENCE)
+            await asyncio.to_thread(hub.wait_ended, 130)
             assert time.monotonic() - started < SOON
-        assert hub.process.returncode != 0, "it did not stop in order, and does not claim so"
-        await asyncio.to_thread(hub.require_no_orphans)
 
 
-def test_fault_24_ctrl_c_in_a_terminal_reaches_the_executors_too() -> None:
+def test_fault_24_ctrl_c_in_a_terminal_leaves_no_traceback() -> None:
     """A terminal sends SIGINT to the whole group; executors have groups of their own and leave it to the hub."""
     with ready_hub() as hub:
+        groups = {os.getpgid(pid) for pid in hub.executor_pids()}
+        assert os.getpgid(hub.process.pid) not in groups
         hub.stop(signal.SIGINT)
         assert "Traceback" not in hub.words
-        assert isinstance(hub.process, subprocess.Popen)

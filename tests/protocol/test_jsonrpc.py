@@ -97,7 +97,9 @@ def test_scalar_params_of_a_notification_are_refused_under_null() -> None:
     assert decode({"jsonrpc": "2.0", "method": "m", "params": 1}).id is None
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"nul", b"[1,", b'{"a":NaN}', b'"\\ud800"', b"[" * 10**5, b'{"a":' * 10**5])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"nul", b"[1,", b'{"a":NaN}', b'"\\ud800"', b"[" * 10**5, b'{"a":' * 10**5]
+)
 def test_what_is_not_json_is_a_parse_error(data: bytes) -> None:
     refused = decode(data)
     assert (refused.id, refused.code) == (None, ErrorCode.PARSE_ERROR)

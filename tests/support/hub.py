@@ -63,7 +63,7 @@ class RunningHub:
         arguments: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        executors: int = 2,
+        executors: int = 1,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
         self.data = Path(self._folder.name) / "data"
@@ -86,6 +86,7 @@ class RunningHub:
         self.stderr: list[str] = []
         self._said = threading.Condition()
         self._executor_pids: set[int] = set()
+        self._has_ended = False
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True)
             for stream, lines in ((self.process.stdout, self.stdout), (self.process.stderr, self.stderr))
@@ -106,7 +107,7 @@ class RunningHub:
 
     def __exit__(self, kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
         try:
-            if kind is None:
+            if kind is None and not self._has_ended:
                 self.stop()
         finally:
             self.discard()
@@ -163,6 +164,7 @@ class RunningHub:
             found = self.process.wait(within)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the hub does not end:\n{self.words}") from None
+        self._has_ended = True
         assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
         self.require_no_orphans()
 

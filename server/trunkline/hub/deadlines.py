@@ -21,7 +21,7 @@ class DeadlineWheel:
 
     def add(self, call: Call) -> None:
         """Watch ``call.deadline``. It must not change while it is watched."""
-        tick = max(self._tick(call), self._cursor)
+        tick = self._tick(call)
         bucket = self._buckets.get(tick)
         if bucket is None:
             self._buckets[tick] = {call}
@@ -49,9 +49,9 @@ class DeadlineWheel:
             self._cursor += 1
         return due
 
-    @staticmethod
-    def _tick(call: Call) -> int:
-        return int(call.deadline / TICK) + 1
+    def _tick(self, call: Call) -> int:
+        """The bucket of a call; one that is late already is due at the next look."""
+        return max(int(call.deadline / TICK) + 1, self._cursor)
 
     def __bool__(self) -> bool:
         return bool(self._buckets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import math
 import time
@@ -92,7 +93,8 @@ class LocalMethods:
 
     Parameters and results go through JSON and the same checks as in an executor, plain functions run on the one
     thread, and methods may call each other by ``ctx.call``. What only a hub does is not here: deadlines are told to
-    methods but not enforced, nothing is retried, and routing keys have no effect, for there is one executor.
+    methods but not enforced, nothing is retried, and routing keys have no effect, for there is one executor. On
+    leaving, what still runs is cancelled, and instances that have a ``close`` are closed.
 
     >>> import my_pack
     >>> async with LocalMethods(my_pack, settings={"data_dir": "/tmp/x"}) as methods:
@@ -139,8 +141,9 @@ class LocalMethods:
         for instance in self._registry.instances:
             # An executor's process ends instead, which frees all it held; this one goes on.
             close = getattr(instance, "close", None)
-            if close is not None:
-                close()
+            outcome = close() if close is not None else None
+            if inspect.isawaitable(outcome):
+                await outcome
 
     async def call(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> Any:
         """Call a method and wait.

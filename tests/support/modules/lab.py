@@ -16,8 +16,22 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
+from trunkline.methods import debug
 
 loaded: dict[str, Any] = {}
+
+
+def leave(marker: str, text: str = "") -> None:
+    """A file that the test looks for."""
+    Path(marker).write_text(text)
+
+
+def count(marker: str) -> None:
+    """One more letter in the file."""
+    with open(marker, "a") as file:
+        file.write("x")
+
+
 running = threading.Semaphore(1)
 """Held while a plain function runs: two at once would show."""
 
@@ -67,21 +81,28 @@ def alone(seconds: float) -> dict[str, Any]:
 @method("lab.until_cancelled")
 def until_cancelled(marker: str, ctx: Context) -> str:
     """A plain function that looks whether it is still wanted."""
-    Path(marker + ".started").touch()
+    leave(marker + ".started")
     while not ctx.cancelled:
         time.sleep(0.005)
-    Path(marker).write_text("cancelled")
+    leave(marker, "cancelled")
     return "late"
+
+
+@method("lab.deaf")
+def deaf(marker: str) -> None:
+    """Native code that holds the interpreter lock: this executor hears nothing more."""
+    leave(marker)
+    debug.spin(60)
 
 
 @method("lab.cleanup")
 async def cleanup(marker: str) -> None:
     """A coroutine that leaves a trace when it is cancelled."""
-    Path(marker + ".started").touch()
+    leave(marker + ".started")
     try:
         await asyncio.sleep(60)
     except asyncio.CancelledError:
-        Path(marker).write_text("cancelled")
+        leave(marker, "cancelled")
         raise
 
 
@@ -97,10 +118,10 @@ def flood(n: int, marker: str, size: int = 1) -> Iterator[str]:
     """A plain generator that tells how far it came."""
     try:
         for index in range(n):
-            Path(marker).write_text(str(index + 1))
+            leave(marker, str(index + 1))
             yield "x" * size
     finally:
-        Path(marker + ".closed").touch()
+        leave(marker + ".closed")
 
 
 @method("lab.typed")
@@ -225,15 +246,13 @@ async def again(marker: str, signal_name: str = "SIGKILL") -> dict[str, Any]:
 @method("lab.always_fatal", idempotent=True)
 async def always_fatal(marker: str) -> None:
     """Kill every executor that runs it, and count."""
-    path = Path(marker)
-    path.write_text(path.read_text() + "x" if path.exists() else "x")
+    count(marker)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @method("lab.chunk_then_die", idempotent=True)
 async def chunk_then_die(marker: str) -> AsyncIterator[int]:
-    path = Path(marker)
-    path.write_text(path.read_text() + "x" if path.exists() else "x")
+    count(marker)
     yield 0
     await asyncio.sleep(0.2)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_INPUTS: Final = 2048
-BATCH_TOKENS: Final = 4096
+BATCH_TOKENS: Final = 2048
 """Tokens of one forward pass, padding included: what bounds memory, and how long a cancel waits."""
 
 

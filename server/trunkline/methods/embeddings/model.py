@@ -62,9 +62,9 @@ def find_model(setting: str) -> FoundModel:
         ModelError: a path that is no folder, or what is neither path nor name.
     """
     path = Path(setting).expanduser()
-    if path.is_dir():
+    if setting and path.is_dir():
         return FoundModel(None, str(path.resolve()), local=True)
-    if setting.startswith((".", "/", "~")) or path.exists():
+    if setting.startswith((".", "/", "~")) or (setting and path.exists()):
         raise ModelError(f"TRUNKLINE_MODEL={setting}: no such folder; set the path of a sentence-transformers model")
     if not _HUB_NAME.fullmatch(setting):
         raise ModelError(
@@ -151,7 +151,7 @@ def _load(found: FoundModel) -> SentenceTransformer:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     if threads := os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(int(threads))
     return SentenceTransformer(found.path_or_name)

@@ -1,45 +1,92 @@
-"""Retrieval-augmented answers: ``rag.execute`` and ``rag.stream``.
+"""The pack ``rag``: retrieval-augmented answers, whole (``rag.execute``) or while they are made (``rag.stream``).
 
-Embeds and searches through the hub, so that it runs on any executor whoever owns the collection.
+It embeds and searches through the hub, so it runs on any executor, whoever owns the collection. Answers are written
+by the model behind ``TRUNKLINE_LLM_BASE_URL`` where that is set, else extracted: made of the documents' own
+sentences. There is one technique, ``basic``; :data:`TECHNIQUES` is where others go.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Annotated, Any, Final
+from contextlib import aclosing
+from typing import Annotated, Any, Final, cast
 
 from pydantic import Field, ValidationError
+from typing_extensions import TypedDict
 
 from trunkline.methods.context import Chunk, Context
-from trunkline.methods.rag.extractive import ExtractiveGenerator, ExtractiveParams
-from trunkline.methods.rag.generated import GeneratedParams, OpenAIGenerator
-from trunkline.methods.rag.retrieval import Generator, Options, Run, basic
+from trunkline.methods.rag.extractive import ExtractiveGenerator
+from trunkline.methods.rag.generated import OpenAIGenerator
+from trunkline.methods.rag.retrieval import BasicParams, Generator, Options, Run, basic
 from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 Technique = Callable[[Run, Generator, Context], AsyncIterator[Chunk]]
 
-TECHNIQUES: Final[dict[str, Technique]] = {"basic": basic}
+TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {"basic": (basic, BasicParams)}
+"""Name -> what runs it, and its ``technique_params``."""
 
 
-class Rag:
+class Performance(TypedDict):
+    """In milliseconds. The total is more than the sum by what a slow reader took."""
+
+    total_time_ms: float
+    retrieval_time_ms: float
+    generation_time_ms: float
+
+
+class Answer(TypedDict):
+    """An answer and where it comes from.
+
+    ``success`` says that the technique ran; whether anything was found, ``metadata.found`` says. Failures are errors,
+    not results. ``retrieved_documents`` are ``{rank, id, score, text, metadata}``, best first; a citation ``[n]`` in
+    the answer is the one of rank n. ``metadata`` has ``worker_id``, ``timestamp`` (UTC, ISO 8601), ``generator``
+    (``extractive``, or the name of the language model), ``collection``, ``embedding_model``, ``found``, and
+    ``finish_reason`` where a language model gave one.
+    """
+
+    success: bool
+    technique: str
+    query: str
+    answer: str
+    retrieved_documents: list[dict[str, Any]]
+    performance: Performance
+    metadata: dict[str, Any]
+
+
+class RagMethods:
     """The techniques, and the generator the settings chose."""
 
     def __init__(self) -> None:
         self._generator: Generator = ExtractiveGenerator()
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """Extract answers, or have them written where an endpoint is configured."""
-        base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
-        if base_url is not None:
-            if model is None:
-                raise RpcError(
-                    ErrorCode.INVALID_CONFIGURATION, "TRUNKLINE_LLM_BASE_URL is set: set TRUNKLINE_LLM_MODEL, too"
-                )
-            self._generator = OpenAIGenerator(base_url, model, settings.get("llm_api_key"))
+        """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
 
-    @method("rag.execute", idempotent=True)
+        Raises:
+            RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
+        """
+        base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
+        if base_url is None:
+            return
+        if not model:
+            raise RpcError(
+                ErrorCode.INVALID_CONFIGURATION, "TRUNKLINE_LLM_BASE_URL is set: set TRUNKLINE_LLM_MODEL, too"
+            )
+        try:
+            self._generator = OpenAIGenerator(base_url, model, settings.get("llm_api_key"))
+        except ModuleNotFoundError as error:
+            raise RpcError(
+                ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
+            ) from error
+
+    async def close(self) -> None:
+        """Let go of the language model's endpoint, for processes that go on."""
+        if isinstance(self._generator, OpenAIGenerator):
+            await self._generator.close()
+
+    @method("rag.execute", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
     async def execute(
         self,
         query: Query,
@@ -47,14 +94,20 @@ class Rag:
         technique: str = "basic",
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Answer a question from a collection, with the passages it came from."""
-        run = self._run(technique, query, options, technique_params)
-        async for _chunk in TECHNIQUES[technique](run, self._generator, ctx):
-            pass
-        return run.result(ctx.worker_id)
+    ) -> Answer:
+        """Answer a question from a collection, with the passages it came from.
 
-    @method("rag.stream", idempotent=True)
+        Raises:
+            RpcError: 3001, unknown technique; -32602, unknown or wrong options; 4001, no such collection, or one of
+                another model; 3003, 1002 or 5001, the language model failed.
+        """
+        run, chunks = self._begin(query, ctx, technique, options, technique_params)
+        async with aclosing(chunks) as source:  # type: ignore[type-var]
+            async for _ in source:
+                pass
+        return cast("Answer", run.result(ctx.worker_id))
+
+    @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
     async def stream(
         self,
         query: Query,
@@ -63,28 +116,45 @@ class Rag:
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
     ) -> AsyncIterator[Chunk]:
-        """Answer a question while it is being made: metadata, documents, then partial answers."""
-        run = self._run(technique, query, options, technique_params)
-        async for chunk in TECHNIQUES[technique](run, self._generator, ctx):
-            yield chunk
-        ctx.set_result(run.result(ctx.worker_id))
+        """Answer a question, sending each step as it is done; the result is that of ``rag.execute``.
 
-    def _run(self, technique: str, query: str, options: Options | None, technique_params: dict[str, Any] | None) -> Run:
-        """Check what depends on each other.
+        Chunks, by type: one ``metadata``; a ``document`` ``{rank, id, score, text, metadata}`` for each that was
+        retrieved; then ``partial_answer`` ``{text, source?}``, whose texts, joined, are the answer. ``source``
+        (``{rank, id, score}``, or null where nothing was found) comes with extracted sentences.
 
         Raises:
-            RpcError: 3001 for an unknown technique, -32602 for params that do not fit it.
+            RpcError: as ``rag.execute``.
+        """
+        run, chunks = self._begin(query, ctx, technique, options, technique_params)
+        async with aclosing(chunks) as source:  # type: ignore[type-var]
+            async for chunk in source:
+                yield chunk
+        ctx.set_result(run.result(ctx.worker_id))
+
+    def _begin(
+        self,
+        query: str,
+        ctx: Context,
+        technique: str,
+        options: Options | None,
+        technique_params: dict[str, Any] | None,
+    ) -> tuple[Run, AsyncIterator[Chunk]]:
+        """Check what depends on the technique, and start.
+
+        Raises:
+            RpcError: 3001 or -32602.
         """
         if technique not in TECHNIQUES:
             raise RpcError(
-                ErrorCode.PIPELINE_NOT_FOUND, f"no technique {technique!r:.80}; there are: {', '.join(TECHNIQUES)}"
+                ErrorCode.PIPELINE_NOT_FOUND,
+                f"{ctx.method}: no technique {technique!r:.80}; there are: {', '.join(TECHNIQUES)}",
             )
-        params = technique_params or {}
-        model = ExtractiveParams if isinstance(self._generator, ExtractiveGenerator) else GeneratedParams
+        execute, model = TECHNIQUES[technique]
         try:
-            model.model_validate(params)
+            params = model.model_validate(technique_params or {})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"technique_params.{where}: {first['msg']}") from None
-        return Run(technique, query, options or Options(), params, self._generator.name)
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(map(str, ("technique_params", *first["loc"])))
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {where}: {first['msg']}") from None
+        run = Run(technique, query, options or Options(), params, self._generator.name)
+        return run, execute(run, self._generator, ctx)

@@ -6,70 +6,64 @@ document's turn, and the best of them leave at once. So the answer grows as it i
 
 from __future__ import annotations
 
-import base64
-from collections.abc import AsyncIterator, Sequence
-from typing import Annotated, Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+import textwrap
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Final
 
 from trunkline.methods.context import Context
-from trunkline.methods.rag.retrieval import Document, Run
-from trunkline.methods.rag.sentences import split_sentences
+from trunkline.methods.embeddings.client import embed
+from trunkline.methods.rag.retrieval import Document, Part, Run
+from trunkline.methods.rag.sentences import Sentence, split_sentences
 
-Matrix = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NEAR_DUPLICATE: Final = 0.93
-"""Cosine above which two sentences say the same."""
-
-NOTHING_FOUND: Final = "Nothing in collection {collection} answers this."
-
-
-class ExtractiveParams(BaseModel):
-    """``technique_params`` of extractive answers."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_sentences: Annotated[int, Field(ge=1, le=50)] = 6
-    per_document: Annotated[int, Field(ge=1, le=20)] = 3
-    min_score: Annotated[float, Field(ge=-1, le=1)] = 0.35
+"""Cosine from which on two sentences say the same."""
 
 
 class ExtractiveGenerator:
-    """Picks sentences by similarity to the query."""
+    """Picks sentences by their similarity to the query. It cannot combine or conclude, and does not try."""
 
     name = "extractive"
 
-    async def parts(self, run: Run, ctx: Context) -> AsyncIterator[dict[str, Any]]:
-        """Yield ``{text, source: {rank, id}, score}`` for each sentence picked."""
-        params = ExtractiveParams.model_validate(run.params)
-        query: Matrix | None = None
+    async def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+        """Yield a part a sentence, ending in the rank of its document as a citation, ``[1]``.
+
+        Raises:
+            RpcError: what ``embeddings.create`` ended with.
+        """
+        assert run.query_vector is not None
         chosen: list[NDArray[np.float32]] = []
+        last: tuple[Sentence, Document] | None = None
         for document in run.documents:
+            room = min(run.params.per_document, run.params.max_sentences - len(chosen))
             sentences = split_sentences(document.text)
-            if not sentences or len(chosen) >= params.max_sentences:
+            if room <= 0 or not sentences:
                 continue
-            vectors = await _embed(ctx, sentences if query is not None else [run.query, *sentences])
-            if query is None:
-                query, vectors = vectors[:1], vectors[1:]
-            room = min(params.per_document, params.max_sentences - len(chosen))
-            for index, score in pick(vectors, query[0], chosen, room, params.min_score):
-                yield _part(sentences[index], document, score, first=not chosen)
-                chosen.append(vectors[index])
-        if not chosen:
-            run.found = False
-            yield {"text": NOTHING_FOUND.format(collection=run.options.collection), "source": None, "score": None}
+            embedded = await embed(ctx, [f"{each.text}\n{each.code}".strip() for each in sentences])
+            for row, score in pick(embedded.vectors, run.query_vector, chosen, room, run.params.min_score):
+                sentence = sentences[row]
+                source = {"rank": document.rank, "id": document.id, "score": score}
+                yield Part(separator(last, sentence, document) + cited(sentence, document.rank), source)
+                chosen.append(embedded.vectors[row])
+                last = sentence, document
+        run.found = bool(chosen)
 
 
 def pick(
-    vectors: Matrix, query: NDArray[np.float32], chosen: Sequence[NDArray[np.float32]], room: int, min_score: float
+    vectors: NDArray[np.float32],
+    query: NDArray[np.float32],
+    chosen: Sequence[NDArray[np.float32]],
+    room: int,
+    min_score: float,
 ) -> list[tuple[int, float]]:
     """The best sentences of one document, in its own order.
 
     Args:
-        vectors: (n, d) rows of length 1.
-        query: (d,) of length 1.
+        vectors: (n, dimension), rows of length 1.
+        query: (dimension,), of length 1.
         chosen: what was picked before; near duplicates are passed over.
         room: how many may be picked.
 
@@ -78,7 +72,7 @@ def pick(
     """
     scores = vectors @ query
     picked: list[int] = []
-    for row in np.argsort(-scores).tolist():
+    for row in (-scores).argsort(kind="stable").tolist():
         if len(picked) == room or scores[row] < min_score:
             break
         others = [*chosen, *(vectors[other] for other in picked)]
@@ -87,12 +81,14 @@ def pick(
     return [(row, float(scores[row])) for row in sorted(picked)]
 
 
-def _part(sentence: str, document: Document, score: float, *, first: bool) -> dict[str, Any]:
-    text = f"{'' if first else ' '}{sentence} [{document.rank}]"
-    return {"text": text, "source": {"rank": document.rank, "id": document.id}, "score": round(score, 4)}
+def cited(sentence: Sentence, rank: int) -> str:
+    """A sentence with its citation; its code follows, indented, as Markdown has it."""
+    text = f"{sentence.text} [{rank}]".lstrip()
+    return text + ("\n\n" + textwrap.indent(sentence.code, "    ") if sentence.code else "")
 
 
-async def _embed(ctx: Context, texts: Sequence[str]) -> Matrix:
-    answer = await ctx.call("embeddings.create", {"input": list(texts), "encoding_format": "base64"})
-    rows = [np.frombuffer(base64.b64decode(entry["embedding"]), dtype="<f4") for entry in answer["data"]]
-    return np.stack(rows)
+def separator(last: tuple[Sentence, Document] | None, sentence: Sentence, document: Document) -> str:
+    """What stands between two sentences: a paragraph is one document's prose."""
+    if last is None:
+        return ""
+    return " " if last[1] is document and not last[0].code and sentence.text else "\n\n"

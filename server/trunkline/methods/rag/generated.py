@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Final
 
 from trunkline.methods.context import Context
-from trunkline.methods.rag.retrieval import Run
+from trunkline.methods.rag.retrieval import Part, Run
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
+SILENCE: Final = 60.0
+"""Seconds without a byte after which the endpoint is given up."""
+
 INSTRUCTIONS: Final = (
     "Answer the question from the numbered passages only. Cite passages like [1]. "
     "If they do not hold the answer, say so."
 )
-
-
-class GeneratedParams(BaseModel):
-    """``technique_params`` of generated answers."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_tokens: Annotated[int, Field(ge=1, le=32_768)] = 512
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
 class OpenAIGenerator:
@@ -43,39 +35,65 @@ class OpenAIGenerator:
 
         self.name = model
         self._openai = openai
-        # Retrying is the caller's business: it knows what it has already sent on.
-        self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0)
+        # Retrying is the caller's business: it knows what it has already read, and how long it can wait.
+        self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=SILENCE)
 
-    async def parts(self, run: Run, ctx: Context) -> AsyncIterator[dict[str, Any]]:
-        """Yield ``{text}`` for each piece the endpoint sends.
+    async def close(self) -> None:
+        """Close the connections that are kept for the next question."""
+        await self._client.close()
+
+    async def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+        """Yield a part for each piece the endpoint sends. Closing this closes the HTTP stream.
 
         Raises:
-            RpcError: 3003 with the endpoint's status; 1002 when it took too long.
+            RpcError: 5001, not reached; 1002, silent for too long; 3003, any other fault of the endpoint.
         """
-        params = GeneratedParams.model_validate(run.params)
+        began = False
         try:
             stream = await self._client.chat.completions.create(
                 model=self.name,
                 messages=prompt(run),
-                max_tokens=params.max_tokens,
-                temperature=params.temperature,
+                max_tokens=run.params.max_tokens,
+                temperature=run.params.temperature,
                 stream=True,
             )
+            began = True
             async with stream:
                 async for event in stream:
-                    text = event.choices[0].delta.content if event.choices else None
-                    if text:
-                        yield {"text": text}
-        except self._openai.APITimeoutError as error:
-            raise RpcError(
-                ErrorCode.COMMUNICATION_TIMEOUT, f"{self.name}: the endpoint did not answer in time"
-            ) from error
-        except self._openai.APIStatusError as error:
-            message = f"{self.name}: the endpoint answered HTTP {error.status_code}"
-            raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, message) from error
-        except self._openai.OpenAIError as error:
-            message = f"{self.name}: the endpoint failed ({type(error).__name__}); is TRUNKLINE_LLM_BASE_URL right?"
-            raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, message) from error
+                    for choice in event.choices[:1]:
+                        if choice.delta.content:
+                            yield Part(choice.delta.content)
+                        if choice.finish_reason:
+                            run.details["finish_reason"] = choice.finish_reason
+        except Exception as error:  # the stream lets errors of the HTTP library and of JSON through
+            raise self._typed(error, began) from error
+        if not run.answer:
+            raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"the endpoint of {self.name} sent no text")
+
+    def _typed(self, error: Exception, began: bool) -> RpcError:
+        """As ours. Nothing of what the endpoint said is passed on: it may repeat the key or the prompt.
+
+        Args:
+            began: the endpoint had begun to answer.
+        """
+        endpoint = f"the endpoint of {self.name} (TRUNKLINE_LLM_BASE_URL)"
+        if isinstance(error, self._openai.APITimeoutError):
+            return RpcError(ErrorCode.COMMUNICATION_TIMEOUT, f"{endpoint} was silent for {SILENCE:.0f} s")
+        if isinstance(error, self._openai.APIConnectionError) and not began:
+            return RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, f"{endpoint} cannot be reached: is it running?")
+        if isinstance(error, self._openai.APIStatusError):
+            hint = {401: ": check TRUNKLINE_LLM_API_KEY", 404: ": check TRUNKLINE_LLM_MODEL and the URL's path"}
+            return RpcError(
+                ErrorCode.PIPELINE_EXECUTION_ERROR,
+                f"{endpoint} answered HTTP {error.status_code}{hint.get(error.status_code, '')}",
+                retry_after_ms=_retry_after(error.response.headers.get("retry-after")),
+                data={"http_status": error.status_code},
+            )
+        return RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"{endpoint} broke off its answer ({type(error).__name__})")
+
+
+def _retry_after(header: str | None) -> int | None:
+    return int(header) * 1000 if header is not None and header.isdecimal() else None
 
 
 def prompt(run: Run) -> list[ChatCompletionMessageParam]:

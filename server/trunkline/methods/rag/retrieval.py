@@ -4,27 +4,57 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.embeddings.client import embed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Options(BaseModel):
-    """Where to look and how far."""
+    """Where to look, and how many documents to retrieve."""
 
     model_config = ConfigDict(extra="forbid")
 
-    collection: str = "python-reference"
-    top_k: Annotated[int, Field(ge=1, le=50)] = 5
+    collection: Annotated[str, Field(min_length=1)] = "python-reference"
+    top_k: Annotated[int, Field(ge=1, le=50)] = 4
+
+
+class BasicParams(BaseModel):
+    """``technique_params`` of ``basic``.
+
+    Which generator a hub has is its operator's choice, so params of the other one are taken and have no effect.
+
+    Attributes:
+        max_sentences: extractive: of the whole answer.
+        per_document: extractive: of one document.
+        min_score: extractive: cosine to the query below which a sentence is no answer.
+        max_tokens: generated: of the whole answer.
+        temperature: generated.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_sentences: Annotated[int, Field(ge=1, le=50)] = 6
+    per_document: Annotated[int, Field(ge=1, le=20)] = 2
+    min_score: Annotated[float, Field(ge=-1, le=1)] = 0.35
+    max_tokens: Annotated[int, Field(ge=1, le=32_768)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One retrieved passage; ``rank`` counts from 1, ``score`` is a cosine."""
+    """One retrieved passage; ``rank`` counts from 1, ``score`` is the cosine of the angle to the query."""
 
     rank: int
     id: str
@@ -37,46 +67,68 @@ class Document:
         return {"rank": self.rank, "id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}
 
 
-@dataclass(slots=True)
-class Run:
-    """One question on its way to an answer. Times in seconds, on ``time.perf_counter``.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of an answer. The texts of all parts, joined, are the answer.
 
     Attributes:
-        answer: the parts of the answer so far; their concatenation is the answer.
+        source: of an extracted sentence: ``{rank, id, score}``, of the document, the score being the sentence's own;
+            None where nothing was found.
+    """
+
+    text: str
+    source: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """One question on its way to an answer. Times in seconds.
+
+    Attributes:
         generator: ``extractive``, or the name of the model that writes.
+        model: what embedded the query.
+        query_vector: of length 1.
+        answer: the texts of the parts so far.
+        found: the documents answer the question, as far as the generator can tell.
+        details: further members of the result's ``metadata``.
     """
 
     technique: str
     query: str
     options: Options
-    params: dict[str, Any]
+    params: BasicParams
     generator: str
     started: float = field(default_factory=time.perf_counter)
-    retrieved: float = 0.0
+    retrieval_time: float = 0.0
+    generation_time: float = 0.0
+    model: str = ""
+    query_vector: NDArray[np.float32] | None = None
     documents: list[Document] = field(default_factory=list)
     answer: list[str] = field(default_factory=list)
     found: bool = True
+    details: dict[str, Any] = field(default_factory=dict)
 
     def result(self, worker_id: str) -> dict[str, Any]:
-        """The result of ``rag.execute`` (SPEC.md, RAG)."""
-        ended = time.perf_counter()
+        """The result, of ``rag.execute`` and at the end of ``rag.stream``."""
         return {
-            "success": self.found,
+            "success": True,
             "technique": self.technique,
             "query": self.query,
             "answer": "".join(self.answer),
             "retrieved_documents": [document.to_wire() for document in self.documents],
             "performance": {
-                "total_time_ms": _ms(ended - self.started),
-                "retrieval_time_ms": _ms(self.retrieved - self.started),
-                "generation_time_ms": _ms(ended - self.retrieved),
+                "total_time_ms": _ms(time.perf_counter() - self.started),
+                "retrieval_time_ms": _ms(self.retrieval_time),
+                "generation_time_ms": _ms(self.generation_time),
             },
             "metadata": {
                 "worker_id": worker_id,
                 "timestamp": datetime.now(UTC).isoformat(),
-                "collection": self.options.collection,
-                "top_k": self.options.top_k,
                 "generator": self.generator,
+                "collection": self.options.collection,
+                "embedding_model": self.model,
+                "found": self.found,
+                **self.details,
             },
         }
 
@@ -86,34 +138,76 @@ class Generator(Protocol):
 
     name: str
 
-    def parts(self, run: Run, ctx: Context) -> AsyncIterator[dict[str, Any]]:
-        """Yield ``{text, ...}``; the concatenated texts are the answer."""
+    def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+        """Yield the parts. Only called with documents; closing it early stops the work."""
 
 
 async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
     """The technique ``basic``: retrieve once by similarity, then answer from what was found."""
-    search = {"collection": run.options.collection, "text": run.query, "top_k": run.options.top_k}
-    matches = (await ctx.call("vectors.search", search))["matches"]
-    run.retrieved = time.perf_counter()
-    run.documents = [
-        Document(rank, match["id"], match["score"], match.get("text", ""), match["metadata"])
-        for rank, match in enumerate(matches, 1)
-    ]
+    await retrieve(run, ctx)
     yield Chunk(
         "metadata",
         {
             "technique": run.technique,
+            "query": run.query,
             "collection": run.options.collection,
+            "embedding_model": run.model,
             "generator": run.generator,
             "documents": len(run.documents),
-            "retrieval_time_ms": _ms(run.retrieved - run.started),
+            "worker_id": ctx.worker_id,
+            "retrieval_time_ms": _ms(run.retrieval_time),
         },
     )
     for document in run.documents:
         yield Chunk("document", document.to_wire())
-    async for part in generator.parts(run, ctx):
-        run.answer.append(part["text"])
-        yield Chunk("partial_answer", part)
+    async with aclosing(answer(run, generator, ctx)) as parts:
+        async for part in parts:
+            is_sourced = run.generator == "extractive"
+            yield Chunk("partial_answer", {"text": part.text} | ({"source": part.source} if is_sourced else {}))
+
+
+async def retrieve(run: Run, ctx: Context) -> None:
+    """Embed the query, once, and find the documents nearest to it.
+
+    Raises:
+        RpcError: what embedding or search ended with; 4001 where collection and query have different models.
+    """
+    embedded = await embed(ctx, [run.query])
+    run.model, run.query_vector = embedded.model, embedded.vectors[0]
+    search = {
+        "collection": run.options.collection,
+        "vector": run.query_vector.tolist(),
+        "model": run.model,
+        "top_k": run.options.top_k,
+    }
+    matches = (await ctx.call("vectors.search", search))["matches"]
+    run.documents = [
+        Document(rank, match["id"], match["score"], match.get("text", ""), match["metadata"])
+        for rank, match in enumerate(matches, 1)
+    ]
+    run.retrieval_time = time.perf_counter() - run.started
+
+
+async def answer(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
+    """The parts of the answer, noted in ``run``. What a slow reader takes is not counted as generation."""
+    async with aclosing(_parts(run, generator, ctx)) as parts:
+        resumed = time.perf_counter()
+        async for part in parts:
+            run.generation_time += time.perf_counter() - resumed
+            run.answer.append(part.text)
+            yield part
+            resumed = time.perf_counter()
+        run.generation_time += time.perf_counter() - resumed
+
+
+async def _parts(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
+    if run.documents:
+        async with aclosing(generator.parts(run, ctx)) as parts:
+            async for part in parts:
+                yield part
+    if not run.documents or not run.found:
+        run.found = False
+        yield Part(f'Nothing in the collection "{run.options.collection}" answers this.')
 
 
 def _ms(seconds: float) -> float:

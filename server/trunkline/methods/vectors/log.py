@@ -1,128 +1,125 @@
-"""The log of one collection: every acknowledged item, in order, with a checksum. Survives a kill at any byte.
+"""The log of a collection: its records as bytes. Pure; :mod:`trunkline.methods.vectors.store` does the IO.
 
-File format, version 1: records of ``u32 length | u32 crc32 | payload``, little endian; the checksum is that of the
-payload. Payload: ``u32 n`` + JSON ``{id, text?, metadata}`` (n bytes) + the vector as float32, little endian.
+A log is records, one behind the other, and nothing else. Integers and floats are little-endian::
+
+    record  = "TLR1" | u32 length | u32 crc | payload      length: of the payload, in bytes
+                                                           crc: CRC-32 of the length field and the payload
+    payload = u8 kind | u32 size | head | body             size: of the head, in bytes
+    kind 1, upsert:
+      head  = JSON, UTF-8: [{"id": str, "text": str or absent, "metadata": object}, ...]
+      body  = one float32 vector of length 1 an item, in the order of the head
+
+A record is written and synced before the next one is begun, so only the last one can be incomplete. Bytes that are
+no record are therefore a torn tail where no record follows them, and damage where one does: that is what the
+mark "TLR1" is for. Damage done later to the very last record cannot be told from a torn tail.
 """
 
 from __future__ import annotations
 
-import os
+import json
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
+import numpy as np
 
-_HEAD: Final = struct.Struct("<II")
-_U32: Final = struct.Struct("<I")
-MAX_RECORD: Final = 64 * 2**20
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MARK: Final = b"TLR1"
+UPSERT: Final = 1
+
+_HEADER: Final = struct.Struct("<4sII")
+_LENGTH: Final = struct.Struct("<I")
+_PAYLOAD: Final = struct.Struct("<BI")
+
+
+class RecordError(Exception):
+    """A record that is whole and means nothing to this version; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One stored item; ``vector`` is float32, little endian, of length 1."""
+    """What a collection keeps beside a vector."""
 
     id: str
-    vector: bytes
-    text: str | None
-    metadata: dict[str, Any]
+    text: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
-class CorruptLogError(Exception):
-    """A record in the middle of the log is damaged; the file is kept as it is."""
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Items and their vectors, a row an item. Their ids differ."""
+
+    items: Sequence[Item]
+    vectors: NDArray[np.float32]
 
 
-def encode_record(item: Item) -> bytes:
-    """One record."""
-    described: dict[str, Any] = {"id": item.id, "metadata": item.metadata}
-    if item.text is not None:
-        described["text"] = item.text
-    head = msgspec.json.encode(described)
-    payload = _U32.pack(len(head)) + head + item.vector
-    return _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+def encode_record(payload: bytes) -> bytes:
+    """A payload as a record."""
+    return _HEADER.pack(MARK, len(payload), _checksum(payload)) + payload
 
 
-def decode_payload(payload: bytes) -> Item:
-    """The item of one record."""
-    end = 4 + _U32.unpack_from(payload)[0]
-    described = msgspec.json.decode(payload[4:end])
-    return Item(described["id"], payload[end:], described.get("text"), described["metadata"])
+def read_records(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The records from the start up to the first bytes that are none: where each ends, and its payload."""
+    start = 0
+    while (payload := _record_at(data, start)) is not None:
+        start += _HEADER.size + len(payload)
+        yield start, payload
 
 
-def scan(data: bytes) -> Iterator[tuple[int, Item]]:
-    """Read records: ``(end position, item)`` each. Stops at a torn tail: a record the file ends inside of.
+def is_torn_tail(data: memoryview, end: int) -> bool:
+    """Whether what follows the last good record, which ends at ``end``, is all there is: no record is behind it."""
+    rest = bytes(data[end:])
+    at = rest.find(MARK, 1)
+    while at >= 0:
+        if _record_at(data, end + at) is not None:
+            return False
+        at = rest.find(MARK, at + 1)
+    return True
+
+
+def encode_upsert(upsert: Upsert) -> bytes:
+    """An upsert as a payload."""
+    described = [
+        {"id": item.id, "metadata": item.metadata} | ({} if item.text is None else {"text": item.text})
+        for item in upsert.items
+    ]
+    head = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _PAYLOAD.pack(UPSERT, len(head)) + head + upsert.vectors.astype("<f4").tobytes()
+
+
+def decode_upsert(payload: memoryview, dimension: int) -> Upsert:
+    """A payload as an upsert.
 
     Raises:
-        CorruptLogError: a record that is whole, or is followed by others, does not match its checksum.
+        RecordError: of another kind, or not what this collection could have written.
     """
-    at = 0
-    while len(data) - at >= _HEAD.size:
-        size, checksum = _HEAD.unpack_from(data, at)
-        start, end = at + _HEAD.size, at + _HEAD.size + size
-        if end > len(data):
-            if size > MAX_RECORD:
-                raise CorruptLogError(f"the record at byte {at} has an impossible length")
-            return
-        payload = data[start:end]
-        if zlib.crc32(payload) != checksum:
-            if end == len(data):
-                return  # the last record: its pages did not all reach the disk
-            raise CorruptLogError(f"the record at byte {at} does not match its checksum")
-        yield end, decode_payload(payload)
-        at = end
+    try:
+        kind, size = _PAYLOAD.unpack_from(payload)
+        if kind != UPSERT:
+            raise RecordError(f"a record of kind {kind}, which a newer version wrote")
+        head = bytes(payload[_PAYLOAD.size : _PAYLOAD.size + size]).decode("utf-8", "surrogatepass")
+        items = [Item(each["id"], each.get("text"), each["metadata"]) for each in json.loads(head)]
+        body = np.frombuffer(payload[_PAYLOAD.size + size :], dtype="<f4")
+        return Upsert(items, body.reshape(len(items), dimension))
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"a record that is no upsert: {type(error).__name__}: {error}") from error
 
 
-class ItemLog:
-    """The open log file of one collection; one owner at a time.
+def _checksum(payload: bytes | memoryview) -> int:
+    return zlib.crc32(payload, zlib.crc32(_LENGTH.pack(len(payload))))
 
-    Args:
-        path: created if it is not there.
-    """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        self.size = 0
-
-    def replay(self) -> tuple[list[Item], int]:
-        """Read everything, cut a torn tail off.
-
-        Returns:
-            The items in order, and how many bytes were cut.
-
-        Raises:
-            CorruptLogError: damage that is no torn tail.
-        """
-        data = self._path.read_bytes()
-        items: list[Item] = []
-        for end, item in scan(data):
-            items.append(item)
-            self.size = end
-        cut = len(data) - self.size
-        if cut:
-            os.ftruncate(self._file, self.size)
-            os.fsync(self._file)
-        return items, cut
-
-    def append(self, items: Sequence[Item]) -> None:
-        """Write items and wait until they are on disk. After a failure the log is as it was.
-
-        Raises:
-            OSError: the disk is full, or gone.
-        """
-        data = memoryview(b"".join(map(encode_record, items)))
-        try:
-            while data:
-                data = data[os.write(self._file, data) :]
-            os.fsync(self._file)
-        except OSError:
-            os.ftruncate(self._file, self.size)
-            raise
-        self.size = os.fstat(self._file).st_size
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
+def _record_at(data: memoryview, start: int) -> memoryview | None:
+    """The payload of the record that begins at ``start``, if a whole one does."""
+    if len(data) - start < _HEADER.size:
+        return None
+    mark, length, crc = _HEADER.unpack_from(data, start)
+    body = start + _HEADER.size
+    if mark != MARK or length > len(data) - body:
+        return None
+    payload = data[body : body + length]
+    return payload if _checksum(payload) == crc else None

@@ -1,0 +1,295 @@
+"""The real command: exit codes, where output goes, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environment, ready_hub
+from tests.support.timing import SCALE
+
+NO_HUB = "ws://127.0.0.1:9/ws"
+
+
+def trunkline(
+    *arguments: str, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "trunkline.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env=clean_environment(env),
+        cwd=cwd,
+        input=stdin,
+        timeout=60 * SCALE,
+    )
+    assert "Traceback" not in done.stderr + done.stdout
+    return done
+
+
+def requires_failure(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert done.returncode == code, done
+    assert done.stdout == "", "errors go to stderr"
+    for word in words:
+        assert word in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+# --- call ---
+
+
+def test_call_prints_json_only(debug_hub: RunningHub) -> None:
+    done = trunkline("call", "debug.echo", '{"value": [1, "ü", null]}', "--url", debug_hub.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == [1, "ü", None]
+    assert "ü" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_call_takes_an_array_and_standard_input(debug_hub: RunningHub) -> None:
+    assert trunkline("call", "debug.echo", "[5]", "--url", debug_hub.url).stdout == "5\n"
+    done = trunkline("call", "debug.echo", "-", "--url", debug_hub.url, stdin='{"value": "piped"}')
+    assert json.loads(done.stdout) == "piped"
+
+
+def test_the_url_may_come_from_the_environment(debug_hub: RunningHub) -> None:
+    assert trunkline("call", "rpc.ping", env={"TRUNKLINE_URL": debug_hub.url}).returncode == 0
+
+
+def test_a_failed_call_is_1(debug_hub: RunningHub) -> None:
+    done = trunkline("call", "debug.fail", '{"message": "as asked"}', "--url", debug_hub.url)
+    requires_failure(done, 1, "as asked", "INTERNAL_ERROR")
+
+
+def test_a_passed_deadline_is_1(debug_hub: RunningHub) -> None:
+    done = trunkline("call", "debug.sleep", '{"seconds": 30}', "--timeout-ms", "100", "--url", debug_hub.url)
+    requires_failure(done, 1, "COMMUNICATION_TIMEOUT 1002")
+
+
+@pytest.mark.parametrize("params", ["{", "5", '"x"', "null"])
+def test_params_that_cannot_be_are_2(debug_hub: RunningHub, params: str) -> None:
+    requires_failure(trunkline("call", "debug.echo", params, "--url", debug_hub.url), 2, "params")
+
+
+@pytest.mark.parametrize("params", ['{"value": NaN}', '{"value": 1e400}', '{"value": 9007199254740993}'])
+def test_params_json_cannot_carry_fail_clearly(debug_hub: RunningHub, params: str) -> None:
+    done = trunkline("call", "debug.echo", params, "--url", debug_hub.url)
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("trunkline: ")
+
+
+def test_no_hub_is_3_and_says_how_to_start_one() -> None:
+    requires_failure(trunkline("call", "rpc.ping", "--url", NO_HUB), 3, NO_HUB, "trunkline serve")
+
+
+def test_a_refused_connection_is_3_with_the_reason(tmp_path: Path) -> None:
+    with ready_hub(env={"TRUNKLINE_TOKEN": "t0k"}) as hub:
+        requires_failure(trunkline("call", "rpc.ping", "--url", hub.url), 3, "token")
+        done = trunkline("call", "rpc.ping", "--url", hub.url, "--token", "wrong")
+        requires_failure(done, 3, "token")
+        assert trunkline("call", "rpc.ping", "--url", hub.url, env={"TRUNKLINE_TOKEN": "t0k"}).returncode == 0
+
+
+@pytest.mark.parametrize("url", ["not a url", "http://127.0.0.1:1/ws", "ws://"])
+def test_a_url_that_cannot_be_is_told_without_a_traceback(url: str) -> None:
+    done = trunkline("call", "rpc.ping", "--url", url)
+    assert done.returncode in (2, 3)
+    assert done.stderr.startswith("trunkline: ")
+
+
+# --- stream ---
+
+
+def test_stream_prints_chunks_and_summary(debug_hub: RunningHub) -> None:
+    done = trunkline("stream", "debug.count", '{"n": 3}', "--json", "--url", debug_hub.url)
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["index"] for line in lines[:3]] == [0, 1, 2]
+    assert lines[3] == {"result": {"chunks": 3}}
+
+
+def test_stream_prints_answers_as_running_text(lab_hub: RunningHub) -> None:
+    done = trunkline("stream", "lab.typed", "--url", lab_hub.url)
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    assert "\x1b" not in done.stderr
+
+
+def test_a_stream_that_fails_is_1_after_its_chunks(debug_hub: RunningHub) -> None:
+    done = trunkline("stream", "debug.count", '{"n": 5, "fail_at": 2}', "--json", "--url", debug_hub.url)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert "PIPELINE_EXECUTION_ERROR" in done.stderr
+
+
+# --- discover, doctor ---
+
+
+def test_discover(debug_hub: RunningHub) -> None:
+    table = trunkline("discover", "--url", debug_hub.url)
+    assert table.returncode == 0
+    assert re.search(r"debug\.count .* stream", table.stdout)
+    assert "\x1b" not in table.stdout
+    document = json.loads(trunkline("discover", "--json", "--url", debug_hub.url).stdout)
+    assert document["openrpc"].startswith("1.3")
+
+
+def test_discover_without_a_hub() -> None:
+    requires_failure(trunkline("discover", "--url", NO_HUB), 3, NO_HUB)
+
+
+def test_doctor_finds_the_hub(debug_hub: RunningHub) -> None:
+    done = trunkline("doctor", "--url", debug_hub.url)
+    assert re.search(r"ok\s+picows: 2\.3", done.stdout)
+    assert re.search(r"ok\s+hub: \S+ is healthy", done.stdout)
+
+
+def test_doctor_without_a_hub_warns(tmp_path: Path) -> None:
+    done = trunkline("doctor", "--url", NO_HUB, cwd=tmp_path)
+    assert re.search(r"warning\s+hub: none at", done.stdout)
+    assert "trunkline serve" in done.stdout
+    assert done.returncode in (0, 1)
+
+
+# --- serve ---
+
+
+def serve(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    base = ["serve", "--packs", "none", "--no-demo"]
+    return trunkline(*base, *arguments, **options)
+
+
+def test_a_taken_port_is_2_and_says_so(debug_hub: RunningHub) -> None:
+    done = serve("--port", str(debug_hub.port), "--methods", DEBUG_METHODS)
+    requires_failure(done, 2, f"127.0.0.1:{debug_hub.port}", "in use")
+
+
+def test_an_unknown_pack_is_2_and_lists_what_there_is() -> None:
+    requires_failure(trunkline("serve", "--packs", "embedings"), 2, "embedings", "embeddings")
+
+
+def test_reachable_without_authentication_is_2() -> None:
+    requires_failure(serve("--host", "0.0.0.0"), 2, "0.0.0.0", "TRUNKLINE_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({"TRUNKLINE_QUEUE_LIMIT": "many"}, "queue_limit"),
+        ({"TRUNKLINE_LOG_LEVEL": "loud"}, "log_level"),
+        ({"TRUNKLINE_PORT": "99999"}, "port"),
+        ({"TRUNKLINE_AUTHENTICATE": "no_module:f"}, "TRUNKLINE_AUTHENTICATE"),
+        ({"TRUNKLINE_AUTHENTICATE": "os:nothing"}, "TRUNKLINE_AUTHENTICATE"),
+    ],
+)
+def test_a_bad_setting_is_2_and_named(env: dict[str, str], named: str) -> None:
+    requires_failure(serve(env=env), 2, named)
+
+
+def test_a_secret_is_not_repeated_in_errors() -> None:
+    done = serve(env={"TRUNKLINE_TOKEN": "t0ps3cret", "TRUNKLINE_PORT": "x"})
+    assert "t0ps3cret" not in done.stderr
+
+
+@pytest.mark.parametrize("text", ['hots = "localhost"', "port = ", 'port = "x"'])
+def test_a_bad_configuration_file_is_2(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "trunkline.toml"
+    config.write_text(text)
+    requires_failure(serve("--config", str(config)), 2)
+
+
+def test_a_configuration_file_that_is_not_there_is_2() -> None:
+    requires_failure(serve("--config", "/no/such/file.toml"), 2, "/no/such/file.toml")
+
+
+def test_command_line_over_environment_over_file(tmp_path: Path) -> None:
+    config = tmp_path / "trunkline.toml"
+    config.write_text('executors = 3\nqueue_limit = 7\nlog_level = "error"\nmethods = ["lab"]\n')
+    hub = RunningHub(
+        (),
+        arguments=["--config", str(config)],
+        env={"TRUNKLINE_LOG_LEVEL": "info", "TRUNKLINE_EXECUTORS": "2"},
+        cwd=MODULES,
+        executors=1,
+    )
+    with hub:
+        ready = hub.wait_for(r"^ready: (\d+) executors")
+        assert ready[1] == "1", "the command line wins"
+        hub.wait_for('"event": "listening"')  # said at level info: the environment wins over the file
+        done = trunkline("call", "lab.upper", '["x"]', "--url", hub.url)
+        assert json.loads(done.stdout) == "X", "the file's methods are served"
+
+
+def test_from_start_to_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    with ready_hub() as hub:
+        with capsys.disabled():
+            print(f"\nstart to listening {hub.listening_after:.2f} s, to ready {hub.ready_after:.2f} s")
+        assert hub.ready_after < 5 * SCALE
+
+
+def test_what_serve_says() -> None:
+    with ready_hub() as hub:
+        assert re.fullmatch(r"trunkline \S+ listening on ws://127\.0\.0\.1:\d+/ws", hub.stdout[0])
+        assert re.fullmatch(r"ready: 1 executors?, \d+ methods", hub.stdout[1])
+        hub.wait_for("Try next")
+        assert all(json.loads(line)["event"] for line in hub.stderr), "logs are JSON where nobody looks"
+
+
+# --- the command itself ---
+
+
+def test_help_names_commands_and_options() -> None:
+    text = trunkline("--help").stdout
+    for command in ("serve", "call", "stream", "discover", "doctor"):
+        assert command in text
+    text = re.sub(r"\x1b\[[0-9;]*m", "", trunkline("serve", "--help").stdout)
+    for option in ("--host", "--port", "--packs", "--methods", "--executors", "--data", "--config", "--demo"):
+        assert option in text
+    for option in ("--url", "--token", "--timeout-ms"):
+        assert option in trunkline("call", "--help").stdout
+
+
+def test_version() -> None:
+    from trunkline.version import __version__
+
+    assert trunkline("--version").stdout == f"trunkline {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [["nope"], ["call"], ["serve", "--port", "x"], ["serve", "--bogus"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert trunkline(*arguments).returncode == 2
+
+
+def on_a_terminal(*arguments: str, env: dict[str, str] | None = None) -> str:
+    """What a person would see."""
+    parent, child = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "trunkline.cli", *arguments],
+        stdout=child,
+        stderr=subprocess.DEVNULL,
+        env=clean_environment({"TERM": "xterm-256color"} | (env or {})),
+    ) as process:
+        os.close(child)
+        said = b""
+        try:
+            while part := os.read(parent, 4096):
+                said += part
+        except OSError:  # Linux says so when the other end is closed
+            pass
+        finally:
+            os.close(parent)
+        process.wait(30 * SCALE)
+    return said.decode()
+
+
+def test_colours_on_a_terminal_only(debug_hub: RunningHub) -> None:
+    assert "\x1b[" in on_a_terminal("call", "debug.echo", '{"value": {"a": 1}}', "--url", debug_hub.url)
+    plain = on_a_terminal("call", "debug.echo", '{"value": {"a": 1}}', "--url", debug_hub.url, env={"NO_COLOR": "1"})
+    assert "\x1b[3" not in plain

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.peer import Peer
+from trunkline.control.rpc import describe, discover
+from trunkline_protocol.catalogue import MethodInfo, Parameter
+
+HUB_METHODS = {"rpc.ping", "rpc.discover", "health.check", "health.detailed", "system.info", "metrics.get"}
+
+
+def require_openrpc(document: dict[str, Any]) -> None:
+    """The structure OpenRPC 1.3 asks for."""
+    assert document["openrpc"].startswith("1.3.")
+    assert {"title", "version"} <= document["info"].keys()
+    names = [method["name"] for method in document["methods"]]
+    assert len(names) == len(set(names))
+    for method in document["methods"]:
+        assert method["paramStructure"] in ("by-name", "by-position", "either")
+        required = [param.get("required", False) for param in method["params"]]
+        assert required == sorted(required, reverse=True), f"{method['name']}: required params come first"
+        for param in method["params"]:
+            assert isinstance(param["name"], str)
+            assert isinstance(param["schema"], dict)
+        assert {"name", "schema"} <= method["result"].keys()
+        assert not [key for key in method if key.startswith("x-") and key != "x-trunkline"]
+
+
+async def test_the_document_is_openrpc(lab_peer: Peer) -> None:
+    require_openrpc(await lab_peer.result("rpc.discover"))
+
+
+async def test_every_method_of_the_hub_is_listed_and_can_be_called(debug_peer: Peer) -> None:
+    document = await debug_peer.result("rpc.discover")
+    listed = {m["name"]: m for m in document["methods"] if m["x-trunkline"]["pack"] == "hub"}
+    assert listed.keys() >= HUB_METHODS
+    for name, method in listed.items():
+        assert not any(param["required"] for param in method["params"]), f"{name} needs params; extend this test"
+        assert await debug_peer.result(name) is not None
+        assert await debug_peer.result(name, []) is not None
+
+
+async def test_what_the_executors_serve_is_listed(debug_peer: Peer) -> None:
+    document = await debug_peer.result("rpc.discover")
+    methods = {m["name"]: m for m in document["methods"]}
+    assert methods["debug.count"]["x-trunkline"]["streaming"] is True
+    assert methods["debug.echo"]["x-trunkline"]["idempotent"] is True
+    assert methods["debug.sleep"]["params"][0]["name"] == "seconds"
+    assert methods["debug.sleep"]["summary"]
+
+
+@pytest.mark.parametrize("structure", ["either", "by-name"])
+def test_a_method_whose_order_differs_is_by_name_only(structure: str) -> None:
+    parameters = [Parameter("a", {}, True), Parameter("b", {}, False)]
+    if structure == "by-name":
+        parameters.reverse()
+    described = describe(MethodInfo("m", parameters=parameters))
+    assert described["paramStructure"] == structure
+    assert [p["name"] for p in described["params"]] == ["a", "b"]
+
+
+def test_methods_are_sorted() -> None:
+    document = discover([MethodInfo("b"), MethodInfo("a")])
+    require_openrpc(document)
+    assert [method["name"] for method in document["methods"]] == ["a", "b"]

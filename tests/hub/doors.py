@@ -1,0 +1,85 @@
+"""A door, a flusher and a backend that only remember: what is around the hub, in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from trunkline.hub.outbox import Outbox
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+
+class ManualFlusher:
+    """A loop whose turn ends when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Callable[[], None]] = []
+
+    def schedule(self, flush: Callable[[], None]) -> None:
+        self.asked.append(flush)
+
+    def end_of_turn(self) -> None:
+        asked, self.asked = self.asked, []
+        for flush in asked:
+            flush()
+
+
+class Door:
+    """Takes what an outbox writes; ``stuck`` pauses it after each write, as a full transport does."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        self.flusher = ManualFlusher()
+        self.writes: list[list[bytes]] = []
+        self.overflows = 0
+        self.stuck = False
+        self.outbox = Outbox(self.flusher, self._write, self._overflow, limit)  # type: ignore[arg-type]
+
+    def _write(self, messages: list[bytes]) -> None:
+        self.writes.append(list(messages))
+        if self.stuck:
+            self.outbox.pause()
+
+    def _overflow(self) -> None:
+        self.overflows += 1
+
+    @property
+    def messages(self) -> list[bytes]:
+        return [message for write in self.writes for message in write]
+
+    def said(self) -> list[Any]:
+        """Everything sent so far, decoded."""
+        self.flusher.end_of_turn()
+        return [json.loads(message) for message in self.messages]
+
+
+class FakeBackend:
+    """Serves ``work.do`` and the stream ``work.stream`` by keeping the calls until the test settles them."""
+
+    def __init__(self) -> None:
+        self.infos = {
+            "work.do": MethodInfo("work.do"),
+            "work.stream": MethodInfo("work.stream", streaming=True),
+            "work.short": MethodInfo("work.short", timeout_ms=50),
+            "work.capped": MethodInfo("work.capped", max_timeout_ms=50),
+        }
+        self.calls: list[Call] = []
+        self.cancelled: list[Call] = []
+        self.grants: list[int] = []
+
+    def find(self, method: str) -> MethodInfo:
+        if method not in self.infos:
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method}")
+        return self.infos[method]
+
+    def submit(self, call: Call) -> None:
+        self.calls.append(call)
+        call.executor = self
+
+    def cancel(self, call: Call) -> None:
+        self.cancelled.append(call)
+
+    def grant(self, _call: Call, consumed: int) -> None:
+        self.grants.append(consumed)

@@ -1,0 +1,274 @@
+"""What is on disk after a crash, a full disk, damage, or a second owner. The faults are real ones."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("faiss")
+
+from tests.support.timing import PATIENCE  # noqa: E402
+from trunkline.methods import vectors  # noqa: E402
+from trunkline.methods.local import LocalMethods  # noqa: E402
+from trunkline.methods.vectors.log import Item, Upsert  # noqa: E402
+from trunkline.methods.vectors.store import Collection, CollectionStore, Manifest  # noqa: E402
+from trunkline_protocol.errors import RpcError  # noqa: E402
+
+CHILD = """
+import asyncio, resource, sys
+from trunkline.methods import vectors
+from trunkline.methods.local import LocalMethods
+from trunkline_protocol.errors import RpcError
+
+async def main():
+    async with LocalMethods(vectors, settings={"data_dir": sys.argv[1]}) as methods:
+        async def put(*ids):
+            items = [{"id": each, "vector": [1, 2], "text": "x" * 100} for each in ids]
+            return await methods.call("vectors.upsert", {"collection": "c", "items": items})
+
+        await methods.call("collections.create", {"name": "c", "dimension": 2})
+BODY
+asyncio.run(main())
+"""
+
+
+Child = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def child(tmp_path: Path) -> Iterator[Child]:
+    """Starts processes that have collection c open and do what they are told."""
+    with contextlib.ExitStack() as running:
+
+        def start(body: str) -> subprocess.Popen[str]:
+            code = CHILD.replace("BODY", textwrap.indent(textwrap.dedent(body), " " * 8))
+            command = [sys.executable, "-c", code, str(tmp_path)]
+            process = running.enter_context(
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+            running.callback(process.kill)
+            return process
+
+        yield start
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, errors
+    return output
+
+
+def make(folder: Path, *upserts: list[str]) -> Path:
+    """A collection c of dimension 2 with some upserts; its log."""
+    store = CollectionStore(folder / "collections")
+    store.create(Manifest(name="c", dimension=2, model=None, metadata={}))
+    collection = opened(folder)
+    for ids in upserts:
+        vectors = np.full((len(ids), 2), 0.5**0.5, dtype=np.float32)
+        collection.upsert(Upsert([Item(each, f"text of {each}") for each in ids], vectors), None)
+    collection.close()
+    return folder / "collections" / "c" / "log"
+
+
+def opened(folder: Path) -> Collection:
+    collection = CollectionStore(folder / "collections").open("c")
+    assert collection is not None
+    return collection
+
+
+def has(folder: Path, *ids: str) -> bool:
+    collection = opened(folder)
+    try:
+        return collection.index.missing(ids) == [] and len(collection.index) == len(ids)
+    finally:
+        collection.close()
+
+
+async def stats(folder: Path) -> Any:
+    async with LocalMethods(vectors, settings={"data_dir": str(folder)}) as methods:
+        return await methods.call("collections.stats", {"name": "c"})
+
+
+def test_a_tail_torn_at_any_byte_is_cut_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = make(tmp_path, ["a"], ["b", "c"])
+    whole = log.read_bytes()
+    kept = whole.rindex(b"TLR1")
+    for size in range(kept, len(whole)):
+        log.write_bytes(whole[:size])
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            assert has(tmp_path, "a"), size
+        assert log.read_bytes() == whole[:kept]
+        reported = [f"its {size - kept} bytes are cut" in record.getMessage() for record in caplog.records]
+        assert reported == ([True] if size > kept else [])
+    log.write_bytes(whole)
+    assert has(tmp_path, "a", "b", "c")
+
+
+def test_writing_goes_on_behind_a_cut_tail(tmp_path: Path) -> None:
+    log = make(tmp_path, ["a"], ["b"])
+    log.write_bytes(log.read_bytes()[:-3])
+    collection = opened(tmp_path)
+    collection.upsert(Upsert([Item("z")], np.array([[1, 0]], np.float32)), None)
+    collection.close()
+    assert has(tmp_path, "a", "z")
+
+
+@pytest.mark.parametrize("at", [0, 4, 6, 8, 20, 40])
+async def test_damage_in_the_middle_is_an_error_and_changes_nothing(tmp_path: Path, at: int) -> None:
+    log = make(tmp_path, ["a"], ["b"], ["c"])
+    data = bytearray(log.read_bytes())
+    data[data.index(b"TLR1", 1) + at] ^= 0xFF
+    log.write_bytes(data)
+    with pytest.raises(RpcError, match=r"collections/c/log: byte \d+ begins no record.*backup") as caught:
+        await stats(tmp_path)
+    assert caught.value.code == 3002
+    assert log.read_bytes() == data
+
+
+async def test_a_damaged_or_newer_description_is_an_error_and_is_listed(tmp_path: Path) -> None:
+    make(tmp_path, ["a"])
+    manifest = tmp_path / "collections" / "c" / "collection.json"
+    described = json.loads(manifest.read_text())
+    for text, code, says in [
+        ("{", 3002, "collection.json is damaged"),
+        (json.dumps(described | {"format_version": 2}), 4001, "has format 2; this version reads 1"),
+    ]:
+        manifest.write_text(text)
+        with pytest.raises(RpcError, match=says) as caught:
+            await stats(tmp_path)
+        assert caught.value.code == code
+        async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+            (listed,) = (await methods.call("collections.list"))["collections"]
+        assert listed["name"] == "c"
+        assert says.split(";")[0] in listed["error"]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.01, 0.05])
+async def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path, pause: float, child: Child) -> None:
+    body = """
+        async def client(n):
+            for i in range(100_000):
+                await put(f"{n}-{i}-a", f"{n}-{i}-b")
+                print(f"{n}-{i}", flush=True)
+        await asyncio.gather(*map(client, range(4)))
+    """
+    process = child(body)
+    acknowledged = [line(process) for _ in range(20)]
+    await asyncio.sleep(pause)
+    process.kill()
+    acknowledged += process.communicate()[0].split()
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        ids = [f"{each}-{half}" for each in acknowledged for half in "ab"]
+        assert await methods.call("vectors.missing", {"collection": "c", "ids": ids}) == {"ids": []}
+        assert (await methods.call("collections.stats", {"name": "c"}))["count"] % 2 == 0, "all of an upsert or none"
+
+
+def test_a_full_disk_keeps_nothing_of_the_upsert(tmp_path: Path, child: Child) -> None:
+    body = """
+        await put("a")
+        size = (await methods.call("collections.stats", {"name": "c"}))["bytes"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 500, resource.RLIM_INFINITY))
+        try:
+            await put(*map(str, range(100)))
+        except RpcError as error:
+            print(error.code, error)
+        print(await methods.call("vectors.missing", {"collection": "c", "ids": ["a", "0", "99"]}))
+        print((await methods.call("collections.stats", {"name": "c"}))["bytes"] == size)
+        print(await put("b"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(await put("c"))
+    """
+    lines = end(child(body)).splitlines()
+    assert lines[0].startswith("5002 collection 'c': File too large: nothing was changed")
+    assert lines[1:] == ["{'ids': ['0', '99']}", "True", "{'upserted': 1}", "{'upserted': 1}"]
+    assert has(tmp_path, "a", "b", "c")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small file system")
+def test_a_file_system_without_room(tmp_path: Path, child: Child) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        body = """
+            written = 0
+            try:
+                for i in range(100):
+                    await put(*(f"{i}-{j}" for j in range(20)))
+                    written += 1
+            except RpcError as error:
+                print(error.code, error)
+            print((await methods.call("collections.stats", {"name": "c"}))["count"] == written * 20 > 0)
+            try:
+                await methods.call("collections.create", {"name": "d", "dimension": 2, "metadata": {"x": "y" * 70_000}})
+            except RpcError as error:
+                print(error.code)
+            print(len((await methods.call("collections.list"))["collections"]))
+        """
+        lines = end(child(body)).splitlines()
+        assert lines[0].startswith("5002 collection 'c': No space left on device")
+        assert lines[1:] == ["True", "5002", "1"]
+        collection = opened(tmp_path)
+        collection.close()
+        assert len(collection.index) % 20 == 0
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+async def test_a_second_owner_is_locked_out_until_the_first_is_gone(
+    tmp_path: Path, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = child("""
+        await put("a")
+        print("open", flush=True)
+        await asyncio.Event().wait()
+    """)
+    assert line(process) == "open"
+    monkeypatch.setattr(vectors, "LOCK_PATIENCE", 0.2)
+    with pytest.raises(RpcError, match=f"process {process.pid} has it open.*TRUNKLINE_DATA") as caught:
+        await stats(tmp_path)
+    assert (caught.value.code, caught.value.retryable) == (5001, True)
+    monkeypatch.setattr(vectors, "LOCK_PATIENCE", PATIENCE)
+    waiting = asyncio.ensure_future(stats(tmp_path))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert (await waiting)["count"] == 1
+
+
+async def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
+    make(tmp_path, ["a"])
+    root = tmp_path / "collections"
+    for name in (".deleted-c-1", ".new-c-2", ".new-c-3"):
+        (root / name).mkdir()
+        (root / name / "log").touch()
+    os.utime(root / ".new-c-2", (0, 0))
+    assert (await stats(tmp_path))["count"] == 1
+    assert sorted(path.name for path in root.iterdir()) == [".new-c-3", "c"], "one may be in the making"
+
+
+async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RpcError, match="file") as caught:
+        await stats(tmp_path / "file")
+    assert caught.value.code == 5001

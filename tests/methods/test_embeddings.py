@@ -1,0 +1,188 @@
+"""``embeddings.create`` with a real model."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.timing import SOON
+from trunkline.methods import embeddings
+from trunkline.methods.embeddings import model as model_module
+from trunkline.methods.embeddings.model import find_model, load_model
+from trunkline.methods.local import LocalMethods
+from trunkline_protocol.errors import RpcError
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("sentence_transformers")
+pytestmark = [pytest.mark.ml, pytest.mark.asyncio(loop_scope="module")]
+
+NAME = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def methods() -> AsyncIterator[LocalMethods]:
+    if not find_model(NAME).local:
+        pytest.skip("the packaged model is not installed")
+    async with LocalMethods(embeddings, settings={"model": "all-MiniLM-L6-v2"}) as local:
+        yield local
+
+
+async def create(methods: LocalMethods, input: Any, **params: Any) -> Any:
+    return await methods.call("embeddings.create", {"input": input, **params})
+
+
+async def vectors(methods: LocalMethods, *texts: str) -> Any:
+    return np.array([item["embedding"] for item in (await create(methods, list(texts)))["data"]])
+
+
+async def test_the_answer_has_openais_shape(methods: LocalMethods) -> None:
+    answer = await create(methods, "hello world")
+    (item,) = answer.pop("data")
+    assert answer == {"object": "list", "model": NAME, "usage": {"prompt_tokens": 4, "total_tokens": 4}}
+    assert (item["object"], item["index"], len(item["embedding"])) == ("embedding", 0, 384)
+
+
+async def test_vectors_have_length_1_and_mean_something(methods: LocalMethods) -> None:
+    cat, kitten, car = await vectors(methods, "a cat", "a small kitten", "a fast car")
+    assert [np.linalg.norm(each) for each in (cat, kitten, car)] == pytest.approx([1, 1, 1], abs=1e-5)
+    assert cat @ kitten > cat @ car + 0.2
+
+
+async def test_base64_is_the_same_as_little_endian_float32(methods: LocalMethods) -> None:
+    numbers = (await create(methods, "a cat"))["data"][0]["embedding"]
+    encoded = (await create(methods, "a cat", encoding_format="base64"))["data"][0]["embedding"]
+    assert np.frombuffer(base64.b64decode(encoded), "<f4") == pytest.approx(numbers, abs=1e-6)
+
+
+async def test_the_order_of_the_input_is_kept_over_batches(methods: LocalMethods) -> None:
+    texts = [f"number {i} " * (1 + i * 37 % 60) for i in range(40)]
+    together = await vectors(methods, *texts)
+    for i in (0, 7, 20, 39):
+        assert (await vectors(methods, texts[i]))[0] == pytest.approx(together[i], abs=1e-4)
+
+
+async def test_usage_counts_what_is_read(methods: LocalMethods) -> None:
+    assert (await create(methods, ["hello", "hello world", "x " * 5000]))["usage"]["total_tokens"] == 3 + 4 + 256
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "says"),
+    [
+        ({"input": []}, -32602, "input is empty"),
+        ({"input": ""}, -32602, r"input\[0\] is an empty text"),
+        ({"input": ["a", ""]}, -32602, r"input\[1\] is an empty text"),
+        ({"input": ["a"] * 2049}, -32602, "2049 texts, more than 2048"),
+        ({"input": [1, 2]}, -32602, "input"),
+        ({"input": "a", "encoding_format": "hex"}, -32602, "encoding_format"),
+        ({"input": "a", "model": "text-embedding-3-small"}, 4001, f"is not loaded; this hub has {NAME}"),
+        ({"input": "a", "model": ""}, 4001, "is not loaded"),
+    ],
+)
+async def test_what_cannot_be_embedded_is_refused(methods: LocalMethods, params: Any, code: int, says: str) -> None:
+    with pytest.raises(RpcError, match=says) as caught:
+        await methods.call("embeddings.create", params)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("name", [NAME, "all-MiniLM-L6-v2"])
+async def test_the_loaded_model_may_be_named(methods: LocalMethods, name: str) -> None:
+    assert (await create(methods, "a", model=name))["model"] == NAME
+
+
+async def test_one_short_text_is_quick(methods: LocalMethods) -> None:
+    times = []
+    for _ in range(10):
+        started = asyncio.get_running_loop().time()
+        await create(methods, "how does the with statement work?", encoding_format="base64")
+        times.append(asyncio.get_running_loop().time() - started)
+    print(f"\none short text: best {min(times) * 1000:.1f} ms, median {sorted(times)[5] * 1000:.1f} ms")
+    assert min(times) < SOON / 5
+
+
+async def test_a_cancel_is_seen_between_batches(methods: LocalMethods) -> None:
+    loop = asyncio.get_running_loop()
+    call = asyncio.ensure_future(create(methods, ["long text " * 200] * 500))
+    await asyncio.sleep(0.2)
+    started = loop.time()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await create(methods, "next")
+    assert loop.time() - started < 5 * SOON, "the rest of it was not computed"
+
+
+def packaged_copy(folder: Path) -> Path:
+    """A package like the packaged model's, of links to it and a copy of its weights; returns the weights."""
+    original = Path(find_model(NAME).path_or_name)
+    copy = folder / model_module.PACKAGE / "model"
+    copy.mkdir(parents=True)
+    for file in original.iterdir():
+        if file.name != model_module.WEIGHTS:
+            (copy / file.name).symlink_to(file)
+    shutil.copy(original / model_module.WEIGHTS, copy)
+    (copy.parent / "__init__.py").touch()
+    return copy / model_module.WEIGHTS
+
+
+async def test_a_copy_with_one_changed_byte_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = packaged_copy(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_model(NAME).path_or_name == str(weights.parent)
+    assert load_model(NAME).name == NAME
+    with weights.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x01")
+    with pytest.raises(RpcError, match="is not the file this release knows") as caught:
+        load_model(NAME)
+    assert caught.value.code == 3002
+
+
+async def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RpcError, match="cannot be loaded") as caught:
+        load_model(str(tmp_path))
+    assert caught.value.code == 3002
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers model of a few kilobytes, with random weights and 8 dimensions."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Transformer
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
+    config = BertConfig(
+        vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    BertModel(config).save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
+    SentenceTransformer(modules=[transformer, Pooling(8)]).save(str(folder / "model"))
+    return folder / "model"
+
+
+async def test_a_path_may_be_the_model_and_its_name_says_which(tiny_model: Path, tmp_path: Path) -> None:
+    async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as methods:
+        answer = await create(methods, ["a b c", "d"])
+        assert [len(item["embedding"]) for item in answer["data"]] == [8, 8]
+        assert answer["model"].startswith("model@")
+        assert (await create(methods, "a", model=answer["model"]))["model"] == answer["model"]
+    other = tmp_path / "model"
+    shutil.copytree(tiny_model, other)
+    assert load_model(str(other)).name == answer["model"], "the same model elsewhere is the same"
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(other / model_module.WEIGHTS)
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, other / model_module.WEIGHTS, {"format": "pt"})
+    assert load_model(str(other)).name != answer["model"], "another one in the same place is not"

@@ -1,0 +1,114 @@
+"""LocalMethods: a pack called without any server, as an executor would run it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.methods.packs import sample
+from trunkline.methods.local import LocalMethods
+from trunkline.methods.registry import RegistrationError
+from trunkline_protocol.errors import RpcError
+
+
+@pytest.fixture
+async def methods() -> AsyncIterator[LocalMethods]:
+    sample.ended.clear()
+    async with LocalMethods(sample) as local:
+        yield local
+
+
+async def test_params_by_name_and_by_position(methods: LocalMethods) -> None:
+    assert await methods.call("text.upper", {"text": "aé"}) == "AÉ"
+    assert await methods.call("text.upper", ["a"]) == "A"
+
+
+async def test_plain_functions_run_on_the_thread_and_report_progress() -> None:
+    reports: list[Any] = []
+    async with LocalMethods(sample, worker_id="me", on_progress=reports.append) as methods:
+        assert await methods.call("text.thread") == {"main": False, "worker_id": "me"}
+    assert reports == [{"at": 1}]
+
+
+async def test_a_stream_gives_its_chunks_and_then_its_result(methods: LocalMethods) -> None:
+    stream = methods.stream("text.letters", {"text": "abc" * 100})
+    assert [chunk.data async for chunk in stream] == list("abc" * 100)
+    assert stream.result == {"letters": 300}
+    plain = methods.stream("text.steps", {"n": 3})
+    assert [(chunk.type, chunk.data) async for chunk in plain] == [("data", 0), ("data", 1), ("data", 2)]
+    assert plain.result == {"chunks": 3}
+
+
+async def test_leaving_a_stream_early_cancels_it(methods: LocalMethods) -> None:
+    stream = methods.stream("text.letters", {"text": "x" * 10_000})
+    async for chunk in stream:
+        assert chunk.data == "x"
+        break
+    await stream.aclose()
+    assert sample.ended == ["x" * 10_000]
+
+
+async def test_methods_call_and_stream_from_each_other(methods: LocalMethods) -> None:
+    assert await methods.call("text.relay", {"method": "text.upper", "params": {"text": "a"}}) == "A"
+    assert [chunk.data async for chunk in methods.stream("text.forward", {"text": "ab"})] == ["aa", "bb"]
+
+
+async def test_nesting_is_bounded(methods: LocalMethods) -> None:
+    with pytest.raises(RpcError, match="8") as caught:
+        await methods.call("text.deeper")
+    assert caught.value.code == 2002
+
+
+async def test_a_nested_call_has_no_later_deadline(methods: LocalMethods) -> None:
+    assert await methods.call("text.deadline") == 1e9
+    assert await methods.call("text.relay", {"method": "text.deadline"}, timeout_ms=5000) <= 5
+    assert 5 < await methods.call("text.relay", {"method": "text.deadline"}) <= 60
+
+
+async def test_errors_are_the_callers(methods: LocalMethods) -> None:
+    with pytest.raises(RpcError, match="no") as caught:
+        await methods.call("text.relay", {"method": "text.refuse"})
+    assert (caught.value.code, caught.value.retry_after_ms, caught.value.data) == (5002, 7, {"x": 1})
+    with pytest.raises(RpcError, match=r"text\.upper: text: Field required") as caught:
+        await methods.call("text.upper", {})
+    assert caught.value.code == -32602
+    with pytest.raises(RpcError, match="nowhere") as caught:
+        await methods.call("nowhere")
+    assert caught.value.code == -32601
+    with pytest.raises(RpcError, match="nowhere"):
+        _ = [chunk async for chunk in methods.stream("nowhere")]
+
+
+async def test_cancelling_a_call_reaches_the_method(methods: LocalMethods) -> None:
+    call = asyncio.ensure_future(methods.call("text.relay", {"method": "text.hang"}))
+    await asyncio.sleep(0.01)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.01)
+    assert sample.ended == ["hang"]
+
+
+async def test_leaving_ends_what_still_runs() -> None:
+    sample.ended.clear()
+    async with LocalMethods(sample) as methods:
+        call = asyncio.ensure_future(methods.call("text.hang"))
+        await asyncio.sleep(0.01)
+    assert sample.ended == ["hang"]
+    with pytest.raises(RpcError, match="cancelled"):
+        await call
+
+
+async def test_many_calls_at_once(methods: LocalMethods) -> None:
+    calls = [methods.call("text.relay", {"method": "text.upper", "params": {"text": str(i)}}) for i in range(200)]
+    assert await asyncio.gather(*calls) == [str(i) for i in range(200)]
+
+
+def test_a_module_without_methods_is_refused() -> None:
+    import math
+
+    with pytest.raises(RegistrationError, match="math"):
+        LocalMethods(math)
