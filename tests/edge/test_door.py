@@ -124,6 +124,13 @@ async def test_the_door_is_at_ws_only(debug_hub: RunningHub, path: str) -> None:
         assert (await socket.upgrade(path)).status == 404
 
 
+@pytest.mark.parametrize("tokens", ["keep-alive, Upgrade", "upgrade", "Upgrade, keep-alive"])
+async def test_the_connection_header_may_have_other_tokens(debug_hub: RunningHub, tokens: str) -> None:
+    """Firefox sends ``keep-alive, Upgrade``."""
+    async with raw_tcp(debug_hub.port) as socket:
+        assert (await socket.upgrade(headers={"Connection": tokens})).status == 101
+
+
 async def test_a_query_is_no_matter(debug_hub: RunningHub) -> None:
     async with raw_tcp(debug_hub.port) as socket:
         assert (await socket.upgrade("/ws?x=1")).status == 101
