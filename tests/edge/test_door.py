@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from tests.support.frames import TEXT, frame, raw_socket, raw_tcp
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
+from tests.support.timing import PATIENCE
+from trunkline.edge.http_protocol import HEAD_TIMEOUT
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret-token"
@@ -181,6 +184,15 @@ async def test_an_endless_header_is_cut_off(debug_hub: RunningHub) -> None:
         except ConnectionError:
             return
         assert debug_hub.rss() - before < 8 * 2**20, "a handshake of 20 MB is kept in memory"
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\n"], ids=["silence", "half a head"])
+async def test_fault_09_a_handshake_that_never_comes(debug_hub: RunningHub, head: bytes) -> None:
+    async with raw_tcp(debug_hub.port) as socket:
+        started = time.monotonic()
+        await socket.write(head)
+        assert await socket.ended(within=HEAD_TIMEOUT + PATIENCE)
+        assert HEAD_TIMEOUT - 1 < time.monotonic() - started < HEAD_TIMEOUT + PATIENCE
 
 
 async def still_serves(hub: RunningHub) -> None:

@@ -187,6 +187,19 @@ async def test_fault_15_long_native_work_within_its_deadline_is_left_alone() -> 
             assert health["executors"][0]["restarts"] == 0
 
 
+async def test_fault_15_a_cancelled_coroutine_does_not_kill_native_work_beside_it() -> None:
+    """The coroutine cannot hear its cancel while a function holds the interpreter lock; that one has time left."""
+    with ready_hub(env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
+        async with peer(hub.url) as connection:
+            waiting = await connection.request("debug.sleep", {"seconds": 30})
+            working = await connection.request("debug.spin", {"seconds": 1.5})
+            await asyncio.sleep(0.1)  # so that it runs; nobody can tell from outside
+            await connection.cancel(waiting)
+            require({"result": {"spun": 1.5}}, await connection.reply(working))
+            health = await whole_again(connection)
+            assert health["executors"][0]["restarts"] == 0
+
+
 async def test_fault_18_unserialisable_result(debug_peer: Peer) -> None:
     for kind, named in {"object": "builtins.object", "bytes": "builtins.bytes", "other": "builtins.complex"}.items():
         error = await debug_peer.error("debug.unserializable", {"kind": kind})

@@ -10,9 +10,11 @@ const hub = await connect(process.env.TRUNKLINE_URL ?? "ws://127.0.0.1:8765/ws",
 const { answer } = await hub.call("rag.execute", { technique: "basic", query });
 console.log(answer);
 
-for await (const { type, data } of hub.stream("rag.stream", { technique: "basic", query })) {
+/** @type {AsyncIterable<{ type: string, data: { text: string } }>} */
+const chunks = hub.stream("rag.stream", { technique: "basic", query });
+for await (const { type, data } of chunks) {
   if (type === "partial_answer") {
-    process.stdout.write(/** @type {{ text: string }} */ (data).text);
+    process.stdout.write(data.text);
   }
 }
 process.stdout.write("\n");

@@ -24,6 +24,7 @@ from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline_protocol.calls import NO_DEADLINE, Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 ANYWHERE: Final = -1
@@ -277,8 +278,10 @@ class ExecutorPool:
     def _on_nested_call(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
         parent_key, nested = ipc.parse_nested_call(body)
         parent = handle.in_flight.get(parent_key)
-        if parent is None:
-            return  # its caller's call is over; the executor is being told
+        if parent is None:  # its caller's call is over, and so is whatever it left behind
+            gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")
+            handle.send(ipc.frame(ipc.NESTED_ERROR, call_id, encode_error_object(gone)))
+            return
         call = NestedCall(handle, call_id, parent_key, nested)
         call.priority = parent.priority
         handle.nested_started(call_id, parent_key, call)
@@ -378,10 +381,14 @@ class ExecutorPool:
         if handle.state != "ready":
             return
         late = [key for key, limit in handle.overdue.items() if now > limit]
-        if late:
-            call = handle.in_flight[late[0]]
+        for key in late:
+            call = handle.in_flight[key]
+            if _is_held_up(handle, call):
+                handle.overdue[key] = now + self._kill_after
+                continue
             supervisor.kill(f"{call.method} still ran {self._kill_after:.3g} s after it was to be over")
-        elif not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
+            return
+        if not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             supervisor.kill(f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
         elif not handle.busy and not handle.ping_sent_at and now - handle.last_frame_at > IDLE_PING_AFTER:
             handle.ping_sent_at = now
@@ -402,3 +409,18 @@ class ExecutorPool:
             }
             for handle in self.executors
         ]
+
+
+def _is_held_up(handle: ExecutorHandle, call: Call) -> bool:
+    """Whether a call that is late may be so because of another that still has every right to run.
+
+    A plain function may hold the interpreter lock in native code: then nothing else in its executor hears a cancel.
+    """
+    return any(
+        other is not call
+        and not other.settled
+        and other.info is not None
+        and other.info.lane == "thread"
+        and (key < call.key or (call.info is not None and call.info.lane == "loop"))
+        for key, other in handle.in_flight.items()
+    )

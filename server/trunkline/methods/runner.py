@@ -219,7 +219,7 @@ class Runner:
         except asyncio.CancelledError:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
         except RpcError as error:
-            error.maybe_executed = True  # whatever it raised, it had begun
+            error.maybe_executed = error.code != ErrorCode.INVALID_PARAMS  # whatever else it raised, it had begun
             sink.error(error)
         except Exception as error:
             sink.error(self._unexpected(context.method, error))
