@@ -58,8 +58,7 @@ def test_what_almost_is_a_message_never_raises(message: dict[str, Any]) -> None:
 
 @given(value=st.dictionaries(st.text(), json_values) | st.lists(json_values), request_id=ids)
 def test_params_and_ids_round_trip_untouched(value: Any, request_id: Any) -> None:
-    sent = jsonrpc.encode_request(request_id, "m", value, None)
-    request = decode(sent)
+    request = decode({"jsonrpc": "2.0", "id": request_id, "method": "m", "params": value})
     assert type(request.id) is type(request_id)
     assert request.id == request_id
     reply = jsonrpc.encode_result(jsonrpc.encode_id(request.id), jsonrpc.params_of(request))

@@ -85,11 +85,6 @@ def encode_error_object(error: RpcError) -> bytes:
         return _encoder.encode(plain.to_wire())
 
 
-def encode_notification(method: str, params: bytes) -> bytes:
-    """A notification from the hub; ``params`` is JSON already."""
-    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encoder.encode(method), params)
-
-
 def encode_chunk(request_id: bytes, chunk_type: bytes, data: bytes, index: int) -> bytes:
     """A ``stream_chunk`` notification. ``chunk_type`` is a JSON string, ``data`` any JSON."""
     return (
@@ -117,16 +112,6 @@ def encode_progress(token: str | int, value: bytes) -> bytes:
 def encode_batch(replies: list[bytes]) -> bytes:
     """The one frame that answers a batch."""
     return b"[%b]" % b",".join(replies)
-
-
-def encode_request(request_id: Id, method: str, params: Any, metadata: dict[str, Any] | None) -> bytes:
-    """A request as a client sends it."""
-    message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
-    if params is not None:
-        message["params"] = params
-    if metadata:
-        message["metadata"] = metadata
-    return _encoder.encode(message)
 
 
 def params_of(request: Request) -> bytes:
