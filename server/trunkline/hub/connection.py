@@ -57,10 +57,7 @@ class ClientCall(Call):
             connection.streams.discard(self)
             connection.outbox.send(jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks))
         reply = jsonrpc.encode_result(request_id, result)
-        if self.batch is None:
-            connection.outbox.send(reply)
-        else:
-            self.batch.add(reply)
+        connection.reply(reply, self.batch)
 
     @override
     def deliver_error(self, error: RpcError) -> None:
@@ -68,10 +65,7 @@ class ClientCall(Call):
         del connection.calls[self.id]
         connection.streams.discard(self)
         reply = jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error))
-        if self.batch is None:
-            connection.outbox.send(reply)
-        else:
-            self.batch.add(reply)
+        connection.reply(reply, self.batch)
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
@@ -182,6 +176,13 @@ class Connection:
         for call in calls:
             call.abandon()
 
+    def reply(self, reply: bytes, batch: BatchReply | None) -> None:
+        """Send a reply, or put it to the others of its batch."""
+        if batch is None:
+            self.outbox.send(reply)
+        else:
+            batch.add(reply)
+
     def _request(self, request: Request, batch: BatchReply | None) -> None:
         if request.id is UNSET:
             self._notification(request)
@@ -231,10 +232,7 @@ class Connection:
             data={"duplicate_id": request.id},
         )
         reply = jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
-        if batch is None:
-            self.outbox.send(reply)
-        else:
-            batch.add(reply)
+        self.reply(reply, batch)
 
     def _batch(self, batch: Batch) -> None:
         members = [member for member in batch.members if not isinstance(member, Response)]

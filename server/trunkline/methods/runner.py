@@ -28,7 +28,6 @@ STREAM_WINDOW_BYTES: Final = 256 * 1024
 """Bytes it may be ahead."""
 
 logger = logging.getLogger("trunkline.methods")
-_END: Final = object()
 
 
 class Sink(Protocol):
