@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test check bench format deps-debian clean
+.PHONY: help setup run test check bench fuzz autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -52,11 +52,24 @@ format: setup ## Format the Python sources
 bench: setup ## Measure: ratios of runs side by side on this machine
 	$(BIN)/python -m bench.calls
 	$(BIN)/python -m bench.startup
+	$(BIN)/python -m bench.connections
+	$(BIN)/python -m bench.overload
+	@cd bench/competitors && npm ci --no-audit --no-fund --loglevel=error
+	$(BIN)/python -m bench.fanout
+
+FUZZ_SECONDS ?= 60
+
+fuzz: setup ## Fuzz the codec and the framing with atheris, FUZZ_SECONDS (60) a target; finds stay in build/fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
+
+autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
+	$(BIN)/python -m tests.autobahn.run $(CASES)
 
 deps-debian: ## Install outside programs on Debian (the only target that calls apt)
 	@if command -v apt-get >/dev/null; then \
 	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
+	  command -v faketime >/dev/null || need="$$need faketime"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
 	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq $$need; else echo "nothing to install"; fi; \
 	else echo "no apt-get here: nothing to do"; fi

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline_protocol": {P, "msgspec", "orjson"},
     "trunkline": {"trunkline.version", P, "trunkline.methods", "trunkline.client"},
     "trunkline.version": set(),
-    "trunkline.hub": {P, "trunkline.hub", *COMMON},
+    "trunkline.hub": {P, "trunkline.hub", "trunkline.broker.base", *COMMON},
     "trunkline.broker": {P, "trunkline.broker", *COMMON},
     "trunkline.control": {
         P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
     "trunkline.methods": {P, "trunkline", "trunkline.methods", "pydantic", *COMMON},
     "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
+    "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
     "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
     "trunkline.config": {"pydantic", "pydantic_settings"},
@@ -116,6 +117,10 @@ def test_servers_are_known_only_to_edge_and_app() -> None:
         assert outside <= {"trunkline.app"}, library
 
 
+def test_pyjwt_is_known_to_one_file() -> None:
+    assert importers("jwt") == {"trunkline.edge.jwt_tokens"}
+
+
 def test_ml_libraries_are_known_only_to_packs() -> None:
     for library in ML:
         for name in importers(library):
@@ -169,6 +174,12 @@ def test_tests_are_small_files_too() -> None:
 
 def test_importing_the_hub_loads_no_ml_library() -> None:
     code = f"import sys, trunkline.app, trunkline.cli; print(sorted({ML!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_hub_loads_no_optional_library() -> None:
+    code = "import sys, trunkline.app, trunkline.edge.credentials; print(sorted({'jwt', 'redis'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -52,6 +52,7 @@ class Call:
         deadline: absolute, on the host's monotonic clock, in seconds.
         idle_timeout: for streams, the longest silence in seconds; 0 for plain calls.
         priority: 0 high, 1 normal, 2 low.
+        flow: whose call it is: calls of one flow wait behind each other, flows take turns. 0 is the hub itself.
         depth: how many methods called each other down to this one.
         chunks: how many chunks were delivered so far.
         last_activity: when the executor last sent something for this call, on the same clock.
@@ -66,6 +67,7 @@ class Call:
         "deadline",
         "depth",
         "executor",
+        "flow",
         "idle_timeout",
         "info",
         "key",
@@ -86,6 +88,7 @@ class Call:
         self.metadata = metadata
         self.priority = priority
         self.depth = depth
+        self.flow = 0
         self.deadline = NO_DEADLINE
         self.idle_timeout = 0.0
         self.received = 0.0

@@ -169,3 +169,20 @@ class RpcError(Exception):
             retry_after_ms=retry_after if isinstance(retry_after, int) else None,
             data=extra,
         )
+
+
+def limit_error(
+    setting: str,
+    words: str,
+    *,
+    code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED,
+    retry_after_ms: int | None = 1000,
+) -> RpcError:
+    """A refusal because a limit is reached (SPEC.md, Limits).
+
+    Args:
+        setting: the setting's name without prefix, for example ``max_calls``.
+        words: what is full, with the number, and what to do.
+    """
+    name = f"TRUNKLINE_{setting.upper()}"
+    return RpcError(code, f"{words} ({name})", retry_after_ms=retry_after_ms, data={"limit": name})

@@ -7,18 +7,35 @@ from typing import TYPE_CHECKING, Any
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
-    from trunkline.client import Hub, connect
+    from trunkline.client import DisconnectedError, Event, Gap, Hub, Position, connect
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
 
-__all__ = ["Chunk", "Context", "ErrorCode", "Hub", "RpcError", "__version__", "connect", "method"]
+__all__ = [
+    "Chunk",
+    "Context",
+    "DisconnectedError",
+    "ErrorCode",
+    "Event",
+    "Gap",
+    "Hub",
+    "Position",
+    "RpcError",
+    "__version__",
+    "connect",
+    "method",
+]
 
 _HOMES = {
     "Chunk": "trunkline.methods.context",
     "Context": "trunkline.methods.context",
+    "DisconnectedError": "trunkline.client",
     "ErrorCode": "trunkline_protocol.errors",
+    "Event": "trunkline.client",
+    "Gap": "trunkline.client",
     "Hub": "trunkline.client",
+    "Position": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",
     "connect": "trunkline.client",
     "method": "trunkline.methods.registry",

@@ -1,6 +1,7 @@
-"""The command line: ``trunkline serve | call | stream | discover | doctor``.
+"""The command line: ``trunkline serve | call | stream | subscribe | publish | discover | doctor | token``.
 
-Exit codes: 0 success, 1 the call or check failed, 2 wrong usage or configuration, 3 no hub to talk to.
+Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
+to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,12 +20,17 @@ import typer
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
-    from trunkline.client import Hub
+    from trunkline.client import Hub, Position, Subscription
     from trunkline.config import Settings
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_NO_HUB: Final = 3
+EXIT_INTERRUPTED: Final = 130
+EXIT_UNREAD: Final = 141
+PRINT_QUEUE: Final = 10_000
+"""Events that may wait to be printed: a terminal is slower than a hub, in bursts."""
+
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 
 app = typer.Typer(
@@ -31,7 +38,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Trunkline: one hub for calls and streams between Node.js, Elixir, browsers and Python.",
+    help="Trunkline: one hub for calls, streams and events between Node.js, Elixir, browsers and Python.",
 )
 
 Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
@@ -177,6 +184,107 @@ def stream(
 
 
 @app.command()
+def subscribe(
+    topics: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TOPIC",
+            help="Topics or patterns, in quotes: '*' is one token, '>' at the end one or more, as in 'jobs.*.done'.",
+        ),
+    ],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    raw: Annotated[bool, typer.Option("--json", help='One JSON object a line, with "type": "event" or "gap".')] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+    recover: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EPOCH:OFFSET",
+            help="Go on after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
+        ),
+    ] = None,
+) -> None:
+    """Print events as they are published, until Ctrl-C. Events that were lost are told on stderr."""
+    asked = read_position(topics, recover)
+
+    async def run(hub: Hub) -> None:
+        async with hub.subscribe(*topics, recover=asked, max_queued=PRINT_QUEUE) as events:
+            if sys.stderr.isatty():
+                print(f"subscribed to {' '.join(topics)}; Ctrl-C ends", file=sys.stderr)
+            await print_events(events, raw, count)
+
+    talk(url, token, run)
+
+
+async def print_events(events: Subscription, as_json: bool, count: int | None) -> None:
+    """Print what comes, until ``count`` events are printed or the connection is lost."""
+    from trunkline.client import DisconnectedError, Gap
+    from trunkline.render import EventPrinter, while_output_is_read
+
+    printer = EventPrinter(as_json=as_json)
+    try:
+        with while_output_is_read():
+            async for item in events:
+                if isinstance(item, Gap):
+                    printer.gap(item)
+                    continue
+                printer.event(item)
+                if count is not None:
+                    count -= 1
+                    if not count:
+                        return
+    except DisconnectedError as error:
+        resume = [f"go on with: --recover {events.position}"] if events.position else []
+        fail(EXIT_FAILED, str(error), *resume)
+
+
+def read_position(topics: list[str], recover: str | None) -> Position | None:
+    """What ``--recover`` says; ends the program where topics or position cannot be."""
+    from trunkline.client import Position
+    from trunkline_protocol.topics import is_wildcard, valid_pattern
+
+    for topic in topics:
+        if not valid_pattern(topic):
+            fail(EXIT_USAGE, f"{topic!r} is no topic and no pattern: tokens joined by dots, as in jobs.42 or 'jobs.*'")
+    if recover is None:
+        return None
+    if len(topics) > 1 or is_wildcard(topics[0]):
+        fail(EXIT_USAGE, "--recover is the position of one topic; subscribe to that topic alone, without wildcards")
+    try:
+        return Position.parse(recover)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"--recover: {error}")
+
+
+@app.command()
+def publish(
+    topic: Annotated[str, typer.Argument(help="Topic, for example jobs.42.done.")],
+    data: Annotated[
+        str | None, typer.Argument(help="The event's data as JSON. '-', or nothing in a pipe, reads standard input.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Send DATA as a string (of standard input without its last line break).")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Publishing again with the same key within five minutes is the same event.")
+    ] = None,
+) -> None:
+    """Publish an event and print its position, EPOCH:OFFSET, once it is stored."""
+    from trunkline_protocol.topics import valid_topic
+
+    if not valid_topic(topic):
+        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in jobs.42")
+    decoded = read_data(data, as_text=text)
+
+    async def run(hub: Hub) -> None:
+        print(await hub.publish(topic, decoded, idempotency_key=idempotency_key))
+
+    talk(url, token, run)
+
+
+@app.command()
 def discover(
     url: Url = DEFAULT_URL,
     token: Token = None,
@@ -208,6 +316,39 @@ def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+@app.command("token")
+def make_token(
+    name: Annotated[str, typer.Argument(help="Who the token is for.")] = "client",
+    role: Annotated[list[str] | None, typer.Option(help="Role of its holder; may be repeated.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Token and entry as one JSON object on standard output.")] = False,
+) -> None:
+    """Make a random token, and its entry for the tokens file.
+
+    The entry goes to standard output and holds only the token's SHA-256. The token itself is shown once, on stderr:
+    'trunkline token ci >> tokens.toml' appends the one and shows the other.
+    """
+    from trunkline.edge.grants import is_name
+    from trunkline.edge.tokens import new_token
+
+    if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
+        fail(EXIT_USAGE, f"{bad[0]!r} is no name: 1 to 256 printable characters")
+    secret, digest = new_token()
+    entry = {"name": name, "sha256": digest} | ({"roles": role} if role else {})
+    if raw:
+        print_json({"token": secret, **entry})
+        return
+    # Strings and lists of strings are written the same way in JSON and in TOML.
+    print(
+        "\n[[tokens]]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()), sep="\n"
+    )
+    sys.stdout.flush()
+    print(
+        f"\nThe token of {name}, shown only now:\n\n    {secret}\n\nThe entry belongs into the file that "
+        "TRUNKLINE_TOKENS_FILE names; a running hub reads it again on SIGHUP.",
+        file=sys.stderr,
+    )
+
+
 def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
     """Connect, converse, and turn what goes wrong into words and an exit code."""
     import websockets
@@ -227,10 +368,12 @@ def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[No
         fail(EXIT_FAILED, str(error))
     except websockets.InvalidStatus as error:
         fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
+    except BrokenPipeError:
+        raise typer.Exit(EXIT_UNREAD) from None
     except (OSError, websockets.WebSocketException, TimeoutError) as error:
         fail(EXIT_NO_HUB, f"no hub at {url}: {error or 'timed out'}", "start one with: trunkline serve")
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _refusal(error: Any) -> str:
@@ -242,7 +385,7 @@ def _refusal(error: Any) -> str:
 
 def read_params(text: str) -> Any:
     """Params from the command line, or from standard input for ``-``."""
-    source = sys.stdin.read() if text == "-" else text
+    source = read_stdin() if text == "-" else text
     try:
         params = json.loads(source)
     except ValueError as error:
@@ -250,6 +393,27 @@ def read_params(text: str) -> Any:
     if not isinstance(params, (dict, list)):
         fail(EXIT_USAGE, "params must be a JSON object or array")
     return params
+
+
+def read_data(text: str | None, *, as_text: bool) -> Any:
+    """An event's data from the command line, or from standard input for ``-`` or nothing."""
+    if text is None and (sys.stdin is None or sys.stdin.isatty()):
+        fail(EXIT_USAGE, "no DATA: give it as an argument, or pipe it in")
+    source = read_stdin() if text in (None, "-") else str(text)
+    if as_text:
+        return source if text not in (None, "-") else source.removesuffix("\n")
+    try:
+        return json.loads(source)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"DATA is not JSON: {error}", "to send it as a string, add --text")
+
+
+def read_stdin() -> str:
+    """All of standard input, which must be UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        fail(EXIT_USAGE, f"standard input is not UTF-8: {error}")
 
 
 def print_json(value: Any) -> None:
@@ -271,7 +435,20 @@ def fail(code: int, *lines: str) -> NoReturn:
 
 def main() -> None:
     """Entry point of the ``trunkline`` command."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        sys.exit(end.code if flush_output() else EXIT_UNREAD)
+
+
+def flush_output() -> bool:
+    """Write what is still buffered; False, and no complaint of the interpreter later, if nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -40,7 +40,16 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="folder for collections")
     demo: bool = Field(True, description="index the demo collection at first start")
 
-    token: SecretStr | None = Field(None, description="static bearer token; unset = no authentication")
+    token: SecretStr | None = Field(None, description="static bearer token, with every role")
+    tokens_file: Path | None = Field(None, description="TOML file of principals, their tokens' SHA-256 and roles")
+    jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that JWTs are checked with")
+    jwt_keys_file: Path | None = Field(None, description="PEM or JWKS file of public keys for JWTs")
+    jwt_algorithms: Names = Field((), description="the only ones accepted; HS256 where the key is a secret")
+    jwt_audience: str | None = Field(None, description="what aud has to contain; required with JWTs")
+    jwt_issuer: str | None = Field(None, description="what iss has to be; unset = not looked at")
+    jwt_leeway: float = Field(30.0, ge=0, description="by how much the issuer's clock may differ")
+    auth_call: bool = Field(False, description="let connections in that authenticate by a first call of auth")
+    auth_seconds: float = Field(5.0, gt=0, description="how long they may take")
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
     allowed_hosts: Names = Field((), description="names Host may have, beside the bound address")
     allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
@@ -50,20 +59,36 @@ class Settings(BaseSettings):
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None
 
-    queue_limit: int = Field(4096, ge=0, description="calls that may wait for an executor")
+    max_connections: int = Field(16_384, ge=1)
+    max_calls: int = Field(131_072, ge=1, description="calls in flight, all connections")
+    max_calls_per_connection: int = Field(16_384, ge=1, description="calls in flight")
+    max_subscriptions: int = Field(1_024, ge=0, description="of one connection")
+    rate_limit: float = Field(0.0, ge=0, description="calls a second a principal; 0 = no limit")
+    rate_burst: int = Field(0, ge=0, description="calls at once a principal; 0 = one second's worth")
+    queue_limit: int = Field(16_384, ge=0, description="calls that may wait for an executor")
+    queue_limit_per_connection: int = Field(10_240, ge=0, description="of them from one connection")
+    queue_bytes: int = Field(256 * 2**20, ge=1024, description="params of calls that wait")
     max_concurrency: int = Field(32, ge=1, description="coroutine methods at once in one executor")
     kill_after: float = Field(10.0, gt=0, description="how long a call may overrun its deadline or cancel")
     start_timeout: float = Field(300.0, gt=0, description="until an executor must be ready")
     drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
+    close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed then")
+    ping_interval: float = Field(25.0, gt=0, description="between pings of a connection")
+    ping_timeout: float = Field(20.0, gt=0, description="until a sign of life has to follow a ping")
     max_message_bytes: int = Field(16 * 2**20, ge=1024)
     max_batch: int = Field(100, ge=1)
-    outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="what may wait for one slow connection")
+    outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="replies that may wait for one slow connection")
+    outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events that may wait for one slow connection")
+    history_events: int = Field(256, ge=0, description="events kept of each topic")
+    history_seconds: float = Field(300.0, ge=0, description="how long events are kept")
+    history_bytes: int = Field(64 * 2**20, ge=0, description="what all kept events may take")
 
+    audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
     debug: bool = Field(False, description="send tracebacks to callers")
 
-    @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", mode="before")
+    @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -75,12 +100,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _loopback_or_authenticated(self) -> Settings:
-        if not self.is_loopback and self.token is None and self.authenticate is None:
+        if not self.is_loopback and not self.authenticates:
             raise ValueError(
-                f"host {self.host} can be reached from other machines: set TRUNKLINE_TOKEN (or "
-                "TRUNKLINE_AUTHENTICATE=module:function), or bind 127.0.0.1"
+                f"host {self.host} can be reached from other machines: set TRUNKLINE_TOKEN (or TRUNKLINE_TOKENS_FILE, "
+                "TRUNKLINE_JWT_KEY, TRUNKLINE_AUTHENTICATE=module:function), or bind 127.0.0.1"
             )
+        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not (self.jwt_key or self.jwt_keys_file):
+            raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")
         return self
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether anybody has to prove who they are."""
+        ways = (self.token, self.tokens_file, self.jwt_key, self.jwt_keys_file, self.authenticate)
+        return any(way is not None for way in ways)
 
     @property
     def is_loopback(self) -> bool:

@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 
 from trunkline.edge.access import (
     AccessRules,
-    anonymous,
-    bearer_token,
     choose_subprotocol,
     find_token,
     host_name,
 )
+from trunkline.edge.credentials import Credentials
 from trunkline.hub.principal import ROLES, Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+anonymous = Credentials().authenticate
+with_token = Credentials(token="secret").authenticate
 
 RULES = AccessRules(
     {"localhost", "127.0.0.1", "::1", "Hub.Example"}, {"https://app.example", "http://dev:3000/"}, anonymous
@@ -83,19 +85,19 @@ def test_a_star_allows_all() -> None:
 
 
 def test_the_host_is_checked_ahead_of_the_token() -> None:
-    rules = AccessRules({"localhost"}, (), bearer_token("secret"))
+    rules = AccessRules({"localhost"}, (), with_token)
     assert refusal(rules, host="evil") == ErrorCode.FORBIDDEN
 
 
 @pytest.mark.parametrize("header", ["Bearer secret", "bearer secret", "BEARER   secret  "])
 def test_the_right_token(header: str) -> None:
-    rules = AccessRules({"localhost"}, (), bearer_token("secret"))
+    rules = AccessRules({"localhost"}, (), with_token)
     assert rules.admit(handshake(host="localhost", authorization=header)).name == "token"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Bearer wrong", "Basic secret", "secret", "Bearer sécret"])
 def test_wrong_tokens(header: str) -> None:
-    rules = AccessRules({"localhost"}, (), bearer_token("secret"))
+    rules = AccessRules({"localhost"}, (), with_token)
     assert refusal(rules, host="localhost", authorization=header) == ErrorCode.UNAUTHENTICATED
 
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.edge.fragments import FrameRefused, TextAssembler, check_text
+from trunkline.edge.fragments import Assembler, FrameRefused, check_text
 
 
 def assemble(parts: list[bytes], max_bytes: int = 1 << 20) -> bytes | None:
-    assembler = TextAssembler(max_bytes)
-    assembler.start(parts[0])
+    assembler = Assembler(max_bytes)
+    assembler.start(parts[0], text=True)
     message = None
     for index, part in enumerate(parts[1:], 2):
         message = assembler.proceed(part, final=index == len(parts))
@@ -46,8 +46,8 @@ def test_utf8_is_judged_as_python_does(data: bytes) -> None:
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"])
 def test_invalid_text_is_refused_at_the_fragment_that_shows_it(bad: bytes) -> None:
-    assembler = TextAssembler(1 << 20)
-    assembler.start(b"good ")
+    assembler = Assembler(1 << 20)
+    assembler.start(b"good ", text=True)
     with pytest.raises(FrameRefused) as caught:
         assembler.proceed(bad, final=False)
     assert caught.value.code == 1007
@@ -68,31 +68,31 @@ def test_all_fragments_together_may_have_so_many_bytes() -> None:
 
 
 def test_one_message_after_the_other() -> None:
-    assembler = TextAssembler(10)
+    assembler = Assembler(10)
     for text in (b"12345678", b"abcdefgh"):
-        assembler.start(text[:3])
+        assembler.start(text[:3], text=True)
         assert assembler.proceed(text[3:], final=True) == text
     assert not assembler.open
 
 
 def test_a_new_message_inside_one() -> None:
-    assembler = TextAssembler(10)
-    assembler.start(b"a")
+    assembler = Assembler(10)
+    assembler.start(b"a", text=True)
     with pytest.raises(FrameRefused) as caught:
-        assembler.start(b"b")
+        assembler.start(b"b", text=False)
     assert caught.value.code == 1002
 
 
 def test_nothing_to_continue() -> None:
     with pytest.raises(FrameRefused) as caught:
-        TextAssembler(10).proceed(b"a", final=True)
+        Assembler(10).proceed(b"a", final=True)
     assert caught.value.code == 1002
 
 
 def test_empty_fragments_take_no_memory() -> None:
     """They count nothing towards the size, so a peer could send them for ever."""
-    assembler = TextAssembler(10)
-    assembler.start(b"")
+    assembler = Assembler(10)
+    assembler.start(b"", text=True)
     tracemalloc.start()
     try:
         for _ in range(50_000):

@@ -6,10 +6,15 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from trunkline.hub.connection import Connection, Services
+from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Outbox
+from trunkline.hub.principal import ANONYMOUS, Principal
+from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.events import Event
 
 
 class ManualFlusher:
@@ -30,20 +35,34 @@ class ManualFlusher:
 class Door:
     """Takes what an outbox writes; ``stuck`` pauses it after each write, as a full transport does."""
 
-    def __init__(self, limit: int = 1000) -> None:
+    def __init__(self, limit: int = 1000, event_limit: int = 1000) -> None:
         self.flusher = ManualFlusher()
         self.writes: list[list[bytes]] = []
         self.overflows = 0
         self.stuck = False
-        self.outbox = Outbox(self.flusher, self._write, self._overflow, limit)  # type: ignore[arg-type]
+        self.reading = True
+        self.closed_with: tuple[int, str] | None = None
+        self.outbox = Outbox(self.flusher, self, limit, event_limit)  # type: ignore[arg-type]
 
-    def _write(self, messages: list[bytes]) -> None:
+    def write(self, messages: list[bytes]) -> None:
         self.writes.append(list(messages))
         if self.stuck:
             self.outbox.pause()
 
-    def _overflow(self) -> None:
+    def write_event(self, event: Event) -> None:
+        self.write([event.payload])
+
+    def overflow(self) -> None:
         self.overflows += 1
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def close(self, code: int, reason: str) -> None:
+        self.closed_with = (code, reason)
 
     @property
     def messages(self) -> list[bytes]:
@@ -83,3 +102,13 @@ class FakeBackend:
 
     def grant(self, _call: Call, consumed: int) -> None:
         self.grants.append(consumed)
+
+
+def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0, burst: int = 0) -> Services:
+    """What connections share, with nobody who listens."""
+    return Services(router, limits or Limits(), RateLimiter(rate, burst), lambda _: None, lambda _: None)
+
+
+def connection(shared: Services, door: Door, principal: Principal = ANONYMOUS) -> Connection:
+    """A connection behind a door."""
+    return Connection(shared, door.outbox, principal, "test", door.close)

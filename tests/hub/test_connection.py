@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.hub.doors import Door, FakeBackend
+from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.match import require
-from trunkline.hub.connection import GRANT_STEP, Connection
-from trunkline.hub.principal import ANONYMOUS
+from trunkline.hub.connection import GRANT_STEP
+from trunkline.hub.limits import Limits
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -20,7 +20,7 @@ class Rig:
         self.door, self.backend = Door(limit=10**7), FakeBackend()
         self.router = Router(self.backend, lambda *_: None)
         self.router.serve({"hub.now": lambda _params: 5})
-        self.connection = Connection(self.router, self.door.outbox, ANONYMOUS, "test", 10)
+        self.connection = connection(services(self.router, Limits(max_batch=10)), self.door)
 
     def receive(self, message: Any) -> None:
         self.connection.receive(json.dumps(message).encode())
@@ -137,7 +137,7 @@ async def test_stream(rig: Rig) -> None:
         ],
         rig.said,
     )
-    assert rig.connection.streams == set()
+    assert rig.connection.streams == {}
 
 
 async def test_a_failed_stream_has_no_final_chunk(rig: Rig) -> None:

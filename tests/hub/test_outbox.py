@@ -40,9 +40,9 @@ def test_nothing_is_written_while_paused() -> None:
 
 def test_chunks_and_replies_keep_their_common_order() -> None:
     door = Door()
-    door.outbox.send_chunk(b"chunk")
+    door.outbox.send(b"chunk", chunk=True)
     door.outbox.send(b"reply")
-    door.outbox.send_chunk(b"other")
+    door.outbox.send(b"other", chunk=True)
     door.flusher.end_of_turn()
     assert door.messages == [b"chunk", b"reply", b"other"]
 
@@ -71,7 +71,7 @@ def test_what_waits_for_this_turn_only_is_no_overflow() -> None:
 def test_chunks_do_not_cut_a_peer_off() -> None:
     door = Door(limit=10)
     door.outbox.pause()
-    door.outbox.send_chunk(b"x" * 100)
+    door.outbox.send(b"x" * 100, chunk=True)
     door.outbox.send(b"reply")
     assert door.overflows == 0
     assert not door.outbox.writable()
@@ -83,7 +83,7 @@ def test_streams_are_asked_to_wait_and_told_when_to_go_on() -> None:
     door, told = Door(limit=10 * STREAM_PAUSE_BYTES), []
     door.outbox.when_resumed(lambda: told.append(1))
     assert door.outbox.writable()
-    door.outbox.send_chunk(b"x" * STREAM_PAUSE_BYTES)
+    door.outbox.send(b"x" * STREAM_PAUSE_BYTES, chunk=True)
     assert not door.outbox.writable()
     door.flusher.end_of_turn()
     assert told == [1]
@@ -118,7 +118,7 @@ def test_a_closed_one_takes_and_writes_nothing() -> None:
     door.outbox.send(b"1")
     door.outbox.close()
     door.outbox.send(b"2")
-    door.outbox.send_chunk(b"3")
+    door.outbox.send(b"3", chunk=True)
     door.flusher.end_of_turn()
     door.outbox.resume()
     assert door.writes == []
@@ -136,7 +136,7 @@ def test_whatever_happens_all_is_written_once_and_in_order(steps: list[str]) -> 
         message = b"%d" % number
         before = len(door.writes)
         if step in ("send", "chunk"):
-            (door.outbox.send if step == "send" else door.outbox.send_chunk)(message)
+            door.outbox.send(message, chunk=step == "chunk")
             sent.append(message)
         elif step == "turn":
             door.flusher.end_of_turn()

@@ -42,7 +42,7 @@ class Books:
     def __init__(self) -> None:
         self.entries: list[tuple[str | None, int]] = []
 
-    def __call__(self, method: str | None, seconds: float, code: int) -> None:
+    def __call__(self, _call: Call, method: str | None, seconds: float, code: int) -> None:
         assert 0 <= seconds < 60
         self.entries.append((method, code))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import socket
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -141,3 +142,17 @@ async def raw_socket(port: int) -> AsyncIterator[RawSocket]:
         answer = await socket.upgrade()
         assert answer.status == 101, answer
         yield socket
+
+
+def upgraded(port: int) -> socket.socket:
+    """Connect and upgrade with a plain, blocking socket."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+    plain.sendall(
+        b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += plain.recv(4096)
+    assert b" 101 " in answer
+    return plain

@@ -5,13 +5,15 @@ import { ERROR_CODES } from "./codes.js";
 import { decode } from "./decode.js";
 import { encode } from "./encode.js";
 import { DisconnectedError, errorFromWire, ProtocolError } from "./errors.js";
-import type { CloseInfo, Hub } from "./hub.js";
-import type { ForeignId, Incoming, Outgoing, Params, WireChunk } from "./messages.js";
-import type { CallOptions } from "./options.js";
+import type { CloseInfo, Hub, Published } from "./hub.js";
+import type { ForeignId, Incoming, Outgoing, Params, TopicMessage, WireChunk } from "./messages.js";
+import type { CallOptions, PublishOptions, SubscribeOptions } from "./options.js";
 import { RequestTable } from "./request-table.js";
 import { abortedError, checkMethod, Request, requestMessage, type Sink } from "./request.js";
 import { OPEN, type WebSocketLike } from "./socket.js";
 import { ChunkStream, type ResultStream } from "./stream.js";
+import type { Subscription } from "./subscription.js";
+import { SubscriptionTable } from "./subscription-table.js";
 
 /** Hears of messages that make no sense. Must not throw. */
 type Warn = (message: string) => void;
@@ -21,6 +23,7 @@ export class Connection implements Hub {
   readonly #socket: WebSocketLike;
   readonly #warn: Warn;
   readonly #requests = new RequestTable();
+  readonly #subscriptions: SubscriptionTable;
   /** Set once either side has ended the connection; from then on nothing is sent and nothing is heard. */
   #end: CloseInfo | undefined;
 
@@ -28,6 +31,9 @@ export class Connection implements Hub {
   constructor(socket: WebSocketLike, warn: Warn) {
     this.#socket = socket;
     this.#warn = warn;
+    this.#subscriptions = new SubscriptionTable(warn, (method, params, options, sink) => {
+      this.#start(this.#requests.nextId(), method, params, options, sink);
+    });
     this.closed = new Promise((resolve) => {
       socket.addEventListener("close", ({ code, reason }) => {
         this.#disconnect({ code, reason });
@@ -70,6 +76,19 @@ export class Connection implements Hub {
       throw this.#neverSent();
     }
     this.#socket.send(text);
+  }
+
+  subscribe<T>(topic: string, options: SubscribeOptions = {}): Promise<Subscription<T>> {
+    return this.#subscriptions.subscribe(topic, options);
+  }
+
+  publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+    if (data === undefined || typeof data === "function" || typeof data === "symbol") {
+      const fault = `data is ${typeof data}, which JSON does not have: publish null to say nothing`;
+      return Promise.reject(new TypeError(fault));
+    }
+    const { idempotencyKey, ...others } = options;
+    return this.call("publish", { topic, data, idempotency_key: idempotencyKey }, others);
   }
 
   async close(code = 1000, reason = ""): Promise<void> {
@@ -137,6 +156,10 @@ export class Connection implements Hub {
       case "progress":
         this.#find(incoming.token, "progress")?.progress(incoming.value);
         break;
+      case "event":
+      case "gap":
+        this.#deliver(incoming);
+        break;
       case "request":
         this.#refuse(incoming.id, incoming.method);
         break;
@@ -159,6 +182,13 @@ export class Connection implements Hub {
       this.#warn(`${what} for ${id}, which is not in flight`);
     }
     return request;
+  }
+
+  #deliver(message: TopicMessage): void {
+    // A gap may still come after the last reader has left: then nobody misses anything.
+    if (!this.#subscriptions.deliver(message) && message.kind === "event") {
+      this.#warn(`an event of ${message.topic}, to which nobody subscribed`);
+    }
   }
 
   #dropChunk(chunk: WireChunk, method: string): void {
@@ -192,5 +222,6 @@ export class Connection implements Hub {
     for (const { sink } of this.#requests.takeAll()) {
       sink.reject(new DisconnectedError(end, true));
     }
+    this.#subscriptions.endAll(new DisconnectedError(end, false, "the subscription ended"));
   }
 }

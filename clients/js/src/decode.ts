@@ -49,11 +49,19 @@ function decodeCallFromHub(message: Fields, method: string, text: string): Incom
     return { kind: "request", id, method };
   }
   const params = message.params;
-  if (method === "stream_chunk" && isFields(params)) {
-    return decodeChunk(params, text);
-  }
-  if (method === "$/progress" && isFields(params) && typeof params.token === "number") {
-    return { kind: "progress", token: params.token, value: params.value };
+  if (isFields(params)) {
+    switch (method) {
+      case "stream_chunk":
+        return decodeChunk(params, text);
+      case "event":
+        return decodeEvent(params, text);
+      case "event.gap":
+        return decodeGap(params, text);
+      case "$/progress":
+        if (typeof params.token === "number") {
+          return { kind: "progress", token: params.token, value: params.value };
+        }
+    }
   }
   return nonsense(`a notification this client does not know: ${excerpt(text)}`);
 }
@@ -71,6 +79,33 @@ function decodeChunk(params: Fields, text: string): Incoming {
   }
   const chunkType = typeof type === "string" ? type : "";
   return { kind: "chunk", chunk: { requestId, type: chunkType, data, index, isFinal } };
+}
+
+function decodeEvent(params: Fields, text: string): Incoming {
+  const { topic, data, epoch, offset, published_at: publishedAt } = params;
+  if (
+    typeof topic !== "string" ||
+    typeof epoch !== "string" ||
+    typeof offset !== "number" ||
+    typeof publishedAt !== "number"
+  ) {
+    return nonsense(`an event with wrong members: ${excerpt(text)}`);
+  }
+  return { kind: "event", topic, data, epoch, offset, publishedAt };
+}
+
+function decodeGap(params: Fields, text: string): Incoming {
+  const { topic, epoch, from, to, count, reason } = params;
+  if (
+    typeof topic !== "string" ||
+    typeof epoch !== "string" ||
+    typeof from !== "number" ||
+    typeof to !== "number" ||
+    typeof reason !== "string"
+  ) {
+    return nonsense(`a gap with wrong members: ${excerpt(text)}`);
+  }
+  return { kind: "gap", topic, epoch, from, to, count: typeof count === "number" ? count : undefined, reason };
 }
 
 function isFields(value: unknown): value is Fields {

@@ -86,7 +86,10 @@ export class CancelledError extends RpcError {
   override readonly kind = "cancelled";
 }
 
-/** The connection ended. `maybeExecuted` is true for calls that were sent, false for calls that were not. */
+/**
+ * The connection ended. `maybeExecuted` is true for calls that were sent, false for calls that were not, and for
+ * subscriptions.
+ */
 export class DisconnectedError extends TrunklineError {
   override readonly name = "DisconnectedError";
   override readonly kind = "disconnected";
@@ -95,9 +98,12 @@ export class DisconnectedError extends TrunklineError {
   /** The reason the closing side gave, or "". */
   readonly reason: string;
 
-  constructor(close: { readonly code: number; readonly reason: string }, maybeExecuted: boolean) {
+  constructor(
+    close: { readonly code: number; readonly reason: string },
+    maybeExecuted: boolean,
+    fate = maybeExecuted ? "the call may have been executed" : "the call was not sent",
+  ) {
     const reason = close.reason === "" ? "" : `: ${close.reason}`;
-    const fate = maybeExecuted ? "the call may have been executed" : "the call was not sent";
     super(`disconnected (close ${close.code}${reason}); ${fate}`, maybeExecuted);
     this.code = close.code;
     this.reason = close.reason;

@@ -2,9 +2,10 @@
  * What {@link connect} gives: the public face of a connection.
  */
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Params } from "./messages.js";
-import type { CallOptions } from "./options.js";
+import type { Params, Position } from "./messages.js";
+import type { CallOptions, PublishOptions, SubscribeOptions } from "./options.js";
 import type { ResultStream } from "./stream.js";
+import type { Subscription } from "./subscription.js";
 
 /** How a connection ended. */
 export interface CloseInfo {
@@ -14,8 +15,13 @@ export interface CloseInfo {
   readonly reason: string;
 }
 
+/** Where a published event stands. */
+export interface Published extends Position {
+  readonly topic: string;
+}
+
 /**
- * One connection to a hub, carrying any number of calls and streams at once.
+ * One connection to a hub, carrying any number of calls, streams and subscriptions at once.
  *
  * Every call settles exactly once: with a result, or with an error that says whether the work may have been
  * executed. It does not reconnect: once `closed` has settled, connect again.
@@ -49,8 +55,29 @@ export interface Hub extends AsyncDisposable {
   notify(method: string, params?: Params): void;
 
   /**
-   * Closes the connection; settles when it is closed. Calls in flight reject at once with a
-   * {@link DisconnectedError}.
+   * Subscribes to a topic (`jobs.42.progress`) or a pattern: `*` stands for one token, a last `>` for one or more. A
+   * pattern that begins with one of them does not reach `system.`.
+   *
+   * Resolves when the hub has confirmed; from then on nothing is missed. Any number of subscriptions of a connection
+   * may overlap: each gets every event it matches, once.
+   *
+   * Rejects with an {@link RpcError} (for example FORBIDDEN, or INVALID_PARAMS for a topic that is none), a
+   * {@link DisconnectedError}, a {@link ProtocolError}, or a `TypeError` if an option makes no sense.
+   */
+  subscribe<T = unknown>(topic: string, options?: SubscribeOptions): Promise<Subscription<T>>;
+
+  /**
+   * Publishes an event; resolves with its position when the hub has stored it.
+   *
+   * Rejects with the errors of {@link Hub.call}.
+   *
+   * @param data any JSON; `undefined` is a `TypeError`.
+   */
+  publish(topic: string, data: unknown, options?: PublishOptions): Promise<Published>;
+
+  /**
+   * Closes the connection; settles when it is closed. Calls in flight reject, and subscriptions end,
+   * at once with a {@link DisconnectedError}.
    *
    * @param code 1000 (default), or 3000 to 4999.
    * @param reason at most 123 bytes of UTF-8.

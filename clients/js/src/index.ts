@@ -1,5 +1,5 @@
 /**
- * Trunkline's client: JSON-RPC calls and streams, many at once over one WebSocket.
+ * Trunkline's client: JSON-RPC calls, streams and events, many at once over one WebSocket.
  *
  * @packageDocumentation
  */
@@ -20,8 +20,18 @@ export {
   type RpcErrorInit,
   type RpcErrorKind,
 } from "./errors.js";
-export type { CloseInfo, Hub } from "./hub.js";
-export type { Params, Priority, Recovery } from "./messages.js";
-export type { CallOptions, ConnectOptions } from "./options.js";
+export type { CloseInfo, Hub, Published } from "./hub.js";
+export type {
+  EventMessage,
+  Gap,
+  GapReason,
+  Params,
+  Position,
+  Priority,
+  Recovery,
+  TopicMessage,
+} from "./messages.js";
+export type { CallOptions, ConnectOptions, PublishOptions, SubscribeOptions } from "./options.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
 export type { ResultStream, StreamChunk } from "./stream.js";
+export type { Subscription } from "./subscription.js";

@@ -1,7 +1,7 @@
 /**
  * What callers may set. Every option may also be `undefined`, which means "not set".
  */
-import type { Priority } from "./messages.js";
+import type { Gap, Position, Priority } from "./messages.js";
 import type { WebSocketConstructor } from "./socket.js";
 
 /** Options of {@link connect}. */
@@ -45,4 +45,37 @@ export interface CallOptions {
    * and rejects with what was thrown.
    */
   readonly onProgress?: ((value: unknown) => void) | undefined;
+}
+
+/** Options of a subscription. */
+export interface SubscribeOptions {
+  /**
+   * Continue after this position: that of an earlier subscription to the same topic (`subscription.position`), or of
+   * the last event dealt with. What the hub no longer has comes as a {@link Gap}. Patterns have no position.
+   */
+  readonly recover?: Position | undefined;
+  /**
+   * Hears of every gap, just before the loop is given it. What it throws, the loop throws, and the subscription ends.
+   */
+  readonly onGap?: ((gap: Gap) => void) | undefined;
+  /** Aborting it unsubscribes; the loop throws a `CancelledError` at once. */
+  readonly signal?: AbortSignal | undefined;
+  /**
+   * How many messages may wait for the reader. Of more the oldest are dropped, and a {@link Gap} takes their place.
+   * Default 1024.
+   */
+  readonly maxQueued?: number | undefined;
+}
+
+/** Options of a publication. */
+export interface PublishOptions {
+  /**
+   * Makes it safe to repeat: the same key on the same topic within five minutes is the same event, and the position
+   * of the first is answered again.
+   */
+  readonly idempotencyKey?: string | undefined;
+  /** Deadline, in milliseconds (fractions are rounded up). Without it the hub's own applies. */
+  readonly timeoutMs?: number | undefined;
+  /** Aborting it rejects at once with a `CancelledError`; the event may have been published all the same. */
+  readonly signal?: AbortSignal | undefined;
 }

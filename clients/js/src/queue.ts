@@ -44,20 +44,31 @@ export class AsyncQueue<T> {
     this.end();
   }
 
-  /** Drops what is queued. */
+  /** Drops what is queued, a failure included. */
   clear(): void {
     this.#arrived = [];
     this.#ready = [];
+    this.#failure = undefined;
   }
 
-  /** The next value, as an async iterator gives it. */
-  next(): Promise<IteratorResult<T, undefined>> {
+  /** How many values are queued. */
+  get size(): number {
+    return this.#arrived.length + this.#ready.length;
+  }
+
+  /** Takes the oldest value without waiting; undefined if none is queued. */
+  shift(): T | undefined {
     if (this.#ready.length === 0) {
       this.#ready = this.#arrived.reverse();
       this.#arrived = [];
     }
-    if (this.#ready.length > 0) {
-      return Promise.resolve({ done: false, value: this.#ready.pop() as T });
+    return this.#ready.pop();
+  }
+
+  /** The next value, as an async iterator gives it. */
+  next(): Promise<IteratorResult<T, undefined>> {
+    if (this.size > 0) {
+      return Promise.resolve({ done: false, value: this.shift() as T });
     }
     if (this.#failure !== undefined) {
       const { error } = this.#failure;

@@ -29,12 +29,34 @@ const NONSENSE: readonly (readonly [text: string, warning: RegExp])[] = [
   [chunk({}), /a chunk for 77, which is not in flight/u],
   ['{"jsonrpc":"2.0","method":"$/progress","params":{"token":77}}', /progress for 77, which is not in flight/u],
   ['{"jsonrpc":"2.0","method":"$/progress","params":{"token":"x"}}', /does not know/u],
+  ['{"jsonrpc":"2.0","method":"event"}', /does not know/u],
+  ['{"jsonrpc":"2.0","method":"event","params":[1]}', /does not know/u],
+  [event({ topic: 1 }), /an event with wrong members/u],
+  [event({ epoch: null }), /an event with wrong members/u],
+  [event({ offset: "1" }), /an event with wrong members/u],
+  [event({ published_at: "now" }), /an event with wrong members/u],
+  [event({}), /an event of t, to which nobody subscribed/u],
+  [gap({ topic: 1 }), /a gap with wrong members/u],
+  [gap({ epoch: 1 }), /a gap with wrong members/u],
+  [gap({ from: "1" }), /a gap with wrong members/u],
+  [gap({ to: null }), /a gap with wrong members/u],
+  [gap({ reason: undefined }), /a gap with wrong members/u],
   ["x".repeat(100_000), /^not JSON: x{200}…$/u],
 ];
 
 function chunk(wrong: object): string {
   const params = { request_id: 77, chunk_type: "part", data: 1, index: 0, is_final: false, ...wrong };
   return JSON.stringify({ jsonrpc: "2.0", method: "stream_chunk", params });
+}
+
+function event(wrong: object): string {
+  const params = { topic: "t", data: 1, epoch: "e", offset: 1, published_at: 1, ...wrong };
+  return JSON.stringify({ jsonrpc: "2.0", method: "event", params });
+}
+
+function gap(wrong: object): string {
+  const params = { topic: "t", epoch: "e", from: 1, to: 2, count: 2, reason: "slow_consumer", ...wrong };
+  return JSON.stringify({ jsonrpc: "2.0", method: "event.gap", params });
 }
 
 for (const [text, warning] of NONSENSE) {

@@ -60,6 +60,25 @@ test("of readers that wait, the first gets the failure, the others the end", asy
   assert.deepEqual(await reads[2], DONE);
 });
 
+test("shift takes the oldest without waiting, and size counts", async () => {
+  const queue = new AsyncQueue<string>();
+  assert.deepEqual([queue.shift(), queue.size], [undefined, 0]);
+  for (const value of ["a", "b", "c"]) {
+    queue.push(value);
+  }
+  assert.equal(queue.size, 3);
+  assert.equal((await queue.next()).value, "a");
+  queue.push("d");
+  assert.deepEqual([queue.size, queue.shift(), queue.shift(), queue.shift(), queue.size], [3, "b", "c", "d", 0]);
+});
+
+test("clear drops a failure, too", async () => {
+  const queue = new AsyncQueue<string>();
+  queue.fail(new Error("nobody wants to know"));
+  queue.clear();
+  assert.deepEqual(await queue.next(), DONE);
+});
+
 test("clear drops what is queued", async () => {
   const queue = new AsyncQueue<string>();
   for (const value of ["a", "b"]) {

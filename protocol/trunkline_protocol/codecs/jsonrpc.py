@@ -11,11 +11,22 @@ from typing import Any, Final
 import msgspec
 
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.messages import NO_METADATA, Batch, Id, Malformed, Metadata, Request, Response
+from trunkline_protocol.messages import NO_METADATA, Batch, Id, Malformed, Metadata, RawOrUnset, Request, Response
+
+
+class _CallOnly(msgspec.Struct):
+    """What tells whom to answer, unparsed."""
+
+    method: RawOrUnset = msgspec.UNSET
+    id: RawOrUnset = msgspec.UNSET
+
 
 _request_decoder: Final = msgspec.json.Decoder(Request)
 _raw_list_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _metadata_decoder: Final = msgspec.json.Decoder(Metadata)
+_call_decoder: Final = msgspec.json.Decoder(_CallOnly)
+_raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
+_id_decoder: Final = msgspec.json.Decoder(int | str | None)
 _encoder: Final = msgspec.json.Encoder()
 
 Message = Request | Response | Malformed
@@ -53,7 +64,7 @@ def decode_metadata(raw: bytes) -> Metadata:
         return NO_METADATA
     try:
         metadata = _metadata_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNDECODABLE as error:  # too deep for this stack, too: the envelope was read nearer to its bottom
         raise RpcError(ErrorCode.INVALID_PARAMS, f"metadata: {error}") from error
     if metadata.timeout_ms is not None and not 0 < metadata.timeout_ms <= 2**53:
         raise RpcError(ErrorCode.INVALID_PARAMS, "metadata.timeout_ms must be above 0")
@@ -76,12 +87,15 @@ def encode_error(request_id: bytes, error: bytes) -> bytes:
 
 
 def encode_error_object(error: RpcError) -> bytes:
-    """``{code, message, data}`` as JSON; text that is not valid Unicode is escaped, never fatal."""
+    """``{code, message, data}`` as JSON; text that is not valid Unicode is escaped, never fatal.
+
+    ``data`` that JSON cannot carry (objects, cycles, integers of thousands of digits) is left out.
+    """
     try:
         return _encoder.encode(error.to_wire())
-    except (UnicodeEncodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         safe = error.message.encode("utf-8", "backslashreplace").decode()
-        plain = RpcError(error.code, safe, maybe_executed=error.maybe_executed)
+        plain = RpcError(error.code, safe, maybe_executed=error.maybe_executed, retry_after_ms=error.retry_after_ms)
         return _encoder.encode(plain.to_wire())
 
 
@@ -107,6 +121,22 @@ def encode_progress(token: str | int, value: bytes) -> bytes:
         _encoder.encode(token),
         value,
     )
+
+
+def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int) -> bytes:
+    """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970."""
+    return (
+        b'{"jsonrpc":"2.0","method":"event","params":{"topic":%b,"data":%b,"epoch":%b,"offset":%d,"published_at":%d}}'
+        % (_encoder.encode(topic), data, _encoder.encode(epoch), offset, published_at)
+    )
+
+
+def encode_gap(topic: str, epoch: str, first: int, last: int, count: int | None, reason: str) -> bytes:
+    """An ``event.gap`` notification: the events ``first`` to ``last``, both included, do not come."""
+    params: dict[str, Any] = {"topic": topic, "epoch": epoch, "from": first, "to": last}
+    if count is not None:
+        params["count"] = count
+    return _encoder.encode({"jsonrpc": "2.0", "method": "event.gap", "params": params | {"reason": reason}})
 
 
 def encode_batch(replies: list[bytes]) -> bytes:
@@ -162,8 +192,8 @@ def _decode_invalid(data: bytes) -> Response | Malformed:
     """Find out what is wrong with something that is not a request."""
     try:
         value = msgspec.json.decode(data)
-    except msgspec.ValidationError as error:  # well-formed JSON that cannot be represented, like 1e400
-        return Malformed(None, ErrorCode.INVALID_REQUEST, f"not representable: {error}")
+    except msgspec.ValidationError as error:
+        return _not_representable(data, error)
     except _UNDECODABLE as error:
         return _parse_error(error)
     if not isinstance(value, dict):
@@ -173,6 +203,26 @@ def _decode_invalid(data: bytes) -> Response | Malformed:
     if "method" not in value and ("result" in value or "error" in value) and value.get("jsonrpc") == "2.0":
         return _response(known_id, value)
     return Malformed(known_id, ErrorCode.INVALID_REQUEST, _what_is_wrong(value))
+
+
+def _not_representable(data: bytes, error: Exception) -> Malformed:
+    """A number nobody can hold, like 1e400, in what may be no JSON further on."""
+    try:
+        _raw_decoder.decode(data)
+    except _UNDECODABLE as worse:
+        return _parse_error(worse)
+    return Malformed(_id_of_request(data), ErrorCode.INVALID_REQUEST, f"not representable: {error}")
+
+
+def _id_of_request(data: bytes) -> Id:
+    try:
+        call = _call_decoder.decode(data)
+        if call.method is msgspec.UNSET or call.id is msgspec.UNSET:
+            return None  # a response: an error under its id could settle a call of the peer's own
+        request_id: Id = _id_decoder.decode(call.id)
+    except _UNDECODABLE:
+        return None
+    return request_id
 
 
 def _response(request_id: Id, value: dict[str, Any]) -> Response:
@@ -187,6 +237,8 @@ def _what_is_wrong(value: dict[str, Any]) -> str:
         return 'member "jsonrpc" must be the string "2.0"'
     if not isinstance(value.get("method"), str):
         return 'member "method" must be a string'
+    if value.get("id") is None or type(value["id"]) in (int, str):
+        return "a member is given twice, once with a wrong type"
     return 'member "id" must be a string, an integer or null'
 
 

@@ -61,8 +61,13 @@ def detailed(view: HubView) -> dict[str, Any]:
         "causes": causes_of(view),
         "connections": view.connections(),
         "waiting_requests": view.pool.waiting,
-        "executors": [executor | {"memory_usage": memory_usage(executor["pid"])} for executor in view.pool.snapshot()],
+        "executors": detailed_executors(view),
     }
+
+
+def detailed_executors(view: HubView) -> list[dict[str, Any]]:
+    """Each executor with its current memory."""
+    return [executor | {"memory_usage": memory_usage(executor["pid"])} for executor in view.pool.snapshot()]
 
 
 def memory_usage(pid: int | None) -> dict[str, float] | None:

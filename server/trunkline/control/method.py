@@ -16,7 +16,9 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 class PoolView(Protocol):
     """The executor pool, read only."""
 
-    waiting: int
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for an executor."""
 
     @property
     def ready(self) -> bool:
@@ -73,7 +75,7 @@ class ControlMethod:
         self.name = name
         self._answer = answer
         self._decoder = msgspec.json.Decoder(params)
-        self.info = MethodInfo(name, summary, pack="hub", idempotent=True, parameters=_parameters(params))
+        self.info = describe(name, summary, params, idempotent=True)
 
     def __call__(self, params: bytes, /) -> Any:
         """Answer.
@@ -88,8 +90,25 @@ class ControlMethod:
         return self._answer(decoded)
 
 
+def describe(name: str, summary: str, params: type[msgspec.Struct], *, idempotent: bool) -> MethodInfo:
+    """A catalogue entry for a method the hub answers itself."""
+    return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params))
+
+
 def _parameters(params: type[msgspec.Struct]) -> list[Parameter]:
     _refs, components = msgspec.json.schema_components([params], ref_template="#/{name}")
     described = components[params.__name__]
     required = described.get("required", [])
-    return [Parameter(name, schema, name in required) for name, schema in described.get("properties", {}).items()]
+    return [
+        Parameter(name, _inlined(schema, components), name in required)
+        for name, schema in described.get("properties", {}).items()
+    ]
+
+
+def _inlined(schema: Any, components: dict[str, Any]) -> Any:
+    """The schema without references: each entry of a catalogue stands for itself."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            return _inlined(components[schema["$ref"].removeprefix("#/")], components)
+        return {key: _inlined(value, components) for key, value in schema.items()}
+    return [_inlined(value, components) for value in schema] if isinstance(schema, list) else schema

@@ -7,10 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.control.method import ControlMethod, HubView
+from trunkline.control.method import describe as entry
+from trunkline.hub.authentication import AuthParams
+from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
 
 OPENRPC_VERSION = "1.3.2"
+
+CONNECTION_METHODS = (
+    entry("auth", "Say who you are, or renew credentials before they expire", AuthParams, idempotent=True),
+    entry("subscribe", "Get the events of a topic or pattern on this connection", SubscribeParams, idempotent=True),
+    entry("unsubscribe", "Get them no more", UnsubscribeParams, idempotent=True),
+    entry("publish", "Store an event and deliver it to all who subscribed", PublishParams, idempotent=False),
+)
+"""Methods that the hub answers for a connection; see SPEC.md."""
 
 
 def describe(info: MethodInfo) -> dict[str, Any]:
@@ -31,7 +42,7 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "summary": info.summary,
-        "paramStructure": "either" if parameters == info.parameters else "by-name",
+        "paramStructure": "either" if info.pack != "hub" and parameters == info.parameters else "by-name",
         "params": [{"name": p.name, "required": p.required, "schema": p.schema} for p in parameters],
         "result": {"name": "result", "schema": info.result},
         "x-trunkline": extension,
@@ -54,7 +65,9 @@ def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMetho
         ControlMethod(
             "rpc.discover",
             "What this hub serves, as an OpenRPC document",
-            lambda _: discover([*(method.info for method in (*others, *own)), *view.pool.methods.values()]),
+            lambda _: discover(
+                [*(method.info for method in (*others, *own)), *CONNECTION_METHODS, *view.pool.methods.values()]
+            ),
         ),
     ]
     return own

@@ -1,15 +1,14 @@
-"""Who may come in: Host and Origin allow-lists and the bearer token. Pure; the doors ask, before any upgrade."""
+"""Who may come in: Host and Origin allow-lists, and where a token stands. Pure; the doors ask, before any upgrade."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hmac
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
+from trunkline.hub.principal import Authenticate, Handshake, Principal
 from trunkline_protocol import SUBPROTOCOL
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -40,9 +39,13 @@ class AccessRules:
         Raises:
             RpcError: 6002 for a host or origin that is not allowed, 6001 for missing or wrong credentials.
         """
+        self.check_address(handshake)
+        return self._authenticate(handshake)
+
+    def check_address(self, handshake: Handshake) -> None:
+        """Refuse a ``Host`` or ``Origin`` that is not in the lists (6002)."""
         self.check_host(handshake.headers)
         self._check_origin(handshake.headers)
-        return self._authenticate(handshake)
 
     def check_host(self, headers: Mapping[str, str]) -> None:
         """Refuse a ``Host`` that is not in the list (6002)."""
@@ -75,25 +78,6 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0] if host.count(":") <= 1 else host
-
-
-def anonymous(_handshake: Handshake) -> Principal:
-    """Everyone may come in and do everything: for loopback without a token only."""
-    return ANONYMOUS
-
-
-def bearer_token(expected: str) -> Callable[[Handshake], Principal]:
-    """A hook that wants one static token."""
-    secret = expected.encode()
-
-    def authenticate(handshake: Handshake) -> Principal:
-        if handshake.token is None:
-            raise RpcError(ErrorCode.UNAUTHENTICATED, "this hub wants a token: send Authorization: Bearer <token>")
-        if not hmac.compare_digest(handshake.token.encode("utf-8", "surrogateescape"), secret):
-            raise RpcError(ErrorCode.UNAUTHENTICATED, "the token is not valid")
-        return Principal("token", ROLES)
-
-    return authenticate
 
 
 def find_token(headers: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""Joins the fragments of one text message. Pure: payloads in, a message or a close code out (RFC 6455, 5.4)."""
+"""Joins the fragments of one message. Pure: payloads in, a message or a close code out (RFC 6455, 5.4 and 8.1)."""
 
 from __future__ import annotations
 
@@ -20,27 +20,38 @@ class FrameRefused(Exception):
         self.reason = reason
 
 
-class TextAssembler:
-    """Collects fragments; refuses invalid UTF-8 at the first fragment that shows it.
+class Assembler:
+    """Collects the fragments of one message after the other, text or binary.
+
+    Text that is not UTF-8 is refused at the first fragment that shows it; binary is taken as it is.
 
     Args:
         max_bytes: the largest message, all fragments together.
+
+    Attributes:
+        open: whether a message has begun and not ended.
+        text: whether that message is text.
     """
 
-    __slots__ = ("_decoder", "_max_bytes", "_message", "open")
+    __slots__ = ("_decoder", "_max_bytes", "_message", "open", "text")
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._message = bytearray()  # not a list: many small fragments must not cost more than their bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.open = False
+        self.text = True
 
-    def start(self, payload: bytes) -> None:
-        """A text frame without FIN."""
+    def start(self, payload: bytes, *, text: bool) -> None:
+        """A text or binary frame without FIN."""
+        self.require_closed()
+        self.open, self.text = True, text
+        self._add(payload, final=False)
+
+    def require_closed(self) -> None:
+        """Refuse a text or binary frame while a message is open: only continuations may come then."""
         if self.open:
             raise FrameRefused(PROTOCOL_ERROR, "a new message began before the last one ended")
-        self.open = True
-        self._add(payload, final=False)
 
     def proceed(self, payload: bytes, *, final: bool) -> bytes | None:
         """A continuation frame. Returns the message when it is whole."""
@@ -57,10 +68,11 @@ class TextAssembler:
     def _add(self, payload: bytes, *, final: bool) -> None:
         if len(self._message) + len(payload) > self._max_bytes:
             raise FrameRefused(MESSAGE_TOO_BIG, f"a message may have {self._max_bytes} bytes")
-        try:
-            self._decoder.decode(payload, final)
-        except UnicodeDecodeError as error:
-            raise FrameRefused(INVALID_TEXT, "a text message must be UTF-8") from error
+        if self.text:
+            try:
+                self._decoder.decode(payload, final)
+            except UnicodeDecodeError as error:
+                raise FrameRefused(INVALID_TEXT, "a text message must be UTF-8") from error
         self._message += payload
 
 
@@ -71,3 +83,14 @@ def check_text(payload: bytes) -> None:
             payload.decode()
         except UnicodeDecodeError as error:
             raise FrameRefused(INVALID_TEXT, "a text message must be UTF-8") from error
+
+
+def is_sendable(code: int) -> bool:
+    """Whether a peer may send this close code (RFC 6455, 7.4): 1004 to 1006 and 1015 never go over a wire.
+
+    1012 to 1014 were registered with IANA later. 3000 to 4999 belong to libraries and applications.
+    """
+    return code in _REGISTERED or 3000 <= code <= 4999
+
+
+_REGISTERED: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})

@@ -116,23 +116,31 @@ def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
 
 
 def parse_call(body: bytes, start: int = 0) -> CallBody:
-    """Read the body of a CALL, or of a NESTED_CALL from ``start``."""
-    deadline, depth, flags, method_size, metadata_size = _CALL.unpack_from(body, start)
+    """Read the body of a CALL, or of a NESTED_CALL from ``start``.
+
+    This and the other ``parse_`` functions raise FramingError for a body that is cut short.
+    """
     method_at = start + _CALL.size
+    _require(len(body) >= method_at)
+    deadline, depth, flags, method_size, metadata_size = _CALL.unpack_from(body, start)
     metadata_at = method_at + method_size
     params_at = metadata_at + metadata_size
-    return CallBody(
-        deadline,
-        depth,
-        flags,
-        body[method_at:metadata_at].decode(),
-        body[metadata_at:params_at],
-        body[params_at:],
-    )
+    _require(len(body) >= params_at)
+    try:
+        method = body[method_at:metadata_at].decode()
+    except UnicodeDecodeError as error:
+        raise FramingError("a method's name that is not UTF-8") from error
+    return CallBody(deadline, depth, flags, method, body[metadata_at:params_at], body[params_at:])
+
+
+def _require(complete: bool) -> None:
+    if not complete:
+        raise FramingError("the body of a frame is cut short")
 
 
 def parse_nested_call(body: bytes) -> tuple[int, CallBody]:
     """Read the body of a NESTED_CALL: the parent's call id and the call."""
+    _require(len(body) >= _U64.size)
     return _U64.unpack_from(body)[0], parse_call(body, _U64.size)
 
 
@@ -144,6 +152,7 @@ def outcome_frame(kind: int, call_id: int, run_us: int, body: bytes) -> bytes:
 
 def parse_outcome(body: bytes) -> tuple[int, bytes]:
     """Read the body of a RESULT or an ERROR: run time in microseconds, JSON."""
+    _require(len(body) >= _U32.size)
     return _U32.unpack_from(body)[0], body[4:]
 
 
@@ -154,7 +163,9 @@ def chunk_body(chunk_type: bytes, data: bytes) -> bytes:
 
 def parse_chunk(body: bytes) -> tuple[bytes, bytes]:
     """Read the body of a CHUNK: type as a JSON string, data JSON."""
+    _require(len(body) >= _U16.size)
     end = 2 + _U16.unpack_from(body)[0]
+    _require(len(body) >= end)
     return body[2:end], body[end:]
 
 
@@ -165,6 +176,7 @@ def credit_body(consumed: int) -> bytes:
 
 def parse_credit(body: bytes) -> int:
     """Read the body of a CREDIT: items consumed in total."""
+    _require(len(body) >= _U64.size)
     return int(_U64.unpack_from(body)[0])
 
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.executors import ipc
+from trunkline.executors.backlog import ANYWHERE, Backlog, QueueLimits
 from trunkline.executors.balancer import least_loaded, owner_of
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.nested import NestedCall
-from trunkline.executors.queue import CallQueue
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline_protocol.calls import NO_DEADLINE, Call
@@ -27,7 +27,6 @@ from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-ANYWHERE: Final = -1
 MAX_ATTEMPTS: Final = 3
 TICK: Final = 0.25
 IDLE_PING_AFTER: Final = 5.0
@@ -43,7 +42,8 @@ class ExecutorPool:
     Args:
         size: number of executors; 0 makes a pool that is always ready and knows no method.
         route_nested: where calls go that methods make themselves.
-        queue_limit: how many calls may wait, over all executors.
+        queue_limits: how much may wait.
+        on_change: called when an executor has changed its state.
         kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
     """
 
@@ -53,20 +53,20 @@ class ExecutorPool:
         spec: ExecutorSpec,
         route_nested: Callable[[Call], None],
         *,
-        queue_limit: int = 4096,
+        queue_limits: QueueLimits | None = None,
         kill_after: float = 10.0,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.executors = [
             ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
         ]
         self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
         self._route_nested = route_nested
-        self._queue_limit = queue_limit
+        self._on_change = on_change
         self._kill_after = kill_after
         self._methods: dict[str, MethodInfo] = {}
         self._keys = RoutingKeys()
-        self._queues: dict[tuple[Lane, int], CallQueue] = {}
-        self.waiting = 0
+        self._backlog = Backlog(queue_limits or QueueLimits())
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -107,15 +107,19 @@ class ExecutorPool:
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
-        for call in [call for queue in self._queues.values() for call in queue.drain()]:
+        for call in self._backlog.drain():
             call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000))
-        self.waiting = 0
         await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
 
     @property
     def ready(self) -> bool:
         """Whether all executors are warm now."""
         return all(handle.state == "ready" for handle in self.executors)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for an executor."""
+        return self._backlog.waiting
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
@@ -165,8 +169,7 @@ class ExecutorPool:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
         handle = call.executor
         if handle is None:
-            if any(queue.remove(call) for queue in self._queues.values()):
-                self.waiting -= 1
+            self._backlog.remove(call)
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
@@ -193,22 +196,9 @@ class ExecutorPool:
         handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
 
     def _enqueue(self, call: Call, info: MethodInfo, index: int) -> None:
-        if self.waiting >= self._queue_limit:
-            raise RpcError(
-                ErrorCode.WORKER_OVERLOADED,
-                f"{self.waiting} calls are waiting already (TRUNKLINE_QUEUE_LIMIT); try again later",
-                retry_after_ms=self._retry_after_ms(),
-            )
         if self._stopping:
             raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
-        self._queue(info.lane, index).push(call)
-        self.waiting += 1
-
-    def _queue(self, lane: Lane, index: int) -> CallQueue:
-        queue = self._queues.get((lane, index))
-        if queue is None:
-            queue = self._queues[lane, index] = CallQueue()
-        return queue
+        self._backlog.push(call, info.lane, index, self._retry_after_ms())
 
     def _retry_after_ms(self) -> int:
         """When the calls that wait now should be through, by how long calls ran lately."""
@@ -219,9 +209,7 @@ class ExecutorPool:
         """Give the executor waiting calls, its own first, while it has room."""
         lane = handle.lanes[lane_name]
         for index in (handle.index, ANYWHERE):
-            queue = self._queues.get((lane_name, index))
-            while queue and lane.load < lane.limit and (call := queue.pop()) is not None:
-                self.waiting -= 1
+            while lane.load < lane.limit and (call := self._backlog.pop(lane_name, index)) is not None:
                 assert call.info is not None
                 self._dispatch(handle, call, call.info)
 
@@ -245,7 +233,7 @@ class ExecutorPool:
         seconds = run_us / 1e6
         lane.observe(seconds)
         self._mean_run += (seconds - self._mean_run) * 0.05
-        if self.waiting:
+        if self._backlog.waiting:
             self._refill(handle, call.info.lane)
         return call
 
@@ -284,8 +272,9 @@ class ExecutorPool:
             return
         call = NestedCall(handle, call_id, parent_key, nested)
         call.priority = parent.priority
+        call.flow = parent.flow
         handle.nested_started(call_id, parent_key, call)
-        if self.waiting and parent.info is not None:
+        if self._backlog.waiting and parent.info is not None:
             self._refill(handle, parent.info.lane)
         self._route_nested(call)
 
@@ -320,6 +309,7 @@ class ExecutorPool:
         )
         if self.ready:
             self._ready.set()
+        self._on_change()
         for lane in handle.lanes:
             self._refill(handle, lane)
 
@@ -334,6 +324,7 @@ class ExecutorPool:
         """The process is gone or going. Calls are settled now; the supervisor restarts it."""
         if handle.state == "ready":
             handle.state = "down"
+        self._on_change()
         in_flight, handle.in_flight = handle.in_flight, {}
         for nested in list(handle.nested.values()):
             nested.abandon()
@@ -347,8 +338,7 @@ class ExecutorPool:
         call.executor = None
         if call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS and not self._stopping:
             index = handle.index if call.info.routing_key is not None else ANYWHERE
-            self._queue(call.info.lane, index).push_front(call)
-            self.waiting += 1
+            self._backlog.push_front(call, call.info.lane, index)
             if index == ANYWHERE:
                 for other in self.executors:
                     if other.state == "ready":

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from typing_extensions import override
 
+from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
 from trunkline.hub.outbox import Outbox
-from trunkline.hub.principal import Principal
+from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
+from trunkline_protocol.topics import any_matches
 
 logger = logging.getLogger("trunkline.hub")
 
 UNSET: Final = msgspec.UNSET
 _numbers = itertools.count(1)
 
-NOT_IN_BATCH: Final = frozenset({"session.open", "session.ack", "subscribe", "unsubscribe", "method.register"})
+NOT_IN_BATCH: Final = frozenset({"auth", "session.open", "session.ack", "subscribe", "unsubscribe", "method.register"})
 """Calls whose reply has to come at an exact point of the wire (SPEC.md, Batches)."""
 
 GRANT_STEP: Final = 16
@@ -37,13 +42,15 @@ CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "re
 class ClientCall(Call):
     """A call from a connection. Its reply goes to the outbox, or to the batch it came in."""
 
-    __slots__ = ("batch", "connection", "granted", "id", "last_type", "ungranted_bytes")
+    __slots__ = ("batch", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
 
     def __init__(self, connection: Connection, request: Request, batch: BatchReply | None) -> None:
         Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
+        self.flow = connection.number
         self.connection = connection
         self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
         self.batch = batch
+        self.mark = 0
         self.granted = 0
         self.ungranted_bytes = 0
         self.last_type = b'"data"'
@@ -54,32 +61,39 @@ class ClientCall(Call):
         del connection.calls[self.id]
         request_id = jsonrpc.encode_id(self.id)
         if self.info is not None and self.info.streaming:
-            connection.streams.discard(self)
-            connection.outbox.send(jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks))
-        reply = jsonrpc.encode_result(request_id, result)
-        connection.reply(reply, self.batch)
+            connection.streams.pop(self, None)
+            final = jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks)
+            self.mark = connection.outbox.send(final, self.mark, chunk=True)
+        self._reply(jsonrpc.encode_result(request_id, result))
 
     @override
     def deliver_error(self, error: RpcError) -> None:
         connection = self.connection
         del connection.calls[self.id]
-        connection.streams.discard(self)
-        reply = jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error))
-        connection.reply(reply, self.batch)
+        connection.streams.pop(self, None)
+        self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
+
+    def _reply(self, reply: bytes) -> None:
+        if self.batch is None:
+            self.connection.outbox.send(reply, self.mark)
+        else:
+            self.batch.add(reply, self.mark)
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         connection = self.connection
         self.last_type = chunk_type
-        connection.outbox.send_chunk(jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks))
-        connection.streams.add(self)
+        chunk = jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks)
+        self.mark = connection.outbox.send(chunk, self.mark, chunk=True)
+        connection.streams[self] = None
         self.ungranted_bytes += len(data)
         self.grant_if_writable(self.chunks + 1)
 
     @override
     def deliver_progress(self, value: bytes) -> None:
         if self.progress_token is not None:
-            self.connection.outbox.send(jsonrpc.encode_progress(self.progress_token, value))
+            progress = jsonrpc.encode_progress(self.progress_token, value)
+            self.mark = self.connection.outbox.send(progress, self.mark)
 
     @override
     def writable(self) -> bool:
@@ -97,14 +111,21 @@ class ClientCall(Call):
 class NotificationCall(Call):
     """A call without an id: it runs, and nobody hears of the outcome."""
 
-    __slots__ = ()
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
+        self.flow = connection.number
+        self.connection = connection
+        connection.notifications += 1
 
     @override
     def deliver_result(self, result: bytes) -> None:
-        pass
+        self.connection.notifications -= 1
 
     @override
     def deliver_error(self, error: RpcError) -> None:
+        self.connection.notifications -= 1
         logger.info("notification %s ended in: %s", self.method, error)
 
     @override
@@ -120,44 +141,100 @@ class NotificationCall(Call):
 class BatchReply:
     """Gathers the replies of one batch and sends them as one frame."""
 
-    __slots__ = ("_outbox", "_replies", "_waiting")
+    __slots__ = ("_mark", "_outbox", "_replies", "_waiting")
 
     def __init__(self, outbox: Outbox, expected: int) -> None:
         self._outbox = outbox
         self._replies: list[bytes] = []
         self._waiting = expected
+        self._mark = 0
 
-    def add(self, reply: bytes) -> None:
-        """One more member is answered."""
+    def add(self, reply: bytes, mark: int = 0) -> None:
+        """One more member is answered; the whole must not overtake what ``mark`` stands for in the outbox."""
         self._replies.append(reply)
+        self._mark = max(self._mark, mark)
         self.skip()
 
     def skip(self) -> None:
         """One member less is to be answered."""
         self._waiting -= 1
         if not self._waiting and self._replies:
-            self._outbox.send(jsonrpc.encode_batch(self._replies))
+            self._outbox.send(jsonrpc.encode_batch(self._replies), self._mark)
+
+
+@dataclass(slots=True)
+class Services:
+    """What all connections of a hub share.
+
+    Attributes:
+        opened, closed: told of each connection, once each.
+    """
+
+    router: Router
+    limits: Limits
+    rates: RateLimiter
+    opened: Callable[[Connection], None]
+    closed: Callable[[Connection], None]
 
 
 class Connection:
-    """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once."""
+    """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
 
-    __slots__ = ("_max_batch", "_router", "calls", "number", "outbox", "peer", "principal", "streams")
+    Args:
+        close: ends the connection with a close code and a reason.
+    """
 
-    def __init__(self, router: Router, outbox: Outbox, principal: Principal, peer: str, max_batch: int) -> None:
+    __slots__ = (
+        "_bucket",
+        "_restricted",
+        "_services",
+        "calls",
+        "close",
+        "notifications",
+        "number",
+        "opened_at",
+        "outbox",
+        "peer",
+        "principal",
+        "streams",
+        "subscriptions",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        outbox: Outbox,
+        principal: Principal,
+        peer: str,
+        close: Callable[[int, str], None],
+    ) -> None:
         self.number = next(_numbers)
+        self.opened_at = time.monotonic()
         self.outbox = outbox
-        self.principal = principal
         self.peer = peer
+        self.close = close
         self.calls: dict[Id, ClientCall] = {}
-        self.streams: set[ClientCall] = set()
-        self._router = router
-        self._max_batch = max_batch
+        self.streams: dict[ClientCall, None] = {}
+        self.notifications = 0
+        self.subscriptions: dict[str, None] = {}
+        self._services = services
+        self._bucket: TokenBucket | None = None
+        self.become(principal)
         outbox.when_resumed(self._grant_streams)
+
+    def become(self, principal: Principal) -> None:
+        """From now on the peer acts as this principal."""
+        self.principal = principal
+        self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
+        self._restricted = principal.methods is not None or self._bucket is not None
+
+    def wants(self, topic: str) -> bool:
+        """Whether one of its subscriptions reaches the topic."""
+        return topic in self.subscriptions or any_matches(self.subscriptions, topic)
 
     def receive(self, data: bytes) -> None:
         """Take one text message (UTF-8, checked by the door)."""
-        message = jsonrpc.decode(data, self._max_batch)
+        message = jsonrpc.decode(data, self._services.limits.max_batch)
         if type(message) is Request:
             self._request(message, None)
         elif type(message) is Batch:
@@ -175,13 +252,7 @@ class Connection:
         self.streams.clear()
         for call in calls:
             call.abandon()
-
-    def reply(self, reply: bytes, batch: BatchReply | None) -> None:
-        """Send a reply, or put it to the others of its batch."""
-        if batch is None:
-            self.outbox.send(reply)
-        else:
-            batch.add(reply)
+        self._services.closed(self)
 
     def _request(self, request: Request, batch: BatchReply | None) -> None:
         if request.id is UNSET:
@@ -190,15 +261,43 @@ class Connection:
             self._refuse_duplicate(request, batch)
         else:
             call = ClientCall(self, request, batch)
+            refusal = self._refusal(request.method)
             self.calls[call.id] = call
-            self._router.route(call)
+            self._services.router.route(call, refusal)
+
+    def _refusal(self, method: str) -> RpcError | None:
+        """Why this peer may not make this call now."""
+        if self._restricted and (error := self._not_now(method)) is not None:
+            return error
+        running = len(self.calls) + self.notifications
+        if running >= self._services.limits.max_calls_per_connection:
+            return limit_error(
+                "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
+            )
+        return None
+
+    def _not_now(self, method: str) -> RpcError | None:
+        principal = self.principal
+        if principal is PENDING:
+            if method == "auth":
+                return None
+            return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
+        if not principal.may_call(method):
+            return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
+        if self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
+            return limit_error(
+                "rate_limit",
+                f"{principal.name} calls too often",
+                code=ErrorCode.RATE_LIMITED,
+                retry_after_ms=1 + int(wait * 1000),
+            )
+        return None
 
     def _notification(self, request: Request) -> None:
         member = CANCEL_METHODS.get(request.method)
         if member is None:
-            self._router.route(
-                NotificationCall(request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
-            )
+            refusal = self._refusal(request.method)
+            self._services.router.route(NotificationCall(self, request), refusal)
             return
         try:
             params = msgspec.json.decode(jsonrpc.params_of(request))
@@ -214,7 +313,7 @@ class Connection:
             return  # it was answered already, or never asked
         if silent:  # MCP: a cancelled request gets no reply
             del self.calls[target]
-            self.streams.discard(call)
+            self.streams.pop(call, None)
             call.abandon()
             if call.batch is not None:
                 call.batch.skip()
@@ -232,7 +331,10 @@ class Connection:
             data={"duplicate_id": request.id},
         )
         reply = jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
-        self.reply(reply, batch)
+        if batch is None:
+            self.outbox.send(reply)
+        else:
+            batch.add(reply)
 
     def _batch(self, batch: Batch) -> None:
         members = [member for member in batch.members if not isinstance(member, Response)]

@@ -1,18 +1,33 @@
-"""What waits to be written to one connection.
+"""What waits to be written to one connection, in three lanes.
 
-Messages of one turn of the event loop are gathered and written together. Bounded in bytes: a peer that does
-not read is cut off when its replies overflow. Chunks are bounded by the credit of their streams, which ask
-``writable`` and wait.
+- **control**: replies, chunks and whatever else is small. Messages of one turn of the event loop are written together.
+- **bulk**: large messages, one write each, so that a small one waits for the one that is being written at most.
+  Frames of one call keep their order: while one of them is in bulk, those that follow it queue there, too.
+- **events**: written when nothing else waits, replays of the past first. What is too much for them is dropped, oldest
+  first, and announced.
+
+Bounded in bytes: a peer that does not read is cut off when its replies overflow. Chunks are bounded by the credit of
+their streams, which ask ``writable`` and wait.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final, Protocol
+
+from trunkline.hub.gaps import Gaps, announcement
+from trunkline_protocol.events import Event, Position, is_after
 
 STREAM_PAUSE_BYTES: Final = 256 * 1024
 """With more than this waiting, streams of the connection get no more credit."""
+
+READ_PAUSE_BYTES: Final = 1024 * 1024
+"""With more than this waiting, the peer is not read: what it asks for would only add to what it does not take."""
+
+BULK_BYTES: Final = 64 * 1024
+"""From this size on a message is written on its own, after the small ones."""
 
 
 class Flusher:
@@ -36,78 +51,263 @@ class Flusher:
             flush()
 
 
+class Writer(Protocol):
+    """The door's side of an outbox. None of it is called while the outbox is paused."""
+
+    def write(self, messages: list[bytes]) -> None:
+        """Send messages, in order."""
+
+    def write_event(self, event: Event) -> None:
+        """Send an event; its ``frame`` may be made once and shared by all connections."""
+
+    def overflow(self) -> None:
+        """More waits than may: close the connection. Called once."""
+
+    def pause_reading(self) -> None:
+        """Take nothing more from the peer until :meth:`resume_reading`."""
+
+    def resume_reading(self) -> None:
+        """Read the peer again."""
+
+
 class Outbox:
     """The queue between the hub and one connection's door.
 
     Args:
         flusher: shared by all connections of the loop.
-        write: the door's way to send messages, in order; never called while paused.
-        overflow: called once when more than ``limit`` bytes wait; the door closes the connection.
-        limit: bytes that may wait.
+        writer: the door.
+        limit: bytes of replies and other answers that may wait.
+        event_limit: bytes of events that may wait.
     """
 
     __slots__ = (
+        "_bulk",
+        "_bulk_sent",
         "_chunk_bytes",
+        "_event_bytes",
+        "_event_limit",
+        "_events",
         "_flusher",
+        "_gaps",
         "_limit",
         "_messages",
-        "_overflow",
         "_paused",
+        "_quiet",
+        "_reading",
         "_refused",
+        "_replays",
         "_resumed",
-        "_write",
+        "_scheduled",
+        "_writer",
         "closed",
+        "dropped_events",
         "waiting_bytes",
     )
 
-    def __init__(
-        self,
-        flusher: Flusher,
-        write: Callable[[list[bytes]], None],
-        overflow: Callable[[], None],
-        limit: int,
-    ) -> None:
+    def __init__(self, flusher: Flusher, writer: Writer, limit: int, event_limit: int) -> None:
         self._flusher = flusher
-        self._write = write
-        self._overflow = overflow
+        self._writer = writer
         self._limit = limit
+        self._event_limit = event_limit
         self._messages: list[bytes] = []
+        # Most connections never need these: they are made when they are.
+        self._bulk: deque[tuple[bytes, bool]] | None = None
+        self._replays: deque[Event] | None = None
+        self._events: deque[Event] | None = None
+        self._gaps: Gaps | None = None
+        self._bulk_sent = 0
         self._chunk_bytes = 0
+        self._event_bytes = 0
         self._paused = False
+        self._scheduled = False
+        self._quiet = True
+        self._reading = True
         self._refused = False
         self._resumed: Callable[[], None] | None = None
         self.waiting_bytes = 0
+        self.dropped_events = 0
         self.closed = False
 
-    def send(self, message: bytes) -> None:
-        """Queue one message. Dropped silently only once the connection is closed."""
+    # --- answers ---
+
+    def send(self, message: bytes, after: int = 0, *, chunk: bool = False) -> int:
+        """Queue one message. Dropped silently only once the connection is closed.
+
+        Args:
+            after: what ``send`` returned for the message this one must not overtake.
+            chunk: part of a stream, whose credit bounds it: no reason to cut the peer off.
+
+        Returns:
+            What to pass as ``after`` with the next message of the same call.
+        """
+        if self.closed:
+            return after
+        size = len(message)
+        self.waiting_bytes += size
+        if chunk:
+            self._chunk_bytes += size
+        self._quiet = False
+        if size >= BULK_BYTES or after > self._bulk_sent:
+            after = self._queue_bulk(message, chunk)
+        else:
+            self._messages.append(message)
+        if not self._paused:
+            if not self._scheduled:
+                self._scheduled = True
+                self._flusher.schedule(self.flush)
+        elif self.waiting_bytes - self._chunk_bytes > self._limit:
+            self._cut_off()
+        elif self.waiting_bytes > READ_PAUSE_BYTES and self._reading:
+            self._reading = False
+            self._writer.pause_reading()
+        return after
+
+    def _queue_bulk(self, message: bytes, chunk: bool) -> int:
+        if self._bulk is None:
+            self._bulk = deque()
+        self._bulk.append((message, chunk))
+        return self._bulk_sent + len(self._bulk)
+
+    def _cut_off(self) -> None:
+        self.close()
+        self._writer.overflow()
+
+    # --- events ---
+
+    def send_event(self, event: Event) -> None:
+        """Write an event now if nothing waits, else queue it, dropping the oldest where there is no room."""
+        if self._quiet:
+            self._writer.write_event(event)
+        elif not self.closed:
+            if self._events is None:
+                self._events = deque()
+            self._events.append(event)
+            self._event_bytes += len(event.payload)
+            if self._event_bytes > self._event_limit:
+                self._make_room()
+            elif not self._paused and not self._scheduled:
+                self._scheduled = True
+                self._flusher.schedule(self.flush)
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Queue events of the past, before all that wait. They are not dropped: the history's limits bound them."""
         if self.closed:
             return
-        self._append(message)
-        if self._paused and self.waiting_bytes - self._chunk_bytes > self._limit:
-            self.close()
-            self._overflow()
-
-    def send_chunk(self, message: bytes) -> None:
-        """Queue one chunk of a stream. Credit bounds those, so they are no reason to cut the peer off."""
-        if not self.closed:
-            self._chunk_bytes += len(message)
-            self._append(message)
-
-    def _append(self, message: bytes) -> None:
-        messages = self._messages
-        messages.append(message)
-        self.waiting_bytes += len(message)
-        if len(messages) == 1 and not self._paused:
+        if self._replays is None:
+            self._replays = deque()
+        self._replays.extend(events)
+        self._quiet = False
+        if not self._paused and not self._scheduled:
+            self._scheduled = True
             self._flusher.schedule(self.flush)
 
+    def send_gap(self, gap: bytes) -> None:
+        """Queue an announcement in its place among the events."""
+        self.send_event(announcement(gap))
+
+    def _make_room(self) -> None:
+        if not self._paused:
+            self.flush()  # a lot in one turn, a replay for example, is no slow peer: the transport may take it
+        if self._event_bytes > self._event_limit:
+            self._drop_events()
+
+    def _drop_events(self) -> None:
+        """Make half of the lane free, so that a slow peer hears of few long gaps and not of many short ones."""
+        assert self._events is not None
+        if self._gaps is None:
+            self._gaps = Gaps()
+        while self._event_bytes > self._event_limit // 2:
+            event = self._events.popleft()
+            self._event_bytes -= len(event.payload)
+            self.waiting_bytes += self._gaps.add(event)
+            self.dropped_events += 1
+        if self.waiting_bytes - self._chunk_bytes > self._limit:
+            self._cut_off()
+
+    def forget_events(self, wanted: Callable[[str], bool]) -> None:
+        """Take out the events, and the gaps, whose topic is not ``wanted`` any more."""
+        if self._replays:
+            self._replays = deque(event for event in self._replays if wanted(event.topic))
+        if self._gaps is not None:
+            self.waiting_bytes -= self._gaps.forget(wanted)
+        if self._events:
+            self._events = deque(event for event in self._events if not event.topic or wanted(event.topic))
+            self._event_bytes = sum(len(event.payload) for event in self._events)
+
+    def withhold(self, topic: str, after: Position) -> None:
+        """Take out the events, and gaps, of a topic after a position: they come again, with a replay."""
+        if self._gaps is not None:
+            self.waiting_bytes -= self._gaps.forget_after(topic, after)
+        if self._replays:
+            self._replays = deque(event for event in self._replays if not is_after(event, topic, after))
+        if self._events:
+            self._events = deque(event for event in self._events if not is_after(event, topic, after))
+            self._event_bytes = sum(len(event.payload) for event in self._events)
+
+    # --- writing ---
+
     def flush(self) -> None:
-        """Write what waits, unless the transport is paused."""
-        if self._messages and not self._paused and not self.closed:
+        """Write what waits, as far as the transport takes it."""
+        self._scheduled = False
+        if self._paused or self.closed:
+            return
+        if self._messages:
             messages, self._messages = self._messages, []
+            self._writer.write(messages)
+        if not self._bulk:
             self.waiting_bytes = self._chunk_bytes = 0
-            self._write(messages)
-            self._offer()
+            if self._gaps is not None:
+                self.waiting_bytes = self._gaps.bytes
+        elif self._flush_bulk():
+            self._resume_reading()
+            return
+        if self._replays:
+            self._flush_lane(self._replays)
+        if self._gaps is not None or self._events:
+            self._flush_events()
+        waiting = self._messages or self._bulk or self._replays or self._gaps is not None or self._events
+        self._quiet = not (waiting or self._paused or self.closed)
+        self._resume_reading()
+        self._offer()
+
+    def _flush_bulk(self) -> bool:
+        """Write large messages until the transport is full. True if some are left."""
+        bulk = self._bulk
+        assert bulk is not None
+        self.waiting_bytes = sum(len(message) for message, _ in bulk) + (self._gaps.bytes if self._gaps else 0)
+        self._chunk_bytes = sum(len(message) for message, chunk in bulk if chunk)
+        while bulk and not self._paused:
+            message, chunk = bulk.popleft()
+            self._bulk_sent += 1
+            self.waiting_bytes -= len(message)
+            if chunk:
+                self._chunk_bytes -= len(message)
+            self._writer.write([message])
+        return bool(bulk)
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self.waiting_bytes < READ_PAUSE_BYTES // 2:
+            self._reading = True
+            self._writer.resume_reading()
+
+    def _flush_events(self) -> None:
+        """Gaps first: they stand for what was older than anything that still waits, replays excepted."""
+        if self._gaps is not None and not self._paused:
+            gaps, self._gaps = self._gaps, None
+            self.waiting_bytes -= gaps.bytes
+            self._writer.write(gaps.encoded())
+        if self._events:
+            self._event_bytes -= self._flush_lane(self._events)
+
+    def _flush_lane(self, events: deque[Event]) -> int:
+        written = 0
+        while events and not self._paused:
+            event = events.popleft()
+            written += len(event.payload)
+            self._writer.write_event(event)
+        return written
+
+    # --- the transport's side ---
 
     def writable(self) -> bool:
         """Whether streams may produce more for this connection."""
@@ -122,12 +322,12 @@ class Outbox:
     def pause(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
+        self._quiet = False
 
     def resume(self) -> None:
         """The transport has room again."""
         self._paused = False
         self.flush()
-        self._offer()
 
     def _offer(self) -> None:
         if self._refused and not self._paused and self._resumed is not None:
@@ -137,5 +337,7 @@ class Outbox:
     def close(self) -> None:
         """Drop what waits and take nothing more."""
         self.closed = True
+        self._quiet = False
         self._messages.clear()
-        self.waiting_bytes = 0
+        self._bulk = self._replays = self._events = self._gaps = None
+        self.waiting_bytes = self._chunk_bytes = self._event_bytes = 0

@@ -1,21 +1,97 @@
-"""Who is at the other end of a connection, and how a door finds out."""
+"""Who is at the other end of a connection, what it may do, and how a door finds out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
-ROLES: Final = frozenset({"admin", "callee"})
-"""``admin``: configuration and others' calls. ``callee``: registering methods."""
+from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_system, matches
+
+ADMIN: Final = "admin"
+CALLEE: Final = "callee"
+
+ROLES: Final = frozenset({ADMIN, CALLEE})
+"""The built-in roles. ``admin``: configuration and others' calls. ``callee``: registering methods."""
+
+ALWAYS_ALLOWED: Final = frozenset({"auth", "health.check", "rpc.discover", "rpc.ping", "unsubscribe"})
+"""What every principal may call, whatever its patterns say: to say who one is, to ask what is here and whether it
+lives, to give up what one has. None of it reaches an executor."""
+
+EVERYTHING: Final = ">"
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """An authenticated peer. ``name`` may appear in logs; credentials never do."""
+    """An authenticated peer. ``name`` and ``credential`` may appear in logs; tokens never do.
+
+    Patterns are those of :mod:`trunkline_protocol.topics`, for methods as for topics; ``None`` sets no limit and
+    ``()`` allows nothing.
+
+    Attributes:
+        name: for people, and the scope of idempotency keys.
+        roles: built-in roles (:data:`ROLES`) and those of the tokens file.
+        methods: what it may call; ``>`` stands for every method, those under ``system.`` included.
+        subscribe: topics it may subscribe to.
+        publish: topics it may publish to.
+        rate: calls a second; None leaves it to the hub's own limit.
+        expires: when the credential ends, on the clock of :func:`time.monotonic`, so that a connection ends on time
+            although the wall clock jumps; None for never.
+        credential: which entry or token let it in, for revocation; never the token itself.
+    """
 
     name: str
     roles: frozenset[str] = frozenset()
+    methods: tuple[str, ...] | None = None
+    subscribe: tuple[str, ...] | None = None
+    publish: tuple[str, ...] | None = None
+    rate: float | None = None
+    expires: float | None = None
+    credential: str = ""
+
+    def may_call(self, method: str) -> bool:
+        """Whether it may call a method. One attribute where there are no patterns: this is asked at every call.
+
+        ``subscribe`` and ``publish`` need not be among the methods where topics are listed for them.
+        """
+        return self.methods is None or self._is_granted(method, self.methods)
+
+    def may_publish(self, topic: str) -> bool:
+        """Whether it may publish to a valid topic. Nobody speaks for the hub, so nobody may under ``system.``."""
+        if is_system(topic):
+            return False
+        return self.publish is None or _any_reaches(self.publish, topic)
+
+    def may_subscribe(self, pattern: str) -> bool:
+        """Whether it may see everything that a valid topic or pattern reaches.
+
+        ``system.`` is for admins, and for those who have a pattern that itself begins with ``system.``.
+        """
+        if is_system(pattern):
+            return ADMIN in self.roles or _any_covers(self.subscribe or (), pattern)
+        return self.subscribe is None or _any_covers(self.subscribe, pattern)
+
+    def _is_granted(self, method: str, allowed: tuple[str, ...]) -> bool:
+        if method in ALWAYS_ALLOWED or EVERYTHING in allowed:
+            return True
+        if (method == "subscribe" and self.subscribe) or (method == "publish" and self.publish):
+            return True
+        return _any_reaches(allowed, method)
+
+
+def _any_reaches(patterns: tuple[str, ...], name: str) -> bool:
+    # Names come from peers: the cache is bounded in entries, so what it keeps has to be bounded in size.
+    return len(name) <= MAX_TOPIC_CHARS and _any_reaches_cached(patterns, name)
+
+
+@lru_cache(maxsize=4096)
+def _any_reaches_cached(patterns: tuple[str, ...], name: str) -> bool:
+    return any(matches(pattern, name) for pattern in patterns)
+
+
+def _any_covers(allowed: tuple[str, ...], requested: str) -> bool:
+    return any(covers(pattern, requested) for pattern in allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +116,6 @@ Authenticate = Callable[[Handshake], Principal]
 
 ANONYMOUS: Final = Principal("anonymous", ROLES)
 """The principal of a loopback hub without a token: it may do everything."""
+
+PENDING: Final = Principal("(unauthenticated)", methods=(), subscribe=(), publish=())
+"""Who has not said yet who it is, where the hub waits for a first ``auth`` call."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,7 +17,7 @@ from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
 
 DEFAULT_TIMEOUT_MS: Final = 30_000
@@ -38,8 +38,20 @@ class HubMethod(Protocol):
         """Answer."""
 
 
-Recorder = Callable[[str | None, float, int], None]
-"""Told of each finished call: method (None = nobody serves it), seconds, error code (0 = success)."""
+HubHandler = Callable[[Call], None]
+"""A method of the hub that needs the call itself: it settles it, now or later, or raises :class:`RpcError`."""
+
+Recorder = Callable[[Call, str | None, float, int], None]
+"""Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
+
+
+def _answering(method: HubMethod) -> HubHandler:
+    def answer(call: Call) -> None:
+        if call.metadata:
+            decode_metadata(call.metadata)  # what is wrong there is refused for every method alike
+        call.settle_result(msgspec.json.encode(method(call.params)))
+
+    return answer
 
 
 class Router:
@@ -48,36 +60,51 @@ class Router:
     ``draining`` refuses new calls from outside while those in flight, and the calls they make, run on.
     """
 
-    def __init__(self, backend: CallBackend, record: Recorder) -> None:
+    def __init__(self, backend: CallBackend, record: Recorder, *, max_calls: int = 1 << 62) -> None:
         self.backend = backend
+        self._max_calls = max_calls
         self.in_flight = 0
         self.draining = False
         self._record = record
-        self._hub_methods: dict[str, HubMethod] = {}
+        self._hub_methods: dict[str, HubHandler] = {}
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def serve(self, methods: dict[str, HubMethod]) -> None:
-        """Add methods that the hub answers itself.
+    def serve(self, methods: Mapping[str, HubMethod]) -> None:
+        """Add methods that the hub answers itself, at once.
 
         Raises:
             ValueError: a name is taken already.
         """
-        if taken := self._hub_methods.keys() & methods.keys():
-            raise ValueError(f"hub methods defined twice: {', '.join(sorted(taken))}")
-        self._hub_methods.update(methods)
+        self.handle({name: _answering(method) for name, method in methods.items()})
 
-    def route(self, call: Call) -> None:
-        """Take a call. It is settled exactly once, perhaps before this returns."""
+    def handle(self, handlers: Mapping[str, HubHandler]) -> None:
+        """Add methods of the hub that settle the call themselves.
+
+        Raises:
+            ValueError: a name is taken already.
+        """
+        if taken := self._hub_methods.keys() & handlers.keys():
+            raise ValueError(f"hub methods defined twice: {', '.join(sorted(taken))}")
+        self._hub_methods.update(handlers)
+
+    def route(self, call: Call, refusal: RpcError | None = None) -> None:
+        """Take a call. It is settled exactly once, perhaps before this returns.
+
+        Args:
+            refusal: why its origin does not let it in; it is only counted and answered, then.
+        """
         call.received = call.last_activity = time.monotonic()
         call.owner = self
         self.in_flight += 1
-        hub_method = self._hub_methods.get(call.method)
         try:
-            if hub_method is not None:
-                call.settle_result(msgspec.json.encode(hub_method(call.params)))
+            if refusal is not None:
+                raise refusal
+            handler = self._hub_methods.get(call.method)
+            if handler is not None:
+                handler(call)
             else:
                 self._submit(call)
         except RpcError as error:
@@ -89,6 +116,8 @@ class Router:
     def _submit(self, call: Call) -> None:
         if call.depth == 0 and self.draining:
             raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000)
+        if call.depth == 0 and self.in_flight > self._max_calls:
+            raise limit_error("max_calls", f"{self._max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:
             raise RpcError(
                 ErrorCode.WORKER_OVERLOADED,
@@ -155,7 +184,7 @@ class Router:
             self._idle.set()
         # Names that nobody serves are a peer's invention: they are not to become labels.
         known = call.info is not None or call.method in self._hub_methods
-        self._record(call.method if known else None, time.monotonic() - call.received, code)
+        self._record(call, call.method if known else None, time.monotonic() - call.received, code)
 
     async def drain(self, limit: float) -> int:
         """Refuse new calls and wait up to ``limit`` seconds for those in flight. Returns how many are left."""

@@ -38,6 +38,25 @@ class MethodStats:
         """All finished calls."""
         return self.ok + sum(self.errors.values())
 
+    def add(self, other: MethodStats) -> None:
+        """Count another's calls in."""
+        self.ok += other.ok
+        for code, number in other.errors.items():
+            self.errors[code] = self.errors.get(code, 0) + number
+        self.total_seconds += other.total_seconds
+        self.max_seconds = max(self.max_seconds, other.max_seconds)
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+
+    def since(self, before: MethodStats) -> MethodStats:
+        """What was counted after ``before``, an earlier state of the same counts. The maximum is that of all time."""
+        later = MethodStats()
+        later.ok = self.ok - before.ok
+        later.errors = {code: number - before.errors.get(code, 0) for code, number in self.errors.items()}
+        later.total_seconds = self.total_seconds - before.total_seconds
+        later.max_seconds = self.max_seconds
+        later.buckets = [now - then for now, then in zip(self.buckets, before.buckets, strict=True)]
+        return later
+
     def quantile(self, fraction: float) -> float:
         """A quantile of the durations in seconds, interpolated inside its bucket (0 where there are none)."""
         rank = fraction * self.count
@@ -72,6 +91,13 @@ class CallStats:
         if seconds > stats.max_seconds:
             stats.max_seconds = seconds
         stats.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def sum(self) -> MethodStats:
+        """All methods together."""
+        total = MethodStats()
+        for stats in self.methods.values():
+            total.add(stats)
+        return total
 
     def totals(self) -> tuple[int, int]:
         """All finished calls, and how many of them failed."""
@@ -112,6 +138,10 @@ _GAUGE_HELP: Final = {
     "trunkline_connections": ("Open connections", None),
     "trunkline_calls_in_flight": ("Calls that have no outcome yet", None),
     "trunkline_calls_waiting": ("Calls that wait for an executor", None),
+    "trunkline_subscriptions": ("Subscriptions of all connections", None),
+    "trunkline_history_bytes": ("What stored events take", None),
+    "trunkline_deliveries_waiting": ("Events that are being handed out", None),
+    "trunkline_audit_lost": ("Audit lines that could not be written", None),
     "trunkline_executors": ("Executors by state", "state"),
     "trunkline_executor_restarts": ("Restarts since the hub started, by executor", "executor"),
 }

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import type { IncomingMessage } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocketServer, type WebSocket } from "ws";
 import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
@@ -85,6 +85,39 @@ export class Peer {
 
   progress(token: unknown, value: unknown): void {
     this.send({ method: "$/progress", params: { token, value } });
+  }
+
+  event(topic: string, offset: number, data: unknown = offset, epoch = "e1"): void {
+    this.send({ method: "event", params: { topic, data, epoch, offset, published_at: 1_765_432_100_000 + offset } });
+  }
+
+  gap(topic: string, from: number, to: number, { epoch = "e1", reason = "slow_consumer" } = {}): void {
+    this.send({ method: "event.gap", params: { topic, epoch, from, to, count: to - from + 1, reason } });
+  }
+
+  /** Answers the next message, which has to be a `subscribe`; `offset` undefined stands for a pattern. */
+  async subscribed(offset?: number, recovered = false): Promise<Received> {
+    const request = await this.next();
+    assert.equal(request.method, "subscribe");
+    const start = offset === undefined ? { epoch: null, offset: 0 } : { epoch: "e1", offset };
+    this.result(request.id, { topic: request.params["topic"], ...start, recovered });
+    return request;
+  }
+
+  /** Answers the next message, which has to be an `unsubscribe`. */
+  async unsubscribed(topic: string): Promise<void> {
+    const { id, method, params } = await this.next();
+    assert.deepEqual([method, params], ["unsubscribe", { topic }]);
+    this.result(id, { topic, unsubscribed: true });
+  }
+
+  /** Everything that is sent by `say` leaves in one TCP segment, and so arrives in one turn of the event loop. */
+  together(say: () => void): void {
+    // ws keeps its socket to itself; there is no other way to hold frames back.
+    const { _socket: socket } = this.#socket as unknown as { _socket: Socket };
+    socket.cork();
+    say();
+    socket.uncork();
   }
 
   /** Ends the TCP connection without a close frame, as a cable would. */

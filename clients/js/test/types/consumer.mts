@@ -1,5 +1,14 @@
 /** Type checks as an ESM user sees the built package, without the types of Node. */
-import { connect, isHubError, type Hub, type ResultStream, type WebSocketConstructor } from "trunkline";
+import {
+  connect,
+  isHubError,
+  type Gap,
+  type Hub,
+  type Position,
+  type ResultStream,
+  type Subscription,
+  type WebSocketConstructor,
+} from "trunkline";
 
 export const platform: WebSocketConstructor = WebSocket;
 
@@ -19,6 +28,22 @@ export async function use(token: string | undefined): Promise<number> {
   // @ts-expect-error -- a result is unknown until its type is given
   const count: number = result;
   return (await stream.result).total + count + (await hub.call<number>("m"));
+}
+
+export async function follow(hub: Hub, last: Position | undefined): Promise<Position | undefined> {
+  const missed: Gap[] = [];
+  await using jobs: Subscription<{ done: number }> = await hub.subscribe("jobs.42", { recover: last });
+  for await (const message of jobs) {
+    if (message.kind === "gap") {
+      missed.push(message);
+      break;
+    }
+    // @ts-expect-error -- an event has no reason
+    void message.reason;
+    const next: Position = await hub.publish("jobs.done", message.data.done, { idempotencyKey: message.epoch });
+    await hub.subscribe("jobs.done", { recover: next, onGap: (gap) => missed.push(gap) });
+  }
+  return jobs.position;
 }
 
 export function wait(error: unknown): number | undefined {

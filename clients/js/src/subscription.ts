@@ -1,0 +1,162 @@
+/**
+ * Events of a topic, or of all topics a pattern reaches, for a reader.
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
+import { LossyQueue } from "./lossy-queue.js";
+import type { Position, TopicMessage } from "./messages.js";
+import type { SubscribeOptions } from "./options.js";
+import { abortedError } from "./request.js";
+import { gapOf, Sequence } from "./sequence.js";
+
+/**
+ * A running subscription: the events of each topic in order and without gaps, or a {@link Gap} in their place; tell
+ * them apart by `kind`.
+ *
+ * The loop ends when it is unsubscribed. If the connection ends, the loop gives what came, then throws a
+ * `DisconnectedError`. Leaving the loop (`break`, `return`, `throw`) unsubscribes.
+ *
+ * There is one sequence of messages: two loops over the same subscription share it.
+ */
+export interface Subscription<T = unknown> extends AsyncIterable<TopicMessage<T>>, AsyncDisposable {
+  /** The topic or pattern. */
+  readonly topic: string;
+  /** Whether the hub had everything after the position asked for. */
+  readonly recovered: boolean;
+  /**
+   * How far the loop has come: moves with every event and gap it is given. To go on from there on another
+   * connection, subscribe with `recover: position`. Patterns have none.
+   */
+  readonly position: Position | undefined;
+  /**
+   * Ends the subscription; the loop ends at once, and messages that wait for it are dropped. Resolves when the hub
+   * has confirmed, or the connection is closed. Never rejects, and may be repeated.
+   */
+  unsubscribe(): Promise<void>;
+}
+
+/** What the hub answered: `position` is where delivery starts, if it is known. */
+export interface Start {
+  readonly position: Position | undefined;
+  readonly recovered: boolean;
+}
+
+/** The receiving side of a {@link Subscription}. */
+export class EventSubscription<T> implements Subscription<T>, AsyncIterator<TopicMessage<T>, undefined> {
+  readonly topic: string;
+  readonly recovered: boolean;
+  readonly #options: SubscribeOptions;
+  readonly #queue: LossyQueue;
+  readonly #sequence: Sequence;
+  readonly #leave: () => Promise<void>;
+  #left: Promise<void> | undefined;
+  #position: Position | undefined;
+
+  /** `leave` is called once, when the reader has had enough. */
+  constructor(topic: string, start: Start, options: SubscribeOptions, leave: () => Promise<void>) {
+    this.topic = topic;
+    this.recovered = start.recovered;
+    this.#options = options;
+    this.#leave = leave;
+    this.#queue = new LossyQueue(options.maxQueued ?? DEFAULT_MAX_QUEUED, topic);
+    this.#sequence = new Sequence((message) => {
+      this.#queue.push(message);
+    });
+    options.signal?.addEventListener("abort", this.#onAbort);
+    if (start.position !== undefined) {
+      this.#begin(start.position);
+    }
+  }
+
+  get position(): Position | undefined {
+    return this.#position;
+  }
+
+  /** Takes what the connection got for this topic; passes on what is new to this subscription. */
+  take(message: TopicMessage): void {
+    this.#sequence.take(message);
+  }
+
+  /** The connection ended. */
+  fail(error: unknown): void {
+    this.#unwatch();
+    this.#queue.fail(error);
+  }
+
+  unsubscribe(): Promise<void> {
+    this.#queue.stop();
+    return this.#end();
+  }
+
+  /** For `await using`. Where the platform lacks the symbol, this is a method nobody calls. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.unsubscribe();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async next(): Promise<IteratorResult<TopicMessage<T>, undefined>> {
+    const result = (await this.#queue.next()) as IteratorResult<TopicMessage<T>, undefined>;
+    if (result.done !== true) {
+      this.#give(result.value);
+    }
+    return result;
+  }
+
+  /** Called by `for await` when its body is left early. It does not wait for the hub. */
+  return(): Promise<IteratorResult<TopicMessage<T>, undefined>> {
+    void this.unsubscribe();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  #begin(head: Position): void {
+    const { topic, recovered } = this;
+    const { recover } = this.#options;
+    this.#sequence.start(topic, head, recovered);
+    this.#position = recover ?? head;
+    if (recover !== undefined && !recovered) {
+      // The hub says the same a little later, but only one subscription of a topic is meant: see sequence.ts.
+      const { epoch, offset: to } = head;
+      const follows = recover.epoch === epoch && recover.offset < to;
+      const from = follows ? recover.offset + 1 : 1;
+      this.#queue.push(gapOf(topic, { epoch, from, to }, follows ? "history" : "epoch"));
+    }
+  }
+
+  /** Notes what the reader is given. */
+  #give(message: TopicMessage): void {
+    if (this.#position !== undefined) {
+      this.#position = { epoch: message.epoch, offset: message.kind === "event" ? message.offset : message.to };
+    }
+    if (message.kind === "gap") {
+      try {
+        this.#options.onGap?.(message);
+      } catch (error) {
+        // A loop whose `next` fails does not call `return`.
+        void this.unsubscribe();
+        throw error;
+      }
+    }
+  }
+
+  readonly #onAbort = (): void => {
+    const { signal } = this.#options;
+    if (signal !== undefined) {
+      this.#queue.stop(abortedError(signal, false));
+      void this.#end();
+    }
+  };
+
+  #end(): Promise<void> {
+    this.#unwatch();
+    this.#left ??= this.#leave();
+    return this.#left;
+  }
+
+  #unwatch(): void {
+    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+  }
+}
+
+const DEFAULT_MAX_QUEUED = 1_024;

@@ -1,0 +1,49 @@
+"""Published events and places in the sequence of a topic's events (SPEC.md, Publish and subscribe)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trunkline_protocol.codecs.jsonrpc import encode_event
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in a topic: after its event number ``offset`` (0 = before the first) of this ``epoch``."""
+
+    epoch: str
+    offset: int
+
+
+class Event:
+    """Something published.
+
+    Attributes:
+        data: JSON.
+        offset: counts from 1 without gaps inside an epoch.
+        published_at: milliseconds since 1970, for people; nothing is decided by it.
+        payload: the encoded notification, made once, when the event is first delivered; empty until then.
+        frame: the payload as the WebSocket door writes it, made once and shared by all connections.
+    """
+
+    __slots__ = ("data", "epoch", "frame", "offset", "payload", "published_at", "topic")
+
+    def __init__(self, topic: str, data: bytes, epoch: str, offset: int, published_at: int) -> None:
+        self.topic = topic
+        self.data = data
+        self.epoch = epoch
+        self.offset = offset
+        self.published_at = published_at
+        self.payload = b""
+        self.frame: bytes | None = None
+
+    def encode(self) -> Event:
+        """Make the payload, if that has not been done. Returns the event itself."""
+        if not self.payload:
+            self.payload = encode_event(self.topic, self.data, self.epoch, self.offset, self.published_at)
+        return self
+
+
+def is_after(event: Event, topic: str, position: Position) -> bool:
+    """Whether an event of this topic comes after the position, in the same epoch."""
+    return event.topic == topic and event.epoch == position.epoch and event.offset > position.offset

@@ -1,0 +1,164 @@
+"""Topics, patterns over them, and an index that finds the subscribers of a topic.
+
+A topic is tokens joined by dots (``jobs.42.progress``). In a pattern ``*`` stands for exactly one token and a last
+``>`` for one or more. A pattern that begins with a wildcard does not reach into ``system.``: what the hub says of
+itself is only for those who ask for it by name. Methods are named, and allowed, by the same rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Final, Generic, TypeVar
+
+MAX_TOPIC_CHARS: Final = 256
+MAX_TOKENS: Final = 32
+SYSTEM: Final = "system"
+
+_NAME: Final = r"[^\s.*>\x00-\x1f\x7f\ud800-\udfff]+"
+_TOPIC: Final = re.compile(rf"{_NAME}(?:\.{_NAME})*")
+_PATTERN: Final = re.compile(rf"(?:(?:{_NAME}|\*)\.)*(?:{_NAME}|\*|>)")
+
+S = TypeVar("S", bound=Hashable)
+
+
+def valid_topic(topic: str) -> bool:
+    """Whether something can be published there: non-empty tokens without wildcards, blanks or control characters."""
+    return _is_short(topic) and _TOPIC.fullmatch(topic) is not None
+
+
+def valid_pattern(pattern: str) -> bool:
+    """Whether it can be subscribed to: a topic, or one with ``*`` for tokens and perhaps ``>`` as the last."""
+    return _is_short(pattern) and _PATTERN.fullmatch(pattern) is not None
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= MAX_TOPIC_CHARS and text.count(".") < MAX_TOKENS
+
+
+def is_wildcard(pattern: str) -> bool:
+    """Whether a valid pattern can match more than one topic."""
+    return "*" in pattern or ">" in pattern
+
+
+def is_system(name: str) -> bool:
+    """Whether the first token is ``system``, which is the hub's own."""
+    return name == SYSTEM or name.startswith("system.")
+
+
+def matches(pattern: str, topic: str) -> bool:
+    """Whether a valid pattern reaches a valid topic."""
+    return covers(pattern, topic)
+
+
+def covers(allowed: str, requested: str) -> bool:
+    """Whether every topic that ``requested`` (a pattern or a topic) reaches is reached by ``allowed``, too."""
+    wide, narrow = allowed.split("."), requested.split(".")
+    if wide[0] in ("*", ">") and narrow[0] == SYSTEM:
+        return False
+    for position, part in enumerate(wide):
+        if part == ">":
+            return len(narrow) > position
+        if position >= len(narrow) or narrow[position] == ">":
+            return False
+        if part not in ("*", narrow[position]):
+            return False
+    return len(wide) == len(narrow)
+
+
+def any_matches(patterns: Iterable[str], topic: str) -> bool:
+    """Whether one of the patterns reaches the topic."""
+    return any(covers(pattern, topic) for pattern in patterns)
+
+
+class _Node(Generic[S]):
+    """One token of the wildcard patterns: who ends here, who wants the whole tail, and what comes next."""
+
+    __slots__ = ("children", "ends", "tails")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node[S]] = {}
+        self.ends: dict[S, None] = {}
+        self.tails: dict[S, None] = {}
+
+    def is_empty(self) -> bool:
+        return not (self.children or self.ends or self.tails)
+
+
+class TopicIndex(Generic[S]):
+    """Who subscribed to what.
+
+    Looking a topic up costs one dictionary access plus, where there are wildcard patterns, a walk that grows with
+    the topic's tokens, not with the number of topics or subscribers.
+    """
+
+    def __init__(self) -> None:
+        self._exact: dict[str, dict[S, None]] = {}
+        self._snapshots: dict[str, tuple[S, ...]] = {}
+        self._root: _Node[S] = _Node()
+
+    def add(self, pattern: str, subscriber: S) -> None:
+        """Subscribe. Doing it twice is the same as once."""
+        if is_wildcard(pattern):
+            *path, last = pattern.split(".")
+            node = self._root
+            for token in path if last == ">" else (*path, last):
+                node = node.children.setdefault(token, _Node())
+            (node.tails if last == ">" else node.ends)[subscriber] = None
+        else:
+            self._exact.setdefault(pattern, {})[subscriber] = None
+            self._snapshots.pop(pattern, None)
+
+    def remove(self, pattern: str, subscriber: S) -> None:
+        """Unsubscribe; unknown subscriptions are ignored."""
+        if is_wildcard(pattern):
+            self._prune(self._root, pattern.split("."), subscriber)
+        elif (subscribers := self._exact.get(pattern)) is not None:
+            subscribers.pop(subscriber, None)
+            self._snapshots.pop(pattern, None)
+            if not subscribers:
+                del self._exact[pattern]
+
+    def _prune(self, node: _Node[S], tokens: list[str], subscriber: S) -> None:
+        if not tokens:
+            node.ends.pop(subscriber, None)
+        elif tokens[0] == ">":
+            node.tails.pop(subscriber, None)
+        elif (child := node.children.get(tokens[0])) is not None:
+            self._prune(child, tokens[1:], subscriber)
+            if child.is_empty():
+                del node.children[tokens[0]]
+
+    def match(self, topic: str) -> tuple[S, ...]:
+        """Everyone whose patterns reach the topic, each once, as of now."""
+        exact = self._snapshots.get(topic)
+        if exact is None:
+            exact = tuple(self._exact.get(topic, ()))
+            if exact:
+                self._snapshots[topic] = exact
+        if self._root.is_empty():
+            return exact
+        found = dict.fromkeys(exact)
+        tokens = topic.split(".")
+        for subscribers in self._walk(self._root, tokens, 0, wild=tokens[0] != SYSTEM):
+            found.update(subscribers)
+        return tuple(found) if len(found) > len(exact) else exact
+
+    def _walk(self, node: _Node[S], tokens: list[str], at: int, *, wild: bool) -> Iterator[dict[S, None]]:
+        if at == len(tokens):
+            yield node.ends
+            return
+        if wild:
+            yield node.tails
+        steps = (tokens[at], "*") if wild else (tokens[at],)
+        for token in steps:
+            if (child := node.children.get(token)) is not None:
+                yield from self._walk(child, tokens, at + 1, wild=True)
+
+    def reaches(self, topic: str) -> bool:
+        """Whether anybody subscribed to the topic."""
+        return bool(self.match(topic))
+
+    def __len__(self) -> int:
+        """How many topics have subscribers of their own (patterns not counted)."""
+        return len(self._exact)

@@ -1,0 +1,58 @@
+"""What the hub expects of a broker. Every implementation passes ``tests/broker/contract.py``.
+
+Answers come by callback, not by coroutine: in-process brokers answer before the call returns, and no task is made
+per publication.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.events import Event, Position
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The answer to :meth:`Broker.join`.
+
+    Attributes:
+        position: after which delivery starts.
+        recovered: whether the asked position could be served.
+        missed: the events after ``position`` up to now, in order, if recovered.
+        head: the topic's last position.
+    """
+
+    position: Position
+    recovered: bool
+    missed: tuple[Event, ...]
+    head: Position
+
+
+class Broker(Protocol):
+    """Stores events by topic and hands each to the hub once.
+
+    Guarantees:
+        Events of a topic are handed to ``deliver`` in the order of their offsets, each once.
+        A publication is answered when its event is stored, and delivered before the answer or after it.
+        Between a ``join`` that was answered with ``head`` and the first event delivered after it, nothing of that topic
+        is missing.
+        The same idempotency key on the same topic, while the broker remembers it, is one event.
+    """
+
+    def start(self, deliver: Callable[[Event], None]) -> None:
+        """Begin; ``deliver`` is called for each event."""
+
+    def publish(
+        self,
+        topic: str,
+        data: bytes,
+        idempotency_key: str | None,
+        done: Callable[[Position | RpcError], None],
+    ) -> None:
+        """Store an event. ``done`` is called exactly once, perhaps before this returns."""
+
+    def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
+        """Somebody subscribes to a topic. ``done`` is called exactly once, perhaps before this returns."""

@@ -1,0 +1,181 @@
+"""The broker of a hub alone: everything in this process, bounded, gone with it."""
+
+from __future__ import annotations
+
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from trunkline.broker.base import Joined
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.events import Event, Position
+
+REMEMBER_KEYS: Final = 10_000
+REMEMBER_KEY_SECONDS: Final = 300.0
+EVENT_OVERHEAD: Final = 256
+"""Bytes an event costs beside its data and topic, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """How much is kept for those who come back.
+
+    Attributes:
+        events: of one topic.
+        seconds: since publication.
+        bytes: over all topics; the history of the topic that was quiet longest goes first.
+        topics: whose count of offsets is remembered; beyond it the quietest begins a new epoch when it speaks again.
+    """
+
+    events: int = 256
+    seconds: float = 300.0
+    bytes: int = 64 * 2**20
+    topics: int = 262_144
+
+
+class _Topic:
+    __slots__ = ("epoch", "head", "history")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.head = 0
+        self.history: deque[tuple[float, Event]] | None = None
+
+
+class MemoryBroker:
+    """See :class:`trunkline.broker.base.Broker`.
+
+    Args:
+        limits: of the history.
+        monotonic: seconds, for ages.
+        wall_clock: seconds since 1970, for ``published_at``.
+    """
+
+    def __init__(self, limits: HistoryLimits, monotonic: Callable[[], float], wall_clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._boot = secrets.token_hex(4)
+        self._generation = 0
+        # Both ordered by the last publication, the quietest first.
+        self._topics: OrderedDict[str, _Topic] = OrderedDict()
+        self._with_history: OrderedDict[str, _Topic] = OrderedDict()
+        self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._deliver: Callable[[Event], None] = lambda event: None
+        self.history_bytes = 0
+
+    def start(self, deliver: Callable[[Event], None]) -> None:
+        """See the contract."""
+        self._deliver = deliver
+
+    def publish(
+        self,
+        topic: str,
+        data: bytes,
+        idempotency_key: str | None,
+        done: Callable[[Position | RpcError], None],
+    ) -> None:
+        """See the contract. Always answered before it returns."""
+        now = self._monotonic()
+        if idempotency_key is not None and (known := self._recall(topic, idempotency_key, now)) is not None:
+            done(known)
+            return
+        state = self._state(topic)
+        state.head += 1
+        event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000))
+        self._keep(topic, state, event, now)
+        position = Position(state.epoch, state.head)
+        if idempotency_key is not None:
+            self._remember(topic, idempotency_key, now, position)
+        self._deliver(event)
+        done(position)
+
+    def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
+        """See the contract. Always answered before it returns."""
+        state = self._topics.get(topic)
+        # A topic nobody spoke on has a position, too, and costs nothing.
+        head = Position(self._epoch(), 0) if state is None else Position(state.epoch, state.head)
+        if recover is None or recover.epoch != head.epoch or recover.offset > head.offset:
+            done(Joined(head, False, (), head))
+            return
+        missed = self._since(topic, state, recover.offset) if state is not None else ()
+        if len(missed) == head.offset - recover.offset:
+            done(Joined(recover, True, missed, head))
+        else:
+            done(Joined(head, False, (), head))
+
+    def _epoch(self) -> str:
+        return f"{self._boot}.{self._generation}"
+
+    def _state(self, topic: str) -> _Topic:
+        """The topic's state, made if need be, as the one that spoke last."""
+        state = self._topics.get(topic)
+        if state is not None:
+            self._topics.move_to_end(topic)
+            return state
+        if len(self._topics) >= self._limits.topics:
+            quietest, _ = self._topics.popitem(last=False)
+            self._drop_history(quietest)
+            # Whoever comes back to a forgotten topic must not find its old numbers given to new events.
+            self._generation += 1
+        state = self._topics[topic] = _Topic(self._epoch())
+        return state
+
+    def _keep(self, topic: str, state: _Topic, event: Event, now: float) -> None:
+        limits = self._limits
+        if not limits.events or not limits.seconds:
+            return
+        if state.history is None:
+            state.history = deque()
+        state.history.append((now, event))
+        self.history_bytes += _size(event)
+        self._with_history[topic] = state
+        self._with_history.move_to_end(topic)
+        self._trim(topic, state, now)
+        while self.history_bytes > limits.bytes and len(self._with_history) > 1:
+            self._drop_history(next(iter(self._with_history)))
+        while self.history_bytes > limits.bytes and state.history:
+            self._drop_oldest(state.history)
+
+    def _trim(self, topic: str, state: _Topic, now: float) -> None:
+        history = state.history
+        if history is None:
+            return
+        oldest_allowed = now - self._limits.seconds
+        while history and (len(history) > self._limits.events or history[0][0] < oldest_allowed):
+            self._drop_oldest(history)
+        if not history:
+            self._drop_history(topic)
+
+    def _drop_oldest(self, history: deque[tuple[float, Event]]) -> None:
+        self.history_bytes -= _size(history.popleft()[1])
+
+    def _drop_history(self, topic: str) -> None:
+        state = self._with_history.pop(topic, None)
+        if state is not None and state.history is not None:
+            while state.history:
+                self._drop_oldest(state.history)
+            state.history = None
+
+    def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:
+        self._trim(topic, state, self._monotonic())
+        return tuple(event for _, event in state.history or () if event.offset > offset)
+
+    def _recall(self, topic: str, key: str, now: float) -> Position | None:
+        known = self._keys.get((topic, key))
+        if known is None or now - known[0] > REMEMBER_KEY_SECONDS:
+            return None
+        return known[1]
+
+    def _remember(self, topic: str, key: str, now: float, position: Position) -> None:
+        self._keys[topic, key] = (now, position)
+        self._keys.move_to_end((topic, key))
+        while len(self._keys) > REMEMBER_KEYS:
+            self._keys.popitem(last=False)
+
+
+def _size(event: Event) -> int:
+    # The encoded payload and frame are kept with the event: the data counts three times.
+    return 3 * (len(event.data) + len(event.topic)) + EVENT_OVERHEAD

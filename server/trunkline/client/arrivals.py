@@ -1,0 +1,123 @@
+"""Which of a connection's events belong to one subscription: each once, in order, and what is missing announced.
+
+A connection carries the events of all its subscriptions, replays that others asked for among them, and replies
+overtake events. So every subscription knows of each topic up to where it has seen everything, and takes what follows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from math import inf
+from typing import Final
+
+from trunkline.client.events import Event, Gap, Position
+
+MAX_TOPICS: Final = 16_384
+"""Of how many topics a subscription to a pattern remembers the position; the least recently active is forgotten."""
+
+MAX_OVERLOOKED: Final = 1000
+"""How many events of others may come before a replay does, until the replay counts as missing."""
+
+MISSING: Final = "missing"
+EPOCH: Final = "epoch"
+
+
+@dataclass(slots=True)
+class _Place:
+    """Everything of ``epoch`` up to ``offset`` is accounted for.
+
+    While what was asked to be replayed (or the gap in its place) is still to come, ``horizon`` is 0 or more. An
+    unbroken run of events up to there that does not follow ``offset`` was sent earlier, for other subscriptions of
+    this connection; the replay brings them again.
+    """
+
+    epoch: str
+    offset: int
+    horizon: float = -1
+    run: int = 0
+    overlooked: int = 0
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether a replay, or the gap in its place, is still to come."""
+        return self.horizon >= 0
+
+    def overlooks(self, first: int, last: int) -> bool:
+        """Whether something that lies ahead belongs to others."""
+        is_run = first <= last and self.run in (0, first - 1)
+        if last > self.horizon or not is_run or self.overlooked == MAX_OVERLOOKED:
+            return False
+        self.run = last
+        self.overlooked += 1
+        return True
+
+
+class Arrivals:
+    """Up to where one subscription has seen its topics."""
+
+    def __init__(self) -> None:
+        self._places: OrderedDict[str, _Place] = OrderedDict()
+
+    def start(self, topic: str, start: Position, asked: Position | None, *, recovered: bool) -> None:
+        """A topic without wildcards was subscribed to.
+
+        Args:
+            start: what the reply said: the head, or the asked position if it was recovered.
+            asked: the position to recover from.
+        """
+        if asked is None:
+            place = _Place(start.epoch, start.offset)
+        elif recovered:
+            place = _Place(start.epoch, start.offset, horizon=inf)
+        else:
+            # A gap that ends at the head is on its way, behind whatever waits for the connection.
+            follows = asked.epoch == start.epoch and asked.offset <= start.offset
+            place = _Place(start.epoch, asked.offset if follows else 0, horizon=start.offset)
+        self._places[topic] = place
+
+    def take(self, item: Event | Gap) -> tuple[Event | Gap, ...]:
+        """What the reader gets to see because of something that arrived, in order; nothing if it is not ours."""
+        place = self._places.get(item.topic)
+        taken = self._unknown(item) if place is None or place.epoch != item.epoch else self._following(place, item)
+        if taken:
+            self._move(item)
+        return taken
+
+    def _unknown(self, item: Event | Gap) -> tuple[Event | Gap, ...]:
+        """The first of its topic, or of a new epoch of it."""
+        if isinstance(item, Event) and item.offset > 1 and item.topic in self._places:
+            return _hole(item, 1, EPOCH), item
+        return (item,)
+
+    def _following(self, place: _Place, item: Event | Gap) -> tuple[Event | Gap, ...]:
+        following = place.offset + 1
+        if isinstance(item, Gap):
+            return self._gap(place, item, following)
+        if item.offset < following:
+            return ()
+        if item.offset == following:
+            return (item,)
+        return () if place.overlooks(item.offset, item.offset) else (_hole(item, following, MISSING), item)
+
+    @staticmethod
+    def _gap(place: _Place, gap: Gap, following: int) -> tuple[Gap, ...]:
+        if gap.end < following:
+            # An empty gap only says that the count began anew; it is news to those who asked for a replay.
+            return (gap,) if place.is_starting and gap.end < gap.start else ()
+        if gap.start == following:
+            return (gap,)
+        if gap.start > following and place.overlooks(gap.start, gap.end):
+            return ()
+        return (replace(gap, start=following, count=gap.end - place.offset),)
+
+    def _move(self, item: Event | Gap) -> None:
+        position = item.position
+        self._places[item.topic] = _Place(position.epoch, position.offset)
+        self._places.move_to_end(item.topic)
+        if len(self._places) > MAX_TOPICS:
+            self._places.popitem(last=False)
+
+
+def _hole(event: Event, start: int, reason: str) -> Gap:
+    return Gap(event.topic, event.epoch, start, event.offset - 1, event.offset - start, reason)

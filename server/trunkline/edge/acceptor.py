@@ -1,0 +1,134 @@
+"""Accepts connections, a bounded number a turn of the loop, and waits where file descriptors run out.
+
+Event loops accept all that is there, and meet exhausted descriptors with closed connections or a busy loop. Here who
+is connected is served between two portions of newcomers, and newcomers wait in the kernel's backlog until there are
+descriptors again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable
+from typing import Final
+
+ACCEPT_PER_TURN: Final = 32
+PAUSE_SECONDS: Final = 0.25
+RESERVED_DESCRIPTORS: Final = 48
+"""Kept for what the hub needs beside connections: executors' sockets and pipes, logs, collections."""
+
+_EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class Acceptor:
+    """Serves one listening socket.
+
+    Args:
+        listener: bound, listening, non-blocking.
+        protocol: makes a protocol for each connection.
+    """
+
+    def __init__(self, listener: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._handing_over: set[asyncio.Task[None]] = set()
+        self._resuming: asyncio.TimerHandle | None = None
+        self._exhausted = False
+        self._last_fd = 0
+
+    def start(self) -> None:
+        """Begin, or go on, to accept."""
+        self._resuming = None
+        self._loop.add_reader(self._listener.fileno(), self._on_readable)
+
+    def close(self) -> None:
+        """Accept no more."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+        self._loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+
+    def _on_readable(self) -> None:
+        for _ in range(ACCEPT_PER_TURN):
+            if not self._has_descriptors():
+                self._pause("few are left")
+                return
+            try:
+                accepted, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    logger.exception("accepting failed")
+                self._pause(error.strerror or str(error))
+                return
+            self._last_fd = accepted.fileno()
+            self._hand_over(accepted)
+        if self._exhausted:
+            self._exhausted = False
+            logger.info("accepting connections again")
+
+    def _has_descriptors(self) -> bool:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if limit == resource.RLIM_INFINITY or self._last_fd < limit - 8 * RESERVED_DESCRIPTORS:
+            return True
+        try:
+            probe = os.dup(self._listener.fileno())  # the lowest that is free
+        except OSError:
+            return False
+        os.close(probe)
+        self._last_fd = probe
+        return probe < limit - RESERVED_DESCRIPTORS
+
+    def _pause(self, why: str) -> None:
+        if not self._exhausted:
+            self._exhausted = True
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            logger.error(
+                "out of file descriptors (%s): new connections wait; raise the limit (ulimit -n, now %s)", why, limit
+            )
+        self._loop.remove_reader(self._listener.fileno())
+        self._resuming = self._loop.call_later(PAUSE_SECONDS, self.start)
+
+    def _hand_over(self, accepted: socket.socket) -> None:
+        accepted.setblocking(False)
+        if accepted.family != socket.AF_UNIX:
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task = self._loop.create_task(self._connect(accepted))
+        self._handing_over.add(task)
+        task.add_done_callback(self._handing_over.discard)
+
+    async def _connect(self, accepted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, accepted)
+        except OSError as error:  # the peer was quicker to leave
+            logger.debug("a connection was lost before it began: %s", error)
+            accepted.close()
+
+
+def raise_descriptor_limit(wanted: int) -> int:
+    """Raise the soft limit of file descriptors as far as may be.
+
+    Args:
+        wanted: how many connections are to fit.
+
+    Returns:
+        The soft limit now.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted + 16 * RESERVED_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        target = min(target, hard)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = target
+    if soft != resource.RLIM_INFINITY and soft < wanted + RESERVED_DESCRIPTORS:
+        logger.warning("%d file descriptors are too few for %d connections (ulimit -n)", soft, wanted)
+    return soft

@@ -1,0 +1,109 @@
+"""What a credential grants: patterns of its own, and those of its roles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from trunkline.hub.principal import ADMIN, ROLES, Principal
+from trunkline_protocol.topics import valid_pattern
+
+MAX_NAME_CHARS: Final = 256
+
+PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
+
+
+class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits, as a role or a token states them. What is not stated (None) is not limited by it.
+
+    Attributes:
+        methods: patterns of methods that may be called.
+        subscribe: patterns of topics that may be subscribed to.
+        publish: patterns of topics that may be published to.
+        rate: calls a second, above 0.
+    """
+
+    methods: tuple[str, ...] | None = None
+    subscribe: tuple[str, ...] | None = None
+    publish: tuple[str, ...] | None = None
+    rate: float | None = None
+
+    def fault(self) -> str | None:
+        """The first value that cannot be, as ``key: what is wrong``; None where all is well."""
+        for key in PATTERN_KEYS:
+            for pattern in getattr(self, key) or ():
+                if not valid_pattern(pattern):
+                    return (
+                        f"{key}: {pattern!r:.100} is no pattern (tokens joined by dots, * for one, a last > for more)"
+                    )
+        if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
+            return "rate: wants a number of calls a second above 0"
+        return None
+
+
+_NOTHING: Final = Grants(methods=(), subscribe=(), publish=())
+
+
+class Roles:
+    """The roles this hub knows: the built-in ones and those defined in its tokens file.
+
+    Grants add up: a principal may do what its own patterns or any of its roles allow. Where none of them states a
+    limit, there is none. A role the hub does not know grants nothing: its bearer is held to what is granted otherwise,
+    and that is the hub's basic methods where nothing is. Only an ``admin`` is not held back by such a role.
+    """
+
+    def __init__(self, defined: Mapping[str, Grants] | None = None) -> None:
+        self._defined = dict(defined or {})
+        self._known = ROLES | self._defined.keys()
+
+    def principal(
+        self, name: str, claimed: Iterable[str], own: Grants, *, expires: float | None = None, credential: str
+    ) -> Principal:
+        """Work out what a peer may do.
+
+        Args:
+            name: of the principal.
+            claimed: role names, known or not.
+            own: what the credential itself grants; its ``rate`` counts ahead of those of roles, of which the
+                highest counts.
+            expires: on the clock of :func:`time.monotonic`.
+            credential: see :class:`Principal`.
+        """
+        claimed = frozenset(claimed)
+        known = claimed & self._known
+        limits = [own, *(self._defined[role] for role in sorted(known & self._defined.keys()))]
+        rates = [limit.rate for limit in limits if limit.rate is not None]
+        if claimed - known and ADMIN not in known:
+            limits.append(_NOTHING)
+        return Principal(
+            name,
+            known,
+            _union(limit.methods for limit in limits),
+            _union(limit.subscribe for limit in limits),
+            _union(limit.publish for limit in limits),
+            own.rate if own.rate is not None else max(rates, default=None),
+            expires,
+            credential,
+        )
+
+    def unknown(self, claimed: Iterable[str]) -> list[str]:
+        """Those of the names that are no role here, sorted."""
+        return sorted(frozenset(claimed) - self._known)
+
+    def changed(self, other: Roles) -> frozenset[str]:
+        """The roles that the two define differently."""
+        names = self._defined.keys() | other._defined.keys()
+        return frozenset(name for name in names if self._defined.get(name) != other._defined.get(name))
+
+
+def _union(limits: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    stated = [limit for limit in limits if limit is not None]
+    return tuple(dict.fromkeys(pattern for limit in stated for pattern in limit)) if stated else None
+
+
+def is_name(text: str) -> bool:
+    """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()

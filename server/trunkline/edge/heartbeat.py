@@ -1,0 +1,76 @@
+"""Finds peers that are gone without a word (half-open TCP): pinged, they are cut off if nothing at all comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+
+class Heartbeat:
+    """Pings one peer at an even pace, however busy it is: proxies cut connections that are silent in one direction.
+
+    Any sign of life counts, a pong is not asked for in particular. A peer in the middle of a long upload cannot answer
+    before its message is sent; one that reads slowly has not seen the ping while it still fetches what is ahead of it.
+
+    Args:
+        interval: seconds between pings.
+        timeout: seconds from a ping until there must have been a sign of life.
+        ping: sends a ping.
+        signs: returns something that is different after bytes have arrived.
+        delivery: how much the peer has fetched of what was sent, None where nothing is left to fetch.
+        on_silence: called once, ``timeout`` after a ping without a sign of life.
+    """
+
+    __slots__ = (
+        "_before",
+        "_delivered",
+        "_delivery",
+        "_interval",
+        "_loop",
+        "_on_silence",
+        "_ping",
+        "_signs",
+        "_timeout",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        interval: float,
+        timeout: float,
+        ping: Callable[[], None],
+        signs: Callable[[], object],
+        delivery: Callable[[], int | None],
+        on_silence: Callable[[], None],
+    ) -> None:
+        self._interval = interval
+        self._timeout = timeout
+        self._ping = ping
+        self._signs = signs
+        self._delivery = delivery
+        self._on_silence = on_silence
+        self._before: object = None
+        self._delivered: int | None = None
+        self._loop = asyncio.get_running_loop()
+        # Peers that came all at once, after a restart, must not be pinged all at once for ever.
+        first = interval * random.uniform(0.5, 1)  # noqa: S311
+        self._timer = self._loop.call_later(first, self._beat)
+
+    def stop(self) -> None:
+        """The connection ended."""
+        self._timer.cancel()
+
+    def _beat(self) -> None:
+        self._before = self._signs()
+        self._ping()
+        self._delivered = self._delivery()
+        self._timer = self._loop.call_later(self._timeout, self._judge)
+
+    def _judge(self) -> None:
+        delivered = self._delivery()
+        fetching = delivered is not None and delivered != self._delivered
+        if self._signs() == self._before and not fetching:
+            self._on_silence()
+        else:
+            self._timer = self._loop.call_later(max(0.0, self._interval - self._timeout), self._beat)

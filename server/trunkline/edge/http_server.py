@@ -1,0 +1,55 @@
+"""uvicorn's server with our own way to accept, and without signal handlers: stopping is the hub's business."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from typing_extensions import override
+
+from trunkline.edge.acceptor import Acceptor
+
+
+class HttpServer(uvicorn.Server):
+    """Serves the sockets it is given through :class:`trunkline.edge.acceptor.Acceptor`."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._acceptors: list[Acceptor] = []
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn."""
+        await self.lifespan.startup()
+        self.servers = []
+        self._acceptors = [Acceptor(listener, self._protocol) for listener in sockets or ()]
+        for acceptor in self._acceptors:
+            acceptor.start()
+        self.started = True
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Called by uvicorn."""
+        self.stop_accepting()
+        await super().shutdown()
+
+    def stop_accepting(self) -> None:
+        """Take no new connections; what is connected goes on."""
+        acceptors, self._acceptors = self._acceptors, []
+        for acceptor in acceptors:
+            acceptor.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol

@@ -1,0 +1,115 @@
+"""Between a socket and picows: no connection reads more than its share a turn of the event loop.
+
+picows doubles its buffer for as long as the kernel fills it, and hands over all frames in it at once: a peer that never
+stops sending would keep the loop busy for half a second at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+TURN_BYTES: Final = 64 * 1024
+"""What one connection may bring in one turn: some 10 ms of small frames."""
+
+
+class PacedReading(asyncio.BufferedProtocol):
+    """Passes everything on to picows' protocol, and pauses the socket once it had its share.
+
+    Attributes:
+        received: bytes so far.
+    """
+
+    __slots__ = (
+        "_allowance",
+        "_held",
+        "_loop",
+        "_on_excess",
+        "_picows",
+        "_rested",
+        "_resting",
+        "_transport",
+        "received",
+    )
+
+    def __init__(self, transport: asyncio.Transport, picows: Any) -> None:
+        self._transport = transport
+        self._picows = picows
+        self._loop = asyncio.get_running_loop()
+        self._rested = 0
+        self._resting = False
+        self._held = False
+        self._allowance: int | None = None
+        self._on_excess: Callable[[], None] | None = None
+        self.received = 0
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Called by the event loop."""
+        buffer: memoryview = self._picows.get_buffer(sizehint)
+        return buffer[:TURN_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the event loop."""
+        self.received += nbytes
+        if self._allowance is not None and self.received > self._allowance and self._on_excess is not None:
+            self._on_excess()
+        self._picows.buffer_updated(nbytes)
+        if self.received - self._rested >= TURN_BYTES and not self._resting:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._resting = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+            self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._resting = False
+        self._rested = self.received
+        self._go_on()
+
+    def allow(self, nbytes: int | None, on_excess: Callable[[], None] | None = None) -> None:
+        """Bound what may come from now on, parts of frames included; None for no bound.
+
+        Args:
+            on_excess: called when more comes.
+        """
+        self._allowance = None if nbytes is None else self.received + nbytes
+        self._on_excess = on_excess
+
+    def detach(self) -> None:
+        """The connection is lost: let go of picows."""
+        self._picows = self._on_excess = None
+
+    def hold(self) -> None:
+        """Read nothing until :meth:`release`."""
+        self._held = True
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Read on."""
+        self._held = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._held and not self._resting and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def eof_received(self) -> bool | None:
+        """Called by the event loop."""
+        answer: bool | None = self._picows.eof_received()
+        return answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self._picows.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called by the event loop."""
+        self._picows.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the event loop."""
+        self._picows.resume_writing()

@@ -1,0 +1,206 @@
+"""picows' protocol, and what it is given for a transport and a logger: a close that arrives, news of refused frames.
+
+picows closes the socket 10 ms after it refused a frame. Where unread bytes of the peer are in the kernel by then, it
+sends RST, which may overtake the close frame: whoever sends 20 MB would see a reset and never the code 1009. RFC 6455
+(7.1.1) asks for what happens here: half-close, read on until the peer is done, and give up after a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final
+
+from picows import WSAutoPingStrategy, WSUpgradeRequest
+from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stubs
+
+from trunkline.edge.reading import PacedReading
+
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds the peer gets to answer our close frame, and to end the connection."""
+
+QUIET: Final = 0.25
+"""Seconds without a byte after which a peer counts as done with sending."""
+
+logger = logging.getLogger("trunkline.edge")
+
+_TCP_INFO: Final = struct.Struct("=24x I 92x Q 16x I")
+"""Of the kernel's ``struct tcp_info``: tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes."""
+
+_scrap: Final = bytearray(64 * 1024)  # what all lingering connections read into; nobody looks at it
+
+
+class LingeringTransport:
+    """A socket's transport as picows knows it. Reading and writing are the real one's own methods.
+
+    Args:
+        transport: the socket's.
+        protocol: whose close is to linger.
+        on_closing: called once, when nothing can be sent any more.
+
+    Attributes:
+        protocol: who gets what is read: the one given, or what drains the socket after :meth:`close`.
+        reading: paces it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, protocol: Any, on_closing: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_closing = on_closing
+        self.protocol: Any = protocol
+        self.reading = PacedReading(transport, protocol)
+        self.write = transport.write
+        self.writelines = transport.writelines
+        self.get_write_buffer_size = transport.get_write_buffer_size
+        self.get_extra_info = transport.get_extra_info
+        self.is_closing = transport.is_closing
+        self.is_reading = transport.is_reading
+        self.abort = transport.abort
+
+        self.pause_reading = self.reading.hold
+        self.resume_reading = self.reading.release
+
+    def delivery(self) -> int | None:
+        """Bytes that have reached the peer's kernel so far, while more are on their way.
+
+        None where nothing is on its way, or the system does not tell (it does on Linux).
+        """
+        if not hasattr(socket, "TCP_INFO"):
+            return None
+        info = self.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        if len(info) < _TCP_INFO.size:
+            return None
+        in_flight, acknowledged, unsent = _TCP_INFO.unpack(info)
+        return acknowledged if in_flight or unsent or self.get_write_buffer_size() else None
+
+    def take_over(self) -> None:
+        """Let the protocol read the socket."""
+        draining = isinstance(self.protocol, _Draining)
+        self._transport.set_protocol(self.protocol if draining else self.reading)
+
+    def release(self) -> None:
+        """The connection is lost: let go of picows, whose buffer is as large as the largest message was, at once.
+
+        picows holds this object; left to the cyclic garbage collector, which counts objects and not bytes, dead
+        connections would pile up by the megabyte.
+        """
+        self.protocol = None
+        self.reading.detach()
+
+    def close(self) -> None:
+        """Half-close, drop what still comes, and cut the socket if the peer does not end in time."""
+        if isinstance(self.protocol, _Draining) or self._transport.is_closing():
+            return
+        self._on_closing()
+        handshake = self.protocol.transport.close_handshake
+        sending = handshake is not None and handshake.recv is None
+        self.protocol = _Draining(self._transport, self.protocol, sending)
+        self.take_over()
+
+
+class _Draining(asyncio.BufferedProtocol):
+    """Half-closes and reads to the end without looking; then tells the protocol that was there before.
+
+    Args:
+        sending: the peer may be in the middle of a message. The half-close waits until it is quiet, for some clients
+            stumble over the end of a stream that they are still writing to.
+    """
+
+    def __init__(self, transport: asyncio.Transport, before: asyncio.BaseProtocol, sending: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self._transport = transport
+        self._before = before
+        self._heard = sending
+        self._cut = loop.call_later(CLOSE_TIMEOUT, transport.abort)
+        transport.resume_reading()
+        self._half_close_when_quiet()
+
+    def _half_close_when_quiet(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._heard:
+            self._heard = False
+            asyncio.get_running_loop().call_later(QUIET, self._half_close_when_quiet)
+        elif self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:  # TLS has no half-close
+            self._transport.close()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Called by the event loop."""
+        return _scrap
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Called by the event loop."""
+        self._heard = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the event loop."""
+        self._cut.cancel()
+        self._before.connection_lost(exc)
+
+
+class FramingErrors:
+    """picows' logger: only here does it tell of a refused frame before it sends the close frame of its own choice.
+
+    Args:
+        on_refused: called with close code and reason for each frame that picows refuses.
+    """
+
+    def __init__(self, on_refused: Callable[[int, str], None]) -> None:
+        self._on_refused = on_refused
+
+    def error(self, message: str, *arguments: Any) -> None:
+        """A frame that breaks the rules: ``arguments`` is one tuple of code and reason."""
+        match arguments:
+            case ((int() as code, str() as reason),):
+                self._on_refused(int(code), reason)
+            case _:
+                logger.error(message, *arguments)
+
+    def exception(self, message: str, *arguments: Any) -> None:
+        """A callback of ours raised; picows closes with 1011."""
+        logger.exception(message, *arguments)
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Nothing else is of interest: the hub logs connections itself."""
+        return False
+
+    def log(self, *_arguments: Any) -> None:
+        """Ignored."""
+
+    debug = info = warning = log
+
+
+def picows_protocol(listener_factory: Callable[[WSUpgradeRequest], Any], max_frame_size: int, log: Any) -> WSProtocol:
+    """picows' server-side protocol. The constructor is picows' own business: a contract test holds it."""
+    return WSProtocol(
+        None,  # host and port: client side only
+        None,  # path: client side only
+        False,  # is_client_side
+        listener_factory,
+        log,
+        True,  # disconnect_on_exception
+        5,  # websocket_handshake_timeout, seconds
+        False,  # enable_auto_ping: it takes nothing but a pong for a sign of life; see Heartbeat
+        1,  # auto_ping_idle_timeout
+        1,  # auto_ping_reply_timeout
+        WSAutoPingStrategy.PING_WHEN_IDLE,
+        False,  # enable_auto_pong: it would answer pings with reserved bits set
+        max_frame_size,
+        None,  # extra_headers: client side only
+        2048,  # read_buffer_init_size, grows as needed
+    )
+
+
+def feed(protocol: WSProtocol, data: bytes) -> None:
+    """Give bytes to picows as if they came from the socket."""
+    view = memoryview(data)
+    while view:
+        buffer = protocol.get_buffer(len(view))
+        size = min(len(buffer), len(view))
+        buffer[:size] = view[:size]
+        protocol.buffer_updated(size)
+        view = view[size:]

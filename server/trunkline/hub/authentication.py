@@ -1,0 +1,107 @@
+"""The call ``auth``, and the moments at which a connection's credentials end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from trunkline.hub.connection import ClientCall, Connection
+from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.calls import Call
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+CREDENTIALS_EXPIRED: Final = 4001
+NOT_AUTHENTICATED: Final = 4501
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class AuthParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``auth``. The token is never logged and never echoed."""
+
+    token: str
+
+
+class Authentication:
+    """Closes connections whose credentials have ended, or never came, and takes new ones.
+
+    Args:
+        authenticate: token and peer to principal; raises :class:`RpcError` 6001.
+        seconds: how long a connection without credentials may stay.
+        changed: told of each connection that has a new principal.
+    """
+
+    def __init__(
+        self,
+        authenticate: Callable[[str, str], Principal],
+        seconds: float,
+        changed: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        self._authenticate = authenticate
+        self._seconds = seconds
+        self._changed = changed
+        self._timers: dict[Connection, asyncio.TimerHandle] = {}
+
+    def methods(self) -> dict[str, Callable[[Call], None]]:
+        """The calls of this file, by name."""
+        return {"auth": self._auth}
+
+    def opened(self, connection: Connection) -> None:
+        """Watch a new connection, if there is something to watch for."""
+        principal = connection.principal
+        if principal is PENDING:
+            self._arm(connection, self._seconds, NOT_AUTHENTICATED, "no auth call came in time")
+        elif principal.expires is not None:
+            self._arm(connection, principal.expires - time.monotonic(), CREDENTIALS_EXPIRED, "credentials expired")
+
+    def closed(self, connection: Connection) -> None:
+        """Forget a connection."""
+        timer = self._timers.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _arm(self, connection: Connection, seconds: float, code: int, reason: str) -> None:
+        self.closed(connection)
+        loop = asyncio.get_running_loop()
+        self._timers[connection] = loop.call_later(max(0.0, seconds), connection.close, code, reason)
+
+    def _auth(self, call: Call) -> None:
+        if not isinstance(call, ClientCall):
+            raise RpcError(ErrorCode.INVALID_REQUEST, "auth takes a connection and an id")
+        try:
+            params = msgspec.json.decode(call.params, type=AuthParams)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"auth: {error}") from error
+        connection = call.connection
+        before = connection.principal
+        try:
+            principal = self._authenticate(params.token, connection.peer)
+            if before is not PENDING and principal.name != before.name:
+                raise RpcError(
+                    ErrorCode.FORBIDDEN,
+                    f"this connection is {before.name}'s; connect anew to be {principal.name}",
+                )
+        except RpcError:
+            if before is PENDING:
+                asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
+            raise
+        self._admit(connection, principal)
+        left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))
+        call.settle_result(
+            _encoder.encode({"principal": principal.name, "roles": sorted(principal.roles), "expires_in_ms": left})
+        )
+
+    def _admit(self, connection: Connection, principal: Principal) -> None:
+        connection.become(principal)
+        self.closed(connection)
+        self.opened(connection)
+        self._changed(connection)
+        if not all(map(principal.may_subscribe, connection.subscriptions)):
+            # Taking the subscription away in silence would be a lost event: the client comes back and is told.
+            asyncio.get_running_loop().call_soon(
+                connection.close, CREDENTIALS_EXPIRED, "the new credentials do not allow all subscriptions"
+            )

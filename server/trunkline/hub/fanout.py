@@ -1,0 +1,98 @@
+"""Hands one event to many connections without keeping the loop to itself.
+
+Few receivers are served at once. Many are served a couple of milliseconds' worth a turn of the loop, so that calls go
+on meanwhile; events wait in order behind the one that is being handed out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from trunkline.hub.outbox import Outbox
+from trunkline_protocol.events import Event, Position, is_after
+
+AT_ONCE: Final = 64
+TURN_SECONDS: Final = 0.002
+STEP: Final = 32
+"""Deliveries between two looks at the clock."""
+
+logger = logging.getLogger("trunkline.hub")
+
+
+class _Job:
+    __slots__ = ("at", "event", "left", "outboxes")
+
+    def __init__(self, event: Event, outboxes: tuple[Outbox, ...]) -> None:
+        self.event = event
+        self.outboxes = outboxes
+        self.at = 0
+        self.left: set[Outbox] | None = None
+
+
+class Fanout:
+    """See the file.
+
+    Args:
+        call_soon: runs a function in the loop's next turn.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float]) -> None:
+        self._call_soon = call_soon
+        self._clock = clock
+        self._jobs: deque[_Job] = deque()
+        self.backlog = 0
+        self.deliveries = 0
+
+    def deliver(self, event: Event, outboxes: tuple[Outbox, ...]) -> None:
+        """Send the event to each outbox, after all events that were delivered before."""
+        if len(outboxes) <= AT_ONCE and not self._jobs:
+            self.deliveries += len(outboxes)
+            for outbox in outboxes:
+                self._send(outbox, event)
+            return
+        if not self._jobs:
+            self._call_soon(self._run)
+        self._jobs.append(_Job(event, outboxes))
+        self.backlog += len(outboxes)
+
+    def leave(self, outbox: Outbox, wanted: Callable[[str], bool]) -> None:
+        """A connection unsubscribed: it does not get what it would have got only for that."""
+        for job in self._jobs:
+            if not wanted(job.event.topic):
+                job.left = job.left or set()
+                job.left.add(outbox)
+
+    def withhold(self, outbox: Outbox, topic: str, after: Position) -> None:
+        """Events of a topic that are on their way to a connection come again, with a replay."""
+        for job in self._jobs:
+            if is_after(job.event, topic, after):
+                job.left = job.left or set()
+                job.left.add(outbox)
+
+    def _send(self, outbox: Outbox, event: Event) -> None:
+        try:
+            outbox.send_event(event)
+        except Exception:  # one connection's trouble must not keep the event from the others
+            logger.exception("an event of %s could not be sent", event.topic)
+
+    def _run(self) -> None:
+        until = self._clock() + TURN_SECONDS
+        while self._jobs:
+            job = self._jobs[0]
+            event, left = job.event, job.left
+            while job.at < len(job.outboxes):
+                step = job.outboxes[job.at : job.at + STEP]
+                job.at += STEP
+                self.backlog -= len(step)
+                self.deliveries += len(step)
+                for outbox in step:
+                    if left is None or outbox not in left:
+                        self._send(outbox, event)
+                if self._clock() > until:
+                    self._call_soon(self._run)
+                    return
+            self._jobs.popleft()

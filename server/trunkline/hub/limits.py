@@ -1,0 +1,79 @@
+"""How much one peer, and all of them together, may ask of the hub."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+MAX_BUCKETS: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings of the same names, see SPEC.md, Limits.
+
+    Attributes:
+        max_backlog: deliveries of events that may wait to be handed out.
+        pending_bytes: how large messages may be before a peer has authenticated.
+    """
+
+    max_batch: int = 100
+    max_calls_per_connection: int = 16_384
+    max_subscriptions: int = 1_024
+    max_backlog: int = 1_000_000
+    pending_bytes: int = 16_384
+
+
+class TokenBucket:
+    """A token bucket: ``rate`` tokens a second, at most ``burst`` of them. Pure: the caller has the clock."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take a token. Returns 0, or the seconds until there will be one; then none was taken."""
+        tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if tokens >= 1.0:
+            self._tokens = tokens - 1.0
+            return 0.0
+        self._tokens = tokens
+        return (1.0 - tokens) / self._rate
+
+
+class RateLimiter:
+    """One bucket a principal and rate, however many connections it has. The least recently seen are forgotten.
+
+    A principal whose rate was changed gets another with its next connection, or its next ``auth``.
+    """
+
+    def __init__(self, rate: float, burst: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._buckets: OrderedDict[tuple[str, float], TokenBucket] = OrderedDict()
+
+    def bucket(self, principal: str, rate: float | None, now: float) -> TokenBucket | None:
+        """The principal's bucket, or None where nothing limits it.
+
+        Args:
+            rate: its own rate; None for that of the settings.
+        """
+        effective = self._rate if rate is None else rate
+        if not effective:
+            return None
+        key = (principal, effective)
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            burst = float(self._burst or max(1.0, effective))
+            bucket = self._buckets[key] = TokenBucket(effective, burst, now)
+            if len(self._buckets) > MAX_BUCKETS:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(key)
+        return bucket

@@ -1,0 +1,252 @@
+"""Publish and subscribe: the calls, and the way of an event from the broker to the connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import msgspec
+import orjson
+
+from trunkline.broker.base import Broker, Joined
+from trunkline.hub.connection import ClientCall, Connection, NotificationCall
+from trunkline.hub.fanout import Fanout
+from trunkline.hub.gaps import announcement
+from trunkline.hub.limits import Limits
+from trunkline.hub.outbox import Outbox
+from trunkline_protocol.calls import Call
+from trunkline_protocol.codecs.jsonrpc import encode_gap
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.events import Event, Position
+from trunkline_protocol.topics import TopicIndex, is_system, is_wildcard, valid_pattern, valid_topic
+
+MAX_KEY_CHARS: Final = 256
+"""Brokers remember thousands of idempotency keys: each has to be small."""
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class RecoverParams(msgspec.Struct):
+    """Where a subscriber was."""
+
+    epoch: str
+    offset: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``subscribe``."""
+
+    topic: str
+    recover: RecoverParams | None = None
+
+
+class UnsubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``unsubscribe``."""
+
+    topic: str
+
+
+class PublishParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``publish``; ``data`` stays the bytes it came as."""
+
+    topic: str
+    data: msgspec.Raw
+    idempotency_key: Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARS)] | None = None
+
+
+class Subscriptions:
+    """Who gets which events.
+
+    Args:
+        broker: stores and orders them.
+        fanout: hands them out.
+        limits: subscriptions a connection, deliveries that may wait.
+        on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
+    """
+
+    def __init__(self, broker: Broker, fanout: Fanout, limits: Limits, on_system_interest: Callable[[], None]) -> None:
+        self._broker = broker
+        self._fanout = fanout
+        self._limits = limits
+        self._on_system_interest = on_system_interest
+        self._index: TopicIndex[Outbox] = TopicIndex()
+        self.count = 0
+        self.published = 0
+        broker.start(self._deliver)
+
+    def methods(self) -> dict[str, Callable[[Call], None]]:
+        """The calls of this file, by name."""
+        return {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe, "publish": self._publish}
+
+    def reaches(self, topic: str) -> bool:
+        """Whether anybody would get an event of this topic."""
+        return self._index.reaches(topic)
+
+    def announce(self, topic: str, data: Any) -> None:
+        """Publish what the hub says of itself. Dropped where too much waits already: calls come first."""
+        if self._fanout.backlog < self._limits.max_backlog // 10:
+            self._broker.publish(topic, _encoder.encode(data), None, lambda _: None)
+
+    @property
+    def deliveries(self) -> int:
+        """How many events were handed to connections so far."""
+        return self._fanout.deliveries
+
+    # --- calls ---
+
+    def _subscribe(self, call: Call) -> None:
+        params = _decode(call, SubscribeParams)
+        connection = _connection_of(call)
+        topic = params.topic
+        if not valid_pattern(topic):
+            raise _bad_topic(topic, "pattern")
+        if not connection.principal.may_subscribe(topic):
+            raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not subscribe to {topic}")
+        if len(connection.subscriptions) >= self._limits.max_subscriptions and topic not in connection.subscriptions:
+            raise limit_error(
+                "max_subscriptions",
+                f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
+                retry_after_ms=None,
+            )
+        if not is_wildcard(topic):
+            recover = Position(params.recover.epoch, params.recover.offset) if params.recover is not None else None
+            self._broker.join(topic, recover, lambda answer: self._joined(call, connection, topic, recover, answer))
+        elif params.recover is not None:
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"subscribe: {topic} is a pattern and has no position; recover its topics one by one",
+            )
+        else:
+            call.settle_result(_encoder.encode({"topic": topic, "epoch": None, "offset": 0, "recovered": False}))
+            self._add(connection, topic)
+
+    def _joined(
+        self, call: Call, connection: Connection, topic: str, asked: Position | None, answer: Joined | RpcError
+    ) -> None:
+        if isinstance(answer, RpcError):
+            call.settle_error(answer)
+            return
+        if call.settled:  # cancelled, timed out or gone meanwhile
+            return
+        position = answer.position
+        call.settle_result(
+            _encoder.encode(
+                {
+                    "topic": topic,
+                    "epoch": position.epoch,
+                    "offset": position.offset,
+                    "recovered": answer.recovered,
+                }
+            )
+        )
+        if asked is not None and not answer.recovered and asked != answer.head:
+            connection.outbox.send_event(announcement(_missed(topic, asked, answer.head)))
+        if answer.missed:
+            # What is on its way to this connection for another subscription comes again with the replay.
+            connection.outbox.withhold(topic, position)
+            self._fanout.withhold(connection.outbox, topic, position)
+            connection.outbox.replay(event.encode() for event in answer.missed)
+        self._add(connection, topic)
+
+    def _add(self, connection: Connection, pattern: str) -> None:
+        if pattern not in connection.subscriptions:
+            connection.subscriptions[pattern] = None
+            self.count += 1
+            self._index.add(pattern, connection.outbox)
+            if is_system(pattern):
+                self._on_system_interest()
+
+    def _unsubscribe(self, call: Call) -> None:
+        pattern = _decode(call, UnsubscribeParams).topic
+        connection = _connection_of(call)
+        known = pattern in connection.subscriptions
+        if known:
+            self._remove(connection, pattern)
+            connection.outbox.forget_events(connection.wants)
+            self._fanout.leave(connection.outbox, connection.wants)
+        call.settle_result(_encoder.encode({"topic": pattern, "unsubscribed": known}))
+
+    def _remove(self, connection: Connection, pattern: str) -> None:
+        del connection.subscriptions[pattern]
+        self.count -= 1
+        self._index.remove(pattern, connection.outbox)
+        if is_system(pattern):
+            self._on_system_interest()
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is gone."""
+        for pattern in tuple(connection.subscriptions):
+            self._remove(connection, pattern)
+
+    def _publish(self, call: Call) -> None:
+        params = _decode(call, PublishParams)
+        topic, data = params.topic, bytes(params.data)
+        _require_publishable(call, topic, data)
+        if self._fanout.backlog > self._limits.max_backlog:
+            raise RpcError(
+                ErrorCode.WORKER_OVERLOADED,
+                f"{self._fanout.backlog} deliveries are waiting already; publish more slowly",
+                retry_after_ms=200,
+            )
+
+        def done(answer: Position | RpcError) -> None:
+            if isinstance(answer, RpcError):
+                call.settle_error(answer)
+            else:
+                position = {"topic": topic, "epoch": answer.epoch, "offset": answer.offset}
+                call.settle_result(_encoder.encode(position))
+
+        self._broker.publish(topic, data, params.idempotency_key, done)
+
+    # --- events ---
+
+    def _deliver(self, event: Event) -> None:
+        self.published += 1
+        outboxes = self._index.match(event.topic)
+        if outboxes:
+            self._fanout.deliver(event.encode(), outboxes)
+
+
+def _missed(topic: str, asked: Position, head: Position) -> bytes:
+    if asked.epoch == head.epoch and asked.offset < head.offset:
+        first = asked.offset + 1
+        return encode_gap(topic, head.epoch, first, head.offset, head.offset - asked.offset, "history")
+    return encode_gap(topic, head.epoch, 1, head.offset, None, "epoch")
+
+
+def _decode(call: Call, params: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(call.params, type=params)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
+
+
+def _require_publishable(call: Call, topic: str, data: bytes) -> None:
+    if not valid_topic(topic):
+        raise _bad_topic(topic, "topic")
+    if is_system(topic):
+        raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system. are the hub's own")
+    peer = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
+    if peer is not None and not peer.principal.may_publish(topic):
+        raise RpcError(ErrorCode.FORBIDDEN, f"{peer.principal.name} may not publish to {topic}")
+    try:
+        orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        # Subscribers get these bytes as they are: what one of them cannot read (1e400) must not reach any.
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"publish: data: {error}") from error
+
+
+def _connection_of(call: Call) -> Connection:
+    if isinstance(call, ClientCall):
+        return call.connection
+    raise RpcError(
+        ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: events have to go somewhere"
+    )
+
+
+def _bad_topic(topic: str, kind: str) -> RpcError:
+    return RpcError(
+        ErrorCode.INVALID_PARAMS,
+        f"{topic!r:.300} is no {kind}: 1 to 32 tokens joined by dots, 256 characters at most, without blanks"
+        + (", * and > only as whole tokens, > only as the last" if kind == "pattern" else " and wildcards"),
+    )

@@ -1,0 +1,265 @@
+"""The audit log: one JSON line a call, that says who, what and with which outcome, and nothing of the payload.
+
+.. code-block:: json
+
+    {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","connection":17,"peer":"10.0.0.5:50312",
+     "method":"rag.execute","outcome":"ok","code":0,"duration_ms":12.345}
+
+``time`` is when the outcome was known. Beside ``call`` there are the events of connections (``connected``,
+``refused``, ``disconnected``, ``auth``) and ``lost``, whose ``count`` lines could not be written.
+
+The event loop only formats a line and puts it into a bounded buffer; a thread of its own writes, so that a slow or full
+disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's log at once,
+and in the file as soon as that can be written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections import deque
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from trunkline_protocol.errors import ERROR_TABLE
+
+BUFFER_BYTES: Final = 4 * 2**20
+"""What may wait for the disk; at 150 bytes a line some 28,000 calls."""
+
+FLUSH_BYTES: Final = 64 * 1024
+FLUSH_SECONDS: Final = 0.2
+RETRY_SECONDS: Final = 1.0
+REPORT_SECONDS: Final = 30.0
+"""Between two errors in the hub's log about the same trouble."""
+
+CLOSE_SECONDS: Final = 2.0
+MAX_TEXT_CHARS: Final = 256
+"""Of a method, name or reason; peers choose methods."""
+
+_CALL: Final = (
+    b'{"time":"%b.%03dZ","event":"call","principal":%b,"connection":%d,"peer":%b,"method":%b,"outcome":%b,'
+    b'"duration_ms":%.3f}\n'
+)
+_OUTCOMES: Final = {
+    0: b'"ok","code":0',
+    **{code: b'"%b","code":%d' % (row.name.encode(), code) for code, row in ERROR_TABLE.items()},
+}
+
+logger = logging.getLogger("trunkline.audit")
+
+
+class AuditLog:
+    """Appends to one file, which only its owner may read. To be used from one thread, the event loop's.
+
+    Args:
+        path: the file; made with mode 0600 where there is none.
+        buffer_bytes: bound of what waits to be written.
+
+    Raises:
+        ValueError: the file cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+        self._path = path
+        self._limit = buffer_bytes
+        try:
+            self._file = _open(path)
+        except OSError as error:
+            raise ValueError(f"TRUNKLINE_AUDIT_FILE: {path}: cannot be opened: {error.strerror}") from error
+        self._lines: deque[bytes] = deque()
+        # One thread adds and one writes. Each counter is changed by one of them alone, so that they need no lock.
+        self._added = 0
+        self._refused = 0
+        self._taken = 0
+        self._unwritten = 0
+        self._reported = 0
+        self._awake = False
+        self._reopen_wanted = False
+        self._closing = False
+        self._pending = threading.Event()
+        self._hurry = threading.Event()
+        self._second, self._prefix = 0, b""
+        self._torn = False
+        self._failing = False
+        self._complained = -REPORT_SECONDS
+        self._writer = threading.Thread(target=self._write_until_closed, name="trunkline-audit", daemon=True)
+        self._writer.start()
+
+    @property
+    def lost(self) -> int:
+        """Lines that were never written, since the start."""
+        return self._refused + self._unwritten
+
+    def call(self, principal_name: str, connection: int, peer: str, method: str, code: int, seconds: float) -> None:
+        """A call is over. Never blocks and never raises for what a peer can choose.
+
+        Args:
+            principal_name: who called.
+            connection: number of the connection.
+            peer: ``host:port``.
+            method: as the peer named it, served or not.
+            code: 0 for success, else the error's code.
+            seconds: from receipt to outcome.
+        """
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._prefix = second, _time_prefix(second)
+        if len(method) > MAX_TEXT_CHARS:
+            method = _clean(method)  # what the cache keeps has to be small
+        line = _CALL % (
+            self._prefix,
+            (now - second) * 1000,
+            _quoted(principal_name),
+            connection,
+            _quoted(peer),
+            _quoted(method),
+            _OUTCOMES.get(code) or _application_error(code),
+            seconds * 1000,
+        )
+        self._add(line)
+
+    def event(self, kind: str, **fields: str | int | float | None) -> None:
+        """Something else than a call, for example ``event("refused", peer=..., code=6001, reason=...)``.
+
+        Args:
+            kind: the line's ``event``.
+            fields: further members. No payload and no token: the caller's duty.
+        """
+        self._add(_event_line(kind, fields))
+
+    def reopen(self) -> None:
+        """Go on in a new file under the same path: for SIGHUP, after a rotation. Returns at once."""
+        self._reopen_wanted = True
+        self._wake()
+
+    def close(self) -> None:
+        """Write what waits and close the file; gives up on a disk that does not answer for 2 s."""
+        self._closing = True
+        self._wake()
+        self._writer.join(CLOSE_SECONDS)
+        if self._writer.is_alive():
+            logger.error("audit log: the disk does not answer; lines are lost", extra={"path": str(self._path)})
+
+    def _add(self, line: bytes) -> None:
+        added = self._added + len(line)
+        waiting = added - self._taken
+        if waiting > self._limit or self._closing:
+            self._refused += 1
+            if not self._closing:
+                self._complain("audit log: the disk is too slow; lines are lost", None)
+            return
+        self._lines.append(line)
+        self._added = added
+        if not self._awake:
+            self._awake = True
+            self._pending.set()
+        if waiting >= FLUSH_BYTES and not self._hurry.is_set():
+            self._hurry.set()
+
+    def _wake(self) -> None:
+        self._pending.set()
+        self._hurry.set()
+
+    def _write_until_closed(self) -> None:
+        closing = False
+        while not closing:
+            self._pending.wait(RETRY_SECONDS if self.lost > self._reported else None)
+            self._hurry.wait(FLUSH_SECONDS)
+            self._pending.clear()
+            self._hurry.clear()
+            closing = self._closing  # read ahead of the last flush, which then has every line
+            self._awake = False  # ahead of taking: a line that comes later wakes us again
+            self._flush()
+        _close(self._file)
+
+    def _flush(self) -> None:
+        if self._reopen_wanted:
+            self._reopen_wanted = False
+            self._reopen()
+        lost = self.lost
+        report = [_event_line("lost", {"count": lost - self._reported})] if lost > self._reported else []
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        written = self._write(report + lines) if report or lines else 0
+        self._taken += sum(map(len, lines))
+        if written >= len(report):
+            self._reported = lost
+        self._unwritten += len(lines) - max(0, written - len(report))
+
+    def _write(self, lines: list[bytes]) -> int:
+        """Write lines; how many of them are in the file as a whole."""
+        start = b"\n" if self._torn else b""  # so that what is left of a torn line spoils no other
+        data = memoryview(start + b"".join(lines))
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+        except OSError as error:
+            self._failing = True
+            self._complain("audit log: cannot be written; lines are lost", error)
+        else:
+            if self._failing:
+                logger.warning("audit log: is written again", extra={"lost": self.lost})
+            self._failing = False
+        if done:
+            self._torn = data[done - 1] != ord("\n")
+        return max(0, bytes(data[:done]).count(b"\n") - len(start))
+
+    def _reopen(self) -> None:
+        try:
+            file = _open(self._path)
+        except OSError as error:
+            self._complain("audit log: cannot be opened again; going on in the old file", error)
+            return
+        _close(self._file)
+        self._file = file
+        self._torn = False
+
+    def _complain(self, what: str, error: OSError | None) -> None:
+        now = time.monotonic()
+        if now - self._complained >= REPORT_SECONDS:
+            self._complained = now
+            reason = None if error is None else error.strerror
+            logger.error(what, extra={"path": str(self._path), "lost": self.lost, "reason": reason})
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _close(file: int) -> None:
+    with contextlib.suppress(OSError):  # a network disk may only now say that it is full; the thread has to live
+        os.close(file)
+
+
+def _time_prefix(second: int) -> bytes:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+
+
+def _event_line(kind: str, fields: dict[str, str | int | float | None]) -> bytes:
+    now = time.time()
+    stamp = f"{_time_prefix(int(now)).decode()}.{int(now % 1 * 1000):03d}Z"
+    said = {name: _clean(value) if isinstance(value, str) else value for name, value in fields.items()}
+    return msgspec.json.encode({"time": stamp, "event": kind, **said}) + b"\n"
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> bytes:
+    return msgspec.json.encode(_clean(text))
+
+
+def _clean(text: str) -> str:
+    """What can stand in a line: not too long, and without lone surrogates, which UTF-8 does not have."""
+    if len(text) > MAX_TEXT_CHARS:
+        text = text[: MAX_TEXT_CHARS - 1] + "…"
+    return text.encode("utf-8", "replace").decode()
+
+
+def _application_error(code: int) -> bytes:
+    return b'"APPLICATION_ERROR","code":%d' % code

@@ -1,0 +1,93 @@
+"""The real edge (uvicorn, picows, the hub's own listener) with an echo behind it instead of a hub.
+
+Autobahn wants text and binary echoed; the hub's door takes text only and speaks JSON-RPC. Only what is behind the
+frames is replaced here: every rule of framing under test is the hub's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import uvicorn
+from picows import WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponseWithListener
+
+from trunkline.config import Settings
+from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
+from trunkline.edge.credentials import Credentials
+from trunkline.edge.http_protocol import BoundedHttpProtocol
+from trunkline.edge.websocket import WebSocketDoor, WebSocketListener
+from trunkline.hub.connection import Services
+from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.outbox import Flusher
+from trunkline.hub.principal import ANONYMOUS
+
+
+class EchoListener(WebSocketListener):
+    """Sends every message back as what it came: text or binary."""
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        super().on_ws_connected(transport)
+        self._receive = lambda message: transport.send(WSMsgType.TEXT, message)
+        self._receive_binary = lambda message: transport.send(WSMsgType.BINARY, message)
+
+
+class EchoDoor(WebSocketDoor):
+    """Admits as the real door does, and gives the connection to an :class:`EchoListener`."""
+
+    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
+        answer = super().accept(request, peer)
+        assert answer.listener is not None, "the suite's handshake was refused"
+        return WSUpgradeResponseWithListener(answer.response, EchoListener(self, ANONYMOUS, peer))
+
+
+def echo_door() -> EchoDoor:
+    settings = Settings()
+    return EchoDoor(
+        services=Services(
+            router=cast(Any, None),  # nothing is routed
+            limits=Limits(),
+            rates=RateLimiter(0, 0),
+            opened=lambda _connection: None,
+            closed=lambda _connection: None,
+        ),
+        access=AccessRules(LOOPBACK_NAMES, (), Credentials().authenticate),
+        flusher=Flusher(asyncio.get_running_loop()),
+        max_connections=settings.max_connections,
+        max_message_bytes=settings.max_message_bytes,
+        outbox_bytes=settings.outbox_bytes,
+        outbox_event_bytes=settings.outbox_event_bytes,
+        auth_call=False,
+    )
+
+
+@asynccontextmanager
+async def echo_server() -> AsyncIterator[int]:
+    """Serve on a free port of 127.0.0.1 for the length of a ``with`` block; gives the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        _no_application,
+        ws=echo_door().protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
+        http=BoundedHttpProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+async def _no_application(_scope: Any, _receive: Any, _send: Any) -> None:
+    raise AssertionError("only upgrades are asked for here")

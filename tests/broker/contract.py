@@ -1,0 +1,256 @@
+"""What every broker owes the hub: ``trunkline.broker.base`` as tests.
+
+A broker's own test file subclasses :class:`BrokerContract` and says how one is made::
+
+    class TestMemory(BrokerContract):
+        def make(self, limits, clock):
+            return MemoryBroker(limits, clock.monotonic, clock.wall)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.timing import PATIENCE
+from trunkline.broker.base import Broker, Joined
+from trunkline.broker.memory import REMEMBER_KEY_SECONDS, HistoryLimits
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.events import Event, Position
+
+ANOTHER_EPOCH = Position("another", 3)
+
+
+class Clock:
+    """Both clocks of a broker, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.day = 1_765_432_100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.day
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+        self.day += seconds
+
+
+class Station:
+    """A broker, what it delivered, and its answers to wait for, whether they come at once or later."""
+
+    def __init__(self, broker: Broker, clock: Clock) -> None:
+        self.broker = broker
+        self.clock = clock
+        self.delivered: list[Event] = []
+        broker.start(self.delivered.append)
+
+    async def publish(self, topic: str = "t", data: bytes = b"1", key: str | None = None) -> Position:
+        position = await _answered(lambda done: self.broker.publish(topic, data, key, done))
+        assert isinstance(position, Position)
+        return position
+
+    async def publish_many(self, number: int, topic: str = "t") -> None:
+        for n in range(number):
+            await self.publish(topic, b"%d" % n)
+
+    async def join(self, topic: str = "t", recover: Position | None = None) -> Joined:
+        joined = await _answered(lambda done: self.broker.join(topic, recover, done))
+        assert isinstance(joined, Joined)
+        return joined
+
+    async def head(self, topic: str = "t") -> Position:
+        return (await self.join(topic)).head
+
+    async def recover_from(self, offset: int, topic: str = "t") -> Joined:
+        """Ask for what came after an offset of the current epoch."""
+        return await self.join(topic, Position((await self.head(topic)).epoch, offset))
+
+
+async def _answered(ask: Callable[[Callable[[Any], None]], None]) -> Any:
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    answers: list[Any] = []
+
+    def done(answer: Any) -> None:
+        answers.append(answer)
+        if not future.done():
+            future.set_result(answer)
+
+    ask(done)
+    answer = await asyncio.wait_for(future, PATIENCE)
+    await asyncio.sleep(0)
+    assert len(answers) == 1, "answered more than once"
+    if isinstance(answer, RpcError):
+        raise answer
+    return answer
+
+
+def offsets(joined: Joined) -> list[int]:
+    return [event.offset for event in joined.missed]
+
+
+class BrokerContract:
+    """Subclass it, implement :meth:`make`."""
+
+    def make(self, limits: HistoryLimits, clock: Clock) -> Broker:
+        raise NotImplementedError
+
+    def station(self, limits: HistoryLimits | None = None) -> Station:
+        clock = Clock()
+        return Station(self.make(limits or HistoryLimits(), clock), clock)
+
+    @pytest.fixture
+    def at(self) -> Station:
+        return self.station()
+
+    # --- publish ---
+
+    async def test_offsets_count_from_one_without_holes(self, at: Station) -> None:
+        positions = [await at.publish() for _ in range(5)]
+        assert [position.offset for position in positions] == [1, 2, 3, 4, 5]
+        assert len({position.epoch for position in positions}) == 1
+        assert await at.head() == positions[-1]
+
+    async def test_each_event_is_delivered_once_and_in_order(self, at: Station) -> None:
+        await at.publish_many(20)
+        assert [(event.offset, event.data) for event in at.delivered] == [(n + 1, b"%d" % n) for n in range(20)]
+
+    async def test_an_event_is_what_was_published(self, at: Station) -> None:
+        position = await at.publish("jobs.1", b'{"x": [1, "\\u00fc"]}')
+        (event,) = at.delivered
+        assert (event.topic, event.data, event.epoch) == ("jobs.1", b'{"x": [1, "\\u00fc"]}', position.epoch)
+        assert event.published_at == int(at.clock.day * 1000)
+
+    async def test_topics_count_for_themselves(self, at: Station) -> None:
+        await at.publish_many(3, "a")
+        assert (await at.publish("b")).offset == 1
+        assert (await at.publish("a")).offset == 4
+
+    async def test_it_is_answered_when_it_is_stored(self, at: Station) -> None:
+        before = await at.head()
+        position = await at.publish()
+        assert offsets(await at.join("t", Position(position.epoch, before.offset))) == [1]
+
+    # --- idempotency ---
+
+    async def test_the_same_key_is_the_same_event(self, at: Station) -> None:
+        first = await at.publish("t", b"1", "k")
+        await at.publish()
+        assert await at.publish("t", b"2", "k") == first
+        assert [event.data for event in at.delivered] == [b"1", b"1"]
+        assert (await at.head()).offset == 2
+
+    async def test_a_key_belongs_to_its_topic(self, at: Station) -> None:
+        await at.publish("a", b"1", "k")
+        await at.publish("b", b"2", "k")
+        await at.publish("a", b"3", "another")
+        await at.publish("a", b"4")
+        assert [event.data for event in at.delivered] == [b"1", b"2", b"3", b"4"]
+
+    async def test_an_empty_key_is_a_key(self, at: Station) -> None:
+        assert await at.publish("t", b"1", "") == await at.publish("t", b"2", "")
+
+    async def test_keys_are_forgotten_in_time_and_not_before(self, at: Station) -> None:
+        first = await at.publish("t", b"1", "k")
+        at.clock.pass_by(REMEMBER_KEY_SECONDS - 1)
+        assert await at.publish("t", b"1", "k") == first, "asking again is no reason to remember it for longer"
+        at.clock.pass_by(2)
+        assert (await at.publish("t", b"1", "k")).offset == 2
+        assert (await at.publish("t", b"1", "k")).offset == 2
+
+    # --- join ---
+
+    async def test_a_topic_nobody_spoke_on(self, at: Station) -> None:
+        joined = await at.join("silent")
+        assert (joined.position, joined.recovered, joined.missed) == (joined.head, False, ())
+        assert joined.head.offset == 0
+        assert (await at.publish("silent")) == Position(joined.head.epoch, 1)
+
+    async def test_joining_begins_at_the_head(self, at: Station) -> None:
+        await at.publish_many(3)
+        joined = await at.join()
+        assert (joined.position, joined.recovered, joined.missed) == (joined.head, False, ())
+        assert joined.head.offset == 3
+
+    @pytest.mark.parametrize("offset", [0, 1, 4, 5])
+    async def test_recover(self, at: Station, offset: int) -> None:
+        await at.publish_many(5)
+        joined = await at.recover_from(offset)
+        assert joined.recovered
+        assert joined.position.offset == offset
+        assert joined.head.offset == 5
+        assert offsets(joined) == list(range(offset + 1, 6))
+        assert [event.data for event in joined.missed] == [b"%d" % n for n in range(offset, 5)]
+
+    async def test_recover_where_nothing_was_said(self, at: Station) -> None:
+        head = await at.head()
+        joined = await at.join("t", head)
+        assert (joined.position, joined.recovered, joined.missed, joined.head) == (head, True, (), head)
+
+    @pytest.mark.parametrize("spoken", [0, 5])
+    async def test_recover_of_another_epoch(self, at: Station, spoken: int) -> None:
+        await at.publish_many(spoken)
+        joined = await at.join("t", ANOTHER_EPOCH)
+        assert (joined.position, joined.recovered, joined.missed) == (joined.head, False, ())
+        assert joined.head.offset == spoken
+
+    async def test_recover_from_the_future(self, at: Station) -> None:
+        await at.publish_many(5)
+        joined = await at.recover_from(6)
+        assert (joined.position, joined.recovered, joined.missed) == (joined.head, False, ())
+
+    async def test_nothing_is_missing_between_the_answer_and_the_first_event(self, at: Station) -> None:
+        await at.publish_many(4)
+        joined = await at.recover_from(2)
+        before = len(at.delivered)
+        await at.publish_many(3)
+        seen = offsets(joined) + [event.offset for event in at.delivered[before:]]
+        assert seen == [3, 4, 5, 6, 7]
+
+    async def test_topics_are_recovered_for_themselves(self, at: Station) -> None:
+        await at.publish("a", b'"a"')
+        await at.publish("b", b'"b"')
+        assert [event.data for event in (await at.recover_from(0, "b")).missed] == [b'"b"']
+
+    # --- how much is kept ---
+
+    async def test_history_has_so_many_events(self) -> None:
+        at = self.station(HistoryLimits(events=3))
+        await at.publish_many(5)
+        assert offsets(await at.recover_from(2)) == [3, 4, 5]
+        too_old = await at.recover_from(1)
+        assert (too_old.recovered, too_old.missed, too_old.position) == (False, (), too_old.head)
+
+    async def test_history_has_a_length_of_each_topic(self) -> None:
+        at = self.station(HistoryLimits(events=3))
+        await at.publish_many(3, "a")
+        await at.publish_many(3, "b")
+        assert offsets(await at.recover_from(0, "a")) == [1, 2, 3]
+
+    async def test_history_has_an_age(self) -> None:
+        at = self.station(HistoryLimits(seconds=10))
+        await at.publish_many(2)
+        at.clock.pass_by(6)
+        await at.publish_many(1)
+        assert offsets(await at.recover_from(0)) == [1, 2, 3]
+        at.clock.pass_by(6)
+        assert not (await at.recover_from(1)).recovered
+        assert offsets(await at.recover_from(2)) == [3]
+        at.clock.pass_by(6)
+        assert not (await at.recover_from(2)).recovered
+        assert (await at.recover_from(3)).recovered, "who has everything needs no history"
+        assert (await at.publish()).offset == 4, "the count goes on"
+
+    @pytest.mark.parametrize("limits", [HistoryLimits(events=0), HistoryLimits(seconds=0), HistoryLimits(bytes=0)])
+    async def test_no_history_at_all(self, limits: HistoryLimits) -> None:
+        at = self.station(limits)
+        await at.publish_many(2)
+        assert not (await at.recover_from(1)).recovered
+        assert (await at.recover_from(2)).recovered
+        assert len(at.delivered) == 2

@@ -1,0 +1,106 @@
+"""A hub that says what the test tells it to, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.support.timing import PATIENCE
+from trunkline_protocol import SUBPROTOCOL
+
+EPOCH = "e1"
+Answer = Callable[[dict[str, Any]], list[dict[str, Any]] | None]
+
+
+def event(topic: str, offset: int, data: Any = None, *, epoch: str = EPOCH) -> dict[str, Any]:
+    params = {"topic": topic, "data": data, "epoch": epoch, "offset": offset, "published_at": 1_765_432_100_123}
+    return {"jsonrpc": "2.0", "method": "event", "params": params}
+
+
+def gap(topic: str, first: int, last: int, reason: str = "slow_consumer", *, epoch: str = EPOCH) -> dict[str, Any]:
+    params = {"topic": topic, "epoch": epoch, "from": first, "to": last, "count": last - first + 1, "reason": reason}
+    return {"jsonrpc": "2.0", "method": "event.gap", "params": params}
+
+
+def subscribed(
+    message: dict[str, Any], offset: int = 0, *, recovered: bool = False, epoch: str = EPOCH
+) -> dict[str, Any]:
+    topic = message["params"]["topic"]
+    result = {"topic": topic, "epoch": epoch, "offset": offset, "recovered": recovered}
+    if "*" in topic or ">" in topic:
+        result |= {"epoch": None, "offset": 0}
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+def refused(message: dict[str, Any], code: int, text: str) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}
+
+
+def agreeable(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """A hub whose topics are empty."""
+    if message["method"] == "subscribe":
+        return [subscribed(message)]
+    return [{"jsonrpc": "2.0", "id": message["id"], "result": {"topic": message["params"]["topic"]}}]
+
+
+class ScriptedHub:
+    """One listening socket.
+
+    Attributes:
+        received: every message of every client, in order.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._sockets: list[ServerConnection] = []
+        self._changed = asyncio.Condition()
+        self.received: list[dict[str, Any]] = []
+        self.url = ""
+
+    async def handle(self, socket: ServerConnection) -> None:
+        self._sockets.append(socket)
+        async for text in socket:
+            message = json.loads(text)
+            self.received.append(message)
+            answers = self._answer(message)
+            await self._send(socket, agreeable(message) if answers is None and "id" in message else answers or [])
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def send(self, *messages: dict[str, Any]) -> None:
+        """To the newest client, without a break."""
+        await self._send(self._sockets[-1], messages)
+
+    async def cut(self) -> None:
+        """End the newest client's TCP connection without a word."""
+        self._sockets[-1].transport.abort()
+
+    async def wait_for(self, method: str, number: int = 1) -> dict[str, Any]:
+        """Wait until so many calls of a method came and were answered; returns the last of them."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: len(self.calls(method)) >= number)
+        return next(itertools.islice(self.calls(method), number - 1, None))
+
+    def calls(self, method: str) -> list[dict[str, Any]]:
+        return [message for message in self.received if message["method"] == method]
+
+    @staticmethod
+    async def _send(socket: ServerConnection, messages: Any) -> None:
+        for message in messages:
+            await socket.send(json.dumps(message))
+
+
+@asynccontextmanager
+async def scripted_hub(answer: Answer = agreeable) -> AsyncIterator[ScriptedHub]:
+    """Listen for the length of a ``with`` block. ``answer`` may return None for the usual answer."""
+    hub = ScriptedHub(answer)
+    async with serve(hub.handle, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        hub.url = f"ws://127.0.0.1:{port}/ws"
+        yield hub

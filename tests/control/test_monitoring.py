@@ -1,0 +1,302 @@
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from typing import Any, ClassVar
+
+import pytest
+
+from tests.hub.doors import Door, FakeBackend, connection, services
+from tests.support.timing import PATIENCE
+from trunkline.control import monitoring
+from trunkline.control.method import HubView
+from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, MAX_ITEMS, METRICS, REQUESTS, Monitor
+from trunkline.hub.connection import Connection
+from trunkline.hub.principal import Principal
+from trunkline.hub.router import Router
+from trunkline.observe.metrics import CallStats
+from trunkline_protocol.calls import Call
+from trunkline_protocol.errors import ErrorCode
+
+ALL = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS)
+TICK = 0.005
+
+
+class Board:
+    """The hub's topics: who is interested, and what was announced."""
+
+    def __init__(self) -> None:
+        self.wanted: set[str] = set()
+        self.said: list[tuple[str, Any]] = []
+        self.count = self.published = self.deliveries = 0
+
+    def reaches(self, topic: str) -> bool:
+        return topic in self.wanted
+
+    def announce(self, topic: str, data: Any) -> None:
+        self.said.append((topic, data))
+
+    def of(self, topic: str) -> list[Any]:
+        return [data for named, data in self.said if named == topic]
+
+
+class Pool:
+    waiting = 3
+    ready = True
+    methods: ClassVar[dict[str, Any]] = {}
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        return [{"worker_id": "executor-0", "status": "ready", "pid": os.getpid()}]
+
+
+class Hub:
+    def __init__(self) -> None:
+        self.board, self.stats, self.open = Board(), CallStats(), 1
+        self.router = Router(FakeBackend(), lambda *_: None)
+        self.view = HubView(Pool(), self.router, self.stats, 0.0, lambda: self.open)
+        self.monitor = Monitor(self.view, lambda: self.board)
+        self.services = services(self.router)
+
+    def listen(self, *topics: str) -> None:
+        self.board.wanted = set(topics)
+        self.monitor.interest_changed()
+
+    def peer(self, name: str = "alice") -> Connection:
+        return connection(self.services, Door(), Principal(name))
+
+    def finish(self, number: int = 1, code: int = 0) -> None:
+        for _ in range(number):
+            if self.monitor.wants_requests:
+                self.monitor.finished(Call("work.do", b"{}"), 0.0125, code)
+
+    async def next(self, topic: str, number: int = 1) -> Any:
+        """Wait until so many messages were announced on a topic; the last of them."""
+        async with asyncio.timeout(PATIENCE):
+            while len(self.board.of(topic)) < number:
+                await asyncio.sleep(TICK / 2)
+        return self.board.of(topic)[number - 1]
+
+
+async def ticks(number: int = 8) -> None:
+    """Time enough for more than a "second"."""
+    await asyncio.sleep(number * TICK)
+
+
+@pytest.fixture
+async def hub(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hub]:
+    monkeypatch.setattr(monitoring, "TICK_SECONDS", TICK)
+    made = Hub()
+    yield made
+    made.monitor.stop()
+
+
+# --- nobody listens ---
+
+
+async def test_without_subscribers_nothing_is_said_counted_or_scheduled(hub: Hub) -> None:
+    hub.router.in_flight = 5
+    peer = hub.peer()
+    hub.monitor.opened(peer)
+    hub.monitor.closed(peer)
+    hub.monitor.executors_changed()
+    assert not hub.monitor.wants_requests
+    await ticks()
+    assert hub.board.said == []
+    assert hub.monitor._timer is None
+    assert hub.monitor._opened == hub.monitor._closed == []
+
+
+@pytest.mark.parametrize("topic", ALL)
+async def test_only_what_is_wanted_is_said(hub: Hub, topic: str) -> None:
+    hub.listen(topic)
+    peer = hub.peer()
+    hub.router.in_flight = 1
+    hub.finish()
+    hub.monitor.opened(peer)
+    hub.monitor.executors_changed()
+    await hub.next(topic)
+    assert {named for named, _ in hub.board.said} == {topic}
+
+
+async def test_when_the_last_one_leaves_it_ends(hub: Hub) -> None:
+    hub.listen(*ALL)
+    await hub.next(EXECUTORS)
+    hub.finish(3)
+    hub.listen()
+    said = len(hub.board.said)
+    hub.router.in_flight = 1
+    hub.monitor.opened(hub.peer())
+    await ticks()
+    assert len(hub.board.said) == said
+    assert hub.monitor._timer is None
+
+
+@pytest.mark.parametrize("others", [(), (METRICS,)])
+async def test_who_comes_later_does_not_hear_of_what_was_before(hub: Hub, others: tuple[str, ...]) -> None:
+    hub.listen(REQUESTS, CONNECTIONS, *others)
+    for _ in range(MAX_ITEMS + 5):
+        hub.monitor.opened(hub.peer())
+    hub.finish(MAX_ITEMS + 5)
+    hub.listen(*others)
+    hub.listen(REQUESTS, CONNECTIONS, *others)
+    hub.finish()
+    hub.monitor.opened(hub.peer())
+    requests = await hub.next(REQUESTS)
+    connections = await hub.next(CONNECTIONS)
+    assert (len(requests["requests"]), requests["dropped"]) == (1, 0)
+    assert (len(connections["opened"]), connections["dropped"]) == (1, 0)
+
+
+async def test_interest_that_changes_asks_for_one_timer(hub: Hub) -> None:
+    hub.listen(METRICS)
+    timer = hub.monitor._timer
+    hub.listen(METRICS, EXECUTORS)
+    assert hub.monitor._timer is timer
+
+
+# --- requests ---
+
+
+async def test_requests(hub: Hub) -> None:
+    hub.listen(REQUESTS)
+    backend = FakeBackend()
+    router = Router(backend, lambda call, _name, seconds, code: hub.monitor.finished(call, seconds, code))
+    peer = connection(services(router), Door(), Principal("alice"))
+    peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do"}')
+    peer.receive(b'{"jsonrpc":"2.0","method":"nobody"}')
+    backend.calls[0].settle_result(b"0")
+    message = await hub.next(REQUESTS)
+    assert message.keys() == {"requests", "dropped"}
+    failed, done = message["requests"]
+    assert done.keys() == {"method", "principal", "connection", "outcome", "code", "duration_ms", "finished_at"}
+    assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
+    assert (done["outcome"], done["code"]) == ("ok", 0)
+    assert 0 <= done["duration_ms"] < 1000 * PATIENCE
+    assert done["finished_at"] > 1_700_000_000_000
+    assert (failed["method"], failed["principal"]) == ("nobody", "alice")
+    assert (failed["outcome"], failed["code"]) == ("METHOD_NOT_FOUND", ErrorCode.METHOD_NOT_FOUND)
+
+
+async def test_calls_of_nobody_have_no_principal(hub: Hub) -> None:
+    hub.listen(REQUESTS)
+    hub.finish(code=12345)
+    (request,) = (await hub.next(REQUESTS))["requests"]
+    assert (request["principal"], request["connection"], request["duration_ms"]) == (None, None, 12.5)
+    assert (request["outcome"], request["code"]) == ("APPLICATION_ERROR", 12345)
+
+
+async def test_beyond_two_hundred_they_are_counted(hub: Hub) -> None:
+    hub.listen(REQUESTS)
+    hub.finish(MAX_ITEMS + 17)
+    message = await hub.next(REQUESTS)
+    assert (len(message["requests"]), message["dropped"]) == (MAX_ITEMS, 17)
+    hub.finish(2)
+    message = await hub.next(REQUESTS, 2)
+    assert (len(message["requests"]), message["dropped"]) == (2, 0)
+
+
+async def test_where_nothing_ended_nothing_is_said(hub: Hub) -> None:
+    hub.listen(REQUESTS, CONNECTIONS)
+    await ticks()
+    assert hub.board.said == []
+
+
+# --- connections ---
+
+
+async def test_connections(hub: Hub) -> None:
+    hub.listen(CONNECTIONS)
+    peer, hub.open = hub.peer(), 7
+    hub.monitor.opened(peer)
+    hub.monitor.closed(peer)
+    message = await hub.next(CONNECTIONS)
+    assert message.keys() == {"opened", "closed", "dropped", "open"}
+    (opened,), (closed,) = message["opened"], message["closed"]
+    assert opened.keys() == {"connection", "peer", "principal", "opened_at"}
+    assert (opened["connection"], opened["peer"], opened["principal"]) == (peer.number, "test", "alice")
+    assert opened["opened_at"] > 1_700_000_000_000
+    assert closed.keys() == {"connection", "duration_ms"}
+    assert closed["connection"] == peer.number
+    assert 0 <= closed["duration_ms"] < 1000 * PATIENCE
+    assert (message["dropped"], message["open"]) == (0, 7)
+
+
+async def test_beyond_two_hundred_connections_they_are_counted(hub: Hub) -> None:
+    hub.listen(CONNECTIONS)
+    for _ in range(MAX_ITEMS + 3):
+        peer = hub.peer()
+        hub.monitor.opened(peer)
+        hub.monitor.closed(peer)
+    message = await hub.next(CONNECTIONS)
+    assert (len(message["opened"]), len(message["closed"]), message["dropped"]) == (MAX_ITEMS, MAX_ITEMS, 6)
+    hub.monitor.closed(hub.peer())
+    message = await hub.next(CONNECTIONS, 2)
+    assert (len(message["opened"]), len(message["closed"]), message["dropped"]) == (0, 1, 0)
+
+
+# --- executors ---
+
+
+async def test_executors_at_once_and_whenever_one_changes(hub: Hub) -> None:
+    hub.listen(EXECUTORS)
+    (executor,) = (await hub.next(EXECUTORS))["executors"]
+    assert (executor["worker_id"], executor["status"]) == ("executor-0", "ready")
+    assert executor["memory_usage"].keys() == {"rss_mb", "vms_mb", "percent"}
+    await ticks()
+    assert len(hub.board.said) == 1, "nothing changed and nothing works"
+    hub.monitor.executors_changed()
+    hub.monitor.executors_changed()
+    await hub.next(EXECUTORS, 2)
+    await ticks()
+    assert len(hub.board.said) == 2
+
+
+async def test_executors_each_second_while_they_work(hub: Hub) -> None:
+    hub.listen(EXECUTORS)
+    hub.router.in_flight = 1
+    await hub.next(EXECUTORS, 4)
+
+
+# --- metrics ---
+
+
+async def test_metrics(hub: Hub) -> None:
+    hub.stats.record("work.do", 5.0, 0)  # before anybody listened: none of it is said
+    hub.listen(METRICS)
+    hub.board.count, hub.router.in_flight = 9, 2
+    while hub.monitor._before is None:
+        await asyncio.sleep(TICK / 2)
+    for _ in range(90):
+        hub.stats.record("work.do", 0.0009, 0)
+    for _ in range(10):
+        hub.stats.record("work.do", 0.04, ErrorCode.INTERNAL_ERROR)
+    hub.board.published, hub.board.deliveries = 50, 500
+    data = await hub.next(METRICS)
+    assert data.keys() == {
+        *("connections", "subscriptions", "calls_in_flight", "calls_waiting"),
+        *("calls_per_second", "errors_per_second", "events_per_second", "deliveries_per_second"),
+        *("p50_ms", "p95_ms", "p99_ms", "rss_mb"),
+    }
+    assert (data["connections"], data["subscriptions"]) == (1, 9)
+    assert (data["calls_in_flight"], data["calls_waiting"]) == (2, 3)
+    assert data["calls_per_second"] > 100, "a hundred in this second, which is a short one"
+    for other, share in (("errors", 0.1), ("events", 0.5), ("deliveries", 5)):
+        assert data[f"{other}_per_second"] == pytest.approx(share * data["calls_per_second"], rel=0.01), other
+    assert 0.5 <= data["p50_ms"] <= 1
+    assert 25 <= data["p95_ms"] <= data["p99_ms"] <= 50
+    assert data["rss_mb"] > 1
+    quiet = await hub.next(METRICS, 2)
+    assert [quiet[f"{what}_per_second"] for what in ("calls", "errors", "events", "deliveries")] == [0, 0, 0, 0]
+    assert quiet["p99_ms"] == 0
+
+
+async def test_rates_begin_when_somebody_listens(hub: Hub) -> None:
+    hub.listen(METRICS, REQUESTS)
+    await hub.next(METRICS)
+    hub.listen(REQUESTS)
+    for _ in range(1000):
+        hub.stats.record("work.do", 0.001, 0)
+    hub.listen(METRICS, REQUESTS)
+    said = len(hub.board.of(METRICS))
+    assert (await hub.next(METRICS, said + 1))["calls_per_second"] == 0

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from trunkline.edge.heartbeat import Heartbeat
+
+INTERVAL, TIMEOUT = 0.1, 0.06
+
+
+class Line:
+    """What a heartbeat sees of a connection."""
+
+    def __init__(self, on_ping: Callable[[Line], None] = lambda _line: None) -> None:
+        self.pings: list[float] = []
+        self.signs = 0
+        self.delivered: int | None = None
+        self.lost = asyncio.Event()
+        self._on_ping = on_ping
+        self._loop = asyncio.get_running_loop()
+
+    def ping(self) -> None:
+        self.pings.append(self._loop.time())
+        self._on_ping(self)
+
+    async def beat(self, seconds: float, interval: float = INTERVAL, patience: float = TIMEOUT) -> None:
+        heartbeat = Heartbeat(interval, patience, self.ping, lambda: self.signs, lambda: self.delivered, self.lost.set)
+        await asyncio.sleep(seconds)
+        heartbeat.stop()
+
+
+def sign(line: Line) -> None:
+    line._loop.call_later(TIMEOUT / 2, lambda: setattr(line, "signs", line.signs + 1))
+
+
+async def test_a_peer_that_answers_is_pinged_at_an_even_pace() -> None:
+    line = Line(sign)
+    await line.beat(1.05)
+    assert not line.lost.is_set()
+    assert 7 <= len(line.pings) <= 10
+    gaps = [after - before for before, after in zip(line.pings, line.pings[1:], strict=False)]
+    assert min(gaps) > INTERVAL * 0.95
+
+
+async def test_silence_is_found_within_interval_and_timeout_and_only_once() -> None:
+    line = Line()
+    await line.beat(0.5)
+    assert line.lost.is_set()
+    assert len(line.pings) == 1
+
+
+async def test_signs_before_the_ping_do_not_count() -> None:
+    line = Line(lambda line: setattr(line, "signs", line.signs))
+    line.signs = 7
+    await line.beat(0.3)
+    assert line.lost.is_set()
+
+
+async def test_a_peer_that_fetches_what_is_ahead_of_the_ping_is_spared() -> None:
+    def fetch(line: Line) -> None:
+        line.delivered = line.delivered or 0
+        line._loop.call_later(TIMEOUT / 2, lambda: setattr(line, "delivered", (line.delivered or 0) + 1000))
+
+    line = Line(fetch)
+    await line.beat(0.5)
+    assert not line.lost.is_set()
+    assert len(line.pings) >= 3
+
+
+async def test_having_fetched_everything_is_no_sign_of_life() -> None:
+    """The peer's kernel takes the ping even when its process is stopped."""
+
+    def take_all(line: Line) -> None:
+        line.delivered = 1000
+        line._loop.call_later(TIMEOUT / 2, lambda: setattr(line, "delivered", None))
+
+    line = Line(take_all)
+    await line.beat(0.3)
+    assert line.lost.is_set()
+
+
+async def test_what_stays_on_its_way_is_no_sign_of_life() -> None:
+    line = Line(lambda line: setattr(line, "delivered", 1000))
+    await line.beat(0.3)
+    assert line.lost.is_set()
+
+
+async def test_the_timeout_may_be_longer_than_the_interval() -> None:
+    line = Line(sign)
+    await line.beat(0.5, interval=0.05, patience=0.1)
+    assert not line.lost.is_set()
+    assert 3 <= len(line.pings) <= 5
+
+
+async def test_once_stopped_it_is_still() -> None:
+    line = Line()
+    await line.beat(0.01)
+    await asyncio.sleep(0.3)
+    assert line.pings == []
+    assert not line.lost.is_set()

@@ -1,0 +1,241 @@
+"""Faults 9 and 10: credentials that are missing, wrong, expired, revoked, or never come; and what they allow."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+import pytest
+import websockets
+
+from tests.support.hub import RunningHub, ready_hub
+from tests.support.match import require
+from tests.support.peer import peer
+from tests.support.timing import PATIENCE, SCALE
+from trunkline_protocol.errors import ErrorCode
+
+ADMIN: Final = "admin-token-of-this-test-0123456789"
+READER: Final = "reader-token-of-this-test-0123456789"
+SHORT: Final = "short-token-of-this-test-0123456789"
+KEY: Final = "an-hmac-secret-of-this-test-with-32-bytes-and-more"
+SECRETS: Final = (ADMIN, READER, SHORT, KEY)
+
+EXPIRED: Final = 4001
+NOT_AUTHENTICATED: Final = 4501
+
+
+def entry(name: str, token: str, more: str = "") -> str:
+    return f'[[tokens]]\nname = "{name}"\nsha256 = "{hashlib.sha256(token.encode()).hexdigest()}"\n{more}\n'
+
+
+ROLES: Final = """
+[roles.reader]
+methods = ["debug.echo", "debug.sleep"]
+subscribe = ["jobs.*"]
+publish = ["jobs.own"]
+rate = 20
+"""
+
+
+def tokens_file(path: Path, *entries: str) -> Path:
+    path.write_text(ROLES + "".join(entries))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    return tokens_file(
+        tmp_path / "tokens.toml",
+        entry("ada", ADMIN, 'roles = ["admin"]'),
+        entry("rea", READER, 'roles = ["reader"]'),
+    )
+
+
+@pytest.fixture
+def hub(tokens: Path, tmp_path: Path) -> Iterator[RunningHub]:
+    env = {
+        "TRUNKLINE_TOKENS_FILE": str(tokens),
+        "TRUNKLINE_JWT_KEY": KEY,
+        "TRUNKLINE_JWT_AUDIENCE": "trunkline-test",
+        "TRUNKLINE_JWT_LEEWAY": "0",
+        "TRUNKLINE_AUTH_CALL": "true",
+        "TRUNKLINE_AUTH_SECONDS": "1",
+        "TRUNKLINE_AUDIT_FILE": str(tmp_path / "audit.jsonl"),
+        "TRUNKLINE_LOG_LEVEL": "debug",
+    }
+    with ready_hub(env=env) as running:
+        yield running
+        said = "\n".join([*running.stdout, *running.stderr])
+    said += (tmp_path / "audit.jsonl").read_text()
+    for secret in SECRETS:
+        assert secret not in said, "a secret is in the logs"
+    assert "eyJ" not in said, "a JWT is in the logs"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def signed(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
+    known = {"sub": "jo", "aud": "trunkline-test", "exp": time.time() + 60}
+    return jwt.encode(known | claims, key, algorithm=algorithm)
+
+
+REFUSED: Final = {
+    "wrong": lambda: "no-such-token",
+    "expired": lambda: signed(exp=time.time() - 60),
+    "of another audience": lambda: signed(aud="somebody-else"),
+    "signed by another": lambda: signed(key="another-secret-that-has-32-bytes-and-more"),
+    "unsigned": lambda: jwt.encode({"sub": "jo", "aud": "trunkline-test", "exp": time.time() + 60}, None, "none"),
+    "without expiry": lambda: jwt.encode({"sub": "jo", "aud": "trunkline-test"}, KEY, "HS256"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+async def test_fault_10_refused_before_the_upgrade(hub: RunningHub, why: str) -> None:
+    token = REFUSED[why]()
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with peer(hub.url, bearer(token)):
+            pass
+    assert refused.value.response.status_code == 403
+    body = bytes(refused.value.response.body or b"")
+    assert b'"code":6001' in body
+    assert token.encode() not in body
+
+
+async def test_a_token_from_the_header_and_one_from_the_subprotocol(hub: RunningHub) -> None:
+    encoded = base64.urlsafe_b64encode(READER.encode()).decode().rstrip("=")
+    async with (
+        peer(hub.url, bearer(signed())) as by_header,
+        peer(hub.url, subprotocols=["trunkline.v1+json", f"trunkline.bearer.{encoded}"]) as by_subprotocol,
+    ):
+        assert await by_header.result("debug.echo", {"value": 1}) == 1
+        assert await by_subprotocol.result("debug.echo", {"value": 2}) == 2
+        assert by_subprotocol.socket.subprotocol == "trunkline.v1+json", "the token is not sent back"
+
+
+async def test_fault_09_an_auth_call_that_never_comes(hub: RunningHub) -> None:
+    started = time.monotonic()
+    async with peer(hub.url) as silent:
+        assert await silent.close_code() == NOT_AUTHENTICATED
+    assert 0.9 < time.monotonic() - started < 1.5 + SCALE
+
+
+async def test_until_it_has_authenticated_a_peer_gets_nothing(hub: RunningHub) -> None:
+    async with peer(hub.url) as stranger:
+        for method in ("debug.echo", "rpc.discover", "subscribe", "publish", "health.check", "no.such"):
+            require({"code": ErrorCode.UNAUTHENTICATED}, await stranger.error(method, {"value": 1, "topic": "jobs.a"}))
+        require({"principal": "rea", "roles": ["reader"]}, await stranger.result("auth", {"token": READER}))
+        assert await stranger.result("debug.echo", {"value": 1}) == 1
+        await asyncio.sleep(1.2)
+        assert await stranger.result("debug.echo", {"value": 1}) == 1, "the deadline is off"
+
+
+async def test_a_wrong_token_in_the_auth_call_is_the_last_word(hub: RunningHub) -> None:
+    async with peer(hub.url) as stranger:
+        require({"code": ErrorCode.UNAUTHENTICATED}, await stranger.error("auth", {"token": "guessed"}))
+        assert await stranger.close_code() == NOT_AUTHENTICATED
+
+
+async def test_strangers_may_not_send_large_messages(hub: RunningHub) -> None:
+    async with peer(hub.url) as stranger:
+        await stranger.request("auth", {"token": "x" * 20_000})
+        assert await stranger.close_code() == 1009
+
+
+async def test_fault_10_credentials_that_expire_in_the_middle(hub: RunningHub) -> None:
+    async with (
+        peer(hub.url, bearer(signed(exp=time.time() + 2))) as ending,
+        peer(hub.url, bearer(signed(exp=time.time() + 2))) as renewing,
+    ):
+        renewed = await renewing.result("auth", {"token": signed(exp=time.time() + 60)})
+        assert 50_000 < renewed["expires_in_ms"] <= 60_000
+        started = time.monotonic()
+        assert await ending.result("debug.echo", {"value": 1}) == 1
+        assert await ending.close_code() == EXPIRED
+        assert time.monotonic() - started < 2 + SCALE
+        assert await renewing.result("debug.echo", {"value": 1}) == 1
+
+
+async def test_another_name_cannot_take_a_connection_over(hub: RunningHub) -> None:
+    async with peer(hub.url, bearer(signed())) as connection:
+        require({"code": ErrorCode.FORBIDDEN}, await connection.error("auth", {"token": ADMIN}))
+        assert await connection.result("debug.echo", {"value": 1}) == 1, "as before"
+
+
+async def test_fault_10_revoked_on_sighup(hub: RunningHub, tokens: Path) -> None:
+    async with peer(hub.url, bearer(READER)) as revoked, peer(hub.url, bearer(ADMIN)) as kept:
+        await revoked.result("debug.echo", {"value": 1})
+        tokens_file(tokens, entry("ada", ADMIN, 'roles = ["admin"]'))
+        hub.process.send_signal(signal.SIGHUP)
+        assert await revoked.close_code() == NOT_AUTHENTICATED
+        assert await kept.result("debug.echo", {"value": 1}) == 1
+        await asyncio.to_thread(tokens.write_text, "this is not TOML = = =")
+        hub.process.send_signal(signal.SIGHUP)
+        await asyncio.to_thread(hub.wait_for, "nothing was reloaded")
+        assert await kept.result("debug.echo", {"value": 1}) == 1, "a broken file changes nothing"
+
+
+async def test_what_a_role_allows(hub: RunningHub) -> None:
+    async with peer(hub.url, bearer(READER)) as reader:
+        assert await reader.result("debug.echo", {"value": 1}) == 1
+        await reader.result("subscribe", {"topic": "jobs.*"})
+        await reader.result("publish", {"topic": "jobs.own", "data": 1})
+        for method, params in (
+            ("debug.pid", {}),
+            ("debug.crash", {}),
+            ("no.such.method", {}),
+            ("subscribe", {"topic": "jobs.>"}),
+            ("subscribe", {"topic": "other"}),
+            ("subscribe", {"topic": "system.metrics"}),
+            ("publish", {"topic": "jobs.other", "data": 1}),
+            ("publish", {"topic": "system.metrics", "data": 1}),
+        ):
+            require({"code": ErrorCode.FORBIDDEN}, await reader.error(method, params))
+    async with peer(hub.url, bearer(ADMIN)) as admin:
+        await admin.result("subscribe", {"topic": "system.>"})
+
+
+async def test_a_principal_that_calls_too_often(hub: RunningHub) -> None:
+    async with peer(hub.url, bearer(READER)) as one, peer(hub.url, bearer(READER)) as two:
+        replies = [await each.call("debug.echo", {"value": 1}) for _ in range(30) for each in (one, two)]
+        refused = [reply["error"] for reply in replies if "error" in reply]
+        assert len(refused) >= 20, "both connections share the principal's rate"
+        require(
+            {"code": ErrorCode.RATE_LIMITED, "data": {"limit": "TRUNKLINE_RATE_LIMIT", "maybe_executed": False}},
+            refused[0],
+        )
+        await asyncio.sleep(refused[-1]["data"]["retry_after_ms"] / 1000 + 0.1)
+        assert await one.result("debug.echo", {"value": 1}) == 1
+
+
+async def test_the_audit_says_who_what_and_how_it_ended(hub: RunningHub, tmp_path: Path) -> None:
+    async with peer(hub.url, bearer(READER)) as reader:
+        await reader.result("debug.echo", {"value": "payload-that-must-not-appear"})
+        await reader.error("debug.pid")
+    with pytest.raises(websockets.InvalidStatus):
+        async with peer(hub.url, bearer("nobody")):
+            pass
+    lines = await audit_lines(tmp_path / "audit.jsonl", 5)
+    calls = [line for line in lines if line["event"] == "call"]
+    require({"principal": "rea", "method": "debug.echo", "outcome": "ok", "code": 0}, calls[0])
+    require({"principal": "rea", "method": "debug.pid", "outcome": "FORBIDDEN", "code": 6002}, calls[1])
+    assert calls[0]["duration_ms"] >= 0
+    assert {"connected", "disconnected", "refused"} <= {line["event"] for line in lines}
+    assert "payload" not in str(lines)
+
+
+async def audit_lines(path: Path, count: int) -> list[dict[str, Any]]:
+    async with asyncio.timeout(PATIENCE):
+        while len(lines := (await asyncio.to_thread(path.read_text)).splitlines()) < count:
+            await asyncio.sleep(0.05)
+    return [json.loads(line) for line in lines]
