@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
     "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
+    "trunkline.runtime": {"uvloop"},
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
     "trunkline.doctor": {*SIDE, P, "trunkline.methods.embeddings.model"},

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
+import functools
 import importlib
 import logging
 import os
-import signal
-import socket
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +26,7 @@ from trunkline.edge.http import http_app
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.http_server import HttpServer
 from trunkline.edge.jwt_tokens import JwtOptions
+from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket import WebSocketDoor
 from trunkline.executors.backlog import QueueLimits
 from trunkline.executors.pool import ExecutorPool
@@ -46,6 +43,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.metrics import CallStats, MetricsPage
+from trunkline.runtime import ConfigurationError, available_cpus, bind, spare_the_collector
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import RpcError
 
@@ -53,10 +51,6 @@ CLOSE_RESTART: Final = 1012
 EXECUTOR_STOP_GRACE: Final = 5.0
 
 logger = logging.getLogger("trunkline")
-
-
-class ConfigurationError(Exception):
-    """Settings that cannot work together; the message says what to do."""
 
 
 def pack_modules(settings: Settings) -> tuple[str, ...]:
@@ -107,25 +101,6 @@ def _hook(named: str) -> Authenticate:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {error}") from error
     return hook
-
-
-def bind(settings: Settings) -> socket.socket:
-    """The listening socket.
-
-    Raises:
-        ConfigurationError: the address is taken or not ours.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError(f"cannot listen on {settings.host}:{settings.port}: {error.strerror}") from error
-    listener.listen(2048)
-    listener.setblocking(False)
-    return listener
 
 
 class Hub:
@@ -308,7 +283,7 @@ class Hub:
         Raises:
             ConfigurationError: the address cannot be listened on.
         """
-        listener = bind(self.settings)
+        listener = bind(self.settings.host, self.settings.port)
         raise_descriptor_limit(self.settings.max_connections)
         server = self._server()
         self.pool.start()
@@ -333,7 +308,7 @@ class Hub:
         )
         config = uvicorn.Config(
             app,
-            ws=self.door.protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
+            ws=functools.partial(UpgradeProtocol, self.door),  # type: ignore[arg-type]  # a factory serves, too
             http=BoundedHttpProtocol,
             lifespan="off",
             log_config=None,
@@ -378,62 +353,3 @@ def _audit_log(path: Path | None) -> AuditLog | None:
 
 def _who(connection: Connection) -> dict[str, Any]:
     return {"principal": connection.principal.name, "connection": connection.number, "peer": connection.peer}
-
-
-def available_cpus() -> int:
-    """CPUs this process may use, the cgroup's quota included."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(int(quota) / int(period))))
-    return count
-
-
-def spare_the_collector() -> None:
-    """Keep the cyclic garbage collector from looking at the whole program again and again.
-
-    What is loaded by now stays for ever; calls and connections leave hardly any cycles. With Python's own thresholds a
-    full collection among 10,000 connections stops the loop for a tenth of a second.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(25_000, 20, 20)
-
-
-def handle_signals(hub: Hub) -> None:
-    """SIGTERM and SIGINT stop in order, the second one at once. SIGHUP reloads, or stops where the terminal went."""
-    loop = asyncio.get_running_loop()
-    asked = False
-
-    def on_signal() -> None:
-        nonlocal asked
-        if asked:
-            logger.warning("stopping at once")
-            os._exit(130)
-        asked = True
-        hub.stop()
-
-    def on_hangup() -> None:
-        if on_terminal:
-            on_signal()
-        else:
-            hub.reload()
-
-    on_terminal = sys.stdin is not None and sys.stdin.isatty()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
-
-
-def event_loop_runner() -> Callable[..., Any]:
-    """uvloop's ``run`` where it is installed, else asyncio's."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run
-    return uvloop.run
-
-
-if sys.platform == "win32":
-    raise ImportError("Trunkline runs on Linux and macOS; on Windows use WSL")

@@ -103,8 +103,9 @@ def _setting_problem(item: Any) -> str:
 
 
 def _serve(settings: Settings) -> None:
-    from trunkline.app import ConfigurationError, Hub, event_loop_runner, handle_signals
+    from trunkline.app import Hub
     from trunkline.observe.logs import configure_logs
+    from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals
 
     configure_logs(settings.log_level, settings.log_format)
 

@@ -7,6 +7,7 @@ frames is replaced here: every rule of framing under test is the hub's.
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ from trunkline.config import Settings
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.credentials import Credentials
 from trunkline.edge.http_protocol import BoundedHttpProtocol
+from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket import WebSocketDoor, WebSocketListener
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import Limits, RateLimiter
@@ -70,7 +72,7 @@ async def echo_server() -> AsyncIterator[int]:
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         _no_application,
-        ws=echo_door().protocol,  # type: ignore[arg-type]  # a factory serves as well as a class
+        ws=functools.partial(UpgradeProtocol, echo_door()),  # type: ignore[arg-type]  # a factory serves, too
         http=BoundedHttpProtocol,
         lifespan="off",
         log_config=None,

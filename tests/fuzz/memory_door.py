@@ -16,7 +16,7 @@ from unittest.mock import MagicMock, patch
 
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from trunkline.edge import websocket
+from trunkline.edge import upgrade, websocket
 from trunkline.hub.outbox import Flusher, Outbox
 from trunkline.hub.principal import ANONYMOUS
 
@@ -114,7 +114,7 @@ class MemoryTransport(asyncio.Transport):
     def arrived(self, segment: bytes) -> None:
         """One read of the socket."""
         if not self.closed and hasattr(self.protocol, "get_buffer"):
-            websocket.feed(self.protocol, segment)
+            upgrade.feed(self.protocol, segment)
         elif not self.closed:
             self.protocol.data_received(segment)
 
@@ -206,7 +206,7 @@ def converse(segments: Iterable[bytes], max_message_bytes: int) -> Observed:
 async def _converse(
     segments: Iterable[bytes], max_message_bytes: int, connections: list[EchoConnection]
 ) -> tuple[list[tuple[int, bytes]], bool]:
-    transport = MemoryTransport(websocket.UpgradeProtocol(memory_door(max_message_bytes)))
+    transport = MemoryTransport(upgrade.UpgradeProtocol(memory_door(max_message_bytes)))
     for segment in (UPGRADE, *segments):
         transport.arrived(segment)
         await asyncio.sleep(0)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from picows import (
     WSFrame,
@@ -36,7 +35,7 @@ from trunkline.edge.fragments import (
     is_sendable,
 )
 from trunkline.edge.heartbeat import Heartbeat
-from trunkline.edge.transport import CLOSE_TIMEOUT, FramingErrors, LingeringTransport, feed, picows_protocol
+from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.outbox import Flusher, Outbox
 from trunkline.hub.principal import PENDING, Handshake, Principal
@@ -57,8 +56,6 @@ CLOSE_STEP: Final = 0.02
 """Seconds between the portions in which connections are closed, each of 50 or more."""
 
 logger = logging.getLogger("trunkline.edge")
-# uvicorn has found "upgrade" among the tokens; picows wants it alone, but Firefox sends "keep-alive, Upgrade".
-_CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -99,10 +96,6 @@ class WebSocketDoor:
         for listener in chosen:
             listener.close(code, reason)
         return len(chosen)
-
-    def protocol(self, **_uvicorn: Any) -> UpgradeProtocol:
-        """What uvicorn calls for each upgrade (``Config.ws``)."""
-        return UpgradeProtocol(self)
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         """Decide on one upgrade request."""
@@ -411,58 +404,3 @@ def text_header(size: int) -> bytes:
     if size < 1 << 16:
         return b"\x81\x7e" + size.to_bytes(2, "big")
     return b"\x81\x7f" + size.to_bytes(8, "big")
-
-
-class UpgradeProtocol(asyncio.Protocol):
-    """Takes an upgrade from uvicorn and hands the transport to picows.
-
-    uvicorn calls ``connection_made``, then ``data_received`` with the request, and sets this object as the
-    transport's protocol right after; picows' protocol is therefore set from ``call_soon``, and whatever arrives in
-    between is passed on.
-    """
-
-    def __init__(self, door: WebSocketDoor) -> None:
-        self._door = door
-        self._peer = "unix"
-        self._transport: LingeringTransport | None = None
-        self._listener: WebSocketListener | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by uvicorn."""
-        peername = transport.get_extra_info("peername")
-        if isinstance(peername, tuple):
-            self._peer = f"{peername[0]}:{peername[1]}"
-        picows = picows_protocol(self._accept, self._door.max_message_bytes, FramingErrors(self._frame_refused))
-        # uvloop's transport is an asyncio.Transport by shape only
-        self._transport = LingeringTransport(transport, picows, self._ending)  # type: ignore[arg-type]
-        picows.connection_made(self._transport)
-
-    def _accept(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        answer = self._door.accept(request, self._peer)
-        self._listener = answer.listener
-        return answer
-
-    def _frame_refused(self, code: int, reason: str) -> None:
-        if self._listener is not None:
-            self._listener.frame_refused(code, reason)
-
-    def _ending(self) -> None:
-        if self._listener is not None:
-            self._listener.leave()
-
-    def data_received(self, data: bytes) -> None:
-        """The upgrade request, and whatever follows before picows reads the socket itself."""
-        assert self._transport is not None
-        feed(self._transport.protocol, _CONNECTION.sub(b"\\1Upgrade\\r\\n", data, count=1))
-        asyncio.get_running_loop().call_soon(self._transport.take_over)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The peer left before picows took over."""
-        if self._transport is not None:
-            self._transport.protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Nothing of ours was written yet."""
-
-    def resume_writing(self) -> None:
-        """Nothing of ours was written yet."""
