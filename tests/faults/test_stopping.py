@@ -145,3 +145,50 @@ def test_fault_24_ctrl_c_in_a_terminal_leaves_no_traceback() -> None:
         assert os.getpgid(hub.process.pid) not in groups
         hub.stop(signal.SIGINT)
         assert "Traceback" not in hub.words
+
+
+async def test_closes_are_spread_over_time_the_oldest_first() -> None:
+    with ready_hub(env={"TRUNKLINE_CLOSE_SECONDS": "1"}) as hub:
+        closed: list[tuple[float, int]] = []
+
+        async def stay(number: int, connected: asyncio.Event) -> None:
+            async with peer(hub.url) as connection:
+                connected.set()
+                assert await connection.close_code(3 * PATIENCE) == 1012
+                closed.append((time.monotonic(), number))
+
+        staying = []
+        for number in range(300):
+            connected = asyncio.Event()
+            staying.append(asyncio.create_task(stay(number, connected)))
+            await connected.wait()
+        hub.process.terminate()
+        await asyncio.gather(*staying)
+        await asyncio.to_thread(hub.wait_ended, 0)
+        moments = sorted(moment for moment, _ in closed)
+        assert moments[-1] - moments[0] > 0.08, "300 connections, fifty at a time, 20 ms apart"
+        order = [number for _, number in sorted(closed)]
+        assert sum(order[:100]) / 100 < 100 < sum(order[-100:]) / 100, "the oldest first"
+
+
+def test_hangup_of_a_terminal_stops_it() -> None:
+    """A service reads its files again at SIGHUP; what runs in a terminal that was closed ends."""
+    import pty
+
+    leader, follower = pty.openpty()
+    try:
+        with RunningHub(stdin=follower) as hub:
+            hub.ready()
+            hub.process.send_signal(signal.SIGHUP)
+            hub.wait_ended(0)
+    finally:
+        os.close(leader)
+        os.close(follower)
+
+
+async def test_hangup_of_a_service_leaves_it_running() -> None:
+    with ready_hub() as hub:
+        async with peer(hub.url) as connection:
+            hub.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(hub.wait_for, "reloaded")
+            assert await connection.result("debug.echo", {"value": 1}) == 1

@@ -54,6 +54,7 @@ class RunningHub:
         env: more of the environment.
         cwd: where the hub runs; a temporary folder if None.
         executors: how many.
+        stdin: its standard input.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class RunningHub:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         executors: int = 1,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
         self.data = Path(self._folder.name) / "data"
@@ -78,6 +80,7 @@ class RunningHub:
             [*command, *arguments],
             cwd=cwd or self._folder.name,
             env=clean_environment(env),
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
