@@ -50,12 +50,10 @@ format: setup ## Format the Python sources
 	$(BIN)/ruff check --fix .
 
 bench: setup ## Measure: ratios of runs side by side on this machine
-	$(BIN)/python -m bench.calls
-	$(BIN)/python -m bench.startup
-	$(BIN)/python -m bench.connections
-	$(BIN)/python -m bench.overload
 	@cd bench/competitors && npm ci --no-audit --no-fund --loglevel=error
-	$(BIN)/python -m bench.fanout
+	@missed=""; for name in calls startup connections overload fanout; do \
+	  echo "== $$name"; $(BIN)/python -m bench.$$name || missed="$$missed $$name"; \
+	done; if [ -n "$$missed" ]; then echo "targets missed:$$missed"; exit 1; fi
 
 FUZZ_SECONDS ?= 60
 

@@ -44,6 +44,7 @@ class Inbox:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
+        self.quiet = False
         self.got: list[int] = []
 
     def send_event(self, event: Event) -> None:
@@ -218,3 +219,12 @@ def test_everybody_gets_everything_once_and_in_order(publications: list[tuple[in
     assert [each.got for each in outboxes] == wanted
     assert loop.fanout.backlog == 0
     assert loop.fanout.deliveries == sum(number for number, _ in publications)
+
+
+def test_one_outbox_in_trouble_does_not_keep_the_event_from_the_others(caplog: Any) -> None:
+    loop = Loop()
+    first, broken, last = loop.outboxes(3)
+    broken.quiet = True  # and has no write_event
+    loop.fanout.deliver(event(1), (first, broken, last))
+    assert (first.got, last.got) == ([1], [1])
+    assert "could not be sent" in caplog.text

@@ -51,6 +51,9 @@ PING_TIMEOUT: Final = 20.0
 MAX_REASON_BYTES: Final = 123
 MAX_PENDING: Final = 256
 """Connections that may be open without having authenticated."""
+TEXT: Final = WSMsgType.TEXT
+COPY_BYTES: Final = 8192
+"""Up to here picows writes a frame into its own buffer and to the socket at once; larger events share one frame."""
 AT_ONCE: Final = 50
 CLOSE_STEP: Final = 0.02
 """Seconds between the portions in which connections are closed, each of 50 or more."""
@@ -155,6 +158,7 @@ class WebSocketListener(WSListener):
         self._peer = peer
         self._transport: WSTransport | None = None
         self._write: Callable[[bytes], None] | None = None
+        self._send: Callable[[WSMsgType, bytes], None] | None = None
         self._connection: Connection | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._receive_binary: Callable[[bytes], None] | None = None  # for subprotocols with binary messages
@@ -168,6 +172,7 @@ class WebSocketListener(WSListener):
         door = self._door
         self._transport = transport
         self._write = transport.underlying_transport.write
+        self._send = transport.send
         outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
         connection = Connection(door.services, outbox, self._principal, self._peer, self.close)
         self._connection = connection
@@ -387,9 +392,13 @@ class WebSocketListener(WSListener):
 
     def write_event(self, event: Event) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
+        payload = event.payload
+        if len(payload) <= COPY_BYTES:
+            self._send(TEXT, payload)  # type: ignore[misc]  # set since on_ws_connected
+            return
         frame = event.frame
         if frame is None:
-            frame = event.frame = text_header(len(event.payload)) + event.payload
+            frame = event.frame = text_header(len(payload)) + payload
         self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
 
 

@@ -78,6 +78,10 @@ class Outbox:
         writer: the door.
         limit: bytes of replies and other answers that may wait.
         event_limit: bytes of events that may wait.
+
+    Attributes:
+        quiet: nothing waits and the transport has room: an event may go to ``write_event`` right away.
+        write_event: the door's, for whoever has looked at ``quiet``.
     """
 
     __slots__ = (
@@ -92,7 +96,6 @@ class Outbox:
         "_limit",
         "_messages",
         "_paused",
-        "_quiet",
         "_reading",
         "_refused",
         "_replays",
@@ -101,12 +104,15 @@ class Outbox:
         "_writer",
         "closed",
         "dropped_events",
+        "quiet",
         "waiting_bytes",
+        "write_event",
     )
 
     def __init__(self, flusher: Flusher, writer: Writer, limit: int, event_limit: int) -> None:
         self._flusher = flusher
         self._writer = writer
+        self.write_event = writer.write_event
         self._limit = limit
         self._event_limit = event_limit
         self._messages: list[bytes] = []
@@ -120,7 +126,7 @@ class Outbox:
         self._event_bytes = 0
         self._paused = False
         self._scheduled = False
-        self._quiet = True
+        self.quiet = True
         self._reading = True
         self._refused = False
         self._resumed: Callable[[], None] | None = None
@@ -146,7 +152,7 @@ class Outbox:
         self.waiting_bytes += size
         if chunk:
             self._chunk_bytes += size
-        self._quiet = False
+        self.quiet = False
         if size >= BULK_BYTES or after > self._bulk_sent:
             after = self._queue_bulk(message, chunk)
         else:
@@ -176,8 +182,8 @@ class Outbox:
 
     def send_event(self, event: Event) -> None:
         """Write an event now if nothing waits, else queue it, dropping the oldest where there is no room."""
-        if self._quiet:
-            self._writer.write_event(event)
+        if self.quiet:
+            self.write_event(event)
         elif not self.closed:
             if self._events is None:
                 self._events = deque()
@@ -196,7 +202,7 @@ class Outbox:
         if self._replays is None:
             self._replays = deque()
         self._replays.extend(events)
-        self._quiet = False
+        self.quiet = False
         if not self._paused and not self._scheduled:
             self._scheduled = True
             self._flusher.schedule(self.flush)
@@ -266,7 +272,7 @@ class Outbox:
         if self._gaps is not None or self._events:
             self._flush_events()
         waiting = self._messages or self._bulk or self._replays or self._gaps is not None or self._events
-        self._quiet = not (waiting or self._paused or self.closed)
+        self.quiet = not (waiting or self._paused or self.closed)
         self._resume_reading()
         self._offer()
 
@@ -304,7 +310,7 @@ class Outbox:
         while events and not self._paused:
             event = events.popleft()
             written += len(event.payload)
-            self._writer.write_event(event)
+            self.write_event(event)
         return written
 
     # --- the transport's side ---
@@ -322,7 +328,7 @@ class Outbox:
     def pause(self) -> None:
         """The transport's buffer is full."""
         self._paused = True
-        self._quiet = False
+        self.quiet = False
 
     def resume(self) -> None:
         """The transport has room again."""
@@ -337,7 +343,7 @@ class Outbox:
     def close(self) -> None:
         """Drop what waits and take nothing more."""
         self.closed = True
-        self._quiet = False
+        self.quiet = False
         self._messages.clear()
         self._bulk = self._replays = self._events = self._gaps = None
         self.waiting_bytes = self._chunk_bytes = self._event_bytes = 0
