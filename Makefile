@@ -68,9 +68,10 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
 	  command -v faketime >/dev/null || need="$$need faketime"; \
+	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
 	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq $$need; else echo "nothing to install"; fi; \
 	else echo "no apt-get here: nothing to do"; fi
 
 clean: ## Remove everything that was made here, collections excepted
-	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules clients/js/dist clients/js/build
+	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules bench/competitors/node_modules clients/js/dist clients/js/build

@@ -65,12 +65,17 @@ def request_frame(method: str, size: int) -> bytes:
     return head + b"x" * max(1, size - len(head) - len(tail)) + tail
 
 
-async def run(url: str, connections: int, window: int, seconds: float, frame: bytes) -> dict[str, float]:
+async def run(
+    url: str, connections: int, window: int, seconds: float, frame: bytes, token: str = ""
+) -> dict[str, float]:
     """Load ``url`` and return what was measured. Latencies in milliseconds."""
     latencies: list[float] = []
     clients: list[Client] = []
+    headers = {"Authorization": f"Bearer {token}"} if token else None
     for _ in range(connections):
-        _transport, client = await picows.ws_connect(lambda: Client(frame, window, latencies), url)
+        _transport, client = await picows.ws_connect(
+            lambda: Client(frame, window, latencies), url, extra_headers=headers
+        )
         clients.append(client)
     for client in clients:
         client.begin()
@@ -102,9 +107,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--method", default="debug.echo")
+    parser.add_argument("--token", default="")
     options = parser.parse_args()
     frame = request_frame(options.method, options.size)
-    print(json.dumps(uvloop.run(run(options.url, options.connections, options.window, options.seconds, frame))))
+    measured = run(options.url, options.connections, options.window, options.seconds, frame, options.token)
+    print(json.dumps(uvloop.run(measured)))
 
 
 if __name__ == "__main__":

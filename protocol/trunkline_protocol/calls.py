@@ -11,6 +11,7 @@ from typing import Protocol
 
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.inputs import InputWindow
 
 NO_DEADLINE = float("inf")
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -23,7 +24,25 @@ class CallOwner(Protocol):
         """``code`` is 0 for success, else the error's code."""
 
 
-class CallBackend(Protocol):
+class CallExecution(Protocol):
+    """What runs a call, as far as the call's origin may still ask something of it."""
+
+    def cancel(self, call: Call) -> None:
+        """The call's outcome is no longer wanted. Unknown or finished calls are ignored."""
+
+    def grant(self, call: Call, consumed: int) -> None:
+        """The stream's reader has taken ``consumed`` items in total (absolute, so repeats are harmless)."""
+
+    def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
+        """Pass on one item of the call's input: JSON, or the end, which carries none. Settled calls are ignored.
+
+        Raises:
+            RpcError: the method takes no input, or :class:`trunkline_protocol.inputs.InputWindow` does not allow
+                this item. The call cannot go on: whoever pushed settles it with this error and cancels it.
+        """
+
+
+class CallBackend(CallExecution, Protocol):
     """Whoever executes calls."""
 
     def find(self, method: str) -> MethodInfo:
@@ -34,13 +53,11 @@ class CallBackend(Protocol):
         """
 
     def submit(self, call: Call) -> None:
-        """Take the call: it is settled sooner or later, perhaps before this returns."""
+        """Take the call: it is settled sooner or later, perhaps before this returns.
 
-    def cancel(self, call: Call) -> None:
-        """The call's outcome is no longer wanted. Unknown or finished calls are ignored."""
-
-    def grant(self, call: Call, consumed: int) -> None:
-        """The stream's reader has taken ``consumed`` items in total (absolute, so repeats are harmless)."""
+        Raises:
+            RpcError: it is refused, and nothing of it was executed.
+        """
 
 
 class Call:
@@ -58,6 +75,7 @@ class Call:
         last_activity: when the executor last sent something for this call, on the same clock.
         attempts: how many executors this call was dispatched to so far.
         info: the method's catalogue entry, set when the call is routed.
+        input: what was pushed to it so far; None before the first item.
     """
 
     __slots__ = (
@@ -70,6 +88,7 @@ class Call:
         "flow",
         "idle_timeout",
         "info",
+        "input",
         "key",
         "last_activity",
         "metadata",
@@ -97,8 +116,9 @@ class Call:
         self.attempts = 0
         self.settled = False
         self.owner: CallOwner | None = None
-        self.backend: CallBackend | None = None
+        self.backend: CallExecution | None = None
         self.info: MethodInfo | None = None
+        self.input: InputWindow | None = None
         self.progress_token: str | int | None = None
         self.executor: object | None = None
         self.key = 0
@@ -162,3 +182,10 @@ class Call:
     def writable(self) -> bool:
         """Whether the origin takes chunks now. A stream that waits for its reader is not idle."""
         return True
+
+    def input_consumed(self, consumed: int) -> None:
+        """The method has taken ``consumed`` items of its input in total; origins that pushed none ignore it."""
+
+    def key_scope(self) -> str | None:
+        """Whose idempotency keys this call's belongs to. None: its key, which may be its caller's, means nothing."""
+        return None

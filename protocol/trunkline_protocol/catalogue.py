@@ -26,6 +26,8 @@ class MethodInfo(msgspec.Struct, frozen=True):
         routing_key: name of the parameter whose value decides which executor owns the call.
         timeout_ms: default deadline (calls) or idle limit (streams), in milliseconds; None = the hub's.
         max_timeout_ms: the longest deadline a caller may ask for; None = no limit of its own.
+        chunk: JSON Schema of what it streams; None = it does not.
+        input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
     """
 
     name: str
@@ -40,6 +42,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     parameters: list[Parameter] = []
     result: dict[str, Any] = {}
     chunk: dict[str, Any] | None = None
+    input: dict[str, Any] | None = None
 
 
 class Catalogue(msgspec.Struct, frozen=True):

@@ -117,6 +117,7 @@ class Hub:
         self.settings = settings
         self.started = time.monotonic()
         self.stats = CallStats()
+        self._count = self.stats.record
         self._stop_requested = asyncio.Event()
         self.credentials = credentials(settings)
         self.audit = _audit_log(settings.audit_file)
@@ -191,7 +192,7 @@ class Hub:
     # --- what happens, and who wants to know ---
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
-        self.stats.record(method, seconds, code)
+        self._count(method, seconds, code)
         if self.audit is not None and isinstance(call, (ClientCall, NotificationCall)):
             who = call.connection
             self.audit.call(who.principal.name, who.number, who.peer, call.method, code, seconds)

@@ -52,6 +52,9 @@ class Door:
     def write_event(self, event: Event) -> None:
         self.write([event.payload])
 
+    def write_payload(self, payload: bytes) -> None:
+        self.write([payload])
+
     def overflow(self) -> None:
         self.overflows += 1
 

@@ -224,7 +224,7 @@ def test_everybody_gets_everything_once_and_in_order(publications: list[tuple[in
 def test_one_outbox_in_trouble_does_not_keep_the_event_from_the_others(caplog: Any) -> None:
     loop = Loop()
     first, broken, last = loop.outboxes(3)
-    broken.quiet = True  # and has no write_event
+    broken.quiet = True  # and has no write_payload
     loop.fanout.deliver(event(1), (first, broken, last))
     assert (first.got, last.got) == ([1], [1])
     assert "could not be sent" in caplog.text

@@ -33,6 +33,8 @@ def describe(info: MethodInfo) -> dict[str, Any]:
     }
     if info.chunk is not None:
         extension["chunk"] = info.chunk
+    if info.input is not None:
+        extension["input"] = info.input
     if info.routing_key is not None:
         extension["routing_key"] = info.routing_key
     if info.timeout_ms is not None:

@@ -24,10 +24,13 @@ class PacedReading(asyncio.BufferedProtocol):
     __slots__ = (
         "_allowance",
         "_held",
+        "_look_at",
         "_loop",
         "_on_excess",
         "_picows",
-        "_rested",
+        "_picows_buffer_updated",
+        "_picows_get_buffer",
+        "_rest_at",
         "_resting",
         "_transport",
         "received",
@@ -37,25 +40,33 @@ class PacedReading(asyncio.BufferedProtocol):
         self._transport = transport
         self._picows = picows
         self._loop = asyncio.get_running_loop()
-        self._rested = 0
         self._resting = False
         self._held = False
         self._allowance: int | None = None
         self._on_excess: Callable[[], None] | None = None
+        self._picows_get_buffer = picows.get_buffer
+        self._picows_buffer_updated = picows.buffer_updated
         self.received = 0
+        self._plan(TURN_BYTES)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Called by the event loop."""
-        buffer: memoryview = self._picows.get_buffer(sizehint)
-        return buffer[:TURN_BYTES]
+        buffer: memoryview = self._picows_get_buffer(sizehint)
+        return buffer if len(buffer) <= TURN_BYTES else buffer[:TURN_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the event loop."""
-        self.received += nbytes
+        self.received = received = self.received + nbytes
+        if received < self._look_at:  # one comparison for what is true of nearly every read
+            self._picows_buffer_updated(nbytes)
+        else:
+            self._look(nbytes)
+
+    def _look(self, nbytes: int) -> None:
         if self._allowance is not None and self.received > self._allowance and self._on_excess is not None:
             self._on_excess()
-        self._picows.buffer_updated(nbytes)
-        if self.received - self._rested >= TURN_BYTES and not self._resting:
+        self._picows_buffer_updated(nbytes)
+        if self.received >= self._rest_at and not self._resting:
             self._rest()
 
     def _rest(self) -> None:
@@ -66,8 +77,12 @@ class PacedReading(asyncio.BufferedProtocol):
 
     def _next_turn(self) -> None:
         self._resting = False
-        self._rested = self.received
+        self._plan(self.received + TURN_BYTES)
         self._go_on()
+
+    def _plan(self, rest_at: int) -> None:
+        self._rest_at = rest_at
+        self._look_at = rest_at if self._allowance is None else min(rest_at, self._allowance)
 
     def allow(self, nbytes: int | None, on_excess: Callable[[], None] | None = None) -> None:
         """Bound what may come from now on, parts of frames included; None for no bound.
@@ -77,10 +92,11 @@ class PacedReading(asyncio.BufferedProtocol):
         """
         self._allowance = None if nbytes is None else self.received + nbytes
         self._on_excess = on_excess
+        self._plan(self._rest_at)
 
     def detach(self) -> None:
         """The connection is lost: let go of picows."""
-        self._picows = self._on_excess = None
+        self._picows = self._picows_get_buffer = self._picows_buffer_updated = self._on_excess = None
 
     def hold(self) -> None:
         """Read nothing until :meth:`release`."""

@@ -7,6 +7,7 @@ go from the socket into picows, and whole text messages from :class:`WebSocketLi
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import Callable
@@ -37,7 +38,7 @@ from trunkline.edge.fragments import (
 from trunkline.edge.heartbeat import Heartbeat
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
 from trunkline.hub.connection import Connection, Services
-from trunkline.hub.outbox import Flusher, Outbox
+from trunkline.hub.outbox import SMALL_EVENT, Flusher, Outbox
 from trunkline.hub.principal import PENDING, Handshake, Principal
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
@@ -51,9 +52,6 @@ PING_TIMEOUT: Final = 20.0
 MAX_REASON_BYTES: Final = 123
 MAX_PENDING: Final = 256
 """Connections that may be open without having authenticated."""
-TEXT: Final = WSMsgType.TEXT
-COPY_BYTES: Final = 8192
-"""Up to here picows writes a frame into its own buffer and to the socket at once; larger events share one frame."""
 AT_ONCE: Final = 50
 CLOSE_STEP: Final = 0.02
 """Seconds between the portions in which connections are closed, each of 50 or more."""
@@ -158,7 +156,7 @@ class WebSocketListener(WSListener):
         self._peer = peer
         self._transport: WSTransport | None = None
         self._write: Callable[[bytes], None] | None = None
-        self._send: Callable[[WSMsgType, bytes], None] | None = None
+        self.write_payload: Callable[[bytes], object] = _drop
         self._connection: Connection | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._receive_binary: Callable[[bytes], None] | None = None  # for subprotocols with binary messages
@@ -172,7 +170,8 @@ class WebSocketListener(WSListener):
         door = self._door
         self._transport = transport
         self._write = transport.underlying_transport.write
-        self._send = transport.send
+        # What is sent after a close frame picows drops itself.
+        self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
         outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
         connection = Connection(door.services, outbox, self._principal, self._peer, self.close)
         self._connection = connection
@@ -392,13 +391,12 @@ class WebSocketListener(WSListener):
 
     def write_event(self, event: Event) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
-        payload = event.payload
-        if len(payload) <= COPY_BYTES:
-            self._send(TEXT, payload)  # type: ignore[misc]  # set since on_ws_connected
+        if len(event.payload) <= SMALL_EVENT:
+            self.write_payload(event.payload)
             return
         frame = event.frame
         if frame is None:
-            frame = event.frame = text_header(len(payload)) + payload
+            frame = event.frame = text_header(len(event.payload)) + event.payload
         self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
 
 

@@ -14,6 +14,7 @@ from trunkline.executors.balancer import LaneLoad
 from trunkline.executors.nested import NestedCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane
+from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
 
@@ -101,6 +102,12 @@ class ExecutorHandle(asyncio.Protocol):
         if len(out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
+    def push(self, call: Call, window: InputWindow, body: bytes) -> None:
+        """Send one item of a call's input (the body of an INPUT), unless the call is over."""
+        if call.key in self.in_flight:
+            window.begun = True
+            self.send(ipc.frame(ipc.INPUT, call.key, body))
+
     def _flush(self) -> None:
         out, self._out = self._out, []
         if self._transport is not None and out:
@@ -117,7 +124,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.unpark(parent)
 
     def park(self, key: int) -> None:
-        """A call waits, for a call of its own or for its reader: its slot counts as free."""
+        """A call waits, for a call of its own, its reader or its input: its slot counts as free."""
         if key in self.in_flight:
             self.parked[key] += 1
             if self.parked[key] == 1:

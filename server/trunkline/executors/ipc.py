@@ -11,10 +11,12 @@ CALL             hub -> ex   ``f64 deadline | u8 depth | u8 flags | u16 n | u32 
                              + params; deadline on CLOCK_MONOTONIC in seconds, infinite = none
 CANCEL           hub -> ex   empty
 CREDIT           hub -> ex   ``u64`` items of the stream consumed so far (absolute)
+INPUT            hub -> ex   ``u64 index | u8 final`` + item JSON: one item of the call's input, or its end
 STOP             hub -> ex   empty: finish what runs, then exit
 RESULT           ex -> hub   ``u32`` run time in microseconds + result JSON
 ERROR            ex -> hub   ``u32`` run time in microseconds + error object JSON
 CHUNK            ex -> hub   ``u16 n`` + chunk type as a JSON string (n) + data JSON
+INPUT_CREDIT     ex -> hub   ``u64`` items of the input the method has taken so far (absolute)
 PROGRESS         ex -> hub   value JSON
 READY            ex -> hub   catalogue JSON
 FAILED           ex -> hub   error object JSON: loading failed; the process exits next
@@ -24,7 +26,7 @@ NESTED_CREDIT    ex -> hub   as CREDIT
 NESTED_RESULT    hub -> ex   result JSON
 NESTED_ERROR     hub -> ex   error object JSON
 NESTED_CHUNK     hub -> ex   as CHUNK
-PARKED           ex -> hub   empty: the call waits for its reader, its slot is free meanwhile
+PARKED           ex -> hub   empty: the call waits for its reader or its input, its slot is free meanwhile
 UNPARKED         ex -> hub   empty: it goes on
 PING / PONG      both        empty
 ===============  ==========  =====================================================================
@@ -56,6 +58,8 @@ PING: Final = 17
 PONG: Final = 18
 PARKED: Final = 19
 UNPARKED: Final = 20
+INPUT: Final = 21
+INPUT_CREDIT: Final = 22
 
 FLAG_PROGRESS: Final = 1
 """The caller asked for progress reports."""
@@ -65,6 +69,7 @@ _HEAD_TAIL: Final = _HEAD.size - 4
 _CALL: Final = struct.Struct("<dBBHI")
 _CALL_FRAME: Final = struct.Struct("<IBQdBBHI")
 _OUTCOME_FRAME: Final = struct.Struct("<IBQI")
+_INPUT: Final = struct.Struct("<QB")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
 _U16: Final = struct.Struct("<H")
@@ -169,8 +174,20 @@ def parse_chunk(body: bytes) -> tuple[bytes, bytes]:
     return body[2:end], body[end:]
 
 
+def input_body(index: int, final: bool, data: bytes) -> bytes:
+    """The body of an INPUT. The end carries no item: its data is ignored."""
+    return _INPUT.pack(index, final) + data
+
+
+def parse_input(body: bytes) -> tuple[int, bool, bytes]:
+    """Read the body of an INPUT: index, whether it is the end, item JSON."""
+    _require(len(body) >= _INPUT.size)
+    index, final = _INPUT.unpack_from(body)
+    return index, bool(final), body[_INPUT.size :]
+
+
 def credit_body(consumed: int) -> bytes:
-    """The body of a CREDIT."""
+    """The body of a CREDIT or an INPUT_CREDIT."""
     return _U64.pack(consumed)
 
 

@@ -1,7 +1,7 @@
 """The pool: takes calls, hands each to an executor or lets it wait, and settles what executors answer.
 
 Rules (SPEC.md, Executors): the caller gets exactly one outcome; a call that was sent to an executor may have run,
-so after a crash only idempotent calls that streamed nothing run again; waiting is bounded.
+so after a crash only idempotent calls that streamed nothing, and got no input, run again; waiting is bounded.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trunkline.executors import ipc
 from trunkline.executors.backlog import ANYWHERE, Backlog, QueueLimits
 from trunkline.executors.balancer import least_loaded, owner_of
 from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.nested import NestedCall
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
@@ -66,7 +67,9 @@ class ExecutorPool:
         self._kill_after = kill_after
         self._methods: dict[str, MethodInfo] = {}
         self._keys = RoutingKeys()
-        self._backlog = Backlog(queue_limits or QueueLimits())
+        limits = queue_limits or QueueLimits()
+        self._backlog = Backlog(limits)
+        self._held = HeldInput(limits.bytes)
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -77,6 +80,7 @@ class ExecutorPool:
             ipc.RESULT: self._on_result,
             ipc.ERROR: self._on_error,
             ipc.CHUNK: self._on_chunk,
+            ipc.INPUT_CREDIT: self._on_input_credit,
             ipc.PROGRESS: self._on_progress,
             ipc.NESTED_CALL: self._on_nested_call,
             ipc.NESTED_CANCEL: self._on_nested_cancel,
@@ -108,6 +112,7 @@ class ExecutorPool:
         if self._ticker is not None:
             self._ticker.cancel()
         for call in self._backlog.drain():
+            self._held.release(call)
             call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000))
         await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
 
@@ -170,6 +175,7 @@ class ExecutorPool:
         handle = call.executor
         if handle is None:
             self._backlog.remove(call)
+            self._held.release(call)
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
@@ -183,6 +189,21 @@ class ExecutorPool:
             call.last_activity = time.monotonic()
             handle.send(ipc.frame(ipc.CREDIT, call.key, ipc.credit_body(consumed)))
 
+    def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
+        """See :class:`trunkline_protocol.calls.CallExecution`."""
+        if call.settled:
+            return
+        window = open_input(call)
+        if not window.accept(index, data, final):
+            return
+        call.last_activity = time.monotonic()
+        body = ipc.input_body(index, final, data)
+        handle = call.executor
+        if handle is None:
+            self._held.hold(window, body, self._retry_after_ms())
+        elif isinstance(handle, ExecutorHandle):
+            handle.push(call, window, body)
+
     def _dispatch(self, handle: ExecutorHandle, call: Call, info: MethodInfo) -> None:
         key = next(self._ids)
         call.key = key
@@ -194,6 +215,9 @@ class ExecutorPool:
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
         method = call.method.encode()
         handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
+        if call.input is not None:
+            for body in self._held.release(call):
+                handle.push(call, call.input, body)
 
     def _enqueue(self, call: Call, info: MethodInfo, index: int) -> None:
         if self._stopping:
@@ -256,6 +280,14 @@ class ExecutorPool:
             call.last_activity = time.monotonic()
             chunk_type, data = ipc.parse_chunk(body)
             call.stream(chunk_type, data)
+
+    def _on_input_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+        call = handle.in_flight.get(call_id)
+        if call is not None and call.input is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            consumed = ipc.parse_credit(body)
+            call.input.consume(consumed)
+            call.input_consumed(consumed)
 
     def _on_progress(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
         call = handle.in_flight.get(call_id)
@@ -336,7 +368,7 @@ class ExecutorPool:
     def _retry_or_fail(self, handle: ExecutorHandle, call: Call) -> None:
         assert call.info is not None
         call.executor = None
-        if call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS and not self._stopping:
+        if may_run_again(call) and not self._stopping:
             index = handle.index if call.info.routing_key is not None else ANYWHERE
             self._backlog.push_front(call, call.info.lane, index)
             if index == ANYWHERE:
@@ -399,6 +431,13 @@ class ExecutorPool:
             }
             for handle in self.executors
         ]
+
+
+def may_run_again(call: Call) -> bool:
+    """Whether a call whose executor died may run on another: its input and its chunks cannot be taken back."""
+    idempotent = call.info is not None and call.info.idempotent
+    begun = call.chunks or (call.input is not None and call.input.begun)
+    return idempotent and not begun and call.attempts < MAX_ATTEMPTS
 
 
 def _is_held_up(handle: ExecutorHandle, call: Call) -> bool:

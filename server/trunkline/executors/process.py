@@ -109,6 +109,10 @@ class CallSink:
         """See :class:`trunkline.methods.runner.Sink`."""
         self._wire.send(ipc.frame(ipc.CHUNK, self._call_id, ipc.chunk_body(chunk_type, data)))
 
+    def input_consumed(self, consumed: int) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self._wire.send(ipc.frame(ipc.INPUT_CREDIT, self._call_id, ipc.credit_body(consumed)))
+
 
 class NestedCalls:
     """Calls that methods make through the hub: the :class:`trunkline.methods.context.Host` of this process."""
@@ -220,6 +224,7 @@ class Executor:
             ipc.CALL: self._on_call,
             ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
             ipc.CREDIT: lambda call_id, body: self.runner.grant(call_id, ipc.parse_credit(body)),
+            ipc.INPUT: self._on_input,
             ipc.NESTED_RESULT: self.host.on_result,
             ipc.NESTED_ERROR: self.host.on_error,
             ipc.NESTED_CHUNK: self.host.on_chunk,
@@ -234,6 +239,10 @@ class Executor:
         call = ipc.parse_call(body)
         context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
         self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
+
+    def _on_input(self, call_id: int, body: bytes) -> None:
+        _index, final, data = ipc.parse_input(body)
+        self.runner.push(call_id, data, final)
 
 
 async def serve(wire: socket.socket, config: dict[str, Any]) -> int:

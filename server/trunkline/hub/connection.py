@@ -186,7 +186,9 @@ class Connection:
 
     __slots__ = (
         "_bucket",
+        "_max_calls",
         "_restricted",
+        "_route",
         "_services",
         "calls",
         "close",
@@ -218,6 +220,8 @@ class Connection:
         self.notifications = 0
         self.subscriptions: dict[str, None] = {}
         self._services = services
+        self._route = services.router.route
+        self._max_calls = services.limits.max_calls_per_connection
         self._bucket: TokenBucket | None = None
         self.become(principal)
         outbox.when_resumed(self._grant_streams)
@@ -261,16 +265,17 @@ class Connection:
             self._refuse_duplicate(request, batch)
         else:
             call = ClientCall(self, request, batch)
-            refusal = self._refusal(request.method)
+            running = len(self.calls) + self.notifications
+            refused = self._restricted or running >= self._max_calls
+            refusal = self._refusal(request.method, running) if refused else None
             self.calls[call.id] = call
-            self._services.router.route(call, refusal)
+            self._route(call, refusal)
 
-    def _refusal(self, method: str) -> RpcError | None:
-        """Why this peer may not make this call now."""
+    def _refusal(self, method: str, running: int) -> RpcError | None:
+        """Why this peer may not make this call now; ``running`` calls of it are in flight."""
         if self._restricted and (error := self._not_now(method)) is not None:
             return error
-        running = len(self.calls) + self.notifications
-        if running >= self._services.limits.max_calls_per_connection:
+        if running >= self._max_calls:
             return limit_error(
                 "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
             )
@@ -296,8 +301,8 @@ class Connection:
     def _notification(self, request: Request) -> None:
         member = CANCEL_METHODS.get(request.method)
         if member is None:
-            refusal = self._refusal(request.method)
-            self._services.router.route(NotificationCall(self, request), refusal)
+            refusal = self._refusal(request.method, len(self.calls) + self.notifications)
+            self._route(NotificationCall(self, request), refusal)
             return
         try:
             params = msgspec.json.decode(jsonrpc.params_of(request))

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from trunkline.hub.outbox import Outbox
+from trunkline.hub.outbox import SMALL_EVENT, Outbox
 from trunkline_protocol.events import Event, Position, is_after
 
 AT_ONCE: Final = 64
@@ -73,11 +73,14 @@ class Fanout:
                 job.left.add(outbox)
 
     def _send(self, event: Event, outboxes: Sequence[Outbox]) -> None:
-        # The innermost loop of a fan-out: nearly always the first branch.
+        # The innermost loop of a fan-out, nearly always in its first branch. What counts is how many objects it
+        # touches for each connection: between two events the processor's caches have forgotten them.
+        payload = event.payload
+        small = len(payload) <= SMALL_EVENT
         for outbox in outboxes:
             try:
-                if outbox.quiet:
-                    outbox.write_event(event)
+                if outbox.quiet and small:
+                    outbox.write_payload(payload)
                 else:
                     outbox.send_event(event)
             except Exception:  # one connection's trouble must not keep the event from the others

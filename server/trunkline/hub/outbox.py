@@ -26,6 +26,9 @@ STREAM_PAUSE_BYTES: Final = 256 * 1024
 READ_PAUSE_BYTES: Final = 1024 * 1024
 """With more than this waiting, the peer is not read: what it asks for would only add to what it does not take."""
 
+SMALL_EVENT: Final = 8192
+"""Up to here a door copies an event into its own buffer; of larger ones it writes the shared frame."""
+
 BULK_BYTES: Final = 64 * 1024
 """From this size on a message is written on its own, after the small ones."""
 
@@ -60,6 +63,10 @@ class Writer(Protocol):
     def write_event(self, event: Event) -> None:
         """Send an event; its ``frame`` may be made once and shared by all connections."""
 
+    @property
+    def write_payload(self) -> Callable[[bytes], object]:
+        """Sends an event's payload of at most :data:`SMALL_EVENT` bytes, with as little ado as possible."""
+
     def overflow(self) -> None:
         """More waits than may: close the connection. Called once."""
 
@@ -80,8 +87,8 @@ class Outbox:
         event_limit: bytes of events that may wait.
 
     Attributes:
-        quiet: nothing waits and the transport has room: an event may go to ``write_event`` right away.
-        write_event: the door's, for whoever has looked at ``quiet``.
+        quiet: nothing waits and the transport has room: a small event may go to ``write_payload`` right away.
+        write_payload: the door's, for the fan-out, which has looked at ``quiet``.
     """
 
     __slots__ = (
@@ -106,13 +113,13 @@ class Outbox:
         "dropped_events",
         "quiet",
         "waiting_bytes",
-        "write_event",
+        "write_payload",
     )
 
     def __init__(self, flusher: Flusher, writer: Writer, limit: int, event_limit: int) -> None:
         self._flusher = flusher
         self._writer = writer
-        self.write_event = writer.write_event
+        self.write_payload = writer.write_payload
         self._limit = limit
         self._event_limit = event_limit
         self._messages: list[bytes] = []
@@ -183,7 +190,7 @@ class Outbox:
     def send_event(self, event: Event) -> None:
         """Write an event now if nothing waits, else queue it, dropping the oldest where there is no room."""
         if self.quiet:
-            self.write_event(event)
+            self._writer.write_event(event)
         elif not self.closed:
             if self._events is None:
                 self._events = deque()
@@ -260,21 +267,31 @@ class Outbox:
         if self._messages:
             messages, self._messages = self._messages, []
             self._writer.write(messages)
-        if not self._bulk:
+        if not (self._bulk or self._replays or self._events or self._gaps is not None):
             self.waiting_bytes = self._chunk_bytes = 0
-            if self._gaps is not None:
-                self.waiting_bytes = self._gaps.bytes
+            self.quiet = not (self._paused or self._messages or self.closed)
+        elif not self._flush_lanes():
+            return
+        if not self._reading:
+            self._resume_reading()
+        if self._refused:
+            self._offer()
+
+    def _flush_lanes(self) -> bool:
+        """What comes after the small messages. False where the transport is full before streams may go on."""
+        if not self._bulk:
+            self.waiting_bytes = self._gaps.bytes if self._gaps is not None else 0
+            self._chunk_bytes = 0
         elif self._flush_bulk():
             self._resume_reading()
-            return
+            return False
         if self._replays:
             self._flush_lane(self._replays)
         if self._gaps is not None or self._events:
             self._flush_events()
         waiting = self._messages or self._bulk or self._replays or self._gaps is not None or self._events
         self.quiet = not (waiting or self._paused or self.closed)
-        self._resume_reading()
-        self._offer()
+        return True
 
     def _flush_bulk(self) -> bool:
         """Write large messages until the transport is full. True if some are left."""
@@ -310,7 +327,7 @@ class Outbox:
         while events and not self._paused:
             event = events.popleft()
             written += len(event.payload)
-            self.write_event(event)
+            self._writer.write_event(event)
         return written
 
     # --- the transport's side ---

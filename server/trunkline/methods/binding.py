@@ -15,11 +15,13 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict
 
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.inputs import InputStream
 from trunkline_protocol.catalogue import Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 _ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 _UNCHECKED: Final = (Any, dict, list, inspect.Signature.empty)
+_BASE64_SCHEMA: Final = {"type": "string", "contentEncoding": "base64"}
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -32,7 +34,11 @@ class Binding:
         streaming: it is a generator, so the return annotation describes chunks.
 
     Raises:
-        TypeError: hints that cannot be expressed in JSON, or ``*args``.
+        TypeError: hints that cannot be expressed in JSON, ``*args``, or more than one input.
+
+    Attributes:
+        context_name: the parameter that gets the call's context, if there is one.
+        input_name: the parameter that gets the call's input; ``items`` reads what is in it.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool) -> None:
@@ -40,12 +46,17 @@ class Binding:
         signature = inspect.signature(function)
         hints = get_type_hints(function, include_extras=True)
         self.context_name: str | None = None
+        self.input_name: str | None = None
+        self.items: ItemBinding | None = None
         fields: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
         for parameter in signature.parameters.values():
             hint = hints.get(parameter.name, Any)
             if hint is Context:
                 self.context_name = parameter.name
+                continue
+            if hint is InputStream or get_origin(hint) is InputStream:
+                self._bind_input(parameter.name, _item_type(hint))
                 continue
             if parameter.kind in _VARIADIC:
                 raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
@@ -55,17 +66,18 @@ class Binding:
                 fields[parameter.name] = NotRequired[hint]
                 defaults[parameter.name] = parameter.default
         self._names = list(fields)
-        self._validate = self._params_adapter(name, fields).validator.validate_python
+        self._validate = _params_adapter(name, fields).validator.validate_python
         self.parameters = self._describe(fields, defaults)
         returns = hints.get("return", Any)
         self._result = None if streaming or returns in _UNCHECKED else _adapter(returns, name)
         self.result_schema = {} if streaming else _schema(returns, name)
         self.chunk_schema = _schema(_item_type(returns), name) if streaming else None
 
-    def _params_adapter(self, name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
-        params: Any = TypedDict(f"{name} params", fields)  # type: ignore[misc]  # built at run time
-        setattr(params, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010
-        return _adapter(params, name)
+    def _bind_input(self, parameter: str, hint: Any) -> None:
+        if self.input_name is not None:
+            raise TypeError(f"{self._name}: a call has one input, not both {self.input_name} and {parameter}")
+        self.input_name = parameter
+        self.items = ItemBinding(hint, self._name)
 
     def _describe(self, fields: dict[str, Any], defaults: dict[str, Any]) -> list[Parameter]:
         described = []
@@ -92,7 +104,7 @@ class Binding:
         try:
             arguments: dict[str, Any] = self._validate(value)
         except ValidationError as error:
-            raise self._invalid(error) from None
+            raise _invalid(self._name, error) from None
         return arguments
 
     def _by_name(self, values: list[Any]) -> dict[str, Any]:
@@ -102,16 +114,6 @@ class Binding:
                 f"{self._name} takes {len(self._names)} parameters ({', '.join(self._names)}), not {len(values)}",
             )
         return dict(zip(self._names, values, strict=False))
-
-    def _invalid(self, error: ValidationError) -> RpcError:
-        problems = [
-            {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
-            for item in error.errors(include_url=False, include_context=False, include_input=False)
-        ]
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        message = f"{self._name}: {first['field']}: {first['message']}{more}"
-        return RpcError(ErrorCode.INVALID_PARAMS, message, data={"errors": problems[:20]})
 
     def encode_result(self, value: Any) -> bytes:
         """A return value as JSON.
@@ -130,6 +132,62 @@ class Binding:
                     f"{self._name} returned what its signature does not promise: {where}: {first['msg']}",
                 ) from None
         return encode(value, self._name)
+
+
+class ItemBinding:
+    """The wire side of one item of a method's input.
+
+    Args:
+        hint: what an item is; ``bytes`` come as base64 text, for JSON has no form for them.
+        name: the method, for error messages.
+
+    Raises:
+        TypeError: the hint cannot be expressed in JSON.
+
+    Attributes:
+        schema: JSON Schema of an item.
+    """
+
+    def __init__(self, hint: Any, name: str) -> None:
+        self._name = name
+        self._base64 = None if hint is not bytes else TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
+        self._validate = _params_adapter(name, {"item": hint}).validator.validate_python
+        self.schema = _schema(hint, name) if self._base64 is None else dict(_BASE64_SCHEMA)
+
+    def read(self, data: bytes, index: int) -> Any:
+        """Turn one item (JSON) into what the method declared.
+
+        Raises:
+            RpcError: -32602 that names the index.
+        """
+        where = f"{self._name}: item {index} of the input"
+        try:
+            if self._base64 is not None:
+                return self._base64.validate_json(data)
+            return self._validate({"item": msgspec.json.decode(data)})["item"]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{where}: {error}", data={"index": index}) from error
+        except ValidationError as error:
+            invalid = _invalid(where, error)
+            invalid.data["index"] = index
+            raise invalid from None
+
+
+def _params_adapter(name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
+    params: Any = TypedDict(f"{name} params", fields)  # type: ignore[misc]  # built at run time
+    setattr(params, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010
+    return _adapter(params, name)
+
+
+def _invalid(where: str, error: ValidationError) -> RpcError:
+    problems = [
+        {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+    first = problems[0]
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    message = f"{where}: {first['field']}: {first['message']}{more}"
+    return RpcError(ErrorCode.INVALID_PARAMS, message, data={"errors": problems[:20]})
 
 
 def encode(value: Any, name: str) -> bytes:

@@ -7,7 +7,7 @@ import inspect
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
@@ -15,10 +15,13 @@ import msgspec
 
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.registry import Registry
-from trunkline.methods.runner import Runner
+from trunkline.methods.runner import Credit, Runner
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DEPTH: Final = 8
+
+Items = AsyncIterable[Any] | Iterable[Any]
+"""What is fed to a call; each item is any JSON, or bytes."""
 
 
 class _Outcome:
@@ -26,6 +29,7 @@ class _Outcome:
 
     def __init__(self) -> None:
         self.items: asyncio.Queue[Chunk | None] = asyncio.Queue()
+        self.input_credit = Credit()
         self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # Whoever asked may have gone: then nobody fetches the error, which is no mistake.
         self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -36,6 +40,10 @@ class _Outcome:
     def parked(self, waits: bool) -> None:
         """See :class:`trunkline.methods.runner.Sink`."""
 
+    def input_consumed(self, consumed: int) -> None:
+        """See :class:`trunkline.methods.runner.Sink`."""
+        self.input_credit.grant(consumed)
+
     def result(self, data: bytes) -> None:
         """See :class:`trunkline.methods.runner.Sink`."""
         if not self.future.done():
@@ -44,6 +52,10 @@ class _Outcome:
 
     def error(self, error: RpcError) -> None:
         """See :class:`trunkline.methods.runner.Sink`."""
+        self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, which need not be the method's."""
         if not self.future.done():
             self.future.set_exception(error)
         self.items.put_nowait(None)
@@ -60,9 +72,17 @@ class LocalStream:
         result: None until the stream has ended.
     """
 
-    def __init__(self, methods: LocalMethods, method: str, params: Any, metadata: dict[str, Any], depth: int) -> None:
+    def __init__(
+        self,
+        methods: LocalMethods,
+        method: str,
+        params: Any,
+        metadata: dict[str, Any],
+        depth: int,
+        input: Items | None = None,
+    ) -> None:
         self.result: Any = None
-        self._chunks = self._run(methods, method, params, metadata, depth)
+        self._chunks = self._run(methods, method, params, metadata, depth, input)
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self._chunks
@@ -72,9 +92,15 @@ class LocalStream:
         await self._chunks.aclose()
 
     async def _run(
-        self, methods: LocalMethods, method: str, params: Any, metadata: dict[str, Any], depth: int
+        self,
+        methods: LocalMethods,
+        method: str,
+        params: Any,
+        metadata: dict[str, Any],
+        depth: int,
+        input: Items | None,
     ) -> AsyncGenerator[Chunk, None]:
-        call_id, outcome = methods._start(method, params, metadata, depth, math.inf)
+        call_id, outcome = methods._start(method, params, metadata, depth, math.inf, input)
         taken = 0
         try:
             while (chunk := await outcome.items.get()) is not None:
@@ -145,29 +171,41 @@ class LocalMethods:
             if inspect.isawaitable(outcome):
                 await outcome
 
-    async def call(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> Any:
+    async def call(
+        self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
+    ) -> Any:
         """Call a method and wait.
 
         Args:
             params: any JSON; an object or an array, by the method's signature.
             timeout_ms: what the method sees as its deadline.
+            input: what is fed to it, where it takes input, as fast as it takes it.
 
         Raises:
             RpcError: whatever it ended with; -32601 for a method no module has.
+            Exception: whatever ``input`` raised; the call is cancelled then.
         """
         deadline = math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        return await self._call(method, params, {}, 0, deadline)
+        return await self._call(method, params, {}, 0, deadline, input)
 
-    def stream(self, method: str, params: Any = None) -> LocalStream:
-        """Stream from a method. Closing the iterator early cancels it.
+    def stream(self, method: str, params: Any = None, *, input: Items | None = None) -> LocalStream:
+        """Stream from a method. Closing the iterator early cancels it. ``input`` as in :meth:`call`.
 
         Raises:
             RpcError: from the iterator, whatever it ended with.
         """
-        return LocalStream(self, method, params, {}, 0)
+        return LocalStream(self, method, params, {}, 0, input)
 
-    async def _call(self, method: str, params: Any, metadata: dict[str, Any], depth: int, deadline: float) -> Any:
-        call_id, outcome = self._start(method, params, metadata, depth, deadline)
+    async def _call(
+        self,
+        method: str,
+        params: Any,
+        metadata: dict[str, Any],
+        depth: int,
+        deadline: float,
+        input: Items | None = None,
+    ) -> Any:
+        call_id, outcome = self._start(method, params, metadata, depth, deadline, input)
         try:
             return await outcome.future
         except asyncio.CancelledError:
@@ -175,7 +213,13 @@ class LocalMethods:
             raise
 
     def _start(
-        self, method: str, params: Any, metadata: dict[str, Any], depth: int, deadline: float
+        self,
+        method: str,
+        params: Any,
+        metadata: dict[str, Any],
+        depth: int,
+        deadline: float,
+        input: Items | None,
     ) -> tuple[int, _Outcome]:
         if depth > MAX_DEPTH:
             raise RpcError(
@@ -183,6 +227,8 @@ class LocalMethods:
             )
         if method not in self._registry.methods:
             raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200} in the modules that were given")
+        if input is not None and self._registry.methods[method].info.input is None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{method} takes no input")
         call_id = next(self._ids)
         outcome = _Outcome()
         self._running.add(call_id)
@@ -191,7 +237,32 @@ class LocalMethods:
             _LocalHost(self), call_id, method, msgspec.json.encode(metadata), deadline, depth, self._worker_id
         )
         self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
+        if input is not None:
+            feeder = asyncio.ensure_future(self._feed(call_id, input, outcome))
+            outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
+
+    async def _feed(self, call_id: int, items: Items, outcome: _Outcome) -> None:
+        credit = outcome.input_credit
+        try:
+            async for item in _each(items):
+                data = msgspec.json.encode(item)
+                await credit.wait()
+                credit.spend(len(data))
+                self._runner.push(call_id, data, False)
+            self._runner.push(call_id, b"null", True)
+        except Exception as error:  # the caller's own: it is the one to hear of it
+            outcome.fail(error)
+            self._runner.cancel(call_id)
+
+
+async def _each(items: Items) -> AsyncIterator[Any]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
 
 
 class _LocalHost:

@@ -55,7 +55,8 @@ def method(
         max_timeout_ms: the longest deadline a caller may ask for.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
-    generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context.
+    generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
+    one annotated :class:`trunkline.methods.inputs.InputStream` what the caller pushes while an async method runs.
     """
     if name.startswith(_RESERVED) or not name:
         raise RegistrationError(f"method name {name!r} is reserved; choose another")
@@ -124,6 +125,11 @@ class Registry:
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is none of its parameters")
+        if binding.input_name is not None and kind in ("function", "generator"):
+            raise RegistrationError(
+                f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
+                "make it async def"
+            )
         info = MethodInfo(
             name=options.name,
             summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
@@ -137,6 +143,7 @@ class Registry:
             parameters=binding.parameters,
             result=binding.result_schema,
             chunk=binding.chunk_schema,
+            input=None if binding.items is None else binding.items.schema,
         )
         self.methods[options.name] = BoundMethod(info, function, kind, binding)
 

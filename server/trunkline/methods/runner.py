@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from trunkline.methods.binding import encode, encode_chunk
 from trunkline.methods.context import Context
+from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -46,7 +47,10 @@ class Sink(Protocol):
         """One item of a stream: type as a JSON string, data as JSON."""
 
     def parked(self, waits: bool) -> None:
-        """The stream waits for its reader (or goes on): its slot is free meanwhile."""
+        """The call waits for its reader or its input (or goes on): its slot is free meanwhile."""
+
+    def input_consumed(self, consumed: int) -> None:
+        """The method has taken ``consumed`` items of its input in total."""
 
 
 class Credit:
@@ -93,7 +97,7 @@ class Credit:
 class Running:
     """One call that this runner holds: waiting for a slot, or in progress."""
 
-    __slots__ = ("context", "credit", "entered", "has_slot", "parked", "task")
+    __slots__ = ("context", "credit", "entered", "has_slot", "input", "parked", "task")
 
     def __init__(self, context: Context, *, has_slot: bool) -> None:
         self.context = context
@@ -101,6 +105,7 @@ class Running:
         self.entered = False
         self.parked = 0
         self.credit: Credit | None = None
+        self.input: InputStream[Any] | None = None
         self.task: asyncio.Task[None] | None = None
 
 
@@ -129,6 +134,10 @@ class Runner:
             sink.error(RpcError(ErrorCode.METHOD_NOT_FOUND, message))
             return
         running = Running(context, has_slot=bound.info.lane == "loop")
+        if bound.binding.items is not None:
+            running.input = InputStream(
+                bound.binding.items.read, sink.input_consumed, lambda: self._waiting_outside(running, sink)
+            )
         if not running.has_slot:
             self._launch(call_id, params, running, sink, bound)
         elif self._free_slots > 0:
@@ -185,6 +194,14 @@ class Runner:
         if running is not None and running.credit is not None:
             running.credit.grant(consumed)
 
+    def push(self, call_id: int, data: bytes, final: bool) -> None:
+        """Pass on one item of a call's input (JSON), or its end."""
+        running = self._running.get(call_id)
+        if running is None and (waiting := self._waiting.get(call_id)) is not None:
+            running = waiting[1]
+        if running is not None and running.input is not None:
+            running.input.push(data, final)
+
     async def finish(self) -> None:
         """Wait for all calls in progress."""
         while tasks := [running.task for running in self._running.values() if running.task is not None]:
@@ -201,6 +218,8 @@ class Runner:
             await self._run_method(running, params, sink, bound)
         finally:
             self._running.pop(call_id, None)
+            if running.input is not None:
+                running.input.close(bound.info.name)
             if running.has_slot:
                 self._release_slot()
 
@@ -214,11 +233,16 @@ class Runner:
             sink.error(error)
             return
         try:
-            sink.result(await self._outcome(bound, arguments, running, sink))
+            result = await self._outcome(bound, arguments, running, sink)
+            if running.input is not None and running.input.fault is not None:
+                raise running.input.fault  # a method that did not mind a bad item
+            sink.result(result)
         except asyncio.CancelledError:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
         except RpcError as error:
-            error.maybe_executed = error.code != ErrorCode.INVALID_PARAMS  # whatever else it raised, it had begun
+            # Whatever else it raised, it had begun; and so it has where it took some of its input.
+            began = running.input is not None and running.input.taken > 0
+            error.maybe_executed = began or error.code != ErrorCode.INVALID_PARAMS
             sink.error(error)
         except Exception as error:
             sink.error(self._unexpected(context.method, error))
@@ -233,6 +257,8 @@ class Runner:
         binding = bound.binding
         if binding.context_name is not None:
             arguments[binding.context_name] = running.context
+        if binding.input_name is not None:
+            arguments[binding.input_name] = running.input
         if bound.kind == "coroutine":
             return binding.encode_result(await bound.function(**arguments))
         if bound.kind == "function":
@@ -251,17 +277,22 @@ class Runner:
             async for item in source:
                 chunk_type, data = encode_chunk(item, name)
                 if credit.exhausted:
-                    await self._wait_for_reader(running, credit, sink)
+                    with self._waiting_outside(running, sink):
+                        await credit.wait()
                 credit.spend(len(data))
                 sink.chunk(chunk_type, data)
         result = running.context.result
         return encode({"chunks": credit.sent} if result is None else result, name)
 
-    async def _wait_for_reader(self, running: Running, credit: Credit, sink: Sink) -> None:
+    @contextmanager
+    def _waiting_outside(self, running: Running, sink: Sink) -> Iterator[None]:
+        """While a call waits for its reader or its input, its slot is free, here and in the hub's books."""
         sink.parked(True)
-        with self._without_slot(running):
-            await credit.wait()
-        sink.parked(False)
+        try:
+            with self._without_slot(running):
+                yield
+        finally:
+            sink.parked(False)
 
     async def _steps(self, generator: Any, context: Context) -> AsyncIterator[Any]:
         """A plain generator, one step at a time: while it waits for its reader the thread is free for others."""
