@@ -23,17 +23,18 @@ class InputWindow:
     """What was pushed to a call, as the hub counts it.
 
     Attributes:
+        consumed: how many items the method has taken; what a sender that was cut off has to be told again.
         begun: part of it was handed to an executor, which cannot give it back.
         held: items that wait, in whatever form their holder likes, until the call has an executor.
         held_bytes: what those take.
     """
 
-    __slots__ = ("_ahead_bytes", "_consumed", "_ended", "_next", "_sizes", "begun", "held", "held_bytes")
+    __slots__ = ("_ahead_bytes", "_ended", "_next", "_sizes", "begun", "consumed", "held", "held_bytes")
 
     def __init__(self) -> None:
         self._next = 0
         self._ended = False
-        self._consumed = 0
+        self.consumed = 0
         self._sizes: deque[int] = deque()
         self._ahead_bytes = 0
         self.begun = False
@@ -78,8 +79,8 @@ class InputWindow:
 
     def consume(self, consumed: int) -> None:
         """The method has taken ``consumed`` items in total."""
-        while self._consumed < consumed and self._sizes:
-            self._consumed += 1
+        while self.consumed < consumed and self._sizes:
+            self.consumed += 1
             self._ahead_bytes -= self._sizes.popleft()
 
     def hold(self, item: bytes) -> None:

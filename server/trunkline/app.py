@@ -38,7 +38,10 @@ from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Authenticate
+from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
+from trunkline.hub.session_link import SessionLink
+from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
@@ -144,9 +147,13 @@ class Hub:
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
         )
+        table: SessionTable[SessionLink] = SessionTable(
+            settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
+        )
+        self.sessions = Resumption(table, self._moved)
         self.door = self._websocket_door(limits)
         self.router.serve({method.name: method for method in control_methods(self.view)})
-        self.router.handle(self.topics.methods() | self.authentication.methods())
+        self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings
@@ -208,9 +215,15 @@ class Hub:
     def _closed(self, connection: Connection) -> None:
         self.topics.forget(connection)
         self.authentication.closed(connection)
+        self.sessions.detached()
         self.monitor.closed(connection)
         if self.audit is not None:
             self.audit.event("disconnected", **_who(connection))
+
+    def _moved(self, newcomer: Connection, own: Connection) -> None:
+        """A session goes on: the connection made for its new socket gives way to the one it has."""
+        self._closed(newcomer)
+        self._opened(own)
 
     def _authenticated(self, connection: Connection) -> None:
         if self.audit is not None:
@@ -238,6 +251,9 @@ class Hub:
             CREDENTIALS_EXPIRED,
             "your rights have changed; connect again",
         )
+        for entry in self.sessions.table.entries():
+            if revoked.is_final(entry.owner.connection.principal):
+                self.sessions.table.end(entry, "revoked")
         logger.info("reloaded", extra={"revoked_connections": closed})
 
     def _route_nested(self, nested: Call) -> None:
@@ -332,6 +348,7 @@ class Hub:
         server.should_exit = True
         await serving
         self.monitor.stop()
+        self.sessions.stop()
         if self.audit is not None:
             self.audit.close()
         logger.info("stopped")

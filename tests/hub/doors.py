@@ -41,6 +41,7 @@ class Door:
         self.overflows = 0
         self.stuck = False
         self.reading = True
+        self.adopted: Connection | None = None
         self.closed_with: tuple[int, str] | None = None
         self.outbox = Outbox(self.flusher, self, limit, event_limit)  # type: ignore[arg-type]
 
@@ -63,6 +64,12 @@ class Door:
 
     def resume_reading(self) -> None:
         self.reading = True
+
+    def adopt(self, connection: Connection) -> None:
+        self.adopted = connection
+
+    def disown(self) -> None:
+        self.adopted = None
 
     def close(self, code: int, reason: str) -> None:
         self.closed_with = (code, reason)
@@ -114,4 +121,4 @@ def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0,
 
 def connection(shared: Services, door: Door, principal: Principal = ANONYMOUS) -> Connection:
     """A connection behind a door."""
-    return Connection(shared, door.outbox, principal, "test", door.close)
+    return Connection(shared, door.outbox, principal, "test", door)

@@ -1,4 +1,4 @@
-"""What is kept of idempotency keys is bounded; and any order of calls, outcomes, cancels and time, by a state machine."""
+"""What is kept of idempotency keys is bounded; and any order of calls, outcomes, cancels and time keeps the promise."""
 
 from __future__ import annotations
 

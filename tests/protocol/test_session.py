@@ -111,9 +111,10 @@ def test_the_number_of_a_batch(numbers: list[int | None], seq: int | None) -> No
     assert batch_seq(iter(numbers)) == seq
 
 
-def test_members_that_disagree_are_a_violation() -> None:
+@pytest.mark.parametrize("numbers", [[3, 5], [5, None, 3], [4, 3, 5]])
+def test_members_that_disagree_are_a_violation(numbers: list[int | None]) -> None:
     with pytest.raises(ProtocolViolation, match="3 and 5"):
-        batch_seq([3, None, 5, 4])
+        batch_seq(numbers)
 
 
 # --- acknowledgements of the peer ---

@@ -148,6 +148,23 @@ class Sessions(RuleBasedStateMachine):
 
     # --- what the network does ---
 
+    @rule(resend_all=st.booleans())
+    def client_comes_back(self, resend_all: bool) -> None:
+        """And this time the handshake gets through."""
+        self.client_dials()
+        self.deliver(HUB, 1, resend_all)
+        self.deliver(CLIENT, 1, resend_all)
+
+    @rule(frames=st.integers(1, 3), arrived=st.integers(0, 3))
+    def acknowledgements_are_lost(self, frames: int, arrived: int) -> None:
+        """The client sends again what it does not know to have arrived, without looking at what the hub says it has."""
+        self.client_comes_back(resend_all=False)
+        self.deliver(HUB, 50, resend_all=False)
+        self.send(CLIENT, 1, False, frames)
+        self.deliver(HUB, arrived, resend_all=False)
+        self.client_comes_back(resend_all=True)
+        self.deliver(HUB, 50, resend_all=False)
+
     @rule()
     def client_dials(self) -> None:
         """Whether or not anybody has noticed that the connection before is gone."""
@@ -174,8 +191,9 @@ class Sessions(RuleBasedStateMachine):
             self.sides[CLIENT].connection = self.sides[HUB].connection = None
 
     @rule(side=sides, beyond=st.integers(1, 3))
-    def peer_lies(self, side: int, beyond: int) -> None:
+    def peer_talks_nonsense(self, side: int, beyond: int) -> None:
         core = self.sides[side].core
+        core.acknowledge(core.acknowledged - beyond)
         with pytest.raises(ProtocolViolation):
             core.acknowledge(core.sent + beyond)
         with pytest.raises(ProtocolViolation):

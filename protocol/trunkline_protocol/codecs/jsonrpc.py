@@ -12,6 +12,7 @@ import msgspec
 
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import NO_METADATA, Batch, Id, Malformed, Metadata, RawOrUnset, Request, Response
+from trunkline_protocol.session import batch_seq
 
 
 class _CallOnly(msgspec.Struct):
@@ -52,6 +53,44 @@ def decode(data: bytes, max_batch: int) -> Message | Batch:
             return _decode_batch(data, max_batch)
         return _decode_invalid(data)
     return request if _params_are_structured(request) else _bad_params(request)
+
+
+class _Numbered(msgspec.Struct):
+    seq: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Named(msgspec.Struct):
+    method: str = ""
+
+
+_numbered_decoder: Final = msgspec.json.Decoder(_Numbered)
+_numbered_list_decoder: Final = msgspec.json.Decoder(list[_Numbered])
+_named_decoder: Final = msgspec.json.Decoder(_Named)
+
+
+def seq_of(data: bytes) -> int | None:
+    """The number of a frame (SPEC.md, Sessions); None where it has none, or none that can be read.
+
+    Raises:
+        ProtocolViolation: the members of a batch have different ones.
+    """
+    try:
+        seq = _numbered_decoder.decode(data).seq
+    except _UNDECODABLE:
+        try:
+            members = _numbered_list_decoder.decode(data)
+        except _UNDECODABLE:
+            return None
+        return batch_seq(None if member.seq is msgspec.UNSET else member.seq for member in members)
+    return None if seq is msgspec.UNSET else seq
+
+
+def method_of(data: bytes) -> str:
+    """The method of a request that is no batch, or nothing."""
+    try:
+        return _named_decoder.decode(data).method
+    except _UNDECODABLE:
+        return ""
 
 
 def decode_metadata(raw: bytes) -> Metadata:

@@ -173,9 +173,9 @@ class WebSocketListener(WSListener):
         # What is sent after a close frame picows drops itself.
         self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
         outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
-        connection = Connection(door.services, outbox, self._principal, self._peer, self.close)
+        connection = Connection(door.services, outbox, self._principal, self._peer, self)
         self._connection = connection
-        self._receive = self._receive_pending if self._principal is PENDING else connection.receive
+        self._receive = self._receive_pending if self._principal is PENDING else self._receive_first
         door.listeners[self] = None
         if self._principal is PENDING:
             door.pending += 1
@@ -300,13 +300,13 @@ class WebSocketListener(WSListener):
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
         if self._connection is not None:
-            self._connection.outbox.pause()
+            self._connection.writing_paused()
 
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
         self._resumed += 1
         if self._connection is not None:
-            self._connection.outbox.resume()
+            self._connection.writing_resumed()
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then a close frame; cut the socket if the peer does not answer it in time."""
@@ -347,6 +347,24 @@ class WebSocketListener(WSListener):
         """Who is at the other end now."""
         return self._principal if self._connection is None else self._connection.principal
 
+    def _receive_first(self, message: bytes) -> None:
+        """Until the first call: only that one may open a session."""
+        connection = self._connection
+        assert connection is not None
+        if connection.receive_first(message) and self._receive == self._receive_first:
+            self._receive = connection.receive
+
+    def adopt(self, connection: Connection) -> None:
+        """See :class:`trunkline.hub.connection.Door`."""
+        self._connection = connection
+        self._receive = connection.receive_numbered
+
+    def disown(self) -> None:
+        """See :class:`trunkline.hub.connection.Door`."""
+        self._principal = self.principal
+        self._connection = None
+        self._receive = _ignore
+
     def _receive_pending(self, message: bytes) -> None:
         """Until the peer has authenticated, it gets little room."""
         connection = self._connection
@@ -357,7 +375,7 @@ class WebSocketListener(WSListener):
         if connection.principal is not PENDING:
             self._principal = connection.principal
             self._door.pending -= 1
-            self._receive = connection.receive
+            self._receive = self._receive_first
             self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
 
     def _too_much_before_auth(self) -> None:
@@ -398,6 +416,10 @@ class WebSocketListener(WSListener):
         if frame is None:
             frame = event.frame = text_header(len(event.payload)) + event.payload
         self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
+
+
+def _ignore(_message: bytes) -> None:
+    """Takes the place of the hub's side, where that goes on over a newer socket."""
 
 
 def _drop(_data: bytes) -> None:

@@ -7,19 +7,20 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from typing_extensions import override
 
 from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
-from trunkline.hub.outbox import Outbox
+from trunkline.hub.outbox import Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
+from trunkline_protocol.session import PROTOCOL_ERROR, UNNUMBERED_CALLS, ProtocolViolation, SessionAck
 from trunkline_protocol.topics import any_matches
 
 logger = logging.getLogger("trunkline.hub")
@@ -27,7 +28,9 @@ logger = logging.getLogger("trunkline.hub")
 UNSET: Final = msgspec.UNSET
 _numbers = itertools.count(1)
 
-NOT_IN_BATCH: Final = frozenset({"auth", "session.open", "session.ack", "subscribe", "unsubscribe", "method.register"})
+NOT_IN_BATCH: Final = frozenset(
+    {"auth", "session.open", "session.close", "session.ack", "subscribe", "unsubscribe", "method.register"}
+)
 """Calls whose reply has to come at an exact point of the wire (SPEC.md, Batches)."""
 
 GRANT_STEP: Final = 16
@@ -74,7 +77,10 @@ class ClientCall(Call):
         self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
 
     def _reply(self, reply: bytes) -> None:
-        if self.batch is None:
+        session = self.connection.session
+        if session is not None and self.method in UNNUMBERED_CALLS and self.batch is None:
+            session.send_unnumbered(reply)
+        elif self.batch is None:
             self.connection.outbox.send(reply, self.mark)
         else:
             self.batch.add(reply, self.mark)
@@ -162,6 +168,41 @@ class BatchReply:
             self._outbox.send(jsonrpc.encode_batch(self._replies), self._mark)
 
 
+class Door(Writer, Protocol):
+    """The socket's side of a connection."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits and a close frame."""
+
+    def adopt(self, connection: Connection) -> None:
+        """From now on hand numbered messages to this connection."""
+
+    def disown(self) -> None:
+        """Its connection goes on elsewhere: hand on nothing more, and tell nobody when the socket is gone."""
+
+
+class Session(Protocol):
+    """What a connection knows of its session."""
+
+    def receive(self, seq: int, size: int) -> bool:
+        """A numbered frame has come. Returns whether it is to be acted on."""
+
+    def acknowledge(self, received: int) -> None:
+        """The client has everything up to this number."""
+
+    def send_unnumbered(self, reply: bytes) -> None:
+        """A reply that concerns this socket only."""
+
+    def disconnected(self) -> bool:
+        """The socket is gone. Returns whether the session waits for its client."""
+
+    def door_full(self) -> None:
+        """The transport's buffer is full."""
+
+    def door_free(self) -> None:
+        """The transport has room again."""
+
+
 @dataclass(slots=True)
 class Services:
     """What all connections of a hub share.
@@ -180,8 +221,10 @@ class Services:
 class Connection:
     """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
 
-    Args:
-        close: ends the connection with a close code and a reason.
+    With a session it outlives its socket: then ``door`` is that of the socket it has, or had last.
+
+    Attributes:
+        may_open_session: while the first message is handled.
     """
 
     __slots__ = (
@@ -191,13 +234,15 @@ class Connection:
         "_route",
         "_services",
         "calls",
-        "close",
+        "door",
+        "may_open_session",
         "notifications",
         "number",
         "opened_at",
         "outbox",
         "peer",
         "principal",
+        "session",
         "streams",
         "subscriptions",
     )
@@ -208,13 +253,15 @@ class Connection:
         outbox: Outbox,
         principal: Principal,
         peer: str,
-        close: Callable[[int, str], None],
+        door: Door,
     ) -> None:
         self.number = next(_numbers)
         self.opened_at = time.monotonic()
         self.outbox = outbox
         self.peer = peer
-        self.close = close
+        self.door = door
+        self.session: Session | None = None
+        self.may_open_session = False
         self.calls: dict[Id, ClientCall] = {}
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
@@ -232,6 +279,10 @@ class Connection:
         self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
         self._restricted = principal.methods is not None or self._bucket is not None
 
+    def close(self, code: int, reason: str) -> None:
+        """End the connection with a close code and a reason."""
+        self.door.close(code, reason)
+
     def wants(self, topic: str) -> bool:
         """Whether one of its subscriptions reaches the topic."""
         return topic in self.subscriptions or any_matches(self.subscriptions, topic)
@@ -248,15 +299,53 @@ class Connection:
         else:
             self._response(message)  # type: ignore[arg-type]  # the fourth kind there is
 
+    def receive_first(self, data: bytes) -> bool:
+        """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
+        only_auth = jsonrpc.method_of(data) == "auth"
+        self.may_open_session = not only_auth
+        self.receive(data)
+        self.may_open_session = False
+        return not only_auth
+
+    def receive_numbered(self, data: bytes) -> None:
+        """Take one message on a connection with a session: once, however often it comes."""
+        session = self.session
+        try:
+            seq = jsonrpc.seq_of(data)
+        except ProtocolViolation as violation:
+            self.close(PROTOCOL_ERROR, str(violation))
+            return
+        if seq is None or session is None or session.receive(seq, len(data)):
+            self.receive(data)
+
+    def writing_paused(self) -> None:
+        """The transport's buffer is full."""
+        if self.session is None:
+            self.outbox.pause()
+        else:
+            self.session.door_full()
+
+    def writing_resumed(self) -> None:
+        """The transport has room again."""
+        if self.session is None:
+            self.outbox.resume()
+        else:
+            self.session.door_free()
+
     def disconnected(self) -> None:
-        """The peer is gone: what it asked for is not wanted any more."""
+        """The socket is gone. Without a session so is the peer: what it asked for is not wanted any more."""
+        if self.session is None or not self.session.disconnected():
+            self.give_up()
+        self._services.closed(self)
+
+    def give_up(self) -> None:
+        """Nobody comes back for it: end its calls."""
         self.outbox.close()
         calls = list(self.calls.values())
         self.calls.clear()
         self.streams.clear()
         for call in calls:
             call.abandon()
-        self._services.closed(self)
 
     def _request(self, request: Request, batch: BatchReply | None) -> None:
         if request.id is UNSET:
@@ -300,6 +389,9 @@ class Connection:
 
     def _notification(self, request: Request) -> None:
         member = CANCEL_METHODS.get(request.method)
+        if member is None and request.method == "session.ack":
+            self._acknowledged(request)
+            return
         if member is None:
             refusal = self._refusal(request.method, len(self.calls) + self.notifications)
             self._route(NotificationCall(self, request), refusal)
@@ -311,6 +403,15 @@ class Connection:
         target = params.get(member) if isinstance(params, dict) else None
         if type(target) in (int, str):
             self._cancel(target, silent=request.method != "$/cancelRequest")
+
+    def _acknowledged(self, request: Request) -> None:
+        try:
+            received = msgspec.json.decode(jsonrpc.params_of(request), type=SessionAck).received
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            logger.info("connection %d sent a session.ack that makes no sense", self.number)
+            return
+        if self.session is not None:
+            self.session.acknowledge(received)
 
     def _cancel(self, target: Id, *, silent: bool) -> None:
         call = self.calls.get(target)

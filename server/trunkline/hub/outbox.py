@@ -240,7 +240,7 @@ class Outbox:
     def forget_events(self, wanted: Callable[[str], bool]) -> None:
         """Take out the events, and the gaps, whose topic is not ``wanted`` any more."""
         if self._replays:
-            self._replays = deque(event for event in self._replays if wanted(event.topic))
+            self._replays = deque(event for event in self._replays if not event.topic or wanted(event.topic))
         if self._gaps is not None:
             self.waiting_bytes -= self._gaps.forget(wanted)
         if self._events:
@@ -329,6 +329,22 @@ class Outbox:
             written += len(event.payload)
             self._writer.write_event(event)
         return written
+
+    # --- where it writes ---
+
+    def redirect(self, writer: Writer) -> None:
+        """From now on write there."""
+        self._writer = writer
+        self.write_payload = writer.write_payload
+
+    def detach(self) -> None:
+        """Nobody is there to write to: events are dropped, for nobody has subscribed any more; the rest waits."""
+        self.pause()
+        if self._gaps is not None:
+            self.waiting_bytes -= self._gaps.bytes
+        self._replays = self._events = self._gaps = None
+        self._event_bytes = 0
+        self._reading = True
 
     # --- the transport's side ---
 

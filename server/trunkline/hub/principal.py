@@ -15,7 +15,9 @@ CALLEE: Final = "callee"
 ROLES: Final = frozenset({ADMIN, CALLEE})
 """The built-in roles. ``admin``: configuration and others' calls. ``callee``: registering methods."""
 
-ALWAYS_ALLOWED: Final = frozenset({"auth", "health.check", "rpc.discover", "rpc.ping", "unsubscribe"})
+ALWAYS_ALLOWED: Final = frozenset(
+    {"auth", "health.check", "rpc.discover", "rpc.ping", "session.close", "session.open", "unsubscribe"}
+)
 """What every principal may call, whatever its patterns say: to say who one is, to ask what is here and whether it
 lives, to give up what one has. None of it reaches an executor."""
 

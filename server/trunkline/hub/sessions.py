@@ -143,6 +143,10 @@ class SessionTable(Generic[OwnerT]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def entries(self) -> list[SessionEntry[OwnerT]]:
+        """Those that live, attached or not."""
+        return list(self._entries.values())
+
     @property
     def next_expiry(self) -> float | None:
         """When :meth:`expire` has something to do, or None while nothing is detached."""

@@ -17,6 +17,10 @@ seen: list[Any] = []
 kept: list[InputStream[Any]] = []
 
 
+def note(item: Any) -> None:
+    seen.append(item)
+
+
 class Sample(BaseModel):
     """One reading."""
 
@@ -55,7 +59,7 @@ async def anything(items: InputStream) -> list[Any]:  # type: ignore[type-arg]  
 @method("feed.small")
 async def small(items: InputStream[Annotated[int, Field(le=9)]]) -> int:
     async for item in items:
-        seen.append(item)
+        note(item)
     return len(seen)
 
 
@@ -65,7 +69,7 @@ async def careless(items: InputStream[int]) -> str:
     for _ in range(3):
         try:
             async for item in items:
-                seen.append(item)
+                note(item)
         except RpcError as error:
             seen.append(error.code)
     return "fine"
@@ -98,7 +102,7 @@ async def patient(items: InputStream[Any], ctx: Context) -> int:
 async def hang(items: InputStream[Any]) -> None:
     try:
         async for item in items:
-            seen.append(item)
+            note(item)
     finally:
         seen.append("left")
 

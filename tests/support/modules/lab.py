@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
 from trunkline.methods import debug
+from trunkline.methods.inputs import InputStream
 
 loaded: dict[str, Any] = {}
 
@@ -30,6 +31,11 @@ def count(marker: str) -> None:
     """One more letter in the file."""
     with open(marker, "a") as file:
         file.write("x")
+
+
+def letters(marker: str) -> int:
+    """How many are in the file."""
+    return Path(marker).stat().st_size
 
 
 running = threading.Semaphore(1)
@@ -231,6 +237,43 @@ async def relay(method: str, params: dict[str, Any], ctx: Context, stop_after: i
             break
 
 
+@method("lab.sum")
+async def total(numbers: InputStream[int], start: int = 0) -> int:
+    """Add what the caller pushes."""
+    async for number in numbers:
+        start += number
+    return start
+
+
+@method("lab.echo_input")
+async def echo_input(items: InputStream[Any]) -> AsyncIterator[Any]:
+    """Say what the caller pushes."""
+    async for item in items:
+        yield item
+
+
+@method("lab.picky")
+async def picky(items: InputStream[Any], marker: str) -> None:
+    """Take an item whenever the file at ``marker`` has one more letter; tell of the end of it all."""
+    leave(marker + ".started")
+    try:
+        for taken in range(10**9):
+            while letters(marker) <= taken:
+                await asyncio.sleep(0.005)
+            await anext(items)
+    finally:
+        leave(marker + ".ended")
+
+
+@method("lab.eats", idempotent=True)
+async def eats(items: InputStream[Any], marker: str, wait_first: bool = False) -> list[Any]:
+    """Kill the executor at the first run: before, or after, the first item comes. Declared idempotent."""
+    if wait_first:
+        await anext(items)
+    _survive_second_time(marker, "SIGKILL")
+    return [item async for item in items]
+
+
 @method("lab.once")
 async def once(marker: str) -> dict[str, Any]:
     """Kill the executor at the first run. Not declared idempotent."""
@@ -310,3 +353,18 @@ class Store:
     @method("lab.store.add")
     def add(self, left: int, right: int = 1) -> int:
         return left + right
+
+
+@method("lab.counted_run")
+async def counted_run(marker: str) -> str:
+    """Leaves one letter for each time it runs."""
+    with Path(marker).open("a") as file:  # noqa: ASYNC230
+        file.write("x")
+    return "done"
+
+
+@method("lab.later")
+async def later(seconds: float, size: int) -> str:
+    """A large answer, after a while."""
+    await asyncio.sleep(seconds)
+    return "y" * size
