@@ -73,6 +73,7 @@ class Call:
         depth: how many methods called each other down to this one.
         chunks: how many chunks were delivered so far.
         last_activity: when the executor last sent something for this call, on the same clock.
+        window: items of a stream that its reader takes ahead of its own credit; 0 where it gives none.
         attempts: how many executors this call was dispatched to so far.
         info: the method's catalogue entry, set when the call is routed.
         input: what was pushed to it so far; None before the first item.
@@ -99,6 +100,7 @@ class Call:
         "progress_token",
         "received",
         "settled",
+        "window",
     )
 
     def __init__(self, method: str, params: bytes, metadata: bytes = b"", *, priority: int = 1, depth: int = 0) -> None:
@@ -108,6 +110,7 @@ class Call:
         self.priority = priority
         self.depth = depth
         self.flow = 0
+        self.window = 0
         self.deadline = NO_DEADLINE
         self.idle_timeout = 0.0
         self.received = 0.0

@@ -5,7 +5,7 @@ Envelopes are decoded, payloads are not: ``params`` and ``metadata`` stay the by
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -48,6 +48,32 @@ class Batch(msgspec.Struct, frozen=True):
     members: list[Request | Response | Malformed]
 
 
+class StreamPush(msgspec.Struct, frozen=True):
+    """Params of ``stream.push``: one item of a running call's input, or its end, which carries none.
+
+    ``request_id`` is the ``id`` of the call; ``index`` counts from 0; ``data`` stays the bytes it came as.
+    """
+
+    request_id: Id
+    index: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    data: RawOrUnset = msgspec.UNSET
+    is_final: bool = False
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How far a stream may run ahead of what its reader has consumed, in items and in bytes of their data."""
+
+    items: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 64
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=2**53)] = 256 * 1024
+
+
+class StreamCredit(msgspec.Struct, frozen=True):
+    """Params of ``stream.credit``: how many items of a stream were consumed so far, in total."""
+
+    request_id: Id
+    consumed: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """The members of ``metadata`` the hub acts on; unknown ones are passed on untouched.
 
@@ -60,6 +86,7 @@ class Metadata(msgspec.Struct, frozen=True):
     request_id: str | None = None
     idempotency_key: str | None = None
     traceparent: str | None = None
+    window: Window | None = None
 
 
 NO_METADATA = Metadata()

@@ -39,8 +39,8 @@ SUPERSEDED: Final = 4500
 UNNUMBERED_CALLS: Final = frozenset({"auth", "rpc.ping", "session.open", "session.close", "subscribe", "unsubscribe"})
 """Calls that concern one connection: after a cut neither they nor their replies are of use to the next one."""
 
-UNNUMBERED_NOTIFICATIONS: Final = frozenset({"session.ack", "stream.credit", "event", "event.gap"})
-"""Notifications that are not numbered. Credit is absolute: each side states it anew after a resume."""
+UNNUMBERED_NOTIFICATIONS: Final = frozenset({"session.ack", "event", "event.gap"})
+"""Notifications that are not numbered."""
 
 ResumeRefusal = Literal["unknown", "expired", "overflow", "owner_lost"]
 """Why a session was not resumed.

@@ -32,7 +32,8 @@ from trunkline.executors.backlog import QueueLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
-from trunkline.hub.connection import ClientCall, Connection, NotificationCall, Services
+from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter

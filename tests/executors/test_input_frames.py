@@ -234,6 +234,16 @@ async def test_waiting_for_input_frees_the_slot(lab: Pool) -> None:
     assert lab.load == 0
 
 
+async def test_whoever_goes_on_takes_its_slot_back(lab: Pool, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    marker.write_text("x")
+    call = lab.call("lab.picky", marker=str(marker))
+    await until(lambda: lab.load == 0, "it waits for its first item")
+    call.push(1)
+    await until(lambda: lab.load == 1, "it has it, and works")
+    call.abandon()
+
+
 async def test_input_waits_for_an_executor_with_its_call(tmp_path: Path) -> None:
     async with executors(max_concurrency=1) as lab:
         marker = tmp_path / "marker"

@@ -169,6 +169,13 @@ def test_the_last_ones_cancel_cancels_the_work(keys: IdempotencyKeys, backend: B
     assert len(backend.calls) == 1
 
 
+def test_cancelling_what_is_done_reaches_nobody(keys: IdempotencyKeys, backend: Backend) -> None:
+    first = ask(keys, backend)
+    backend.calls[0].settle_result(b"1")
+    first.cancel_execution()
+    assert backend.cancelled == []
+
+
 def test_cancelled_while_it_waited_it_may_run_later(keys: IdempotencyKeys) -> None:
     backend = Backend(dispatch=False)
     first = ask(keys, backend)

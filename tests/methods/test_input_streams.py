@@ -255,6 +255,12 @@ async def test_input_for_a_method_that_takes_none() -> None:
         assert (await error_of(local.call("text.upper", {"text": "a"}, input=[1]))).code == ErrorCode.INVALID_PARAMS
 
 
+async def test_a_method_cannot_feed_another(methods: LocalMethods) -> None:
+    """It has no way to push: better a refusal than a wait for nothing."""
+    error = await error_of(methods.call("feed.relay", {"method": "feed.sum"}))
+    assert (error.code, "clients push" in error.message) == (ErrorCode.INVALID_PARAMS, True)
+
+
 # --- the catalogue ---
 
 

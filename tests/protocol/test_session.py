@@ -354,6 +354,6 @@ def test_close_has_no_params() -> None:
 
 def test_what_is_about_one_connection_is_not_numbered() -> None:
     assert {"session.open", "auth", "subscribe", "unsubscribe", "rpc.ping"} <= UNNUMBERED_CALLS
-    assert {"session.ack", "stream.credit", "event", "event.gap"} == UNNUMBERED_NOTIFICATIONS
+    assert {"session.ack", "event", "event.gap"} == UNNUMBERED_NOTIFICATIONS
     for numbered in ("publish", "method.register", "$/cancelRequest", "stream.push", "stream_chunk", "$/progress"):
         assert numbered not in UNNUMBERED_CALLS | UNNUMBERED_NOTIFICATIONS

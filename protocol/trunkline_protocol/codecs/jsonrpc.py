@@ -11,7 +11,17 @@ from typing import Any, Final
 import msgspec
 
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.messages import NO_METADATA, Batch, Id, Malformed, Metadata, RawOrUnset, Request, Response
+from trunkline_protocol.messages import (
+    NO_METADATA,
+    Batch,
+    Id,
+    Malformed,
+    Metadata,
+    RawOrUnset,
+    Request,
+    Response,
+    StreamPush,
+)
 from trunkline_protocol.session import batch_seq
 
 
@@ -22,8 +32,16 @@ class _CallOnly(msgspec.Struct):
     id: RawOrUnset = msgspec.UNSET
 
 
+class _RequestIdOnly(msgspec.Struct):
+    """What tells which call is meant."""
+
+    request_id: Id
+
+
 _request_decoder: Final = msgspec.json.Decoder(Request)
 _raw_list_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_push_decoder: Final = msgspec.json.Decoder(StreamPush)
+_request_id_decoder: Final = msgspec.json.Decoder(_RequestIdOnly)
 _metadata_decoder: Final = msgspec.json.Decoder(Metadata)
 _call_decoder: Final = msgspec.json.Decoder(_CallOnly)
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -110,6 +128,18 @@ def decode_metadata(raw: bytes) -> Metadata:
     return metadata
 
 
+def decode_push(params: bytes) -> StreamPush | Malformed | None:
+    """Read the params of ``stream.push``. None if it does not even say which call it is for."""
+    try:
+        return _push_decoder.decode(params)
+    except _UNDECODABLE as error:
+        problem = str(error)
+    try:
+        return Malformed(_request_id_decoder.decode(params).request_id, ErrorCode.INVALID_PARAMS, problem)
+    except _UNDECODABLE:
+        return None
+
+
 def encode_id(request_id: Id) -> bytes:
     """An id as JSON."""
     return b"%d" % request_id if type(request_id) is int else _encoder.encode(request_id)
@@ -151,6 +181,14 @@ def encode_final_chunk(request_id: bytes, chunk_type: bytes, index: int) -> byte
     return (
         b'{"jsonrpc":"2.0","method":"stream_chunk","params":{"request_id":%b,"chunk_type":%b,'
         b'"data":null,"is_final":true,"index":%d}}' % (request_id, chunk_type, index)
+    )
+
+
+def encode_input_credit(request_id: bytes, consumed: int) -> bytes:
+    """A ``stream.credit`` notification to whoever pushes: ``consumed`` items were taken so far, in total."""
+    return b'{"jsonrpc":"2.0","method":"stream.credit","params":{"request_id":%b,"consumed":%d}}' % (
+        request_id,
+        consumed,
     )
 
 

@@ -13,7 +13,8 @@ import psutil
 
 from trunkline.control.health import detailed_executors
 from trunkline.control.method import HubView
-from trunkline.hub.connection import ClientCall, Connection, NotificationCall
+from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.connection import Connection
 from trunkline.observe.metrics import MethodStats, error_name
 from trunkline_protocol.calls import Call
 

@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.connection import ClientCall, Connection
+from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.connection import Connection
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
-from typing_extensions import override
 
+from trunkline.hub.client_calls import BatchReply, ClientCall, NotificationCall
 from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
 from trunkline.hub.outbox import Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
-from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
-from trunkline_protocol.session import PROTOCOL_ERROR, UNNUMBERED_CALLS, ProtocolViolation, SessionAck
+from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
+from trunkline_protocol.session import PROTOCOL_ERROR, ProtocolViolation, SessionAck
 from trunkline_protocol.topics import any_matches
 
 logger = logging.getLogger("trunkline.hub")
@@ -33,139 +32,7 @@ NOT_IN_BATCH: Final = frozenset(
 )
 """Calls whose reply has to come at an exact point of the wire (SPEC.md, Batches)."""
 
-GRANT_STEP: Final = 16
-"""Chunks per grant: an executor's window is several times this, so it never waits for a grant on its way."""
-
-GRANT_BYTES: Final = 64 * 1024
-"""Bytes per grant, where chunks are large."""
-
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
-
-
-class ClientCall(Call):
-    """A call from a connection. Its reply goes to the outbox, or to the batch it came in."""
-
-    __slots__ = ("batch", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
-
-    def __init__(self, connection: Connection, request: Request, batch: BatchReply | None) -> None:
-        Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
-        self.flow = connection.number
-        self.connection = connection
-        self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
-        self.batch = batch
-        self.mark = 0
-        self.granted = 0
-        self.ungranted_bytes = 0
-        self.last_type = b'"data"'
-
-    @override
-    def deliver_result(self, result: bytes) -> None:
-        connection = self.connection
-        del connection.calls[self.id]
-        request_id = jsonrpc.encode_id(self.id)
-        if self.info is not None and self.info.streaming:
-            connection.streams.pop(self, None)
-            final = jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks)
-            self.mark = connection.outbox.send(final, self.mark, chunk=True)
-        self._reply(jsonrpc.encode_result(request_id, result))
-
-    @override
-    def deliver_error(self, error: RpcError) -> None:
-        connection = self.connection
-        del connection.calls[self.id]
-        connection.streams.pop(self, None)
-        self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
-
-    def _reply(self, reply: bytes) -> None:
-        session = self.connection.session
-        if session is not None and self.method in UNNUMBERED_CALLS and self.batch is None:
-            session.send_unnumbered(reply)
-        elif self.batch is None:
-            self.connection.outbox.send(reply, self.mark)
-        else:
-            self.batch.add(reply, self.mark)
-
-    @override
-    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        connection = self.connection
-        self.last_type = chunk_type
-        chunk = jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks)
-        self.mark = connection.outbox.send(chunk, self.mark, chunk=True)
-        connection.streams[self] = None
-        self.ungranted_bytes += len(data)
-        self.grant_if_writable(self.chunks + 1)
-
-    @override
-    def deliver_progress(self, value: bytes) -> None:
-        if self.progress_token is not None:
-            progress = jsonrpc.encode_progress(self.progress_token, value)
-            self.mark = self.connection.outbox.send(progress, self.mark)
-
-    @override
-    def writable(self) -> bool:
-        return self.connection.outbox.writable()
-
-    def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
-        """Tell the executor that its chunks are on their way, unless the peer is slow to read."""
-        due = sent - self.granted >= step or self.ungranted_bytes >= GRANT_BYTES
-        if due and self.backend is not None and self.connection.outbox.writable():
-            self.granted = sent
-            self.ungranted_bytes = 0
-            self.backend.grant(self, sent)
-
-
-class NotificationCall(Call):
-    """A call without an id: it runs, and nobody hears of the outcome."""
-
-    __slots__ = ("connection",)
-
-    def __init__(self, connection: Connection, request: Request) -> None:
-        Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
-        self.flow = connection.number
-        self.connection = connection
-        connection.notifications += 1
-
-    @override
-    def deliver_result(self, result: bytes) -> None:
-        self.connection.notifications -= 1
-
-    @override
-    def deliver_error(self, error: RpcError) -> None:
-        self.connection.notifications -= 1
-        logger.info("notification %s ended in: %s", self.method, error)
-
-    @override
-    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        assert self.backend is not None
-        self.backend.grant(self, self.chunks + 1)
-
-    @override
-    def deliver_progress(self, value: bytes) -> None:
-        pass
-
-
-class BatchReply:
-    """Gathers the replies of one batch and sends them as one frame."""
-
-    __slots__ = ("_mark", "_outbox", "_replies", "_waiting")
-
-    def __init__(self, outbox: Outbox, expected: int) -> None:
-        self._outbox = outbox
-        self._replies: list[bytes] = []
-        self._waiting = expected
-        self._mark = 0
-
-    def add(self, reply: bytes, mark: int = 0) -> None:
-        """One more member is answered; the whole must not overtake what ``mark`` stands for in the outbox."""
-        self._replies.append(reply)
-        self._mark = max(self._mark, mark)
-        self.skip()
-
-    def skip(self) -> None:
-        """One member less is to be answered."""
-        self._waiting -= 1
-        if not self._waiting and self._replies:
-            self._outbox.send(jsonrpc.encode_batch(self._replies), self._mark)
 
 
 class Door(Writer, Protocol):
@@ -388,10 +255,11 @@ class Connection:
         return None
 
     def _notification(self, request: Request) -> None:
-        member = CANCEL_METHODS.get(request.method)
-        if member is None and request.method == "session.ack":
-            self._acknowledged(request)
+        own = _OWN_NOTIFICATIONS.get(request.method)
+        if own is not None:
+            own(self, jsonrpc.params_of(request))
             return
+        member = CANCEL_METHODS.get(request.method)
         if member is None:
             refusal = self._refusal(request.method, len(self.calls) + self.notifications)
             self._route(NotificationCall(self, request), refusal)
@@ -404,14 +272,41 @@ class Connection:
         if type(target) in (int, str):
             self._cancel(target, silent=request.method != "$/cancelRequest")
 
-    def _acknowledged(self, request: Request) -> None:
+    def _acknowledged(self, params: bytes) -> None:
         try:
-            received = msgspec.json.decode(jsonrpc.params_of(request), type=SessionAck).received
+            received = msgspec.json.decode(params, type=SessionAck).received
         except (msgspec.DecodeError, UnicodeDecodeError):
             logger.info("connection %d sent a session.ack that makes no sense", self.number)
             return
         if self.session is not None:
             self.session.acknowledge(received)
+
+    def _credit(self, params: bytes) -> None:
+        try:
+            credit = msgspec.json.decode(params, type=StreamCredit)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            logger.info("connection %d sent a stream.credit that makes no sense", self.number)
+            return
+        call = self.calls.get(credit.request_id)
+        if call is not None and call.window and call.backend is not None:
+            # Absolute, so that a repeated or late one is harmless; nobody has consumed what was not sent.
+            call.granted = max(call.granted, min(credit.consumed, call.chunks))
+            call.backend.grant(call, call.granted)
+
+    def _push(self, params: bytes) -> None:
+        push = jsonrpc.decode_push(params)
+        call = None if push is None else self.calls.get(push.id if isinstance(push, Malformed) else push.request_id)
+        if push is None or call is None or call.backend is None:
+            return  # it was answered already, or never asked
+        try:
+            if isinstance(push, Malformed):
+                raise RpcError(push.code, f"stream.push: {push.message}")
+            data = b"null" if push.data is UNSET else bytes(push.data)
+            call.backend.push(call, push.index, data, push.is_final)
+        except RpcError as error:
+            error.maybe_executed = call.executor is not None
+            call.settle_error(error)
+            call.cancel_execution()
 
     def _cancel(self, target: Id, *, silent: bool) -> None:
         call = self.calls.get(target)
@@ -461,6 +356,14 @@ class Connection:
     def _grant_streams(self) -> None:
         for call in tuple(self.streams):
             call.grant_if_writable(call.chunks, step=1)
+
+
+_OWN_NOTIFICATIONS: Final[dict[str, Callable[[Connection, bytes], None]]] = {
+    "stream.push": Connection._push,
+    "stream.credit": Connection._credit,
+    "session.ack": Connection._acknowledged,
+}
+"""Notifications that steer what the connection has, and reach no method."""
 
 
 def _malformed(message: Malformed) -> bytes:

@@ -11,7 +11,8 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.connection import ClientCall, Connection
+from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.connection import Connection
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable
 from trunkline_protocol.calls import Call

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from trunkline.hub.deadlines import TICK, DeadlineWheel
+from trunkline.hub.idempotency import IdempotencyKeys
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -67,6 +68,7 @@ class Router:
         self.draining = False
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
+        self.keys = IdempotencyKeys(time.monotonic)
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -127,18 +129,26 @@ class Router:
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
             call.progress_token = metadata.progress_token
+            if metadata.window is not None:
+                call.window = metadata.window.items
             call.priority = PRIORITIES[metadata.priority]
         self._set_deadline(call, info, metadata)
+        key = metadata.idempotency_key
+        if key is not None and (scope := call.key_scope()) is not None:
+            self.keys.submit(call, scope, key, self.backend)
+            return
         call.backend = self.backend
         self.backend.submit(call)
 
     def _set_deadline(self, call: Call, info: MethodInfo, metadata: Metadata) -> None:
-        default = DEFAULT_STREAM_IDLE_MS if info.streaming else DEFAULT_TIMEOUT_MS
+        # Whoever feeds a call decides how long it takes, as does the reader of a stream: only silence counts.
+        is_stream = info.streaming or info.input is not None
+        default = DEFAULT_STREAM_IDLE_MS if is_stream else DEFAULT_TIMEOUT_MS
         timeout_ms = metadata.timeout_ms or info.timeout_ms or default
         if info.max_timeout_ms is not None:
             timeout_ms = min(timeout_ms, info.max_timeout_ms)
         seconds = timeout_ms / 1000
-        if info.streaming:
+        if is_stream:
             call.idle_timeout = seconds
         call.deadline = min(call.deadline, call.received + seconds)
         self._watch(call)

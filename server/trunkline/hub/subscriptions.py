@@ -9,7 +9,8 @@ import msgspec
 import orjson
 
 from trunkline.broker.base import Broker, Joined
-from trunkline.hub.connection import ClientCall, Connection, NotificationCall
+from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.gaps import announcement
 from trunkline.hub.limits import Limits

@@ -9,7 +9,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Context:
         self.worker_id = worker_id
         self.result: Any = None
         self._cancelled = False
+
+    @property
+    def window(self) -> Window | None:
+        """How far this call's stream may run ahead of its reader, where the caller said so."""
+        return decode_metadata(self._metadata).window if self._metadata else None
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -21,12 +21,17 @@ from trunkline.methods.context import Context
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import Window
 
 STREAM_WINDOW: Final = 64
 """Items a stream may be ahead of what its reader has taken."""
 
 STREAM_WINDOW_BYTES: Final = 256 * 1024
 """Bytes it may be ahead."""
+
+MAX_WINDOW: Final = 1024
+MAX_WINDOW_BYTES: Final = 4 * 2**20
+"""What a reader may ask for at most: the hub keeps it until the reader's socket takes it."""
 
 logger = logging.getLogger("trunkline.methods")
 
@@ -57,11 +62,16 @@ class Credit:
     """How far a stream may run ahead of its reader, in items and in bytes.
 
     Totals are absolute, so repeats are harmless. One item may always go, however large.
+
+    Args:
+        window: what the reader asked for, within bounds; None for the hub's own.
     """
 
-    __slots__ = ("_ahead_bytes", "_consumed", "_room", "_sizes", "sent")
+    __slots__ = ("_ahead_bytes", "_bytes", "_consumed", "_items", "_room", "_sizes", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, window: Window | None = None) -> None:
+        self._items = STREAM_WINDOW if window is None else min(window.items, MAX_WINDOW)
+        self._bytes = STREAM_WINDOW_BYTES if window is None else min(window.bytes, MAX_WINDOW_BYTES)
         self.sent = 0
         self._consumed = 0
         self._sizes: deque[int] = deque()
@@ -71,7 +81,7 @@ class Credit:
     @property
     def exhausted(self) -> bool:
         """Whether the next item has to wait."""
-        return len(self._sizes) >= STREAM_WINDOW or self._ahead_bytes >= STREAM_WINDOW_BYTES
+        return len(self._sizes) >= self._items or self._ahead_bytes >= self._bytes
 
     def spend(self, size: int) -> None:
         """One item of ``size`` bytes goes."""
@@ -135,6 +145,10 @@ class Runner:
             return
         running = Running(context, has_slot=bound.info.lane == "loop")
         if bound.binding.items is not None:
+            if context.depth:  # it would wait for what nobody can send
+                message = f"{context.method} takes input, which clients push; a method cannot call it"
+                sink.error(RpcError(ErrorCode.INVALID_PARAMS, message))
+                return
             running.input = InputStream(
                 bound.binding.items.read, sink.input_consumed, lambda: self._waiting_outside(running, sink)
             )
@@ -264,7 +278,7 @@ class Runner:
         if bound.kind == "function":
             # Encoding large results takes long enough to stay off the loop, too.
             return await self.in_thread(_call_and_encode, bound, arguments)  # type: ignore[no-any-return]
-        running.credit = Credit()
+        running.credit = Credit(running.context.window)
         items = bound.function(**arguments)
         if bound.kind == "generator":
             items = self._steps(items, running.context)

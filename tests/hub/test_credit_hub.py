@@ -1,0 +1,101 @@
+"""Streams whose reader gives credit: as far as it says and no further, and nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.match import require
+from tests.support.peer import Peer
+from tests.support.timing import SCALE
+from trunkline_protocol.errors import ErrorCode
+
+QUIET = 0.3 * SCALE
+
+
+async def chunks_until_quiet(connection: Peer, request_id: Any) -> list[int]:
+    """The indexes that come until nothing comes any more."""
+    indexes = []
+    while True:
+        try:
+            message = await connection.receive(QUIET)
+        except TimeoutError:
+            return indexes
+        assert message["params"]["request_id"] == request_id
+        indexes.append(message["params"]["index"])
+
+
+async def credit(connection: Peer, request_id: Any, consumed: int) -> None:
+    await connection.notify("stream.credit", {"request_id": request_id, "consumed": consumed})
+
+
+async def test_as_far_as_the_window_and_on_with_each_credit(debug_peer: Peer) -> None:
+    stream = await debug_peer.request("debug.count", {"n": 20}, metadata={"window": {"items": 3}})
+    assert await chunks_until_quiet(debug_peer, stream) == [0, 1, 2]
+    await credit(debug_peer, stream, 1)
+    assert await chunks_until_quiet(debug_peer, stream) == [3]
+    await credit(debug_peer, stream, 1)  # repeated
+    await credit(debug_peer, stream, 0)  # late
+    assert await chunks_until_quiet(debug_peer, stream) == []
+    await credit(debug_peer, stream, 4)
+    assert await chunks_until_quiet(debug_peer, stream) == [4, 5, 6]
+    await credit(debug_peer, stream, 10**6)  # nobody consumed what was not sent
+    assert await chunks_until_quiet(debug_peer, stream) == [7, 8, 9]
+    await credit(debug_peer, stream, 10)
+    while "result" not in (message := await debug_peer.receive()):
+        await credit(debug_peer, stream, message["params"]["index"] + 1)
+    assert message["result"] == {"chunks": 20}
+
+
+async def test_a_stalled_stream_delays_no_other_and_no_call(debug_peer: Peer) -> None:
+    stalled = await debug_peer.request("debug.count", {"n": 1000}, metadata={"window": {"items": 1}})
+    await debug_peer.receive()
+    started = time.monotonic()
+    other = await debug_peer.request("debug.count", {"n": 200})
+    assert (await debug_peer.reply(other))["result"] == {"chunks": 200}
+    assert await debug_peer.result("debug.echo", {"value": 1}) == 1
+    assert time.monotonic() - started < 2 * SCALE
+    await debug_peer.cancel(stalled)
+    require({"error": {"code": ErrorCode.CANCELLED, "data": {"chunks": 1}}}, await debug_peer.reply(stalled))
+
+
+async def test_who_waits_for_credit_holds_no_slot(debug_peer: Peer) -> None:
+    """Forty stalled streams on two executors of 32 slots: a fortieth call would find no slot if they held theirs."""
+    window = {"window": {"items": 1}}
+    stalled = [await debug_peer.request("debug.count", {"n": 10}, metadata=window) for _ in range(80)]
+    for _ in stalled:
+        await debug_peer.receive()
+    assert await debug_peer.result("debug.echo", {"value": 1}) == 1
+    for each in stalled:
+        await debug_peer.cancel(each)
+        await debug_peer.reply(each)
+
+
+async def test_waiting_for_credit_is_no_silence(debug_peer: Peer) -> None:
+    metadata = {"window": {"items": 2}, "timeout_ms": 200}
+    stream = await debug_peer.request("debug.count", {"n": 4}, metadata=metadata)
+    assert await chunks_until_quiet(debug_peer, stream) == [0, 1]
+    await asyncio.sleep(0.5)
+    await credit(debug_peer, stream, 2)
+    assert (await debug_peer.reply(stream))["result"] == {"chunks": 4}
+
+
+@pytest.mark.parametrize("window", [{"items": 0}, {"items": "3"}, {"bytes": 0}, 3])
+async def test_windows_that_make_no_sense(debug_peer: Peer, window: Any) -> None:
+    error = await debug_peer.error("debug.count", {"n": 1}, metadata={"window": window})
+    require({"code": ErrorCode.INVALID_PARAMS, "message": {"$contains": "metadata"}}, error)
+
+
+async def test_credit_that_makes_no_sense_is_ignored(debug_peer: Peer) -> None:
+    for params in (
+        {},
+        {"request_id": 1},
+        {"request_id": "none", "consumed": 1},
+        [1],
+        {"request_id": 1, "consumed": -1},
+    ):
+        await debug_peer.notify("stream.credit", params)
+    assert await debug_peer.result("debug.echo", {"value": 1}) == 1
