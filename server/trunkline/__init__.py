@@ -9,6 +9,7 @@ from trunkline.version import __version__
 if TYPE_CHECKING:
     from trunkline.client import DisconnectedError, Event, Gap, Hub, Position, connect
     from trunkline.methods.context import Chunk, Context
+    from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -20,6 +21,7 @@ __all__ = [
     "Event",
     "Gap",
     "Hub",
+    "InputStream",
     "Position",
     "RpcError",
     "__version__",
@@ -35,6 +37,7 @@ _HOMES = {
     "Event": "trunkline.client",
     "Gap": "trunkline.client",
     "Hub": "trunkline.client",
+    "InputStream": "trunkline.methods.inputs",
     "Position": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",
     "connect": "trunkline.client",

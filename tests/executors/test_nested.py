@@ -116,3 +116,13 @@ async def test_a_nested_stream_that_fails(lab_peer: Peer) -> None:
     params = {"method": "debug.count", "params": {"n": 5, "fail_at": 2}}
     error = await lab_peer.error("lab.relay", params)
     require({"code": ErrorCode.PIPELINE_EXECUTION_ERROR, "data": {"chunks": 2}}, error)
+
+
+async def test_a_nested_stream_does_not_inherit_its_callers_window(lab_peer: Peer) -> None:
+    params = {"method": "debug.count", "params": {"n": 10}, "timeout_ms": 2000}
+    outer = await lab_peer.request("lab.relay", params, metadata={"window": {"items": 4}})
+    seen = 0
+    while "id" not in (message := await lab_peer.receive()):
+        seen += 1
+        await lab_peer.notify("stream.credit", {"request_id": outer, "consumed": seen})
+    assert message["result"] == {"chunks": 10}

@@ -78,7 +78,10 @@ PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
     ipc.NESTED_CHUNK: ipc.parse_chunk,
     ipc.CREDIT: ipc.parse_credit,
     ipc.NESTED_CREDIT: ipc.parse_credit,
+    ipc.INPUT: ipc.parse_input,
+    ipc.INPUT_CREDIT: ipc.parse_credit,
 }
+CREDITS: Final = (ipc.CREDIT, ipc.NESTED_CREDIT, ipc.INPUT_CREDIT)
 
 
 def _written_again(kind: int, parsed: Any) -> bytes:
@@ -92,6 +95,8 @@ def _written_again(kind: int, parsed: Any) -> bytes:
         return ipc.outcome_frame(kind, 0, *parsed)[13:]
     if kind in (ipc.CHUNK, ipc.NESTED_CHUNK):
         return ipc.chunk_body(*parsed)
+    if kind == ipc.INPUT:
+        return ipc.input_body(*parsed)
     return ipc.credit_body(parsed)[:8]
 
 
@@ -102,4 +107,6 @@ def _check_body(kind: int, body: bytes) -> None:
     with suppress(ipc.FramingError):
         parsed = parser(body)
         again = _written_again(kind, parsed)
-        assert again == (body[:8] if kind in (ipc.CREDIT, ipc.NESTED_CREDIT) else body)
+        if kind == ipc.INPUT:
+            body = body[:8] + bytes([bool(body[8])]) + body[9:]  # any flag but 0 means the end
+        assert again == (body[:8] if kind in CREDITS else body)

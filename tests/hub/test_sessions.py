@@ -204,8 +204,8 @@ def test_an_old_entry_cannot_end_a_new_session_of_the_same_id() -> None:
     new = opened(table, "s1")
     table.end(old, "violation")
     assert not table.detached(old, old.attachment, 1.0)
-    assert new.owner.told == []
-    assert new.attached
+    assert (old.owner.told, new.owner.told) == (["closed"], [])
+    assert table.resume("s1", ALICE, 2.0) is new
 
 
 # --- caps ---
@@ -274,6 +274,13 @@ def test_ended_sessions_do_not_count() -> None:
     table.expire(1e9)
     opened(table, "s6")
     assert len(table) == 1
+
+
+def test_principals_leave_nothing_behind() -> None:
+    table = Table()
+    for index in range(3):
+        table.end(waiting(table, f"s{index}", f"p{index}"), "closed")
+    assert not table._holders, "names come from tokens: there is no end of them"
 
 
 # --- names ---

@@ -34,6 +34,8 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
+CALLERS_OWN: Final = frozenset({"idempotency_key", "progress_token", "window"})
+"""Metadata that means the caller's call and its reader, not the calls that the method makes."""
 
 logger = logging.getLogger("trunkline.executor")
 
@@ -133,7 +135,7 @@ class NestedCalls:
             context.depth + 1,
             0,
             method,
-            msgspec.json.encode(context.metadata | metadata) if metadata else b"",
+            msgspec.json.encode(_inherited(context.metadata) | metadata) if metadata else b"",
             msgspec.json.encode({} if params is None else params),
         )
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
@@ -209,6 +211,10 @@ class NestedCalls:
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
             queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+
+
+def _inherited(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if name not in CALLERS_OWN}
 
 
 class Executor:

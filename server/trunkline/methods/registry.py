@@ -19,7 +19,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
 
 _MARK: Final = "__trunkline_method__"
-_RESERVED: Final = ("rpc.", "session.", "$/")
+_RESERVED: Final = ("rpc.", "session.", "stream.", "$/")
+_TAKEN: Final = frozenset({"auth", "subscribe", "unsubscribe", "publish", "event", "event.gap"})
+"""Names of the wire itself (SPEC.md, section 8)."""
 
 
 class RegistrationError(Exception):
@@ -58,7 +60,7 @@ def method(
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
     one annotated :class:`trunkline.methods.inputs.InputStream` what the caller pushes while an async method runs.
     """
-    if name.startswith(_RESERVED) or not name:
+    if name.startswith(_RESERVED) or name in _TAKEN or not name:
         raise RegistrationError(f"method name {name!r} is reserved; choose another")
 
     def mark(function: Function) -> Function:

@@ -227,10 +227,12 @@ async def nested_timeout(timeout_ms: int, ctx: Context) -> Any:
 
 
 @method("lab.relay")
-async def relay(method: str, params: dict[str, Any], ctx: Context, stop_after: int | None = None) -> AsyncIterator[Any]:
+async def relay(
+    method: str, params: dict[str, Any], ctx: Context, stop_after: int | None = None, timeout_ms: int | None = None
+) -> AsyncIterator[Any]:
     """Stream another method's stream."""
     taken = 0
-    async for chunk in ctx.stream(method, params):
+    async for chunk in ctx.stream(method, params, timeout_ms=timeout_ms):
         yield chunk
         taken += 1
         if taken == stop_after:
