@@ -39,6 +39,7 @@ from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Authenticate
+from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
 from trunkline.hub.session_link import SessionLink
@@ -134,8 +135,11 @@ class Hub:
             kill_after=settings.kill_after,
             on_change=self._executors_changed,
         )
-        self.router = Router(self.pool, self._record, max_calls=settings.max_calls)
-        self.view = HubView(self.pool, self.router, self.stats, self.started, lambda: len(self.door.listeners))
+        self.registrations = Registrations(self.pool, self._answers)
+        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
+        self.view = HubView(
+            self.pool, self.router, self.stats, self.started, lambda: len(self.door.listeners), self.registrations.infos
+        )
         self.monitor = Monitor(self.view, lambda: self.topics)
         limits = _limits(settings)
         self.broker = MemoryBroker(
@@ -155,6 +159,7 @@ class Hub:
         self.door = self._websocket_door(limits)
         self.router.serve({method.name: method for method in control_methods(self.view)})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
+        self.router.handle(self.registrations.methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings
@@ -184,6 +189,7 @@ class Hub:
                 RateLimiter(settings.rate_limit, settings.rate_burst),
                 self._opened,
                 self._closed,
+                self.registrations,
             ),
             AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.credentials.authenticate),
             Flusher(asyncio.get_running_loop()),
@@ -225,6 +231,7 @@ class Hub:
         """A session goes on: the connection made for its new socket gives way to the one it has."""
         self._closed(newcomer)
         self._opened(own)
+        asyncio.get_running_loop().call_soon(self.registrations.attached, own)
 
     def _authenticated(self, connection: Connection) -> None:
         if self.audit is not None:
@@ -233,6 +240,9 @@ class Hub:
     def _refused(self, peer: str, error: RpcError) -> None:
         if self.audit is not None:
             self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
+
+    def _answers(self, name: str) -> bool:
+        return self.router.answers(name)
 
     def _executors_changed(self) -> None:
         self.monitor.executors_changed()

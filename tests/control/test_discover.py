@@ -14,6 +14,8 @@ PARAMS = {
     "auth": {"token": "a hub on loopback wants none"},
     "subscribe": {"topic": "discover.test"},
     "publish": {"topic": "discover.test", "data": 1},
+    "method.register": {"method": "discover.own"},
+    "method.unregister": {"method": "discover.own"},
     "unsubscribe": {"topic": "discover.test"},
 }
 

@@ -281,3 +281,42 @@ async def test_what_waits_for_a_client_that_is_away_is_bounded() -> None:
         await asyncio.sleep(0.6)
         async with session_peer(hub, before) as after:
             require({"resumed": False, "reason": "overflow"}, after.opened)
+
+
+async def test_a_client_that_does_not_acknowledge_is_waited_for_and_heard(hub: RunningHub) -> None:
+    """Its acknowledgements come behind its calls: a hub that stopped reading would wait for ever."""
+    async with session_peer(hub) as client:
+        for _ in range(40):
+            await client.request("debug.echo", {"value": "z" * 100_000})
+        received = 0
+        with pytest.raises(TimeoutError):
+            while received < 40:
+                await asyncio.wait_for(client.next(), SOON)
+                received += 1
+        assert 10 <= received < 25, "about a megabyte is sent ahead"
+        while received < 40:
+            await client.acknowledge()
+            await client.next()
+            received += 1
+
+
+async def test_a_callee_that_is_away_gets_no_calls_until_it_is_back(hub: RunningHub) -> None:
+    async with peer(hub.url) as caller:
+        async with session_peer(hub) as before:
+            await before.reply(await before.request("method.register", {"method": "node.away"}))
+            running = await caller.request("node.away", {"n": 1})
+            first = await before.next()
+            before.cut()
+        await asyncio.sleep(0.1)
+        waiting = await caller.request("node.away", {"n": 2})
+        async with session_peer(hub, before) as after:
+            after.sent += 1
+            reply = {"jsonrpc": "2.0", "id": first["id"], "result": "kept", "seq": after.sent}
+            await after.connection.send(reply)
+            assert (await caller.reply(running))["result"] == "kept"
+            second = await after.next()
+            assert second["params"] == {"n": 2}
+            after.sent += 1
+            reply = {"jsonrpc": "2.0", "id": second["id"], "result": "served", "seq": after.sent}
+            await after.connection.send(reply)
+            assert (await caller.reply(waiting))["result"] == "served"

@@ -192,6 +192,21 @@ def encode_input_credit(request_id: bytes, consumed: int) -> bytes:
     )
 
 
+def encode_request(request_id: str, method: str, params: bytes, metadata: bytes) -> bytes:
+    """A request of the hub's to a client that registered the method. Params and metadata are JSON already."""
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b,"metadata":%b}' % (
+        _encoder.encode(request_id),
+        _encoder.encode(method),
+        params,
+        metadata,
+    )
+
+
+def encode_cancel(request_id: str) -> bytes:
+    """A ``$/cancelRequest`` notification for a request of the hub's."""
+    return b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%b}}' % _encoder.encode(request_id)
+
+
 def encode_progress(token: str | int, value: bytes) -> bytes:
     """A ``$/progress`` notification; ``value`` is JSON already."""
     return b'{"jsonrpc":"2.0","method":"$/progress","params":{"token":%b,"value":%b}}' % (

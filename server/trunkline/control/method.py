@@ -46,6 +46,7 @@ class HubView:
     Attributes:
         started: when the hub started, on the monotonic clock, in seconds.
         connections: how many connections are open now.
+        registered: methods that clients serve.
     """
 
     pool: PoolView
@@ -53,6 +54,7 @@ class HubView:
     stats: CallStats
     started: float
     connections: Callable[[], int]
+    registered: Callable[[], list[MethodInfo]] = list
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ from typing import Any
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
 from trunkline.hub.authentication import AuthParams
+from trunkline.hub.registrations import RegisterParams, UnregisterParams
 from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
@@ -19,6 +20,8 @@ CONNECTION_METHODS = (
     entry("auth", "Say who you are, or renew credentials before they expire", AuthParams, idempotent=True),
     entry("subscribe", "Get the events of a topic or pattern on this connection", SubscribeParams, idempotent=True),
     entry("unsubscribe", "Get them no more", UnsubscribeParams, idempotent=True),
+    entry("method.register", "Serve a method to other clients", RegisterParams, idempotent=True),
+    entry("method.unregister", "Serve it no more", UnregisterParams, idempotent=True),
     entry("publish", "Store an event and deliver it to all who subscribed", PublishParams, idempotent=False),
 )
 """Methods that the hub answers for a connection; see SPEC.md."""
@@ -68,7 +71,12 @@ def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMetho
             "rpc.discover",
             "What this hub serves, as an OpenRPC document",
             lambda _: discover(
-                [*(method.info for method in (*others, *own)), *CONNECTION_METHODS, *view.pool.methods.values()]
+                [
+                    *(method.info for method in (*others, *own)),
+                    *CONNECTION_METHODS,
+                    *view.registered(),
+                    *view.pool.methods.values(),
+                ]
             ),
         ),
     ]

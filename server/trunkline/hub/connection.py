@@ -60,6 +60,10 @@ class Session(Protocol):
     def send_unnumbered(self, reply: bytes) -> None:
         """A reply that concerns this socket only."""
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether the client is there."""
+
     def disconnected(self) -> bool:
         """The socket is gone. Returns whether the session waits for its client."""
 
@@ -68,6 +72,22 @@ class Session(Protocol):
 
     def door_free(self) -> None:
         """The transport has room again."""
+
+
+class Callees(Protocol):
+    """What a connection hands on of what it serves itself (see :mod:`trunkline.hub.registrations`)."""
+
+    def answered(self, connection: Connection, response: Response) -> bool:
+        """A response came. Returns whether it answers something that was asked of this connection."""
+
+    def chunk(self, connection: Connection, params: bytes) -> None:
+        """A chunk came."""
+
+    def progress(self, connection: Connection, params: bytes) -> None:
+        """Progress came."""
+
+    def gone(self, connection: Connection) -> None:
+        """The client does not come back."""
 
 
 @dataclass(slots=True)
@@ -83,6 +103,7 @@ class Services:
     rates: RateLimiter
     opened: Callable[[Connection], None]
     closed: Callable[[Connection], None]
+    callees: Callees | None = None
 
 
 class Connection:
@@ -205,9 +226,16 @@ class Connection:
             self.give_up()
         self._services.closed(self)
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether there is a socket to write to."""
+        return not self.outbox.closed and (self.session is None or self.session.is_attached)
+
     def give_up(self) -> None:
-        """Nobody comes back for it: end its calls."""
+        """Nobody comes back for it: end its calls, and what it serves."""
         self.outbox.close()
+        if self._services.callees is not None:
+            self._services.callees.gone(self)
         calls = list(self.calls.values())
         self.calls.clear()
         self.streams.clear()
@@ -281,6 +309,14 @@ class Connection:
         if self.session is not None:
             self.session.acknowledge(received)
 
+    def _chunk(self, params: bytes) -> None:
+        if self._services.callees is not None:
+            self._services.callees.chunk(self, params)
+
+    def _progress(self, params: bytes) -> None:
+        if self._services.callees is not None:
+            self._services.callees.progress(self, params)
+
     def _credit(self, params: bytes) -> None:
         try:
             credit = msgspec.json.decode(params, type=StreamCredit)
@@ -351,6 +387,9 @@ class Connection:
                 self._request(member, reply)
 
     def _response(self, response: Response) -> None:
+        callees = self._services.callees
+        if callees is not None and callees.answered(self, response):
+            return
         logger.info("connection %d answered %r, which nobody asked", self.number, response.id)
 
     def _grant_streams(self) -> None:
@@ -361,6 +400,8 @@ class Connection:
 _OWN_NOTIFICATIONS: Final[dict[str, Callable[[Connection, bytes], None]]] = {
     "stream.push": Connection._push,
     "stream.credit": Connection._credit,
+    "stream_chunk": Connection._chunk,
+    "$/progress": Connection._progress,
     "session.ack": Connection._acknowledged,
 }
 """Notifications that steer what the connection has, and reach no method."""

@@ -92,6 +92,10 @@ class Router:
             raise ValueError(f"hub methods defined twice: {', '.join(sorted(taken))}")
         self._hub_methods.update(handlers)
 
+    def answers(self, name: str) -> bool:
+        """Whether the hub answers a method itself."""
+        return name in self._hub_methods
+
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
         """Take a call. It is settled exactly once, perhaps before this returns.
 

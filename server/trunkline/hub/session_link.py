@@ -82,8 +82,11 @@ class SessionLink:
         self._end("overflow")
 
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
-        if self._door is not None:
+        """See :class:`trunkline.hub.outbox.Writer`.
+
+        Only where the transport does not take more: behind a full store come the acknowledgements that empty it.
+        """
+        if self._door is not None and self._door_is_full:
             self._door.pause_reading()
 
     def resume_reading(self) -> None:
@@ -101,6 +104,8 @@ class SessionLink:
     def door_free(self) -> None:
         """The transport has room again."""
         self._door_is_full = False
+        if self._door is not None:
+            self._door.resume_reading()
         self._go_on()
 
     def _go_on(self) -> None:
@@ -144,6 +149,11 @@ class SessionLink:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
             self._ack_timer = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the client is there."""
+        return self._door is not None
 
     def send_unnumbered(self, reply: bytes) -> None:
         """A reply that concerns this connection only: of no use to the next one."""

@@ -21,7 +21,7 @@ Kind = Literal["function", "coroutine", "generator", "async_generator"]
 _MARK: Final = "__trunkline_method__"
 _RESERVED: Final = ("rpc.", "session.", "stream.", "$/")
 _TAKEN: Final = frozenset({"auth", "subscribe", "unsubscribe", "publish", "event", "event.gap"})
-"""Names of the wire itself (SPEC.md, section 8)."""
+"""Names of the wire itself (SPEC.md, Methods the hub answers itself)."""
 
 
 class RegistrationError(Exception):

@@ -1,0 +1,412 @@
+"""Methods that clients serve: who registered what, whom a call goes to, and what becomes of it when that client goes.
+
+To callers, and to methods that call others, a registered method is like any other. To its callee the hub is the caller:
+requests with ids ``h:<n>``, answered by responses, chunks and progress as the hub itself answers clients.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.connection import Connection
+from trunkline.hub.principal import CALLEE
+from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.messages import Response
+from trunkline_protocol.topics import valid_topic
+
+CLIENT_PACK: Final = "client"
+MAX_REGISTRATIONS: Final = 256
+"""Methods that one connection may register."""
+
+MAX_WAITING: Final = 4_096
+"""Calls of one method that may wait for a callee."""
+
+MAX_ATTEMPTS: Final = 3
+CALLEE_WINDOW: Final = 256
+"""Chunks a callee may send ahead of what their reader took: beyond it the stream ends."""
+
+NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
+"""What a callee says before it has done anything."""
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``method.register``."""
+
+    method: str
+    summary: str = ""
+    streaming: bool = False
+    idempotent: bool = False
+    max_concurrency: int = 32
+    timeout_ms: int | None = None
+
+
+class UnregisterParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``method.unregister``."""
+
+    method: str
+
+
+class _Chunk(msgspec.Struct):
+    request_id: str
+    index: int
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    chunk_type: str = "data"
+    is_final: bool = False
+
+
+class _Progress(msgspec.Struct):
+    token: str
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Callee:
+    """One connection's registration of one method, and the calls it is working on, by the hub's id."""
+
+    __slots__ = ("connection", "limit", "running")
+
+    def __init__(self, connection: Connection, limit: int) -> None:
+        self.connection = connection
+        self.limit = limit
+        self.running: dict[str, Call] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it is there and may take a call. One that is detached gets none."""
+        return len(self.running) < self.limit and self.connection.is_attached
+
+
+class _Running:
+    """A call that a callee works on; ``granted`` is how many of its chunks the reader took."""
+
+    __slots__ = ("call", "callee", "granted")
+
+    def __init__(self, callee: Callee, call: Call) -> None:
+        self.callee = callee
+        self.call = call
+        self.granted = 0
+
+
+class _Registered:
+    """A method and whoever serves it."""
+
+    __slots__ = ("callees", "info", "waiting")
+
+    def __init__(self, info: MethodInfo) -> None:
+        self.info = info
+        self.callees: dict[Connection, Callee] = {}
+        self.waiting: OrderedDict[Call, None] = OrderedDict()
+
+
+class Registrations:
+    """A :class:`trunkline_protocol.calls.CallBackend`: registered methods, and behind them the executors'.
+
+    Args:
+        executors: serves what no client registered; its names cannot be registered.
+        is_taken: whether the hub itself answers a name.
+    """
+
+    def __init__(self, executors: CallBackend, is_taken: Callable[[str], bool]) -> None:
+        self._executors = executors
+        self._is_taken = is_taken
+        self._methods: dict[str, _Registered] = {}
+        self._of_connection: dict[Connection, dict[str, Callee]] = {}
+        self._running: dict[str, _Running] = {}
+        self._ids = itertools.count(1)
+
+    def methods(self) -> dict[str, Callable[[Call], None]]:
+        """The calls of this file, by name."""
+        return {"method.register": self._register, "method.unregister": self._unregister}
+
+    def infos(self) -> list[MethodInfo]:
+        """What clients serve now."""
+        return [registered.info for registered in self._methods.values()]
+
+    # --- registering ---
+
+    def _register(self, call: Call) -> None:
+        params = _decode(call, RegisterParams)
+        connection = _connection_of(call)
+        name = params.method
+        if CALLEE not in connection.principal.roles:
+            raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not register methods (role {CALLEE})")
+        if not valid_topic(name) or not 1 <= params.max_concurrency <= 10_000:
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"method.register: {name!r:.300} is no name, or max_concurrency not 1 to 10000",
+            )
+        if self._is_taken(name) or self._is_executors(name) or name.startswith(("rpc.", "session.", "stream.", "$/")):
+            raise RpcError(ErrorCode.FORBIDDEN, f"{name} is the hub's own; register another name")
+        own = self._of_connection.setdefault(connection, {})
+        if len(own) >= MAX_REGISTRATIONS and name not in own:
+            raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection may register {MAX_REGISTRATIONS} methods")
+        info = MethodInfo(
+            name,
+            params.summary,
+            CLIENT_PACK,
+            params.streaming,
+            idempotent=params.idempotent,
+            timeout_ms=params.timeout_ms,
+        )
+        registered = self._methods.get(name)
+        if registered is None:
+            registered = self._methods[name] = _Registered(info)
+        elif _contract(registered.info) != _contract(info):
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"{name} is registered already, with another streaming or idempotent; all its callees have to agree",
+            )
+        callee = registered.callees.get(connection)
+        if callee is None:
+            callee = registered.callees[connection] = own[name] = Callee(connection, params.max_concurrency)
+        callee.limit = params.max_concurrency
+        call.settle_result(_encoder.encode({"method": name, "callees": len(registered.callees)}))
+        self._refill(registered)
+
+    def _is_executors(self, name: str) -> bool:
+        try:
+            return self._executors.find(name).pack != CLIENT_PACK
+        except RpcError as error:
+            return error.code != ErrorCode.METHOD_NOT_FOUND and error.code != ErrorCode.WORKER_UNAVAILABLE
+
+    def _unregister(self, call: Call) -> None:
+        name = _decode(call, UnregisterParams).method
+        connection = _connection_of(call)
+        callee = self._of_connection.get(connection, {}).pop(name, None)
+        if callee is not None:
+            self._leave(name, connection)
+        call.settle_result(_encoder.encode({"method": name, "unregistered": callee is not None}))
+
+    def _leave(self, name: str, connection: Connection) -> None:
+        """A callee takes no more calls of a method. What it works on it may finish."""
+        registered = self._methods[name]
+        registered.callees.pop(connection, None)
+        if not registered.callees:
+            del self._methods[name]
+            for call in registered.waiting:
+                call.settle_error(_nobody(name))
+
+    def gone(self, connection: Connection) -> None:
+        """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
+        own = self._of_connection.pop(connection, {})
+        for name, callee in own.items():
+            self._leave(name, connection)
+            running, callee.running = callee.running, {}
+            for request_id, call in running.items():
+                del self._running[request_id]
+                if not call.settled:
+                    self._lost(call)
+
+    def attached(self, connection: Connection) -> None:
+        """A client is back: its registrations take calls again."""
+        for name in self._of_connection.get(connection, {}):
+            self._refill(self._methods[name])
+
+    def _lost(self, call: Call) -> None:
+        assert call.info is not None
+        registered = self._methods.get(call.method)
+        call.executor = None
+        if registered is not None and call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS:
+            registered.waiting[call] = None
+            registered.waiting.move_to_end(call, last=False)
+            self._refill(registered)
+            return
+        call.settle_error(
+            RpcError(ErrorCode.WORKER_CRASHED, f"the client that ran {call.method} is gone", maybe_executed=True)
+        )
+
+    # --- calls, from the router ---
+
+    def find(self, method: str) -> MethodInfo:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        try:
+            return self._executors.find(method)
+        except RpcError:
+            registered = self._methods.get(method)
+            if registered is None:
+                raise
+            return registered.info
+
+    def submit(self, call: Call) -> None:
+        """See :class:`trunkline_protocol.calls.CallBackend`."""
+        assert call.info is not None
+        if call.info.pack != CLIENT_PACK:
+            call.backend = self._executors
+            self._executors.submit(call)
+            return
+        registered = self._methods.get(call.method)
+        if registered is None:
+            raise _nobody(call.method)
+        if len(registered.waiting) >= MAX_WAITING:
+            raise limit_error(
+                "queue_limit",
+                f"{len(registered.waiting)} calls of {call.method} are waiting for a callee already",
+                code=ErrorCode.WORKER_OVERLOADED,
+            )
+        registered.waiting[call] = None
+        self._refill(registered)
+
+    def _refill(self, registered: _Registered) -> None:
+        """Hand waiting calls to the callees with the most room."""
+        while registered.waiting:
+            free = [callee for callee in registered.callees.values() if callee.has_room]
+            if not free:
+                return
+            callee = min(free, key=lambda callee: len(callee.running) / callee.limit)
+            call, _ = registered.waiting.popitem(last=False)
+            self._dispatch(callee, call)
+
+    def _dispatch(self, callee: Callee, call: Call) -> None:
+        call.key = next(self._ids)
+        call.executor = callee
+        call.attempts += 1
+        request_id = _id_of(call)
+        callee.running[request_id] = call
+        self._running[request_id] = _Running(callee, call)
+        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
+        callee.connection.outbox.send(request)
+
+    def cancel(self, call: Call) -> None:
+        """See :class:`trunkline_protocol.calls.CallExecution`."""
+        registered = self._methods.get(call.method)
+        if registered is not None and call in registered.waiting:
+            del registered.waiting[call]
+        elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
+            running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
+            # Its answer is not waited for: a callee that does not hear it must not keep the slot for ever.
+            self._finished(_id_of(call), running)
+
+    def grant(self, call: Call, consumed: int) -> None:
+        """See :class:`trunkline_protocol.calls.CallExecution`."""
+        call.last_activity = time.monotonic()
+        running = self._running.get(_id_of(call))
+        if running is not None and running.call is call:
+            running.granted = consumed
+            credit = jsonrpc.encode_input_credit(_encoder.encode(_id_of(call)), consumed)
+            running.callee.connection.outbox.send(credit)
+
+    def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
+        """See :class:`trunkline_protocol.calls.CallExecution`."""
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"stream.push: {call.method} takes no input")
+
+    # --- what callees send ---
+
+    def answered(self, connection: Connection, response: Response) -> bool:
+        """A response came. Returns whether it answers something that was asked of this connection."""
+        running = self._find(connection, response.id)
+        if running is None:
+            return False
+        call = running.call
+        self._finished(str(response.id), running)
+        if response.error is not None:
+            error = RpcError.from_wire(response.error)
+            error.maybe_executed = error.maybe_executed or error.code not in NOT_EXECUTED
+            call.settle_error(error)
+        elif response.result is msgspec.UNSET:
+            call.settle_error(
+                RpcError(ErrorCode.INTERNAL_ERROR, f"the client that serves {call.method} sent no result")
+            )
+        else:
+            call.settle_result(bytes(response.result))
+        return True
+
+    def chunk(self, connection: Connection, params: bytes) -> None:
+        """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
+        try:
+            chunk = msgspec.json.decode(params, type=_Chunk)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        running = self._find(connection, chunk.request_id)
+        if running is None or chunk.is_final:
+            return
+        call = running.call
+        call.last_activity = time.monotonic()
+        assert call.info is not None
+        problem = _problem_of(chunk, call, running.granted, call.info.streaming)
+        if problem is None:
+            call.stream(_encoder.encode(chunk.chunk_type), bytes(chunk.data))
+            return
+        call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, f"{call.method}: {problem}", maybe_executed=True))
+        self.cancel(call)
+
+    def progress(self, connection: Connection, params: bytes) -> None:
+        """A ``$/progress`` came."""
+        try:
+            progress = msgspec.json.decode(params, type=_Progress)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return
+        running = self._find(connection, progress.token)
+        if running is not None:
+            running.call.last_activity = time.monotonic()
+            running.call.progress(bytes(progress.value))
+
+    def _find(self, connection: Connection, request_id: object) -> _Running | None:
+        running = self._running.get(request_id) if isinstance(request_id, str) else None
+        return running if running is not None and running.callee.connection is connection else None
+
+    def _finished(self, request_id: str, running: _Running) -> None:
+        del self._running[request_id]
+        running.callee.running.pop(request_id, None)
+        registered = self._methods.get(running.call.method)
+        if registered is not None:
+            self._refill(registered)
+
+
+def _id_of(call: Call) -> str:
+    return f"h:{call.key}"
+
+
+def _contract(info: MethodInfo) -> tuple[bool, bool]:
+    return info.streaming, info.idempotent
+
+
+def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
+    if not streaming:
+        return "its callee sent a chunk, but registered it without streaming"
+    if chunk.index != call.chunks:
+        return f"its callee sent chunk {chunk.index} where {call.chunks} had to come"
+    if call.chunks - granted >= CALLEE_WINDOW:
+        return f"its callee sent {CALLEE_WINDOW} chunks more than were taken; wait for stream.credit"
+    return None
+
+
+def _metadata_for(call: Call, request_id: str) -> bytes:
+    """What the callee is told beside the params: the caller's metadata, the time that is left, where to report."""
+    metadata: dict[str, Any] = msgspec.json.decode(call.metadata) if call.metadata else {}
+    for member in ("idempotency_key", "window", "progress_token", "timeout_ms"):
+        metadata.pop(member, None)
+    if call.idle_timeout:
+        metadata["timeout_ms"] = int(call.idle_timeout * 1000)
+    elif call.deadline != NO_DEADLINE:
+        metadata["timeout_ms"] = max(1, int((call.deadline - time.monotonic()) * 1000))
+    if call.progress_token is not None:
+        metadata["progress_token"] = request_id
+    return _encoder.encode(metadata)
+
+
+def _nobody(name: str) -> RpcError:
+    return RpcError(ErrorCode.WORKER_UNAVAILABLE, f"no client serves {name} any more", retry_after_ms=1000)
+
+
+def _decode(call: Call, params: type[Any]) -> Any:
+    try:
+        return msgspec.json.decode(call.params, type=params)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
+
+
+def _connection_of(call: Call) -> Connection:
+    if isinstance(call, ClientCall):
+        return call.connection
+    raise RpcError(ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: somebody has to serve it")
