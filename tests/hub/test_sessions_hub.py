@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,8 +289,8 @@ async def test_a_client_that_does_not_acknowledge_is_waited_for_and_heard(hub: R
         for _ in range(40):
             await client.request("debug.echo", {"value": "z" * 100_000})
         received = 0
-        with pytest.raises(TimeoutError):
-            while received < 40:
+        with suppress(TimeoutError):
+            while True:
                 await asyncio.wait_for(client.next(), SOON)
                 received += 1
         assert 10 <= received < 25, "about a megabyte is sent ahead"
