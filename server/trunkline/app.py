@@ -147,7 +147,7 @@ class Hub:
             time.monotonic,
             time.time,
         )
-        self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic)
+        self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated

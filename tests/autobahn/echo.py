@@ -26,6 +26,7 @@ from trunkline.hub.connection import Services
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import ANONYMOUS
+from trunkline.hub.router import Router
 
 
 class EchoListener(WebSocketListener):
@@ -50,7 +51,7 @@ def echo_door() -> EchoDoor:
     settings = Settings()
     return EchoDoor(
         services=Services(
-            router=cast(Any, None),  # nothing is routed
+            router=Router(cast(Any, None), lambda *_: None),  # nothing is routed
             limits=Limits(),
             rates=RateLimiter(0, 0),
             opened=lambda _connection: None,

@@ -133,6 +133,16 @@ class EchoConnection:
         self.messages.append(message)
         self.outbox.send(b"%d" % len(self.messages))
 
+    def receive_first(self, message: bytes) -> bool:
+        self.receive(message)
+        return True
+
+    def writing_paused(self) -> None:
+        self.outbox.pause()
+
+    def writing_resumed(self) -> None:
+        self.outbox.resume()
+
     def disconnected(self) -> None:
         self.outbox.close()
 

@@ -16,6 +16,9 @@ from trunkline_protocol.events import Event, Position, is_after
 
 AT_ONCE: Final = 64
 TURN_SECONDS: Final = 0.002
+IDLE_TURN_SECONDS: Final = 0.006
+"""Where nobody waits for a call: each turn of the loop costs as much as several deliveries."""
+
 STEP: Final = 32
 """Deliveries between two looks at the clock."""
 
@@ -38,11 +41,18 @@ class Fanout:
     Args:
         call_soon: runs a function in the loop's next turn.
         clock: monotonic seconds.
+        busy: whether calls are in flight.
     """
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], Any],
+        clock: Callable[[], float],
+        busy: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._call_soon = call_soon
         self._clock = clock
+        self._busy = busy
         self._jobs: deque[_Job] = deque()
         self.backlog = 0
         self.deliveries = 0
@@ -87,7 +97,7 @@ class Fanout:
                 logger.exception("an event of %s could not be sent", event.topic)
 
     def _run(self) -> None:
-        until = self._clock() + TURN_SECONDS
+        until = self._clock() + (TURN_SECONDS if self._busy() else IDLE_TURN_SECONDS)
         while self._jobs:
             job = self._jobs[0]
             event, left = job.event, job.left
