@@ -32,6 +32,11 @@ NOT_IN_BATCH: Final = frozenset(
 )
 """Calls whose reply has to come at an exact point of the wire (SPEC.md, Batches)."""
 
+MAX_REMEMBERED: Final = 64
+"""Methods that a connection is known to be allowed, so that patterns are matched once."""
+
+_NOTHING: Final[frozenset[str]] = frozenset()
+
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
 
 
@@ -116,6 +121,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_allowed",
         "_bucket",
         "_max_calls",
         "_restricted",
@@ -157,6 +163,7 @@ class Connection:
         self._services = services
         self._route = services.router.route
         self._max_calls = services.limits.max_calls_per_connection
+        self._allowed: frozenset[str] = _NOTHING
         self._bucket: TokenBucket | None = None
         self.become(principal)
         outbox.when_resumed(self._grant_streams)
@@ -164,6 +171,7 @@ class Connection:
     def become(self, principal: Principal) -> None:
         """From now on the peer acts as this principal."""
         self.principal = principal
+        self._allowed = _NOTHING
         self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
         self._restricted = principal.methods is not None or self._bucket is not None
 
@@ -271,8 +279,11 @@ class Connection:
             if method == "auth":
                 return None
             return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
-        if not principal.may_call(method):
-            return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
+        if method not in self._allowed:
+            if not principal.may_call(method):
+                return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
+            if len(self._allowed) < MAX_REMEMBERED:
+                self._allowed = self._allowed | {method}
         if self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
             return limit_error(
                 "rate_limit",

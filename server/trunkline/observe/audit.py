@@ -32,7 +32,8 @@ from trunkline_protocol.errors import ERROR_TABLE
 BUFFER_BYTES: Final = 4 * 2**20
 """What may wait for the disk; at 150 bytes a line some 28,000 calls."""
 
-FLUSH_BYTES: Final = 64 * 1024
+FLUSH_BYTES: Final = 512 * 1024
+"""So much is written at once: each time the writer wakes it takes the interpreter from the event loop."""
 FLUSH_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 1.0
 REPORT_SECONDS: Final = 30.0
