@@ -58,6 +58,14 @@ async def test_a_method_in_an_executor_calls_a_client(lab_hub: RunningHub, lab_p
         assert (await lab_peer.reply(call))["result"] == 42
 
 
+async def test_answers_may_come_in_a_batch(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.batched") as node:
+        calls = [await lab_peer.request("node.batched") for _ in range(2)]
+        requests = [await asked(node) for _ in calls]
+        await node.send([{"jsonrpc": "2.0", "id": request["id"], "result": 7} for request in requests])
+        assert [(await lab_peer.reply(call))["result"] for call in calls] == [7, 7]
+
+
 async def test_errors_keep_their_code_and_say_that_it_ran(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with callee(lab_hub, "node.fails") as node:
         for code, ran in ((4321, True), (-32602, False)):

@@ -385,7 +385,12 @@ class Connection:
             batch.add(reply)
 
     def _batch(self, batch: Batch) -> None:
-        members = [member for member in batch.members if not isinstance(member, Response)]
+        members = []
+        for member in batch.members:
+            if isinstance(member, Response):
+                self._response(member)
+            else:
+                members.append(member)
         expected = sum(1 for member in members if isinstance(member, Malformed) or member.id is not UNSET)
         reply = BatchReply(self.outbox, expected)
         for member in members:
