@@ -18,7 +18,10 @@ import uvloop
 class Client(picows.WSListener):
     """One connection: sends the next request as soon as an answer comes. Answers may come in any order."""
 
-    def __init__(self, frame: bytes, window: int, latencies: list[float]) -> None:
+    def __init__(self, frame: bytes, window: int, latencies: list[float], session: bool = False) -> None:
+        self._session = session
+        self._received = 0
+        self.opened = asyncio.get_running_loop().create_future()
         self._frame = frame
         self._window = window
         self._latencies = latencies
@@ -31,6 +34,10 @@ class Client(picows.WSListener):
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.transport = transport
+        if self._session:
+            transport.send(picows.WSMsgType.TEXT, b'{"jsonrpc":"2.0","id":"open","method":"session.open"}')
+        else:
+            self.opened.set_result(None)
 
     def begin(self) -> None:
         self.running = True
@@ -42,10 +49,24 @@ class Client(picows.WSListener):
         key = b"%08d" % (10_000_000 + self._next)
         self._next += 1
         self._sent[key] = time.perf_counter()
-        self.transport.send(picows.WSMsgType.TEXT, self._frame.replace(b"########", key))
+        frame = self._frame.replace(b"########", key)
+        if self._session:
+            frame = b'{"seq":%d,' % self._next + frame[1:]
+        self.transport.send(picows.WSMsgType.TEXT, frame)
+
+    def _acknowledge(self) -> None:
+        self._received += 1
+        if self._received % 32 == 0:
+            ack = b'{"jsonrpc":"2.0","method":"session.ack","params":{"received":%d}}' % self._received
+            self.transport.send(picows.WSMsgType.TEXT, ack)
 
     def on_ws_frame(self, _transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         payload = frame.get_payload_as_bytes()
+        if self._session:
+            if payload.startswith(b'{"seq":'):
+                self._acknowledge()
+            elif not self.opened.done():
+                self.opened.set_result(None)
         at = payload.find(b'"id":') + 5
         sent = self._sent.pop(payload[at : at + 8], None)
         if sent is None:
@@ -66,7 +87,13 @@ def request_frame(method: str, size: int) -> bytes:
 
 
 async def run(
-    url: str, connections: int, window: int, seconds: float, frame: bytes, token: str = ""
+    url: str,
+    connections: int,
+    window: int,
+    seconds: float,
+    frame: bytes,
+    token: str = "",
+    session: bool = False,
 ) -> dict[str, float]:
     """Load ``url`` and return what was measured. Latencies in milliseconds."""
     latencies: list[float] = []
@@ -74,8 +101,9 @@ async def run(
     headers = {"Authorization": f"Bearer {token}"} if token else None
     for _ in range(connections):
         _transport, client = await picows.ws_connect(
-            lambda: Client(frame, window, latencies), url, extra_headers=headers
+            lambda: Client(frame, window, latencies, session), url, extra_headers=headers
         )
+        await client.opened
         clients.append(client)
     for client in clients:
         client.begin()
@@ -108,9 +136,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--method", default="debug.echo")
     parser.add_argument("--token", default="")
+    parser.add_argument("--session", action="store_true", help="open a session on each connection")
     options = parser.parse_args()
     frame = request_frame(options.method, options.size)
-    measured = run(options.url, options.connections, options.window, options.seconds, frame, options.token)
+    measured = run(
+        options.url,
+        options.connections,
+        options.window,
+        options.seconds,
+        frame,
+        options.token,
+        options.session,
+    )
     print(json.dumps(uvloop.run(measured)))
 
 
