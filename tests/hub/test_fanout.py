@@ -228,3 +228,15 @@ def test_one_outbox_in_trouble_does_not_keep_the_event_from_the_others(caplog: A
     loop.fanout.deliver(event(1), (first, broken, last))
     assert (first.got, last.got) == ([1], [1])
     assert "could not be sent" in caplog.text
+
+
+def test_a_turn_is_longer_while_nobody_waits_for_a_call() -> None:
+    served = []
+    for busy in (True, False):
+        loop = Loop(cost=0.0001)  # a step takes 3.2 ms
+        loop.fanout = Fanout(loop.soon.append, lambda loop=loop: loop.now, lambda busy=busy: busy)  # type: ignore[misc]
+        outboxes = loop.outboxes(10 * STEP)
+        loop.fanout.deliver(event(1), outboxes)
+        loop.turn()
+        served.append(sum(bool(each.got) for each in outboxes))
+    assert served == [STEP, 2 * STEP]
