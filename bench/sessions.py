@@ -17,7 +17,7 @@ import time
 
 import websockets
 
-from bench.servers import hub
+from bench.servers import hub, hub_process
 
 RATE_TARGET = 0.8
 RESUME_TARGET_MS = 50.0
@@ -49,15 +49,17 @@ async def resumed(url: str) -> float:
     """Milliseconds from connecting until the last of the waiting frames has come."""
     connection, session = await open_session(url)
     for number in range(WAITING):
-        call = {"jsonrpc": "2.0", "id": number, "method": "debug.sleep", "params": {"seconds": 0.3}, "seq": number + 1}
+        call = {"jsonrpc": "2.0", "id": number, "method": "debug.sleep", "params": {"seconds": 1}, "seq": number + 1}
         await connection.send(json.dumps(call))
+    await asyncio.sleep(0.5)  # what is not sent yet would be lost with the connection
     connection.transport.abort()
-    await asyncio.sleep(3)
+    await asyncio.sleep(2)
     started = time.perf_counter()
     again, _ = await open_session(url, {"session": session, "received": 0})
-    for _ in range(WAITING):
-        while "seq" not in json.loads(await again.recv()):
-            pass
+    async with asyncio.timeout(30):
+        for _ in range(WAITING):
+            while "seq" not in json.loads(await again.recv()):
+                pass
     elapsed = time.perf_counter() - started
     await again.close()
     return elapsed * 1000
@@ -90,7 +92,8 @@ def main() -> None:
             (load(url, options.seconds, session=True), load(url, options.seconds, session=False))
             for _ in range(options.rounds)
         ]
-    with hub("--executors", "1") as url:
+    with hub_process("--executors", "1", env={"TRUNKLINE_MAX_CONCURRENCY": str(WAITING)}) as running:
+        url = running.url
         resume, connect = asyncio.run(compare_resume(url, options.rounds))
     ratio = statistics.median(numbered / plain for numbered, plain in pairs)
     print(f"50 x 16 calls with a session: {ratio:.2f}x the rate without (target {RATE_TARGET}x or more)")
