@@ -5,7 +5,7 @@ Envelopes are decoded, payloads are not: ``params`` and ``metadata`` stay the by
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -90,3 +90,6 @@ class Metadata(msgspec.Struct, frozen=True):
 
 
 NO_METADATA = Metadata()
+
+CALLERS_OWN: Final = frozenset({"idempotency_key", "progress_token", "window"})
+"""Metadata that means the caller's call and its reader, not the calls that are made on its behalf."""

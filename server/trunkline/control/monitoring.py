@@ -129,6 +129,8 @@ class Monitor:
 
     def opened(self, connection: Connection) -> None:
         """A connection was made."""
+        if CONNECTIONS not in self._wanted:
+            return
         self._connection_event(
             self._opened,
             {
@@ -141,12 +143,12 @@ class Monitor:
 
     def closed(self, connection: Connection) -> None:
         """A connection has ended."""
+        if CONNECTIONS not in self._wanted:
+            return
         seconds = time.monotonic() - connection.opened_at
         self._connection_event(self._closed, {"connection": connection.number, "duration_ms": round(seconds * 1000)})
 
     def _connection_event(self, items: list[dict[str, Any]], item: dict[str, Any]) -> None:
-        if CONNECTIONS not in self._wanted:
-            return
         if len(items) < MAX_ITEMS:
             items.append(item)
         else:

@@ -1,7 +1,7 @@
 """The WebSocket door: picows behind uvicorn's upgrade, on the one port.
 
-uvicorn hands every upgrade to :class:`UpgradeProtocol`, which gives the transport to picows. From then on frames
-go from the socket into picows, and whole text messages from :class:`WebSocketListener` into the hub.
+``edge/upgrade.py`` takes every upgrade from uvicorn and gives the transport to picows. From then on frames go from the
+socket into picows, and whole text messages from :class:`WebSocketListener` into the hub.
 """
 
 from __future__ import annotations

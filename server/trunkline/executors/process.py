@@ -30,12 +30,11 @@ from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import CALLERS_OWN
 
 PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
-CALLERS_OWN: Final = frozenset({"idempotency_key", "progress_token", "window"})
-"""Metadata that means the caller's call and its reader, not the calls that the method makes."""
 
 logger = logging.getLogger("trunkline.executor")
 

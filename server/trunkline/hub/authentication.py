@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.client_calls import ClientCall, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.calls import Call
@@ -73,10 +73,7 @@ class Authentication:
     def _auth(self, call: Call) -> None:
         if not isinstance(call, ClientCall):
             raise RpcError(ErrorCode.INVALID_REQUEST, "auth takes a connection and an id")
-        try:
-            params = msgspec.json.decode(call.params, type=AuthParams)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"auth: {error}") from error
+        params = decode_params(call, AuthParams)
         connection = call.connection
         before = connection.principal
         try:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+import msgspec
 from typing_extensions import override
 
 from trunkline.hub.outbox import Outbox
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import Id, Request
 from trunkline_protocol.session import UNNUMBERED_CALLS
 
@@ -24,6 +25,32 @@ GRANT_STEP: Final = 16
 
 GRANT_BYTES: Final = 64 * 1024
 """Bytes per grant, where chunks are large."""
+
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+
+def decode_params(call: Call, params: type[P]) -> P:
+    """The params of a call that the hub answers itself.
+
+    Raises:
+        RpcError: -32602, naming the member.
+    """
+    try:
+        return msgspec.json.decode(call.params, type=params)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
+
+
+def connection_of(call: Call, why: str) -> Connection:
+    """The connection that made the call.
+
+    Raises:
+        RpcError: -32600, it came from elsewhere or without an id; ``why`` says what that is needed for.
+    """
+    if isinstance(call, ClientCall):
+        return call.connection
+    raise RpcError(ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: {why}")
 
 
 class ClientCall(Call):

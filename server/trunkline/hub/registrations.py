@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import CALLEE
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-from trunkline_protocol.messages import Response
+from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
 
 CLIENT_PACK: Final = "client"
@@ -136,8 +136,8 @@ class Registrations:
     # --- registering ---
 
     def _register(self, call: Call) -> None:
-        params = _decode(call, RegisterParams)
-        connection = _connection_of(call)
+        params = decode_params(call, RegisterParams)
+        connection = connection_of(call, "somebody has to serve it")
         name = params.method
         if CALLEE not in connection.principal.roles:
             raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not register methods (role {CALLEE})")
@@ -181,8 +181,8 @@ class Registrations:
             return error.code != ErrorCode.METHOD_NOT_FOUND and error.code != ErrorCode.WORKER_UNAVAILABLE
 
     def _unregister(self, call: Call) -> None:
-        name = _decode(call, UnregisterParams).method
-        connection = _connection_of(call)
+        name = decode_params(call, UnregisterParams).method
+        connection = connection_of(call, "somebody has to serve it")
         callee = self._of_connection.get(connection, {}).pop(name, None)
         if callee is not None:
             self._leave(name, connection)
@@ -384,7 +384,7 @@ def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str
 def _metadata_for(call: Call, request_id: str) -> bytes:
     """What the callee is told beside the params: the caller's metadata, the time that is left, where to report."""
     metadata: dict[str, Any] = msgspec.json.decode(call.metadata) if call.metadata else {}
-    for member in ("idempotency_key", "window", "progress_token", "timeout_ms"):
+    for member in (*CALLERS_OWN, "timeout_ms"):
         metadata.pop(member, None)
     if call.idle_timeout:
         metadata["timeout_ms"] = int(call.idle_timeout * 1000)
@@ -397,16 +397,3 @@ def _metadata_for(call: Call, request_id: str) -> bytes:
 
 def _nobody(name: str) -> RpcError:
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, f"no client serves {name} any more", retry_after_ms=1000)
-
-
-def _decode(call: Call, params: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(call.params, type=params)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
-
-
-def _connection_of(call: Call) -> Connection:
-    if isinstance(call, ClientCall):
-        return call.connection
-    raise RpcError(ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: somebody has to serve it")

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.client_calls import ClientCall, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable
@@ -46,10 +46,7 @@ class Resumption:
             raise RpcError(
                 ErrorCode.INVALID_REQUEST, "session.open has to be the first call of a connection, after auth if any"
             )
-        try:
-            params = msgspec.json.decode(call.params, type=SessionOpen)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"session.open: {error}") from error
+        params = decode_params(call, SessionOpen)
         refusal: ResumeRefusal | None = None
         if params.resume is not None:
             refusal = self._resume(call, params.resume.session, params.resume.received)
@@ -102,10 +99,7 @@ class Resumption:
     def _close(self, call: Call) -> None:
         if not isinstance(call, ClientCall) or call.connection.session is None:
             raise RpcError(ErrorCode.INVALID_REQUEST, "this connection has no session to close")
-        try:
-            msgspec.json.decode(call.params, type=SessionClose)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"session.close: {error}") from error
+        decode_params(call, SessionClose)
         connection = call.connection
         link = connection.session
         assert isinstance(link, SessionLink)

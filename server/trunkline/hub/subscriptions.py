@@ -9,10 +9,9 @@ import msgspec
 import orjson
 
 from trunkline.broker.base import Broker, Joined
-from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.client_calls import ClientCall, NotificationCall, connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
-from trunkline.hub.gaps import announcement
 from trunkline.hub.limits import Limits
 from trunkline.hub.outbox import Outbox
 from trunkline_protocol.calls import Call
@@ -96,8 +95,8 @@ class Subscriptions:
     # --- calls ---
 
     def _subscribe(self, call: Call) -> None:
-        params = _decode(call, SubscribeParams)
-        connection = _connection_of(call)
+        params = decode_params(call, SubscribeParams)
+        connection = connection_of(call, "events have to go somewhere")
         topic = params.topic
         if not valid_pattern(topic):
             raise _bad_topic(topic, "pattern")
@@ -141,7 +140,7 @@ class Subscriptions:
             )
         )
         if asked is not None and not answer.recovered and asked != answer.head:
-            connection.outbox.send_event(announcement(_missed(topic, asked, answer.head)))
+            connection.outbox.send_gap(_missed(topic, asked, answer.head))
         if answer.missed:
             # What is on its way to this connection for another subscription comes again with the replay.
             connection.outbox.withhold(topic, position)
@@ -158,8 +157,8 @@ class Subscriptions:
                 self._on_system_interest()
 
     def _unsubscribe(self, call: Call) -> None:
-        pattern = _decode(call, UnsubscribeParams).topic
-        connection = _connection_of(call)
+        pattern = decode_params(call, UnsubscribeParams).topic
+        connection = connection_of(call, "events have to go somewhere")
         known = pattern in connection.subscriptions
         if known:
             self._remove(connection, pattern)
@@ -180,7 +179,7 @@ class Subscriptions:
             self._remove(connection, pattern)
 
     def _publish(self, call: Call) -> None:
-        params = _decode(call, PublishParams)
+        params = decode_params(call, PublishParams)
         topic, data = params.topic, bytes(params.data)
         _require_publishable(call, topic, data)
         if self._fanout.backlog > self._limits.max_backlog:
@@ -213,13 +212,6 @@ def _missed(topic: str, asked: Position, head: Position) -> bytes:
         first = asked.offset + 1
         return encode_gap(topic, head.epoch, first, head.offset, head.offset - asked.offset, "history")
     return encode_gap(topic, head.epoch, 1, head.offset, None, "epoch")
-
-
-def _decode(call: Call, params: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(call.params, type=params)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
 
 
 def _require_publishable(call: Call, topic: str, data: bytes) -> None:
