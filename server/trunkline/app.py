@@ -27,7 +27,7 @@ from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.http_server import HttpServer
 from trunkline.edge.jwt_tokens import JwtOptions
 from trunkline.edge.upgrade import UpgradeProtocol
-from trunkline.edge.websocket import WebSocketDoor
+from trunkline.edge.websocket_door import WebSocketDoor
 from trunkline.executors.backlog import QueueLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec

@@ -14,37 +14,44 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import uvicorn
-from picows import WSMsgType, WSTransport, WSUpgradeRequest, WSUpgradeResponseWithListener
+from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from trunkline.config import Settings
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.credentials import Credentials
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.upgrade import UpgradeProtocol
-from trunkline.edge.websocket import WebSocketDoor, WebSocketListener
+from trunkline.edge.websocket import WebSocketListener
+from trunkline.edge.websocket_door import WebSocketDoor
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import ANONYMOUS
 from trunkline.hub.router import Router
+from trunkline_protocol.codecs.dialect import Frame, Received
+from trunkline_protocol.errors import RpcError
 
 
-class EchoListener(WebSocketListener):
-    """Sends every message back as what it came: text or binary."""
+class Echo:
+    """A dialect that answers everything itself: every message as what it came, text or binary."""
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        super().on_ws_connected(transport)
-        self._receive = lambda message: transport.send(WSMsgType.TEXT, message)
-        self._receive_binary = lambda message: transport.send(WSMsgType.BINARY, message)
+    def receive(self, frame: Frame) -> Received:
+        return Received(to_peer=(frame,))
+
+    def send(self, _message: bytes) -> list[Frame]:
+        return []
+
+    def refuse(self, _error: RpcError) -> list[Frame]:
+        return []
 
 
 class EchoDoor(WebSocketDoor):
-    """Admits as the real door does, and gives the connection to an :class:`EchoListener`."""
+    """Admits as the real door does, and gives the connection the dialect :class:`Echo`."""
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         answer = super().accept(request, peer)
         assert answer.listener is not None, "the suite's handshake was refused"
-        return WSUpgradeResponseWithListener(answer.response, EchoListener(self, ANONYMOUS, peer))
+        return WSUpgradeResponseWithListener(answer.response, WebSocketListener(self, ANONYMOUS, peer, Echo()))
 
 
 def echo_door() -> EchoDoor:

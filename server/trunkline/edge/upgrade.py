@@ -9,7 +9,8 @@ from typing import Any, Final
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
-from trunkline.edge.websocket import WebSocketDoor, WebSocketListener
+from trunkline.edge.websocket import WebSocketListener
+from trunkline.edge.websocket_door import WebSocketDoor
 
 # uvicorn has found "upgrade" among the tokens; picows wants it alone, but Firefox sends "keep-alive, Upgrade".
 _CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)

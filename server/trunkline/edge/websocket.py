@@ -9,23 +9,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from http import HTTPStatus
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from picows import (
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-)
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from trunkline.edge.access import AccessRules, choose_subprotocol, find_token
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
@@ -36,13 +24,17 @@ from trunkline.edge.fragments import (
     is_sendable,
 )
 from trunkline.edge.heartbeat import Heartbeat
+from trunkline.edge.intake import Intake
+from trunkline.edge.translation import TranslatingDoor
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
-from trunkline.hub.connection import Connection, Services
-from trunkline.hub.outbox import SMALL_EVENT, Flusher, Outbox
-from trunkline.hub.principal import PENDING, Handshake, Principal
-from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline.hub.connection import Connection, Door
+from trunkline.hub.outbox import SMALL_EVENT, Outbox
+from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.codecs.dialect import Dialect, DialectViolation, Frame
 from trunkline_protocol.events import Event
+
+if TYPE_CHECKING:
+    from trunkline.edge.websocket_door import WebSocketDoor
 
 NORMAL_CLOSURE: Final = 1000
 TRY_AGAIN_LATER: Final = 1013
@@ -50,107 +42,18 @@ GOING_AWAY: Final = 1001
 PING_INTERVAL: Final = 25.0
 PING_TIMEOUT: Final = 20.0
 MAX_REASON_BYTES: Final = 123
-MAX_PENDING: Final = 256
-"""Connections that may be open without having authenticated."""
-AT_ONCE: Final = 50
-CLOSE_STEP: Final = 0.02
-"""Seconds between the portions in which connections are closed, each of 50 or more."""
 
 logger = logging.getLogger("trunkline.edge")
 
 
-@dataclass(slots=True)
-class WebSocketDoor:
-    """Everything the listeners of one hub share."""
-
-    services: Services
-    access: AccessRules
-    flusher: Flusher
-    max_connections: int
-    max_message_bytes: int
-    outbox_bytes: int
-    outbox_event_bytes: int
-    auth_call: bool
-    ping_interval: float = PING_INTERVAL
-    ping_timeout: float = PING_TIMEOUT
-    refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
-    listeners: dict[WebSocketListener, None] = field(default_factory=dict)
-    pending: int = 0
-
-    async def close_all(self, code: int, reason: str, spread: float) -> None:
-        """Close every connection, the oldest first, spread over time, so that not all of them come back at once.
-
-        Args:
-            spread: seconds for all; a few are closed without waiting.
-        """
-        listeners = tuple(self.listeners)
-        step = max(AT_ONCE, round(len(listeners) * CLOSE_STEP / max(spread, CLOSE_STEP)))
-        for begin in range(0, len(listeners), step):
-            if begin:
-                await asyncio.sleep(CLOSE_STEP)
-            for listener in listeners[begin : begin + step]:
-                listener.close(code, reason)
-
-    def close_where(self, unwanted: Callable[[Principal], bool], code: int, reason: str) -> int:
-        """Close the connections of some principals. Returns how many."""
-        chosen = [listener for listener in self.listeners if unwanted(listener.principal)]
-        for listener in chosen:
-            listener.close(code, reason)
-        return len(chosen)
-
-    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
-        """Decide on one upgrade request."""
-        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
-        path = request.path.decode("latin-1").partition("?")[0]
-        handshake = Handshake(path, peer, headers, find_token(headers))
-        try:
-            if path != "/ws":
-                raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket at {path!r:.100}; the hub's is at /ws")
-            if headers.get("sec-websocket-version") != "13":
-                raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
-            self._check_room()
-            principal = self._admit(handshake)
-            subprotocol = choose_subprotocol(headers)
-        except RpcError as error:
-            logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
-            self.refused(peer, error)
-            return _refusal(error)
-        except Exception:
-            logger.exception("the authenticate hook failed")
-            return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
-        extra = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
-        response = WSUpgradeResponse.create_101_response(extra)
-        return WSUpgradeResponseWithListener(response, WebSocketListener(self, principal, peer))
-
-    def _check_room(self) -> None:
-        if len(self.listeners) >= self.max_connections:
-            raise limit_error("max_connections", f"{len(self.listeners)} connections are open already")
-
-    def _admit(self, handshake: Handshake) -> Principal:
-        if not self.auth_call or handshake.token is not None:
-            return self.access.admit(handshake)
-        self.access.check_address(handshake)
-        if self.pending >= MAX_PENDING:
-            raise limit_error(
-                "auth_call", f"{MAX_PENDING} connections have not authenticated yet; send the token with the upgrade"
-            )
-        return PENDING
-
-
-def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:
-    body = encode_error(b"null", encode_error_object(error))
-    status = 403 if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) else error.row.http_status
-    headers = {"Content-Type": "application/json", "Sec-WebSocket-Version": "13"}
-    if error.retry_after_ms is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    response = WSUpgradeResponse.create_error_response(HTTPStatus(status), body, headers)
-    return WSUpgradeResponseWithListener(response, None)
-
-
 class WebSocketListener(WSListener):
-    """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub."""
+    """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub.
 
-    def __init__(self, door: WebSocketDoor, principal: Principal, peer: str) -> None:
+    Args:
+        dialect: what the peer speaks, where that is not JSON-RPC in text frames.
+    """
+
+    def __init__(self, door: WebSocketDoor, principal: Principal, peer: str, dialect: Dialect | None = None) -> None:
         self._door = door
         self._principal = principal
         self._peer = peer
@@ -158,8 +61,8 @@ class WebSocketListener(WSListener):
         self._write: Callable[[bytes], None] | None = None
         self.write_payload: Callable[[bytes], object] = _drop
         self._connection: Connection | None = None
-        self._receive: Callable[[bytes], None] | None = None
-        self._receive_binary: Callable[[bytes], None] | None = None  # for subprotocols with binary messages
+        self._intake: Intake | None = None
+        self._translation = None if dialect is None else TranslatingDoor(self, dialect)
         self._assembler: Assembler | None = None  # set while a message is open
         self._closing = False
         self._heartbeat: Heartbeat | None = None
@@ -172,10 +75,11 @@ class WebSocketListener(WSListener):
         self._write = transport.underlying_transport.write
         # What is sent after a close frame picows drops itself.
         self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
-        outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
-        connection = Connection(door.services, outbox, self._principal, self._peer, self)
+        side: Door = self._translation or self
+        outbox = Outbox(door.flusher, side, door.outbox_bytes, door.outbox_event_bytes)
+        connection = Connection(door.services, outbox, self._principal, self._peer, side)
         self._connection = connection
-        self._receive = self._receive_pending if self._principal is PENDING else self._receive_first
+        self._intake = Intake(connection, door.services.limits.pending_bytes, self._authenticated)
         door.listeners[self] = None
         if self._principal is PENDING:
             door.pending += 1
@@ -203,12 +107,33 @@ class WebSocketListener(WSListener):
                     raise FrameRefused(PROTOCOL_ERROR, "reserved bits are set")
                 payload = frame.get_payload_as_bytes()
                 check_text(payload)
-                self._receive(payload)  # type: ignore[misc]  # set since on_ws_connected
+                if self._translation is None:
+                    self._intake.receive(payload)  # type: ignore[union-attr]  # set since on_ws_connected
+                else:
+                    self._receive_text(payload)
             else:
                 self._unusual_frame(transport, frame)
         except FrameRefused as refusal:
             self._log_refusal(refusal.code, refusal.reason)
             self.close(refusal.code, refusal.reason)
+
+    def _receive_text(self, message: bytes) -> None:
+        if self._translation is None:
+            self._intake.receive(message)  # type: ignore[union-attr]  # set since on_ws_connected
+        else:
+            self._translate(Frame(message))
+
+    def _receive_binary(self, message: bytes) -> None:
+        self._translate(Frame(message, binary=True))
+
+    def _translate(self, frame: Frame) -> None:
+        assert self._translation is not None
+        assert self._intake is not None
+        try:
+            self._translation.receive(frame, self._intake)
+        except DialectViolation as violation:
+            self.send_frames(list(violation.last))
+            raise FrameRefused(violation.code, violation.reason) from violation
 
     def _unusual_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -217,9 +142,9 @@ class WebSocketListener(WSListener):
         if kind == WSMsgType.CLOSE:
             self._peer_closed(transport, frame)
         elif kind == WSMsgType.BINARY:
-            self._data_frame(frame, self._receive_binary)
+            self._data_frame(frame, None if self._translation is None else self._receive_binary)
         elif kind == WSMsgType.TEXT:
-            self._data_frame(frame, self._receive)
+            self._data_frame(frame, self._receive_text)
         elif kind == WSMsgType.CONTINUATION:
             self._continuation(frame)
         elif kind == WSMsgType.PING:
@@ -242,8 +167,7 @@ class WebSocketListener(WSListener):
         message = assembler.proceed(frame.get_payload_as_bytes(), final=bool(frame.fin))
         if message is not None:
             self._assembler = None
-            receive = self._receive if assembler.text else self._receive_binary
-            receive(message)  # type: ignore[misc]  # the first fragment was taken, so it is set
+            (self._receive_text if assembler.text else self._receive_binary)(message)
 
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self._closing:
@@ -284,7 +208,7 @@ class WebSocketListener(WSListener):
         if self._principal is PENDING:
             self._door.pending -= 1
         self.leave()
-        self._receive = None
+        self._intake = None
 
     def leave(self) -> None:
         """Nothing can be sent any more: the hub forgets the connection, however long the socket still takes to end."""
@@ -347,36 +271,23 @@ class WebSocketListener(WSListener):
         """Who is at the other end now."""
         return self._principal if self._connection is None else self._connection.principal
 
-    def _receive_first(self, message: bytes) -> None:
-        """Until the first call: only that one may open a session."""
-        connection = self._connection
-        assert connection is not None
-        if connection.receive_first(message) and self._receive == self._receive_first:
-            self._receive = connection.receive
-
     def adopt(self, connection: Connection) -> None:
         """See :class:`trunkline.hub.connection.Door`."""
         self._connection = connection
-        self._receive = connection.receive_numbered
+        if self._intake is not None:
+            self._intake.adopt(connection)
 
     def disown(self) -> None:
         """See :class:`trunkline.hub.connection.Door`."""
         self._principal = self.principal
         self._connection = None
-        self._receive = _ignore
+        if self._intake is not None:
+            self._intake.disown()
 
-    def _receive_pending(self, message: bytes) -> None:
-        """Until the peer has authenticated, it gets little room."""
-        connection = self._connection
-        assert connection is not None
-        if len(message) > self._door.services.limits.pending_bytes:
-            raise FrameRefused(MESSAGE_TOO_BIG, "authenticate before you send large messages")
-        connection.receive(message)
-        if connection.principal is not PENDING:
-            self._principal = connection.principal
-            self._door.pending -= 1
-            self._receive = self._receive_first
-            self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
+    def _authenticated(self) -> None:
+        self._principal = self.principal
+        self._door.pending -= 1
+        self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
 
     def _too_much_before_auth(self) -> None:
         self.close(MESSAGE_TOO_BIG, "authenticate before you send large messages")
@@ -407,6 +318,12 @@ class WebSocketListener(WSListener):
             parts.append(message)
         self._write(b"".join(parts))  # type: ignore[misc]  # set since on_ws_connected
 
+    def send_frames(self, frames: list[Frame]) -> None:
+        """See :class:`trunkline.edge.translation.FrameSink`."""
+        for frame in frames:
+            kind = WSMsgType.BINARY if frame.binary else WSMsgType.TEXT
+            self._transport.send(kind, frame.payload)  # type: ignore[union-attr]  # set since on_ws_connected
+
     def write_event(self, event: Event) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
         if len(event.payload) <= SMALL_EVENT:
@@ -416,10 +333,6 @@ class WebSocketListener(WSListener):
         if frame is None:
             frame = event.frame = text_header(len(event.payload)) + event.payload
         self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
-
-
-def _ignore(_message: bytes) -> None:
-    """Takes the place of the hub's side, where that goes on over a newer socket."""
 
 
 def _drop(_data: bytes) -> None:

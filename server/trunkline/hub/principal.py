@@ -105,12 +105,14 @@ class Handshake:
         headers: names in lower case. Treat as secret: it holds credentials.
         peer: remote address as ``host:port``.
         token: the bearer token, wherever the door found it, or None.
+        params: of the request's query. Treat as secret, too: some clients can put credentials nowhere else.
     """
 
     path: str
     peer: str
     headers: Mapping[str, str] = field(repr=False)
     token: str | None = field(default=None, repr=False)
+    params: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 Authenticate = Callable[[Handshake], Principal]

@@ -1,0 +1,69 @@
+"""What a door needs of a dialect: a pure translation, for one peer, between its frames and JSON-RPC messages.
+
+The hub knows JSON-RPC only. A peer that speaks something else has a :class:`Dialect` between its socket and the hub; it
+may have state (which channels were joined, which request an answer belongs to), and neither IO nor a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from trunkline_protocol.errors import RpcError
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a peer: UTF-8 text, or binary."""
+
+    payload: bytes
+    binary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a frame of the peer means.
+
+    Attributes:
+        to_hub: JSON-RPC messages, in order.
+        to_peer: answers the dialect gives itself (a heartbeat, a refusal). They go out at once.
+    """
+
+    to_hub: tuple[bytes, ...] = ()
+    to_peer: tuple[Frame, ...] = ()
+
+
+NOTHING: Final = Received()
+
+
+class DialectViolation(Exception):
+    """The peer broke the dialect's rules so that nothing can follow: close.
+
+    Args:
+        code: a WebSocket close code, for doors that have such.
+        reason: names what was wrong, never contents.
+        last: what to send before the end.
+    """
+
+    def __init__(self, code: int, reason: str, last: tuple[Frame, ...] = ()) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.last = last
+
+
+class Dialect(Protocol):
+    """See the file."""
+
+    def receive(self, frame: Frame) -> Received:
+        """Translate what the peer sent.
+
+        Raises:
+            DialectViolation: the conversation cannot go on.
+        """
+
+    def send(self, message: bytes) -> list[Frame]:
+        """Translate one JSON-RPC message (or batch) of the hub; often one frame, sometimes none or several."""
+
+    def refuse(self, error: RpcError) -> list[Frame]:
+        """Say what is wrong with something that could not even be read, before the connection ends."""
