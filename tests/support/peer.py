@@ -29,7 +29,15 @@ class Peer:
 
     async def send(self, message: Any) -> None:
         """Send text as it is, anything else as JSON."""
-        await self.socket.send(message if isinstance(message, str) else json.dumps(message))
+        await self.socket.send(message if isinstance(message, str) else self.encode(message))
+
+    def encode(self, message: Any) -> str | bytes:
+        """How this peer writes."""
+        return json.dumps(message)
+
+    def decode(self, message: str | bytes) -> Any:
+        """How this peer reads."""
+        return json.loads(message)
 
     async def request(
         self, method: str, params: Any = None, *, id: Any = None, metadata: dict[str, Any] | None = None
@@ -52,7 +60,7 @@ class Peer:
 
     async def receive(self, within: float = PATIENCE) -> Any:
         """The next message."""
-        return json.loads(await asyncio.wait_for(self.socket.recv(), within))
+        return self.decode(await asyncio.wait_for(self.socket.recv(), within))
 
     async def reply(self, request_id: Any, within: float = PATIENCE) -> Any:
         """The reply to one request; what comes before it goes to :attr:`others`."""
@@ -60,7 +68,7 @@ class Peer:
             if is_reply(message, request_id):
                 return self.others.pop(index)
         async with asyncio.timeout(within):
-            while not is_reply(message := json.loads(await self.socket.recv()), request_id):
+            while not is_reply(message := self.decode(await self.socket.recv()), request_id):
                 self.others.append(message)
         return message
 
@@ -97,8 +105,10 @@ def is_reply(message: Any, request_id: Any) -> bool:
 
 
 @asynccontextmanager
-async def peer(url: str, headers: Mapping[str, str] | None = None, **options: Any) -> AsyncIterator[Peer]:
-    """Connect for the length of a ``with`` block."""
+async def peer(
+    url: str, headers: Mapping[str, str] | None = None, kind: type[Peer] = Peer, **options: Any
+) -> AsyncIterator[Peer]:
+    """Connect for the length of a ``with`` block. ``kind`` is how it reads and writes."""
     async with websockets.connect(
         url,
         additional_headers=dict(headers or {}),
@@ -109,4 +119,4 @@ async def peer(url: str, headers: Mapping[str, str] | None = None, **options: An
         proxy=None,
         **options,
     ) as socket:
-        yield Peer(socket)
+        yield kind(socket)

@@ -10,10 +10,13 @@ from urllib.parse import urlsplit
 
 from trunkline.hub.principal import Authenticate, Handshake, Principal
 from trunkline_protocol import SUBPROTOCOL
+from trunkline_protocol.codecs import msgpack
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 BEARER_SUBPROTOCOL: Final = "trunkline.bearer."
 """Browsers cannot set headers on a WebSocket; they offer this plus the base64url token as a subprotocol."""
+
+SUBPROTOCOLS: Final = (SUBPROTOCOL, msgpack.SUBPROTOCOL)
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -101,18 +104,19 @@ def offered_subprotocols(headers: Mapping[str, str]) -> list[str]:
 
 
 def choose_subprotocol(headers: Mapping[str, str]) -> str | None:
-    """The subprotocol to answer with; None where the peer offered none.
+    """The subprotocol to answer with, the first of the client's that the hub speaks; None where it offered none.
 
     Raises:
         RpcError: -32600 where the peer wants only versions this hub does not speak.
     """
     offered = offered_subprotocols(headers)
-    if SUBPROTOCOL in offered:
-        return SUBPROTOCOL
+    for name in offered:
+        if name in SUBPROTOCOLS:
+            return name
     unknown = [name for name in offered if name.startswith("trunkline.v")]
     if unknown:
         raise RpcError(
             ErrorCode.INVALID_REQUEST,
-            f"this hub speaks {SUBPROTOCOL}, the client offers {', '.join(unknown):.200}",
+            f"this hub speaks {', '.join(SUBPROTOCOLS)}, the client offers {', '.join(unknown):.200}",
         )
     return None

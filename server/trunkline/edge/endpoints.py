@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trunkline.edge.access import choose_subprotocol, find_token
+from trunkline_protocol.codecs import msgpack
 from trunkline_protocol.codecs.dialect import Dialect
 
 
@@ -33,7 +34,7 @@ class Endpoint(Protocol):
 
 
 class JsonRpcEndpoint:
-    """``/ws``."""
+    """``/ws``: JSON in text frames, or MessagePack in binary ones."""
 
     def token(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> str | None:
         """``Authorization``, or the subprotocol browsers use."""
@@ -41,7 +42,8 @@ class JsonRpcEndpoint:
 
     def negotiate(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> Negotiated:
         """See :class:`Endpoint`."""
-        return Negotiated(choose_subprotocol(headers))
+        chosen = choose_subprotocol(headers)
+        return Negotiated(chosen, msgpack.MessagePackDialect() if chosen == msgpack.SUBPROTOCOL else None)
 
 
 def endpoints() -> dict[str, Endpoint]:

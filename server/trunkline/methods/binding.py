@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.inputs import InputStream
+from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.catalogue import Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -99,6 +100,8 @@ class Binding:
             value = msgspec.json.decode(params)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
+        if MARK in params:
+            value = unwrapped(value)
         if isinstance(value, list):
             value = self._by_name(value)
         try:
@@ -138,7 +141,7 @@ class ItemBinding:
     """The wire side of one item of a method's input.
 
     Args:
-        hint: what an item is; ``bytes`` come as base64 text, for JSON has no form for them.
+        hint: what an item is; ``bytes`` come as base64 text, or in the form of :mod:`trunkline_protocol.binary`.
         name: the method, for error messages.
 
     Raises:
@@ -162,9 +165,10 @@ class ItemBinding:
         """
         where = f"{self._name}: item {index} of the input"
         try:
-            if self._base64 is not None:
+            if self._base64 is not None and MARK not in data:
                 return self._base64.validate_json(data)
-            return self._validate({"item": msgspec.json.decode(data)})["item"]
+            item = msgspec.json.decode(data)
+            return self._validate({"item": unwrapped(item) if MARK in data else item})["item"]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{where}: {error}", data={"index": index}) from error
         except ValidationError as error:
@@ -241,6 +245,8 @@ def _as_plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if isinstance(value, (set, frozenset)):
         return list(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return to_member(value)
     raise TypeError(f"type {type(value).__module__}.{type(value).__qualname__}")
 
 

@@ -1,0 +1,37 @@
+"""Binary data inside JSON: ``{"$bytes": "<base64>"}``, an object with that one member (SPEC.md, Binary data).
+
+Doors that carry bytes as they are (MessagePack, binary Phoenix frames) translate to and from this form, so that a
+method is given the same bytes whatever its caller speaks.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, Final
+
+MEMBER: Final = "$bytes"
+MARK: Final = b'"$bytes"'
+"""What JSON without binary data does not contain, so that most messages need not be searched."""
+
+
+def to_member(data: bytes | bytearray | memoryview) -> dict[str, str]:
+    """The JSON form of some bytes."""
+    return {MEMBER: base64.b64encode(data).decode("ascii")}
+
+
+def unwrapped(value: Any) -> Any:
+    """A copy of a value as JSON decoders give it, in which the JSON form of bytes became ``bytes``.
+
+    What has the member but no valid base64 stays as it is: somebody's own object.
+    """
+    if isinstance(value, dict):
+        if len(value) == 1 and isinstance(text := value.get(MEMBER), str):
+            try:
+                return base64.b64decode(text, validate=True)
+            except (binascii.Error, ValueError):
+                return value
+        return {key: unwrapped(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [unwrapped(item) if isinstance(item, (dict, list)) else item for item in value]
+    return value
