@@ -12,6 +12,7 @@ from typing import Protocol
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import InputWindow
+from trunkline_protocol.traces import TraceContext
 
 NO_DEADLINE = float("inf")
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
@@ -77,11 +78,17 @@ class Call:
         attempts: how many executors this call was dispatched to so far.
         info: the method's catalogue entry, set when the call is routed.
         input: what was pushed to it so far; None before the first item.
+        waited: seconds in the queue so far, 0 where it did not wait.
+        ran: seconds in its executor, as that says; 0 before the outcome, and where it got to none.
+        bytes_out: of its result and its chunks, so far.
+        trace: its span's place in a trace; None where it has none.
+        number: given to it when somebody first looks at what is in flight; 0 before.
     """
 
     __slots__ = (
         "attempts",
         "backend",
+        "bytes_out",
         "chunks",
         "deadline",
         "depth",
@@ -94,12 +101,16 @@ class Call:
         "last_activity",
         "metadata",
         "method",
+        "number",
         "owner",
         "params",
         "priority",
         "progress_token",
+        "ran",
         "received",
         "settled",
+        "trace",
+        "waited",
         "window",
     )
 
@@ -125,9 +136,20 @@ class Call:
         self.progress_token: str | int | None = None
         self.executor: object | None = None
         self.key = 0
+        self.number = 0
+        self.waited = 0.0
+        self.ran = 0.0
+        self.bytes_out = 0
+        self.trace: TraceContext | None = None
+
+    @property
+    def maybe_executed(self) -> bool:
+        """Whether the work may have begun: an executor has it, or had it when it died."""
+        return self.executor is not None or self.attempts > 0
 
     def settle_result(self, result: bytes) -> None:
         """End with success; ``result`` is JSON."""
+        self.bytes_out += len(result)
         if self._settle(0):
             self.deliver_result(result)
 
@@ -136,6 +158,8 @@ class Call:
         if self._settle(error.code):
             if self.chunks:
                 error.data.setdefault("chunks", self.chunks)
+            if self.trace is not None:
+                error.data.setdefault("trace_id", self.trace.trace_id)
             self.deliver_error(error)
 
     def abandon(self) -> None:
@@ -153,6 +177,7 @@ class Call:
         if not self.settled:
             self.deliver_chunk(chunk_type, data)
             self.chunks += 1
+            self.bytes_out += len(data)
 
     def progress(self, value: bytes) -> None:
         """Pass on a progress report (JSON)."""

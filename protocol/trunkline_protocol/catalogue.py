@@ -28,6 +28,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         max_timeout_ms: the longest deadline a caller may ask for; None = no limit of its own.
         chunk: JSON Schema of what it streams; None = it does not.
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
+        http: its path under ``/api/v1/``; None = its name, slashes for dots.
     """
 
     name: str
@@ -43,6 +44,12 @@ class MethodInfo(msgspec.Struct, frozen=True):
     result: dict[str, Any] = {}
     chunk: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
+    http: str | None = None
+
+    @property
+    def http_path(self) -> str:
+        """Where it is under ``/api/v1/``."""
+        return self.http if self.http is not None else self.name.replace(".", "/")
 
 
 class Catalogue(msgspec.Struct, frozen=True):

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from tests.support.hub import MODULES
 from tests.support.timing import PATIENCE
 from trunkline.executors import ipc
-from trunkline.executors.backlog import QueueLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
+from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import INPUT_WINDOW, INPUT_WINDOW_BYTES

@@ -73,6 +73,107 @@ async def test_a_nested_call_inherits_what_is_left(lab_peer: Peer) -> None:
     assert 1.5 < left <= 3.0
 
 
+async def test_a_nested_call_may_last_as_long_as_its_outer_one(lab_peer: Peer) -> None:
+    left = await lab_peer.result("debug.call", {"method": "lab.remaining"}, metadata={"timeout_ms": 90_000})
+    assert 60 < left <= 90, "the default of calls that nobody waits for"
+
+
+async def test_a_nested_call_of_a_call_without_metadata_has_what_is_left_of_the_default(lab_peer: Peer) -> None:
+    assert 20 < await lab_peer.result("debug.call", {"method": "lab.remaining"}) <= 30
+
+
+async def test_metadata_goes_on_but_for_what_is_the_callers_alone(lab_peer: Peer) -> None:
+    own = {"idempotency_key": "k-inherit", "progress_token": 7, "window": {"items": 3}, "timeout_ms": 5000}
+    goes_on = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "request_id": "r", "tag": [1]}
+    metadata = goes_on | own | {"priority": "high"}
+    inner = await lab_peer.result("debug.call", {"method": "lab.where"}, metadata=metadata)
+    assert inner["metadata"] == goes_on | {"priority": "high"}
+    assert inner["depth"] == 1
+
+
+async def test_metadata_goes_on_beside_what_the_nested_call_says_itself(lab_peer: Peer) -> None:
+    params = {"method": "lab.where_streamed", "params": {}, "timeout_ms": 4000}
+    await lab_peer.result("lab.relay", params, metadata={"traceparent": "00-t", "timeout_ms": 9000})
+    assert lab_peer.others[0]["params"]["data"]["metadata"] == {"traceparent": "00-t", "timeout_ms": 4000}
+
+
+async def test_publishing_from_a_method(lab_peer: Peer) -> None:
+    await lab_peer.result("subscribe", {"topic": "lab.events"})
+    params = {"topic": "lab.events", "data": {"n": 1}, "key": "once"}
+    position = await lab_peer.result("lab.publish", params)
+    assert await lab_peer.result("lab.publish", params) == position, "the same key is the same event"
+    later = await lab_peer.result("lab.publish", {"topic": "lab.events", "data": {"n": 2}})
+    assert (later["epoch"], later["offset"]) == (position["epoch"], position["offset"] + 1)
+    events = [m["params"] for m in lab_peer.others if m.get("method") == "event"]
+    while len(events) < 2:
+        events.append((await lab_peer.receive())["params"])
+    assert [(event["data"]["n"], event["offset"]) for event in events] == [
+        (1, position["offset"]),
+        (2, later["offset"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("topic", "code"), [("a b", ErrorCode.INVALID_PARAMS), ("system.lab", ErrorCode.FORBIDDEN), ("a.*", -32602)]
+)
+async def test_what_a_method_cannot_publish(lab_peer: Peer, topic: str, code: int) -> None:
+    assert (await lab_peer.error("lab.publish", {"topic": topic, "data": 1}))["code"] == code
+
+
+async def test_nested_params_may_be_what_results_may_be(lab_peer: Peer) -> None:
+    echoed = await lab_peer.result("lab.pass_point", {"method": "debug.echo"})
+    assert echoed == {"point": {"x": 1.0, "y": 0.0, "born": "2026-01-02"}, "seen": [1]}
+
+
+@pytest.mark.parametrize("how", ["publish", "progress", "call"])
+async def test_what_json_cannot_carry_is_no_silent_null(lab_peer: Peer, how: str) -> None:
+    error = await lab_peer.error("lab.pass_nan", {"how": how})
+    require({"code": ErrorCode.SERIALIZATION_ERROR, "message": {"$contains": "lab.pass_nan"}}, error)
+
+
+async def test_progress_of_a_method_that_calls_others(lab_peer: Peer) -> None:
+    """Reports go to whoever called the method that makes them; a nested one has nobody who asked."""
+    outer = await lab_peer.request(
+        "debug.call", {"method": "lab.progress", "params": {"steps": 2}}, metadata={"progress_token": "p"}
+    )
+    assert (await lab_peer.reply(outer))["result"] == 2
+    assert lab_peer.others == []
+
+
+async def test_a_client_serves_a_nested_stream(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with peer(lab_hub.url) as node:
+        await node.result("method.register", {"method": "node.nested_stream", "streaming": True})
+        params = {"method": "node.nested_stream", "params": {"n": 300}}
+        outer = await lab_peer.request("lab.relay", params, metadata={"traceparent": "00-x", "timeout_ms": 5000})
+        request = await node.receive()
+        require({"params": {"n": 300}, "metadata": {"traceparent": "00-x"}}, request)
+        granted, index = 0, 0
+        while index < 300:
+            while index - granted >= 200:
+                granted = (await node.receive())["params"]["consumed"]
+            chunk = {"request_id": request["id"], "chunk_type": "part", "data": index, "index": index}
+            await node.notify("stream_chunk", chunk)
+            index += 1
+        await node.send({"jsonrpc": "2.0", "id": request["id"], "result": None})
+        assert (await lab_peer.reply(outer))["result"] == {"chunks": 300}
+        chunks = [m["params"] for m in lab_peer.others if m["params"]["data"] is not None]
+        assert [chunk["data"] for chunk in chunks] == list(range(300))
+        assert {chunk["chunk_type"] for chunk in chunks} == {"part"}
+
+
+async def test_the_end_of_the_outer_call_reaches_the_client_that_serves_the_inner(
+    lab_hub: RunningHub, lab_peer: Peer
+) -> None:
+    async with peer(lab_hub.url) as node:
+        await node.result("method.register", {"method": "node.nested_wait"})
+        outer = await lab_peer.request("debug.call", {"method": "node.nested_wait"})
+        request = await node.receive()
+        assert 0 < request["metadata"]["timeout_ms"] <= 30_000
+        await lab_peer.cancel(outer)
+        assert (await lab_peer.reply(outer))["error"]["code"] == ErrorCode.CANCELLED
+        require({"method": "$/cancelRequest", "params": {"id": request["id"]}}, await node.receive())
+
+
 @pytest.mark.parametrize("how", ["cancel", "vanish", "deadline"])
 async def test_whatever_ends_the_outer_call_ends_the_inner(lab_hub: RunningHub, tmp_path: Path, how: str) -> None:
     marker = tmp_path / "marker"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from trunkline.hub.connection import Connection, Services
+from trunkline.hub.connection import Connection, Services, Traffic
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
@@ -43,6 +43,7 @@ class Door:
         self.reading = True
         self.adopted: Connection | None = None
         self.closed_with: tuple[int, str] | None = None
+        self.received = 0
         self.outbox = Outbox(self.flusher, self, limit, event_limit)  # type: ignore[arg-type]
 
     def write(self, messages: list[bytes]) -> None:
@@ -73,6 +74,9 @@ class Door:
 
     def close(self, code: int, reason: str) -> None:
         self.closed_with = (code, reason)
+
+    def traffic(self) -> Traffic:
+        return Traffic("websocket", "a test", self.received, sum(map(len, self.messages)))
 
     @property
     def messages(self) -> list[bytes]:

@@ -69,6 +69,7 @@ async def test_who_does_not_wait_for_credit_is_stopped(lab_peer: Peer, tmp_path:
     marker = tmp_path / "marker"
     marker.touch()
     call = await lab_peer.request("lab.picky", {"marker": str(marker)})
+    await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "it runs")
     for index in range(65):
         await push(lab_peer, call, index)
     error = (await lab_peer.reply(call))["error"]

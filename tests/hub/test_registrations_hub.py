@@ -145,6 +145,75 @@ async def test_several_callees_share_by_room_and_what_is_too_much_waits(lab_hub:
         assert [(await lab_peer.reply(call))["result"] for call in calls].count("done") == 3
 
 
+async def waits(connection: Peer, method: str, n: Any = None, **options: Any) -> Any:
+    """Make a call that the hub has when this returns. It is told apart by ``n``."""
+    call = await connection.request(method, {"n": n}, **options)
+    await connection.result("rpc.ping")
+    return call
+
+
+async def test_callers_take_turns_however_much_one_of_them_wants(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.busy", max_concurrency=1) as node, peer(lab_hub.url) as other:
+        for _ in range(1000):
+            await lab_peer.request("node.busy", {"n": "many"})
+        await lab_peer.result("rpc.ping")
+        running = await asked(node)
+        single = await waits(other, "node.busy", "single")
+        served = 0
+        while running["params"]["n"] != "single":
+            await answer(node, running, None)
+            served += 1
+            running = await asked(node)
+        assert served <= 2, "the one that ran, and one whose turn it was"
+        await answer(node, running, "mine")
+        assert (await other.reply(single))["result"] == "mine"
+
+
+async def test_priorities_order_what_waits_for_a_callee_and_starve_nobody(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.ranked", max_concurrency=1) as node:
+        await lab_peer.request("node.ranked", {"n": "first"})
+        running = await asked(node)
+        for name in ("low", "normal", *["high"] * 16):
+            await lab_peer.request("node.ranked", {"n": name}, metadata={"priority": name})
+        await lab_peer.result("rpc.ping")
+        order = []
+        for _ in range(18):
+            await answer(node, running, None)
+            running = await asked(node)
+            order.append(running["params"]["n"])
+        assert order[0] == "high"
+        assert order.index("normal") < 8
+        assert order.index("low") < 8, "of eight turns low has one"
+
+
+async def test_who_gives_up_while_it_waits_is_never_asked_for(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.queue", max_concurrency=1) as node:
+        await lab_peer.request("node.queue", {"n": 0})
+        running = await asked(node)
+        cancelled = await waits(lab_peer, "node.queue", 1)
+        late = await waits(lab_peer, "node.queue", 2, metadata={"timeout_ms": 100})
+        last = await waits(lab_peer, "node.queue", 3)
+        await lab_peer.cancel(cancelled)
+        for call, code in ((cancelled, ErrorCode.CANCELLED), (late, ErrorCode.COMMUNICATION_TIMEOUT)):
+            require({"error": {"code": code, "data": {"maybe_executed": False}}}, await lab_peer.reply(call))
+        await answer(node, running, None)
+        running = await asked(node)
+        assert running["params"]["n"] == 3
+        await answer(node, running, "three")
+        assert (await lab_peer.reply(last))["result"] == "three"
+
+
+async def test_calls_that_wait_for_the_last_callee_end_when_it_goes(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.last", max_concurrency=1) as node:
+        calls = [await waits(lab_peer, "node.last", n) for n in range(3)]
+        await asked(node)
+        node.socket.transport.abort()
+        first, *others = [(await lab_peer.reply(call))["error"] for call in calls]
+        require({"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}, first)
+        for error in others:
+            require({"code": ErrorCode.WORKER_UNAVAILABLE, "data": {"maybe_executed": False}}, error)
+
+
 async def test_a_callee_that_vanishes(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with callee(lab_hub, "node.mortal") as node:
         call = await lab_peer.request("node.mortal")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
 from trunkline.executors.balancer import LaneLoad
@@ -17,6 +17,13 @@ from trunkline_protocol.catalogue import Catalogue, Lane
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
+RestartCause = Literal["killed_by_hub", "signal", "exit", "load_failed", "not_started"]
+"""``killed_by_hub``: it was stuck, or not ready in time. ``signal``: something else ended it, for example the kernel
+for want of memory. ``exit``: the process ended itself. ``load_failed``: its methods could not be loaded."""
+
+MAX_SPEAKERS: Final = 8
+JUST_NOW: Final = 0.1
+"""Seconds after its outcome in which what an executor prints still is the method's: it came by another pipe."""
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -29,6 +36,12 @@ class ExecutorHandle(asyncio.Protocol):
         on_frame: called for each frame with this handle, kind, call id, body.
         on_lost: called when the wire is gone.
         max_concurrency: how many coroutines the executor runs at once.
+
+    Attributes:
+        restart_causes: how often it was started again, and why.
+        last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
+        silent: it is at work and does not answer a ping: a method holds the interpreter lock, or the loop. What it has
+            is left to it; what is new waits, or goes elsewhere.
     """
 
     def __init__(
@@ -39,17 +52,22 @@ class ExecutorHandle(asyncio.Protocol):
         max_concurrency: int,
     ) -> None:
         self.index = index
+        self.name = f"executor-{index}"
         self.state: State = "down"
         self.pid: int | None = None
         self.catalogue: Catalogue | None = None
         self.restarts = 0
+        self.restart_causes: Counter[RestartCause] = Counter()
+        self.last_restart: dict[str, Any] | None = None
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.ready_since = 0.0
         self.finished_calls = 0
+        self.last_method: str | None = None
         self.failed_calls = 0
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
+        self.silent = False
         self.on_wire_lost: Callable[[], None] | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
@@ -61,6 +79,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.in_flight: dict[int, Call] = {}
         self.parked: defaultdict[int, int] = defaultdict(int)
         self.overdue: dict[int, float] = {}
+        self.blamed: Call | None = None
         self.nested: dict[int, NestedCall] = {}
         self.lanes: dict[Lane, LaneLoad] = {
             "loop": LaneLoad(self._max_concurrency),
@@ -70,6 +89,7 @@ class ExecutorHandle(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
+        self.silent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socketpair is attached to the loop."""
@@ -80,6 +100,7 @@ class ExecutorHandle(asyncio.Protocol):
         """Bytes from the executor."""
         self.last_frame_at = time.monotonic()
         self.ping_sent_at = 0.0
+        self.silent = False
         on_frame = self._on_frame
         try:
             for kind, call_id, body in self._reader.feed(data):
@@ -147,6 +168,32 @@ class ExecutorHandle(asyncio.Protocol):
         """Drop the wire; the executor sees the end of file and exits."""
         if self._transport is not None:
             self._transport.abort()
+
+    def speaker(self) -> dict[str, Any]:
+        """Whose output this is, for the log: the executor, its process, and the method that runs, or just ran.
+
+        Where several run nobody can tell which of them printed: then all are named.
+        """
+        said: dict[str, Any] = {"executor": self.index, "pid": self.pid}
+        running = {call.method: call for key, call in self.in_flight.items() if not self.parked.get(key)}
+        if len(running) == 1:
+            ((method, call),) = running.items()
+            said["method"] = method
+            if call.trace is not None:
+                said["trace_id"] = call.trace.trace_id
+        elif running:
+            said["methods"] = sorted(running)[:MAX_SPEAKERS]
+        elif self.last_method is not None and time.monotonic() - self.last_frame_at < JUST_NOW:
+            said["method"] = self.last_method
+        return said
+
+    def failed(self, cause: RestartCause, words: str) -> None:
+        """Its process has ended though nobody asked it to; another is to be started."""
+        self.restarts += 1
+        self.restart_causes[cause] += 1
+        self.last_failure = words
+        at = int(time.time() * 1000)
+        self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
 
     @property
     def busy(self) -> bool:

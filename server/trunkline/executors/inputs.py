@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.inputs import InputWindow
@@ -12,13 +14,15 @@ class HeldInput:
 
     Args:
         limit: bytes, over all calls (setting ``queue_bytes``); one item may always be held.
+        retry_after_ms: asked for the hint of a refusal, when one is due.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, retry_after_ms: Callable[[], int]) -> None:
         self._limit = limit
+        self._retry_after_ms = retry_after_ms
         self.bytes = 0
 
-    def hold(self, window: InputWindow, body: bytes, retry_after_ms: int) -> None:
+    def hold(self, window: InputWindow, body: bytes) -> None:
         """Keep the body of an INPUT until the call has an executor.
 
         Raises:
@@ -29,7 +33,7 @@ class HeldInput:
                 "queue_bytes",
                 f"the input of waiting calls takes {self.bytes} bytes already; try again later",
                 code=ErrorCode.WORKER_OVERLOADED,
-                retry_after_ms=retry_after_ms,
+                retry_after_ms=self._retry_after_ms(),
             )
         window.hold(body)
         self.bytes += len(body)

@@ -16,13 +16,16 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.executors import ipc
-from trunkline.executors.backlog import ANYWHERE, Backlog, QueueLimits
+from trunkline.executors.backlog import ANYWHERE, PoolBacklog
 from trunkline.executors.balancer import least_loaded, owner_of
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.nested import NestedCall
+from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
+from trunkline.executors.watchdog import Watchdog, suspects_of
+from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -30,8 +33,6 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_ATTEMPTS: Final = 3
 TICK: Final = 0.25
-IDLE_PING_AFTER: Final = 5.0
-IDLE_PONG_WITHIN: Final = 10.0
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -46,6 +47,7 @@ class ExecutorPool:
         queue_limits: how much may wait.
         on_change: called when an executor has changed its state.
         kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
+        quarantine: when an input that kills executors is not run any more.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ExecutorPool:
         *,
         queue_limits: QueueLimits | None = None,
         kill_after: float = 10.0,
+        quarantine: QuarantineLimits | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.executors = [
@@ -64,12 +67,15 @@ class ExecutorPool:
         self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
         self._route_nested = route_nested
         self._on_change = on_change
-        self._kill_after = kill_after
+        self._watchdog = Watchdog(
+            self.executors, kill_after, lambda handle, reason: self._supervisors[handle.index].kill(reason)
+        )
+        self._quarantine = Quarantine(quarantine)
         self._methods: dict[str, MethodInfo] = {}
         self._keys = RoutingKeys()
         limits = queue_limits or QueueLimits()
-        self._backlog = Backlog(limits)
-        self._held = HeldInput(limits.bytes)
+        self._backlog = PoolBacklog(limits, self._retry_after_ms)
+        self._held = HeldInput(limits.bytes, self._retry_after_ms)
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -89,7 +95,7 @@ class ExecutorPool:
             ipc.UNPARKED: lambda handle, call_id, _body: handle.unpark(call_id),
             ipc.READY: self._on_ready,
             ipc.FAILED: self._on_failed,
-            ipc.PONG: lambda *_: None,
+            ipc.PONG: lambda handle, _call_id, _body: self._refill_all(handle),
         }
 
     # --- life ---
@@ -113,7 +119,9 @@ class ExecutorPool:
             self._ticker.cancel()
         for call in self._backlog.drain():
             self._held.release(call)
-            call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000))
+            stopping = RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
+            stopping.maybe_executed = call.maybe_executed
+            call.settle_error(stopping)
         await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
 
     @property
@@ -125,6 +133,11 @@ class ExecutorPool:
     def waiting(self) -> int:
         """How many calls wait for an executor."""
         return self._backlog.waiting
+
+    @property
+    def quarantined(self) -> int:
+        """How many inputs are not run now, because they killed executors."""
+        return self._quarantine.quarantined(time.monotonic())
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
@@ -153,8 +166,11 @@ class ExecutorPool:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = call.info
         assert info is not None
+        if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+            raise refusal
         if info.routing_key is None:
-            lanes = [handle.lanes[info.lane] if handle.state == "ready" else None for handle in self.executors]
+            lane_name = info.lane
+            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
             self._turn += 1
             index = least_loaded(lanes, self._turn)
             if index >= 0:
@@ -165,10 +181,16 @@ class ExecutorPool:
         index = owner_of(self._keys.value(info, call.params), len(self.executors))
         handle = self.executors[index]
         lane = handle.lanes[info.lane]
-        if handle.state == "ready" and lane.load < lane.limit:
+        if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
             self._dispatch(handle, call, info)
         else:
             self._enqueue(call, info, index)
+
+    def _refusal(self, call: Call) -> RpcError | None:
+        refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
+        if refusal is not None:
+            refusal.maybe_executed = call.maybe_executed
+        return refusal
 
     def cancel(self, call: Call) -> None:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
@@ -179,7 +201,7 @@ class ExecutorPool:
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
-            handle.overdue[call.key] = time.monotonic() + self._kill_after
+            self._watchdog.expect_end(handle, call, time.monotonic())
             handle.send(ipc.frame(ipc.CANCEL, call.key))
 
     def grant(self, call: Call, consumed: int) -> None:
@@ -200,7 +222,7 @@ class ExecutorPool:
         body = ipc.input_body(index, final, data)
         handle = call.executor
         if handle is None:
-            self._held.hold(window, body, self._retry_after_ms())
+            self._held.hold(window, body)
         elif isinstance(handle, ExecutorHandle):
             handle.push(call, window, body)
 
@@ -222,7 +244,7 @@ class ExecutorPool:
     def _enqueue(self, call: Call, info: MethodInfo, index: int) -> None:
         if self._stopping:
             raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
-        self._backlog.push(call, info.lane, index, self._retry_after_ms())
+        self._backlog.push(call, (info.lane, index))
 
     def _retry_after_ms(self) -> int:
         """When the calls that wait now should be through, by how long calls ran lately."""
@@ -233,9 +255,19 @@ class ExecutorPool:
         """Give the executor waiting calls, its own first, while it has room."""
         lane = handle.lanes[lane_name]
         for index in (handle.index, ANYWHERE):
-            while lane.load < lane.limit and (call := self._backlog.pop(lane_name, index)) is not None:
+            while lane.load < lane.limit and (call := self._backlog.pop((lane_name, index))) is not None:
                 assert call.info is not None
-                self._dispatch(handle, call, call.info)
+                if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+                    self._held.release(call)
+                    call.settle_error(refusal)
+                else:
+                    call.waited = time.monotonic() - call.received
+                    self._dispatch(handle, call, call.info)
+
+    def _refill_all(self, handle: ExecutorHandle) -> None:
+        """The executor is there, or hears again."""
+        for lane in handle.lanes:
+            self._refill(handle, lane)
 
     # --- frames, from executors ---
 
@@ -251,10 +283,11 @@ class ExecutorPool:
         if handle.overdue:
             handle.overdue.pop(call_id, None)
         handle.finished_calls += 1
+        handle.last_method = call.method
         lane = handle.lanes[call.info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
-        seconds = run_us / 1e6
+        call.ran = seconds = run_us / 1e6
         lane.observe(seconds)
         self._mean_run += (seconds - self._mean_run) * 0.05
         if self._backlog.waiting:
@@ -265,6 +298,8 @@ class ExecutorPool:
         run_us, result = ipc.parse_outcome(body)
         call = self._take(handle, call_id, run_us)
         if call is not None:
+            if self._quarantine.methods:
+                self._quarantine.survived(call.method, call.params)
             call.settle_result(result)
 
     def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -272,7 +307,10 @@ class ExecutorPool:
         call = self._take(handle, call_id, run_us)
         if call is not None:
             handle.failed_calls += 1
-            call.settle_error(RpcError.from_wire(msgspec.json.decode(error)))
+            failure = RpcError.from_wire(msgspec.json.decode(error))
+            if failure.code != ErrorCode.CANCELLED:
+                self._quarantine.survived(call.method, call.params)
+            call.settle_error(failure)
 
     def _on_chunk(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
         call = handle.in_flight.get(call_id)
@@ -342,8 +380,7 @@ class ExecutorPool:
         if self.ready:
             self._ready.set()
         self._on_change()
-        for lane in handle.lanes:
-            self._refill(handle, lane)
+        self._refill_all(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         error = RpcError.from_wire(msgspec.json.decode(body))
@@ -357,6 +394,8 @@ class ExecutorPool:
         if handle.state == "ready":
             handle.state = "down"
         self._on_change()
+        if not self._stopping:
+            self._count_kill(handle)
         in_flight, handle.in_flight = handle.in_flight, {}
         for nested in list(handle.nested.values()):
             nested.abandon()
@@ -365,26 +404,26 @@ class ExecutorPool:
             if not call.settled:
                 self._retry_or_fail(handle, call)
 
+    def _count_kill(self, handle: ExecutorHandle) -> None:
+        now = time.monotonic()
+        for call in suspects_of(handle):
+            if self._quarantine.killed(call.method, call.params, now):
+                logger.warning("an input of %s killed executors repeatedly; it is not run for a while", call.method)
+
     def _retry_or_fail(self, handle: ExecutorHandle, call: Call) -> None:
         assert call.info is not None
         call.executor = None
-        if may_run_again(call) and not self._stopping:
+        if (refusal := self._refusal(call)) is not None:
+            call.settle_error(refusal)
+        elif may_run_again(call) and not self._stopping:
             index = handle.index if call.info.routing_key is not None else ANYWHERE
-            self._backlog.push_front(call, call.info.lane, index)
+            self._backlog.push_front(call, (call.info.lane, index))
             if index == ANYWHERE:
                 for other in self.executors:
-                    if other.state == "ready":
+                    if other.state == "ready" and not other.silent:
                         self._refill(other, call.info.lane)
-            return
-        tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
-        call.settle_error(
-            RpcError(
-                ErrorCode.WORKER_CRASHED,
-                f"the executor died while it ran {call.method}{tried}; it is being restarted",
-                maybe_executed=True,
-                retry_after_ms=1000,
-            )
-        )
+        else:
+            call.settle_error(_crashed(call))
 
     def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
         self._on_wire_lost(handle)
@@ -394,39 +433,28 @@ class ExecutorPool:
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            now = time.monotonic()
-            for handle, supervisor in zip(self.executors, self._supervisors, strict=True):
-                self._watch(handle, supervisor, now)
+            self._watchdog.look(time.monotonic())
 
-    def _watch(self, handle: ExecutorHandle, supervisor: Supervisor, now: float) -> None:
-        """Judge by progress: only a call that was to be over, or an idle executor that does not answer, is stuck."""
-        if handle.state != "ready":
-            return
-        late = [key for key, limit in handle.overdue.items() if now > limit]
-        for key in late:
-            call = handle.in_flight[key]
-            if _is_held_up(handle, call):
-                handle.overdue[key] = now + self._kill_after
-                continue
-            supervisor.kill(f"{call.method} still ran {self._kill_after:.3g} s after it was to be over")
-            return
-        if not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
-            supervisor.kill(f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
-        elif not handle.busy and not handle.ping_sent_at and now - handle.last_frame_at > IDLE_PING_AFTER:
-            handle.ping_sent_at = now
-            handle.send(ipc.frame(ipc.PING))
+    def running(self) -> dict[str, list[tuple[Call, bool]]]:
+        """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
+        return {
+            handle.name: [(call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items()]
+            for handle in self.executors
+        }
 
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing, as data."""
         return [
             {
-                "worker_id": f"executor-{handle.index}",
+                "worker_id": handle.name,
                 "status": "busy" if handle.state == "ready" and handle.busy else handle.state,
                 "pid": handle.pid,
                 "active_requests": len(handle.in_flight),
                 "request_count": handle.finished_calls,
                 "error_count": handle.failed_calls,
                 "restarts": handle.restarts,
+                "restart_causes": dict(handle.restart_causes),
+                "last_restart": handle.last_restart,
                 "last_failure": handle.last_failure,
             }
             for handle in self.executors
@@ -440,16 +468,11 @@ def may_run_again(call: Call) -> bool:
     return idempotent and not begun and call.attempts < MAX_ATTEMPTS
 
 
-def _is_held_up(handle: ExecutorHandle, call: Call) -> bool:
-    """Whether a call that is late may be so because of another that still has every right to run.
-
-    A plain function may hold the interpreter lock in native code: then nothing else in its executor hears a cancel.
-    """
-    return any(
-        other is not call
-        and not other.settled
-        and other.info is not None
-        and other.info.lane == "thread"
-        and (key < call.key or (call.info is not None and call.info.lane == "loop"))
-        for key, other in handle.in_flight.items()
+def _crashed(call: Call) -> RpcError:
+    tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
+    return RpcError(
+        ErrorCode.WORKER_CRASHED,
+        f"the executor died while it ran {call.method}{tried}; it is being restarted",
+        maybe_executed=True,
+        retry_after_ms=1000,
     )

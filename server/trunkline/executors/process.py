@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import importlib
 import itertools
 import json
@@ -25,12 +26,12 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.executors import ipc
+from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.messages import CALLERS_OWN
 
 PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
@@ -129,13 +130,14 @@ class NestedCalls:
 
     def _start(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> int:
         call_id = next(self._ids)
+        carried = context.nested_metadata(metadata)
         body = ipc.CallBody(
             context.deadline,
             context.depth + 1,
             0,
             method,
-            msgspec.json.encode(_inherited(context.metadata) | metadata) if metadata else b"",
-            msgspec.json.encode({} if params is None else params),
+            msgspec.json.encode(carried) if carried else b"",
+            encode({} if params is None else params, f"{context.method}, to call {method},"),
         )
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
         return call_id
@@ -180,7 +182,7 @@ class NestedCalls:
 
     def progress(self, context: Context, value: Any) -> None:
         """See :class:`trunkline.methods.context.Host`."""
-        frame = ipc.frame(ipc.PROGRESS, context.call_id, msgspec.json.encode(value))
+        frame = ipc.frame(ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,"))
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # at once: a report must not be overtaken by the result
         else:
@@ -210,10 +212,6 @@ class NestedCalls:
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
             queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
-
-
-def _inherited(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in CALLERS_OWN}
 
 
 class Executor:
@@ -305,12 +303,13 @@ def main() -> None:
     config = json.load(sys.stdin)
     die_with_parent(config["parent"])
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
+    faulthandler.enable()  # a crash in native code says where
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     logging.basicConfig(
         level=logging.WARNING,
         stream=sys.stderr,
-        format=f"executor-{config['index']} %(levelname)s %(name)s: %(message)s",
+        format="%(levelname)s %(name)s: %(message)s",
     )
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)

@@ -16,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handle import ExecutorHandle, RestartCause
 from trunkline.executors.ipc import STOP, frame
+from trunkline.executors.output import OutputReader
 
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_LIMIT: Final = 30.0
+LAST_WORDS_SECONDS: Final = 0.25
 STABLE_AFTER: Final = 30.0
 """An executor that was ready this long starts over with the first back-off."""
 
@@ -97,16 +99,16 @@ class Supervisor:
     async def _run(self) -> None:
         handle = self._handle
         while True:
+            kind: RestartCause
             try:
-                cause = await self._run_once()
+                kind, cause = await self._run_once()
             except OSError as error:
-                cause = f"it could not be started: {error}"
+                kind, cause = "not_started", f"it could not be started: {error}"
             stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
             self._failures = 1 if stable else self._failures + 1
             handle.state = "stopping" if self._stopping else "down"
             if not self._stopping:
-                handle.last_failure = handle.load_failure or cause
-                handle.restarts += 1
+                handle.failed("load_failed" if handle.load_failure else kind, handle.load_failure or cause)
             self._on_exit(handle, cause)
             if self._stopping:
                 break
@@ -114,19 +116,28 @@ class Supervisor:
             logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
 
-    async def _run_once(self) -> str:
-        """One process from spawn to exit. Returns what ended it."""
+    async def _run_once(self) -> tuple[RestartCause, str]:
+        """One process from spawn to exit. Returns what ended it, as a word and in words."""
         handle, loop = self._handle, asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
+        printed, printing = os.pipe()
         handle.reset()
         handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
         handle.load_failure = None
         try:
-            self._process = self._spawn(theirs)
+            self._process = self._spawn(theirs, printing)
+        except BaseException:
+            os.close(printed)
+            ours.close()
+            raise
         finally:
             theirs.close()
+            os.close(printing)
         handle.pid = self._process.pid
         self._kill_reason = None
+        output, reader = await loop.connect_read_pipe(
+            lambda: OutputReader(handle.speaker), os.fdopen(printed, "rb", buffering=0)
+        )
         transport, _ = await loop.create_connection(lambda: handle, sock=ours)
         watchdog = loop.call_later(self._spec.start_timeout, self._kill_if_starting)
         try:
@@ -134,11 +145,19 @@ class Supervisor:
         finally:
             watchdog.cancel()
             transport.close()
+            # What it started may live on and hold the pipe; its own last words are in there already.
+            await asyncio.wait([reader.ended], timeout=LAST_WORDS_SECONDS)
+            output.close()
             self._process = None
             handle.pid = None
-        return self._kill_reason or describe_exit(code)
+        return self._end(code)
 
-    def _spawn(self, wire: socket.socket) -> subprocess.Popen[bytes]:
+    def _end(self, code: int) -> tuple[RestartCause, str]:
+        if self._kill_reason is not None:
+            return "killed_by_hub", self._kill_reason
+        return ("signal" if code < 0 else "exit"), describe_exit(code)
+
+    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
         spec = self._spec
         config = {
             "index": self._handle.index,
@@ -159,6 +178,8 @@ class Supervisor:
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
             pass_fds=[wire.fileno()],
+            stdout=printing,
+            stderr=printing,
             stdin=subprocess.PIPE,  # not the arguments: settings hold secrets, and arguments can be seen by all
             env=environment,
             process_group=0,

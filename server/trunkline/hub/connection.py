@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from trunkline.hub.router import Router
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
-from trunkline_protocol.session import PROTOCOL_ERROR, ProtocolViolation, SessionAck
+from trunkline_protocol.session import ProtocolViolation, SessionAck
 from trunkline_protocol.topics import any_matches
 
 logger = logging.getLogger("trunkline.hub")
@@ -40,8 +40,26 @@ _NOTHING: Final[frozenset[str]] = frozenset()
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
 
 
+class Traffic(NamedTuple):
+    """What came through a door so far.
+
+    Attributes:
+        transport: ``websocket``, ``msgpack``, ``phoenix``, ``framed``, ``http`` or ``mcp``.
+        client: what the peer calls itself (User-Agent), where it says so.
+        received, sent: bytes so far; None where nobody counts them.
+    """
+
+    transport: str
+    client: str | None = None
+    received: int | None = None
+    sent: int | None = None
+
+
 class Door(Writer, Protocol):
     """The socket's side of a connection."""
+
+    def traffic(self) -> Traffic:
+        """What kind of peer it is, and how much came and went."""
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits and a close frame."""
@@ -71,6 +89,9 @@ class Session(Protocol):
 
     def disconnected(self) -> bool:
         """The socket is gone. Returns whether the session waits for its client."""
+
+    def violated(self, violation: ProtocolViolation) -> None:
+        """The peer broke a rule: close the connection and end the session."""
 
     def door_full(self) -> None:
         """The transport's buffer is full."""
@@ -209,7 +230,8 @@ class Connection:
         try:
             seq = jsonrpc.seq_of(data)
         except ProtocolViolation as violation:
-            self.close(PROTOCOL_ERROR, str(violation))
+            if session is not None:
+                session.violated(violation)
             return
         if seq is None or session is None or session.receive(seq, len(data)):
             self.receive(data)
@@ -351,7 +373,7 @@ class Connection:
             data = b"null" if push.data is UNSET else bytes(push.data)
             call.backend.push(call, push.index, data, push.is_final)
         except RpcError as error:
-            error.maybe_executed = call.executor is not None
+            error.maybe_executed = call.maybe_executed
             call.settle_error(error)
             call.cancel_execution()
 
@@ -367,7 +389,7 @@ class Connection:
                 call.batch.skip()
             return
         call.settle_error(
-            RpcError(ErrorCode.CANCELLED, f"{call.method} was cancelled", maybe_executed=call.executor is not None)
+            RpcError(ErrorCode.CANCELLED, f"{call.method} was cancelled", maybe_executed=call.maybe_executed)
         )
         call.cancel_execution()
 

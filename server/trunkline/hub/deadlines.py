@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from trunkline_protocol.calls import Call
@@ -52,6 +53,9 @@ class DeadlineWheel:
     def _tick(self, call: Call) -> int:
         """The bucket of a call; one that is late already is due at the next look."""
         return max(int(call.deadline / TICK) + 1, self._cursor)
+
+    def __iter__(self) -> Iterator[Call]:
+        return (call for bucket in self._buckets.values() for call in bucket)
 
     def __bool__(self) -> bool:
         return bool(self._buckets)

@@ -141,7 +141,9 @@ class SharedCall(Call):
         self.flow = first.flow
         self.deadline = first.deadline
         self.idle_timeout = first.idle_timeout
+        self.received = first.received
         self.last_activity = first.last_activity
+        self.trace = first.trace
         self.info = first.info
         self.progress_token = first.progress_token
         self.join(first)
@@ -159,8 +161,13 @@ class SharedCall(Call):
     def join(self, call: Call) -> None:
         """One more call waits for the outcome."""
         self._callers[call] = None
-        call.executor = self._executor
+        self._mirror(call)
         call.backend = self
+
+    def _mirror(self, call: Call) -> None:
+        """What may have been executed is the same for all who wait."""
+        call.executor = self._executor
+        call.attempts = max(self.attempts, int(self._executor is not None))
 
     # --- the backend's side ---
 
@@ -173,7 +180,7 @@ class SharedCall(Call):
     def executor(self, executor: object | None) -> None:
         self._executor = executor
         for call in self._callers:
-            call.executor = executor
+            self._mirror(call)
 
     @override
     def deliver_result(self, result: bytes) -> None:
@@ -194,6 +201,8 @@ class SharedCall(Call):
     def _take_callers(self) -> tuple[Call, ...]:
         callers = tuple(self._callers)
         self._callers.clear()
+        for call in callers:
+            call.waited, call.ran = self.waited, self.ran
         return callers
 
     @override
@@ -227,8 +236,7 @@ class SharedCall(Call):
         del self._callers[call]
         if not self._callers:
             words = f"{self.method} was cancelled: nobody waited for it any more"
-            executed = self._executor is not None
-            self.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=executed))
+            self.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=self.maybe_executed))
             self.cancel_execution()
 
     def grant(self, call: Call, consumed: int) -> None:

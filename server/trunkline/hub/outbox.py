@@ -141,6 +141,16 @@ class Outbox:
         self.dropped_events = 0
         self.closed = False
 
+    @property
+    def buffered_bytes(self) -> int:
+        """Everything that waits here, events included."""
+        return self.waiting_bytes + self._event_bytes
+
+    @property
+    def oldest_event(self) -> Event | None:
+        """The event that waits longest; its age is how far the peer lags behind."""
+        return self._events[0] if self._events else None
+
     # --- answers ---
 
     def send(self, message: bytes, after: int = 0, *, chunk: bool = False) -> int:
@@ -318,7 +328,8 @@ class Outbox:
         if self._gaps is not None and not self._paused:
             gaps, self._gaps = self._gaps, None
             self.waiting_bytes -= gaps.bytes
-            self._writer.write(gaps.encoded())
+            for gap in gaps.encoded():
+                self._writer.write_event(announcement(gap))  # a session numbers messages, and no gaps
         if self._events:
             self._event_bytes -= self._flush_lane(self._events)
 

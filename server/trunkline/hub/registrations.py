@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,10 +16,11 @@ import msgspec
 from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import CALLEE
+from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
 
@@ -28,12 +28,12 @@ CLIENT_PACK: Final = "client"
 MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 
-MAX_WAITING: Final = 4_096
-"""Calls of one method that may wait for a callee."""
-
 MAX_ATTEMPTS: Final = 3
 CALLEE_WINDOW: Final = 256
 """Chunks a callee may send ahead of what their reader took: beyond it the stream ends."""
+
+RETRY_AFTER_MS: Final = 1000
+"""How long callees take nobody knows: the hint of a refusal because too many calls wait for them."""
 
 NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
 """What a callee says before it has done anything."""
@@ -82,6 +82,11 @@ class Callee:
         self.running: dict[str, Call] = {}
 
     @property
+    def name(self) -> str:
+        """Who that is, for those who look at calls."""
+        return f"connection {self.connection.number}"
+
+    @property
     def has_room(self) -> bool:
         """Whether it is there and may take a call. One that is detached gets none."""
         return len(self.running) < self.limit and self.connection.is_attached
@@ -101,12 +106,11 @@ class _Running:
 class _Registered:
     """A method and whoever serves it."""
 
-    __slots__ = ("callees", "info", "waiting")
+    __slots__ = ("callees", "info")
 
     def __init__(self, info: MethodInfo) -> None:
         self.info = info
         self.callees: dict[Connection, Callee] = {}
-        self.waiting: OrderedDict[Call, None] = OrderedDict()
 
 
 class Registrations:
@@ -115,14 +119,18 @@ class Registrations:
     Args:
         executors: serves what no client registered; its names cannot be registered.
         is_taken: whether the hub itself answers a name.
+        queue_limits: how much may wait for callees; as much again as may wait for executors.
     """
 
-    def __init__(self, executors: CallBackend, is_taken: Callable[[str], bool]) -> None:
+    def __init__(
+        self, executors: CallBackend, is_taken: Callable[[str], bool], queue_limits: QueueLimits | None = None
+    ) -> None:
         self._executors = executors
         self._is_taken = is_taken
         self._methods: dict[str, _Registered] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
         self._running: dict[str, _Running] = {}
+        self._backlog: Backlog[str] = Backlog(queue_limits or QueueLimits(), lambda: RETRY_AFTER_MS)
         self._ids = itertools.count(1)
 
     def methods(self) -> dict[str, Callable[[Call], None]]:
@@ -132,6 +140,11 @@ class Registrations:
     def infos(self) -> list[MethodInfo]:
         """What clients serve now."""
         return [registered.info for registered in self._methods.values()]
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a callee."""
+        return self._backlog.waiting
 
     # --- registering ---
 
@@ -194,8 +207,10 @@ class Registrations:
         registered.callees.pop(connection, None)
         if not registered.callees:
             del self._methods[name]
-            for call in registered.waiting:
-                call.settle_error(_nobody(name))
+            for call in self._backlog.close(name):
+                left = _nobody(name)
+                left.maybe_executed = call.maybe_executed
+                call.settle_error(left)
 
     def gone(self, connection: Connection) -> None:
         """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
@@ -218,8 +233,7 @@ class Registrations:
         registered = self._methods.get(call.method)
         call.executor = None
         if registered is not None and call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS:
-            registered.waiting[call] = None
-            registered.waiting.move_to_end(call, last=False)
+            self._backlog.push_front(call, call.method)
             self._refill(registered)
             return
         call.settle_error(
@@ -248,23 +262,20 @@ class Registrations:
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
-        if len(registered.waiting) >= MAX_WAITING:
-            raise limit_error(
-                "queue_limit",
-                f"{len(registered.waiting)} calls of {call.method} are waiting for a callee already",
-                code=ErrorCode.WORKER_OVERLOADED,
-            )
-        registered.waiting[call] = None
-        self._refill(registered)
+        callee = _most_room(registered) if not self._backlog.has(call.method) else None
+        if callee is not None:
+            self._dispatch(callee, call)
+        else:
+            self._backlog.push(call, call.method)
+            self._refill(registered)
 
     def _refill(self, registered: _Registered) -> None:
         """Hand waiting calls to the callees with the most room."""
-        while registered.waiting:
-            free = [callee for callee in registered.callees.values() if callee.has_room]
-            if not free:
-                return
-            callee = min(free, key=lambda callee: len(callee.running) / callee.limit)
-            call, _ = registered.waiting.popitem(last=False)
+        name = registered.info.name
+        while self._backlog.has(name) and (callee := _most_room(registered)) is not None:
+            call = self._backlog.pop(name)
+            assert call is not None
+            call.waited = time.monotonic() - call.received
             self._dispatch(callee, call)
 
     def _dispatch(self, callee: Callee, call: Call) -> None:
@@ -279,9 +290,8 @@ class Registrations:
 
     def cancel(self, call: Call) -> None:
         """See :class:`trunkline_protocol.calls.CallExecution`."""
-        registered = self._methods.get(call.method)
-        if registered is not None and call in registered.waiting:
-            del registered.waiting[call]
+        if call.executor is None:
+            self._backlog.remove(call, call.method)
         elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
             running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
             # Its answer is not waited for: a callee that does not hear it must not keep the slot for ever.
@@ -361,6 +371,12 @@ class Registrations:
         registered = self._methods.get(running.call.method)
         if registered is not None:
             self._refill(registered)
+
+
+def _most_room(registered: _Registered) -> Callee | None:
+    """The callee that is least busy for what it takes at once, or None where none has room."""
+    free = [callee for callee in registered.callees.values() if callee.has_room]
+    return min(free, key=lambda callee: len(callee.running) / callee.limit, default=None)
 
 
 def _id_of(call: Call) -> str:

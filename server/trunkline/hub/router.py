@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -20,10 +21,13 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
+from trunkline_protocol.traces import TraceContext, parse
 
 DEFAULT_TIMEOUT_MS: Final = 30_000
 DEFAULT_STREAM_IDLE_MS: Final = 60_000
 MAX_DEPTH: Final = 8
+WAY_SECONDS: Final = 0.001
+"""What a call takes beside running is the way to its executor and back up to here, and waiting beyond."""
 
 logger = logging.getLogger("trunkline.hub")
 
@@ -42,6 +46,16 @@ class HubMethod(Protocol):
 HubHandler = Callable[[Call], None]
 """A method of the hub that needs the call itself: it settles it, now or later, or raises :class:`RpcError`."""
 
+
+def _trace_of(call: Call) -> TraceContext | None:
+    """The trace its caller is in. The hub adds no span to it, so it hands ``traceparent`` on as it is."""
+    try:
+        traceparent = decode_metadata(call.metadata).traceparent
+    except RpcError:  # which the caller is told where the call is routed
+        return None
+    return None if traceparent is None else parse(traceparent)
+
+
 Recorder = Callable[[Call, str | None, float, int], None]
 """Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
 
@@ -55,6 +69,13 @@ def _answering(method: HubMethod) -> HubHandler:
     return answer
 
 
+class Tracer(Protocol):
+    """Gives calls their place in a trace (see :class:`trunkline.observe.tracing.Tracer`)."""
+
+    def begin(self, call: Call) -> None:
+        """Set ``call.trace``, and what the call's metadata tells the next one."""
+
+
 class Router:
     """Routes calls, watches their deadlines, counts them.
 
@@ -66,6 +87,7 @@ class Router:
         self._max_calls = max_calls
         self.in_flight = 0
         self.draining = False
+        self.tracer: Tracer | None = None
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
         self.keys = IdempotencyKeys(time.monotonic)
@@ -105,6 +127,10 @@ class Router:
         call.received = call.last_activity = time.monotonic()
         call.owner = self
         self.in_flight += 1
+        if self.tracer is not None:
+            self.tracer.begin(call)
+        elif call.metadata and b"traceparent" in call.metadata:
+            call.trace = _trace_of(call)
         try:
             if refusal is not None:
                 raise refusal
@@ -147,7 +173,11 @@ class Router:
     def _set_deadline(self, call: Call, info: MethodInfo, metadata: Metadata) -> None:
         # Whoever feeds a call decides how long it takes, as does the reader of a stream: only silence counts.
         is_stream = info.streaming or info.input is not None
-        default = DEFAULT_STREAM_IDLE_MS if is_stream else DEFAULT_TIMEOUT_MS
+        if is_stream:
+            default: float = DEFAULT_STREAM_IDLE_MS
+        else:
+            # A nested call comes with the deadline of its outer one: it has what is left, be that more or less.
+            default = DEFAULT_TIMEOUT_MS if call.deadline == NO_DEADLINE else math.inf
         timeout_ms = metadata.timeout_ms or info.timeout_ms or default
         if info.max_timeout_ms is not None:
             timeout_ms = min(timeout_ms, info.max_timeout_ms)
@@ -179,7 +209,9 @@ class Router:
         waited = now - call.received
         what = "sent nothing for" if call.idle_timeout else "was not done after"
         limit = call.idle_timeout or waited
-        started = call.executor is not None
+        started = call.maybe_executed
+        if not started:
+            call.waited = waited
         call.settle_error(
             RpcError(
                 ErrorCode.COMMUNICATION_TIMEOUT,
@@ -198,7 +230,14 @@ class Router:
             self._idle.set()
         # Names that nobody serves are a peer's invention: they are not to become labels.
         known = call.info is not None or call.method in self._hub_methods
-        self._record(call, call.method if known else None, time.monotonic() - call.received, code)
+        seconds = time.monotonic() - call.received
+        if call.ran and seconds - call.ran > WAY_SECONDS:
+            call.waited = seconds - call.ran  # in the queue, or in its executor behind others
+        self._record(call, call.method if known else None, seconds, code)
+
+    def calls(self) -> Iterator[Call]:
+        """The calls in flight that somebody else than the hub answers, in no order."""
+        return (call for call in self._deadlines if not call.settled)
 
     async def drain(self, limit: float) -> int:
         """Refuse new calls and wait up to ``limit`` seconds for those in flight. Returns how many are left."""

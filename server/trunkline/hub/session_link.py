@@ -117,7 +117,7 @@ class SessionLink:
         try:
             is_new = self.core.receive(seq, size)
         except ProtocolViolation as violation:
-            self._violated(violation)
+            self.violated(violation)
             return False
         self._acknowledge_soon()
         return is_new
@@ -127,7 +127,7 @@ class SessionLink:
         try:
             self.core.acknowledge(received)
         except ProtocolViolation as violation:
-            self._violated(violation)
+            self.violated(violation)
             return
         if self._store_is_full and self.core.unacknowledged_bytes < STORE_BYTES // 2:
             self._store_is_full = False
@@ -199,7 +199,8 @@ class SessionLink:
             door.write(missing)
         self._go_on()
 
-    def _violated(self, violation: ProtocolViolation) -> None:
+    def violated(self, violation: ProtocolViolation) -> None:
+        """See :class:`trunkline.hub.connection.Session`."""
         if self._door is not None:
             self._door.close(PROTOCOL_ERROR, str(violation))
         self._end("violation")

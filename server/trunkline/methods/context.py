@@ -11,7 +11,7 @@ import msgspec
 
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.messages import Window
+from trunkline_protocol.messages import CALLERS_OWN, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,16 @@ class Context:
         """The deadline on this host's monotonic clock, in seconds."""
         return self._deadline
 
+    def nested_metadata(self, own: dict[str, Any]) -> dict[str, Any]:
+        """What a call on this one's behalf carries: ``own`` over this call's, so that traces and priorities go on.
+
+        What means this call alone stays behind. So does its ``timeout_ms``: what is left of it is in the deadline.
+        """
+        metadata = self.metadata
+        for name in (*CALLERS_OWN, "timeout_ms"):
+            metadata.pop(name, None)
+        return metadata | own
+
     def mark_cancelled(self) -> None:
         """Called by the runner."""
         self._cancelled = True
@@ -107,7 +117,10 @@ class Context:
             raise RpcError(ErrorCode.CANCELLED, f"{self.method} was cancelled", maybe_executed=True)
 
     async def call(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> Any:
-        """Call another method, wherever it runs. It inherits what is left of this call's deadline.
+        """Call another method, wherever it runs: in an executor, in the hub, at a client that registered it.
+
+        It inherits what is left of this call's deadline, its priority, ``traceparent``, ``request_id`` and whatever
+        else its metadata has that is not this call's alone (``idempotency_key``, ``progress_token``, ``window``).
 
         The slot this call holds is free for others meanwhile, so that methods which call each other cannot
         deadlock the pool.
@@ -120,6 +133,23 @@ class Context:
     def stream(self, method: str, params: Any = None, *, timeout_ms: int | None = None) -> AsyncIterator[Chunk]:
         """Stream from another method. Leaving the loop early cancels it."""
         return self._host.stream(self, method, params, _metadata(timeout_ms))
+
+    async def publish(self, topic: str, data: Any, *, idempotency_key: str | None = None) -> dict[str, Any]:
+        """Publish an event. Returns its position, ``{"topic", "epoch", "offset"}``, when it is stored.
+
+        Args:
+            data: any JSON.
+            idempotency_key: the same key on the same topic within five minutes is the same event: where this method
+                may run again (it is idempotent), a key made from its params publishes once.
+
+        Raises:
+            RpcError: -32602, the topic is none; 6002, it is the hub's own; 2002, too much waits to be delivered.
+        """
+        params = {"topic": topic, "data": data}
+        if idempotency_key is not None:
+            params["idempotency_key"] = idempotency_key
+        position: dict[str, Any] = await self.call("publish", params)
+        return position
 
     def progress(self, value: Any) -> None:
         """Report progress (any JSON) to a caller that asked for it with ``metadata.progress_token``."""

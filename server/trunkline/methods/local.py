@@ -274,7 +274,7 @@ class _LocalHost:
 
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
         """See :class:`trunkline.methods.context.Host`."""
-        merged = context.metadata | metadata
+        merged = context.nested_metadata(metadata)
         deadline = context.deadline
         if "timeout_ms" in metadata:
             deadline = min(deadline, time.monotonic() + metadata["timeout_ms"] / 1000)
@@ -283,7 +283,7 @@ class _LocalHost:
 
     def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
         """See :class:`trunkline.methods.context.Host`."""
-        merged = context.metadata | metadata
+        merged = context.nested_metadata(metadata)
         return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
 
     def progress(self, context: Context, value: Any) -> None:

@@ -7,6 +7,7 @@ schemas of ``rpc.discover`` come from the same hints.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,6 +23,7 @@ _MARK: Final = "__trunkline_method__"
 _RESERVED: Final = ("rpc.", "session.", "stream.", "$/")
 _TAKEN: Final = frozenset({"auth", "subscribe", "unsubscribe", "publish", "event", "event.gap"})
 """Names of the wire itself (SPEC.md, Methods the hub answers itself)."""
+_HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 
 
 class RegistrationError(Exception):
@@ -37,6 +39,7 @@ class MethodOptions:
     routing_key: str | None
     timeout_ms: int | None
     max_timeout_ms: int | None
+    http: str | None = None
 
 
 def method(
@@ -46,6 +49,7 @@ def method(
     routing_key: str | None = None,
     timeout_ms: int | None = None,
     max_timeout_ms: int | None = None,
+    http: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -55,6 +59,8 @@ def method(
         routing_key: a parameter whose value decides which executor owns the call. For methods with state.
         timeout_ms: default deadline in milliseconds (for generators: the longest silence between chunks).
         max_timeout_ms: the longest deadline a caller may ask for.
+        http: its path under ``/api/v1/``, for example ``ml/predict/difficulty``; by default the name with slashes for
+            dots.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -62,9 +68,14 @@ def method(
     """
     if name.startswith(_RESERVED) or name in _TAKEN or not name:
         raise RegistrationError(f"method name {name!r} is reserved; choose another")
+    if http is not None and not _HTTP_PATH.fullmatch(http):
+        raise RegistrationError(
+            f"{name}: http={http!r} is no path under /api/v1/; write it as segments of letters, digits and - . _ ~, "
+            "joined by slashes, for example ml/predict/difficulty"
+        )
 
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, MethodOptions(name, idempotent, routing_key, timeout_ms, max_timeout_ms))
+        setattr(function, _MARK, MethodOptions(name, idempotent, routing_key, timeout_ms, max_timeout_ms, http))
         return function
 
     return mark
@@ -87,6 +98,7 @@ class Registry:
         self.methods: dict[str, BoundMethod] = {}
         self.instances: list[Any] = []
         self.packs: list[str] = []
+        self._at_path: dict[str, str] = {}
 
     def add_module(self, module: ModuleType) -> None:
         """Register everything the module marks: functions, and classes with marked methods.
@@ -146,7 +158,14 @@ class Registry:
             result=binding.result_schema,
             chunk=binding.chunk_schema,
             input=None if binding.items is None else binding.items.schema,
+            http=options.http,
         )
+        other = self._at_path.setdefault(info.http_path, options.name)
+        if other != options.name:
+            raise RegistrationError(
+                f"methods {other} and {options.name} are both at /api/v1/{info.http_path}; "
+                "give one of them another http="
+            )
         self.methods[options.name] = BoundMethod(info, function, kind, binding)
 
     async def load(self, settings: Mapping[str, Any]) -> None:

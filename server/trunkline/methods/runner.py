@@ -10,24 +10,20 @@ import asyncio
 import functools
 import logging
 import traceback
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
 from typing import Any, Final, Protocol
+
+from typing_extensions import override
 
 from trunkline.methods.binding import encode, encode_chunk
 from trunkline.methods.context import Context
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.flow import SendWindow
 from trunkline_protocol.messages import Window
-
-STREAM_WINDOW: Final = 64
-"""Items a stream may be ahead of what its reader has taken."""
-
-STREAM_WINDOW_BYTES: Final = 256 * 1024
-"""Bytes it may be ahead."""
 
 MAX_WINDOW: Final = 1024
 MAX_WINDOW_BYTES: Final = 4 * 2**20
@@ -58,44 +54,28 @@ class Sink(Protocol):
         """The method has taken ``consumed`` items of its input in total."""
 
 
-class Credit:
-    """How far a stream may run ahead of its reader, in items and in bytes.
-
-    Totals are absolute, so repeats are harmless. One item may always go, however large.
+class Credit(SendWindow):
+    """The window of one stream of a method, whose next item can be awaited.
 
     Args:
         window: what the reader asked for, within bounds; None for the hub's own.
     """
 
-    __slots__ = ("_ahead_bytes", "_bytes", "_consumed", "_items", "_room", "_sizes", "sent")
+    __slots__ = ("_room",)
 
     def __init__(self, window: Window | None = None) -> None:
-        self._items = STREAM_WINDOW if window is None else min(window.items, MAX_WINDOW)
-        self._bytes = STREAM_WINDOW_BYTES if window is None else min(window.bytes, MAX_WINDOW_BYTES)
-        self.sent = 0
-        self._consumed = 0
-        self._sizes: deque[int] = deque()
-        self._ahead_bytes = 0
+        if window is None:
+            SendWindow.__init__(self)
+        else:
+            SendWindow.__init__(self, min(window.items, MAX_WINDOW), min(window.bytes, MAX_WINDOW_BYTES))
         self._room: asyncio.Future[None] | None = None
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the next item has to wait."""
-        return len(self._sizes) >= self._items or self._ahead_bytes >= self._bytes
-
-    def spend(self, size: int) -> None:
-        """One item of ``size`` bytes goes."""
-        self.sent += 1
-        self._sizes.append(size)
-        self._ahead_bytes += size
-
-    def grant(self, consumed: int) -> None:
-        """The reader has taken ``consumed`` items in total."""
-        while self._consumed < consumed and self._sizes:
-            self._consumed += 1
-            self._ahead_bytes -= self._sizes.popleft()
-        if self._room is not None and not self._room.done():
+    @override
+    def grant(self, consumed: int) -> bool:
+        news = SendWindow.grant(self, consumed)
+        if news and self._room is not None and not self._room.done():
             self._room.set_result(None)
+        return news
 
     async def wait(self) -> None:
         """Wait until one more item may be sent."""

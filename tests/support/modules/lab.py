@@ -370,3 +370,57 @@ async def later(seconds: float, size: int) -> str:
     """A large answer, after a while."""
     await asyncio.sleep(seconds)
     return "y" * size
+
+
+@method("lab.publish")
+async def publish(topic: str, data: Any, ctx: Context, key: str | None = None) -> Any:
+    """Publish an event."""
+    return await ctx.publish(topic, data, idempotency_key=key)
+
+
+@method("lab.pass_point")
+async def pass_point(method: str, ctx: Context) -> Any:
+    """Call with what is more than JSON's own types."""
+    return await ctx.call(method, {"value": {"point": Point(x=1, born=date(2026, 1, 2)), "seen": {1}}})
+
+
+@method("lab.pass_nan")
+async def pass_nan(ctx: Context, how: str) -> Any:
+    """Hand on what JSON cannot carry."""
+    if how == "publish":
+        return await ctx.publish("lab.nan", {"x": [float("nan")]})
+    if how == "progress":
+        ctx.progress(float("inf"))
+    return await ctx.call("debug.echo", {"value": object()})
+
+
+@method("lab.where_streamed")
+async def where_streamed(ctx: Context) -> AsyncIterator[Any]:
+    """What ``lab.where`` says, as a stream's only chunk."""
+    yield await where(ctx)
+
+
+@method("lab.deadly", idempotent=True)
+async def deadly(marker: str, poison: bool = False, seconds: float = 0) -> dict[str, Any]:
+    """Kill the executor where the params say so, and count; else sleep. Declared idempotent."""
+    count(marker)
+    if poison:
+        os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.sleep(seconds)
+    return {"pid": os.getpid()}
+
+
+@method("lab.deadly_once")
+def deadly_once(marker: str, poison: bool = False) -> dict[str, Any]:
+    """The same as a plain function that is not declared idempotent."""
+    count(marker)
+    if poison:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"pid": os.getpid()}
+
+
+@method("lab.stuck")
+def stuck(marker: str, seconds: float) -> None:
+    """Native code that holds the interpreter lock; the file says that it runs."""
+    count(marker)
+    debug.spin(seconds)

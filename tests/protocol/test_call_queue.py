@@ -5,7 +5,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.executors.queue import CallQueue
+from trunkline_protocol.backlog import CallQueue
 from trunkline_protocol.calls import Call
 
 HIGH, NORMAL, LOW = 0, 1, 2

@@ -1,29 +1,34 @@
+"""What may wait, in all, of one flow and in bytes, and that the books of it are right."""
+
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.executors.backlog import ANYWHERE, SHARED_FROM, Backlog, QueueLimits
+from trunkline_protocol.backlog import SHARED_FROM, Backlog, QueueLimits
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-LANE: Lane = "thread"
+ANYWHERE = -1
+
+
+def made(calls: int = 131_072, calls_per_flow: int = 10_240, bytes: int = 256 * 2**20) -> Backlog[int]:
+    return Backlog(QueueLimits(calls, calls_per_flow, bytes), lambda: 70)
 
 
 def call(flow: int = 1, params: bytes = b"{}", priority: int = 1) -> Call:
-    made = Call("m", params, priority=priority)
-    made.flow = flow
-    return made
+    one = Call("m", params, priority=priority)
+    one.flow = flow
+    return one
 
 
-def push(backlog: Backlog, *calls: Call, index: int = ANYWHERE) -> None:
+def push(backlog: Backlog[int], *calls: Call, index: int = ANYWHERE) -> None:
     for each in calls:
-        backlog.push(each, LANE, index, 70)
+        backlog.push(each, index)
 
 
-def refusal(backlog: Backlog, flow: int = 1, params: bytes = b"{}") -> str:
+def refusal(backlog: Backlog[int], flow: int = 1, params: bytes = b"{}") -> str:
     """Push a call that has to be refused; which setting did."""
     before = (backlog.waiting, backlog.bytes)
     with pytest.raises(RpcError) as caught:
@@ -37,7 +42,7 @@ def refusal(backlog: Backlog, flow: int = 1, params: bytes = b"{}") -> str:
     return limit
 
 
-def fill(backlog: Backlog, number: int, flow: int = 1) -> None:
+def fill(backlog: Backlog[int], number: int, flow: int = 1) -> None:
     push(backlog, *(call(flow) for _ in range(number)))
 
 
@@ -45,68 +50,68 @@ def fill(backlog: Backlog, number: int, flow: int = 1) -> None:
 
 
 def test_calls_in_all() -> None:
-    backlog = Backlog(QueueLimits(calls=3))
+    backlog = made(calls=3)
     push(backlog, call(1), call(2), call(3))
     assert refusal(backlog, flow=4) == "TRUNKLINE_QUEUE_LIMIT"
-    assert backlog.pop(LANE, ANYWHERE) is not None
+    assert backlog.pop(ANYWHERE) is not None
     push(backlog, call(4))
 
 
 def test_no_queue_at_all() -> None:
-    assert refusal(Backlog(QueueLimits(calls=0))) == "TRUNKLINE_QUEUE_LIMIT"
+    assert refusal(made(calls=0)) == "TRUNKLINE_QUEUE_LIMIT"
 
 
 def test_calls_of_one_flow() -> None:
-    backlog = Backlog(QueueLimits(calls=10, calls_per_flow=2))
+    backlog = made(calls=10, calls_per_flow=2)
     fill(backlog, 2)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT_PER_CONNECTION"
     fill(backlog, 2, flow=2)
-    assert backlog.pop(LANE, ANYWHERE) is not None
+    assert backlog.pop(ANYWHERE) is not None
     fill(backlog, 1)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT_PER_CONNECTION"
 
 
 def test_a_flow_is_counted_over_all_its_queues() -> None:
-    backlog = Backlog(QueueLimits(calls_per_flow=3))
+    backlog = made(calls_per_flow=3)
     push(backlog, call(), index=0)
     push(backlog, call(), index=1)
-    backlog.push(call(), "loop", ANYWHERE, 70)
+    backlog.push(call(), 2)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT_PER_CONNECTION"
 
 
 def test_bytes_of_params() -> None:
-    backlog = Backlog(QueueLimits(bytes=100))
+    backlog = made(bytes=100)
     push(backlog, call(params=b"x" * 60), call(params=b"x" * 40))
     assert backlog.bytes == 100
     assert refusal(backlog, flow=2, params=b"x") == "TRUNKLINE_QUEUE_BYTES"
-    assert backlog.pop(LANE, ANYWHERE) is not None
+    assert backlog.pop(ANYWHERE) is not None
     assert refusal(backlog, flow=2, params=b"x" * 61) == "TRUNKLINE_QUEUE_BYTES"
     push(backlog, call(params=b"x" * 60))
 
 
 def test_a_call_larger_than_everything_may_wait_alone() -> None:
     """It came in as a message that is allowed: refused here, it could never run."""
-    backlog = Backlog(QueueLimits(bytes=100))
+    backlog = made(bytes=100)
     push(backlog, call(params=b"x" * 1000))
     assert refusal(backlog, params=b"") == "TRUNKLINE_QUEUE_BYTES"
-    assert backlog.pop(LANE, ANYWHERE) is not None
+    assert backlog.pop(ANYWHERE) is not None
     assert backlog.bytes == 0
 
 
 def test_what_an_executor_lost_is_let_in_whatever_the_limits() -> None:
-    backlog = Backlog(QueueLimits(calls=1, calls_per_flow=1, bytes=1))
+    backlog = made(calls=1, calls_per_flow=1, bytes=1)
     lost = call(params=b"xxx")
     fill(backlog, 1)
-    backlog.push_front(lost, LANE, ANYWHERE)
+    backlog.push_front(lost, ANYWHERE)
     assert (backlog.waiting, backlog.bytes) == (2, 5)
-    assert backlog.pop(LANE, ANYWHERE) is lost
+    assert backlog.pop(ANYWHERE) is lost
 
 
 # --- the last fifth ---
 
 
 def test_one_that_fills_the_queue_does_not_shut_the_others_out() -> None:
-    backlog = Backlog(QueueLimits(calls=100))
+    backlog = made(calls=100)
     fill(backlog, 80)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT"
     for flow in range(2, 12):
@@ -116,7 +121,7 @@ def test_one_that_fills_the_queue_does_not_shut_the_others_out() -> None:
 
 
 def test_the_last_fifth_is_shared_by_those_who_wait() -> None:
-    backlog = Backlog(QueueLimits(calls=100))
+    backlog = made(calls=100)
     fill(backlog, 80)
     fill(backlog, 11, flow=2)  # 20 // 2 = 10, and who has no more than that may have one more
     assert refusal(backlog, flow=2) == "TRUNKLINE_QUEUE_LIMIT"
@@ -127,7 +132,7 @@ def test_the_last_fifth_is_shared_by_those_who_wait() -> None:
 
 
 def test_many_small_ones_fill_it_to_the_end() -> None:
-    backlog = Backlog(QueueLimits(calls=100))
+    backlog = made(calls=100)
     for flow in range(100):
         fill(backlog, 1, flow)
     assert refusal(backlog, flow=1000) == "TRUNKLINE_QUEUE_LIMIT"
@@ -136,15 +141,15 @@ def test_many_small_ones_fill_it_to_the_end() -> None:
 
 @pytest.mark.parametrize(("calls", "one_may_have"), [(SHARED_FROM - 1, SHARED_FROM - 1), (SHARED_FROM, 40)])
 def test_a_small_queue_has_no_such_part(calls: int, one_may_have: int) -> None:
-    backlog = Backlog(QueueLimits(calls=calls))
+    backlog = made(calls=calls)
     fill(backlog, one_may_have)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT"
 
 
 def test_there_is_room_again_when_calls_have_gone() -> None:
-    backlog = Backlog(QueueLimits(calls=100))
+    backlog = made(calls=100)
     fill(backlog, 80)
-    assert backlog.pop(LANE, ANYWHERE) is not None
+    assert backlog.pop(ANYWHERE) is not None
     fill(backlog, 1)
     assert refusal(backlog) == "TRUNKLINE_QUEUE_LIMIT"
 
@@ -152,28 +157,49 @@ def test_there_is_room_again_when_calls_have_gone() -> None:
 # --- queues ---
 
 
-def test_lanes_and_executors_have_queues_of_their_own() -> None:
-    backlog = Backlog(QueueLimits())
-    here, there, anywhere, other = call(), call(), call(), call()
+def test_each_key_has_a_queue_of_its_own() -> None:
+    backlog = made()
+    here, there, anywhere = call(), call(), call()
     push(backlog, here, index=0)
     push(backlog, there, index=1)
     push(backlog, anywhere)
-    backlog.push(other, "loop", 0, 70)
-    assert backlog.pop(LANE, 0) is here
-    assert backlog.pop(LANE, 0) is None
-    assert backlog.pop(LANE, 2) is None
-    assert backlog.pop("loop", 0) is other
-    assert backlog.pop(LANE, 1) is there
-    assert backlog.pop(LANE, ANYWHERE) is anywhere
+    assert [backlog.has(key) for key in (0, 1, ANYWHERE, 2)] == [True, True, True, False]
+    assert backlog.pop(0) is here
+    assert backlog.pop(0) is None
+    assert backlog.pop(2) is None
+    assert not backlog.has(0)
+    assert backlog.pop(1) is there
+    assert backlog.pop(ANYWHERE) is anywhere
     assert (backlog.waiting, backlog.bytes) == (0, 0)
 
 
+def test_the_hint_is_only_asked_for_by_a_refusal() -> None:
+    asked = []
+    backlog = Backlog[int](QueueLimits(calls=1), lambda: asked.append(1) or 70)
+    push(backlog, call())
+    assert not asked
+    refusal(backlog)
+    assert len(asked) == 1
+
+
+def test_closing_one_queue_leaves_the_others() -> None:
+    backlog = made()
+    gone, stays = [call(1), call(2)], call(1)
+    push(backlog, *gone, index=0)
+    push(backlog, stays, index=1)
+    assert set(backlog.close(0)) == set(gone)
+    assert backlog.close(0) == []
+    assert (backlog.waiting, backlog.pop(1)) == (1, stays)
+
+
 def test_remove_wherever_it_waits() -> None:
-    backlog = Backlog(QueueLimits())
+    backlog = made()
     calls = [call(flow) for flow in range(4)]
     for index, each in enumerate(calls):
         push(backlog, each, index=index - 1)
-    for each in calls:
+    assert not backlog.remove(calls[0], 2)
+    assert backlog.remove(calls[0], -1)
+    for each in calls[1:]:
         assert backlog.remove(each)
         assert not backlog.remove(each)
     assert not backlog.remove(call())
@@ -181,7 +207,7 @@ def test_remove_wherever_it_waits() -> None:
 
 
 def test_drain() -> None:
-    backlog = Backlog(QueueLimits(calls_per_flow=2))
+    backlog = made(calls_per_flow=2)
     calls = [call(1), call(1), call(2)]
     push(backlog, *calls[:2], index=0)
     push(backlog, calls[2])
@@ -205,12 +231,12 @@ steps = st.lists(
 @given(steps)
 def test_the_books_are_right_and_no_limit_is_passed(steps: list[tuple[str, int, int, int]]) -> None:
     limits = QueueLimits(calls=20, calls_per_flow=6, bytes=300)
-    backlog, inside, above = Backlog(limits), list[Call](), 0
+    backlog, inside, above = Backlog[int](limits, lambda: 0), list[Call](), 0
     for name, flow, size, index in steps:
         each = call(flow, b"x" * size, priority=size % 3)
         if name == "push":
             try:
-                backlog.push(each, LANE, index, 0)
+                backlog.push(each, index)
             except RpcError:
                 own = sum(other.flow == flow for other in inside)
                 bytes_then = sum(len(other.params) for other in inside) + size
@@ -218,17 +244,17 @@ def test_the_books_are_right_and_no_limit_is_passed(steps: list[tuple[str, int, 
             else:
                 inside.append(each)
         elif name == "front":
-            backlog.push_front(each, LANE, index)
+            backlog.push_front(each, index)
             inside.append(each)
             above += 1
         elif name == "remove" and inside:
             assert backlog.remove(inside.pop(flow % len(inside)))
-        elif name == "pop" and (popped := backlog.pop(LANE, index)) is not None:
+        elif name == "pop" and (popped := backlog.pop(index)) is not None:
             inside.remove(popped)
         assert backlog.waiting == len(inside) <= limits.calls + above
         assert backlog.bytes == sum(len(other.params) for other in inside)
     for index in (-1, 0, 1):
-        while (popped := backlog.pop(LANE, index)) is not None:
+        while (popped := backlog.pop(index)) is not None:
             inside.remove(popped)
     assert inside == []
     assert backlog._by_flow == {}

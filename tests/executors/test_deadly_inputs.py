@@ -1,0 +1,259 @@
+"""FAULTS 15 and 16, with neighbours: native code that hangs, and inputs that kill executors, through real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from tests.support.hub import DEBUG_METHODS, MODULES, ready_hub
+from tests.support.match import require
+from tests.support.peer import Peer, peer
+from tests.support.timing import PATIENCE, SOON, eventually
+from trunkline.executors.pool import ExecutorPool
+from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.executors.supervisor import ExecutorSpec
+from trunkline_protocol.calls import Call
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+QUARANTINED = {
+    "code": ErrorCode.WORKER_CRASHED,
+    "message": {"$contains": "killed 3 executors"},
+    "data": {"quarantined": True, "kills": 3, "retryable": True, "retry_after_ms": {"$type": "number"}},
+}
+
+
+def lab(**options: Any) -> Any:
+    return ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, **options)
+
+
+async def whole_again(connection: Peer, restarts: int) -> None:
+    """Wait until all executors are back after so many deaths."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            health = await connection.result("health.detailed")
+            died = sum(executor["restarts"] for executor in health["executors"])
+            if health["status"] == "healthy" and died >= restarts:
+                return
+            await asyncio.sleep(0.02)
+
+
+def letters(marker: Path) -> int:
+    return marker.stat().st_size if marker.exists() else 0
+
+
+async def test_fault_16_an_input_that_kills_is_not_run_again_and_others_are(tmp_path: Path) -> None:
+    """Idempotent: one call takes three executors along, and is the last of its kind."""
+    marker = tmp_path / "m"
+    poison = {"marker": str(marker), "poison": True}
+    with lab(executors=2) as hub:
+        async with peer(hub.url) as connection, peer(hub.url) as stranger:
+            error = await connection.error("lab.deadly", poison, within=2 * PATIENCE)
+            require({**QUARANTINED, "data": {**QUARANTINED["data"], "maybe_executed": True}}, error)
+            assert letters(marker) == 3
+            error = await stranger.error("lab.deadly", poison)
+            require({**QUARANTINED, "data": {**QUARANTINED["data"], "maybe_executed": False}}, error)
+            assert 250_000 < error["data"]["retry_after_ms"] <= 300_001
+            assert letters(marker) == 3, "it was not run"
+            assert (await stranger.result("lab.deadly", {"marker": str(marker)}))["pid"], "other params are"
+            await whole_again(connection, 3)
+            require(QUARANTINED, await connection.error("lab.deadly", poison))
+            hub.executor_pids()
+
+
+async def test_fault_16_calls_that_wait_with_such_an_input_are_refused_with_it(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    poison = {"marker": str(marker), "poison": True}
+    with lab(executors=1) as hub:
+        async with peer(hub.url) as connection:
+            calls = [await connection.request("lab.deadly_once", poison) for _ in range(6)]
+            other = await connection.request("lab.deadly_once", {"marker": str(marker)})
+            errors = [(await connection.reply(call, within=3 * PATIENCE))["error"] for call in calls]
+            assert letters(marker) <= 4, "three that killed, and perhaps the one with other params"
+            refused = [error for error in errors if not error["data"]["maybe_executed"]]
+            assert refused
+            for error in refused:
+                require(QUARANTINED, error)
+            # It may have been sent ahead into an executor that died; then it is the caller's to send again.
+            outcome = await connection.reply(other, within=3 * PATIENCE)
+            assert outcome.get("result") or outcome["error"]["data"]["maybe_executed"]
+            await whole_again(connection, 3)
+            assert (await connection.result("lab.deadly_once", {"marker": str(marker)}))["pid"]
+            hub.executor_pids()
+
+
+async def test_fault_16_bystanders_are_not_taken_for_killers(tmp_path: Path) -> None:
+    """What runs beside a killer dies with it, but it gets through in between: that clears it."""
+    marker, other = tmp_path / "m", tmp_path / "other"
+    innocent = {"marker": str(other), "seconds": 0.3}
+    with lab(executors=2) as hub:
+        async with peer(hub.url) as connection:
+            for n in range(4):
+                beside = [await connection.request("lab.deadly", innocent) for _ in range(2)]
+                await asyncio.to_thread(eventually, lambda: letters(other), "they run")
+                await connection.error("lab.deadly_once", {"marker": str(marker), "poison": True})
+                for each in beside:
+                    assert "result" in await connection.reply(each, within=2 * PATIENCE), n
+                other.unlink()
+            hub.executor_pids()
+
+
+async def avoids_one(connection: Peer) -> int:
+    """Wait until calls go past an executor that does not hear; which process answers them."""
+    async with asyncio.timeout(2 * PATIENCE):
+        while True:
+            probes = [await connection.request("debug.pid") for _ in range(6)]  # they take turns over all that hear
+            with contextlib.suppress(TimeoutError):
+                pids = {(await connection.reply(probe, within=SOON))["result"]["pid"] for probe in probes}
+                if len(pids) == 1:
+                    return int(pids.pop())
+
+
+async def test_fault_15_neighbours_of_a_stuck_executor_are_unharmed(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    with lab(executors=2, env={"TRUNKLINE_KILL_AFTER": "1"}) as hub:
+        before = hub.executor_pids()
+        async with peer(hub.url) as connection, peer(hub.url) as neighbour:
+            stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 60})
+            await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
+            other = await avoids_one(neighbour)
+            # Not idempotent, and longer than the other lives: one that went to the stuck executor would be lost.
+            streams = [await neighbour.request("debug.count", {"n": 100, "interval_ms": 30}) for _ in range(4)]
+            await connection.cancel(stuck)
+            require({"error": {"code": ErrorCode.CANCELLED}}, await connection.reply(stuck))
+            await asyncio.to_thread(hub.wait_for, "executor exited")
+            for stream in streams:
+                assert (await neighbour.reply(stream, within=2 * PATIENCE))["result"] == {"chunks": 100}
+            await whole_again(connection, 1)
+            after = hub.executor_pids()
+            assert before & after == {other}
+            assert len(after) == 2
+
+
+async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_again(tmp_path: Path) -> None:
+    """The only one there is holds the interpreter lock for a while, as it may: what comes meanwhile is not lost."""
+    marker = tmp_path / "m"
+    with lab(executors=1) as hub:
+        async with peer(hub.url) as connection:
+            stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 2})
+            await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
+            await asyncio.sleep(1.0)  # two looks of the watchdog: from here on it counts as silent
+            late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
+            require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
+            waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
+            keyed = await connection.request("lab.owned", {"key": "k", "value": 7})
+            assert [(await connection.reply(call))["result"] for call in waiting] == list(range(50))
+            assert (await connection.reply(keyed))["result"]["value"] == 7
+            assert "result" in await connection.reply(stuck)
+
+
+async def test_fault_15_closing_tabs_does_not_make_all_executors_load_again(tmp_path: Path) -> None:
+    """Four that are stuck because their clients have gone: they are replaced one after the other."""
+    with lab(executors=4, env={"TRUNKLINE_KILL_AFTER": "0.5"}) as hub:
+        before = hub.executor_pids()
+        async with peer(hub.url) as watching:
+            async with peer(hub.url) as tab:
+                for n in range(4):
+                    marker = tmp_path / str(n)
+                    await tab.request("lab.stuck", {"marker": str(marker), "seconds": 60})
+                    await asyncio.to_thread(eventually, lambda marker=marker: letters(marker), "it runs")
+                tab.socket.transport.abort()
+            fewest = 4
+            async with asyncio.timeout(6 * PATIENCE):
+                while True:
+                    health = await watching.result("health.detailed")
+                    fewest = min(fewest, sum(e["status"] in ("ready", "busy") for e in health["executors"]))
+                    if sum(executor["restarts"] for executor in health["executors"]) == 4:
+                        break
+                    await asyncio.sleep(0.01)
+            assert fewest == 3, "never two at once"
+            await whole_again(watching, 4)
+            assert not before & hub.executor_pids()
+
+
+# --- the pool alone, whose limits are the test's ---
+
+
+class Asked(Call):
+    """A call of the test's."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, method: str, params: bytes) -> None:
+        Call.__init__(self, method, params)
+        self.outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    @override
+    def deliver_result(self, result: bytes) -> None:
+        self.outcome.set_result(result)
+
+    @override
+    def deliver_error(self, error: RpcError) -> None:
+        self.outcome.set_exception(error)
+
+
+@asynccontextmanager
+async def running_pool(quarantine: QuarantineLimits) -> AsyncIterator[ExecutorPool]:
+    spec = ExecutorSpec(modules=("lab",), python_path=(str(MODULES),))
+    pool = ExecutorPool(1, spec, lambda _: None, quarantine=quarantine)
+    pool.start()
+    try:
+        await asyncio.wait_for(pool.wait_ready(), PATIENCE)
+        yield pool
+    finally:
+        await pool.stop(1.0)
+
+
+async def ask(pool: ExecutorPool, method: str, params: bytes) -> bytes:
+    call = Asked(method, params)
+    call.info = pool.find(method)
+    pool.submit(call)
+    return await asyncio.wait_for(call.outcome, 2 * PATIENCE)
+
+
+async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) -> None:
+    marker = tmp_path / "m"
+    poison = b'{"marker":"%b","poison":true}' % str(marker).encode()
+    async with running_pool(QuarantineLimits(kills=2, seconds=1.0)) as pool:
+        for kills in (1, 2):
+            with pytest.raises(RpcError, match=r"died|killed 2") as caught:
+                await ask(pool, "lab.deadly_once", poison)
+            assert caught.value.maybe_executed
+            assert letters(marker) == kills
+        assert pool.quarantined == 1
+        with pytest.raises(RpcError, match="killed 2 executors") as caught:
+            await ask(pool, "lab.deadly_once", poison)
+        assert not caught.value.maybe_executed
+        assert caught.value.retry_after_ms is not None
+        await asyncio.sleep(caught.value.retry_after_ms / 1000)
+        assert pool.quarantined == 0
+        with pytest.raises(RpcError, match="killed 3 executors"):
+            await ask(pool, "lab.deadly_once", poison)
+        assert letters(marker) == 3, "it was let in again, and killed again"
+        with pytest.raises(RpcError, match="killed 3 executors") as caught:
+            await ask(pool, "lab.deadly_once", poison)
+        assert caught.value.retry_after_ms is not None
+        assert caught.value.retry_after_ms > 1000, "twice as long"
+        assert letters(marker) == 3
+
+
+async def test_fault_16_one_that_behaves_after_its_release_is_cleared(tmp_path: Path) -> None:
+    """The executor died of something else, or was repaired: whoever gets through is as good as anyone."""
+    marker = tmp_path / "m"
+    params = b'{"marker":"%b"}' % str(marker).encode()
+    async with running_pool(QuarantineLimits(kills=1, seconds=0.2)) as pool:
+        with pytest.raises(RpcError, match="killed 1 executors"):
+            await ask(pool, "lab.once", params)  # kills at its first run only
+        await asyncio.sleep(0.3)
+        assert b"second" in await ask(pool, "lab.once", params)
+        marker.unlink()
+        with pytest.raises(RpcError) as caught:
+            await ask(pool, "lab.once", params)
+        assert caught.value.retry_after_ms is not None
+        assert caught.value.retry_after_ms <= 201, "not twice as long"

@@ -1,0 +1,151 @@
+"""Whom an executor is killed for, and how fast after one another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trunkline.executors import ipc
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.watchdog import RECOVERY_SECONDS, KillPace, Watchdog, suspects_of
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import Lane, MethodInfo
+
+KILL_AFTER = 10.0
+
+
+def executor(index: int = 0, max_concurrency: int = 2) -> ExecutorHandle:
+    handle = ExecutorHandle(index, lambda *_: None, lambda _: None, max_concurrency)
+    handle.state = "ready"
+    handle.last_frame_at = 1e9  # it says something all the time
+    return handle
+
+
+def runs(handle: ExecutorHandle, key: int, lane: Lane = "loop", **info: Any) -> Call:
+    call = Call(f"{lane}.{key}", b"{}")
+    call.info = MethodInfo(call.method, "", "lab", False, lane=lane, **info)
+    call.key = key
+    handle.in_flight[key] = call
+    return call
+
+
+class Group:
+    """Executors that are all stuck, and who was killed."""
+
+    def __init__(self, size: int) -> None:
+        self.executors = [executor(index) for index in range(size)]
+        self.killed: list[int] = []
+        self.watchdog = Watchdog(self.executors, KILL_AFTER, self._kill)
+        for handle in self.executors:
+            self.watchdog.expect_end(handle, runs(handle, 1), 0.0)
+
+    def _kill(self, handle: ExecutorHandle, _reason: str) -> None:
+        self.killed.append(handle.index)
+        handle.state = "down"
+
+    def comes_back(self, index: int) -> None:
+        self.executors[index].reset()
+        self.executors[index].state = "ready"
+
+
+def test_nobody_is_killed_before_its_time() -> None:
+    group = Group(2)
+    group.watchdog.look(KILL_AFTER)
+    assert group.killed == []
+
+
+def test_one_after_the_other_each_when_the_last_has_loaded() -> None:
+    """Closing a hundred tabs must not make all models load at once."""
+    group = Group(3)
+    for now in (11.0, 12.0, 30.0):
+        group.watchdog.look(now)
+        assert group.killed == [0], "it still loads"
+    group.comes_back(0)
+    group.watchdog.look(31.0)
+    group.watchdog.look(31.5)
+    assert group.killed == [0, 1]
+    group.comes_back(1)
+    group.watchdog.look(35.0)
+    assert group.killed == [0, 1], "not within kill_after of the last"
+    group.watchdog.look(42.0)
+    assert group.killed == [0, 1, 2]
+
+
+def test_one_that_does_not_come_back_is_not_waited_for_for_ever() -> None:
+    pace, victim = KillPace(KILL_AFTER), executor()
+    assert pace.allows(0.0)
+    pace.killed(victim, 0.0)
+    victim.state = "down"
+    assert not pace.allows(RECOVERY_SECONDS - 1)
+    assert pace.allows(RECOVERY_SECONDS)
+
+
+def test_who_was_killed_for_a_late_call_is_blamed_on_that_alone() -> None:
+    group = Group(1)
+    (handle,) = group.executors
+    late = handle.in_flight[1]
+    runs(handle, 2)
+    group.watchdog.look(11.0)
+    assert suspects_of(handle) == [late]
+    handle.reset()
+    assert handle.blamed is None
+
+
+def test_of_a_crash_those_are_suspects_that_ran() -> None:
+    handle = executor(max_concurrency=2)
+    coroutines = [runs(handle, key) for key in range(1, 5)]
+    functions = [runs(handle, key, "thread") for key in range(5, 8)]
+    assert suspects_of(handle) == [*coroutines[:2], functions[0]]
+    handle.park(1)
+    assert suspects_of(handle) == [*coroutines[1:3], functions[0]]
+
+
+def test_what_takes_input_is_no_suspect_for_its_params() -> None:
+    handle = executor()
+    runs(handle, 1, input={"type": "string"})
+    other = runs(handle, 2)
+    assert suspects_of(handle) == [other]
+
+
+@pytest.mark.parametrize("lane", ["loop", "thread"])
+def test_a_late_call_behind_a_function_that_may_run_is_held_up(lane: Lane) -> None:
+    group = Group(1)
+    (handle,) = group.executors
+    handle.in_flight.clear()
+    handle.overdue.clear()
+    working = runs(handle, 1, "thread")
+    group.watchdog.expect_end(handle, runs(handle, 2, lane), 0.0)
+    group.watchdog.look(11.0)
+    assert group.killed == []
+    working.settled = True
+    group.watchdog.look(22.0)
+    assert group.killed == [0]
+
+
+async def test_one_that_does_not_hear_gets_nothing_new_until_it_does() -> None:
+    handle = executor()
+    watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
+    runs(handle, 1, "thread")
+    handle.last_frame_at = 100.0
+    watchdog.look(100.2)
+    assert not handle.ping_sent_at, "it said something just now"
+    watchdog.look(100.3)
+    assert (handle.ping_sent_at, handle.silent) == (100.3, False)
+    watchdog.look(100.6)
+    assert handle.silent
+    handle.data_received(ipc.frame(ipc.PONG))
+    assert not handle.silent
+
+
+async def test_coroutines_that_wait_are_no_silence() -> None:
+    handle = executor()
+    watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
+    runs(handle, 1, "loop")
+    handle.last_frame_at = 0.0
+    for now in (1.0, 2.0, 3.0):
+        watchdog.look(now)
+        assert handle.ping_sent_at == now
+        handle.data_received(ipc.frame(ipc.PONG))
+        handle.last_frame_at = now
+        assert not handle.silent
