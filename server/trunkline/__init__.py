@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
-    from trunkline.client import DisconnectedError, Event, Gap, Hub, Position, connect
+    from trunkline.client import (
+        DisconnectedError,
+        Event,
+        Gap,
+        Hub,
+        Position,
+        Reconnect,
+        Retry,
+        ServedCall,
+        StreamChunk,
+        connect,
+    )
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
@@ -23,7 +34,11 @@ __all__ = [
     "Hub",
     "InputStream",
     "Position",
+    "Reconnect",
+    "Retry",
     "RpcError",
+    "ServedCall",
+    "StreamChunk",
     "__version__",
     "connect",
     "method",
@@ -39,7 +54,11 @@ _HOMES = {
     "Hub": "trunkline.client",
     "InputStream": "trunkline.methods.inputs",
     "Position": "trunkline.client",
+    "Reconnect": "trunkline.client",
+    "Retry": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",
+    "ServedCall": "trunkline.client",
+    "StreamChunk": "trunkline.client",
     "connect": "trunkline.client",
     "method": "trunkline.methods.registry",
 }

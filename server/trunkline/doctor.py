@@ -86,7 +86,7 @@ def _file_descriptors() -> Check:
 
 async def _hub(url: str, token: str | None) -> Check:
     try:
-        async with connect(url, token=token, open_timeout=2) as hub:
+        async with connect(url, token=token, open_timeout=2, reconnect=False) as hub:
             health = await hub.call("health.detailed", timeout_ms=2000)
     except (OSError, RpcError, Exception) as error:
         return Check("hub", "warning", f"none at {url} ({type(error).__name__}); start one with: trunkline serve")

@@ -52,12 +52,17 @@ def agreeable(message: dict[str, Any]) -> list[dict[str, Any]]:
 class ScriptedHub:
     """One listening socket.
 
+    Args:
+        answer: what comes of each message.
+        sessions: whether ``answer`` is asked about ``session.open``, too; else it is refused.
+
     Attributes:
         received: every message of every client, in order.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, sessions: bool = False) -> None:
         self._answer = answer
+        self._no_sessions = not sessions
         self._sockets: list[ServerConnection] = []
         self._changed = asyncio.Condition()
         self.received: list[dict[str, Any]] = []
@@ -67,6 +72,9 @@ class ScriptedHub:
         self._sockets.append(socket)
         async for text in socket:
             message = json.loads(text)
+            if message.get("method") == "session.open" and self._no_sessions:
+                await self._send(socket, [refused(message, -32601, "no sessions here")])
+                continue
             self.received.append(message)
             answers = self._answer(message)
             await self._send(socket, agreeable(message) if answers is None and "id" in message else answers or [])
@@ -97,9 +105,9 @@ class ScriptedHub:
 
 
 @asynccontextmanager
-async def scripted_hub(answer: Answer = agreeable) -> AsyncIterator[ScriptedHub]:
+async def scripted_hub(answer: Answer = agreeable, *, sessions: bool = False) -> AsyncIterator[ScriptedHub]:
     """Listen for the length of a ``with`` block. ``answer`` may return None for the usual answer."""
-    hub = ScriptedHub(answer)
+    hub = ScriptedHub(answer, sessions=sessions)
     async with serve(hub.handle, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         hub.url = f"ws://127.0.0.1:{port}/ws"

@@ -160,3 +160,50 @@ def test_memory_of_topics_is_bounded() -> None:
         assert arrivals.take(event(5, f"t{number}"))
     assert arrivals.take(event(5, "t0")), "forgotten"
     assert not arrivals.take(event(5, "t500"))
+
+
+# --- another connection ---
+
+
+def again(arrivals: Arrivals, offset: int, asked: int, *, recovered: bool, epoch: str = E1) -> tuple[Gap, ...]:
+    return arrivals.restart("a", Position(epoch, offset), Position(E1, asked), recovered=recovered)
+
+
+def test_it_goes_on_where_it_was() -> None:
+    arrivals = subscribed(5)
+    taken(arrivals, event(6), gap(7, 9))
+    assert arrivals.position("a") == Position(E1, 9)
+    assert again(arrivals, 9, 9, recovered=True) == ()
+    assert offsets(taken(arrivals, event(10), event(11))) == [10, 11]
+
+
+def test_what_is_replayed_for_another_reader_is_no_news() -> None:
+    arrivals = subscribed(9)
+    assert again(arrivals, 6, 6, recovered=True) == ()
+    assert offsets(taken(arrivals, *map(event, (7, 8, 9, 10, 11)))) == [10, 11]
+
+
+def test_what_is_gone_is_told_from_ones_own_position() -> None:
+    arrivals = subscribed(9)
+    assert again(arrivals, 30, 6, recovered=False) == ()
+    assert taken(arrivals, gap(7, 30, "history"), event(31)) == [gap(10, 30, "history"), event(31)]
+
+
+def test_a_new_epoch_is_told() -> None:
+    arrivals = subscribed(9)
+    assert again(arrivals, 2, 9, recovered=False, epoch="e2") == ()
+    lost = gap(1, 2, "epoch", epoch="e2")
+    assert taken(arrivals, lost, event(3, epoch="e2")) == [lost, event(3, epoch="e2")]
+
+
+def test_whose_epoch_is_older_than_that_of_another_reader() -> None:
+    arrivals = Arrivals()
+    arrivals.start("a", Position("e0", 4), None, recovered=False)
+    assert again(arrivals, 6, 6, recovered=True) == (gap(1, 6, "epoch"),)
+    assert offsets(taken(arrivals, event(7))) == [7]
+
+
+def test_what_others_got_before_the_replay_comes_with_the_replay() -> None:
+    arrivals = subscribed(9)
+    again(arrivals, 9, 9, recovered=True)
+    assert offsets(taken(arrivals, event(15), event(16), *map(event, range(10, 18)))) == list(range(10, 18))

@@ -103,7 +103,7 @@ async def test_leaving_a_stream_early_cancels_it(client: Hub, tmp_path: Path) ->
     await all_over(client)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, [1, {"a": -math.inf}], 2**60, -(2**53) - 1, {1, 2}, b"x"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, [1, {"a": -math.inf}], 2**60, -(2**53) - 1, {1, 2}])
 async def test_what_json_cannot_carry_is_refused_before_it_is_sent(client: Hub, value: Any) -> None:
     with pytest.raises(ValueError, match=r"debug\.echo"):
         await client.call("debug.echo", {"value": value})
@@ -146,7 +146,7 @@ async def test_priority_and_metadata_are_sent(client: Hub) -> None:
 
 async def test_when_the_hub_dies_every_open_call_ends() -> None:
     with ready_hub() as hub:
-        async with connect(hub.url) as client:
+        async with connect(hub.url, reconnect=False) as client:
             calls = [asyncio.create_task(client.call("debug.sleep", {"seconds": 60})) for _ in range(3)]
             stream = await client.stream("debug.count", {"n": 3, "interval_ms": 60_000})
             chunks = aiter(stream)

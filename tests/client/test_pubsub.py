@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.hub import RunningHub, ready_hub
+from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Event, Gap, Hub, Position, Subscription, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -201,16 +202,17 @@ async def test_recovering_while_events_come_is_whole_for_everybody(client: Hub, 
             require_whole(seen, 1, last)
 
 
-async def test_when_this_process_does_not_read_the_hub_drops_and_tells(
-    hub: RunningHub, client: Hub, topic: str
-) -> None:
+async def test_when_nothing_comes_through_the_hub_drops_and_tells(hub: RunningHub, client: Hub, topic: str) -> None:
     number = 3000
-    async with connect(hub.url) as slow, slow.subscribe(topic, max_queued=10**6) as events:
-        transport = slow._connection.transport
-        transport.pause_reading()
+    async with (
+        Proxy(hub.port) as proxy,
+        connect(proxy.url) as slow,
+        slow.subscribe(topic, max_queued=10**6) as events,
+    ):
+        proxy.stall("to_client")
         for _ in range(number // 100):
             await asyncio.gather(*(client.publish(topic, "x" * 5000) for _ in range(100)))
-        transport.resume_reading()
+        proxy.resume()
         seen = await until(events, lambda item: item.position.offset == number)
         require_whole(seen, 1, number)
         gaps = [item for item in seen if isinstance(item, Gap)]
@@ -244,7 +246,7 @@ async def test_subscriptions_the_hub_refuses(client: Hub, topic: str, recover: P
 
 async def test_when_the_hub_dies_subscriptions_end() -> None:
     with ready_hub() as hub:
-        async with connect(hub.url) as client, client.subscribe("a") as events:
+        async with connect(hub.url, reconnect=False) as client, client.subscribe("a") as events:
             await client.publish("a", 1)
             hub.process.kill()
             assert offsets(await some(events, 1)) == [1]

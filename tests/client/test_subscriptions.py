@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.client.faults import QUICK
 from tests.client.scripted import Answer, agreeable, event, gap, refused, scripted_hub, subscribed
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Event, Gap, Position, Subscription, connect
@@ -308,7 +309,7 @@ async def test_publish_sends_what_was_given_and_returns_the_position() -> None:
 
 
 async def test_a_cut_raises_after_what_had_arrived() -> None:
-    async with scripted_hub() as hub, connect(hub.url) as client, client.subscribe("a") as events:
+    async with scripted_hub() as hub, connect(hub.url, reconnect=False) as client, client.subscribe("a") as events:
         await hub.send(event("a", 1), event("a", 2))
         await client.call("rpc.ping", {"topic": "a"})
         await hub.cut()
@@ -319,7 +320,7 @@ async def test_a_cut_raises_after_what_had_arrived() -> None:
 
 
 async def test_a_reader_that_waits_is_told_of_the_cut() -> None:
-    async with scripted_hub() as hub, connect(hub.url) as client, client.subscribe("a") as events:
+    async with scripted_hub() as hub, connect(hub.url, reconnect=False) as client, client.subscribe("a") as events:
         reading = asyncio.create_task(collect(events))
         await asyncio.sleep(0)
         await hub.cut()
@@ -328,12 +329,74 @@ async def test_a_reader_that_waits_is_told_of_the_cut() -> None:
 
 
 async def test_a_cut_before_the_reply_raises() -> None:
-    async with scripted_hub(lambda message: []) as hub, connect(hub.url) as client:
+    async with scripted_hub(lambda message: []) as hub, connect(hub.url, reconnect=False) as client:
         entering = asyncio.create_task(client.subscribe("a").__aenter__())
         await hub.wait_for("subscribe")
         await hub.cut()
         with pytest.raises(DisconnectedError):
             await asyncio.wait_for(entering, PATIENCE)
+
+
+# --- it comes again ---
+
+
+async def test_after_a_cut_each_topic_goes_on_from_what_all_its_readers_have() -> None:
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        if message["method"] != "subscribe":
+            return None
+        recover = message["params"].get("recover")
+        if recover is None:
+            return [subscribed(message, 5)]
+        return [subscribed(message, recover["offset"], recovered=True)]
+
+    async with (
+        scripted_hub(answer) as hub,
+        connect(hub.url, reconnect=QUICK) as client,
+        client.subscribe("a") as ahead,
+        client.subscribe("a", recover=Position("e1", 3)) as behind,
+    ):
+        await hub.send(event("a", 6))
+        assert offsets(await some(ahead, 1)) == [6]
+        await hub.cut()
+        again = await hub.wait_for("subscribe", 3)
+        assert again["params"] == {"topic": "a", "recover": {"epoch": "e1", "offset": 3}}
+        await hub.send(*(event("a", offset) for offset in range(4, 8)))
+        assert offsets(await some(behind, 4)) == [4, 5, 6, 7]
+        assert offsets(await some(ahead, 1)) == [7]
+        assert len(hub.calls("subscribe")) == 3, "it asks once for both"
+
+
+async def test_where_the_hub_refuses_a_topic_later_its_readers_are_told() -> None:
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        if message["method"] != "subscribe" or len(hub.calls("subscribe")) == 1:
+            return None
+        return [refused(message, 6002, "not any more")]
+
+    async with (
+        scripted_hub(answer) as hub,
+        connect(hub.url, reconnect=QUICK) as client,
+        client.subscribe("a") as events,
+    ):
+        await hub.cut()
+        with pytest.raises(RpcError, match="not any more"):
+            await some(events, 1)
+
+
+async def test_where_the_hub_says_later_it_is_asked_later() -> None:
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        if message["method"] != "subscribe" or len(hub.calls("subscribe")) != 2:
+            return None
+        return [refused(message, 6003, "too often")]
+
+    async with (
+        scripted_hub(answer) as hub,
+        connect(hub.url, reconnect=QUICK) as client,
+        client.subscribe("a") as events,
+    ):
+        await hub.cut()
+        await hub.wait_for("subscribe", 3)
+        await hub.send(event("a", 1))
+        assert offsets(await some(events, 1)) == [1]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +407,7 @@ async def test_a_cut_before_the_reply_raises() -> None:
     ],
 )
 async def test_a_hub_that_talks_nonsense_is_left(nonsense: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
-    async with scripted_hub() as hub, connect(hub.url) as client, client.subscribe("a") as events:
+    async with scripted_hub() as hub, connect(hub.url, reconnect=False) as client, client.subscribe("a") as events:
         await hub.send(nonsense)
         with pytest.raises(DisconnectedError):
             await some(events, 1)

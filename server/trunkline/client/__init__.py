@@ -4,17 +4,31 @@ from trunkline.client.connect import connect
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.events import Event, Gap, Position
 from trunkline.client.hub import Hub
+from trunkline.client.options import Reconnect, Retry
+from trunkline.client.serving import Registration, ServedCall
+from trunkline.client.states import Closed, CloseInfo, Connected, ConnectionState, Reconnecting
 from trunkline.client.streams import ResultStream, StreamChunk
 from trunkline.client.subscriptions import Subscription
+from trunkline_protocol.messages import Window
 
 __all__ = [
+    "CloseInfo",
+    "Closed",
+    "Connected",
+    "ConnectionState",
     "DisconnectedError",
     "Event",
     "Gap",
     "Hub",
     "Position",
+    "Reconnect",
+    "Reconnecting",
+    "Registration",
     "ResultStream",
+    "Retry",
+    "ServedCall",
     "StreamChunk",
     "Subscription",
+    "Window",
     "connect",
 ]

@@ -76,6 +76,29 @@ class Arrivals:
             place = _Place(start.epoch, asked.offset if follows else 0, horizon=start.offset)
         self._places[topic] = place
 
+    def position(self, topic: str) -> Position | None:
+        """Up to where a topic has arrived; None if that is not known."""
+        place = self._places.get(topic)
+        return None if place is None else Position(place.epoch, place.offset)
+
+    def restart(self, topic: str, start: Position, asked: Position, *, recovered: bool) -> tuple[Gap, ...]:
+        """A topic was subscribed to again, on another connection, from a position that is nobody's more than ours.
+
+        Args:
+            start: what the reply said: the head, or the asked position if it was recovered.
+            asked: the position to recover from, which several readers may share: the earliest of theirs.
+
+        Returns:
+            what the reader has to be told beside what comes.
+        """
+        own = self.position(topic) or asked
+        if own.epoch == asked.epoch:
+            # What the replay brings up to our own position we have seen.
+            self.start(topic, replace(start, offset=own.offset) if recovered else start, own, recovered=recovered)
+            return ()
+        self.start(topic, start, asked, recovered=recovered)
+        return (Gap(topic, asked.epoch, 1, asked.offset, asked.offset, EPOCH),) if asked.offset else ()
+
     def take(self, item: Event | Gap) -> tuple[Event | Gap, ...]:
         """What the reader gets to see because of something that arrived, in order; nothing if it is not ours."""
         place = self._places.get(item.topic)

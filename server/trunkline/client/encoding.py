@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import orjson
 
+from trunkline_protocol.binary import to_member
 
-def encode_exactly(message: dict[str, Any]) -> bytes:
-    """JSON without silent losses, or a clear error.
+
+def encode_exactly(value: Any, what: str) -> bytes:
+    """JSON without silent losses, or a clear error; bytes in the form of :mod:`trunkline_protocol.binary`.
+
+    Args:
+        what: what it is, for the error.
 
     Raises:
-        ValueError: NaN, an infinity or an integer beyond 2**53, which JavaScript peers could not read.
+        ValueError: something JSON has no form for, NaN, an infinity or an integer beyond 2**53, which JavaScript
+            peers could not read.
     """
     try:
-        data = orjson.dumps(message, option=orjson.OPT_STRICT_INTEGER)
+        data = orjson.dumps(value, default=_as_json, option=orjson.OPT_STRICT_INTEGER)
     except TypeError as error:
-        raise ValueError(f"params of {message['method']} cannot be sent: {error}") from error
-    if b"null" in data and not _is_finite(message):
-        raise ValueError(f"params of {message['method']} cannot be sent: a float is not finite")
+        raise ValueError(f"{what} cannot be sent: {error}") from error
+    if b"null" in data and not _is_finite(value):
+        raise ValueError(f"{what} cannot be sent: a float is not finite")
     return data
+
+
+def encode_body(method: str, params: Any) -> bytes:
+    """The members ``method`` and, unless it is None, ``params`` of a message, without braces.
+
+    Raises:
+        ValueError: the params cannot be sent.
+    """
+    body = {"method": method} if params is None else {"method": method, "params": params}
+    return encode_exactly(body, f"params of {method}")[1:-1]
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return to_member(value)
+    raise TypeError(f"type {type(value).__module__}.{type(value).__qualname__}")
 
 
 def _is_finite(value: Any) -> bool:
@@ -27,4 +50,8 @@ def _is_finite(value: Any) -> bool:
         return value - value == 0.0
     if isinstance(value, dict):
         return all(map(_is_finite, value.values()))
-    return all(map(_is_finite, value)) if isinstance(value, (list, tuple)) else True
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_finite, value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return all(_is_finite(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return True

@@ -1,77 +1,43 @@
-"""A connection to a hub: calls, streams and events, many at once. Whatever happens, each of them ends."""
+"""A hub as its client sees it: calls, streams, events, methods, many at once. Whatever happens, each of them ends."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-import msgspec
-import websockets
-from websockets.asyncio.client import ClientConnection
+from trunkline.client.encoding import encode_body, encode_exactly
+from trunkline.client.engine import Engine
+from trunkline.client.events import Position
+from trunkline.client.feeding import Input
+from trunkline.client.options import Retry
+from trunkline.client.outbox import Notice
+from trunkline.client.serving import Handler, Registration, is_streaming
+from trunkline.client.states import CloseInfo, Listener, State
+from trunkline.client.streams import ResultStream
+from trunkline.client.subscriptions import Subscription
+from trunkline_protocol.messages import Priority, Window
 
-from trunkline.client.encoding import encode_exactly
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.events import Event, Gap, Position
-from trunkline.client.streams import ResultStream, StreamChunk, StreamEnd
-from trunkline.client.subscriptions import Subscription, Subscriptions
-from trunkline_protocol.errors import ErrorCode, RpcError
-
-LOCAL_GRACE: Final = 2.0
-"""Seconds the hub gets beyond a call's timeout before the client gives up by itself."""
-
-READ_AHEAD: Final = 64
-"""Messages that are handled at a stretch before those who wait for them get a turn."""
-
-PROTOCOL_ERROR: Final = 1002
-
-logger = logging.getLogger("trunkline.client")
-Priority = Literal["low", "normal", "high"]
-
-
-@dataclass(slots=True)
-class _OpenCall:
-    """A call without its answer. ``on_result`` sees the result before the next message is read."""
-
-    future: asyncio.Future[Any]
-    on_progress: Callable[[Any], None] | None
-    on_result: Callable[[Any], None] | None
-
-    def settle(self, result: Any) -> None:
-        if self.future.done():
-            return
-        try:
-            if self.on_result is not None:
-                self.on_result(result)
-        except Exception as error:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def forget(self) -> None:
-        """Nobody waits any more; an error that came meanwhile is not worth a warning of the event loop."""
-        if not self.future.cancel() and not self.future.cancelled():
-            self.future.exception()
+DEFAULT_WINDOW: Final = Window()
 
 
 class Hub:
-    """An open connection; made by :func:`connect`."""
+    """A hub, as its client sees it; made by :func:`connect`.
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
-        self._ids = itertools.count(1)
-        self._calls: dict[int, _OpenCall] = {}
-        self._streams: dict[int, asyncio.Queue[StreamChunk | StreamEnd | Exception]] = {}
-        self._subscriptions = Subscriptions(self._ask)
-        self._reader = asyncio.create_task(self._read(), name="trunkline-client")
+    The connection may come and go. Calls, streams, subscriptions and registrations go on over the next one; what that
+    cannot be true of ends with :class:`DisconnectedError`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._conversation = engine.conversation
+        self._callers = engine.callers
+        self._subscriptions = engine.subscriptions
+        self._serving = engine.serving
+        self._supervisor = engine.supervisor
+        self._close = engine.close
+
+    # --- calls ---
 
     async def call(
         self,
@@ -80,20 +46,43 @@ class Hub:
         *,
         timeout_ms: int | None = None,
         priority: Priority | None = None,
+        idempotency_key: str | None = None,
+        idempotent: bool = False,
+        retry: Retry | Literal[False] | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Input | None = None,
         on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
         """Call a method and wait for its result. Cancelling the awaiting task cancels the call at the hub.
 
         Args:
             params: an object (by name) or a list (by position).
-            timeout_ms: deadline in milliseconds; the hub's default is 30,000.
+            timeout_ms: deadline in milliseconds, for all attempts together and the wait for a connection; the hub's
+                default is 30,000.
+            idempotency_key: the work is done once, however often a call with this key is made.
+            idempotent: the work may be done twice, so the call may be made again when nobody knows whether it ran.
+            retry: how often, instead of what :func:`connect` was told; False for never. Only what surely did not run,
+                or may run again, is retried.
+            metadata: further members.
+            input: of items (any JSON) for a method that takes a stream; read as far as the method keeps up. A call
+                with input is not retried.
             on_progress: called with each progress report.
 
         Raises:
             RpcError: the typed error the call ended with; 1002 when the deadline passed.
-            DisconnectedError: the connection was lost before the answer came.
+            DisconnectedError: the connection was lost, and the session with it, before the answer came; or there is
+                no connection and no room to wait for one.
+            ValueError: JSON cannot carry the params.
         """
-        return await self._ask(method, params, timeout_ms=timeout_ms, priority=priority, on_progress=on_progress)
+        return await self._callers.call(
+            method,
+            params,
+            timeout_ms=timeout_ms,
+            members=_members(metadata, priority=priority, idempotency_key=idempotency_key),
+            repeats=self._callers.repeats(retry, idempotent=idempotent, keyed=idempotency_key is not None),
+            input=input,
+            on_progress=on_progress,
+        )
 
     async def stream(
         self,
@@ -102,23 +91,43 @@ class Hub:
         *,
         timeout_ms: int | None = None,
         priority: Priority | None = None,
+        idempotency_key: str | None = None,
+        metadata: dict[str, Any] | None = None,
+        input: Input | None = None,
+        window: Window = DEFAULT_WINDOW,
     ) -> ResultStream:
-        """Start a streaming call.
+        """Start a streaming call. It is never retried.
 
         Args:
             timeout_ms: the longest silence between chunks in milliseconds; the hub's default is 60,000.
+            window: how far the method may run ahead of the reader, which bounds what is queued here.
+
+        Other arguments are those of :meth:`call`.
 
         Raises:
-            DisconnectedError: the connection is gone.
+            DisconnectedError: the connection is closed, or there is none and no room to wait for one.
+            ValueError: JSON cannot carry the params.
         """
-        request_id = next(self._ids)
-        queue = self._streams[request_id] = asyncio.Queue()
-        try:
-            await self._request(request_id, method, params, timeout_ms, priority, {})
-        except BaseException:
-            self._streams.pop(request_id, None)
-            raise
-        return ResultStream(lambda: self.cancel(request_id), queue)
+        members = _members(metadata, priority=priority, idempotency_key=idempotency_key, timeout_ms=timeout_ms)
+        return self._callers.stream(method, params, members=members, input=input, window=window)
+
+    async def notify(self, method: str, params: Any = None, *, metadata: dict[str, Any] | None = None) -> None:
+        """Send a notification: nobody hears what becomes of it. Waits while the hub does not take what is sent.
+
+        Raises:
+            DisconnectedError: there is no connection and no room to wait for one.
+            ValueError: JSON cannot carry the params.
+        """
+        self._callers.require_open(method)
+        body = encode_body(method, params)
+        if metadata:
+            body += b',"metadata":' + encode_exactly(metadata, f"metadata of {method}")
+        notice = Notice(b'{"jsonrpc":"2.0",%b}' % body)
+        self._conversation.admit(method, notice.size)
+        self._conversation.send(notice)
+        await self._conversation.emptied()
+
+    # --- events ---
 
     @asynccontextmanager
     async def subscribe(
@@ -140,9 +149,12 @@ class Hub:
             max_queued: events that may wait for the reader. If it is slower, the oldest are dropped, and a
                 :class:`Gap` with the reason ``client_slow`` stands in their place.
 
+        After a reconnect topics go on where they were; what the hub has not kept is a :class:`Gap`. A pattern has no
+        position: its gap has the reason ``disconnected`` and says that there may be a loss.
+
         Raises:
             RpcError: the hub refused: -32602 for what is no topic, 6002 where it is not allowed, 2003 for too many.
-            DisconnectedError: the connection is gone.
+            DisconnectedError: the connection is closed.
             ValueError: no topic, ``recover`` with several topics, or no room in the queue.
         """
         if not topics or max_queued < 1:
@@ -165,162 +177,78 @@ class Hub:
 
         Raises:
             RpcError: the hub refused: -32602 for what is no topic, 6002 where it is not allowed.
-            DisconnectedError: the connection was lost; with an idempotency key it is safe to publish again.
+            DisconnectedError: nobody knows whether it was published; with an idempotency key it is safe to publish
+                again.
         """
         params = {"topic": topic, "data": data}
         if idempotency_key is not None:
             params["idempotency_key"] = idempotency_key
-        stored = await self._ask("publish", params)
+        repeats = self._callers.repeats(None, idempotent=False, keyed=idempotency_key is not None)
+        stored = await self._callers.call("publish", params, repeats=repeats)
         return Position(stored["epoch"], stored["offset"])
 
-    async def cancel(self, request_id: int) -> None:
-        """Tell the hub that an outcome is not wanted any more."""
-        self._streams.pop(request_id, None)
-        message = {"jsonrpc": "2.0", "method": "$/cancelRequest", "params": {"id": request_id}}
-        try:
-            await self._connection.send(msgspec.json.encode(message).decode())
-        except websockets.ConnectionClosed:
-            return
+    # --- methods of one's own ---
+
+    async def register(
+        self,
+        method: str,
+        handler: Handler,
+        *,
+        summary: str | None = None,
+        streaming: bool | None = None,
+        idempotent: bool = False,
+        max_concurrency: int | None = None,
+        timeout_ms: int | None = None,
+    ) -> Registration:
+        """Serve a method: to all others it is like any other. Registered again after a reconnect where need be.
+
+        Args:
+            handler: ``async def (params, call)``, or a generator for a stream; see
+                :data:`trunkline.client.serving.Handler`. A :class:`RpcError` that it raises reaches the caller as it
+                is, anything else as -32603.
+            summary: for ``rpc.discover``.
+            streaming: whether it yields chunks; by default, whether the handler is a generator.
+            idempotent: the hub may give a call to another callee if this one vanishes.
+            max_concurrency: calls at once; the hub's default is 32.
+            timeout_ms: the method's default deadline.
+
+        Raises:
+            RpcError: the hub refused: 6002 for a name that is taken or without the role ``callee``.
+            DisconnectedError: the connection is closed.
+            ValueError: this client serves the method already.
+        """
+        options = {
+            "summary": summary,
+            "streaming": is_streaming(handler) if streaming is None else streaming,
+            "idempotent": idempotent,
+            "max_concurrency": max_concurrency,
+            "timeout_ms": timeout_ms,
+        }
+        given = {name: value for name, value in options.items() if value is not None}
+        return await self._serving.register(method, handler, given)
+
+    # --- the connection ---
+
+    @property
+    def connection_state(self) -> State:
+        """``connected``, ``reconnecting`` or ``closed``."""
+        return self._supervisor.state
+
+    def on_connection_state(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every change of the state; returns what ends that."""
+        return self._supervisor.listeners.add(listener)
+
+    @property
+    def closed(self) -> Awaitable[CloseInfo]:
+        """Await it to learn that, and how, the connection has ended for good."""
+        return asyncio.shield(self._supervisor.closed)
 
     async def close(self) -> None:
-        """Close the connection; open calls, streams and subscriptions end with :class:`DisconnectedError`."""
-        await self._connection.close()
-        await asyncio.wait([self._reader])
-
-    async def _ask(
-        self,
-        method: str,
-        params: Any,
-        *,
-        timeout_ms: int | None = None,
-        priority: Priority | None = None,
-        on_progress: Callable[[Any], None] | None = None,
-        on_result: Callable[[Any], None] | None = None,
-    ) -> Any:
-        request_id = next(self._ids)
-        call = _OpenCall(asyncio.get_running_loop().create_future(), on_progress, on_result)
-        self._calls[request_id] = call
-        metadata = {} if on_progress is None else {"progress_token": request_id}
-        limit = None if timeout_ms is None else timeout_ms / 1000 + LOCAL_GRACE
-        try:
-            await self._request(request_id, method, params, timeout_ms, priority, metadata)
-            return await asyncio.wait_for(call.future, limit)
-        except TimeoutError:
-            await self.cancel(request_id)
-            raise RpcError(
-                ErrorCode.COMMUNICATION_TIMEOUT,
-                f"{method}: the hub did not answer in time",
-                maybe_executed=True,
-            ) from None
-        except asyncio.CancelledError:
-            await self.cancel(request_id)
-            raise
-        finally:
-            self._calls.pop(request_id, None)
-            call.forget()
-
-    async def _request(
-        self,
-        request_id: int,
-        method: str,
-        params: Any,
-        timeout_ms: int | None,
-        priority: Priority | None,
-        metadata: dict[str, Any],
-    ) -> None:
-        if timeout_ms is not None:
-            metadata["timeout_ms"] = timeout_ms
-        if priority is not None:
-            metadata["priority"] = priority
-        message: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id, "method": method}
-        if params is not None:
-            message["params"] = params
-        if metadata:
-            message["metadata"] = metadata
-        try:
-            await self._connection.send(encode_exactly(message).decode())
-        except websockets.ConnectionClosed as closed:
-            raise DisconnectedError(f"{method} was not sent: {closed}", maybe_executed=False) from closed
-
-    async def _read(self) -> None:
-        cause: Exception = ConnectionError("it was closed")
-        handled = 0
-        try:
-            async for text in self._connection:
-                handled += 1
-                # One read of the socket may hold thousands of messages: let readers empty their queues in between.
-                if self._receive(text) or not handled % READ_AHEAD:
-                    await asyncio.sleep(0)
-        except websockets.ConnectionClosed as closed:
-            cause = closed
-        except Exception as error:
-            logger.exception("reading from the hub failed")
-            cause = error
-        self._fail_all(cause)
-        await self._connection.close(PROTOCOL_ERROR)
-
-    def _receive(self, text: str | bytes) -> bool:
-        """Handle one message; returns whether somebody does not keep up."""
-        message = msgspec.json.decode(text)
-        if not isinstance(message, dict):
-            return False
-        match message.get("method"):
-            case None:
-                self._reply(message)
-            case "event":
-                return self._subscriptions.deliver(event_from(message["params"]))
-            case "event.gap":
-                return self._subscriptions.deliver(gap_from(message["params"]))
-            case "stream_chunk":
-                self._chunk(message["params"])
-            case "$/progress":
-                self._report(message["params"])
-        return False
-
-    def _chunk(self, params: dict[str, Any]) -> None:
-        queue = self._streams.get(params["request_id"])
-        if queue is not None and not params["is_final"]:
-            queue.put_nowait(StreamChunk(params["chunk_type"], params["data"], params["index"]))
-
-    def _report(self, params: dict[str, Any]) -> None:
-        call = self._calls.get(params["token"])
-        if call is None or call.on_progress is None:
-            return
-        try:
-            call.on_progress(params["value"])
-        except Exception as error:
-            # The caller's own bug ends the caller's own call, and nothing else on this connection.
-            call.fail(error)
-
-    def _reply(self, message: dict[str, Any]) -> None:
-        request_id = message.get("id")
-        if not isinstance(request_id, int):
-            logger.warning("the hub refused a message: %s", message.get("error"))
-            return
-        error = RpcError.from_wire(message["error"]) if "error" in message else None
-        if (queue := self._streams.pop(request_id, None)) is not None:
-            queue.put_nowait(error or StreamEnd(message.get("result")))
-        elif (call := self._calls.pop(request_id, None)) is not None:
-            call.settle(message.get("result")) if error is None else call.fail(error)
-
-    def _fail_all(self, cause: Exception) -> None:
-        calls, self._calls = self._calls, {}
-        streams, self._streams = self._streams, {}
-        what = f"the connection was lost: {cause}"
-        for call in calls.values():
-            call.fail(DisconnectedError(what, maybe_executed=True))
-        for queue in streams.values():
-            queue.put_nowait(DisconnectedError(what, maybe_executed=True))
-        self._subscriptions.end(DisconnectedError(what, maybe_executed=False))
+        """End the session and the connection; what is open ends with :class:`DisconnectedError`."""
+        await self._close()
 
 
-def event_from(params: dict[str, Any]) -> Event:
-    """The params of ``event``."""
-    return Event(params["topic"], params["data"], params["epoch"], params["offset"], params["published_at"])
-
-
-def gap_from(params: dict[str, Any]) -> Gap:
-    """The params of ``event.gap``."""
-    return Gap(
-        params["topic"], params["epoch"], params["from"], params["to"], params.get("count"), params.get("reason", "")
-    )
+def _members(metadata: dict[str, Any] | None, **members: Any) -> dict[str, Any]:
+    """``metadata`` with those of ``members`` that were given."""
+    given = {name: value for name, value in members.items() if value is not None}
+    return given if metadata is None else {**metadata, **given}

@@ -1,4 +1,4 @@
-"""Subscriptions of one connection: who reads what, and what the hub has to be asked for."""
+"""Subscriptions of a client: who reads what, and what each connection has to be asked for."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from typing import Any, Final, Protocol
 
 from trunkline.client.arrivals import Arrivals
 from trunkline.client.backlog import Backlog
+from trunkline.client.chores import Chore
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.events import Event, Gap, Position
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.topics import TopicIndex, covers
+from trunkline_protocol.topics import TopicIndex, covers, is_wildcard
 
 UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
 
+DISCONNECTED: Final = "disconnected"
 
-class Call(Protocol):
-    """How the hub is asked: a call whose result is handed over before the next message is read."""
 
-    def __call__(
+class Asker(Protocol):
+    """How the hub is asked."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+
+    def ask(
         self,
         method: str,
         params: Any,
@@ -28,7 +35,7 @@ class Call(Protocol):
         timeout_ms: int | None = None,
         on_result: Callable[[Any], None] | None = None,
     ) -> Awaitable[Any]:
-        """Send it and wait."""
+        """Call and wait. ``on_result`` gets the result before the next message is read."""
 
 
 class Subscription:
@@ -49,7 +56,7 @@ class Subscription:
         self._backlog = Backlog(" ".join(self.topics), max_queued)
         self._arrived = asyncio.Event()
         self._is_over = False
-        self._error: DisconnectedError | None = None
+        self._error: Exception | None = None
 
     def __aiter__(self) -> Subscription:
         return self
@@ -58,7 +65,8 @@ class Subscription:
         """Wait for the next event or gap.
 
         Raises:
-            DisconnectedError: the connection was lost, and everything that had arrived was handed out.
+            DisconnectedError: the connection is gone for good, and everything that had arrived was handed out.
+            RpcError: after a reconnect the hub refused one of the topics.
         """
         while (item := self._backlog.next()) is None:
             if self._error is not None:
@@ -67,9 +75,11 @@ class Subscription:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        if self.position is not None:
+        if self.position is not None and item.epoch:
             self.position = item.position
         return item
+
+    # --- the client's side ---
 
     def begin(self, reply: dict[str, Any], recover: Position | None) -> None:
         """The hub has agreed: from here on its events count."""
@@ -81,6 +91,24 @@ class Subscription:
         if len(self.topics) == 1:
             self.position = recover or start
 
+    def received(self, topic: str) -> Position | None:
+        """Up to where a topic has arrived, read or not; None for patterns."""
+        return self._arrivals.position(topic)
+
+    def begin_again(self, topic: str, reply: dict[str, Any], asked: Position | None) -> None:
+        """The hub has agreed, on another connection. Of what came in between, all follows or its loss is told."""
+        gaps: tuple[Gap, ...]
+        if asked is None:
+            if reply["epoch"] is not None:
+                self._arrivals.start(topic, Position(reply["epoch"], reply["offset"]), None, recovered=False)
+            gaps = (Gap(topic, "", 0, 0, None, DISCONNECTED),)
+        else:
+            start = Position(reply["epoch"], reply["offset"])
+            gaps = self._arrivals.restart(topic, start, asked, recovered=bool(reply["recovered"]))
+        for gap in gaps:
+            self._backlog.add(gap)
+        self._arrived.set()
+
     def take(self, item: Event | Gap) -> bool:
         """Something has arrived that matches; returns whether the reader falls behind."""
         for taken in self._arrivals.take(item):
@@ -88,7 +116,7 @@ class Subscription:
         self._arrived.set()
         return self._backlog.is_crowded
 
-    def end(self, error: DisconnectedError | None = None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         """Nothing comes any more."""
         self._is_over = True
         self._error = self._error or error
@@ -96,12 +124,13 @@ class Subscription:
 
 
 class Subscriptions:
-    """All subscriptions of a connection. The hub sends an event once, here it reaches everybody it matches."""
+    """All subscriptions of a client. The hub sends an event once, here it reaches everybody it matches."""
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
+    def __init__(self, asker: Asker) -> None:
+        self._asker = asker
         self._index: TopicIndex[Subscription] = TopicIndex()
         self._open: dict[Subscription, list[str]] = {}
+        self._readers: dict[str, dict[Subscription, None]] = {}
         self._uses: Counter[str] = Counter()
 
     async def add(self, subscription: Subscription, recover: Position | None) -> None:
@@ -109,7 +138,7 @@ class Subscriptions:
 
         Raises:
             RpcError: the hub refused one.
-            DisconnectedError: the connection was lost.
+            DisconnectedError: the connection is gone for good.
         """
         held = self._open[subscription] = []
         for topic in subscription.topics:
@@ -117,14 +146,12 @@ class Subscriptions:
             def register(reply: Any, topic: str = topic) -> None:
                 subscription.begin(reply, recover)
                 self._index.add(topic, subscription)
+                self._readers.setdefault(topic, {})[subscription] = None
 
-            params: dict[str, Any] = {"topic": topic}
-            if recover is not None:
-                params["recover"] = {"epoch": recover.epoch, "offset": recover.offset}
             # Counted before it is sent: whoever leaves meanwhile must not unsubscribe what is being asked for.
             self._uses[topic] += 1
             held.append(topic)
-            await self._call("subscribe", params, on_result=register)
+            await self._asker.ask("subscribe", _params(topic, recover), on_result=register)
 
     async def remove(self, subscription: Subscription) -> None:
         """Tell the hub what nobody here reads any more."""
@@ -132,27 +159,69 @@ class Subscriptions:
         unused = []
         for topic in self._open.pop(subscription, ()):
             self._index.remove(topic, subscription)
+            readers = self._readers.get(topic, {})
+            readers.pop(subscription, None)
+            if not readers:
+                self._readers.pop(topic, None)
             self._uses[topic] -= 1
             if not self._uses[topic]:
                 del self._uses[topic]
                 unused.append(topic)
-        await asyncio.gather(*map(self._unsubscribe, unused))
+        if unused and self._asker.is_connected:
+            await asyncio.gather(*map(self._unsubscribe, unused))
 
     def deliver(self, item: Event | Gap) -> bool:
         """Hand an event or a gap to everybody it concerns; returns whether one of them falls behind."""
         crowded = [subscription.take(item) for subscription in self._index.match(item.topic)]
         return True in crowded
 
+    def restore(self) -> list[Chore]:
+        """There is another connection: subscribe to everything again, from where each topic has arrived.
+
+        Patterns come last: what is replayed for topics that they match is no hole to their readers then.
+        """
+        topics = sorted(self._readers, key=is_wildcard)
+        return [self._again(topic, _earliest(topic, self._readers[topic])) for topic in topics]
+
+    def _again(self, topic: str, asked: Position | None) -> Chore:
+        def done(reply: Any) -> None:
+            for reader in self._readers.get(topic, ()):
+                reader.begin_again(topic, reply, asked)
+
+        def failed(error: Exception) -> None:
+            for reader in self._readers.get(topic, ()):
+                reader.end(error)
+
+        return Chore("subscribe", _params(topic, asked), done, failed)
+
     def end(self, error: DisconnectedError) -> None:
-        """The connection is gone."""
+        """There will be no connection any more."""
         for subscription in self._open:
             subscription.end(error)
 
     async def _unsubscribe(self, topic: str) -> None:
         try:
-            await self._call("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
+            await self._asker.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
         except (RpcError, DisconnectedError):
             return  # events nobody reads are ignored, and with the connection its subscriptions are gone
+
+
+def _params(topic: str, recover: Position | None) -> dict[str, Any]:
+    params: dict[str, Any] = {"topic": topic}
+    if recover is not None:
+        params["recover"] = {"epoch": recover.epoch, "offset": recover.offset}
+    return params
+
+
+def _earliest(topic: str, readers: dict[Subscription, None]) -> Position | None:
+    """From where all readers miss nothing: of those whose epoch is the newest one's, the lowest offset."""
+    if is_wildcard(topic):
+        return None
+    known = [position for reader in readers if (position := reader.received(topic)) is not None]
+    if not known:
+        return None
+    same = [position for position in known if position.epoch == known[-1].epoch]
+    return min(same, key=lambda position: position.offset)
 
 
 def without_covered(topics: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,215 @@
+"""What goes to the hub and what has arrived from it, over one connection after the other.
+
+Frames are queued, numbered where there is a session, and written together once a turn of the loop. While the client is
+not connected they wait; what was written and is not acknowledged is kept by the session's core
+(:mod:`trunkline_protocol.session`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from trunkline.client.errors import DisconnectedError
+from trunkline.client.link import Link
+from trunkline.client.outbox import Outbox, Outgoing
+from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
+
+STORE_BYTES: Final = 1024 * 1024
+"""With more than this unacknowledged, nothing new is written until the hub acknowledges."""
+
+BATCH_BYTES: Final = 256 * 1024
+"""Written at a stretch, before the socket is asked whether it takes more."""
+
+
+@dataclass(slots=True)
+class Session:
+    """A session that lives.
+
+    Attributes:
+        id: a secret, to resume it with.
+        ttl: seconds it outlives its connection.
+    """
+
+    id: str = field(repr=False)
+    ttl: float
+    core: SessionCore = field(default_factory=SessionCore, repr=False)
+
+    @classmethod
+    def begin(cls, opened: SessionOpened) -> Session:
+        """The hub has opened it."""
+        return cls(opened.session, opened.ttl_ms / 1000)
+
+
+class Conversation:
+    """See the file.
+
+    Args:
+        max_queued: frames that may wait for a connection.
+        max_queued_bytes: bytes that may.
+
+    Attributes:
+        session: the one there is, whether it is connected or not.
+        hub: another number where it may be another hub that is talked to.
+    """
+
+    def __init__(self, max_queued: int, max_queued_bytes: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(max_queued, max_queued_bytes)
+        self._link: Link | None = None
+        self._flushing: asyncio.Handle | None = None
+        self._acknowledging: asyncio.TimerHandle | None = None
+        self._emptied: asyncio.Future[None] | None = None
+        self.session: Session | None = None
+        self.hub = 1
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._link is not None
+
+    # --- what is sent ---
+
+    def admit(self, what: str, size: int) -> None:
+        """Check that one more frame of the user's may wait, if it has to.
+
+        Raises:
+            DisconnectedError: there is no connection, and no room to wait for one.
+        """
+        if self._link is not None:
+            return
+        core = None if self.session is None else self.session.core
+        kept = (0, 0) if core is None else (core.unacknowledged, core.unacknowledged_bytes)
+        refusal = self._outbox.refusal(size, *kept)
+        if refusal is not None:
+            raise DisconnectedError(f"{what} was not sent: {refusal}", maybe_executed=False)
+
+    def send(self, item: Outgoing) -> None:
+        """Write it as soon as that can be, behind what was sent before."""
+        self._outbox.add(item)
+        self._flush_soon()
+
+    def send_first(self, items: Sequence[Outgoing]) -> None:
+        """Write these ahead of what waits, in their order."""
+        self._outbox.add_first(items)
+        self._flush_soon()
+
+    def withdraw(self, item: Outgoing) -> bool:
+        """Do not write it; returns False if that was done."""
+        return self._outbox.remove(item)
+
+    async def emptied(self) -> None:
+        """Wait until everything is written, or there is no connection."""
+        while self._link is not None and len(self._outbox):
+            if self._emptied is None:
+                self._emptied = self._loop.create_future()
+            await asyncio.shield(self._emptied)
+
+    def _flush_soon(self) -> None:
+        if self._link is not None and self._flushing is None:
+            self._flushing = self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits, as far as the hub takes it."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        link = self._link
+        if link is None:
+            return
+        while len(self._outbox) and link.is_open and not link.is_full and not self._store_is_full:
+            link.write(self._batch())
+        if not len(self._outbox):
+            self._tell_emptied()
+
+    @property
+    def _store_is_full(self) -> bool:
+        return self.session is not None and self.session.core.unacknowledged_bytes > STORE_BYTES
+
+    def _batch(self) -> list[bytes]:
+        """Take out, and number, some of what waits."""
+        core = None if self.session is None else self.session.core
+        now = self._loop.time()
+        frames: list[bytes] = []
+        size = 0
+        while len(self._outbox) and size < BATCH_BYTES:
+            item = self._outbox.next()
+            frame = item.frame(now)
+            item.mark_written()
+            frames.append(core.number(frame) if core is not None and item.is_numbered else frame)
+            size += len(frame)
+        return frames
+
+    def _tell_emptied(self) -> None:
+        if self._emptied is not None:
+            self._emptied.set_result(None)
+            self._emptied = None
+
+    # --- what has come ---
+
+    def receive(self, seq: int, size: int) -> bool:
+        """A numbered frame has come; returns whether it is new.
+
+        Raises:
+            ProtocolViolation: one before it is missing.
+        """
+        if self.session is None:
+            return True
+        is_new = self.session.core.receive(seq, size)
+        delay = self.session.core.ack_delay(self._loop.time())
+        if delay == 0.0:
+            self._acknowledge()
+        elif delay is not None and self._acknowledging is None:
+            self._acknowledging = self._loop.call_later(delay, self._acknowledge)
+        return is_new
+
+    def acknowledged(self, received: int) -> None:
+        """The hub has all frames up to this number.
+
+        Raises:
+            ProtocolViolation: it cannot.
+        """
+        if self.session is not None:
+            self.session.core.acknowledge(received)
+            if len(self._outbox):
+                self._flush_soon()
+
+    def _acknowledge(self) -> None:
+        self._stop_acknowledging()
+        if self._link is not None and self.session is not None:
+            self._link.write([encode_ack(self.session.core.take_ack())])
+
+    def _stop_acknowledging(self) -> None:
+        if self._acknowledging is not None:
+            self._acknowledging.cancel()
+            self._acknowledging = None
+
+    # --- connections ---
+
+    def attach(self, link: Link, missing: list[bytes]) -> None:
+        """There is a connection: write what the hub lacks of the session, then what waits."""
+        self._link = link
+        link.when_room(self._flush_soon)
+        if missing:
+            link.write(missing)
+        self._flush_soon()
+
+    def detach(self) -> None:
+        """The connection is gone."""
+        self._link = None
+        self._stop_acknowledging()
+        self._tell_emptied()
+
+    def forget(self) -> None:
+        """What the hub knew of this client is lost: the session, and what referred to it. What any hub can do waits."""
+        self.session = None
+        self.hub += 1
+        self._outbox.drop_stale()
+
+    def drop_all(self) -> None:
+        """There will be no connection any more."""
+        self.forget()
+        while len(self._outbox):
+            self._outbox.next()

@@ -1,0 +1,84 @@
+"""The parts of a client, put together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from trunkline.client.backoff import Random
+from trunkline.client.callers import Callers
+from trunkline.client.calls import Calls
+from trunkline.client.chores import Chores
+from trunkline.client.conversation import Conversation
+from trunkline.client.errors import DisconnectedError
+from trunkline.client.inbound import Inbound
+from trunkline.client.opening import Door
+from trunkline.client.options import Reconnect, Retry
+from trunkline.client.serving import Serving
+from trunkline.client.states import CloseInfo
+from trunkline.client.subscriptions import Subscriptions
+from trunkline.client.supervisor import Supervisor
+from trunkline_protocol.session import ResumeRefusal
+
+
+class Engine:
+    """Everything of a client but its face; a :class:`trunkline.client.supervisor.Client`.
+
+    Args:
+        door: where the hub is.
+        reconnect: None if the first end of the connection is the last one.
+        retry: of calls that may be made again; None for never.
+        random: what all waits are drawn from.
+        max_queued: frames that may wait for a connection.
+        max_queued_bytes: bytes that may.
+    """
+
+    def __init__(
+        self,
+        door: Door,
+        *,
+        reconnect: Reconnect | None,
+        retry: Retry | None,
+        random: Random,
+        max_queued: int,
+        max_queued_bytes: int,
+    ) -> None:
+        closed: asyncio.Future[CloseInfo] = asyncio.get_running_loop().create_future()
+        self.conversation = Conversation(max_queued, max_queued_bytes)
+        self._calls = Calls(self.conversation)
+        self.callers = Callers(self._calls, self.conversation, closed, retry, random)
+        self.subscriptions = Subscriptions(self.callers)
+        self._chores = Chores(self._calls, random)
+        self.serving = Serving(self.callers, self._chores.run, self.conversation.send)
+        self.take = Inbound(self.conversation, self._calls, self.subscriptions, self.serving).take
+        self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
+
+    def connected(self, resumed: bool) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        chores = self.subscriptions.restore()
+        if not resumed:
+            chores += self.serving.restore()
+        self._chores.run(chores)
+
+    def cut(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        self._chores.cut()
+        self._calls.cut()
+
+    def lost(self, reason: ResumeRefusal | None, words: str) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        self._chores.lost()
+        self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
+        self.serving.lost()
+
+    def ended(self, words: str) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        self._chores.lost()
+        self._calls.close(words)
+        self.subscriptions.end(DisconnectedError(words, maybe_executed=False))
+        self.serving.lost()
+
+    async def close(self) -> None:
+        """End the session and the connection, and wait until everything of this client has ended."""
+        await self.supervisor.close()
+        await self.callers.close()
+        await self.serving.close()

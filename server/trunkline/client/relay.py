@@ -1,0 +1,398 @@
+"""Carries the JSON-RPC messages of one peer to a hub and back, over one connection after the other.
+
+The peer's messages go out as they are, under its own ids, numbered by the session that it knows nothing of: a cut is
+invisible to it. What a lost session took along ends in error replies under the peer's ids. Of its messages only what
+has to be made again is remembered: subscriptions, with the position it has reached, and methods that it serves. Calls
+*to* the peer get ids of their own, for another hub begins to count anew.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.client.conversation import Conversation
+from trunkline.client.errors import DisconnectedError
+from trunkline.client.outbox import Outgoing
+from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
+from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
+from trunkline_protocol.topics import is_wildcard
+
+MAX_BATCH: Final = 100
+OWN: Final = "trunkline.relay:"
+"""How the ids of the relay's own calls begin."""
+
+OURS: Final = frozenset({"session.open", "session.close", "session.ack", "auth"})
+"""What the relay does itself, and its peer may not."""
+
+STEERING: Final = {
+    "stream.push": "request_id",
+    "stream.credit": "request_id",
+    "$/cancelRequest": "id",
+    "notifications/cancelled": "requestId",
+}
+"""Notifications that mean a call of the peer's, and the member that says which."""
+
+SERVING: Final = {"stream_chunk": "request_id", "$/progress": "token"}
+"""Notifications that mean a call *to* the peer."""
+
+UNSET: Final = msgspec.UNSET
+Members = dict[str, msgspec.Raw]
+
+logger = logging.getLogger("trunkline.client")
+
+
+class _Incoming(msgspec.Struct):
+    """A message of the hub; payloads stay bytes."""
+
+    id: Id | msgspec.UnsetType = UNSET
+    method: str | None = None
+    params: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    result: msgspec.Raw | msgspec.UnsetType = UNSET
+    error: msgspec.Raw | msgspec.UnsetType = UNSET
+    seq: int | None = None
+
+
+class _Position(msgspec.Struct):
+    """Of ``subscribe``'s result, ``event`` and ``event.gap``."""
+
+    topic: str
+    epoch: str | None = None
+    offset: int = 0
+    to: int | None = None
+
+
+_incoming: Final = msgspec.json.Decoder(_Incoming)
+_position: Final = msgspec.json.Decoder(_Position)
+_members: Final = msgspec.json.Decoder(Members)
+_raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_id: Final = msgspec.json.Decoder(int | str | None)
+encode: Final = msgspec.json.Encoder().encode
+
+
+class _Message(Outgoing):
+    """A message of the peer's.
+
+    Attributes:
+        ids: of the calls in it, with their methods.
+        about: the call that it steers, if it does.
+    """
+
+    __slots__ = ("about", "ids", "is_over", "is_written")
+
+    def __init__(self, body: bytes, ids: dict[Id, str], *, is_numbered: bool = True) -> None:
+        super().__init__(body, is_numbered=is_numbered)
+        self.ids = ids
+        self.about: _Message | None = None
+        self.is_written = False
+        self.is_over = False
+
+    def mark_written(self) -> None:
+        """See :class:`Outgoing`."""
+        self.is_written = True
+
+    @property
+    def survives(self) -> bool:
+        """See :class:`Outgoing`."""
+        return not (self.is_over or (self.about is not None and self.about.is_over))
+
+
+class _Answer(Outgoing):
+    """What the peer says about a call that it serves: of no use to another hub."""
+
+    __slots__ = ()
+
+
+class _Chore(Outgoing):
+    """A call of the relay's own: a subscription or a registration, made again.
+
+    Attributes:
+        pattern: that is subscribed to, where it has wildcards.
+    """
+
+    __slots__ = ("pattern",)
+
+    def __init__(self, body: bytes, method: str, pattern: str | None) -> None:
+        super().__init__(body, is_numbered=method not in UNNUMBERED_CALLS)
+        self.pattern = pattern
+
+
+class Relay:
+    """See the file; a :class:`trunkline.client.supervisor.Client`.
+
+    Args:
+        to_peer: takes each message for the peer.
+        ended: told why there will be no connection any more.
+    """
+
+    def __init__(self, conversation: Conversation, to_peer: Callable[[bytes], None], ended: Callable[[str], None]):
+        self._conversation = conversation
+        self._to_peer = to_peer
+        self._ended = ended
+        self._open: dict[Id, _Message] = {}
+        self._topics: dict[str, _Position] = {}
+        self._served: dict[str, msgspec.Raw] = {}
+        self._asked: dict[str, str] = {}  # calls to the peer: its id -> the hub's
+        self._numbers = itertools.count(1)
+        self._registering: dict[Id, bytes] = {}  # requests without their answer: their params
+        self._chores: dict[str, _Chore] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that the peer asked for is answered."""
+        return not self._open
+
+    # --- from the peer ---
+
+    def receive(self, data: bytes) -> None:
+        """Take a JSON-RPC message of the peer's."""
+        data = data.lstrip()
+        message = jsonrpc.decode(data, MAX_BATCH)
+        try:
+            if jsonrpc.seq_of(data) is not None:
+                raise RpcError(ErrorCode.INVALID_REQUEST, "seq is of no use here: the relay has the session")
+            if isinstance(message, Malformed):
+                raise RpcError(message.code, message.message)
+            if isinstance(message, Request):
+                self._request(message, data)
+            elif isinstance(message, Batch):
+                self._batch(message, data)
+            else:
+                self._response(message, data)
+        except RpcError as error:
+            self._refuse(message, error)
+
+    def _request(self, request: Request, data: bytes) -> None:
+        method = request.method
+        if method in OURS:
+            raise RpcError(ErrorCode.INVALID_REQUEST, f"{method} is of no use here: the relay has the session")
+        if method in SERVING:
+            self._serving(method, request)
+            return
+        ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
+        message = _Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
+        if not ids and method in STEERING:
+            message.about = self._meant(method, request)
+        self._send(message, method)
+        if ids and method == "method.register":
+            self._registering.update(dict.fromkeys(ids, jsonrpc.params_of(request)))
+
+    def _batch(self, batch: Batch, data: bytes) -> None:
+        ids: dict[Id, str] = {}
+        for member in batch.members:
+            if isinstance(member, Malformed):
+                raise RpcError(ErrorCode.INVALID_REQUEST, f"a member of the batch is malformed: {member.message}")
+            if isinstance(member, Request) and member.id is not UNSET:
+                ids[member.id] = member.method
+            if isinstance(member, Request) and member.method in OURS:
+                raise RpcError(ErrorCode.INVALID_REQUEST, f"{member.method} is of no use here")
+        self._send(_Message(data, ids), "a batch")
+
+    def _send(self, message: _Message, what: str) -> None:
+        try:
+            self._conversation.admit(what, message.size)
+        except DisconnectedError as error:
+            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, str(error), retry_after_ms=1000) from error
+        for request_id in message.ids:
+            self._open.setdefault(request_id, message)  # the hub refuses one that is in flight, under null
+        self._conversation.send(message)
+
+    def _meant(self, method: str, request: Request) -> _Message | None:
+        try:
+            return self._open.get(_id.decode(_members.decode(jsonrpc.params_of(request))[STEERING[method]]))
+        except (msgspec.DecodeError, KeyError):
+            return None
+
+    def _refuse(self, message: Request | Response | Malformed | Batch, error: RpcError) -> None:
+        wire = jsonrpc.encode_error_object(error)
+        if isinstance(message, Batch):
+            ids = [member.id for member in message.members if isinstance(member, Request) and member.id is not UNSET]
+            for request_id in ids or [None]:
+                self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(request_id), wire))
+        elif isinstance(message, (Request, Malformed)) and message.id is not UNSET:
+            self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(message.id), wire))
+        else:
+            logger.warning("a message of the peer was refused: %s", error)
+
+    # --- calls that the peer serves ---
+
+    def _response(self, response: Response, data: bytes) -> None:
+        number = self._asked.pop(response.id, None) if isinstance(response.id, str) else None
+        if number is None:
+            logger.info("the peer answered %r, which nobody asks any more", response.id)
+            return
+        members = _members.decode(data)
+        self._conversation.send(_Answer(encode(members | {"id": number})))
+
+    def _serving(self, method: str, request: Request) -> None:
+        try:
+            params = _members.decode(jsonrpc.params_of(request))
+            number = self._asked.get(_id.decode(params[SERVING[method]]))
+        except (msgspec.DecodeError, KeyError):
+            number = None
+        if number is not None:
+            notice = {"jsonrpc": "2.0", "method": method, "params": params | {SERVING[method]: number}}
+            self._conversation.send(_Answer(encode(notice)))
+
+    def _ask_peer(self, message: _Incoming) -> None:
+        peers_id = f"h:{next(self._numbers)}"
+        self._asked[peers_id] = str(message.id)
+        metadata = _members.decode(message.metadata)
+        if "progress_token" in metadata:
+            metadata["progress_token"] = msgspec.Raw(encode(peers_id))
+        self._to_peer(jsonrpc.encode_request(peers_id, message.method or "", message.params, encode(metadata)))
+
+    def _tell_served(self, method: str, params: msgspec.Raw, member: str) -> bool:
+        """Pass on what the hub says of a call to the peer, if it is one."""
+        members = _members.decode(params)
+        number = _id.decode(members[member])
+        for peers_id, hubs_id in self._asked.items():
+            if hubs_id == number:
+                known = members | {member: peers_id}
+                self._to_peer(encode({"jsonrpc": "2.0", "method": method, "params": known}))
+                if method == "$/cancelRequest":
+                    del self._asked[peers_id]
+                return True
+        return False
+
+    # --- from the hub ---
+
+    def take(self, data: bytes) -> bool:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        members = _raw_list.decode(data) if data[:1] == b"[" else [data]
+        messages = [_incoming.decode(member) for member in members]
+        seq = next((message.seq for message in messages if message.seq is not None), None)
+        if seq is not None and not self._conversation.receive(seq, len(data)):
+            return False
+        if data[:1] == b"[":
+            for message in messages:
+                self._answered(message)
+            self._to_peer(b"[%b]" % b",".join([_without_seq(bytes(member)) for member in members]))
+        else:
+            self._take(messages[0], _without_seq(data) if seq is not None else data)
+        return False
+
+    def _take(self, message: _Incoming, data: bytes) -> None:
+        method = message.method
+        if method is None:
+            if isinstance(message.id, str) and message.id.startswith(OWN):
+                self._chore_done(message.id, message)
+                return
+            self._answered(message)
+        elif message.id is not UNSET:
+            self._ask_peer(message)
+            return
+        elif method == "session.ack":
+            self._conversation.acknowledged(msgspec.json.decode(message.params)["received"])
+            return
+        elif method == "$/cancelRequest":
+            self._tell_served(method, message.params, "id")
+            return
+        elif method == "stream.credit" and self._tell_served(method, message.params, "request_id"):
+            return
+        elif method in ("event", "event.gap"):
+            self._moved(_position.decode(message.params))
+        self._to_peer(data)
+
+    def _answered(self, reply: _Incoming) -> None:
+        if reply.id is UNSET or reply.id not in self._open:
+            return
+        message = self._open.pop(reply.id)
+        method = message.ids.pop(reply.id)
+        message.is_over = not message.ids
+        params = self._registering.pop(reply.id, None)
+        if reply.result is UNSET:
+            return
+        if method == "subscribe":
+            position = _position.decode(reply.result)
+            self._topics[position.topic] = position
+        elif params is not None:
+            self._served[msgspec.json.decode(params)["method"]] = msgspec.Raw(params)
+        elif method == "unsubscribe":
+            self._topics.pop(_position.decode(reply.result).topic, None)
+        elif method == "method.unregister":
+            self._served.pop(msgspec.json.decode(reply.result)["method"], None)
+
+    def _moved(self, at: _Position) -> None:
+        known = self._topics.get(at.topic)
+        if known is not None and not is_wildcard(at.topic):
+            known.epoch, known.offset = at.epoch, at.offset if at.to is None else at.to
+
+    # --- connections ---
+
+    def connected(self, resumed: bool) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        chores = [self._subscribe_again(position) for position in self._topics.values()]
+        if not resumed:
+            chores += [self._chore("method.register", params) for params in self._served.values()]
+        self._conversation.send_first(chores)
+
+    def _subscribe_again(self, position: _Position) -> _Chore:
+        params: dict[str, Any] = {"topic": position.topic}
+        if is_wildcard(position.topic):
+            return self._chore("subscribe", params, pattern=position.topic)
+        if position.epoch is not None:
+            params["recover"] = {"epoch": position.epoch, "offset": position.offset}
+        return self._chore("subscribe", params)
+
+    def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> _Chore:
+        number = f"{OWN}{next(self._numbers)}"
+        body = encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        self._chores[number] = chore = _Chore(body, method, pattern)
+        return chore
+
+    def _chore_done(self, number: str, reply: _Incoming) -> None:
+        chore = self._chores.pop(number, None)
+        if reply.error is not UNSET:
+            logger.warning("it could not be made again: %s", bytes(reply.error).decode())
+        elif chore is not None and chore.pattern is not None:
+            # It has no position: nobody knows what was missed.
+            self._to_peer(jsonrpc.encode_gap(chore.pattern, "", 0, 0, None, "disconnected"))
+
+    def cut(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        for number, chore in list(self._chores.items()):
+            if not chore.is_numbered:
+                self._conversation.withdraw(chore)
+                del self._chores[number]
+        again = [message for message in self._open.values() if not message.is_numbered and message.is_written]
+        for message in again:  # about one connection only: they are put to the next one
+            message.is_written = False
+        self._conversation.send_first(again)
+
+    def lost(self, reason: ResumeRefusal | None, words: str) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        self._chores.clear()
+        self._fail((number for number, message in self._open.items() if message.is_written), words)
+        asked, self._asked = self._asked, {}
+        for peers_id in asked:  # the outcome can reach nobody
+            self._to_peer(jsonrpc.encode_cancel(peers_id))
+
+    def ended(self, words: str) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        self._fail(self._open, words)
+        self._ended(words)
+
+    def _fail(self, ids: Iterable[Id], words: str) -> None:
+        for number in list(ids):
+            message = self._open.pop(number)
+            message.is_over = True
+            self._registering.pop(number, None)
+            written = message.is_written
+            code = ErrorCode.WORKER_CRASHED if written else ErrorCode.WORKER_UNAVAILABLE
+            error = RpcError(code, f"{message.ids[number]}: {words}", maybe_executed=written)
+            self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(number), jsonrpc.encode_error_object(error)))
+
+
+def _without_seq(data: bytes) -> bytes:
+    """A numbered message without its number, which the hub writes as the first member."""
+    if not data.startswith(b'{"seq":'):
+        return data
+    return b"{" + data[data.index(b",") + 1 :]

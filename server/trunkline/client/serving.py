@@ -1,0 +1,329 @@
+"""Methods that this client serves: to callers of the hub they are like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Protocol
+
+from trunkline.client.chores import Chore
+from trunkline.client.encoding import encode_exactly
+from trunkline.client.errors import DisconnectedError
+from trunkline.client.outbox import Outgoing
+from trunkline.client.streams import StreamChunk
+from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.flow import SendWindow
+
+CHUNKS_AHEAD: Final = 256
+"""Chunks that may be sent ahead of what their reader has taken."""
+
+CHUNK_BYTES_AHEAD: Final = 4 * 2**20
+"""Bytes of them: the hub sets no bound, but what waits here for a connection needs one."""
+
+UNREGISTER_TIMEOUT_MS: Final = 2000
+
+Handler = Callable[[Any, "ServedCall"], Any]
+"""``async def (params, call)``, whose return value is the result; or an asynchronous or plain generator, which is a
+stream; yield :class:`StreamChunk` for chunks with a type of their own. It runs on the event loop."""
+
+logger = logging.getLogger("trunkline.client")
+
+
+class Asker(Protocol):
+    """How the hub is asked."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+
+    def ask(
+        self, method: str, params: Any, *, timeout_ms: int | None = None, idempotent: bool = False
+    ) -> Awaitable[Any]:
+        """Call and wait."""
+
+
+class ServedCall:
+    """What a handler knows of the call it works on.
+
+    When the call is cancelled, or its deadline passes, the handler is: ``asyncio.CancelledError`` is raised in it.
+
+    Attributes:
+        method: by which it was called.
+        metadata: the caller's; ``timeout_ms`` is what was left of its time when the hub sent it.
+    """
+
+    def __init__(
+        self, request_id: str, method: str, metadata: dict[str, Any], send: Callable[[Outgoing], None]
+    ) -> None:
+        self.method = method
+        self.metadata = metadata
+        self._id = request_id
+        self._send = send
+        self._result: Any = None
+        self._is_over = False
+
+    def progress(self, value: Any) -> None:
+        """Report progress (any JSON) to the caller, if it wants reports.
+
+        Raises:
+            ValueError: JSON cannot carry the value.
+        """
+        token = self.metadata.get("progress_token")
+        if token is not None and not self._is_over:
+            self._send(Outgoing(jsonrpc.encode_progress(token, encode_exactly(value, f"progress of {self.method}"))))
+
+    def set_result(self, value: Any) -> None:
+        """Set the summary that follows the last chunk, in asynchronous generators, which cannot return one."""
+        self._result = value
+
+
+class Registration:
+    """A method that is served; made by :meth:`Hub.register`. As a context manager it is served for that block."""
+
+    def __init__(self, serving: Serving, method: str) -> None:
+        self._serving = serving
+        self.method = method
+
+    async def unregister(self) -> None:
+        """Take no more calls. Those that are being worked on may finish."""
+        await self._serving.unregister(self.method)
+
+    async def __aenter__(self) -> Registration:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        await self.unregister()
+
+
+@dataclass(slots=True)
+class _Served:
+    """A method that is registered, or being registered (``is_agreed`` is False)."""
+
+    handler: Handler
+    params: dict[str, Any]
+    is_agreed: bool = False
+
+
+class _Work:
+    """A call that a handler works on."""
+
+    __slots__ = ("call", "room", "task", "window")
+
+    def __init__(self, call: ServedCall) -> None:
+        self.call = call
+        self.window = SendWindow(CHUNKS_AHEAD, CHUNK_BYTES_AHEAD)
+        self.room = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def grant(self, consumed: int) -> None:
+        self.window.grant(consumed)
+        self.room.set()
+
+    async def wait_for_room(self) -> None:
+        while self.window.exhausted:
+            self.room.clear()
+            await self.room.wait()
+
+
+class Serving:
+    """All methods that a client serves, and the calls they work on, by the hub's id."""
+
+    def __init__(self, asker: Asker, run: Callable[[Iterable[Chore]], None], send: Callable[[Outgoing], None]) -> None:
+        self._asker = asker
+        self._run_chores = run
+        self._send = send
+        self._served: dict[str, _Served] = {}
+        self._working: dict[str, _Work] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- registering ---
+
+    async def register(self, method: str, handler: Handler, options: dict[str, Any]) -> Registration:
+        """Serve a method.
+
+        Raises:
+            ValueError: this client serves it already.
+            RpcError: the hub refused.
+        """
+        if method in self._served:
+            raise ValueError(f"{method} is served by this client already; unregister it first")
+        # Before the hub agrees: the first call may come right behind its word.
+        served = self._served[method] = _Served(handler, {"method": method} | options)
+        try:
+            await self._asker.ask("method.register", served.params, idempotent=True)
+        except BaseException:
+            del self._served[method]
+            raise
+        served.is_agreed = True
+        return Registration(self, method)
+
+    async def unregister(self, method: str) -> None:
+        """Serve it no longer. Nothing happens if it is not served."""
+        if self._served.pop(method, None) is None:
+            return
+        params = {"method": method}
+
+        def failed(error: Exception) -> None:
+            # Calls that come nevertheless are answered -32601, and the next session knows nothing of it.
+            logger.info("the hub was not told that %s is not served any more: %s", method, error)
+
+        if not self._asker.is_connected:
+            self._run_chores([Chore("method.unregister", params, lambda _result: None, failed)])
+            return
+        try:
+            await self._asker.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
+        except (RpcError, DisconnectedError) as error:
+            failed(error)
+
+    def restore(self) -> list[Chore]:
+        """There is another session: what it has to be told."""
+        return [self._again(method, served) for method, served in self._served.items() if served.is_agreed]
+
+    @staticmethod
+    def _again(method: str, served: _Served) -> Chore:
+        def failed(error: Exception) -> None:
+            logger.error("%s is not served any more, the hub refuses it: %s", method, error)
+
+        return Chore("method.register", served.params, lambda _result: None, failed)
+
+    # --- what the hub sends ---
+
+    def asked(self, message: dict[str, Any]) -> None:
+        """A request has come."""
+        request_id, method = message["id"], message["method"]
+        served = self._served.get(method)
+        if served is None:
+            error = RpcError(ErrorCode.METHOD_NOT_FOUND, f"this client does not serve {method:.200}")
+            self._send(Outgoing(_error(request_id, error)))
+            return
+        work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send))
+        self._working[request_id] = work
+        run = self._run(request_id, work, served.handler, message.get("params"))
+        work.task = asyncio.create_task(run, name=f"trunkline-{method}")
+        self._tasks.add(work.task)
+        work.task.add_done_callback(self._tasks.discard)
+
+    def cancelled(self, params: dict[str, Any]) -> None:
+        """``$/cancelRequest`` has come: nobody waits for an answer."""
+        self._abort(params["id"])
+
+    def credited(self, params: dict[str, Any]) -> None:
+        """``stream.credit`` has come."""
+        work = self._working.get(params["request_id"])
+        if work is not None:
+            work.grant(params["consumed"])
+
+    def _abort(self, request_id: str) -> None:
+        work = self._working.pop(request_id, None)
+        if work is not None and work.task is not None:
+            work.call._is_over = True
+            work.task.cancel()
+
+    # --- working ---
+
+    async def _run(self, request_id: str, work: _Work, handler: Handler, params: Any) -> None:
+        try:
+            result = await self._outcome(request_id, work, handler, params)
+            answer = jsonrpc.encode_result(jsonrpc.encode_id(request_id), _encode(result, work.call.method))
+        except asyncio.CancelledError:
+            if self._working.get(request_id) is not work:
+                raise
+            # Nobody cancelled it: it did so itself, and its caller waits.
+            error = RpcError(ErrorCode.CANCELLED, f"{work.call.method} was cancelled", maybe_executed=True)
+            answer = _error(request_id, error)
+        except Exception as failure:
+            answer = _error(request_id, _typed(failure, work.call.method))
+        work.call._is_over = True
+        if self._working.get(request_id) is work:
+            del self._working[request_id]
+            self._send(Outgoing(answer))
+
+    async def _outcome(self, request_id: str, work: _Work, handler: Handler, params: Any) -> Any:
+        outcome = handler(params, work.call)
+        if inspect.isawaitable(outcome):
+            outcome = await outcome
+        if isinstance(outcome, Generator):
+            outcome = _steps(outcome, work.call)
+        if isinstance(outcome, AsyncIterable):
+            items = outcome if isinstance(outcome, AsyncGenerator) else _generator(outcome)
+            return await self._stream(request_id, work, items)
+        return outcome
+
+    async def _stream(self, request_id: str, work: _Work, items: AsyncGenerator[Any, None]) -> Any:
+        """Send each item; returns the summary."""
+        name = work.call.method
+        encoded_id = jsonrpc.encode_id(request_id)
+        async with aclosing(items) as source:
+            async for item in source:
+                kind, value = (item.type, item.data) if isinstance(item, StreamChunk) else ("data", item)
+                data = _encode(value, name)
+                await work.wait_for_room()
+                chunk = jsonrpc.encode_chunk(encoded_id, _encode(kind, name), data, work.window.sent)
+                self._send(Outgoing(chunk))
+                work.window.spend(len(data))
+        summary = work.call._result
+        return {"chunks": work.window.sent} if summary is None else summary
+
+    # --- the end ---
+
+    def lost(self) -> None:
+        """The session is over: the outcome of what is being worked on can reach nobody."""
+        for request_id in list(self._working):
+            self._abort(request_id)
+
+    async def close(self) -> None:
+        """There will be no connection any more: wait until all handlers have ended."""
+        self.lost()
+        self._served.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def is_streaming(handler: Handler) -> bool:
+    """Whether a handler is a generator."""
+    return inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler)
+
+
+async def _generator(items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    async for item in items:
+        yield item
+
+
+async def _steps(items: Generator[Any, None, Any], call: ServedCall) -> AsyncGenerator[Any, None]:
+    """A plain generator, letting others run in between; what it returns is the summary."""
+    try:
+        while True:
+            try:
+                item = next(items)
+            except StopIteration as stop:
+                if stop.value is not None:
+                    call.set_result(stop.value)
+                return
+            yield item
+            await asyncio.sleep(0)
+    finally:
+        items.close()
+
+
+def _encode(value: Any, method: str) -> bytes:
+    try:
+        return encode_exactly(value, f"what {method} returned")
+    except ValueError as error:
+        raise RpcError(ErrorCode.SERIALIZATION_ERROR, str(error), maybe_executed=True) from error
+
+
+def _typed(error: Exception, method: str) -> RpcError:
+    if isinstance(error, RpcError):
+        return error
+    logger.warning("%s failed", method, exc_info=error)
+    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {error}", maybe_executed=True)
+
+
+def _error(request_id: str, error: RpcError) -> bytes:
+    return jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(error))

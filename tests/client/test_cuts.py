@@ -1,0 +1,227 @@
+"""Connections that are cut again and again: with a session nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.client.faults import Changes, cutting, through_proxy
+from tests.support.hub import RunningHub
+from tests.support.timing import PATIENCE
+from trunkline.client import Connected, Event, Gap, Hub, connect
+
+
+async def echoes(client: Hub, worker: int, number: int) -> None:
+    for index in range(number):
+        value = f"{worker}.{index}"
+        assert await client.call("debug.echo", {"value": value}) == value
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_calls_have_their_own_answers(lab_hub: RunningHub, seed: int) -> None:
+    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
+        async with asyncio.timeout(3 * PATIENCE):
+            while cuts() < 10:
+                await asyncio.gather(*(echoes(client, worker, 10) for worker in range(20)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_each_call_runs_once(lab_hub: RunningHub, tmp_path: Path, seed: int) -> None:
+    marker = tmp_path / "runs"
+    calls = 0
+    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
+        async with asyncio.timeout(3 * PATIENCE):
+            while cuts() < 10:
+                calls += 10
+                await asyncio.gather(*(client.call("lab.counted_run", {"marker": str(marker)}) for _ in range(10)))
+    assert len(marker.read_text()) == calls
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_streams_are_whole_and_in_order(lab_hub: RunningHub, seed: int) -> None:
+    async def one(client: Hub) -> None:
+        stream = await client.stream("debug.count", {"n": 300, "interval_ms": 1})
+        assert [chunk.data["index"] async for chunk in stream] == list(range(300))
+        assert stream.result == {"chunks": 300}
+
+    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
+        async with asyncio.timeout(3 * PATIENCE):
+            while cuts() < 10:
+                await asyncio.gather(*(one(client) for _ in range(5)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_what_is_pushed_arrives_once_and_in_order(lab_hub: RunningHub, seed: int) -> None:
+    async def one(client: Hub) -> None:
+        stream = await client.stream("lab.echo_input", input=range(500))
+        assert [chunk.data async for chunk in stream] == list(range(500))
+
+    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
+        async with asyncio.timeout(3 * PATIENCE):
+            while cuts() < 10:
+                await asyncio.gather(*(one(client) for _ in range(3)))
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_events_come_once_and_in_order(lab_hub: RunningHub, seed: int) -> None:
+    topic = f"cuts.events{seed}"
+    seen: list[int] = []
+    number = 0
+
+    async def read(client: Hub) -> None:
+        async with client.subscribe(topic) as events:
+            reading.set()
+            async for item in events:
+                assert isinstance(item, Event), item
+                seen.append(item.data)
+                if item.data == -1:
+                    return
+
+    reading = asyncio.Event()
+    async with (
+        connect(lab_hub.url) as publisher,
+        through_proxy(lab_hub.port) as (proxy, client),
+        asyncio.timeout(3 * PATIENCE),
+    ):
+        task = asyncio.create_task(read(client))
+        await reading.wait()
+        async with cutting(proxy, seed) as cuts:
+            while cuts() < 10:
+                await publisher.publish(topic, number)
+                number += 1
+                await asyncio.sleep(0.002)
+        await publisher.publish(topic, -1)
+        await task
+    assert seen == [*range(number), -1]
+
+
+async def test_pieces_and_delays_change_nothing(lab_hub: RunningHub) -> None:
+    async with through_proxy(lab_hub.port) as (proxy, client):
+        proxy.split(7)
+        proxy.delay(0.005)
+        async with cutting(proxy, 5, mean=0.2), asyncio.timeout(3 * PATIENCE):
+            await asyncio.gather(*(echoes(client, worker, 10) for worker in range(5)))
+
+
+async def test_what_the_client_serves_goes_on(lab_hub: RunningHub) -> None:
+    running: list[str] = []
+
+    async def double(params: dict[str, int], _call: object) -> int:
+        running.append("x")
+        await asyncio.sleep(0.02)
+        return params["n"] * 2
+
+    async with through_proxy(lab_hub.port) as (proxy, callee), connect(lab_hub.url) as caller:
+        await callee.register("cuts.double", double)
+        made = 0
+        async with cutting(proxy, 1) as cuts, asyncio.timeout(3 * PATIENCE):
+            while cuts() < 10:
+                numbers = range(made, made + 5)
+                made += 5
+                answers = await asyncio.gather(*(caller.call("cuts.double", {"n": n}) for n in numbers))
+                assert answers == [2 * n for n in numbers]
+    assert len(running) == made
+
+
+async def test_what_is_seen_of_a_cut(lab_hub: RunningHub) -> None:
+    async with through_proxy(lab_hub.port) as (proxy, client):
+        changes = Changes(client)
+        assert client.connection_state == "connected"
+        proxy.refuse()
+        proxy.cut()
+        first = await changes.wait_for("reconnecting")
+        assert client.connection_state == "reconnecting"
+        assert (first.attempt, first.cause.code) == (1, 1006)
+        third = await changes.wait_for("reconnecting", 3)
+        assert third.attempt == 3
+        proxy.refuse(False)
+        assert await changes.wait_for("connected") == Connected(resumed=True)
+        assert client.connection_state == "connected"
+        assert await client.call("debug.echo", {"value": 1}) == 1
+    assert changes.words()[-1] == "closed"
+    assert client.connection_state == "closed"
+
+
+async def test_patterns_tell_of_a_possible_loss_and_of_holes_that_are_known(lab_hub: RunningHub) -> None:
+    async with (
+        connect(lab_hub.url) as publisher,
+        through_proxy(lab_hub.port) as (proxy, client),
+        client.subscribe("cuts.pattern.*") as events,
+        asyncio.timeout(PATIENCE),
+    ):
+        changes = Changes(client)
+        first = await publisher.publish("cuts.pattern.a", 1)
+        assert isinstance(await anext(events), Event)
+        proxy.refuse()
+        proxy.cut()
+        await changes.wait_for("reconnecting")
+        await publisher.publish("cuts.pattern.a", 2)
+        await publisher.publish("cuts.pattern.b", 1)
+        proxy.refuse(False)
+        assert await anext(events) == Gap("cuts.pattern.*", "", 0, 0, None, "disconnected")
+        await publisher.publish("cuts.pattern.a", 3)
+        hole = await anext(events)
+        assert hole == Gap("cuts.pattern.a", first.epoch, first.offset + 1, first.offset + 1, 1, "missing")
+        item = await anext(events)
+        assert isinstance(item, Event)
+        assert item.data == 3
+
+
+async def test_what_was_called_while_it_was_away_is_sent_then(lab_hub: RunningHub) -> None:
+    async with through_proxy(lab_hub.port) as (proxy, client):
+        changes = Changes(client)
+        proxy.refuse()
+        proxy.cut()
+        await changes.wait_for("reconnecting")
+        calls = [asyncio.create_task(client.call("debug.echo", {"value": n})) for n in range(50)]
+        pinging = asyncio.create_task(client.call("rpc.ping"))
+        stream = await client.stream("debug.count", {"n": 3})
+        await proxy.wait_refused(2)
+        proxy.refuse(False)
+        assert await asyncio.wait_for(asyncio.gather(*calls), PATIENCE) == list(range(50))
+        assert (await asyncio.wait_for(pinging, PATIENCE))["pong"] is True
+        assert len([chunk async for chunk in stream]) == 3
+
+
+async def test_what_concerns_one_connection_only_is_asked_again_on_the_next(lab_hub: RunningHub) -> None:
+    """Pings and subscriptions, and their replies, are no part of the session."""
+    async with through_proxy(lab_hub.port) as (proxy, client), connect(lab_hub.url) as publisher:
+        proxy.stall("to_client")
+        pinging = asyncio.create_task(client.call("rpc.ping"))
+        subscription = client.subscribe("cuts.again")
+        entering = asyncio.create_task(subscription.__aenter__())
+        before = proxy.passed["to_hub"]
+        await proxy.wait_passed(before + 100, "to_hub")
+        proxy.calm()
+        proxy.cut()
+        assert (await asyncio.wait_for(pinging, PATIENCE))["pong"] is True
+        events = await asyncio.wait_for(entering, PATIENCE)
+        await publisher.publish("cuts.again", 1)
+        item = await asyncio.wait_for(anext(events), PATIENCE)
+        assert isinstance(item, Event)
+        assert item.data == 1
+        await subscription.__aexit__(None, None, None)
+
+
+async def test_leaving_while_it_is_away_hangs_nowhere(lab_hub: RunningHub) -> None:
+    async with asyncio.timeout(PATIENCE), through_proxy(lab_hub.port) as (proxy, client):
+        changes = Changes(client)
+        async with client.subscribe("cuts.left"):
+            proxy.refuse()
+            proxy.cut()
+            await changes.wait_for("reconnecting")
+
+
+async def test_a_connection_that_hangs_is_given_up(lab_hub: RunningHub) -> None:
+    """Nothing comes and nothing is taken any more, not even what was written last; the call is answered."""
+    size = 14 * 2**20  # more than all buffers on the way hold
+    async with through_proxy(lab_hub.port, keepalive=0.3) as (proxy, client):
+        changes = Changes(client)
+        proxy.stall()
+        call = asyncio.create_task(client.call("debug.echo", {"value": "x" * size}))
+        await changes.wait_for("reconnecting")
+        proxy.resume()
+        proxy.cut()
+        assert len(await asyncio.wait_for(call, 2 * PATIENCE)) == size
