@@ -5,6 +5,7 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { MANGLED } from "./internal-names.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const tests = readdirSync(join(root, "test")).filter((name) => name.endsWith(".test.ts"));
@@ -16,6 +17,7 @@ await build({
   outdir: "build/test",
   outExtension: { ".js": ".mjs" },
   bundle: true,
+  mangleProps: MANGLED,
   packages: "external",
   format: "esm",
   platform: "node",

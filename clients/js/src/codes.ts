@@ -2,7 +2,7 @@
  * The fixed table of error codes, name to number.
  *
  * JSON-RPC 2.0 defines -32700 and -32600 to -32603, the Language Server Protocol -32800; the positive
- * ones are the bridge's own.
+ * ones are the hub's own. Nothing in this package needs the whole of it: it costs nobody who does not import it.
  */
 export const ERROR_CODES = {
   PARSE_ERROR: -32700,
@@ -29,15 +29,29 @@ export const ERROR_CODES = {
   RATE_LIMITED: 6003,
 } as const;
 
-/** The name of a row of {@link ERROR_CODES}, or of a code the table does not know. */
-export type ErrorName = keyof typeof ERROR_CODES | "APPLICATION_ERROR";
+/** The name of a row of {@link ERROR_CODES}, or another that the hub gave. `"APPLICATION_ERROR"` for codes a method made up. */
+export type ErrorName = keyof typeof ERROR_CODES | "APPLICATION_ERROR" | (string & Record<never, never>);
 
-const NAMES = new Map<number, ErrorName>();
-for (const name of Object.keys(ERROR_CODES) as (keyof typeof ERROR_CODES)[]) {
-  NAMES.set(ERROR_CODES[name], name);
-}
+export const METHOD_NOT_FOUND = -32601;
+export const INTERNAL_ERROR = -32603;
+export const CANCELLED = -32800;
+export const COMMUNICATION_TIMEOUT = 1002;
+export const SERIALIZATION_ERROR = 1003;
+export const WORKER_OVERLOADED = 2002;
+export const RATE_LIMITED = 6003;
 
-/** The table's name for `code`; `"APPLICATION_ERROR"` for codes a method made up itself. */
+/** Those that come without a word of the hub's: from other JSON-RPC servers, and from this client. */
+const NAMES: Readonly<Record<number, ErrorName>> = {
+  [-32700]: "PARSE_ERROR",
+  [-32600]: "INVALID_REQUEST",
+  [METHOD_NOT_FOUND]: "METHOD_NOT_FOUND",
+  [-32602]: "INVALID_PARAMS",
+  [INTERNAL_ERROR]: "INTERNAL_ERROR",
+  [CANCELLED]: "CANCELLED",
+  [COMMUNICATION_TIMEOUT]: "COMMUNICATION_TIMEOUT",
+};
+
+/** The name of `code`, where the hub did not say it (`data.type`). */
 export function errorNameOf(code: number): ErrorName {
-  return NAMES.get(code) ?? "APPLICATION_ERROR";
+  return NAMES[code] ?? "APPLICATION_ERROR";
 }

@@ -2,122 +2,117 @@
  * Text of one frame -> one {@link Incoming}. Pure, and total: whatever a peer sends becomes a value,
  * never an exception, because it would surface in a socket callback where nobody can catch it.
  */
-import type { Incoming, WireError } from "./messages.js";
+import type { ForeignId, Incoming, WireError } from "./messages.js";
 
-type Fields = Readonly<Record<string, unknown>>;
+/** Members of a JSON object. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** What a frame says, and its number in a session. */
+export interface Decoded {
+  readonly message: Incoming;
+  readonly seq: number | undefined;
+}
 
 /** Reads one frame of text. */
-export function decode(text: string): Incoming {
-  let message: unknown;
+export function decode(text: string): Decoded {
+  let json: unknown;
   try {
-    message = JSON.parse(text);
+    json = JSON.parse(text);
   } catch {
-    return nonsense(`not JSON: ${excerpt(text)}`);
+    // Said below.
   }
-  if (!isFields(message)) {
-    return nonsense(`not a JSON object: ${excerpt(text)}`);
+  if (!isFields(json)) {
+    return { message: nonsense("not a JSON object", text), seq: undefined };
   }
-  if (typeof message.method === "string") {
-    return decodeCallFromHub(message, message.method, text);
-  }
-  return decodeReply(message, text);
+  const { method, seq } = json;
+  const message = typeof method === "string" ? decodeCall(json, method, text) : decodeReply(json, text);
+  return { message, seq: typeof seq === "number" ? seq : undefined };
 }
 
-function decodeReply(message: Fields, text: string): Incoming {
-  const id = message.id;
-  if (typeof id !== "number") {
-    // The hub answers `id: null` when it could not read what we sent.
-    return nonsense(`a reply to nothing we asked: ${excerpt(text)}`);
-  }
-  const hasResult = "result" in message;
-  const error = message.error;
-  if (message.jsonrpc !== "2.0" || hasResult === (error !== undefined)) {
-    return { kind: "broken", id, why: `not a JSON-RPC 2.0 reply: ${excerpt(text)}` };
-  }
-  if (hasResult) {
-    return { kind: "result", id, result: message.result };
-  }
-  if (!isWireError(error)) {
-    return { kind: "broken", id, why: `not a JSON-RPC 2.0 error: ${excerpt(text)}` };
-  }
-  return { kind: "error", id, error };
-}
-
-function decodeCallFromHub(message: Fields, method: string, text: string): Incoming {
-  const id = message.id;
-  if (typeof id === "string" || typeof id === "number") {
-    return { kind: "request", id, method };
-  }
-  const params = message.params;
-  if (isFields(params)) {
-    switch (method) {
-      case "stream_chunk":
-        return decodeChunk(params, text);
-      case "event":
-        return decodeEvent(params, text);
-      case "event.gap":
-        return decodeGap(params, text);
-      case "$/progress":
-        if (typeof params.token === "number") {
-          return { kind: "progress", token: params.token, value: params.value };
-        }
-    }
-  }
-  return nonsense(`a notification this client does not know: ${excerpt(text)}`);
-}
-
-function decodeChunk(params: Fields, text: string): Incoming {
-  const { request_id: requestId, chunk_type: type, data, index, is_final: isFinal = false } = params;
-  if (
-    typeof requestId !== "number" ||
-    typeof index !== "number" ||
-    typeof isFinal !== "boolean" ||
-    // The final chunk only counts: it has nothing that needs a type.
-    (typeof type !== "string" && !isFinal)
-  ) {
-    return nonsense(`a chunk with wrong members: ${excerpt(text)}`);
-  }
-  const chunkType = typeof type === "string" ? type : "";
-  return { kind: "chunk", chunk: { requestId, type: chunkType, data, index, isFinal } };
-}
-
-function decodeEvent(params: Fields, text: string): Incoming {
-  const { topic, data, epoch, offset, published_at: publishedAt } = params;
-  if (
-    typeof topic !== "string" ||
-    typeof epoch !== "string" ||
-    typeof offset !== "number" ||
-    typeof publishedAt !== "number"
-  ) {
-    return nonsense(`an event with wrong members: ${excerpt(text)}`);
-  }
-  return { kind: "event", topic, data, epoch, offset, publishedAt };
-}
-
-function decodeGap(params: Fields, text: string): Incoming {
-  const { topic, epoch, from, to, count, reason } = params;
-  if (
-    typeof topic !== "string" ||
-    typeof epoch !== "string" ||
-    typeof from !== "number" ||
-    typeof to !== "number" ||
-    typeof reason !== "string"
-  ) {
-    return nonsense(`a gap with wrong members: ${excerpt(text)}`);
-  }
-  return { kind: "gap", topic, epoch, from, to, count: typeof count === "number" ? count : undefined, reason };
-}
-
-function isFields(value: unknown): value is Fields {
+/** Whether it is a JSON object. */
+export function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isWireError(value: unknown): value is WireError {
-  return isFields(value) && typeof value.code === "number" && typeof value.message === "string";
+function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Incoming {
+  if (typeof id !== "number") {
+    // The hub answers `id: null` when it could not read what we sent.
+    return nonsense("a reply to nothing", text);
+  }
+  if (jsonrpc === "2.0" && (result === undefined) !== (error === undefined)) {
+    if (error === undefined) {
+      return { kind: "result", id, result };
+    }
+    if (isFields(error) && fits(error, { code: "number", message: "string" })) {
+      return { kind: "error", id, error: error as unknown as WireError };
+    }
+  }
+  return { kind: "broken", id, why: `not a JSON-RPC 2.0 reply: ${excerpt(text)}` };
 }
 
-function nonsense(why: string): Incoming {
-  return { kind: "nonsense", why };
+function decodeCall({ id, params, metadata }: Fields, method: string, text: string): Incoming {
+  if (isId(id)) {
+    return { kind: "request", id, method, params, metadata: isFields(metadata) ? metadata : {} };
+  }
+  return (
+    (isFields(params) ? decodeNotification(params, method, text) : undefined) ??
+    nonsense("not understood", text)
+  );
+}
+
+function decodeNotification(params: Fields, method: string, text: string): Incoming | undefined {
+  const { id, data, topic, epoch, offset, from, to, count, reason, token, value, consumed, received } = params;
+  const { request_id: requestId } = params;
+  switch (method) {
+    case "stream_chunk":
+      return decodeChunk(params, text.length);
+    case "event":
+      return checked(
+        { kind: "event", topic, data, epoch, offset, publishedAt: params.published_at },
+        { topic: "string", epoch: "string", offset: "number", publishedAt: "number" },
+      );
+    case "event.gap":
+      return checked(
+        { kind: "gap", topic, epoch, from, to, count: typeof count === "number" ? count : undefined, reason },
+        { topic: "string", epoch: "string", from: "number", to: "number", reason: "string" },
+      );
+    case "$/progress":
+      return checked({ kind: "progress", token, value }, { token: "number" });
+    case "$/cancelRequest":
+      return isId(id) ? { kind: "cancel", id } : undefined;
+    case "stream.credit":
+      return isId(requestId) ? checked({ kind: "credit", id: requestId, consumed }, { consumed: "number" }) : undefined;
+    case "session.ack":
+      return checked({ kind: "ack", received }, { received: "number" });
+    default:
+      return undefined;
+  }
+}
+
+function decodeChunk(params: Fields, units: number): Incoming | undefined {
+  // The final chunk only counts: it has nothing that needs a type.
+  const { request_id: requestId, chunk_type: type = "", data, index, is_final: isFinal = false } = params;
+  return checked(
+    { kind: "chunk", requestId, type, data, index, isFinal, units },
+    { requestId: "number", index: "number", isFinal: "boolean", type: "string" },
+  );
+}
+
+/** What members say, if they have the types by these names. */
+function checked(message: Fields, types: Readonly<Record<string, string>>): Incoming | undefined {
+  return fits(message, types) ? (message as unknown as Incoming) : undefined;
+}
+
+function fits(fields: Fields, types: Readonly<Record<string, string>>): boolean {
+  return Object.keys(types).every((name) => typeof fields[name] === types[name]);
+}
+
+function isId(value: unknown): value is ForeignId {
+  return typeof value === "string" || typeof value === "number";
+}
+
+function nonsense(what: string, text: string): Incoming {
+  return { kind: "nonsense", why: `${what}: ${excerpt(text)}` };
 }
 
 function excerpt(text: string): string {

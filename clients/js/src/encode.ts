@@ -1,7 +1,6 @@
 /**
  * One message -> the text of one frame, refusing what JSON would change without a word.
  */
-import type { Outgoing } from "./messages.js";
 
 /**
  * Serialises a message.
@@ -10,8 +9,17 @@ import type { Outgoing } from "./messages.js";
  * beyond `Number.MAX_SAFE_INTEGER`, `NaN`, `Infinity`, a `BigInt`, a typed array, a string or key with a lone
  * surrogate; or when `params` contains itself.
  */
-export function encode(message: Outgoing): string {
+export function encode(message: object): string {
   return JSON.stringify(message, makeReplacer());
+}
+
+/**
+ * The text of a notification.
+ *
+ * @throws TypeError like {@link encode}.
+ */
+export function notification(method: string, params: object): string {
+  return encode({ jsonrpc: "2.0", method, params });
 }
 
 /** An object on the way down, and the path segment that led to it. */
@@ -46,24 +54,19 @@ function faultOf(value: unknown): string | undefined {
     case "number":
       return faultOfNumber(value);
     case "bigint":
-      return "is a BigInt, which JSON does not have: send it as a string";
+      return "is a BigInt: send a string";
     case "string":
-      return isWellFormed(value) ? undefined : "has a lone surrogate, so it is not valid Unicode";
+      return isWellFormed(value) ? undefined : "has a lone surrogate";
     case "object":
-      return ArrayBuffer.isView(value) ? "is binary, which JSON does not have: send Array.from(...) of it" : undefined;
+      return ArrayBuffer.isView(value) ? "is binary: send Array.from(...) of it" : undefined;
     default:
       return undefined;
   }
 }
 
+/** Beyond `Number.MAX_SAFE_INTEGER` there are only integers, whose digits are not exact, and infinity. */
 function faultOfNumber(value: number): string | undefined {
-  if (!Number.isFinite(value)) {
-    return `is ${value}, which JSON does not have`;
-  }
-  if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
-    return "is an integer beyond Number.MAX_SAFE_INTEGER, so its digits are not exact: send it as a string";
-  }
-  return undefined;
+  return Math.abs(value) <= Number.MAX_SAFE_INTEGER ? undefined : `is ${value}, inexact in JSON: send a string`;
 }
 
 function pathTo(path: readonly Step[], holder: object, key: string): string {

@@ -3,8 +3,8 @@
  *
  * All of them say whether the work may have been executed: `maybeExecuted`.
  */
-import { ERROR_CODES, errorNameOf, type ErrorName } from "./codes.js";
-import type { Recovery, WireError } from "./messages.js";
+import { CANCELLED, COMMUNICATION_TIMEOUT, errorNameOf, RATE_LIMITED, WORKER_OVERLOADED, type ErrorName } from "./codes.js";
+import type { Recovery, SessionEnd, WireError } from "./messages.js";
 
 /** Which error it is. */
 export type ErrorKind = RpcErrorKind | "disconnected" | "connect" | "protocol";
@@ -19,8 +19,8 @@ export abstract class TrunklineError extends Error {
   /** Whether the method may have run, in whole or in part. `false` only if it certainly did not. */
   readonly maybeExecuted: boolean;
 
-  constructor(message: string, maybeExecuted: boolean, options?: { readonly cause?: unknown }) {
-    super(message, options);
+  constructor(message: string, maybeExecuted: boolean, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
     this.maybeExecuted = maybeExecuted;
   }
 }
@@ -41,7 +41,7 @@ export class RpcError extends TrunklineError {
   override readonly kind: RpcErrorKind = "rpc";
   /** The number on the wire; see {@link ERROR_CODES}. */
   readonly code: number;
-  /** The code's name in {@link ERROR_CODES}, else `"APPLICATION_ERROR"`. */
+  /** The code's name, as the hub says it; `"APPLICATION_ERROR"` for one that {@link ERROR_CODES} does not have. */
   readonly errorName: ErrorName;
   /** `error.data` as it came, for members this class does not know (`trace_id`, `chunks`, ...). */
   readonly data: unknown;
@@ -56,10 +56,10 @@ export class RpcError extends TrunklineError {
     const data = isFields(init.data) ? init.data : {};
     const said = data.maybe_executed;
     // Without a word from the hub assume the worst, except for codes that mean "refused unread".
-    const maybeExecuted = typeof said === "boolean" ? said : (init.maybeExecuted ?? !REFUSED.has(init.code));
-    super(init.message, maybeExecuted, init.cause === undefined ? undefined : { cause: init.cause });
+    const maybeExecuted = typeof said === "boolean" ? said : (init.maybeExecuted ?? !isRefusal(init.code));
+    super(init.message, maybeExecuted, init.cause);
     this.code = init.code;
-    this.errorName = errorNameOf(init.code);
+    this.errorName = typeof data.type === "string" ? data.type : errorNameOf(init.code);
     this.data = init.data;
     this.retryable = data.retryable === true;
     this.recovery = isRecovery(data.recovery) ? data.recovery : undefined;
@@ -87,8 +87,8 @@ export class CancelledError extends RpcError {
 }
 
 /**
- * The connection ended. `maybeExecuted` is true for calls that were sent, false for calls that were not, and for
- * subscriptions.
+ * The connection ended, and with it what was asked on it: it was closed for good, or its session could not go on.
+ * `maybeExecuted` is true for calls that were sent, false for calls that were not, and for subscriptions.
  */
 export class DisconnectedError extends TrunklineError {
   override readonly name = "DisconnectedError";
@@ -97,26 +97,30 @@ export class DisconnectedError extends TrunklineError {
   readonly code: number;
   /** The reason the closing side gave, or "". */
   readonly reason: string;
+  /** Why the hub did not go on with the session, if it said so. */
+  readonly sessionEnd: SessionEnd | undefined;
 
   constructor(
     close: { readonly code: number; readonly reason: string },
     maybeExecuted: boolean,
-    fate = maybeExecuted ? "the call may have been executed" : "the call was not sent",
+    fate = maybeExecuted ? "it may have been executed" : "it was not sent",
+    sessionEnd?: SessionEnd,
   ) {
     const reason = close.reason === "" ? "" : `: ${close.reason}`;
     super(`disconnected (close ${close.code}${reason}); ${fate}`, maybeExecuted);
     this.code = close.code;
     this.reason = close.reason;
+    this.sessionEnd = sessionEnd;
   }
 }
 
-/** No connection came about: refused, unreachable, no WebSocket to use, or too slow. */
+/** No first connection came about: refused, unreachable, no WebSocket to use, or too slow. */
 export class ConnectError extends TrunklineError {
   override readonly name = "ConnectError";
   override readonly kind = "connect";
 
   constructor(message: string, cause?: unknown) {
-    super(message, false, cause === undefined ? undefined : { cause });
+    super(message, false, cause);
   }
 }
 
@@ -148,25 +152,22 @@ export function isHubError(value: unknown): value is HubError {
 /** The typed error for an error object of the wire. */
 export function errorFromWire(error: WireError): RpcError {
   switch (error.code) {
-    case ERROR_CODES.COMMUNICATION_TIMEOUT:
+    case COMMUNICATION_TIMEOUT:
       return new TimeoutError(error);
-    case ERROR_CODES.WORKER_OVERLOADED:
-    case ERROR_CODES.RATE_LIMITED:
+    case WORKER_OVERLOADED:
+    case RATE_LIMITED:
       return new OverloadedError(error);
-    case ERROR_CODES.CANCELLED:
+    case CANCELLED:
       return new CancelledError(error);
     default:
       return new RpcError(error);
   }
 }
 
-/** Codes that JSON-RPC answers before a method is entered. */
-const REFUSED = new Set<number>([
-  ERROR_CODES.PARSE_ERROR,
-  ERROR_CODES.INVALID_REQUEST,
-  ERROR_CODES.METHOD_NOT_FOUND,
-  ERROR_CODES.INVALID_PARAMS,
-]);
+/** Codes that JSON-RPC answers before a method is entered: -32700 and -32600 to -32602. */
+function isRefusal(code: number): boolean {
+  return code === -32700 || (code <= -32600 && code >= -32602);
+}
 
 const RECOVERIES: readonly unknown[] = ["retry", "fallback", "restart_process", "fatal"] satisfies Recovery[];
 

@@ -3,7 +3,8 @@
  */
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Params, Position } from "./messages.js";
-import type { CallOptions, PublishOptions, SubscribeOptions } from "./options.js";
+import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
+import type { Handler, Registration } from "./callee.js";
 import type { ResultStream } from "./stream.js";
 import type { Subscription } from "./subscription.js";
 
@@ -20,11 +21,31 @@ export interface Published extends Position {
   readonly topic: string;
 }
 
+/** What became of the connection. */
+export type ConnectionState =
+  | {
+      readonly state: "connected";
+      /** Whether the session goes on: nothing was lost. Otherwise calls that had been sent have failed. */
+      readonly resumed: boolean;
+    }
+  | {
+      readonly state: "reconnecting";
+      /** Counts from 1 for every loss of the connection. */
+      readonly attempt: number;
+      /** When it is made, in milliseconds from now; earlier if the network comes back. */
+      readonly delayMs: number;
+      /** Why there is no connection. */
+      readonly cause: CloseInfo;
+    }
+  | ({ readonly state: "closed" } & CloseInfo);
+
 /**
- * One connection to a hub, carrying any number of calls, streams and subscriptions at once.
+ * A hub, over a connection that is made again when it is cut. It carries any number of calls, streams, subscriptions and
+ * served methods at once.
  *
  * Every call settles exactly once: with a result, or with an error that says whether the work may have been
- * executed. It does not reconnect: once `closed` has settled, connect again.
+ * executed. With a session (the default) cuts go unnoticed, as long as the hub is there again within its
+ * `TRUNKLINE_SESSION_SECONDS`. What is asked without a connection waits for one.
  */
 export interface Hub extends AsyncDisposable {
   /**
@@ -37,19 +58,20 @@ export interface Hub extends AsyncDisposable {
   call<T = unknown>(method: string, params?: Params, options?: CallOptions): Promise<T>;
 
   /**
-   * Calls a method whose result comes in chunks. It is sent at once, whether or not somebody reads.
+   * Calls a method whose result comes in chunks. It is sent at once, whether or not somebody reads; the method waits when
+   * it is a window ahead of the reader.
    *
    * Loop and `result` fail with the errors of {@link Hub.call}, and with a {@link ProtocolError} if a chunk is
    * missing.
    *
    * @throws TypeError naming the parameter that has no exact JSON form.
    */
-  stream<T = unknown, R = unknown>(method: string, params?: Params, options?: CallOptions): ResultStream<T, R>;
+  stream<T = unknown, R = unknown>(method: string, params?: Params, options?: StreamOptions): ResultStream<T, R>;
 
   /**
    * Sends a notification: nobody will tell whether it arrived.
    *
-   * @throws DisconnectedError if the connection is not open.
+   * @throws DisconnectedError if the hub is closed, or too much waits for a connection already.
    * @throws TypeError naming the parameter that has no exact JSON form.
    */
   notify(method: string, params?: Params): void;
@@ -76,14 +98,36 @@ export interface Hub extends AsyncDisposable {
   publish(topic: string, data: unknown, options?: PublishOptions): Promise<Published>;
 
   /**
-   * Closes the connection; settles when it is closed. Calls in flight reject, and subscriptions end,
-   * at once with a {@link DisconnectedError}.
+   * Serves a method: from now on the hub sends calls of it to this client, as long as it is connected.
+   *
+   * What `handler` returns is the result; an async iterable gives chunks (with `streaming`), and what its generator
+   * returns is the summary. A {@link RpcError} it throws reaches the caller with code, message and data, anything else as
+   * INTERNAL_ERROR with its name and message.
+   *
+   * Rejects with an {@link RpcError} (FORBIDDEN without the role `callee`, or for a name of the hub's own), or a
+   * `TypeError` if this client serves the method already.
+   */
+  register<P = unknown>(method: string, handler: Handler<P>, options?: RegisterOptions): Promise<Registration>;
+
+  /** What the connection is doing; `"closed"` is for good. */
+  readonly connectionState: ConnectionState["state"];
+
+  /**
+   * Tells of every change of the connection from now on.
+   *
+   * @returns a function that stops it.
+   */
+  onConnectionState(listener: (state: ConnectionState) => void): () => void;
+
+  /**
+   * Closes the connection, and its session at the hub; settles when it is closed. Calls in flight reject, and
+   * subscriptions end, at once with a {@link DisconnectedError}.
    *
    * @param code 1000 (default), or 3000 to 4999.
    * @param reason at most 123 bytes of UTF-8.
    */
   close(code?: number, reason?: string): Promise<void>;
 
-  /** Settles when the connection has ended, from whichever side. Never rejects. */
+  /** Settles when the connection has ended for good, from whichever side. Never rejects. */
   readonly closed: Promise<CloseInfo>;
 }

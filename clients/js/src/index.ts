@@ -3,35 +3,21 @@
  *
  * @packageDocumentation
  */
-export { ERROR_CODES, type ErrorName } from "./codes.js";
-export { connect } from "./connect.js";
-export {
-  CancelledError,
-  ConnectError,
-  DisconnectedError,
-  isHubError,
-  OverloadedError,
-  ProtocolError,
-  RpcError,
-  TimeoutError,
-  TrunklineError,
-  type ErrorKind,
-  type HubError,
-  type RpcErrorInit,
-  type RpcErrorKind,
-} from "./errors.js";
-export type { CloseInfo, Hub, Published } from "./hub.js";
-export type {
-  EventMessage,
-  Gap,
-  GapReason,
-  Params,
-  Position,
-  Priority,
-  Recovery,
-  TopicMessage,
-} from "./messages.js";
-export type { CallOptions, ConnectOptions, PublishOptions, SubscribeOptions } from "./options.js";
-export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
-export type { ResultStream, StreamChunk } from "./stream.js";
-export type { Subscription } from "./subscription.js";
+import { connectOn } from "./connect.js";
+import type { Hub } from "./hub.js";
+import type { ConnectOptions } from "./options.js";
+import { PLATFORM } from "./platform.js";
+
+export * from "./api.js";
+
+/**
+ * Connects to a hub.
+ *
+ * @param url for example `ws://127.0.0.1:8765/ws`.
+ * @throws ConnectError if no connection comes about: refused (`cause` says why, where the platform tells),
+ * too slow, or no WebSocket to use.
+ * @throws TypeError if an option makes no sense.
+ */
+export function connect(url: string | URL, options?: ConnectOptions): Promise<Hub> {
+  return connectOn(PLATFORM, url, options);
+}

@@ -5,8 +5,7 @@ import type { Gap, TopicMessage } from "./messages.js";
 import { AsyncQueue } from "./queue.js";
 import { gapOf } from "./sequence.js";
 
-export class LossyQueue {
-  readonly #waiting = new AsyncQueue<TopicMessage>();
+export class LossyQueue extends AsyncQueue<TopicMessage> {
   /** What was dropped, by topic. It was older than all that waits, so it is given first. */
   readonly #lost = new Map<string, Gap>();
   readonly #max: number;
@@ -14,22 +13,23 @@ export class LossyQueue {
 
   /** Holds `max` messages, and as many gaps; losses of still more topics are one gap of `pattern`. */
   constructor(max: number, pattern: string) {
+    super();
     this.#max = max;
     this.#pattern = pattern;
   }
 
-  push(message: TopicMessage): void {
-    this.#waiting.push(message);
-    if (this.#waiting.size > this.#max) {
-      this.#lose(this.#waiting.shift() as TopicMessage);
+  override push(message: TopicMessage): void {
+    super.push(message);
+    if (this.size > this.#max) {
+      this.#lose(this.shift() as TopicMessage);
     }
   }
 
   /** The next message, as an async iterator gives it. */
-  next(): Promise<IteratorResult<TopicMessage, undefined>> {
+  override next(): Promise<IteratorResult<TopicMessage, undefined>> {
     const [lost] = this.#lost;
     if (lost === undefined) {
-      return this.#waiting.next();
+      return super.next();
     }
     const [topic, gap] = lost;
     this.#lost.delete(topic);
@@ -39,16 +39,11 @@ export class LossyQueue {
   /** No more messages, and none of those that wait: readers get `error` once, if given, then `done`. */
   stop(error?: unknown): void {
     this.#lost.clear();
-    this.#waiting.clear();
+    this.clear();
     if (error !== undefined) {
-      this.#waiting.fail(error);
+      this.fail(error);
     }
-    this.#waiting.end();
-  }
-
-  /** No more messages: readers get what waits, then `error` once, then `done`. */
-  fail(error: unknown): void {
-    this.#waiting.fail(error);
+    this.end();
   }
 
   #lose(message: TopicMessage): void {

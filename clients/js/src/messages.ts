@@ -23,17 +23,20 @@ export interface WireMetadata {
   priority?: Priority;
   idempotency_key?: string;
   progress_token?: number;
+  window?: Window;
   [key: string]: unknown;
 }
 
-/** A request, or a notification where `id` is absent. */
-export interface WireRequest {
-  readonly jsonrpc: "2.0";
-  readonly id?: number | undefined;
-  readonly method: string;
-  readonly params?: Params | undefined;
-  readonly metadata?: WireMetadata | undefined;
+/** How far a stream may run ahead of its reader; the hub counts at most 1,024 items and 4 MiB. */
+export interface Window {
+  /** In chunks. Default 64. */
+  readonly items?: number | undefined;
+  /** In bytes of JSON. Default 262,144. */
+  readonly bytes?: number | undefined;
 }
+
+/** Why a session did not go on: see SPEC.md, Sessions. */
+export type SessionEnd = "unknown" | "expired" | "overflow" | "owner_lost";
 
 /** The error object of a reply. */
 export interface WireError {
@@ -45,6 +48,14 @@ export interface WireError {
 /** The id of a request from the hub (`"h:<n>"`), echoed as it came. */
 export type ForeignId = string | number;
 
+/** A request of the hub: a call of a method that this client may serve. */
+export interface WireRequest {
+  readonly id: ForeignId;
+  readonly method: string;
+  readonly params: unknown;
+  readonly metadata: Readonly<Record<string, unknown>>;
+}
+
 /** One chunk of a stream, as it came. */
 export interface WireChunk {
   readonly requestId: number;
@@ -52,6 +63,8 @@ export interface WireChunk {
   readonly data: unknown;
   readonly index: number;
   readonly isFinal: boolean;
+  /** Length of its frame, in UTF-16 units. */
+  readonly units: number;
 }
 
 /** A place in a topic's sequence of events. */
@@ -74,7 +87,8 @@ export interface EventMessage<T = unknown> extends Position {
 /**
  * Why events are missing. From the hub: `slow_consumer` (too much waited for this connection), `history` (the
  * position asked for is older than what the hub keeps), `epoch` (it is of another epoch). From this client:
- * `client_slow` (the reader let more wait than `maxQueued`), `missing` (the hub left events out without a word).
+ * `client_slow` (the reader let more wait than `maxQueued`), `missing` (the hub left events out without a word),
+ * `disconnected` (a pattern cannot be recovered after a cut).
  */
 export type GapReason =
   | "slow_consumer"
@@ -82,6 +96,7 @@ export type GapReason =
   | "epoch"
   | "client_slow"
   | "missing"
+  | "disconnected"
   | (string & Record<never, never>);
 
 /** Events that were not delivered: those from `from` to `to`, both included. */
@@ -89,7 +104,7 @@ export interface Gap {
   readonly kind: "gap";
   /**
    * The topic they belong to. If a reader has lost events of more topics than `maxQueued`, the losses of the other
-   * topics are one gap: `topic` is then the subscription's pattern, `epoch` "", `from` and `to` 0.
+   * topics are one gap: `topic` is then the subscription's pattern, `epoch` "", `from` and `to` 0. So it is after a cut.
    */
   readonly topic: string;
   readonly epoch: string;
@@ -104,23 +119,20 @@ export interface Gap {
 /** What a subscription brings. */
 export type TopicMessage<T = unknown> = EventMessage<T> | Gap;
 
-/** The answer to a request from the hub. */
-export interface WireRefusal {
-  readonly jsonrpc: "2.0";
-  readonly id: ForeignId;
-  readonly error: WireError;
-}
-
-/** What this client sends. */
-export type Outgoing = WireRequest | WireRefusal;
-
-/** A message from the hub, told apart. `broken` is a reply whose call must fail since it says nothing. */
-export type Incoming =
+/** A reply. `broken` is one whose call must fail since it says nothing. */
+export type Reply =
   | { readonly kind: "result"; readonly id: number; readonly result: unknown }
   | { readonly kind: "error"; readonly id: number; readonly error: WireError }
-  | { readonly kind: "broken"; readonly id: number; readonly why: string }
-  | { readonly kind: "chunk"; readonly chunk: WireChunk }
-  | { readonly kind: "progress"; readonly token: number; readonly value: unknown }
+  | { readonly kind: "broken"; readonly id: number; readonly why: string };
+
+/** A message from the hub, told apart. */
+export type Incoming =
+  | Reply
   | TopicMessage
-  | { readonly kind: "request"; readonly id: ForeignId; readonly method: string }
+  | ({ readonly kind: "chunk" } & WireChunk)
+  | { readonly kind: "progress"; readonly token: number; readonly value: unknown }
+  | { readonly kind: "credit"; readonly id: ForeignId; readonly consumed: number }
+  | { readonly kind: "cancel"; readonly id: ForeignId }
+  | { readonly kind: "ack"; readonly received: number }
+  | ({ readonly kind: "request" } & WireRequest)
   | { readonly kind: "nonsense"; readonly why: string };

@@ -1,18 +1,55 @@
 /**
  * What callers may set. Every option may also be `undefined`, which means "not set".
  */
-import type { Gap, Position, Priority } from "./messages.js";
+import type { Input } from "./input.js";
+import type { Gap, Position, Priority, Window } from "./messages.js";
 import type { WebSocketConstructor } from "./socket.js";
+
+/** When failed calls are made again: after a random part of `baseDelayMs * factor ** n`, and not before the hub's hint. */
+export interface RetryPolicy {
+  /** How often a call is made at most, the first time included. */
+  readonly attempts: number;
+  /** Upper end of the first delay, in milliseconds. */
+  readonly baseDelayMs: number;
+  /** By what the next one grows. */
+  readonly factor: number;
+}
+
+/** How long to wait before connecting again: a random part of `minDelayMs * 2 ** n`, at most `maxDelayMs`. */
+export interface ReconnectPolicy {
+  /** Default 500. */
+  readonly minDelayMs?: number | undefined;
+  /** Default 20000. */
+  readonly maxDelayMs?: number | undefined;
+}
 
 /** Options of {@link connect}. */
 export interface ConnectOptions {
   /**
-   * Bearer token. Sent as the `Authorization` header with the package `ws`, and as the subprotocol
-   * `trunkline.bearer.<base64url>` where the platform lets nobody set headers (browsers, Node's own).
+   * Bearer token, or a function that gives one; it is asked before every attempt to connect. Sent as the `Authorization`
+   * header with the package `ws`, and as the subprotocol `trunkline.bearer.<base64url>` where the platform lets nobody
+   * set headers (browsers, Node's own).
    */
-  readonly token?: string | undefined;
-  /** How long the handshake may take, in milliseconds. Default 10000. */
+  readonly token?: string | (() => string | Promise<string>) | undefined;
+  /** How long an attempt may take, in milliseconds: token, handshake, session. Default 10000. */
   readonly connectTimeoutMs?: number | undefined;
+  /** Whether calls and streams survive a cut. Default true. A hub that has no sessions is used without one. */
+  readonly session?: boolean | undefined;
+  /** Whether, and how soon, to connect again after a cut. Default true. */
+  readonly reconnect?: boolean | ReconnectPolicy | undefined;
+  /**
+   * Which calls are made again when they fail: those that may be, see {@link CallOptions.retry}. Default
+   * `{attempts: 3, baseDelayMs: 1000, factor: 2}`.
+   */
+  readonly retry?: Partial<RetryPolicy> | false | undefined;
+  /** How many messages may wait while there is no connection; what comes then is refused. Default 1000. */
+  readonly maxQueued?: number | undefined;
+  /** How long they may be together, in characters of JSON. Default 8 MiB. */
+  readonly maxQueuedBytes?: number | undefined;
+  /** After so much silence the hub is asked whether it is there, in milliseconds. Default 30000. */
+  readonly pingIntervalMs?: number | undefined;
+  /** How long it may then say nothing before the connection counts as cut, in milliseconds. Default 10000. */
+  readonly pingTimeoutMs?: number | undefined;
   /** A WebSocket class to use instead of the platform's. */
   readonly WebSocket?: WebSocketConstructor | undefined;
   /**
@@ -27,8 +64,9 @@ export interface CallOptions {
   /** Aborting it cancels the call at the hub and rejects it at once with a `CancelledError`. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * Deadline, in milliseconds (fractions are rounded up): for a call until its reply, for a stream the longest
-   * silence between two chunks. Without it the hub's own applies (30 s, streams 60 s, or the method's).
+   * Deadline, in milliseconds (fractions are rounded up): for a call until its reply, all attempts and waiting for a
+   * connection included; for a stream, or with `input`, the longest silence. Without it the hub's own applies (30 s,
+   * streams 60 s, or the method's).
    */
   readonly timeoutMs?: number | undefined;
   /** Scheduling class. Default `"normal"`. */
@@ -38,6 +76,20 @@ export interface CallOptions {
    * it. The same key with another method or other params is refused (-32602).
    */
   readonly idempotencyKey?: string | undefined;
+  /** Says that running the method twice does no harm, so that the call may be made again whatever happened to it. */
+  readonly idempotent?: boolean | undefined;
+  /**
+   * When the call is made again if it fails with a `retryable` error or its session is lost, and surely was not executed,
+   * is `idempotent`, or has an `idempotencyKey` the hub still knows. Not for streams, nor with `input`. Default: that of
+   * {@link ConnectOptions.retry}.
+   */
+  readonly retry?: Partial<RetryPolicy> | false | undefined;
+  /**
+   * What to feed to the method while it runs: sent item by item, never more than 64 items or 256 KiB ahead of what the
+   * method has taken. If it throws, the call is cancelled and rejects with what was thrown; if the call ends first, its
+   * `return()` is called.
+   */
+  readonly input?: Input | undefined;
   /** Further members of the request's `metadata`, for example `traceparent`. The options above win. */
   readonly metadata?: Readonly<Record<string, unknown>> | undefined;
   /**
@@ -45,6 +97,26 @@ export interface CallOptions {
    * and rejects with what was thrown.
    */
   readonly onProgress?: ((value: unknown) => void) | undefined;
+}
+
+/** Options of a stream. */
+export interface StreamOptions extends CallOptions {
+  /** How far the method may run ahead of the reader. Default 64 chunks, 256 KiB. */
+  readonly window?: Window | undefined;
+}
+
+/** Options of a registration. */
+export interface RegisterOptions {
+  /** One line for `rpc.discover`. */
+  readonly summary?: string | undefined;
+  /** Whether the handler gives chunks: an async generator. Default false. */
+  readonly streaming?: boolean | undefined;
+  /** Whether a call may run again elsewhere when this client vanishes. Default false. */
+  readonly idempotent?: boolean | undefined;
+  /** How many calls the hub sends at once. Default 32. */
+  readonly maxConcurrency?: number | undefined;
+  /** Deadline of calls that do not bring their own, in milliseconds. */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Options of a subscription. */
@@ -78,4 +150,6 @@ export interface PublishOptions {
   readonly timeoutMs?: number | undefined;
   /** Aborting it rejects at once with a `CancelledError`; the event may have been published all the same. */
   readonly signal?: AbortSignal | undefined;
+  /** As for calls: {@link CallOptions.retry}. */
+  readonly retry?: Partial<RetryPolicy> | false | undefined;
 }

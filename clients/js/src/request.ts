@@ -1,110 +1,168 @@
 /**
- * One request: its message, its timer, its signal, and where its outcome goes.
+ * One request: its message, its timer, its signal, what feeds it, and where its outcome goes.
  */
-import { ERROR_CODES } from "./codes.js";
+import { CANCELLED, COMMUNICATION_TIMEOUT } from "./codes.js";
+import { encode } from "./encode.js";
 import { CancelledError, TimeoutError, type ProtocolError } from "./errors.js";
-import type { Params, WireChunk, WireMetadata, WireRequest } from "./messages.js";
-import type { CallOptions } from "./options.js";
-import { checkTimeout, MAX_TIMER_MS } from "./timeouts.js";
+import { Feed } from "./input.js";
+import type { WireChunk, WireMetadata } from "./messages.js";
+import type { AttemptOptions } from "./retrier.js";
+import type { StreamOptions } from "./options.js";
+import type { Frame } from "./outbox.js";
+import { checkPositive, MAX_TIMER_MS } from "./timeouts.js";
 
 /** Where the outcome of a request goes: exactly one of `resolve` and `reject` is called, once. */
 export interface Sink {
   resolve(result: unknown): void;
   reject(error: unknown): void;
   /** Takes a chunk before the outcome; the error returned, if any, ends the request. */
-  chunk(chunk: WireChunk): ProtocolError | undefined;
+  chunk?(chunk: WireChunk): ProtocolError | undefined;
 }
 
 /** How much longer than the hub we wait: its answer to a passed deadline has to travel, too. */
 const GRACE_MS = 2_000;
 
-/**
- * The message of a request.
- *
- * @throws TypeError if `method`, `params` or `timeoutMs` cannot be sent.
- */
-export function requestMessage(
-  id: number,
-  method: string,
-  params: Params | undefined,
-  options: CallOptions,
-): WireRequest {
-  checkMethod(method, params);
-  return { jsonrpc: "2.0", id, method, params, metadata: wireMetadata(id, options) };
+/** Calls that concern one connection: after a cut neither they nor their replies are of use to the next one. */
+const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
+
+/** What is called with what, encoded once however often it is sent. */
+export interface Call {
+  readonly method: string;
+  /** JSON members: `"method":...,"params":...`. */
+  readonly body: string;
 }
 
-/** @throws TypeError: without a method a request would look like a reply, which nobody answers. */
-export function checkMethod(method: unknown, params: unknown): void {
+/** @throws TypeError if `method` or `params` cannot be sent: without a method it would look like a reply. */
+export function callOf(method: string, params: object | undefined): Call {
   if (typeof method !== "string") {
     throw new TypeError("method has to be a string");
   }
   if (params !== undefined && (typeof params !== "object" || params === null)) {
     throw new TypeError("params has to be an object or an array");
   }
-}
-
-function wireMetadata(id: number, options: CallOptions): WireMetadata | undefined {
-  const metadata: WireMetadata = { ...options.metadata };
-  if (options.timeoutMs !== undefined) {
-    metadata.timeout_ms = Math.ceil(checkTimeout("timeoutMs", options.timeoutMs));
-  }
-  if (options.priority !== undefined) {
-    metadata.priority = options.priority;
-  }
-  if (options.idempotencyKey !== undefined) {
-    metadata.idempotency_key = options.idempotencyKey;
-  }
-  if (options.onProgress !== undefined) {
-    // Ids are unique on a connection, so they can be the tokens as well.
-    metadata.progress_token = id;
-  }
-  return Object.keys(metadata).length > 0 ? metadata : undefined;
+  return { method, body: encode({ method, params }).slice(1, -1) };
 }
 
 /** The error of a call whose signal was aborted. */
 export function abortedError(signal: AbortSignal, wasSent: boolean): CancelledError {
   return new CancelledError({
-    code: ERROR_CODES.CANCELLED,
-    message: "the call was aborted by its signal",
+    code: CANCELLED,
+    message: "aborted",
     maybeExecuted: wasSent,
     cause: signal.reason,
   });
 }
 
-/** A request that was sent and is not settled. */
-export class Request {
-  readonly id: number;
+/** The error of a stream whose reader had enough. */
+export function leftError(wasSent: boolean): CancelledError {
+  return new CancelledError({
+    code: CANCELLED,
+    message: "left by its reader",
+    maybeExecuted: wasSent,
+  });
+}
+
+/** What a request asks of whoever sends it. */
+export interface Host {
+  /** Ends it early. */
+  giveUp(request: Request, error: unknown): void;
+  /** Sends a frame that is part of it. */
+  push(text: string): void;
+}
+
+/** A request that is not settled. */
+export class Request implements Frame {
+  id: number;
+  readonly method: string;
   readonly sink: Sink;
-  readonly #options: CallOptions;
-  readonly #giveUp: (error: unknown) => void;
+  /** Whether another hub may have it: not if this one has its idempotency key, and may have run it. */
+  readonly isLasting: boolean;
+  /** Whether it was sent. */
+  isWritten = false;
+  readonly feed: Feed | undefined;
+  readonly #options: StreamOptions;
+  readonly #host: Host;
+  readonly #begun = performance.now();
+  /** The longest wait, in milliseconds. */
+  #limitMs: number | undefined;
+  /** What follows the id. */
+  #tail: string;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  /** `giveUp` ends the request early: cancels it at the hub and rejects it. */
-  constructor(id: number, sink: Sink, options: CallOptions, giveUp: (error: unknown) => void) {
+  /** @throws TypeError if an option cannot be sent. */
+  constructor(id: number, call: Call, options: AttemptOptions, sink: Sink, host: Host) {
     this.id = id;
+    this.method = call.method;
     this.sink = sink;
     this.#options = options;
-    this.#giveUp = giveUp;
+    this.#host = host;
+    this.#limitMs = options.timeoutMs;
+    this.isLasting = options.isForOneHub !== true;
+    const metadata = wireMetadata(id, options);
+    this.#tail = `${call.body}${Object.keys(metadata).length > 0 ? `,${encode({ metadata }).slice(1, -1)}` : ""}}`;
+    if (options.input !== undefined) {
+      const push = (text: string): void => {
+        this.keepAlive();
+        host.push(text);
+      };
+      this.feed = new Feed(options.input, id, push);
+    }
+  }
+
+  get text(): string {
+    return `{"jsonrpc":"2.0","id":${this.id},${this.#tail}`;
+  }
+
+  get isNumbered(): boolean {
+    return !UNNUMBERED.test(this.method);
   }
 
   /** Starts to look after signal and deadline. */
   watch(): void {
     this.#options.signal?.addEventListener("abort", this.#onAbort);
-    this.#startTimer();
+    this.keepAlive();
   }
 
-  /** Stops what `watch` started. */
+  /** Stops what `watch` started, and the input. */
   unwatch(): void {
     this.#options.signal?.removeEventListener("abort", this.#onAbort);
     clearTimeout(this.#timer);
+    void this.feed?.stop();
+  }
+
+  /** It is sent now. The time it waited is no more for the hub to use, unless it is silence that is limited. */
+  onWrite(isLate: boolean): void {
+    const { window, input } = this.#options;
+    this.isWritten = true;
+    if (isLate && this.#limitMs !== undefined) {
+      if (window === undefined && input === undefined) {
+        this.#limitMs = Math.max(1, Math.ceil(this.#begun + this.#limitMs - performance.now()));
+        // The last member: see wireMetadata.
+        this.#tail = `${this.#tail.slice(0, this.#tail.lastIndexOf(":") + 1)}${this.#limitMs}}}`;
+      }
+      this.keepAlive();
+    }
+    void this.feed?.run((error) => {
+      this.#giveUp(error);
+    });
+  }
+
+  /** Gives the deadline a fresh start, where it limits silence. */
+  keepAlive(): void {
+    clearTimeout(this.#timer);
+    if (this.#limitMs !== undefined) {
+      const limitMs = Math.min(this.#limitMs + (this.isWritten ? GRACE_MS : 0), MAX_TIMER_MS);
+      this.#timer = setTimeout(() => {
+        this.#giveUp(timeoutError(limitMs, this.isWritten));
+      }, limitMs);
+    }
   }
 
   /** Takes a chunk, and gives a stream's deadline a fresh start: that one limits silence. */
   chunk(chunk: WireChunk): void {
-    const fault = this.sink.chunk(chunk);
+    const fault = this.sink.chunk?.(chunk);
     if (fault === undefined) {
-      clearTimeout(this.#timer);
-      this.#startTimer();
+      this.keepAlive();
     } else {
       this.#giveUp(fault);
     }
@@ -119,29 +177,45 @@ export class Request {
     }
   }
 
+  #giveUp(error: unknown): void {
+    this.#host.giveUp(this, error);
+  }
+
   readonly #onAbort = (): void => {
     const { signal } = this.#options;
     if (signal !== undefined) {
-      this.#giveUp(abortedError(signal, true));
+      this.#giveUp(abortedError(signal, this.isWritten));
     }
   };
-
-  #startTimer(): void {
-    const { timeoutMs } = this.#options;
-    if (timeoutMs === undefined) {
-      return;
-    }
-    const limit = Math.min(timeoutMs + GRACE_MS, MAX_TIMER_MS);
-    this.#timer = setTimeout(() => {
-      this.#giveUp(silenceError(limit));
-    }, limit);
-  }
 }
 
-function silenceError(limitMs: number): TimeoutError {
+/** The deadline comes last: `onWrite` counts on it. */
+function wireMetadata(id: number, options: StreamOptions): WireMetadata {
+  const { metadata, timeoutMs, priority, idempotencyKey, onProgress, window } = options;
+  const own = {
+    priority,
+    idempotency_key: idempotencyKey,
+    // Ids are unique on a connection, so they can be the tokens as well.
+    progress_token: onProgress && id,
+    window,
+    timeout_ms: timeoutMs === undefined ? undefined : Math.ceil(checkPositive("timeoutMs", timeoutMs)),
+  };
+  const wire: WireMetadata = { ...metadata };
+  for (const [name, value] of Object.entries(own)) {
+    if (value !== undefined) {
+      delete wire[name];
+      wire[name] = value;
+    }
+  }
+  return wire;
+}
+
+function timeoutError(limitMs: number, wasSent: boolean): TimeoutError {
   return new TimeoutError({
-    code: ERROR_CODES.COMMUNICATION_TIMEOUT,
-    message: `the hub did not answer within ${limitMs} ms, which is the deadline and ${GRACE_MS} ms of grace`,
-    data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: true },
+    code: COMMUNICATION_TIMEOUT,
+    message: wasSent
+      ? `no answer within ${limitMs} ms, ${GRACE_MS} of them grace`
+      : `no connection within ${limitMs} ms`,
+    data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: wasSent },
   });
 }

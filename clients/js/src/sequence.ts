@@ -29,6 +29,20 @@ export class Sequence {
   start(topic: string, position: Position, replaying: boolean): void {
     this.#heads.set(topic, position);
     this.#replaying = replaying;
+    if (!replaying) {
+      this.#takeEarly();
+    }
+  }
+
+  /** The position of what was emitted last of a topic. */
+  headOf(topic: string): Position | undefined {
+    return this.#heads.get(topic);
+  }
+
+  /** After a cut: what comes next may overtake the replay that is to be asked for. */
+  cut(): void {
+    this.#early.length = 0;
+    this.#replaying = true;
   }
 
   /** Emits a message unless the subscription has it already. */

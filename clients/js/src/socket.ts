@@ -1,7 +1,6 @@
 /**
- * Finding a WebSocket, and saying who we are while it opens.
+ * What WebSockets have in common, and what browsers do with them.
  */
-import { ConnectError } from "./errors.js";
 import { BEARER_SUBPROTOCOL, SUBPROTOCOL } from "./messages.js";
 
 /** What this client needs of a WebSocket: the browser's, Node's own and that of `ws` all have it. */
@@ -21,64 +20,60 @@ export interface WebSocketLike {
 /** A WebSocket class. */
 export type WebSocketConstructor = new (url: string, protocols: string[]) => WebSocketLike;
 
-/** `ws` takes a third argument that others do not have. */
-type HeaderWebSocketConstructor = new (
-  url: string,
-  protocols: string[],
-  options: { headers: Record<string, string> },
-) => WebSocketLike;
+/** How a connection is meant to end, or ended. */
+interface End {
+  readonly code: number;
+  readonly reason: string;
+}
 
 /** `WebSocket.OPEN`, which every implementation has to number the same. */
 export const OPEN = 1;
 
-/**
- * The WebSocket class to use: the caller's, else the platform's, else that of the optional peer `ws`.
- *
- * @throws ConnectError if there is none.
- */
-export async function findWebSocket(override: WebSocketConstructor | undefined): Promise<WebSocketConstructor> {
-  const platform = (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
-  return override ?? platform ?? (await importWs());
+/** What differs between browsers and everything else. */
+export interface Platform {
+  /**
+   * The WebSocket class to use where the caller gives none.
+   *
+   * @throws ConnectError if there is none.
+   */
+  findWebSocket(): WebSocketConstructor | Promise<WebSocketConstructor>;
+  /**
+   * Starts a handshake.
+   *
+   * @throws whatever the class throws, for example on a malformed URL.
+   */
+  dial(WebSocket: WebSocketConstructor, url: string, token: string | undefined): WebSocketLike;
+  /** Lets go of a socket, answered or not. */
+  hangUp(socket: WebSocketLike): void;
+  /** What an error event tells. */
+  reasonOf(event: unknown): [why: string, cause?: unknown];
 }
 
-async function importWs(): Promise<WebSocketConstructor> {
-  let cause: unknown;
-  try {
-    const module = (await import("ws")) as { default?: unknown };
-    // Bundlers for the browser put an empty module here (package.json, "browser").
-    if (typeof module.default === "function") {
-      return module.default as WebSocketConstructor;
-    }
-  } catch (error) {
-    cause = error;
-  }
-  throw new ConnectError("no WebSocket here: npm i ws, or Node 22", cause);
-}
-
-/**
- * Starts a handshake.
- *
- * @throws whatever the class throws, for example on a malformed URL.
- */
-export function dial(WebSocket: WebSocketConstructor, url: string, token: string | undefined): WebSocketLike {
-  if (token === undefined) {
-    return new WebSocket(url, [SUBPROTOCOL]);
-  }
-  if (takesHeaders(WebSocket)) {
-    const Ws = WebSocket as HeaderWebSocketConstructor;
-    return new Ws(url, [SUBPROTOCOL], { headers: { Authorization: `Bearer ${token}` } });
-  }
-  return new WebSocket(url, [SUBPROTOCOL, BEARER_SUBPROTOCOL + base64url(token)]);
-}
-
-/** Whether it is the class of `ws`: of all known ones only that has `terminate`. */
-function takesHeaders(WebSocket: WebSocketConstructor): boolean {
-  const prototype = (WebSocket as { prototype?: unknown }).prototype;
-  return typeof prototype === "object" && prototype !== null && "terminate" in prototype;
-}
+/** Nobody can set headers; sockets do their closing by themselves; errors tell nothing, on purpose. */
+export const BROWSER: Platform = {
+  findWebSocket: () => globalThis.WebSocket,
+  dial: (Socket, url, token) =>
+    new Socket(url, token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, BEARER_SUBPROTOCOL + base64url(token)]),
+  hangUp: (socket) => {
+    socket.close();
+  },
+  reasonOf: () => ["refused, or nobody there"],
+};
 
 function base64url(text: string): string {
-  const bytes = new TextEncoder().encode(text);
-  const base64 = btoa(Array.from(bytes, (byte) => String.fromCodePoint(byte)).join(""));
+  const base64 = btoa(Array.from(utf8(text), (byte) => String.fromCodePoint(byte)).join(""));
   return base64.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/u, "");
+}
+
+/** Closes with a code; browsers let nobody say 1002, so that they close without one. */
+export function shut(socket: WebSocketLike, { code, reason }: End): void {
+  try {
+    socket.close(code, reason);
+  } catch {
+    socket.close();
+  }
+}
+
+export function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
 }

@@ -1,9 +1,8 @@
 /**
  * A result that comes in pieces.
  */
-import { ERROR_CODES } from "./codes.js";
-import { CancelledError, ProtocolError } from "./errors.js";
-import type { WireChunk } from "./messages.js";
+import { ProtocolError } from "./errors.js";
+import type { WireChunk, Window } from "./messages.js";
 import { AsyncQueue } from "./queue.js";
 import type { Sink } from "./request.js";
 
@@ -23,28 +22,41 @@ export interface StreamChunk<T = unknown> {
  * came and then throws the same error `result` rejects with; an aborted stream throws at once. Leaving the loop
  * early (`break`, `return`, `throw`) cancels the stream at the hub.
  *
- * There is one sequence of chunks: two loops over the same stream share it. Chunks wait in memory until they
- * are read.
+ * There is one sequence of chunks: two loops over the same stream share it. A method waits when it is a window
+ * ({@link StreamOptions.window}) ahead of the reader.
  */
 export interface ResultStream<T = unknown, R = unknown> extends AsyncIterable<StreamChunk<T>> {
   /** The reply that follows the last chunk. Ignoring it is fine: it never causes an unhandled rejection. */
   readonly result: Promise<R>;
 }
 
+/** What the hub counts at most of a window. */
+const MAX_ITEMS = 1_024;
+const MAX_BYTES = 4_194_304;
+
+/** What a stream tells its request. */
+export interface Reader {
+  readonly signal: AbortSignal | undefined;
+  readonly window: { readonly [K in keyof Window]-?: number };
+  /** The reader has had enough before the hub was done. */
+  leave(): void;
+  /** The reader has taken so many chunks in total. */
+  grant(consumed: number): void;
+}
+
 /** The receiving side of a {@link ResultStream}. */
 export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<StreamChunk<T>, undefined>, Sink {
   readonly result: Promise<R>;
-  readonly #queue = new AsyncQueue<StreamChunk<T>>();
-  readonly #signal: AbortSignal | undefined;
-  readonly #leave: (error: CancelledError) => void;
+  readonly #queue = new AsyncQueue<WireChunk>();
+  readonly #reader: Reader;
   #settle!: { resolve(result: R): void; reject(error: unknown): void };
   #expected = 0;
   #complete = false;
+  #items = 0;
+  #units = 0;
 
-  /** `leave` is called when the reader has had enough before the hub was done. */
-  constructor(signal: AbortSignal | undefined, leave: (error: CancelledError) => void) {
-    this.#signal = signal;
-    this.#leave = leave;
+  constructor(reader: Reader) {
+    this.#reader = reader;
     this.result = new Promise<R>((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -55,18 +67,18 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
 
   /** Takes the next chunk; an error means that it is not the next one. */
   chunk(chunk: WireChunk): ProtocolError | undefined {
-    const { type, data, index, isFinal } = chunk;
+    const { index, isFinal } = chunk;
     if (this.#complete) {
-      return new ProtocolError(`gap in the stream: chunk ${index} came after the final one`);
+      return new ProtocolError(`chunk ${index} came after the final one`);
     }
     if (index !== this.#expected) {
-      return new ProtocolError(`gap in the stream: chunk ${this.#expected} was due, chunk ${index} came`);
+      return new ProtocolError(`chunk ${index} came, ${this.#expected} was due`);
     }
     if (isFinal) {
       this.#complete = true;
     } else {
       this.#expected += 1;
-      this.#queue.push({ type, data: data as T, index });
+      this.#queue.push(chunk);
     }
     return undefined;
   }
@@ -74,7 +86,7 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
   /** The ordinary reply. A method that is no stream has no chunks and no final one either. */
   resolve(result: unknown): void {
     if (this.#expected > 0 && !this.#complete) {
-      this.reject(new ProtocolError(`gap in the stream: it ended after ${this.#expected} chunks, none of them final`));
+      this.reject(new ProtocolError(`the stream ended after ${this.#expected} chunks, none of them final`));
       return;
     }
     this.#settle.resolve(result as R);
@@ -82,7 +94,7 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
   }
 
   reject(error: unknown): void {
-    if (this.#signal?.aborted === true) {
+    if (this.#reader.signal?.aborted === true) {
       // Whoever aborts wants nothing more, not even what is here already.
       this.#queue.clear();
     }
@@ -94,8 +106,14 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
     return this;
   }
 
-  next(): Promise<IteratorResult<StreamChunk<T>, undefined>> {
-    return this.#queue.next();
+  async next(): Promise<IteratorResult<StreamChunk<T>, undefined>> {
+    const result = await this.#queue.next();
+    if (result.done === true) {
+      return result;
+    }
+    const { type, data, index, units } = result.value;
+    this.#consume(index + 1, units);
+    return { done: false, value: { type, data: data as T, index } };
   }
 
   /** Called by `for await` when its body is left early. */
@@ -103,8 +121,23 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
     this.#queue.clear();
     this.#queue.end();
     if (!this.#complete) {
-      this.#leave(new CancelledError({ code: ERROR_CODES.CANCELLED, message: "the reader left the stream" }));
+      this.#reader.leave();
     }
     return Promise.resolve({ done: true, value: undefined });
+  }
+
+  /**
+   * Tells the method every now and then: so early that it never waits for a grant that is due. A UTF-16 unit is up to
+   * three bytes, so that a sixth of the window in units may be half of it in bytes.
+   */
+  #consume(consumed: number, units: number): void {
+    const { items, bytes } = this.#reader.window;
+    this.#items += 1;
+    this.#units += units;
+    if (this.#items * 2 >= Math.min(items, MAX_ITEMS) || this.#units * 6 >= Math.min(bytes, MAX_BYTES)) {
+      this.#items = 0;
+      this.#units = 0;
+      this.#reader.grant(consumed);
+    }
   }
 }

@@ -1,18 +1,28 @@
 /**
  * The subscriptions of a connection: what the hub was asked for, and who reads it.
  */
-import { DisconnectedError, ProtocolError, TrunklineError } from "./errors.js";
-import type { Params, TopicMessage } from "./messages.js";
+import { DisconnectedError, ProtocolError, RpcError, TrunklineError } from "./errors.js";
+import type { Position, TopicMessage } from "./messages.js";
 import type { CallOptions, SubscribeOptions } from "./options.js";
-import type { Sink } from "./request.js";
 import { EventSubscription, type Start, type Subscription } from "./subscription.js";
 import { isPattern, matches } from "./topics.js";
 
-/** Sends a request; its outcome goes to the sink. */
-type Ask = (method: string, params: Params, options: CallOptions, sink: Sink) => void;
+/** What subscriptions need of the client. */
+export interface Asking {
+  /**
+   * Calls a method. `read` looks at the result the moment it arrives; what it throws rejects.
+   *
+   * @param once not again if the connection is cut meanwhile.
+   */
+  ask<R>(method: string, params: object, options: CallOptions, read: (result: unknown) => R, once?: boolean): Promise<R>;
+  /** Waits so many milliseconds, or until the client is closed. */
+  pause(ms: number): Promise<void>;
+  warn(message: string): void;
+}
 
 /** A topic or pattern the hub was asked for. The hub counts it once, so it is left when nobody wants it any more. */
 interface Entry {
+  readonly topic: string;
   readonly tokens: readonly string[];
   readonly readers: Set<EventSubscription<unknown>>;
   /** Readers, and subscriptions the hub has not answered yet. */
@@ -23,15 +33,18 @@ interface Entry {
   leaving: number;
 }
 
+/** When to subscribe again if the hub refuses it for the moment without a hint, in milliseconds. */
+const RETRY_MS = 1_000;
+
 export class SubscriptionTable {
-  readonly #warn: (message: string) => void;
-  readonly #ask: Ask;
+  readonly #client: Asking;
   readonly #topics = new Map<string, Entry>();
   readonly #patterns = new Map<string, Entry>();
+  /** Tells the present connection from earlier ones. */
+  #connection = 0;
 
-  constructor(warn: (message: string) => void, ask: Ask) {
-    this.#warn = warn;
-    this.#ask = ask;
+  constructor(client: Asking) {
+    this.#client = client;
   }
 
   async subscribe<T>(topic: string, options: SubscribeOptions): Promise<Subscription<T>> {
@@ -46,7 +59,7 @@ export class SubscriptionTable {
     } catch (error) {
       // Of a request that was given up nobody knows whether the hub has dealt with it.
       entry.atHub ||= error instanceof TrunklineError && error.maybeExecuted;
-      void this.#release(topic, entry);
+      void this.#release(entry);
       throw error;
     }
   }
@@ -63,29 +76,45 @@ export class SubscriptionTable {
     return wasAskedFor;
   }
 
-  /** The connection ended. */
-  endAll(error: DisconnectedError): void {
-    for (const entries of [this.#topics, this.#patterns]) {
-      for (const { readers } of entries.values()) {
-        for (const reader of readers) {
-          reader.fail(error);
-        }
+  /** The connection was cut, and with it what it was subscribed to. */
+  cut(): void {
+    this.#connection += 1;
+    for (const entry of this.#entries()) {
+      entry.atHub = false;
+      for (const reader of entry.readers) {
+        reader.cut();
       }
-      entries.clear();
     }
+  }
+
+  /** There is another connection: subscribes again. Topics come first: their replays fill holes of patterns as well. */
+  up(): void {
+    for (const entry of this.#entries()) {
+      if (entry.readers.size > 0) {
+        void this.#again(entry);
+      }
+    }
+  }
+
+  /** The connection ended for good. */
+  endAll(error: DisconnectedError): void {
+    for (const { readers } of this.#entries()) {
+      for (const reader of readers) {
+        reader.fail(error);
+      }
+    }
+    this.#topics.clear();
+    this.#patterns.clear();
   }
 
   /** The reader is among the readers before this resolves: its first events may come right behind the reply. */
   #begin<T>(topic: string, entry: Entry, { recover, signal, ...options }: SubscribeOptions): Promise<Subscription<T>> {
     const position = recover && { epoch: recover.epoch, offset: recover.offset };
-    return this.#request("subscribe", { topic, recover: position }, { signal }, (result) => {
-      const start = startOf(result);
-      if (start === undefined) {
-        throw new ProtocolError(`subscribe was answered with ${JSON.stringify(result)}`);
-      }
-      const reader = new EventSubscription<T>(topic, start, { ...options, signal, recover: position }, () => {
-        entry.readers.delete(reader);
-        return this.#release(topic, entry);
+    return this.#client.ask("subscribe", { topic, recover: position }, { signal }, (result) => {
+      const reader = new EventSubscription<T>(topic, startOf(result), { ...options, signal, recover: position }, async () => {
+        if (entry.readers.delete(reader)) {
+          await this.#release(entry);
+        }
       });
       entry.readers.add(reader);
       entry.atHub = true;
@@ -93,17 +122,64 @@ export class SubscriptionTable {
     });
   }
 
+  /** Asks for an entry on a new connection, until there is an answer that stands. */
+  async #again(entry: Entry): Promise<void> {
+    const { topic, readers } = entry;
+    const connection = this.#connection;
+    if (isPattern(topic)) {
+      for (const reader of readers) {
+        reader.miss();
+      }
+    }
+    while (connection === this.#connection && readers.size > 0) {
+      entry.atHub = true;
+      try {
+        // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
+        await this.#client.ask("subscribe", { topic, recover: earliest(readers) }, {}, goOn, true);
+        return;
+      } catch (error) {
+        if (error instanceof RpcError && error.retryable) {
+          // oxlint-disable-next-line no-await-in-loop
+          await this.#client.pause(error.retryAfterMs ?? RETRY_MS);
+        } else {
+          this.#fail(entry, error);
+          return;
+        }
+      }
+    }
+
+    function goOn(result: unknown): void {
+      const start = startOf(result);
+      for (const reader of readers) {
+        reader.goOn(start);
+      }
+    }
+  }
+
+  /** The hub does not let this client subscribe again. A cut is no such thing, nor is the end of all. */
+  #fail(entry: Entry, error: unknown): void {
+    if (!(error instanceof DisconnectedError)) {
+      entry.atHub = false;
+      for (const reader of entry.readers) {
+        entry.readers.delete(reader);
+        reader.fail(error);
+        void this.#release(entry);
+      }
+    }
+  }
+
   /** One who wants it less. Resolves when the hub has been told, if it has to be; never rejects. */
-  async #release(topic: string, entry: Entry): Promise<void> {
+  async #release(entry: Entry): Promise<void> {
+    const { topic } = entry;
     entry.wanted -= 1;
     if (entry.wanted === 0 && entry.atHub) {
       entry.atHub = false;
       entry.leaving += 1;
       try {
-        await this.#request("unsubscribe", { topic }, {}, () => undefined);
+        await this.#client.ask("unsubscribe", { topic }, {}, () => undefined, true);
       } catch (error) {
         if (!(error instanceof DisconnectedError)) {
-          this.#warn(`unsubscribing from ${topic} failed: ${String(error)}`);
+          this.#client.warn(`unsubscribing from ${topic} failed: ${String(error)}`);
         }
       }
       entry.leaving -= 1;
@@ -113,18 +189,9 @@ export class SubscriptionTable {
     }
   }
 
-  /** `read` looks at the result the moment it arrives; what it throws rejects. */
-  #request<R>(method: string, params: Params, options: CallOptions, read: (result: unknown) => R): Promise<R> {
-    return new Promise((resolve, reject) => {
-      const settle = (result: unknown): void => {
-        try {
-          resolve(read(result));
-        } catch (error) {
-          reject(error);
-        }
-      };
-      this.#ask(method, params, options, { resolve: settle, reject, chunk: () => undefined });
-    });
+  *#entries(): Iterable<Entry> {
+    yield* this.#topics.values();
+    yield* this.#patterns.values();
   }
 
   *#reachedBy(topic: string): Iterable<Entry> {
@@ -146,7 +213,7 @@ export class SubscriptionTable {
     const entries = this.#mapOf(topic);
     let entry = entries.get(topic);
     if (entry === undefined) {
-      entry = { tokens: topic.split("."), readers: new Set(), wanted: 0, atHub: false, leaving: 0 };
+      entry = { topic, tokens: topic.split("."), readers: new Set(), wanted: 0, atHub: false, leaving: 0 };
       entries.set(topic, entry);
     }
     return entry;
@@ -164,14 +231,32 @@ function checkMaxQueued(value = 1): void {
   }
 }
 
-/** The reply to `subscribe`; undefined if it says nothing. */
-function startOf(result: unknown): Start | undefined {
+/** Before this nobody has a hole; undefined for patterns, which have no position. */
+function earliest(readers: ReadonlySet<EventSubscription<unknown>>): Position | undefined {
+  let first: Position | undefined;
+  for (const { head } of readers) {
+    // Positions of different epochs cannot be compared: whoever is left out gets a gap.
+    if (head !== undefined && (first === undefined || (head.epoch === first.epoch && head.offset < first.offset))) {
+      first = head;
+    }
+  }
+  return first;
+}
+
+/**
+ * The reply to `subscribe`.
+ *
+ * @throws ProtocolError if it says nothing.
+ */
+function startOf(result: unknown): Start {
   const { epoch, offset, recovered } = (result ?? {}) as Readonly<Record<string, unknown>>;
-  if (typeof offset !== "number" || typeof recovered !== "boolean") {
-    return undefined;
+  if (typeof offset === "number" && typeof recovered === "boolean") {
+    if (typeof epoch === "string") {
+      return { position: { epoch, offset }, recovered };
+    }
+    if (epoch === null) {
+      return { position: undefined, recovered };
+    }
   }
-  if (typeof epoch === "string") {
-    return { position: { epoch, offset }, recovered };
-  }
-  return epoch === null ? { position: undefined, recovered } : undefined;
+  throw new ProtocolError(`subscribe was answered with ${JSON.stringify(result)}`);
 }

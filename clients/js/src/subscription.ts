@@ -12,7 +12,8 @@ import { gapOf, Sequence } from "./sequence.js";
  * A running subscription: the events of each topic in order and without gaps, or a {@link Gap} in their place; tell
  * them apart by `kind`.
  *
- * The loop ends when it is unsubscribed. If the connection ends, the loop gives what came, then throws a
+ * It survives cuts: on the next connection it goes on where it was, or begins with a gap that says what is missing. The
+ * loop ends when it is unsubscribed. If the connection ends for good, the loop gives what came, then throws a
  * `DisconnectedError`. Leaving the loop (`break`, `return`, `throw`) unsubscribes.
  *
  * There is one sequence of messages: two loops over the same subscription share it.
@@ -23,8 +24,8 @@ export interface Subscription<T = unknown> extends AsyncIterable<TopicMessage<T>
   /** Whether the hub had everything after the position asked for. */
   readonly recovered: boolean;
   /**
-   * How far the loop has come: moves with every event and gap it is given. To go on from there on another
-   * connection, subscribe with `recover: position`. Patterns have none.
+   * How far the loop has come: moves with every event and gap it is given. To go on from there another time, subscribe
+   * with `recover: position`. Patterns have none.
    */
   readonly position: Position | undefined;
   /**
@@ -63,8 +64,14 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     });
     options.signal?.addEventListener("abort", this.#onAbort);
     if (start.position !== undefined) {
-      this.#begin(start.position);
+      this.#position = options.recover ?? start.position;
+      this.#begin(options.recover, start.position, start.recovered);
     }
+  }
+
+  /** What the connection has brought so far, read or not. Patterns have none. */
+  get head(): Position | undefined {
+    return this.#sequence.headOf(this.topic);
   }
 
   get position(): Position | undefined {
@@ -76,7 +83,27 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     this.#sequence.take(message);
   }
 
-  /** The connection ended. */
+  /** The connection was cut: a topic is asked for again on the next one, from the head on. */
+  cut(): void {
+    if (this.#position !== undefined) {
+      this.#sequence.cut();
+    }
+  }
+
+  /** There was a cut, and nobody can say which events of this pattern are missing. */
+  miss(): void {
+    this.#queue.push({ ...gapOf(this.topic, { epoch: "", from: 0, to: 0 }, "disconnected"), count: undefined });
+  }
+
+  /** The hub was asked again, from the head of this subscription or before it. */
+  goOn({ position, recovered }: Start): void {
+    const { head } = this;
+    if (position !== undefined && head !== undefined) {
+      this.#begin(head, position, recovered);
+    }
+  }
+
+  /** The connection ended for good, or the hub does not let it subscribe again. */
   fail(error: unknown): void {
     this.#unwatch();
     this.#queue.fail(error);
@@ -110,18 +137,19 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     return Promise.resolve({ done: true, value: undefined });
   }
 
-  #begin(head: Position): void {
-    const { topic, recovered } = this;
-    const { recover } = this.#options;
-    this.#sequence.start(topic, head, recovered);
-    this.#position = recover ?? head;
-    if (recover !== undefined && !recovered) {
+  /** Delivery starts at `start`, or, if the hub had all that came after `from`, with that. */
+  #begin(from: Position | undefined, start: Position, recovered: boolean): void {
+    const { topic } = this;
+    if (from !== undefined && !recovered) {
       // The hub says the same a little later, but only one subscription of a topic is meant: see sequence.ts.
-      const { epoch, offset: to } = head;
-      const follows = recover.epoch === epoch && recover.offset < to;
-      const from = follows ? recover.offset + 1 : 1;
-      this.#queue.push(gapOf(topic, { epoch, from, to }, follows ? "history" : "epoch"));
+      const { epoch, offset: to } = start;
+      const follows = from.epoch === epoch && from.offset <= to;
+      const gap = { epoch, from: follows ? from.offset + 1 : 1, to };
+      if (!follows || from.offset < to) {
+        this.#queue.push(gapOf(topic, gap, follows ? "history" : "epoch"));
+      }
     }
+    this.#sequence.start(topic, recovered && from !== undefined ? from : start, recovered);
   }
 
   /** Notes what the reader is given. */

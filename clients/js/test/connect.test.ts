@@ -4,9 +4,10 @@ import { createServer as createHttpServer } from "node:http";
 import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
 import { test, type TestContext } from "node:test";
 import { WebSocket } from "ws";
+import { connect as connectInBrowser } from "../src/browser.js";
 import { connect, ConnectError } from "../src/index.js";
 import { PlainSocket } from "./support/plain-socket.js";
-import { connected, listen, rejection, roundTrip } from "./support/scripted.js";
+import { connected, listen, ONE_CONNECTION, rejection, roundTrip } from "./support/scripted.js";
 import { within } from "./support/time.js";
 
 /** The address of a TCP server that is gone when the test ends. */
@@ -41,6 +42,21 @@ test("where no headers can be set the token is a subprotocol", async (t) => {
   assert.equal(peer.header("sec-websocket-protocol"), `trunkline.v1+json,trunkline.bearer.${encoded}`);
   assert.equal(peer.header("authorization"), undefined);
   await hub.close();
+});
+
+test("the build for browsers: a token is a subprotocol, and a failure tells nothing", async (t) => {
+  const { url, accept } = await listen(t);
+  // Even if a class could set headers.
+  const options = { ...ONE_CONNECTION, WebSocket, token: "s3cret" };
+  const [hub, peer] = await Promise.all([connectInBrowser(url, options), accept()]);
+  assert.match(String(peer.header("sec-websocket-protocol")), /^trunkline\.v1\+json,trunkline\.bearer\.\S+$/u);
+  await roundTrip(hub, peer);
+  await hub.close();
+  const refused = await rejection(connectInBrowser("ws://127.0.0.1:1/ws", { WebSocket }));
+  assert.ok(refused instanceof ConnectError);
+  assert.match(refused.message, /refused, or nobody there/u);
+  const missing = await rejection(connectInBrowser("ws://127.0.0.1:1/ws", { WebSocket: undefined }));
+  assert.ok(missing instanceof ConnectError);
 });
 
 test("an empty token is a mistake, not no token", async () => {
@@ -127,7 +143,7 @@ test("a URL object will do, and a message right behind the handshake is heard", 
   const onWarning = (message: string): void => {
     warnings.push(message);
   };
-  const [hub, peer] = await Promise.all([connect(new URL(url), { onWarning }), accept()]);
+  const [hub, peer] = await Promise.all([connect(new URL(url), { ...ONE_CONNECTION, onWarning }), accept()]);
   await roundTrip(hub, peer);
-  assert.deepEqual(warnings, ["not JSON: early"]);
+  assert.deepEqual(warnings, ["not a JSON object: early"]);
 });

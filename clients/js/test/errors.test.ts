@@ -130,7 +130,7 @@ function describe(error: HubError): string {
 
 test("a DisconnectedError says what happened in words", () => {
   const sent = new DisconnectedError({ code: 1012, reason: "restart" }, true);
-  assert.equal(sent.message, "disconnected (close 1012: restart); the call may have been executed");
+  assert.equal(sent.message, "disconnected (close 1012: restart); it may have been executed");
   const unsent = new DisconnectedError({ code: 1006, reason: "" }, false);
-  assert.equal(unsent.message, "disconnected (close 1006); the call was not sent");
+  assert.equal(unsent.message, "disconnected (close 1006); it was not sent");
 });

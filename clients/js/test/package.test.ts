@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -52,6 +52,19 @@ test("import gives the whole API", async (t) => {
 test("require gives the whole API", async (t) => {
   const code = `console.log(Object.keys(require("trunkline")).sort().join())`;
   assert.equal(await output(isolated(t), "main.cjs", code), NAMES);
+});
+
+test("browsers are given the same API, without what is only for Node", async (t) => {
+  const folder = isolated(t);
+  const code = `
+    console.log(Object.keys(await import("trunkline")).sort().join());
+    console.log(import.meta.resolve("trunkline").split("/").pop());`;
+  writeFileSync(join(folder, "main.mjs"), code);
+  const { stdout } = await run(process.execPath, ["--conditions=browser", "main.mjs"], { cwd: folder });
+  assert.equal(stdout, `${NAMES}\nbrowser.js\n`);
+  const built = readFileSync(join(PACKAGE, "dist", "browser.js"), "utf8");
+  assert.doesNotMatch(built, /Authorization|terminate|import\(/u);
+  assert.equal(await output(folder, "main.cjs", `console.log(Object.keys(require("./node_modules/trunkline/dist/browser.cjs")).sort().join())`), NAMES);
 });
 
 for (const [file, get] of [

@@ -52,7 +52,7 @@ for (const [data, message] of [
 test("a refusal is an RpcError, an abort cancels", async (t) => {
   const { hub, peer } = await connected(t);
   const refused = hub.publish("system.mine", 1);
-  peer.error((await peer.next()).id, 6002, { maybe_executed: false });
+  peer.error((await peer.next()).id, 6002, { type: "FORBIDDEN", maybe_executed: false });
   const error = await rejection(refused);
   assert.ok(error instanceof RpcError);
   assert.deepEqual([error.errorName, error.maybeExecuted], ["FORBIDDEN", false]);

@@ -6,18 +6,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { TopicMessage } from "../src/index.js";
 import { Sequence } from "../src/sequence.js";
+import { dice } from "./support/dice.js";
 import { event, gap, short } from "./support/messages.js";
-
-/** Numbers below `n`, always the same ones for a seed (mulberry32). */
-function dice(seed: number): (n: number) => number {
-  let state = seed;
-  return (n) => {
-    state = Math.imul(state + 0x6d2b79f5, 1);
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % n;
-  };
-}
 
 interface Reader {
   readonly start: number;

@@ -333,7 +333,7 @@ test("an abort after the end changes nothing", async (t) => {
 test("a refusal is an RpcError, and leaves nothing behind", async (t) => {
   const { hub, peer } = await connected(t);
   const subscribing = hub.subscribe("system.metrics");
-  peer.error((await peer.next()).id, 6002, { maybe_executed: false });
+  peer.error((await peer.next()).id, 6002, { type: "FORBIDDEN", maybe_executed: false });
   const error = await rejection(subscribing);
   assert.ok(error instanceof RpcError);
   assert.equal(error.errorName, "FORBIDDEN");

@@ -1,5 +1,5 @@
 /**
- * `ws` dressed as a browser's WebSocket: two arguments, no methods of its own. It stands for every platform that
+ * `ws` dressed as a browser's WebSocket: two arguments, no methods of its own, few close codes. It stands for every platform that
  * lets nobody set headers.
  */
 import { WebSocket } from "ws";
@@ -28,6 +28,9 @@ export class PlainSocket implements WebSocketLike {
   }
 
   close(code?: number, reason?: string): void {
+    if (code !== undefined && code !== 1000 && !(code >= 3000 && code < 5000)) {
+      throw new DOMException(`${code} is not for pages to say`, "InvalidAccessError");
+    }
     this.#socket.close(code, reason);
   }
 }

@@ -11,7 +11,7 @@ import { within } from "./time.js";
 
 const BINARY = process.env.TRUNKLINE_BIN ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 
-const ARGUMENTS = ["--port", "0", "--packs", "none", "--methods", "trunkline.methods.debug", "--executors", "1", "--no-demo"];
+const ARGUMENTS = ["--packs", "none", "--methods", "trunkline.methods.debug", "--executors", "1", "--no-demo"];
 
 const LISTENING = /listening on (?<url>ws:\/\/127\.0\.0\.1:\d+\/ws)/u;
 
@@ -29,14 +29,37 @@ export const SKIP_WITHOUT_HUB = skipUnless(BINARY);
 
 export interface RealHub {
   readonly url: string;
+  readonly port: number;
+  /** Ends it by SIGKILL, and waits. */
+  kill(): Promise<void>;
   /** Asks it to end (SIGTERM) and waits; rejects if it does not, or if it had died already. */
   stop(): Promise<void>;
 }
 
-/** Starts a hub on a free port; resolves when its executors are warm. */
-export async function startHub(): Promise<RealHub> {
+/** The tests' own methods, in the same place as those of the Python tests. */
+const MODULES = join(REPOSITORY, "tests", "support", "modules");
+
+/** Why tests that need the methods of `lab.py` are skipped, if they are. */
+export const SKIP_WITHOUT_LAB = SKIP_WITHOUT_HUB === false ? skipUnless(join(MODULES, "lab.py")) : SKIP_WITHOUT_HUB;
+
+/** How to start a hub. */
+export interface HubOptions {
+  /** 0 (default) for a free one. */
+  readonly port?: number;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether to serve `lab.py`, too. */
+  readonly lab?: boolean;
+}
+
+/** Starts a hub; resolves when its executors are warm. */
+export async function startHub({ port = 0, env = {}, lab = false }: HubOptions = {}): Promise<RealHub> {
   const data = mkdtempSync(join(tmpdir(), "trunkline-hub-"));
-  const child = spawn(BINARY, ["serve", ...ARGUMENTS, "--data", data], { stdio: ["ignore", "pipe", "pipe"] });
+  const methods = lab ? ["--methods", "lab"] : [];
+  const child = spawn(BINARY, ["serve", "--port", String(port), ...ARGUMENTS, ...methods, "--data", data], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...env },
+    ...(lab ? { cwd: MODULES } : {}),
+  });
   const said: string[] = [];
   const ended = new Promise<string>((resolve) => {
     child.once("error", (error) => {
@@ -50,8 +73,14 @@ export async function startHub(): Promise<RealHub> {
     await terminate(child, ended);
     rmSync(data, { recursive: true, force: true });
   };
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await ended;
+    rmSync(data, { recursive: true, force: true });
+  };
   try {
-    return { url: await within(60_000, "the hub is ready", ready(child, said, ended)), stop };
+    const url = await within(60_000, "the hub is ready", ready(child, said, ended));
+    return { url, port: Number(new URL(url).port), stop, kill };
   } catch (error) {
     child.kill("SIGKILL");
     rmSync(data, { recursive: true, force: true });

@@ -157,7 +157,13 @@ export async function listen(
   return { url: `ws://127.0.0.1:${port}/ws`, accept };
 }
 
-/** A client connected to a scripted hub, and what the client warned of. */
+/** For tests of single exchanges: nothing comes again. */
+export const ONE_CONNECTION: ConnectOptions = { session: false, reconnect: false, retry: false };
+
+/**
+ * A client connected to a scripted hub, and what the client warned of. Unless told otherwise it has one connection, no
+ * session, and makes no call twice: what is tested is one exchange of messages.
+ */
 export async function connected(
   t: TestContext,
   options: ConnectOptions = {},
@@ -167,7 +173,7 @@ export async function connected(
   const onWarning = (message: string): void => {
     warnings.push(message);
   };
-  const [hub, peer] = await Promise.all([connect(url, { onWarning, ...options }), accept()]);
+  const [hub, peer] = await Promise.all([connect(url, { ...ONE_CONNECTION, onWarning, ...options }), accept()]);
   return { hub, peer, warnings };
 }
 

@@ -5,7 +5,9 @@ import {
   type Gap,
   type Hub,
   type Position,
+  type Registration,
   type ResultStream,
+  type ServedCall,
   type Subscription,
   type WebSocketConstructor,
 } from "trunkline";
@@ -44,6 +46,31 @@ export async function follow(hub: Hub, last: Position | undefined): Promise<Posi
     await hub.subscribe("jobs.done", { recover: next, onGap: (gap) => missed.push(gap) });
   }
   return jobs.position;
+}
+
+export async function serve(hub: Hub): Promise<number> {
+  const leave: () => void = hub.onConnectionState((state) => {
+    if (state.state === "reconnecting") {
+      state.cause.reason.toUpperCase();
+    } else {
+      // @ts-expect-error -- only a reconnect has a delay
+      void state.delayMs;
+    }
+  });
+  await using registration: Registration = await hub.register(
+    "node.upper",
+    async function* upper({ text }: { text: string }, { signal, progress }: ServedCall) {
+      progress(signal.aborted);
+      yield text.toUpperCase();
+    },
+    { streaming: true },
+  );
+  leave();
+  const sum = await hub.call<number>(registration.method, {}, { input: [1, 2], retry: { attempts: 2 }, idempotent: true });
+  // @ts-expect-error -- a window is for streams
+  await hub.call("m", {}, { window: { items: 1 } });
+  hub.stream("m", {}, { window: { items: 1 } });
+  return sum;
 }
 
 export function wait(error: unknown): number | undefined {

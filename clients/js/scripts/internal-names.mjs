@@ -1,0 +1,18 @@
+/**
+ * Names of members that only this package's own modules use. The build shortens them, as it does the names of variables:
+ * users pay for every letter. Nothing of the public API, of the wire or of the platform may stand here;
+ * test/internal-names.test.ts looks after that, and all tests run with the short names.
+ */
+const NAMES = `
+  acknowledge admit again ask atHub awake came current cutOff dead deliver dial endAll failed feed findWebSocket frames
+  giveUp goOn grant hangUp hasKey head headOf heard isAckDue isFinal isForOneHub isIdempotent isLasting isNumbered isOpen
+  isWritten keepAlive later leave leaving limitFor lookUp loseSession lost maxMs minMs miss onWrite opened policy probe
+  readers reasonOf replied requestId room segment sink started states takeAck takeAll tell tokens ttlMs units unregistering
+  unwatch wakeAll watch withdraw
+`;
+
+export const INTERNAL_NAMES = NAMES.trim().split(/\s+/u);
+
+/** esbuild's option `mangleProps`. */
+// oxlint-disable-next-line require-unicode-regexp -- Go has no such flag
+export const MANGLED = new RegExp(`^(?:${INTERNAL_NAMES.join("|")})$`);

@@ -1,0 +1,47 @@
+/**
+ * What the package gives beside `connect`.
+ */
+export { ERROR_CODES, type ErrorName } from "./codes.js";
+export {
+  CancelledError,
+  ConnectError,
+  DisconnectedError,
+  isHubError,
+  OverloadedError,
+  ProtocolError,
+  RpcError,
+  TimeoutError,
+  TrunklineError,
+  type ErrorKind,
+  type HubError,
+  type RpcErrorInit,
+  type RpcErrorKind,
+} from "./errors.js";
+export type { Handler, Registration, ServedCall } from "./callee.js";
+export type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
+export type { Input } from "./input.js";
+export type {
+  EventMessage,
+  Gap,
+  GapReason,
+  Params,
+  Position,
+  Priority,
+  Recovery,
+  SessionEnd,
+  TopicMessage,
+  Window,
+} from "./messages.js";
+export type {
+  CallOptions,
+  ConnectOptions,
+  PublishOptions,
+  ReconnectPolicy,
+  RegisterOptions,
+  RetryPolicy,
+  StreamOptions,
+  SubscribeOptions,
+} from "./options.js";
+export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
+export type { ResultStream, StreamChunk } from "./stream.js";
+export type { Subscription } from "./subscription.js";

@@ -1,0 +1,16 @@
+/**
+ * The same for browsers, without what only Node needs: the package's `browser` condition.
+ *
+ * @packageDocumentation
+ */
+import { connectOn } from "./connect.js";
+import type { Hub } from "./hub.js";
+import type { ConnectOptions } from "./options.js";
+import { BROWSER } from "./socket.js";
+
+export * from "./api.js";
+
+/** See index.ts. */
+export function connect(url: string | URL, options?: ConnectOptions): Promise<Hub> {
+  return connectOn(BROWSER, url, options);
+}

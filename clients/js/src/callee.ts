@@ -1,0 +1,229 @@
+/**
+ * The methods that this client serves: the hub calls, handlers answer.
+ */
+/// <reference lib="esnext.disposable" preserve="true" />
+import { INTERNAL_ERROR, METHOD_NOT_FOUND, SERIALIZATION_ERROR } from "./codes.js";
+import { encode } from "./encode.js";
+import { DisconnectedError, RpcError } from "./errors.js";
+import type { ForeignId, WireRequest } from "./messages.js";
+import type { CallOptions, RegisterOptions } from "./options.js";
+import { Room } from "./room.js";
+
+/** How many chunks may be ahead of what the caller has taken. */
+const WINDOW = 256;
+
+/** What a handler is told beside the params. */
+export interface ServedCall {
+  /** Aborted when nobody waits for the outcome any more: cancelled, out of time, or the session is lost. */
+  readonly signal: AbortSignal;
+  /** That of the caller, and as `timeout_ms` the time that is left. */
+  readonly metadata: Readonly<Record<string, unknown>>;
+  /** Reports progress to the caller, if it listens. */
+  readonly progress: (value: unknown) => void;
+}
+
+/** Serves calls of a method. */
+export type Handler<P = unknown> = (params: P, call: ServedCall) => unknown;
+
+/** A method that is served. */
+export interface Registration extends AsyncDisposable {
+  readonly method: string;
+  /** No new calls come; those that run may finish. Never rejects, and may be repeated. */
+  readonly unregister: () => Promise<void>;
+}
+
+interface Served {
+  readonly handler: Handler;
+  readonly params: object;
+  unregistering?: Promise<void>;
+}
+
+/** A call that a handler works on. */
+interface Run {
+  readonly id: ForeignId;
+  readonly abort: AbortController;
+  /** Closed when the outcome is not wanted any more. */
+  readonly room: Room;
+}
+
+type CallHub = (method: string, params: object, options: CallOptions) => Promise<unknown>;
+
+export class Callee {
+  readonly #call: CallHub;
+  readonly #send: (text: string) => void;
+  readonly #warn: (message: string) => void;
+  readonly #served = new Map<string, Served>();
+  readonly #running = new Map<ForeignId, Run>();
+
+  constructor(call: CallHub, send: (text: string) => void, warn: (message: string) => void) {
+    this.#call = call;
+    this.#send = send;
+    this.#warn = warn;
+  }
+
+  async register(method: string, handler: Handler, options: RegisterOptions): Promise<Registration> {
+    if (this.#served.has(method)) {
+      throw new TypeError(`${method} is served already`);
+    }
+    const { maxConcurrency, timeoutMs, ...others } = options;
+    const served: Served = {
+      handler,
+      params: { method, ...others, max_concurrency: maxConcurrency, timeout_ms: timeoutMs },
+    };
+    // Its first call may come right behind the reply.
+    this.#served.set(method, served);
+    try {
+      await this.#announce(served);
+    } catch (error) {
+      this.#served.delete(method);
+      throw error;
+    }
+    const unregister = (): Promise<void> => (served.unregistering ??= this.#unregister(method));
+    return { method, unregister, [Symbol.asyncDispose]: unregister };
+  }
+
+  /** A new session: it knows of no methods. */
+  again(): void {
+    for (const served of this.#served.values()) {
+      if (served.unregistering === undefined) {
+        this.#announce(served).catch((error: unknown) => {
+          this.#warn(`registering again failed: ${String(error)}`);
+        });
+      }
+    }
+  }
+
+  /** The session is lost: nobody hears of any outcome. */
+  lost(): void {
+    for (const id of this.#running.keys()) {
+      this.cancel(id);
+    }
+  }
+
+  /** The outcome is not wanted any more. */
+  cancel(id: ForeignId): void {
+    const run = this.#running.get(id);
+    this.#running.delete(id);
+    run?.abort.abort();
+    run?.room.close();
+  }
+
+  /** The caller has taken so many chunks. */
+  credit(id: ForeignId, consumed: number): void {
+    this.#running.get(id)?.room.credit(consumed);
+  }
+
+  /** The hub calls. */
+  async request({ id, method, params, metadata }: WireRequest): Promise<void> {
+    const served = this.#served.get(method);
+    if (served === undefined) {
+      const message = `no method ${method}`;
+      this.#send(encode({ jsonrpc: "2.0", id, error: { code: METHOD_NOT_FOUND, message } }));
+      return;
+    }
+    const run: Run = { id, abort: new AbortController(), room: new Room(WINDOW) };
+    this.#running.set(id, run);
+    const reply = await this.#outcome(run, () =>
+      served.handler(params, {
+        signal: run.abort.signal,
+        metadata,
+        progress: (value) => {
+          const token = metadata.progress_token;
+          if (token !== undefined) {
+            this.#tell(run, "$/progress", { token, value });
+          }
+        },
+      }),
+    );
+    if (run.room.isOpen) {
+      this.#running.delete(id);
+      run.room.close();
+      this.#send(reply);
+    }
+  }
+
+  async #outcome(run: Run, handle: () => unknown): Promise<string> {
+    const { id } = run;
+    try {
+      let result = await handle();
+      if (isAsyncIterable(result)) {
+        result = await this.#stream(run, result[Symbol.asyncIterator]());
+      }
+      return exact({ jsonrpc: "2.0", id, result: result ?? null });
+    } catch (error) {
+      try {
+        return encode({ jsonrpc: "2.0", id, error: wireError(error) });
+      } catch (fault) {
+        return encode({ jsonrpc: "2.0", id, error: unserializable(fault) });
+      }
+    }
+  }
+
+  /** Sends chunks; gives what the generator returns. */
+  async #stream(run: Run, iterator: AsyncIterator<unknown, unknown>): Promise<unknown> {
+    try {
+      for (let index = 0; run.room.isOpen; index += 1) {
+        // oxlint-disable-next-line no-await-in-loop -- one chunk after the other
+        const { done, value } = await iterator.next();
+        if (done === true) {
+          return value;
+        }
+        // oxlint-disable-next-line no-await-in-loop
+        if (await run.room.wait()) {
+          run.room.add(1);
+          this.#tell(run, "stream_chunk", { request_id: run.id, chunk_type: "data", data: value ?? null, index });
+        }
+      }
+    } finally {
+      await iterator.return?.();
+    }
+    return null;
+  }
+
+  #tell(run: Run, method: string, params: object): void {
+    const text = exact({ jsonrpc: "2.0", method, params });
+    if (run.room.isOpen) {
+      this.#send(text);
+    }
+  }
+
+  async #announce({ params }: Served): Promise<void> {
+    await this.#call("method.register", params, { idempotent: true });
+  }
+
+  async #unregister(method: string): Promise<void> {
+    try {
+      await this.#call("method.unregister", { method }, { idempotent: true });
+    } catch (error) {
+      if (!(error instanceof DisconnectedError)) {
+        this.#warn(`unregistering ${method} failed: ${String(error)}`);
+      }
+    }
+    this.#served.delete(method);
+  }
+}
+
+/** @throws RpcError SERIALIZATION_ERROR for what JSON cannot carry. */
+function exact(message: object): string {
+  try {
+    return encode(message);
+  } catch (error) {
+    throw new RpcError(unserializable(error));
+  }
+}
+
+function unserializable(error: unknown): { code: number; message: string } {
+  return { code: SERIALIZATION_ERROR, message: (error as Error).message };
+}
+
+function wireError(error: unknown): { code: number; message: string; data?: unknown } {
+  if (error instanceof RpcError) {
+    const { code, message, data } = error;
+    return { code, message, data };
+  }
+  return { code: INTERNAL_ERROR, message: String(error) };
+}
+
+function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
+}

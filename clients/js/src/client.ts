@@ -1,0 +1,235 @@
+/**
+ * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
+ */
+import { Callee, type Handler, type Registration } from "./callee.js";
+import { DisconnectedError, errorFromWire, ProtocolError } from "./errors.js";
+import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
+import { Link, type LinkUser } from "./link.js";
+import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
+import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
+import { callOf, leftError, type Call } from "./request.js";
+import { Requests } from "./requests.js";
+import { Retrier, type AttemptOptions } from "./retrier.js";
+import { policyOf, type Settings } from "./settings.js";
+import { utf8 } from "./socket.js";
+import { ChunkStream, type ResultStream } from "./stream.js";
+import type { Subscription } from "./subscription.js";
+import { SubscriptionTable } from "./subscription-table.js";
+
+const WINDOW = { items: 64, bytes: 262_144 };
+
+export class Client implements Hub, LinkUser {
+  readonly link: Link;
+  readonly #settings: Settings;
+  readonly #requests: Requests;
+  readonly #retrier: Retrier;
+  readonly #subscriptions: SubscriptionTable;
+  readonly #callee: Callee;
+
+  constructor(settings: Settings) {
+    const { warn } = settings;
+    this.#settings = settings;
+    this.link = new Link(settings, this);
+    this.#requests = new Requests(this.link, warn);
+    this.#retrier = new Retrier(this.link);
+    this.#subscriptions = new SubscriptionTable({
+      ask: (method, params, options, read, once) =>
+        once === true
+          ? this.#once(callOf(method, params), options, read)
+          : this.#ask(method, params, options, false, read),
+      pause: (ms) => this.#retrier.pause(ms),
+      warn,
+    });
+    this.#callee = new Callee(
+      (method, params, options) => this.call(method, params, options),
+      (text) => {
+        this.#requests.push(text);
+      },
+      warn,
+    );
+  }
+
+  get closed(): Promise<CloseInfo> {
+    return this.link.closed;
+  }
+
+  get connectionState(): ConnectionState["state"] {
+    // Nobody has a client before it is connected.
+    return this.link.states.current as ConnectionState["state"];
+  }
+
+  onConnectionState(listener: (state: ConnectionState) => void): () => void {
+    return this.link.states.listen(listener);
+  }
+
+  call<T>(method: string, params?: Params, options: CallOptions = {}): Promise<T> {
+    return this.#ask<T>(method, params, options, options.idempotencyKey !== undefined);
+  }
+
+  stream<T, R>(method: string, params?: Params, options: StreamOptions = {}): ResultStream<T, R> {
+    const window = { items: options.window?.items ?? WINDOW.items, bytes: options.window?.bytes ?? WINDOW.bytes };
+    const stream = new ChunkStream<T, R>({
+      signal: options.signal,
+      window,
+      leave: () => {
+        this.#requests.giveUp(request, leftError(request.isWritten));
+      },
+      grant: (consumed) => {
+        this.#requests.grant(request, consumed);
+      },
+    });
+    const request = this.#requests.start(callOf(method, params), { ...options, window }, stream);
+    return stream;
+  }
+
+  notify(method: string, params?: Params): void {
+    const text = `{"jsonrpc":"2.0",${callOf(method, params).body}}`;
+    this.link.admit(text.length);
+    this.link.send({ text, isNumbered: true, isLasting: true });
+  }
+
+  subscribe<T>(topic: string, options: SubscribeOptions = {}): Promise<Subscription<T>> {
+    return this.#subscriptions.subscribe(topic, options);
+  }
+
+  publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+    if (data === undefined || typeof data === "function" || typeof data === "symbol") {
+      const fault = `data is ${typeof data}: publish null to say nothing`;
+      return Promise.reject(new TypeError(fault));
+    }
+    const { idempotencyKey, ...others } = options;
+    const params = { topic, data, idempotency_key: idempotencyKey };
+    return this.#ask<Published>("publish", params, others, idempotencyKey !== undefined);
+  }
+
+  register<P>(method: string, handler: Handler<P>, options: RegisterOptions = {}): Promise<Registration> {
+    return this.#callee.register(method, handler as Handler, options);
+  }
+
+  async close(code = 1000, reason = ""): Promise<void> {
+    if ((code !== 1000 && !(code >= 3000 && code < 5000)) || utf8(reason).length > 123) {
+      throw new RangeError("code: 1000 or 3000 to 4999; reason: at most 123 bytes");
+    }
+    await this.link.close({ code, reason });
+  }
+
+  /** For `await using`. Where the platform lacks the symbol, this is a method nobody calls. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  // --- what the link tells ---
+
+  receive(message: Incoming): void {
+    switch (message.kind) {
+      case "event":
+      case "gap":
+        this.#deliver(message);
+        break;
+      case "chunk":
+        this.#requests.lookUp(message.requestId, "a chunk")?.chunk(message);
+        break;
+      case "progress":
+        this.#requests.lookUp(message.token, "progress")?.progress(message.value);
+        break;
+      case "credit":
+        this.#credit(message.id, message.consumed);
+        break;
+      case "cancel":
+        this.#callee.cancel(message.id);
+        break;
+      case "request":
+        void this.#callee.request(message);
+        break;
+      case "nonsense":
+        this.#settings.warn(message.why);
+        break;
+      case "ack":
+        break;
+      default:
+        this.#settle(message);
+    }
+  }
+
+  cut(end: CloseInfo): void {
+    this.#requests.cut(end);
+    this.#subscriptions.cut();
+  }
+
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void {
+    this.#requests.lost(end, sessionEnd);
+    this.#callee.lost();
+  }
+
+  up(resumed: boolean): void {
+    this.#subscriptions.up();
+    if (!resumed) {
+      this.#callee.again();
+    }
+  }
+
+  ended(end: CloseInfo): void {
+    this.#requests.ended(end);
+    this.#retrier.wakeAll();
+    this.#subscriptions.endAll(new DisconnectedError(end, false, "the subscription ended"));
+  }
+
+  /** `read` looks at the result the moment it arrives; what it throws rejects. */
+  async #ask<R>(
+    method: string,
+    params: Params | undefined,
+    options: CallOptions,
+    hasKey: boolean,
+    read = (result: unknown): R => result as R,
+  ): Promise<R> {
+    const call = callOf(method, params);
+    const policy = policyOf(options.input === undefined && options.retry, this.#settings.retry);
+    const result = await this.#retrier.run(options, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
+    return result;
+  }
+
+  #once<R>(call: Call, options: AttemptOptions, read: (result: unknown) => R): Promise<R> {
+    return new Promise((resolve, reject) => {
+      this.#requests.start(call, options, {
+        resolve: (result) => {
+          try {
+            resolve(read(result));
+          } catch (error) {
+            reject(error);
+          }
+        },
+        reject,
+        chunk: ({ index }) => {
+          if (index === 0) {
+            this.#settings.warn(`${call.method} is a stream: use stream() for its chunks`);
+          }
+          return undefined;
+        },
+      });
+    });
+  }
+
+  #settle(reply: Reply): void {
+    const sink = this.#requests.replied(reply.id);
+    if (reply.kind === "result") {
+      sink?.resolve(reply.result);
+    } else {
+      sink?.reject(reply.kind === "error" ? errorFromWire(reply.error) : new ProtocolError(reply.why));
+    }
+  }
+
+  #credit(id: ForeignId, consumed: number): void {
+    if (typeof id === "number") {
+      this.#requests.get(id)?.feed?.room.credit(consumed);
+    } else {
+      this.#callee.credit(id, consumed);
+    }
+  }
+
+  #deliver(message: TopicMessage): void {
+    // A gap may still come after the last reader has left: then nobody misses anything.
+    if (!this.#subscriptions.deliver(message) && message.kind === "event") {
+      this.#settings.warn(`an event of ${message.topic}, which nobody reads`);
+    }
+  }
+}

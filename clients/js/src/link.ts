@@ -1,0 +1,333 @@
+/**
+ * The life of the connection to the hub: sessions, silence, cuts, and coming back. Wires come and go.
+ */
+import { Acks } from "./acks.js";
+import { decode, isFields } from "./decode.js";
+import { DisconnectedError, type ConnectError } from "./errors.js";
+import type { CloseInfo } from "./hub.js";
+import { Liveness, type LivenessUser } from "./liveness.js";
+import type { Incoming, SessionEnd } from "./messages.js";
+import { Outbox, type Frame } from "./outbox.js";
+import { Redial, type RedialUser } from "./redial.js";
+import { Session } from "./session.js";
+import type { Settings } from "./settings.js";
+import { States } from "./states.js";
+import { MAX_TIMER_MS } from "./timeouts.js";
+import { Wire, type WireUser } from "./wire.js";
+
+/** What a link tells the client. */
+export interface LinkUser {
+  /** A message came; with a session each does once, and in order. */
+  receive(message: Incoming): void;
+  /** The socket is gone. */
+  cut(end: CloseInfo): void;
+  /** What was sent and has no outcome will have none. */
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void;
+  /** There is a connection again; what is sent now goes ahead of what waits. */
+  up(resumed: boolean): void;
+  /** Closed for good. */
+  ended(end: CloseInfo): void;
+}
+
+/** The id of the link's own requests; those of callers count from 1. */
+const OWN_ID = 0;
+
+/** The violation of a rule: a session that has seen one is never gone on with. */
+const PROTOCOL_ERROR = 1002;
+
+export class Link implements WireUser, LivenessUser, RedialUser {
+  readonly closed: Promise<CloseInfo>;
+  readonly states = new States();
+  /** Set once it is closed for good. */
+  end: CloseInfo | undefined;
+  /** Another number where it may be another hub that is talked to. */
+  hub = 1;
+  readonly #settings: Settings;
+  readonly #user: LinkUser;
+  readonly #outbox: Outbox;
+  readonly #liveness: Liveness;
+  readonly #acks: Acks;
+  #redial: Redial | undefined;
+  #wire: Wire | undefined;
+  #session: Session | undefined;
+  /** Whether the hub is being asked for a session. */
+  #isAsking = false;
+  /** Whether the hub may have given up the session. */
+  #isExpired = false;
+  #expiryTimer: ReturnType<typeof setTimeout> | undefined;
+  /** Why there is no connection. */
+  #cause: CloseInfo = { code: 1006, reason: "" };
+  #settle!: { closed(end: CloseInfo): void; started(): void; failed(error: ConnectError): void };
+
+  constructor(settings: Settings, user: LinkUser) {
+    this.#settings = settings;
+    this.#user = user;
+    this.#outbox = new Outbox(settings.maxQueued, settings.maxQueuedBytes);
+    this.closed = new Promise((closed) => {
+      this.#settle = { closed, started: () => undefined, failed: () => undefined };
+    });
+    this.#acks = new Acks((text) => this.#wire?.send(text));
+    this.#liveness = new Liveness(settings, this);
+  }
+
+  /** The first attempt; rejects with a `ConnectError`. */
+  start(): Promise<void> {
+    return new Promise((started, failed) => {
+      this.#settle = { ...this.#settle, started, failed };
+      this.dial();
+    });
+  }
+
+  get isOpen(): boolean {
+    return this.#wire?.isOpen === true;
+  }
+
+  /** Sends a frame, or lets it wait. */
+  send(frame: Frame, isLate = false): void {
+    if (this.isOpen) {
+      frame.onWrite?.(isLate);
+      const { text } = frame;
+      this.#wire?.send(frame.isNumbered && this.#session !== undefined ? this.#session.number(text) : text);
+    } else {
+      this.#outbox.add(frame);
+    }
+  }
+
+  /** Takes back a frame that waits: it was never written. */
+  withdraw(frame: Frame): void {
+    this.#outbox.delete(frame);
+  }
+
+  /**
+   * Asks for room for one more message of the caller's.
+   *
+   * @throws DisconnectedError if the link is closed, or so much waits already that this is refused.
+   */
+  admit(units: number): void {
+    if (this.end !== undefined) {
+      throw new DisconnectedError(this.end, false);
+    }
+    const limit = this.isOpen ? undefined : this.#outbox.limitFor(units, this.#session);
+    if (limit !== undefined) {
+      throw new DisconnectedError(this.#cause, false, `${limit} is reached`);
+    }
+  }
+
+  /** Closes for good; resolves when the socket is closed, or a second later. */
+  async close(end: CloseInfo): Promise<void> {
+    if (this.end === undefined) {
+      const closed = this.#hangUp(end);
+      this.#finish(end);
+      await closed;
+      this.#settle.closed(end);
+    }
+    await this.closed;
+  }
+
+  /** Sends a request of the link's own, past everything else. */
+  #tell(method: string, params?: object): void {
+    this.#wire?.send(JSON.stringify({ jsonrpc: "2.0", id: OWN_ID, method, params }));
+  }
+
+  /** Ends the session at the hub, and the connection. */
+  async #hangUp(end: CloseInfo): Promise<void> {
+    const wire = this.#wire;
+    if (this.#session !== undefined && this.isOpen) {
+      this.#tell("session.close");
+    }
+    this.#wire = undefined;
+    await wire?.close(end);
+  }
+
+  // --- coming ---
+
+  dial(): void {
+    this.#wire = new Wire(this.#settings, this);
+  }
+
+  opened(): void {
+    const session = this.#session;
+    if (this.#settings.session) {
+      this.#isAsking = true;
+      this.#tell("session.open", session && { resume: { session: session.id, received: session.takeAck() } });
+    } else {
+      this.#up(false);
+    }
+  }
+
+  /**
+   * The hub answered `session.open`.
+   *
+   * @throws RangeError if it has other frames than it can have.
+   */
+  #answered(message: Incoming): void {
+    const opened = message.kind === "result" && isFields(message.result) ? message.result : {};
+    const { session: id, ttl_ms: ttlMs, resumed, received, reason } = opened;
+    if (resumed === true && this.#session !== undefined) {
+      this.#up(true, this.#session.resume(received as number));
+      return;
+    }
+    this.#lose(reason as SessionEnd | undefined);
+    if (typeof id === "string" && typeof ttlMs === "number") {
+      this.#session = new Session(id, Math.min(ttlMs, MAX_TIMER_MS));
+    } else {
+      this.#settings.warn(`no session: ${JSON.stringify(message)}`);
+    }
+    this.#up(false);
+  }
+
+  #up(resumed: boolean, frames: readonly string[] = []): void {
+    const wire = this.#wire;
+    clearTimeout(this.#expiryTimer);
+    this.#isExpired = false;
+    this.#isAsking = false;
+    if (this.#settings.reconnect !== undefined) {
+      this.#redial ??= new Redial(this.#settings.reconnect, this);
+      this.#redial.attempts = 0;
+    }
+    this.#liveness.start();
+    wire?.done();
+    for (const frame of frames) {
+      wire?.send(frame);
+    }
+    this.#user.up(resumed);
+    for (const frame of this.#outbox.takeAll()) {
+      this.send(frame, true);
+    }
+    this.states.tell({ state: "connected", resumed });
+    this.#settle.started();
+  }
+
+  // --- what comes ---
+
+  message(data: unknown): void {
+    this.#liveness.heard();
+    if (typeof data !== "string") {
+      this.#settings.warn("a binary frame");
+      return;
+    }
+    const { message, seq } = decode(data);
+    let isForUser = false;
+    try {
+      isForUser = this.#take(message, seq, data.length);
+    } catch (error) {
+      const end = { code: PROTOCOL_ERROR, reason: (error as Error).message };
+      void this.#hangUp(end);
+      this.cutOff(end);
+    }
+    if (isForUser) {
+      this.#user.receive(message);
+    }
+  }
+
+  /**
+   * Deals with what concerns the link; whether the message is for its user, too.
+   *
+   * @throws RangeError if it breaks a rule of sessions.
+   */
+  #take(message: Incoming, seq: number | undefined, units: number): boolean {
+    const session = this.#session;
+    if (message.kind === "ack") {
+      session?.acknowledge(message.received);
+      return false;
+    }
+    if ("id" in message && message.id === OWN_ID) {
+      if (this.#isAsking) {
+        this.#answered(message);
+      }
+      return false;
+    }
+    if (seq === undefined || session === undefined) {
+      return true;
+    }
+    const isNew = session.receive(seq, units);
+    this.#acks.came(session);
+    return isNew;
+  }
+
+  ping(): void {
+    this.#tell("rpc.ping");
+  }
+
+  awake(): void {
+    if (this.isOpen) {
+      this.#liveness.probe();
+    }
+  }
+
+  // --- going ---
+
+  dead(): void {
+    this.cutOff({ code: 1006, reason: "the hub is silent" });
+  }
+
+  cutOff(end: CloseInfo): void {
+    this.#drop(end);
+    this.#user.cut(end);
+    if (this.#session === undefined || end.code === PROTOCOL_ERROR) {
+      this.#lose();
+    } else {
+      this.#expiryTimer = setTimeout(() => {
+        this.#isExpired = true;
+        this.#expire();
+      }, this.#session.ttlMs);
+    }
+    this.#comeBack(end);
+  }
+
+  failed(error: ConnectError, end: CloseInfo): void {
+    this.#drop(end);
+    if (this.states.current === "connecting") {
+      this.end = end;
+      this.#settle.failed(error);
+    } else {
+      this.#expire();
+      this.#comeBack(end);
+    }
+  }
+
+  #comeBack(cause: CloseInfo): void {
+    if (this.#redial === undefined || (cause.code >= 4500 && cause.code < 5000)) {
+      this.#finish(cause);
+      this.#settle.closed(cause);
+    } else {
+      const delayMs = this.#redial.later();
+      this.states.tell({ state: "reconnecting", attempt: this.#redial.attempts, delayMs, cause });
+    }
+  }
+
+  /** Nobody waits longer for the hub than the hub for us; but while it is being asked, its answer decides. */
+  #expire(): void {
+    if (this.#isExpired && !this.#isAsking && this.#session !== undefined) {
+      this.#lose();
+    }
+  }
+
+  #lose(sessionEnd?: SessionEnd): void {
+    this.hub += 1;
+    this.#session = undefined;
+    this.#outbox.loseSession();
+    this.#user.lost(this.#cause, sessionEnd);
+  }
+
+  /** Lets go of the socket, if there is one. */
+  #drop(end: CloseInfo): void {
+    this.#cause = end;
+    this.#isAsking = false;
+    this.#liveness.stop();
+    this.#acks.stop();
+    this.#wire?.leave();
+    this.#wire = undefined;
+  }
+
+  #finish(end: CloseInfo): void {
+    this.end = end;
+    this.#drop(end);
+    clearTimeout(this.#expiryTimer);
+    this.#redial?.stop();
+    this.#lose();
+    this.#user.ended(end);
+    this.#outbox.takeAll();
+    this.states.tell({ state: "closed", ...end });
+  }
+}

@@ -1,0 +1,8 @@
+/**
+ * What only Node can: start a hub.
+ *
+ * @packageDocumentation
+ */
+export { SpawnError } from "./errors.js";
+export { spawnHub, type SpawnedHub } from "./spawn.js";
+export type { LogStream, RestartPolicy, SpawnedState, SpawnEnd, SpawnOptions } from "./options.js";

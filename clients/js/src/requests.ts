@@ -1,0 +1,147 @@
+/**
+ * The requests in flight, by id. Whoever takes a request out of the table settles it: that is why every request
+ * is settled exactly once.
+ */
+import { notification } from "./encode.js";
+import { DisconnectedError } from "./errors.js";
+import type { CloseInfo } from "./hub.js";
+import type { Link } from "./link.js";
+import type { SessionEnd } from "./messages.js";
+import type { AttemptOptions } from "./retrier.js";
+import { abortedError, Request, type Call, type Sink } from "./request.js";
+
+/** How many ids of abandoned requests are remembered, so that a hub that never answers them costs no memory. */
+const MAX_ABANDONED = 1_000;
+
+/** It concerned a connection that is gone: to be asked again on the next one, if it is still wanted. */
+export class CutError extends DisconnectedError {}
+
+export class Requests {
+  readonly #link: Link;
+  readonly #warn: (message: string) => void;
+  readonly #inFlight = new Map<number, Request>();
+  readonly #abandoned = new Set<number>();
+  #lastId = 0;
+
+  constructor(link: Link, warn: (message: string) => void) {
+    this.#link = link;
+    this.#warn = warn;
+  }
+
+  /**
+   * Sends a request, or lets it wait for a connection; `sink` gets its outcome.
+   *
+   * @throws TypeError if an option cannot be sent.
+   */
+  start(call: Call, options: AttemptOptions, sink: Sink): Request {
+    this.#lastId += 1;
+    const request = new Request(this.#lastId, call, options, sink, this);
+    try {
+      if (options.signal?.aborted === true) {
+        throw abortedError(options.signal, false);
+      }
+      this.#link.admit(request.text.length);
+    } catch (error) {
+      request.unwatch();
+      sink.reject(error);
+      return request;
+    }
+    // No reply can be missed between these two: sockets deliver from the event loop only.
+    this.#link.send(request);
+    this.#inFlight.set(request.id, request);
+    request.watch();
+    return request;
+  }
+
+  /** Ends a request before its reply: cancels it at the hub and rejects it. Without effect once it is settled. */
+  giveUp(request: Request, error: unknown): void {
+    const { id } = request;
+    if (this.#inFlight.get(id) !== request) {
+      return;
+    }
+    this.#take(id);
+    if (request.isWritten) {
+      this.#abandoned.add(id);
+      const [oldest] = this.#abandoned;
+      if (oldest !== undefined && this.#abandoned.size > MAX_ABANDONED) {
+        this.#abandoned.delete(oldest);
+      }
+      this.tell("$/cancelRequest", { id });
+    } else {
+      this.#link.withdraw(request);
+    }
+    request.sink.reject(error);
+  }
+
+  /** Sends a notification that means something to this session only. */
+  tell(method: string, params: object): void {
+    this.push(notification(method, params));
+  }
+
+  push(text: string): void {
+    this.#link.send({ text, isNumbered: true, isLasting: false });
+  }
+
+  /** The reader of a stream has taken so many chunks. */
+  grant(request: Request, consumed: number): void {
+    if (this.#inFlight.get(request.id) === request) {
+      this.tell("stream.credit", { request_id: request.id, consumed });
+    }
+  }
+
+  get(id: number): Request | undefined {
+    return this.#inFlight.get(id);
+  }
+
+  /** The request that `what` is for; whatever is for none, and not merely late, makes no sense. */
+  lookUp(id: number, what: string): Request | undefined {
+    const request = this.#inFlight.get(id);
+    if (request === undefined && !this.#abandoned.has(id)) {
+      this.#warn(`${what} for ${id}, which is not in flight`);
+    }
+    return request;
+  }
+
+  /** The reply to a request came: gives where its outcome goes. */
+  replied(id: number): Sink | undefined {
+    this.lookUp(id, "a reply");
+    this.#abandoned.delete(id);
+    return this.#take(id)?.sink;
+  }
+
+  /** The socket is gone: what concerns only one connection is asked again on the next, or not needed any more. */
+  cut(end: CloseInfo): void {
+    for (const request of this.#inFlight.values()) {
+      if (request.isWritten && !request.isNumbered) {
+        this.#take(request.id);
+        request.sink.reject(new CutError(end, false));
+      }
+    }
+  }
+
+  /** Nothing that was sent will be answered. */
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void {
+    for (const request of this.#inFlight.values()) {
+      if (request.isWritten || !request.isLasting) {
+        this.#take(request.id);
+        request.sink.reject(new DisconnectedError(end, true, undefined, sessionEnd));
+      }
+    }
+    this.#abandoned.clear();
+  }
+
+  /** Closed for good: nothing that waits will be sent. */
+  ended(end: CloseInfo): void {
+    for (const request of this.#inFlight.values()) {
+      this.#take(request.id);
+      request.sink.reject(new DisconnectedError(end, false));
+    }
+  }
+
+  #take(id: number): Request | undefined {
+    const request = this.#inFlight.get(id);
+    this.#inFlight.delete(id);
+    request?.unwatch();
+    return request;
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Makes calls, and makes them again where that is safe.
+ */
+import { TrunklineError } from "./errors.js";
+import type { Link } from "./link.js";
+import type { CallOptions, RetryPolicy, StreamOptions } from "./options.js";
+import { CutError } from "./requests.js";
+import { retryDelay } from "./retry.js";
+import { MAX_TIMER_MS } from "./timeouts.js";
+
+/** How a call may be repeated. */
+export interface Repetition {
+  readonly policy: RetryPolicy;
+  readonly hasKey: boolean;
+}
+
+/** Options of one attempt. */
+export interface AttemptOptions extends StreamOptions {
+  /** Only the hub of now knows its idempotency key, and may have run it. */
+  readonly isForOneHub?: boolean;
+}
+
+export class Retrier {
+  readonly #link: Link;
+  readonly #sleepers = new Set<() => void>();
+
+  constructor(link: Link) {
+    this.#link = link;
+  }
+
+  /** Runs attempts until one succeeds or no more are due; `timeoutMs` limits all of them together. */
+  async run<R>(
+    options: CallOptions,
+    { policy, hasKey }: Repetition,
+    attempt: (options: AttemptOptions) => Promise<R>,
+  ): Promise<R> {
+    const { timeoutMs = Infinity, idempotent = false, signal } = options;
+    const giveUpAt = performance.now() + timeoutMs;
+    let current: AttemptOptions = options;
+    let maybeExecuted = false;
+    for (let n = 1; ; ) {
+      try {
+        // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
+        return await attempt(current);
+      } catch (error) {
+        const isCut = error instanceof CutError;
+        const delayMs = isCut ? 0 : retryDelay(error, n, policy, { isIdempotent: idempotent, hasKey });
+        maybeExecuted = notingEarlier(error, maybeExecuted);
+        if (delayMs === undefined || this.#link.end !== undefined || performance.now() + delayMs >= giveUpAt) {
+          throw error;
+        }
+        n += Number(!isCut);
+        const { hub } = this.#link;
+        const isForOneHub = maybeExecuted && !idempotent;
+        // oxlint-disable-next-line no-await-in-loop
+        await this.pause(delayMs, signal);
+        // Another hub does not know the key: it would do again what may have been done.
+        if (isForOneHub && hub !== this.#link.hub) {
+          throw error;
+        }
+        current = { ...options, isForOneHub, timeoutMs: timeLeft(giveUpAt) };
+      }
+    }
+  }
+
+  /** Closed for good: there is nothing to wait for. */
+  wakeAll(): void {
+    for (const wake of this.#sleepers) {
+      wake();
+    }
+  }
+
+  /** Waits; ends early when there is nothing to wait for any more, which the next attempt says. */
+  async pause(delayMs: number, signal?: AbortSignal): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const wake = (): void => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", wake);
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, Math.min(delayMs, MAX_TIMER_MS));
+      this.#sleepers.add(wake);
+      signal?.addEventListener("abort", wake);
+    });
+  }
+}
+
+/** At least a millisecond; undefined if there is no end. */
+function timeLeft(giveUpAt: number): number | undefined {
+  return giveUpAt === Infinity ? undefined : Math.max(1, giveUpAt - performance.now());
+}
+
+/** `maybeExecuted` speaks of the call, not of its last attempt. */
+function notingEarlier(error: unknown, maybeExecuted: boolean): boolean {
+  if (!(error instanceof TrunklineError)) {
+    return maybeExecuted;
+  }
+  const writable: { maybeExecuted: boolean } = error;
+  return (writable.maybeExecuted ||= maybeExecuted);
+}

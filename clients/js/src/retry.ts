@@ -1,0 +1,48 @@
+/**
+ * Which failed calls are made again, and when. Pure.
+ */
+import { fullJitter } from "./backoff.js";
+import { DisconnectedError, RpcError } from "./errors.js";
+import type { RetryPolicy } from "./options.js";
+
+/** What a caller said about a call. */
+export interface Repeatable {
+  /** Running it twice does no harm. */
+  readonly isIdempotent: boolean;
+  /** It has an idempotency key: the hub runs it once, as long as it is the same hub. */
+  readonly hasKey: boolean;
+}
+
+/**
+ * How long to wait before making a call again, in milliseconds; undefined if it must not be, or not any more.
+ *
+ * @param attempt how many were made, 1 or more.
+ */
+export function retryDelay(
+  error: unknown,
+  attempt: number,
+  { attempts, baseDelayMs, factor }: RetryPolicy,
+  call: Repeatable,
+  random = Math.random,
+): number | undefined {
+  if (attempt >= attempts || !mayRepeat(error, call)) {
+    return undefined;
+  }
+  const delayMs = fullJitter(attempt - 1, { minMs: baseDelayMs, factor }, random);
+  return Math.max(delayMs, error instanceof RpcError ? (error.retryAfterMs ?? 0) : 0);
+}
+
+function mayRepeat(error: unknown, { isIdempotent, hasKey }: Repeatable): boolean {
+  if (error instanceof DisconnectedError) {
+    // What was not sent waits by itself: if that failed, it is for good. The key is known to the hub that ended the
+    // session, and to nobody else.
+    const isSameHub = error.sessionEnd === "expired" || error.sessionEnd === "overflow";
+    return error.maybeExecuted && (isIdempotent || (hasKey && isSameHub));
+  }
+  return (
+    error instanceof RpcError &&
+    error.retryable &&
+    error.kind !== "cancelled" &&
+    (!error.maybeExecuted || isIdempotent || hasKey)
+  );
+}

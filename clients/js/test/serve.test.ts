@@ -1,0 +1,257 @@
+/**
+ * Methods that this client serves, through the real hub.
+ */
+import assert from "node:assert/strict";
+import { after, before, describe, test, type TestContext } from "node:test";
+import { connect, RpcError, type ConnectOptions, type Hub, type ServedCall } from "../src/index.js";
+import { Proxy } from "./support/proxy.js";
+import { SKIP_WITHOUT_HUB, startHub, type RealHub } from "./support/real-hub.js";
+import { Watched } from "./support/resilient.js";
+import { rejection } from "./support/scripted.js";
+import { pause, within } from "./support/time.js";
+
+async function* count({ n }: { n: number }, call: ServedCall): AsyncGenerator<number, object> {
+  call.progress("begun");
+  for (let index = 0; index < n; index += 1) {
+    yield index;
+  }
+  return { counted: n };
+}
+
+describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
+  let real: RealHub;
+  let caller: Hub;
+
+  before(async () => {
+    real = await startHub();
+    caller = await connect(real.url, { retry: false });
+  });
+
+  after(async () => {
+    await caller.close();
+    await real.stop();
+  });
+
+  async function callee(t: TestContext, options?: ConnectOptions): Promise<Hub> {
+    const hub = await connect(real.url, options);
+    t.after(() => hub.close());
+    return hub;
+  }
+
+  test("params in, result out, undefined is null; metadata and what is left of the time", async (t) => {
+    const hub = await callee(t);
+    let told: ServedCall | undefined;
+    await hub.register("node.double", ({ n }: { n: number }, call) => {
+      told = call;
+      return n * 2;
+    });
+    await hub.register("node.nothing", async () => {});
+    const metadata = { traceparent: "00-x" };
+    assert.equal(await caller.call("node.double", { n: 21 }, { timeoutMs: 5_000, metadata }), 42);
+    assert.equal(told?.metadata.traceparent, "00-x");
+    assert.ok(Number(told?.metadata.timeout_ms) <= 5_000);
+    assert.equal(await caller.call("node.nothing"), null);
+    assert.equal(await caller.call("debug.call", { method: "node.double", params: { n: 1 } }), 2, "from an executor");
+  });
+
+  test("errors: RpcErrors as they are, others by name and message, what JSON lacks as SERIALIZATION_ERROR", async (t) => {
+    const hub = await callee(t);
+    const outcomes: Record<string, () => unknown> = {
+      rpc: () => {
+        throw new RpcError({ code: 4321, message: "no", data: { detail: 1 } });
+      },
+      plain: () => Promise.reject(new RangeError("too far")),
+      nan: () => ({ score: Number.NaN }),
+      data: () => {
+        throw new RpcError({ code: 4321, message: "no", data: { big: 10n } });
+      },
+    };
+    await hub.register("node.fails", ({ how }: { how: string }) => outcomes[how]?.());
+    const errors: RpcError[] = [];
+    for (const how of Object.keys(outcomes)) {
+      const error = await rejection(caller.call("node.fails", { how }));
+      assert.ok(error instanceof RpcError);
+      errors.push(error);
+    }
+    assert.deepEqual(errors.map(({ code }) => code), [4321, -32603, 1003, 1003]);
+    assert.deepEqual((errors[0]?.data as { detail?: number } | undefined)?.detail, 1);
+    assert.equal(errors[1]?.message, "RangeError: too far");
+    assert.match(errors[2]?.message ?? "", /result\.score is NaN/u);
+  });
+
+  test("streams, their summary, and progress", async (t) => {
+    const hub = await callee(t);
+    await hub.register("node.count", count, { streaming: true });
+    const progress: unknown[] = [];
+    const stream = caller.stream<number>("node.count", { n: 1_000 }, { onProgress: (value) => progress.push(value) });
+    const seen: number[] = [];
+    for await (const { data } of stream) {
+      seen.push(data);
+    }
+    assert.deepEqual(seen, Array.from({ length: 1_000 }, (_, n) => n));
+    assert.deepEqual(await stream.result, { counted: 1_000 });
+    assert.deepEqual(progress, ["begun"]);
+  });
+
+  test("a handler runs no further ahead of a slow reader than the windows", async (t) => {
+    const hub = await callee(t);
+    let produced = 0;
+    let isClosed = false;
+    await hub.register(
+      "node.endless",
+      async function* endless() {
+        try {
+          for (;;) {
+            yield produced;
+            produced += 1;
+          }
+        } finally {
+          isClosed = true;
+        }
+      },
+      { streaming: true },
+    );
+    const stream = caller.stream("node.endless", {}, { window: { items: 10 } });
+    const iterator = stream[Symbol.asyncIterator]();
+    await iterator.next();
+    await pause(300);
+    const soFar = produced;
+    assert.ok(soFar < 600, `${soFar} chunks`);
+    await pause(200);
+    assert.equal(produced, soFar);
+    await iterator.return?.();
+    await within(5_000, "the generator is closed", until(() => isClosed));
+  });
+
+  test("a chunk JSON cannot carry ends the stream and closes its generator", async (t) => {
+    const hub = await callee(t);
+    let isClosed = false;
+    await hub.register(
+      "node.broken",
+      async function* broken() {
+        try {
+          yield 1;
+          yield { n: 10n };
+        } finally {
+          isClosed = true;
+        }
+      },
+      { streaming: true },
+    );
+    const error = await rejection(caller.stream("node.broken").result);
+    assert.ok(error instanceof RpcError);
+    assert.equal(error.errorName, "SERIALIZATION_ERROR");
+    assert.equal(isClosed, true);
+  });
+
+  test("cancelling reaches the handler, and its outcome nobody", async (t) => {
+    const hub = await callee(t);
+    let running = 0;
+    let aborted = 0;
+    await hub.register("node.wait", async (_params, { signal }) => {
+      running += 1;
+      await new Promise((resolve) => {
+        signal.addEventListener("abort", resolve);
+      });
+      aborted += 1;
+      return "too late";
+    });
+    const controller = new AbortController();
+    const calls = [
+      caller.call("node.wait", {}, { signal: controller.signal }),
+      caller.call("node.wait", {}, { timeoutMs: 200 }),
+    ];
+    const outcomes = Promise.allSettled(calls);
+    await until(() => running === 2);
+    controller.abort();
+    await outcomes;
+    await within(5_000, "both are told", until(() => aborted === 2));
+    assert.equal(await caller.call("debug.echo", { value: 1 }), 1);
+  });
+
+  test("several callees share the work, and leave it", async (t) => {
+    const counts = [0, 0];
+    const hubs = [await callee(t), await callee(t)];
+    const registrations = [];
+    for (const [index, hub] of hubs.entries()) {
+      registrations.push(
+        await hub.register(
+          "node.shared",
+          async () => {
+            counts[index] = (counts[index] ?? 0) + 1;
+            await pause(20);
+            return index;
+          },
+          { maxConcurrency: 2, idempotent: true, summary: "Shared" },
+        ),
+      );
+    }
+    await Promise.all(Array.from({ length: 20 }, () => caller.call("node.shared")));
+    assert.ok(counts.every((calls) => calls > 0), counts.join());
+    await registrations[0]?.unregister();
+    await registrations[0]?.unregister();
+    assert.equal(await caller.call("node.shared"), 1);
+    await registrations[1]?.[Symbol.asyncDispose]();
+    const error = await rejection(caller.call("node.shared"));
+    assert.ok(error instanceof RpcError);
+    assert.equal(error.errorName, "METHOD_NOT_FOUND");
+  });
+
+  test("names that cannot be served, and twice the same", async (t) => {
+    const hub = await callee(t);
+    const error = await rejection(hub.register("rpc.mine", () => 1));
+    assert.ok(error instanceof RpcError);
+    await hub.register("node.once", () => 1);
+    assert.ok((await rejection(hub.register("node.once", () => 2))) instanceof TypeError);
+  });
+
+  test("a cut goes unnoticed with a session; without one the call is lost and the method comes back", async (t) => {
+    for (const session of [true, false]) {
+      const proxy = await Proxy.start(real.port);
+      const { hub, ...watched } = await Watched.connect(proxy.url, { session });
+      t.after(async () => {
+        await hub.close();
+        proxy.stop();
+      });
+      let begun = 0;
+      let aborted = 0;
+      await hub.register(`node.cut.${session}`, async (_params, { signal }) => {
+        begun += 1;
+        signal.addEventListener("abort", () => {
+          aborted += 1;
+        });
+        await pause(200);
+        return "done";
+      });
+      const call = caller.call(`node.cut.${session}`);
+      const outcome = Promise.allSettled([call]);
+      await until(() => begun === 1);
+      proxy.cut();
+      const [result] = await outcome;
+      assert.equal(result?.status, session ? "fulfilled" : "rejected");
+      await within(5_000, "the handler hears of it", until(() => aborted === (session ? 0 : 1)));
+      await within(5_000, "it is served again", served(`node.cut.${session}`));
+      assert.equal(watched.states.at(-1)?.state, "connected");
+    }
+  });
+
+  async function served(method: string): Promise<void> {
+    for (;;) {
+      try {
+        assert.equal(await caller.call(method), "done");
+        return;
+      } catch (error) {
+        if (!(error instanceof RpcError)) {
+          throw error;
+        }
+        await pause(20);
+      }
+    }
+  }
+});
+
+async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) {
+    await pause(5);
+  }
+}

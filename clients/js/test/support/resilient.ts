@@ -1,0 +1,65 @@
+/**
+ * Clients that come back, and what became of their connection.
+ */
+import { connect, type ConnectionState, type ConnectOptions, type Hub } from "../../src/index.js";
+import { within } from "./time.js";
+
+/** Comes back at once, so that tests need not wait. */
+export const SOON = { minDelayMs: 1, maxDelayMs: 50 };
+
+export class Watched {
+  readonly hub: Hub;
+  readonly states: ConnectionState[] = [];
+  readonly warnings: string[];
+  #wake: (() => void)[] = [];
+
+  private constructor(hub: Hub, warnings: string[]) {
+    this.hub = hub;
+    this.warnings = warnings;
+    hub.onConnectionState((state) => {
+      this.states.push(state);
+      for (const wake of this.#wake.splice(0)) {
+        wake();
+      }
+    });
+  }
+
+  static async connect(url: string, options: ConnectOptions = {}): Promise<Watched> {
+    const warnings: string[] = [];
+    const onWarning = (message: string): void => {
+      warnings.push(message);
+    };
+    return new Watched(await connect(url, { reconnect: SOON, onWarning, ...options }), warnings);
+  }
+
+  /** The states so far, in short. */
+  get story(): string[] {
+    return this.states.map((state) => {
+      switch (state.state) {
+        case "connected":
+          return state.resumed ? "resumed" : "anew";
+        case "reconnecting":
+          return `try ${state.attempt}`;
+        default:
+          return `closed ${state.code}`;
+      }
+    });
+  }
+
+  /** Waits for the `n`th time that the story tells `what`. */
+  async until(what: "resumed" | "anew" | "lost", n = 1): Promise<void> {
+    const count = (): number =>
+      what === "lost"
+        ? this.states.filter(({ state }) => state === "reconnecting").length
+        : this.story.filter((word) => word === what).length;
+    while (count() < n) {
+      await within(
+        15_000,
+        `${what} (${n}), after ${this.story.join(", ")}`,
+        new Promise<void>((resolve) => {
+          this.#wake.push(resolve);
+        }),
+      );
+    }
+  }
+}
