@@ -22,7 +22,7 @@ from trunkline_protocol.messages import (
     Response,
     StreamPush,
 )
-from trunkline_protocol.session import batch_seq
+from trunkline_protocol.session import ProtocolViolation, batch_seq
 
 
 class _CallOnly(msgspec.Struct):
@@ -77,30 +77,52 @@ class _Numbered(msgspec.Struct):
     seq: int | msgspec.UnsetType = msgspec.UNSET
 
 
+class _Odd(msgspec.Struct):
+    """A message whose number is of any type."""
+
+    seq: RawOrUnset = msgspec.UNSET
+
+
 class _Named(msgspec.Struct):
     method: str = ""
 
 
 _numbered_decoder: Final = msgspec.json.Decoder(_Numbered)
-_numbered_list_decoder: Final = msgspec.json.Decoder(list[_Numbered])
+_odd_decoder: Final = msgspec.json.Decoder(_Odd)
+_odd_list_decoder: Final = msgspec.json.Decoder(list[_Odd])
 _named_decoder: Final = msgspec.json.Decoder(_Named)
 
 
 def seq_of(data: bytes) -> int | None:
-    """The number of a frame (SPEC.md, Sessions); None where it has none, or none that can be read.
+    """The number of a frame (SPEC.md, Sessions); None where it has none, or is no JSON object or batch of them.
 
     Raises:
-        ProtocolViolation: the members of a batch have different ones.
+        ProtocolViolation: it is no integer, or the members of a batch have different ones.
     """
     try:
         seq = _numbered_decoder.decode(data).seq
     except _UNDECODABLE:
-        try:
-            members = _numbered_list_decoder.decode(data)
-        except _UNDECODABLE:
-            return None
-        return batch_seq(None if member.seq is msgspec.UNSET else member.seq for member in members)
+        return _odd_seq(data)
     return None if seq is msgspec.UNSET else seq
+
+
+def _odd_seq(data: bytes) -> int | None:
+    """The number of a batch, or of what is no message."""
+    try:
+        if data.lstrip(_WHITESPACE)[:1] == b"[":
+            return batch_seq(_number(member.seq) for member in _odd_list_decoder.decode(data))
+        return _number(_odd_decoder.decode(data).seq)
+    except _UNDECODABLE:
+        return None
+
+
+def _number(seq: RawOrUnset) -> int | None:
+    if isinstance(seq, msgspec.UnsetType):
+        return None
+    try:
+        return msgspec.json.decode(seq, type=int)
+    except _UNDECODABLE as error:
+        raise ProtocolViolation("seq is no integer") from error
 
 
 def method_of(data: bytes) -> str:
