@@ -17,6 +17,8 @@ from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
 from trunkline_protocol.errors import ErrorCode
 
+pytestmark = pytest.mark.alone  # it measures time under load
+
 CRASHED = {
     "code": ErrorCode.WORKER_CRASHED,
     "data": {
@@ -81,6 +83,29 @@ async def test_fault_14_everything_in_flight_gets_its_own_outcome() -> None:
                 require(CRASHED, (await connection.reply(each, within=SOON))["error"])
             # Nobody is there to run it yet: it waits for the respawned executor, its owner.
             assert (await connection.result("lab.owned", {"key": "k"}))["worker"] != pid
+            hub.executor_pids()
+
+
+@pytest.mark.parametrize("key", [{}, {"idempotency_key": "k"}], ids=["", "with a key"])
+async def test_fault_14_a_call_that_waits_to_run_again_may_have_been_executed(
+    tmp_path: Path, key: dict[str, str]
+) -> None:
+    """It killed an executor and is queued again: whatever ends it now, it has run."""
+    with lab() as hub:
+        async with peer(hub.url) as connection:
+            marker = tmp_path / "deadline"
+            error = await connection.error(
+                "lab.always_fatal", {"marker": str(marker)}, metadata={"timeout_ms": 400, **key}
+            )
+            require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": True}}, error)
+            assert marker.read_text()
+            await whole_again(connection)
+            marker = tmp_path / "cancel"
+            call = await connection.request("lab.always_fatal", {"marker": str(marker)})
+            await asyncio.to_thread(eventually, marker.exists, "it runs")
+            await connection.cancel(call)
+            error = (await connection.reply(call))["error"]
+            require({"code": ErrorCode.CANCELLED, "data": {"maybe_executed": True}}, error)
             hub.executor_pids()
 
 
@@ -201,7 +226,7 @@ async def test_fault_15_a_cancelled_coroutine_does_not_kill_native_work_beside_i
 
 
 async def test_fault_18_unserialisable_result(debug_peer: Peer) -> None:
-    for kind, named in {"object": "builtins.object", "bytes": "builtins.bytes", "other": "builtins.complex"}.items():
+    for kind, named in {"object": "builtins.object", "other": "builtins.complex"}.items():
         error = await debug_peer.error("debug.unserializable", {"kind": kind})
         require({"code": ErrorCode.SERIALIZATION_ERROR, "message": {"$contains": named}}, error)
     for kind in ("nan", "big"):

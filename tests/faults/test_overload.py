@@ -7,11 +7,15 @@ import json
 import time
 from dataclasses import dataclass, field
 
+import pytest
+
 from tests.support.frames import TEXT, RawSocket, frame, raw_socket
 from tests.support.hub import ready_hub
 from tests.support.peer import peer
 from tests.support.timing import SCALE
 from trunkline_protocol.errors import ErrorCode
+
+pytestmark = pytest.mark.alone  # it measures time under load
 
 SECONDS = 0.02
 SLOTS = 8

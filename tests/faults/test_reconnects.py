@@ -17,6 +17,8 @@ from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
 
+pytestmark = pytest.mark.alone  # it measures time under load
+
 CROWD = 2_000
 
 

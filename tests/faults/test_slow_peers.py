@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import socket
@@ -11,10 +12,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tests.support.frames import TEXT, RawSocket, frame, raw_socket, upgraded
+import pytest
+
+from tests.support.frames import PING, TEXT, RawSocket, frame, raw_socket, upgraded
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE
+
+pytestmark = pytest.mark.alone  # it measures time under load
 
 MIB = 2**20
 EVENT = "x" * 10_000
@@ -124,6 +129,18 @@ async def test_fault_11_a_peer_that_never_reads_is_not_read_either_and_then_cut_
             assert hub.rss() - before < 24 * MIB, "what it asked for was not read"
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+
+async def test_pings_of_a_peer_that_never_reads_do_not_pile_up() -> None:
+    with ready_hub() as hub:
+        async with narrow_socket(hub.port) as stuck, peer(hub.url) as other:
+            before = hub.rss()
+            pings = frame(PING, b"p" * 100) * 1000
+            with contextlib.suppress(TimeoutError):
+                for _ in range(400):  # 40 MB of pongs, if each were answered
+                    await asyncio.wait_for(stuck.write(pings), 1)
+            assert await other.result("debug.echo", {"value": 1})
+            assert hub.rss() - before < 8 * MIB
 
 
 async def send_for_ever(stuck: RawSocket) -> None:
