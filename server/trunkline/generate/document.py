@@ -1,0 +1,118 @@
+"""An OpenRPC document, as far as a client has to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trunkline.generate.schema import Definition, SchemaReader
+from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
+
+CONNECTION_METHODS: Final = frozenset(
+    {"auth", "subscribe", "unsubscribe", "publish", "method.register", "method.unregister"}
+)
+"""What the clients themselves say to a hub; called by hand it would act behind the client's back."""
+
+CLIENT_PACK: Final = "client"
+"""Methods that clients registered: nothing is known of their params."""
+
+
+class DocumentError(ValueError):
+    """What was given is no OpenRPC document; the message says where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One method. ``chunk`` is None unless it streams, ``item`` unless it takes a stream."""
+
+    name: str
+    summary: str
+    params: Object
+    result: Type
+    chunk: Type | None
+    item: Type | None
+
+    @property
+    def params_required(self) -> bool:
+        """Whether it can be called without params."""
+        return any(field.required for field in self.params.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a hub serves: methods by name, and the types they share."""
+
+    version: str
+    methods: list[Method]
+    definitions: dict[str, Definition]
+
+
+def read_document(document: Any, reserved: Collection[str]) -> Document:
+    """Read a decoded OpenRPC document.
+
+    Args:
+        reserved: names that definitions must not get.
+
+    Raises:
+        DocumentError: it is none, or is nested too deeply.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get("openrpc"), str):
+        raise DocumentError("this is no OpenRPC document: it has no member 'openrpc'")
+    methods = document.get("methods")
+    if not isinstance(methods, list):
+        raise DocumentError("this OpenRPC document has no list of methods")
+    reader = SchemaReader(document, reserved)
+    by_name: dict[str, Method] = {}
+    try:
+        for index, described in enumerate(methods):
+            method = _read_method(described, index, reader)
+            if method.name in by_name:
+                raise DocumentError(f"method {method.name!r} is described twice")
+            by_name[method.name] = method
+    except RecursionError:
+        raise DocumentError("this document is nested too deeply") from None
+    kept = [by_name[name] for name in sorted(by_name) if name not in CONNECTION_METHODS]
+    info = document.get("info")
+    version = str(info.get("version", "")) if isinstance(info, dict) else ""
+    return Document(version, kept, reader.definitions())
+
+
+def _read_method(described: Any, index: int, reader: SchemaReader) -> Method:
+    if not isinstance(described, dict) or not isinstance(described.get("name"), str):
+        raise DocumentError(f"methods[{index}] has no name")
+    extension = _member(described, "x-trunkline")
+    streaming = extension.get("streaming") is True
+    return Method(
+        name=described["name"],
+        summary=_text(described.get("summary")) or _text(described.get("description")),
+        params=ANY_OBJECT if extension.get("pack") == CLIENT_PACK else _read_params(described, reader),
+        result=reader.read(_member(described, "result").get("schema", {})),
+        chunk=reader.read(extension.get("chunk", {})) if streaming else None,
+        item=reader.read(extension["input"]) if "input" in extension else None,
+    )
+
+
+def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:
+    name = described["name"]
+    params = described.get("params", [])
+    if not isinstance(params, list):
+        raise DocumentError(f"{name}: params are no list")
+    fields: dict[str, Field] = {}
+    for param in params:
+        if not isinstance(param, dict) or not isinstance(param.get("name"), str):
+            raise DocumentError(f"{name}: a parameter has no name")
+        schema = param.get("schema", {})
+        said = schema.get("description") if isinstance(schema, dict) else None
+        description = _text(param.get("description")) or _text(param.get("summary")) or _text(said)
+        fields[param["name"]] = Field(param["name"], reader.read(schema), param.get("required") is True, description)
+    return Object(tuple(fields.values()))
+
+
+def _member(value: dict[str, Any], name: str) -> dict[str, Any]:
+    member = value.get(name)
+    return member if isinstance(member, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

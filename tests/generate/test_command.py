@@ -1,0 +1,105 @@
+"""``trunkline generate-client`` as a real command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
+from tests.generate.documents import document, method
+from tests.support.hub import RunningHub
+from trunkline.generate import GENERATORS
+
+DOCUMENT = document(method("m", {"a": {"type": "string"}}))
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    path = tmp_path / "openrpc.json"
+    path.write_text(json.dumps(DOCUMENT))
+    return path
+
+
+def generate(*arguments: str | Path, language: str = "typescript") -> list[str]:
+    return ["generate-client", "--language", language, *map(str, arguments)]
+
+
+@pytest.mark.parametrize("language", sorted(GENERATORS))
+def test_it_asks_a_running_hub_and_writes_a_file(debug_hub: RunningHub, tmp_path: Path, language: str) -> None:
+    path = tmp_path / "generated"
+    done = trunkline(*generate(debug_hub.url, "--output", path, language=language))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    asked = trunkline("discover", "--json", "--url", debug_hub.url)
+    assert path.read_text() == GENERATORS[language](json.loads(asked.stdout))
+    assert '"debug.echo"' in path.read_text()
+
+
+def test_the_url_may_come_from_the_environment(debug_hub: RunningHub) -> None:
+    done = trunkline(*generate("--output", "-"), env={"TRUNKLINE_URL": debug_hub.url})
+    assert done.returncode == 0
+    assert '"debug.echo"' in done.stdout
+
+
+def test_a_document_takes_no_hub(described: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hub.ts"
+    done = trunkline(*generate("--document", described, "--output", path, NO_HUB))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert path.read_text() == GENERATORS["typescript"](DOCUMENT)
+
+
+def test_standard_input_and_output(described: Path) -> None:
+    done = trunkline(*generate("--document", "-", "--output", "-", language="python"), stdin=described.read_text())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == GENERATORS["python"](DOCUMENT)
+
+
+def test_check_is_0_for_what_is_there_1_for_what_differs_and_writes_nothing(described: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hub.ts"
+    command = generate("--document", described, "--output", path, "--check")
+    requires_failure(trunkline(*command), 1, "hub.ts", "generate it again")
+    assert not path.exists()
+    path.write_text(GENERATORS["typescript"](DOCUMENT))
+    done = trunkline(*command)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    path.write_text("edited")
+    requires_failure(trunkline(*command), 1, "hub.ts")
+    assert path.read_text() == "edited"
+
+
+def test_a_file_that_is_there_already_is_not_touched(described: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hub.ts"
+    path.write_text(GENERATORS["typescript"](DOCUMENT))
+    before = path.stat().st_mtime_ns
+    assert trunkline(*generate("--document", described, "--output", path)).returncode == 0
+    assert path.stat().st_mtime_ns == before
+
+
+def test_no_hub_is_3() -> None:
+    requires_failure(trunkline(*generate(NO_HUB, "--output", "-")), 3, "no hub")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"openrpc": "1.3.2"}', "[" * 200_000])
+def test_what_is_no_document_is_2(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "openrpc.json"
+    path.write_text(text)
+    requires_failure(trunkline(*generate("--document", path, "--output", "-")), 2, "openrpc.json")
+
+
+def test_a_document_that_is_missing_is_2(tmp_path: Path) -> None:
+    requires_failure(trunkline(*generate("--document", tmp_path / "none.json", "--output", "-")), 2, "No such file")
+
+
+def test_a_file_that_cannot_be_written_is_1(described: Path, tmp_path: Path) -> None:
+    done = trunkline(*generate("--document", described, "--output", tmp_path / "none" / "hub.ts"))
+    requires_failure(done, 1, "none/hub.ts", "No such file")
+
+
+def test_check_of_standard_output_is_2(described: Path) -> None:
+    requires_failure(trunkline(*generate("--document", described, "--output", "-", "--check")), 2, "--output")
+
+
+@pytest.mark.parametrize("arguments", [["--language", "cobol", "--output", "-"], ["--language", "python"]])
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert trunkline("generate-client", *arguments).returncode == 2
