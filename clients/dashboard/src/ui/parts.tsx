@@ -1,0 +1,120 @@
+/**
+ * The small parts that every view is made of.
+ */
+import type { ComponentChildren, JSX } from "preact";
+import { duration, NOTHING } from "../core/format.ts";
+import { live, oldBy } from "../hub/status.ts";
+
+interface PanelProps {
+  readonly title: string;
+  readonly note?: ComponentChildren;
+  readonly actions?: ComponentChildren;
+  readonly class?: string;
+  readonly children: ComponentChildren;
+}
+
+/** A titled part of a view. */
+export function Panel({ title, note, actions, children, class: name }: PanelProps): JSX.Element {
+  return (
+    <section class={`panel ${name ?? ""}`} aria-label={title}>
+      <header>
+        <h2>{title}</h2>
+        {note !== undefined && <span class="note">{note}</span>}
+        {actions !== undefined && <span class="actions">{actions}</span>}
+      </header>
+      {children}
+    </section>
+  );
+}
+
+interface FigureProps {
+  readonly label: string;
+  readonly value: string;
+  readonly tone?: "bad" | "warn" | undefined;
+}
+
+/** One number. When it is not of now it is grey and says its age. */
+export function Figure({ label, value, tone }: FigureProps): JSX.Element {
+  const age = oldBy.value;
+  return (
+    <div class={`figure ${live.value ? (tone ?? "") : "old"}`}>
+      <dt>{label}</dt>
+      <dd>
+        {value}
+        {age !== undefined && <small>{duration(age)} old</small>}
+      </dd>
+    </div>
+  );
+}
+
+interface TableProps {
+  readonly label: string;
+  readonly head: readonly (string | { readonly text: string; readonly number: true })[];
+  readonly children: ComponentChildren;
+  readonly class?: string;
+}
+
+/** A table that scrolls inside itself, with keys, too. */
+export function Table({ label, head, children, class: name }: TableProps): JSX.Element {
+  return (
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls has to be reachable by keys
+    <div class={`scroll ${name ?? ""}`} role="region" aria-label={label} tabIndex={0}>
+      <table>
+        <thead>
+          <tr>
+            {head.map((cell) => {
+              const isNumber = typeof cell !== "string";
+              const text = isNumber ? cell.text : cell;
+              return (
+                <th key={text} scope="col" class={isNumber ? "number" : ""}>
+                  {text === "" ? <span class="hidden">Actions</span> : text}
+                </th>
+              );
+            })}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+/** Instead of a list that has nothing to show. */
+export function Empty({ children }: { readonly children: ComponentChildren }): JSX.Element {
+  return <p class="empty">{children}</p>;
+}
+
+/** A state as a coloured shape and a word: colour is never all there is. */
+export function State({ tone, children }: { readonly tone: string; readonly children: ComponentChildren }): JSX.Element {
+  return (
+    <span class={`state ${tone}`}>
+      <span class="dot" aria-hidden="true" />
+      {children}
+    </span>
+  );
+}
+
+/** The colour of a call's outcome. */
+export function toneOf(outcome: string): string {
+  if (outcome === "ok") {
+    return "good";
+  }
+  return outcome === "CANCELLED" || outcome === "unknown" ? "quiet" : "bad";
+}
+
+/** A member of the hub's as words: "request_count" is "request count". */
+export function words(name: string): string {
+  return name.replaceAll("_", " ");
+}
+
+const TRACE_SHOWN = 8;
+
+/** A cell with a trace id: its beginning, the whole on demand. */
+export function Trace({ id }: { readonly id: string | undefined }): JSX.Element {
+  const text = id === undefined || id.length <= TRACE_SHOWN ? id : `${id.slice(0, TRACE_SHOWN)}…`;
+  return (
+    <td class="mono" title={id}>
+      {text ?? NOTHING}
+    </td>
+  );
+}

@@ -1,0 +1,290 @@
+"""The live dashboard in a real Chromium, against real hubs that work, break and come back."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+from playwright.async_api import BrowserContext, Page, expect
+
+from tests.browser.conftest import ROOT
+from tests.browser.dashboard import MOMENT, VIEWS, dashboard, load, says, show
+from tests.support.hub import RunningHub, ready_hub
+from tests.support.peer import peer
+from tests.support.timing import SCALE
+
+AXE: Final = (ROOT / "clients" / "node_modules" / "axe-core" / "axe.min.js").read_text()
+TOKEN: Final = "a-long-enough-token-for-this-hub"
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[RunningHub]:
+    with ready_hub(executors=2) as running:
+        yield running
+
+
+async def test_a_killed_executor_is_said_within_two_seconds(context: BrowserContext) -> None:
+    with ready_hub(executors=2) as hub:
+        async with load(hub), dashboard(context, hub) as page:
+            await says(page, "Live")
+            await expect(page.locator(".banner .headline")).to_have_text("Healthy")
+            os.kill(min(hub.executor_pids()), signal.SIGKILL)
+            news = page.locator(".log").get_by_text("SIGKILL").first
+            await expect(news).to_be_visible(timeout=2000 * SCALE)
+            assert "executor-" in (await news.text_content() or "")
+            await expect(page.locator(".banner .headline")).to_have_text("Healthy", timeout=MOMENT)
+            await show(page, "executors")
+            await expect(page.locator(".lane").get_by_text("Last failure").first).to_contain_text("SIGKILL")
+
+
+async def test_a_hub_that_is_gone_is_not_shown_as_live(context: BrowserContext) -> None:
+    with ready_hub() as hub:
+        async with dashboard(context, hub) as page:
+            await says(page, "Live")
+            figure = page.locator(".figure").first
+            await expect(figure.locator("small")).to_have_count(0)
+            hub.process.kill()
+            hub.wait_ended(-signal.SIGKILL)
+            await says(page, "Reconnecting")
+            await expect(page.locator(".banner .headline")).to_contain_text("Not live", timeout=MOMENT)
+            await expect(figure.locator("small")).to_contain_text("old")
+            await expect(page).to_have_title("! Reconnecting · Trunkline")
+            with ready_hub(arguments=("--port", str(hub.port))):
+                await says(page, "Live")
+                await expect(page.locator(".banner .headline")).to_have_text("Healthy", timeout=MOMENT)
+                await expect(figure.locator("small")).to_have_count(0)
+
+
+async def test_a_hub_that_says_nothing_goes_stale(context: BrowserContext) -> None:
+    with ready_hub() as hub:
+        async with dashboard(context, hub) as page:
+            await says(page, "Live")
+            os.kill(hub.process.pid, signal.SIGSTOP)
+            try:
+                await says(page, "Stale")
+                await expect(page.locator(".figure.old")).not_to_have_count(0)
+            finally:
+                os.kill(hub.process.pid, signal.SIGCONT)
+            await says(page, "Live")
+
+
+async def test_a_call_is_cancelled_from_the_page(context: BrowserContext, hub: RunningHub) -> None:
+    async with peer(hub.url) as caller, dashboard(context, hub, "requests") as page:
+        await says(page, "Live")
+        request = await caller.request("debug.sleep", {"seconds": 60})
+        button = page.get_by_role("region", name="In flight").get_by_role("button")
+        await button.click(timeout=MOMENT)
+        reply = await caller.reply(request)
+        assert reply["error"]["code"] == -32800
+        await expect(page.locator(".notice")).to_have_text("Cancelled debug.sleep")
+        await expect(button).to_have_count(0, timeout=MOMENT)
+
+
+async def test_the_console_streams(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub, "console") as page:
+        await page.get_by_label("Find").fill("debug.count")
+        await page.get_by_role("button", name="debug.count").click()
+        await page.get_by_role("button", name="Stream it").click()
+        await expect(page.get_by_text("n is required")).to_be_visible()
+        await page.locator("#param-n").fill("30")
+        await page.locator("#param-interval_ms").fill("5")
+        await page.get_by_role("button", name="Stream it").click()
+        await expect(page.locator(".outcome .state")).to_have_text("ok", timeout=MOMENT)
+        assert '"chunks": 30' in (await page.locator(".result pre").text_content() or "")
+        facts = page.locator(".stream .facts")
+        await expect(facts.locator("div", has_text="chunks").locator("dd")).to_have_text("30")
+        await expect(facts.locator("div", has_text="first chunk").locator("dd")).to_contain_text("ms")
+        await expect(page.locator(".stream tbody tr")).to_have_count(30)
+
+
+async def test_the_console_calls_and_tells_errors(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub, "console") as page:
+        await page.get_by_role("button", name="debug.echo").click()
+        await page.locator("#param-value").fill("{")
+        await page.get_by_role("button", name="Call it").click()
+        await expect(page.get_by_text("value is not JSON")).to_be_visible()
+        await page.locator("#param-value").fill('{"list": [1, null, "ü"]}')
+        await page.get_by_role("button", name="Call it").click()
+        await expect(page.locator(".outcome .state")).to_have_text("ok", timeout=MOMENT)
+        assert '"ü"' in (await page.locator(".result pre").text_content() or "")
+        await page.get_by_role("button", name="debug.fail").click()
+        await page.get_by_role("button", name="Call it").click()
+        await expect(page.locator(".outcome .state")).to_have_text("INTERNAL_ERROR -32603", timeout=MOMENT)
+
+
+async def test_a_running_call_of_the_console_is_cancelled(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub, "console") as page:
+        await page.get_by_role("button", name="debug.sleep").click()
+        await page.locator("#param-seconds").fill("60")
+        await page.get_by_role("button", name="Call it").click()
+        await expect(page.locator(".outcome .state")).to_have_text("running")
+        await page.get_by_role("button", name="Cancel", exact=True).click()
+        await expect(page.locator(".outcome .state")).to_have_text("CANCELLED -32800", timeout=MOMENT)
+
+
+async def test_failures_are_grouped_copied_and_tried_again(context: BrowserContext, hub: RunningHub) -> None:
+    await context.grant_permissions(["clipboard-read", "clipboard-write"])
+    async with dashboard(context, hub, "requests") as page, peer(hub.url) as caller:
+        await says(page, "Live")
+        for _ in range(3):
+            await caller.error("debug.fail")
+        await caller.result("debug.echo", {"value": 1})
+        row = page.get_by_role("region", name="Failures").locator("tbody tr", has_text="debug.fail")
+        await expect(row.locator(".number")).to_have_text("3", timeout=MOMENT)
+        await row.get_by_role("button", name="Copy").click()
+        await expect(page.locator(".notice")).to_have_text("Copied the call")
+        assert '"method": "debug.fail"' in await page.evaluate("navigator.clipboard.readText()")
+        await page.get_by_label("Outcome").select_option("failed")
+        recent = page.get_by_role("region", name="Recent calls").locator("tbody tr")
+        await expect(recent.filter(has_text="debug.echo")).to_have_count(0)
+        await expect(recent.filter(has_text="debug.fail")).to_have_count(3)
+        await row.get_by_role("button", name="Try again: debug.fail").click()
+        await expect(page.locator(".call h2")).to_have_text("debug.fail")
+
+
+async def test_the_tail_follows_filters_and_pauses(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub, "connections") as page, peer(hub.url) as caller:
+        await says(page, "Live")
+        await page.get_by_label("Topic or pattern").fill("tail.>")
+        await page.get_by_role("button", name="Follow").click()
+        await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+        for number in range(5):
+            await caller.result("publish", {"topic": f"tail.{number % 2}", "data": {"number": number}})
+        rows = page.get_by_role("region", name="Events").locator("tbody tr")
+        await expect(rows).to_have_count(5, timeout=MOMENT)
+        await page.get_by_label("Only with").fill('"number":3')
+        await expect(rows).to_have_count(1)
+        await page.get_by_label("Only with").fill("")
+        await page.get_by_role("button", name="Pause").click()
+        await caller.result("publish", {"topic": "tail.0", "data": "later"})
+        await expect(page.get_by_role("button", name="Go on (1 since)")).to_be_visible(timeout=MOMENT)
+        await expect(rows).to_have_count(5)
+        await page.get_by_role("button", name="Go on").click()
+        await expect(rows).to_have_count(6)
+
+
+async def test_what_the_tail_did_not_get_is_said(context: BrowserContext) -> None:
+    with ready_hub(env={"TRUNKLINE_OUTBOX_EVENT_BYTES": "200000"}) as hub:
+        async with dashboard(context, hub, "connections") as page, peer(hub.url) as caller:
+            await says(page, "Live")
+            await page.get_by_label("Topic or pattern").fill("flood")
+            await page.get_by_role("button", name="Follow").click()
+            await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+            page_is_busy = page.evaluate("() => { const end = Date.now() + 2000; while (Date.now() < end); }")
+            for _ in range(300):
+                await caller.result("publish", {"topic": "flood", "data": "x" * 100_000})
+            await page_is_busy
+            await expect(page.locator("tr.gap").first).to_contain_text("dropped", timeout=MOMENT)
+            await expect(page.locator(".note b.bad")).to_contain_text("dropped")
+
+
+async def test_the_token_is_asked_for_and_kept_for_the_tab(context: BrowserContext) -> None:
+    with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN}) as hub:
+        async with dashboard(context, hub) as page:
+            field = page.get_by_label("Token")
+            await expect(page.get_by_role("alert")).to_have_text("This hub wants a token.", timeout=MOMENT)
+            await require_no_serious_fault(page)
+            await field.fill("wrong")
+            await page.get_by_role("button", name="Connect").click()
+            await expect(page.get_by_role("alert")).to_have_text("The hub does not accept this token.", timeout=MOMENT)
+            await field.fill(TOKEN)
+            await field.press("Enter")
+            await says(page, "Live")
+            await page.reload()
+            await says(page, "Live")
+            assert TOKEN not in page.url
+            assert await page.evaluate("[document.cookie, localStorage.length]") == ["", 0]
+            await page.get_by_role("button", name="Sign out").click()
+            await expect(field).to_be_visible(timeout=MOMENT)
+
+
+async def test_a_part_of_the_past_is_looked_at(context: BrowserContext, hub: RunningHub) -> None:
+    async with load(hub), dashboard(context, hub) as page:
+        await says(page, "Live")
+        plot = page.locator(".u-over").first
+        await expect(plot).to_be_visible()
+        box = await plot.bounding_box()
+        assert box is not None
+        await page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 40)
+        await page.mouse.down()
+        await page.mouse.move(box["x"] + box["width"] * 0.8, box["y"] + 50, steps=5)
+        cursors = page.locator(".u-cursor-x:not(.u-off)")
+        assert await cursors.count() == await page.locator(".u-over").count()
+        await page.mouse.up()
+        back = page.get_by_role("button", name="Back to now")
+        await back.click()
+        await expect(back).to_have_count(0)
+
+
+async def test_keys_reach_everything(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub) as page:
+        await says(page, "Live")
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_text("Skip to content")).to_be_focused()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("main")).to_be_focused()
+        for view in VIEWS:
+            await page.get_by_role("link", name=view.title()).focus()
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("heading", level=1)).to_be_attached()
+            outline = "getComputedStyle(document.activeElement).outlineStyle"
+            assert await page.evaluate(outline) == "solid", "who uses keys sees where they are"
+
+
+async def test_it_fits_a_phone(context: BrowserContext, hub: RunningHub) -> None:
+    async with load(hub), dashboard(context, hub) as page:
+        await page.set_viewport_size({"width": 360, "height": 740})
+        await says(page, "Live")
+        for view in VIEWS:
+            await show(page, view)
+            assert await page.evaluate("document.documentElement.scrollWidth") <= 360, view
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(context: BrowserContext, scheme: str) -> None:
+    with ready_hub(executors=2) as hub:
+        async with dashboard(context, hub) as page:
+            await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+            async with load(hub):
+                await says(page, "Live")
+                await fill_every_view(page)
+                for view in VIEWS:
+                    await show(page, view)
+                    await require_no_serious_fault(page)
+            hub.process.kill()
+            hub.wait_ended(-signal.SIGKILL)
+            await expect(page.locator(".figure.old, .not-live").first).to_be_attached(timeout=MOMENT)
+            for view in VIEWS:
+                await show(page, view)
+                await require_no_serious_fault(page)
+
+
+async def fill_every_view(page: Page) -> None:
+    """Something to see in each: a tail, a stream's chunks, a failure."""
+    await show(page, "connections")
+    await page.get_by_label("Topic or pattern").fill("jobs.>")
+    await page.get_by_role("button", name="Follow").click()
+    await expect(page.get_by_role("region", name="Events").locator("tbody tr").first).to_be_visible(timeout=MOMENT)
+    await show(page, "console")
+    await page.get_by_role("button", name="debug.count").click()
+    await page.locator("#param-n").fill("20")
+    await page.get_by_role("button", name="Stream it").click()
+    await expect(page.locator(".outcome .state")).to_have_text("ok", timeout=MOMENT)
+    await show(page, "requests")
+    failures = page.get_by_role("region", name="Failures")
+    await expect(failures.get_by_text("debug.fail").first).to_be_visible(timeout=MOMENT)
+
+
+async def require_no_serious_fault(page: Page) -> None:
+    """Run axe-core. It comes by the debugger: the page's own policy lets no foreign script in."""
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(AXE)
+    found = await page.evaluate(
+        """async () => (await axe.run()).violations
+             .filter(({ impact }) => impact === "serious" || impact === "critical")
+             .map(({ id, nodes }) => [id, ...nodes.map((node) => node.html + node.failureSummary)])"""
+    )
+    assert found == []
