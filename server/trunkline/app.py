@@ -7,29 +7,44 @@ import functools
 import importlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
+from trunkline.control.calls import CallsInFlight
+from trunkline.control.documents import documents
 from trunkline.control.health import causes_of, check
 from trunkline.control.monitoring import Monitor
+from trunkline.control.readings import Readings
+from trunkline.control.requests import request_log
+from trunkline.control.sampling import Sampler
+from trunkline.control.services import detailed_services
+from trunkline.control.tracing import make_tracer
+from trunkline.edge import mcp, phoenix
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.credentials import Credentials
-from trunkline.edge.http import http_app
+from trunkline.edge.endpoints import endpoints
+from trunkline.edge.framed_doors import FramedDoors, Speech
+from trunkline.edge.http import Pages, http_app
+from trunkline.edge.http_calls import call_doors
+from trunkline.edge.http_exchange import exchange_services
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.http_server import HttpServer
 from trunkline.edge.jwt_tokens import JwtOptions
+from trunkline.edge.mcp import McpDoor
+from trunkline.edge.stdio import StandardIo
 from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket_door import WebSocketDoor
-from trunkline.executors.backlog import QueueLimits
 from trunkline.executors.pool import ExecutorPool
+from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
 from trunkline.hub.client_calls import ClientCall, NotificationCall
@@ -45,15 +60,27 @@ from trunkline.hub.router import Router
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
+from trunkline.listening import listen
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
-from trunkline.observe.metrics import CallStats, MetricsPage
-from trunkline.runtime import ConfigurationError, available_cpus, bind, spare_the_collector
+from trunkline.observe.metrics import CallStats
+from trunkline.observe.page import MetricsPage
+from trunkline.observe.secrets import SecretMask
+from trunkline.observe.tap import LogTap
+from trunkline.runtime import ConfigurationError, available_cpus, spare_the_collector
+from trunkline.version import __version__
+from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import RpcError
+
+if TYPE_CHECKING:
+    from trunkline.observe.tracing import Tracer
 
 CLOSE_RESTART: Final = 1012
 EXECUTOR_STOP_GRACE: Final = 5.0
+KEEP_ALIVE_SECONDS: Final = 75
+"""How long an HTTP connection may be idle: longer than the pools of common clients and proxies keep theirs."""
 
 logger = logging.getLogger("trunkline")
 
@@ -122,25 +149,37 @@ class Hub:
         self.settings = settings
         self.started = time.monotonic()
         self.stats = CallStats()
+        self.sampler = Sampler(self.stats)
         self._count = self.stats.record
         self._stop_requested = asyncio.Event()
         self.credentials = credentials(settings)
         self.audit = _audit_log(settings.audit_file)
+        self.tracer = _tracer(settings)
+        self._log_request = request_log(settings.log_requests)
         modules = pack_modules(settings)
+        queue_limits = QueueLimits(settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes)
         self.pool = ExecutorPool(
             settings.executors if modules else 0,
             self._executor_spec(modules),
             self._route_nested,
-            queue_limits=QueueLimits(settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes),
+            queue_limits=queue_limits,
             kill_after=settings.kill_after,
+            quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             on_change=self._executors_changed,
         )
-        self.registrations = Registrations(self.pool, self._answers)
+        self.registrations = Registrations(self.pool, self._answers, queue_limits)
         self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
+        self.router.tracer = self.tracer
         self.view = HubView(
-            self.pool, self.router, self.stats, self.started, lambda: len(self.door.listeners), self.registrations.infos
+            self.pool,
+            self.router,
+            self.stats,
+            self.started,
+            lambda: len(self.door.listeners),
+            self.registrations.infos,
+            self.sampler.lately,
         )
-        self.monitor = Monitor(self.view, lambda: self.topics)
+        self.monitor = Monitor(self.view, lambda: self.topics, LogTap(SecretMask(settings.secrets)))
         limits = _limits(settings)
         self.broker = MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
@@ -157,9 +196,10 @@ class Hub:
         )
         self.sessions = Resumption(table, self._moved)
         self.door = self._websocket_door(limits)
+        self.framed = FramedDoors(self.door, __version__)
         self.router.serve({method.name: method for method in control_methods(self.view)})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
-        self.router.handle(self.registrations.methods())
+        self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings
@@ -201,12 +241,17 @@ class Hub:
             ping_timeout=settings.ping_timeout,
             auth_call=settings.auth_call and not self.credentials.is_open,
             refused=self._refused,
+            endpoints=endpoints() | {phoenix.PATH: phoenix.PhoenixEndpoint(settings.max_channels)},
         )
 
     # --- what happens, and who wants to know ---
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
-        self._count(method, seconds, code)
+        self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if self.tracer is not None:
+            self.tracer.finished(call, method, seconds, code)
+        if self._log_request is not None:
+            self._log_request(call, method, seconds, code)
         if self.audit is not None and isinstance(call, (ClientCall, NotificationCall)):
             who = call.connection
             self.audit.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
@@ -246,6 +291,12 @@ class Hub:
 
     def _executors_changed(self) -> None:
         self.monitor.executors_changed()
+        self._open_framed_doors()
+
+    def _open_framed_doors(self) -> None:
+        """Framed peers wait for the first moment at which executors are warm, or have failed to be."""
+        if self.pool.ready or any(executor["last_failure"] for executor in self.pool.snapshot()):
+            self.framed.open(self.missing())
 
     def reload(self) -> None:
         """Read tokens, roles and keys again, close who was revoked, reopen the audit file (log rotation)."""
@@ -267,6 +318,11 @@ class Hub:
                 self.sessions.table.end(entry, "revoked")
         logger.info("reloaded", extra={"revoked_connections": closed})
 
+    def _served(self) -> list[MethodInfo]:
+        """Everything somebody may call, for doors that list it."""
+        own = (method.info for method in control_methods(self.view))
+        return [*own, *self.registrations.infos(), *self.pool.methods.values()]
+
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
 
@@ -276,23 +332,19 @@ class Hub:
             return ["the hub is stopping"]
         return [] if self.pool.ready else causes_of(self.view)
 
-    def gauges(self) -> dict[str, dict[str, float]]:
-        """Current values for ``/metrics``."""
-        executors = self.pool.snapshot()
-        states: dict[str, float] = dict.fromkeys(("starting", "ready", "busy", "down", "stopping"), 0)
-        for executor in executors:
-            states[executor["status"]] += 1
-        return {
-            "trunkline_connections": {"": len(self.door.listeners)},
-            "trunkline_calls_in_flight": {"": self.router.in_flight},
-            "trunkline_calls_waiting": {"": self.pool.waiting},
-            "trunkline_subscriptions": {"": self.topics.count},
-            "trunkline_history_bytes": {"": self.broker.history_bytes},
-            "trunkline_deliveries_waiting": {"": self.fanout.backlog},
-            "trunkline_audit_lost": {"": self.audit.lost if self.audit is not None else 0},
-            "trunkline_executors": states,
-            "trunkline_executor_restarts": {executor["worker_id"]: executor["restarts"] for executor in executors},
-        }
+    def _readings(self) -> Readings:
+        return Readings(
+            self.view,
+            self.monitor.book,
+            lambda: [listener.traffic() for listener in self.door.listeners],
+            self.topics,
+            self.fanout,
+            self.sessions.table,
+            self.registrations,
+            lambda: self.broker.history_bytes,
+            lambda: self.audit.lost if self.audit is not None else 0,
+            lambda: self.pool.quarantined,
+        )
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
         """Call a method of this hub from inside it."""
@@ -302,25 +354,53 @@ class Hub:
         """Begin to stop; :meth:`run` returns when that is done."""
         self._stop_requested.set()
 
-    async def run(self, on_listening: Callable[[str, int], None]) -> None:
-        """Serve until :meth:`stop`.
+    async def run(
+        self,
+        on_listening: Callable[[list[str]], None],
+        standard_io: StandardIo | None = None,
+        speech: Speech | None = None,
+    ) -> None:
+        """Serve until :meth:`stop`, or until the peer at standard input is done.
 
         Args:
-            on_listening: called with host and port once connections are accepted.
+            on_listening: called with the addresses once connections are accepted: ``ws://...``, ``unix:...``.
+            standard_io: a peer to serve, too; then there is no TCP port unless the settings name one.
+            speech: its framing and dialect.
 
         Raises:
-            ConfigurationError: the address cannot be listened on.
+            ConfigurationError: an address cannot be listened on.
         """
-        listener = bind(self.settings.host, self.settings.port)
+        try:
+            listeners, addresses = listen(
+                self.settings, self.framed, is_open=self.credentials.is_open, has_peer=standard_io is not None
+            )
+
+            def listening() -> None:
+                logger.info("listening", extra={"addresses": addresses})
+                on_listening(addresses)
+
+            await self._serve(listeners, listening, standard_io, speech or Speech())
+        finally:
+            self.framed.stop()
+
+    async def _serve(
+        self,
+        listeners: list[socket.socket],
+        on_listening: Callable[[], None],
+        standard_io: StandardIo | None,
+        speech: Speech,
+    ) -> None:
         raise_descriptor_limit(self.settings.max_connections)
         server = self._server()
         self.pool.start()
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        self.sampler.start()
+        serving = asyncio.create_task(server.serve(sockets=listeners))
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
-        host, port = listener.getsockname()[:2]
-        logger.info("listening", extra={"host": host, "port": port})
-        on_listening(host, port)
+        if standard_io is not None:
+            await self.framed.connect(standard_io, speech, self.stop)
+        self._open_framed_doors()
+        on_listening()
         spare_the_collector()
         stopping = asyncio.create_task(self._stop_requested.wait())
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -328,12 +408,19 @@ class Hub:
         stopping.cancel()
 
     def _server(self) -> HttpServer:
-        app = http_app(
-            self.door.access,
+        pages = Pages(
             lambda: check(self.view),
+            lambda: detailed_services(self.view),
             self.missing,
-            MetricsPage(self.stats, self.gauges).render,
+            MetricsPage(self.stats, self._readings()).render,
+            documents(self.view),
         )
+        doors = call_doors(self.door, self.router, self.authentication, lambda: self.pool.methods)
+        self.mcp = McpDoor(
+            self.door, exchange_services(self.door.services, self.authentication), self._served, __version__
+        )
+        doors[mcp.PATH] = self.mcp
+        app = http_app(self.door.access, pages, doors, self.settings.allowed_origins)
         config = uvicorn.Config(
             app,
             ws=functools.partial(UpgradeProtocol, self.door),  # type: ignore[arg-type]  # a factory serves, too
@@ -343,6 +430,7 @@ class Hub:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         return HttpServer(config)
 
@@ -352,16 +440,21 @@ class Hub:
         left = await self.router.drain(self.settings.drain_seconds)
         await self.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
         server.stop_accepting()
+        self.framed.stop()
         await self.door.close_all(CLOSE_RESTART, "the hub is stopping", self.settings.close_seconds)
         deadline = time.monotonic() + 2.5
         while self.door.listeners and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
+        await self.mcp.stop()
         server.should_exit = True
         await serving
         self.monitor.stop()
+        self.sampler.stop()
         self.sessions.stop()
         if self.audit is not None:
             self.audit.close()
+        if self.tracer is not None:
+            await asyncio.to_thread(self.tracer.stop)
         logger.info("stopped")
 
 
@@ -371,6 +464,13 @@ def _limits(settings: Settings) -> Limits:
         max_calls_per_connection=settings.max_calls_per_connection,
         max_subscriptions=settings.max_subscriptions,
     )
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    try:
+        return make_tracer(settings.otlp_endpoint, settings.trace_ratio)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def _audit_log(path: Path | None) -> AuditLog | None:

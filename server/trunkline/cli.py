@@ -1,4 +1,5 @@
-"""The command line: ``trunkline serve | call | stream | subscribe | publish | discover | doctor | token``.
+"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | doctor |
+token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -8,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from trunkline.cli_generate import generate_client_command
+from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
     from trunkline.client import Hub, Position, Subscription
     from trunkline.config import Settings
+    from trunkline.edge.framed_doors import Speech
+    from trunkline.edge.stdio import StandardIo
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -62,6 +66,11 @@ def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.  [default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: 8765]")] = None,
+    uds: Annotated[Path | None, typer.Option(help="Unix socket for HTTP and WebSocket, instead of a port.")] = None,
+    uds_mode: Annotated[str | None, typer.Option(help="Permissions of its file.  [default: 600]")] = None,
+    uds_framed: Annotated[Path | None, typer.Option(help="Unix socket for peers that speak frames.")] = None,
+    uds_framing: Annotated[FramingOption | None, typer.Option(help="Theirs.  [default: packet4]")] = None,
+    uds_dialect: Annotated[DialectOption | None, typer.Option(help="Theirs.  [default: jsonrpc]")] = None,
     packs: Annotated[
         str | None,
         typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]"),
@@ -70,23 +79,36 @@ def serve(
     executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
     demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
+    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "uds": uds,
+        "uds_mode": uds_mode,
+        "uds_framed": uds_framed,
+        "uds_framing": uds_framing,
+        "uds_dialect": uds_dialect,
+        "packs": packs,
+        "methods": tuple(methods) if methods else None,
+        "executors": executors,
+        "data": data,
+        "demo": demo,
+    }
+    if stop_with_stdin and sys.stdin is None:
+        fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
+    _serve(_settings(config, **options), stop_at_eof=stop_with_stdin)
+
+
+def _settings(config: Path | None, **options: Any) -> Settings:
+    """Settings of a hub; ends the program where they cannot be."""
     from pydantic import ValidationError
 
     from trunkline.config import load_settings
 
     try:
-        settings = load_settings(
-            config,
-            host=host,
-            port=port,
-            packs=packs,
-            methods=tuple(methods) if methods else None,
-            executors=executors,
-            data=data,
-            demo=demo,
-        )
+        return load_settings(config, **options)
     except ValidationError as error:
         fail(
             EXIT_USAGE,
@@ -94,7 +116,6 @@ def serve(
         )
     except (FileNotFoundError, ValueError) as error:
         fail(EXIT_USAGE, str(error))
-    _serve(settings)
 
 
 def _setting_problem(item: Any) -> str:
@@ -102,45 +123,42 @@ def _setting_problem(item: Any) -> str:
     return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")
 
 
-def _serve(settings: Settings) -> None:
+def _serve(
+    settings: Settings,
+    standard_io: StandardIo | None = None,
+    speech: Speech | None = None,
+    *,
+    stop_at_eof: bool = False,
+) -> None:
     from trunkline.app import Hub
+    from trunkline.demo import greet
     from trunkline.observe.logs import configure_logs
-    from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals
+    from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
 
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, settings.secrets)
 
     async def main() -> None:
         hub = Hub(settings)
         handle_signals(hub)
+        if stop_at_eof:
+            stop_at_end_of_stdin(hub)
         greeting: list[asyncio.Task[None]] = []
 
-        def on_listening(host: str, port: int) -> None:
-            where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            print(f"trunkline {__version__} listening on ws://{where}/ws", flush=True)
-            greeting.append(asyncio.create_task(_greet(hub, where)))
+        def on_listening(addresses: list[str]) -> None:
+            for address in addresses:
+                print(f"trunkline {__version__} listening on {address}", flush=True)
+            greeting.append(asyncio.create_task(greet(hub, addresses)))
 
-        await hub.run(on_listening)
+        await hub.run(on_listening, standard_io, speech)
         for task in greeting:
             task.cancel()
+        if standard_io is not None:
+            await standard_io.finish(settings.drain_seconds)
 
     try:
         event_loop_runner()(main())
     except ConfigurationError as error:
         fail(EXIT_USAGE, str(error))
-
-
-async def _greet(hub: Any, where: str) -> None:
-    """Once the executors are warm: index the demo, say what to try."""
-    from trunkline.demo import ensure_demo, try_next
-
-    await hub.pool.wait_ready()
-    print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
-    try:
-        collection = await ensure_demo(hub) if hub.settings.demo else None
-    except Exception:
-        logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
-        return
-    print(try_next(where, collection), flush=True)
 
 
 @app.command()
@@ -351,15 +369,22 @@ def make_token(
 
 
 def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
-    """Connect, converse, and turn what goes wrong into words and an exit code."""
-    import websockets
-
-    from trunkline.client import DisconnectedError, connect
-    from trunkline_protocol.errors import RpcError
+    """Connect and converse."""
+    from trunkline.client import connect
 
     async def run() -> None:
-        async with connect(url, token=token) as hub:
+        async with connect(url, token=token, reconnect=False) as hub:
             await conversation(hub)
+
+    with_hub(url, run)
+
+
+def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run something that needs a hub, and turn what goes wrong into words and an exit code."""
+    import websockets
+
+    from trunkline.client import DisconnectedError
+    from trunkline_protocol.errors import RpcError
 
     try:
         asyncio.run(run())
@@ -432,6 +457,14 @@ def fail(code: int, *lines: str) -> NoReturn:
     for line in lines:
         print(f"trunkline: {line}", file=sys.stderr)
     raise typer.Exit(code)
+
+
+app.command("stdio")(
+    stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
+)
+app.command("generate-client")(
+    generate_client_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL)
+)
 
 
 def main() -> None:

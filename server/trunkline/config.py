@@ -16,7 +16,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+DEFAULT_PORT = 8765
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+
+FramingName = Literal["packet4", "ndjson"]
+DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
@@ -33,7 +37,12 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", extra="forbid", validate_default=True)
 
     host: str = "127.0.0.1"
-    port: int = Field(8765, ge=0, le=65535)
+    port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
+    uds: Path | None = Field(None, description="Unix socket for HTTP and WebSocket")
+    uds_mode: int = Field(0o600, ge=0, le=0o777, description="permissions of the Unix sockets' files, in octal as text")
+    uds_framed: Path | None = Field(None, description="Unix socket for peers that speak frames")
+    uds_framing: FramingName = "packet4"
+    uds_dialect: DialectName = "jsonrpc"
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
@@ -63,16 +72,19 @@ class Settings(BaseSettings):
     max_calls: int = Field(131_072, ge=1, description="calls in flight, all connections")
     max_calls_per_connection: int = Field(16_384, ge=1, description="calls in flight")
     max_subscriptions: int = Field(1_024, ge=0, description="of one connection")
+    max_channels: int = Field(128, ge=1, description="of one Phoenix socket")
     max_sessions: int = Field(16_384, ge=0, description="that clients can come back to, all principals")
     max_sessions_per_principal: int = Field(4_096, ge=0)
     session_seconds: float = Field(60.0, ge=0, description="how long a session outlives its connection")
     rate_limit: float = Field(0.0, ge=0, description="calls a second a principal; 0 = no limit")
     rate_burst: int = Field(0, ge=0, description="calls at once a principal; 0 = one second's worth")
-    queue_limit: int = Field(16_384, ge=0, description="calls that may wait for an executor")
+    queue_limit: int = Field(16_384, ge=0, description="calls that may wait for an executor, and as many for callees")
     queue_limit_per_connection: int = Field(10_240, ge=0, description="of them from one connection")
     queue_bytes: int = Field(256 * 2**20, ge=1024, description="params of calls that wait")
     max_concurrency: int = Field(32, ge=1, description="coroutine methods at once in one executor")
     kill_after: float = Field(10.0, gt=0, description="how long a call may overrun its deadline or cancel")
+    quarantine_kills: int = Field(3, ge=1, description="executors that one input may kill")
+    quarantine_seconds: float = Field(300.0, gt=0, description="how long such an input is not run")
     start_timeout: float = Field(300.0, gt=0, description="until an executor must be ready")
     drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
     close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed then")
@@ -89,12 +101,25 @@ class Settings(BaseSettings):
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
+    log_requests: bool = Field(False, description="a line for each call that ends; at debug there always is one")
+    otlp_endpoint: str | None = Field(None, description="where traces go (OTLP over HTTP), such as http://host:4318")
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="of the traces that begin here, how many are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")
 
     @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("uds_mode", mode="before")
+    @classmethod
+    def _octal(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return int(value.removeprefix("0o"), 8)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
 
     @field_validator("packs")
     @classmethod
@@ -117,6 +142,12 @@ class Settings(BaseSettings):
         """Whether anybody has to prove who they are."""
         ways = (self.token, self.tokens_file, self.jwt_key, self.jwt_keys_file, self.authenticate)
         return any(way is not None for way in ways)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must never be logged."""
+        known = (self.token, self.jwt_key, self.llm_api_key)
+        return [secret.get_secret_value() for secret in known if secret is not None]
 
     @property
     def is_loopback(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import sys
 from typing import Any, Final, Protocol
 
@@ -123,3 +124,16 @@ def try_next(where: str, collection: str | None) -> str:
 
 def _in_double_quotes(script: str) -> str:
     return script.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
+
+
+async def greet(hub: Any, addresses: list[str]) -> None:
+    """Once the executors are warm: index the demo, say what to try."""
+    await hub.pool.wait_ready()
+    print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
+    try:
+        collection = await ensure_demo(hub) if hub.settings.demo else None
+    except Exception:
+        logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
+        return
+    if addresses and addresses[0].startswith("ws:"):
+        print(try_next(addresses[0].removeprefix("ws://").removesuffix("/ws"), collection), flush=True)

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,6 +98,23 @@ def handle_signals(hub: Stoppable) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def stop_at_end_of_stdin(hub: Stoppable) -> None:
+    """Stop in order when standard input ends: who held the other end of the pipe is gone, by SIGKILL, too.
+
+    What comes in until then is dropped. A thread reads, since loops cannot wait for every kind of standard input.
+    """
+    loop = asyncio.get_running_loop()
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 65_536):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            loop.call_soon_threadsafe(hub.stop)
+
+    threading.Thread(target=watch, daemon=True, name="stdin").start()
 
 
 def event_loop_runner() -> Callable[..., Any]:

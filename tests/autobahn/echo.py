@@ -19,6 +19,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 from trunkline.config import Settings
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.credentials import Credentials
+from trunkline.edge.endpoints import Negotiated
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket import WebSocketListener
@@ -51,7 +52,9 @@ class EchoDoor(WebSocketDoor):
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         answer = super().accept(request, peer)
         assert answer.listener is not None, "the suite's handshake was refused"
-        return WSUpgradeResponseWithListener(answer.response, WebSocketListener(self, ANONYMOUS, peer, Echo()))
+        return WSUpgradeResponseWithListener(
+            answer.response, WebSocketListener(self, ANONYMOUS, peer, Negotiated(None, Echo()))
+        )
 
 
 def echo_door() -> EchoDoor:

@@ -17,6 +17,7 @@ PARAMS = {
     "method.register": {"method": "discover.own"},
     "method.unregister": {"method": "discover.own"},
     "unsubscribe": {"topic": "discover.test"},
+    "system.cancel": {"call": 0},
 }
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
@@ -11,15 +12,16 @@ from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.timing import PATIENCE
 from trunkline.control import monitoring
 from trunkline.control.method import HubView
-from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, MAX_ITEMS, METRICS, REQUESTS, Monitor
+from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, LOGS, MAX_ITEMS, METRICS, REQUESTS, Monitor
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.events import Event
 
-ALL = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS)
+ALL = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
 TICK = 0.005
 
 
@@ -46,16 +48,46 @@ class Pool:
     ready = True
     methods: ClassVar[dict[str, Any]] = {}
 
+    def __init__(self) -> None:
+        self.calls: list[tuple[Call, bool]] = []
+
     def snapshot(self) -> list[dict[str, Any]]:
         return [{"worker_id": "executor-0", "status": "ready", "pid": os.getpid()}]
+
+    def running(self) -> dict[str, list[tuple[Call, bool]]]:
+        return {"executor-0": self.calls}
+
+
+class Logs:
+    """Log records that the test makes."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self.records: list[dict[str, Any]] = []
+        self.dropped = 0
+
+    def open(self) -> None:
+        assert not self.is_open
+        self.is_open = True
+
+    def close(self) -> None:
+        assert self.is_open
+        self.is_open = False
+        self.records = []
+
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        taken = self.records, self.dropped
+        self.records, self.dropped = [], 0
+        return taken
 
 
 class Hub:
     def __init__(self) -> None:
         self.board, self.stats, self.open = Board(), CallStats(), 1
         self.router = Router(FakeBackend(), lambda *_: None)
-        self.view = HubView(Pool(), self.router, self.stats, 0.0, lambda: self.open)
-        self.monitor = Monitor(self.view, lambda: self.board)
+        self.pool, self.logs = Pool(), Logs()
+        self.view = HubView(self.pool, self.router, self.stats, 0.0, lambda: self.open)
+        self.monitor = Monitor(self.view, lambda: self.board, self.logs)
         self.services = services(self.router)
 
     def listen(self, *topics: str) -> None:
@@ -69,6 +101,13 @@ class Hub:
         for _ in range(number):
             if self.monitor.wants_requests:
                 self.monitor.finished(Call("work.do", b"{}"), 0.0125, code)
+
+    async def next_with(self, topic: str, member: str, number: int = 1) -> Any:
+        """Wait until so many messages had a member; the last of them."""
+        async with asyncio.timeout(PATIENCE):
+            while len(found := [data for data in self.board.of(topic) if data[member]]) < number:
+                await asyncio.sleep(TICK / 2)
+        return found[number - 1]
 
     async def next(self, topic: str, number: int = 1) -> Any:
         """Wait until so many messages were announced on a topic; the last of them."""
@@ -104,7 +143,8 @@ async def test_without_subscribers_nothing_is_said_counted_or_scheduled(hub: Hub
     await ticks()
     assert hub.board.said == []
     assert hub.monitor._timer is None
-    assert hub.monitor._opened == hub.monitor._closed == []
+    assert hub.monitor._opened.items == hub.monitor._closed.items == []
+    assert not hub.logs.is_open
 
 
 @pytest.mark.parametrize("topic", ALL)
@@ -115,6 +155,7 @@ async def test_only_what_is_wanted_is_said(hub: Hub, topic: str) -> None:
     hub.finish()
     hub.monitor.opened(peer)
     hub.monitor.executors_changed()
+    hub.logs.records.append({"event": "said"})
     await hub.next(topic)
     assert {named for named, _ in hub.board.said} == {topic}
 
@@ -163,18 +204,23 @@ async def test_requests(hub: Hub) -> None:
     backend = FakeBackend()
     router = Router(backend, lambda call, _name, seconds, code: hub.monitor.finished(call, seconds, code))
     peer = connection(services(router), Door(), Principal("alice"))
-    peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do"}')
-    peer.receive(b'{"jsonrpc":"2.0","method":"nobody"}')
+    peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do","params":{"n":1},"metadata":{"request_id":"r-1"}}')
+    peer.receive(b'{"jsonrpc":"2.0","method":"nobody","metadata":{"request_id":7}}')
     backend.calls[0].settle_result(b"0")
     message = await hub.next(REQUESTS)
     assert message.keys() == {"requests", "dropped"}
     failed, done = message["requests"]
-    assert done.keys() == {"method", "principal", "connection", "outcome", "code", "duration_ms", "finished_at"}
+    assert done.keys() == {
+        *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
+        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out"),
+    }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)
     assert 0 <= done["duration_ms"] < 1000 * PATIENCE
     assert done["finished_at"] > 1_700_000_000_000
-    assert (failed["method"], failed["principal"]) == ("nobody", "alice")
+    assert (done["id"], done["request_id"], done["trace_id"], done["run_ms"]) == (1, "r-1", None, None)
+    assert (done["queue_ms"], done["bytes_in"], done["bytes_out"]) == (0, len(b'{"n":1}'), 1)
+    assert (failed["method"], failed["principal"], failed["id"]) == ("nobody", "alice", None)
     assert (failed["outcome"], failed["code"]) == ("METHOD_NOT_FOUND", ErrorCode.METHOD_NOT_FOUND)
 
 
@@ -197,7 +243,7 @@ async def test_beyond_two_hundred_they_are_counted(hub: Hub) -> None:
 
 
 async def test_where_nothing_ended_nothing_is_said(hub: Hub) -> None:
-    hub.listen(REQUESTS, CONNECTIONS)
+    hub.listen(REQUESTS, CONNECTIONS, LOGS)
     await ticks()
     assert hub.board.said == []
 
@@ -211,9 +257,10 @@ async def test_connections(hub: Hub) -> None:
     hub.monitor.opened(peer)
     hub.monitor.closed(peer)
     message = await hub.next(CONNECTIONS)
-    assert message.keys() == {"opened", "closed", "dropped", "open"}
+    assert message.keys() == {"opened", "closed", "dropped", "open", "connections"}
     (opened,), (closed,) = message["opened"], message["closed"]
-    assert opened.keys() == {"connection", "peer", "principal", "opened_at"}
+    assert opened.keys() == {"connection", "peer", "principal", "transport", "client", "opened_at"}
+    assert (opened["transport"], opened["client"]) == ("websocket", "a test")
     assert (opened["connection"], opened["peer"], opened["principal"]) == (peer.number, "test", "alice")
     assert opened["opened_at"] > 1_700_000_000_000
     assert closed.keys() == {"connection", "duration_ms"}
@@ -235,6 +282,71 @@ async def test_beyond_two_hundred_connections_they_are_counted(hub: Hub) -> None
     assert (len(message["opened"]), len(message["closed"]), message["dropped"]) == (0, 1, 0)
 
 
+async def test_a_table_of_connections_each_second(hub: Hub) -> None:
+    hub.listen(CONNECTIONS)
+    door = Door()
+    peer = connection(hub.services, door, Principal("alice"))
+    hub.monitor.opened(peer)
+    peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do"}')
+    (row,) = (await hub.next_with(CONNECTIONS, "connections"))["connections"]
+    assert row.keys() == {
+        *("connection", "peer", "principal", "transport", "client", "duration_ms", "calls", "streams", "subscriptions"),
+        *("session", "received_bytes", "sent_bytes", "in_bytes_per_second", "out_bytes_per_second"),
+        *("buffered_bytes", "lag_ms", "dropped_events"),
+    }
+    assert (row["connection"], row["principal"], row["transport"], row["client"]) == (
+        *(peer.number, "alice", "websocket", "a test"),
+    )
+    assert (row["calls"], row["session"], row["in_bytes_per_second"]) == (1, False, None)
+    door.received = 10_000
+    (row,) = (await hub.next_with(CONNECTIONS, "connections", 2))["connections"]
+    assert row["received_bytes"] == 10_000
+    assert row["in_bytes_per_second"] > 10_000, "all of it in a second, which is a short one"
+    assert row["out_bytes_per_second"] == 0
+
+
+async def test_a_peer_that_does_not_read_comes_first_with_what_waits_and_what_was_dropped(hub: Hub) -> None:
+    hub.listen(CONNECTIONS)
+    peers = [connection(hub.services, Door(10_000, 800), Principal("alice")) for _ in range(3)]
+    for peer in peers:
+        hub.monitor.opened(peer)
+    slow = peers[1].outbox
+    slow.pause()
+    for offset in range(1, 9):
+        slow.send_event(Event("t", b'"' + b"x" * 40 + b'"', "e", offset, 1_000_000).encode())
+    row = (await hub.next_with(CONNECTIONS, "connections"))["connections"][0]
+    assert row["connection"] == peers[1].number
+    assert row["dropped_events"] > 0
+    assert row["buffered_bytes"] > 0
+    assert row["lag_ms"] > 1_000_000_000, "since what waits longest was published"
+    assert hub.monitor.book.dropped_events == row["dropped_events"]
+    hub.monitor.closed(peers[1])
+    assert hub.monitor.book.dropped_events == row["dropped_events"], "what was dropped stays counted"
+    assert hub.monitor.book.buffered_bytes == 0
+
+
+async def test_the_table_is_bounded(hub: Hub) -> None:
+    for _ in range(monitoring.MAX_CONNECTIONS + 5):
+        hub.monitor.opened(hub.peer())
+    hub.listen(CONNECTIONS)
+    message = await hub.next_with(CONNECTIONS, "connections")
+    assert len(message["connections"]) == monitoring.MAX_CONNECTIONS
+
+
+# --- logs ---
+
+
+async def test_log_records_are_gathered_only_while_somebody_listens(hub: Hub) -> None:
+    hub.listen(LOGS, METRICS)
+    assert hub.logs.is_open
+    hub.logs.records, hub.logs.dropped = [{"event": "said"}], 3
+    assert await hub.next(LOGS) == {"records": [{"event": "said"}], "dropped": 3}
+    hub.listen(METRICS)
+    assert not hub.logs.is_open
+    hub.listen(METRICS, EXECUTORS)
+    assert not hub.logs.is_open
+
+
 # --- executors ---
 
 
@@ -252,10 +364,30 @@ async def test_executors_at_once_and_whenever_one_changes(hub: Hub) -> None:
     assert len(hub.board.said) == 2
 
 
-async def test_executors_each_second_while_they_work(hub: Hub) -> None:
+async def test_executors_each_second_while_they_work_and_once_more(hub: Hub) -> None:
     hub.listen(EXECUTORS)
     hub.router.in_flight = 1
     await hub.next(EXECUTORS, 4)
+    hub.router.in_flight = 0
+    await ticks()
+    said = len(hub.board.said)
+    await ticks()
+    assert len(hub.board.said) == said
+
+
+async def test_what_executors_run(hub: Hub) -> None:
+    call = Call("work.do", b"{}")
+    call.received = time.monotonic() - 2
+    hub.pool.calls = [(call, True)]
+    hub.router.in_flight = 1
+    hub.listen(EXECUTORS)
+    (executor,) = (await hub.next(EXECUTORS))["executors"]
+    (running,) = executor["running"]
+    assert (running["method"], running["parked"], running["trace_id"]) == ("work.do", True, None)
+    assert running["age_ms"] >= 2000
+    (executor,) = (await hub.next(EXECUTORS, 3))["executors"]
+    assert executor["cpu_percent"] >= 0
+    assert executor["running"][0]["call"] == running["call"] > 0, "the number stays with the call"
 
 
 # --- metrics ---
@@ -270,13 +402,15 @@ async def test_metrics(hub: Hub) -> None:
     for _ in range(90):
         hub.stats.record("work.do", 0.0009, 0)
     for _ in range(10):
-        hub.stats.record("work.do", 0.04, ErrorCode.INTERNAL_ERROR)
+        hub.stats.record("work.do", 0.04, ErrorCode.INTERNAL_ERROR, 0.03, 0.009, 10, 100)
     hub.board.published, hub.board.deliveries = 50, 500
     data = await hub.next(METRICS)
     assert data.keys() == {
         *("connections", "subscriptions", "calls_in_flight", "calls_waiting"),
         *("calls_per_second", "errors_per_second", "events_per_second", "deliveries_per_second"),
-        *("p50_ms", "p95_ms", "p99_ms", "rss_mb"),
+        *("p50_ms", "p95_ms", "p99_ms", "rss_mb", "streams", "errors", "events_dropped", "buffered_bytes"),
+        *("wait_p50_ms", "wait_p95_ms", "wait_p99_ms", "run_p50_ms", "run_p95_ms", "run_p99_ms"),
+        *("bytes_in_per_second", "bytes_out_per_second"),
     }
     assert (data["connections"], data["subscriptions"]) == (1, 9)
     assert (data["calls_in_flight"], data["calls_waiting"]) == (2, 3)
@@ -286,6 +420,10 @@ async def test_metrics(hub: Hub) -> None:
     assert 0.5 <= data["p50_ms"] <= 1
     assert 25 <= data["p95_ms"] <= data["p99_ms"] <= 50
     assert data["rss_mb"] > 1
+    assert data["errors"] == {"INTERNAL_ERROR": 10}
+    assert 25 <= data["wait_p50_ms"] <= 50
+    assert 5 <= data["run_p50_ms"] <= 10
+    assert data["bytes_out_per_second"] == pytest.approx(10 * data["bytes_in_per_second"], rel=0.1)
     quiet = await hub.next(METRICS, 2)
     assert [quiet[f"{what}_per_second"] for what in ("calls", "errors", "events", "deliveries")] == [0, 0, 0, 0]
     assert quiet["p99_ms"] == 0

@@ -116,7 +116,11 @@ async def test_a_close_inside_a_fragmented_message(socket: RawSocket) -> None:
     assert [each.close_code for each in await rest(socket)] == [1000]
 
 
-@pytest.mark.parametrize("goodbye", [frame(CLOSE, close_payload(1000)), frame(TEXT, b"\xff"), frame(3)])
+@pytest.mark.parametrize(
+    "goodbye",
+    [frame(CLOSE, close_payload(1000)), frame(TEXT, b"\xff"), frame(3)],
+    ids=["close", "no UTF-8", "reserved opcode"],
+)
 async def test_calls_in_flight_end_at_once_however_long_the_peer_stays(debug_hub: RunningHub, goodbye: bytes) -> None:
     async with peer(debug_hub.url) as witness, raw_socket(debug_hub.port) as socket:
         before = await active_calls(witness)

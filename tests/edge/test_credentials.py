@@ -13,13 +13,16 @@ import pytest
 
 from trunkline.edge.credentials import MAX_TOKEN_CHARS, Credentials
 from trunkline.edge.jwt_tokens import JwtOptions
-from trunkline.edge.tokens import new_token
+from trunkline.edge.tokens import digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, ROLES, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 STATIC = "the static token"
-LISTED, LISTED_SHA256 = new_token()
-EXPIRED, EXPIRED_SHA256 = new_token()
+# Fixed, for they are in the names of tests, which have to be the same in every process.
+LISTED = "a-token-of-these-tests-as-long-as-a-new-one"
+EXPIRED = "an-expired-token-of-these-tests-of-that-sort"
+LISTED_SHA256 = digest_of(LISTED)
+EXPIRED_SHA256 = digest_of(EXPIRED)
 SECRET = "a secret that has at least 32 bytes"
 
 FILE = f"""
@@ -85,6 +88,7 @@ def refusal(ask: Callable[[], Principal]) -> RpcError:
         ("known to the hook", "by hook"),
         (None, "by hook"),
     ],
+    ids=["static token", "tokens file", "JWT", "hook", "no token"],
 )
 def test_each_way_in(all_ways: Credentials, token: str | None, name: str) -> None:
     principal = all_ways.authenticate(handshake(token))

@@ -14,8 +14,11 @@ from trunkline.edge.tokens import TokensFile, digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-TOKEN, SHA256 = new_token()
-OTHER, OTHER_SHA256 = new_token()
+# Fixed, for they are in the names of tests, which have to be the same in every process.
+TOKEN = "a-token-of-these-tests-as-long-as-a-new-one"
+OTHER = "another-token-of-these-tests-of-that-length"
+SHA256 = digest_of(TOKEN)
+OTHER_SHA256 = digest_of(OTHER)
 
 
 def entry(name: str = "alice", sha256: str = SHA256, more: str = "") -> str:
@@ -124,8 +127,8 @@ def test_an_unknown_role_grants_nothing_and_takes_the_rest() -> None:
     assert principal("nobody", "admin").methods is None
 
 
-SOON = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
-PAST = SOON - timedelta(hours=2)
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+PAST = datetime(2021, 2, 3, tzinfo=UTC)
 
 
 def test_expiry_is_put_on_the_monotonic_clock(tmp_path: Path) -> None:

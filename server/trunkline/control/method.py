@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
+from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -31,6 +33,9 @@ class PoolView(Protocol):
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing."""
 
+    def running(self) -> dict[str, list[tuple[Call, bool]]]:
+        """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
+
 
 class RouterView(Protocol):
     """The router, read only."""
@@ -47,6 +52,7 @@ class HubView:
         started: when the hub started, on the monotonic clock, in seconds.
         connections: how many connections are open now.
         registered: methods that clients serve.
+        lately: samples of the last so many seconds, the oldest first.
     """
 
     pool: PoolView
@@ -55,6 +61,7 @@ class HubView:
     started: float
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
+    lately: Callable[[float], list[Sample]] = lambda _seconds: []
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,26 +1,62 @@
-"""``metrics.get``: real counts and durations by method."""
+"""``metrics.get``: real counts and durations by method, since the start or lately."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from trunkline.control.method import ControlMethod, HubView
+from trunkline.observe.history import merge
+from trunkline.observe.metrics import MethodStats, snapshot_of, total_of
+
+RANGES: Final = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
 
 
-def get(view: HubView) -> dict[str, Any]:
-    """Everything since the hub started; durations in milliseconds, from receipt to outcome."""
-    requests, errors = view.stats.totals()
-    return {
-        "window_seconds": round(time.monotonic() - view.started, 3),
-        "request_count": requests,
-        "error_count": errors,
+class MetricsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``metrics.get``. ``time_range`` is one of these words, or seconds; ``series`` asks for each sample."""
+
+    time_range: Literal["1m", "5m", "15m", "1h"] | Annotated[float, msgspec.Meta(ge=1, le=3600)] | None = None
+    series: bool = False
+
+
+def get(view: HubView, params: MetricsParams) -> dict[str, Any]:
+    """Counts and durations (in milliseconds, from receipt to outcome): since the start, or of a time range.
+
+    ``window_seconds`` is the time that they are of: less than was asked for where the hub is younger.
+    """
+    now = time.monotonic()
+    asked = params.time_range
+    if asked is None:
+        seconds, methods = now - view.started, view.stats.methods
+    else:
+        samples = view.lately(RANGES[asked] if isinstance(asked, str) else asked)
+        window = merge(samples) if samples else None
+        seconds, methods = (0.0, {}) if window is None else (window.seconds, window.methods)
+    said = _said(seconds, methods) | {
         "active_requests": view.router.in_flight,
         "waiting_requests": view.pool.waiting,
-        "methods": view.stats.snapshot(),
+        "methods": snapshot_of(methods),
+    }
+    if params.series:
+        lately = samples if asked is not None else view.lately(RANGES["1h"])
+        said["series"] = [sample.as_data(now) for sample in lately]
+    return said
+
+
+def _said(seconds: float, methods: dict[str, MethodStats]) -> dict[str, Any]:
+    total = total_of(methods)
+    return {
+        "window_seconds": round(seconds, 3),
+        "request_count": total.count,
+        "error_count": total.failed,
+        "requests_per_second": round(total.count / seconds, 3) if seconds else 0.0,
+        "total": total.as_data(),
     }
 
 
 def methods(view: HubView) -> list[ControlMethod]:
     """The methods of this file."""
-    return [ControlMethod("metrics.get", "Counts and durations by method since the start", lambda _: get(view))]
+    summary = "Counts and durations by method, since the start or of a time range"
+    return [ControlMethod("metrics.get", summary, lambda params: get(view, params), MetricsParams)]

@@ -11,22 +11,34 @@ from typing import Any, Final, Protocol
 
 import psutil
 
-from trunkline.control.health import detailed_executors
+from trunkline.control.calls import connection_of, executor_name, trace_id
+from trunkline.control.connections import ConnectionBook
+from trunkline.control.executors import ExecutorTable
 from trunkline.control.method import HubView
-from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
 from trunkline.observe.metrics import MethodStats, error_name
 from trunkline_protocol.calls import Call
+from trunkline_protocol.codecs.jsonrpc import decode_metadata
+from trunkline_protocol.errors import RpcError
 
 METRICS: Final = "system.metrics"
 EXECUTORS: Final = "system.executors"
 REQUESTS: Final = "system.requests"
 CONNECTIONS: Final = "system.connections"
+LOGS: Final = "system.logs"
+TOPICS: Final = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
 
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
 MAX_ITEMS: Final = 200
-"""Requests or connections told in one message; more are only counted."""
+"""Requests, connections or log records told in one message; more are only counted."""
+
+MAX_CONNECTIONS: Final = 100
+"""Connections in the table of one message."""
+
+MAX_ID_CHARS: Final = 128
+MAX_METHOD_CHARS: Final = 200
 
 
 class Topics(Protocol):
@@ -46,6 +58,53 @@ class Topics(Protocol):
         """Publish."""
 
 
+class LogSource(Protocol):
+    """Where log records come from (see :class:`trunkline.observe.tap.LogTap`)."""
+
+    def open(self) -> None:
+        """Begin to gather."""
+
+    def close(self) -> None:
+        """Gather no more."""
+
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        """What came since the last time, and how many records more were dropped."""
+
+
+class _NoLogs:
+    def open(self) -> None:
+        """Nothing to gather."""
+
+    def close(self) -> None:
+        """Nothing was gathered."""
+
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        """Nothing came."""
+        return [], 0
+
+
+class _Items:
+    """What is told at the next tick: so many, and how many more there were."""
+
+    __slots__ = ("dropped", "items")
+
+    def __init__(self) -> None:
+        self.items: list[dict[str, Any]] = []
+        self.dropped = 0
+
+    def add(self, item: dict[str, Any]) -> None:
+        self.items.append(item)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.items) >= MAX_ITEMS
+
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        taken = self.items, self.dropped
+        self.items, self.dropped = [], 0
+        return taken
+
+
 @dataclass(slots=True)
 class _Totals:
     """Counters as they were a second ago."""
@@ -61,21 +120,27 @@ class Monitor:
 
     Args:
         view: what the hub knows of itself.
+        logs: log records, gathered while somebody wants them.
+
+    Attributes:
+        book: the open connections; kept whether somebody listens or not.
     """
 
-    def __init__(self, view: HubView, topics: Callable[[], Topics]) -> None:
+    def __init__(self, view: HubView, topics: Callable[[], Topics], logs: LogSource | None = None) -> None:
+        self.book = ConnectionBook()
         self._view = view
         self._topics = topics
+        self._logs = logs or _NoLogs()
         self._wanted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._before: _Totals | None = None
         self._executors_changed = False
-        self._requests: list[dict[str, Any]] = []
-        self._opened: list[dict[str, Any]] = []
-        self._closed: list[dict[str, Any]] = []
-        self._dropped_requests = 0
-        self._dropped_connections = 0
+        self._executors_worked = False
+        self._executors = ExecutorTable()
+        self._requests = _Items()
+        self._opened = _Items()
+        self._closed = _Items()
         self.wants_requests = False
 
     # --- who listens ---
@@ -83,9 +148,12 @@ class Monitor:
     def interest_changed(self) -> None:
         """Subscriptions to ``system.`` topics have changed."""
         topics = self._topics()
-        self._wanted = {topic for topic in (METRICS, EXECUTORS, REQUESTS, CONNECTIONS) if topics.reaches(topic)}
+        before = self._wanted
+        self._wanted = {topic for topic in TOPICS if topics.reaches(topic)}
         self.wants_requests = REQUESTS in self._wanted
         self._executors_changed = EXECUTORS in self._wanted
+        if (LOGS in self._wanted) != (LOGS in before):
+            (self._logs.open if LOGS in self._wanted else self._logs.close)()
         self._forget_unwanted()
         if self._wanted and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
@@ -101,58 +169,54 @@ class Monitor:
     def _forget_unwanted(self) -> None:
         """Whoever subscribes later does not hear of what was before."""
         if REQUESTS not in self._wanted:
-            self._requests, self._dropped_requests = [], 0
+            self._requests.take()
         if CONNECTIONS not in self._wanted:
-            self._opened, self._closed, self._dropped_connections = [], [], 0
+            self._opened.take()
+            self._closed.take()
         if METRICS not in self._wanted:
             self._before = None
+        if EXECUTORS not in self._wanted:
+            self._executors = ExecutorTable()
 
     # --- what happens ---
 
     def finished(self, call: Call, seconds: float, code: int) -> None:
-        """A call has ended. To be called only where ``wants_requests``."""
-        if len(self._requests) >= MAX_ITEMS:
-            self._dropped_requests += 1
-            return
-        connection = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
-        self._requests.append(
-            {
-                "method": call.method,
-                "principal": connection.principal.name if connection is not None else None,
-                "connection": connection.number if connection is not None else None,
-                "outcome": "ok" if code == 0 else error_name(code),
-                "code": code,
-                "duration_ms": round(seconds * 1000, 3),
-                "finished_at": int(time.time() * 1000),
-            }
-        )
+        """A call has ended. To be called only while :attr:`wants_requests`."""
+        if self._requests.is_full:
+            self._requests.dropped += 1
+        else:
+            self._requests.add(_request(call, seconds, code))
 
     def opened(self, connection: Connection) -> None:
         """A connection was made."""
+        self.book.opened(connection)
         if CONNECTIONS not in self._wanted:
             return
-        self._connection_event(
-            self._opened,
+        if self._opened.is_full:
+            self._opened.dropped += 1
+            return
+        traffic = connection.door.traffic()
+        self._opened.add(
             {
                 "connection": connection.number,
                 "peer": connection.peer,
                 "principal": connection.principal.name,
+                "transport": traffic.transport,
+                "client": traffic.client,
                 "opened_at": int(time.time() * 1000),
-            },
+            }
         )
 
     def closed(self, connection: Connection) -> None:
         """A connection has ended."""
+        self.book.closed(connection)
         if CONNECTIONS not in self._wanted:
             return
+        if self._closed.is_full:
+            self._closed.dropped += 1
+            return
         seconds = time.monotonic() - connection.opened_at
-        self._connection_event(self._closed, {"connection": connection.number, "duration_ms": round(seconds * 1000)})
-
-    def _connection_event(self, items: list[dict[str, Any]], item: dict[str, Any]) -> None:
-        if len(items) < MAX_ITEMS:
-            items.append(item)
-        else:
-            self._dropped_connections += 1
+        self._closed.add({"connection": connection.number, "duration_ms": round(seconds * 1000)})
 
     def executors_changed(self) -> None:
         """An executor has another state; said at the next tick."""
@@ -164,30 +228,40 @@ class Monitor:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         self._ticks += 1
         each_second = self._ticks % TICKS_A_SECOND == 0
-        if REQUESTS in self._wanted and self._requests:
-            self._say_requests()
-        if CONNECTIONS in self._wanted and (self._opened or self._closed):
-            self._say_connections()
-        working = each_second and self._view.router.in_flight > 0
-        if EXECUTORS in self._wanted and (self._executors_changed or working):
-            self._executors_changed = False
-            self._topics().announce(EXECUTORS, {"executors": detailed_executors(self._view)})
+        if REQUESTS in self._wanted and self._requests.items:
+            requests, dropped = self._requests.take()
+            self._topics().announce(REQUESTS, {"requests": requests, "dropped": dropped})
+        if CONNECTIONS in self._wanted:
+            self._say_connections(each_second)
+        if EXECUTORS in self._wanted:
+            self._say_executors(each_second)
         if METRICS in self._wanted and each_second:
             self._say_metrics()
+        if LOGS in self._wanted:
+            records, dropped = self._logs.take()
+            if records or dropped:
+                self._topics().announce(LOGS, {"records": records, "dropped": dropped})
 
-    def _say_requests(self) -> None:
-        data = {"requests": self._requests, "dropped": self._dropped_requests}
-        self._requests, self._dropped_requests = [], 0
-        self._topics().announce(REQUESTS, data)
+    def _say_executors(self, each_second: bool) -> None:
+        working = self._view.router.in_flight > 0
+        # Once more after the last call, so that nobody keeps seeing them at work.
+        if self._executors_changed or (each_second and (working or self._executors_worked)):
+            self._executors_changed = False
+            self._executors_worked = working
+            self._topics().announce(EXECUTORS, {"executors": self._executors.rows(self._view)})
 
-    def _say_connections(self) -> None:
-        data = {
-            "opened": self._opened,
-            "closed": self._closed,
-            "dropped": self._dropped_connections,
+    def _say_connections(self, each_second: bool) -> None:
+        if not (self._opened.items or self._closed.items or (each_second and len(self.book))):
+            return
+        opened, opened_dropped = self._opened.take()
+        closed, closed_dropped = self._closed.take()
+        data: dict[str, Any] = {
+            "opened": opened,
+            "closed": closed,
+            "dropped": opened_dropped + closed_dropped,
             "open": self._view.connections(),
         }
-        self._opened, self._closed, self._dropped_connections = [], [], 0
+        data["connections"] = self.book.table(time.monotonic(), MAX_CONNECTIONS) if each_second else None
         self._topics().announce(CONNECTIONS, data)
 
     def _say_metrics(self) -> None:
@@ -198,18 +272,66 @@ class Monitor:
             return
         seconds = now.at - before.at
         calls = now.calls.since(before.calls)
+
+        def rate(number: float) -> float:
+            return round(number / seconds, 1)
+
         topics.announce(
             METRICS,
             {
                 "connections": view.connections(),
                 "subscriptions": topics.count,
+                "streams": self.book.streams,
                 "calls_in_flight": view.router.in_flight,
                 "calls_waiting": view.pool.waiting,
-                "calls_per_second": round(calls.count / seconds, 1),
-                "errors_per_second": round((calls.count - calls.ok) / seconds, 1),
-                "events_per_second": round((now.published - before.published) / seconds, 1),
-                "deliveries_per_second": round((now.deliveries - before.deliveries) / seconds, 1),
-                **{f"p{q}_ms": round(1000 * calls.quantile(q / 100), 3) for q in (50, 95, 99)},
+                "calls_per_second": rate(calls.count),
+                "errors_per_second": rate(calls.failed),
+                "errors": {error_name(code): number for code, number in calls.errors.items()},
+                "events_per_second": rate(now.published - before.published),
+                "deliveries_per_second": rate(now.deliveries - before.deliveries),
+                "bytes_in_per_second": rate(calls.bytes_in),
+                "bytes_out_per_second": rate(calls.bytes_out),
+                "buffered_bytes": self.book.buffered_bytes,
+                "events_dropped": self.book.dropped_events,
+                **calls.duration.milliseconds(),
+                **calls.wait.milliseconds("wait_"),
+                **calls.run.milliseconds("run_"),
                 "rss_mb": round(psutil.Process(os.getpid()).memory_info().rss / 2**20, 1),
             },
         )
+
+
+def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
+    connection = connection_of(call)
+    return {
+        "method": call.method[:MAX_METHOD_CHARS],
+        "principal": None if connection is None else connection.principal.name,
+        "connection": None if connection is None else connection.number,
+        "id": _short(call.id) if isinstance(call, ClientCall) else None,
+        "request_id": _short(request_id_of(call)),
+        "trace_id": trace_id(call),
+        "outcome": "ok" if not code else error_name(code),
+        "code": code,
+        "duration_ms": round(seconds * 1000, 3),
+        "queue_ms": round(call.waited * 1000, 3),
+        "run_ms": round(call.ran * 1000, 3) if call.ran else None,
+        "executor": executor_name(call),
+        "chunks": call.chunks,
+        "bytes_in": len(call.params),
+        "bytes_out": call.bytes_out,
+        "finished_at": int(time.time() * 1000),
+    }
+
+
+def request_id_of(call: Call) -> str | None:
+    """``metadata.request_id``, where the caller gave one."""
+    if b'"request_id"' not in call.metadata:
+        return None
+    try:
+        return decode_metadata(call.metadata).request_id
+    except RpcError:  # the caller was told so
+        return None
+
+
+def _short(text: Any) -> Any:
+    return text[:MAX_ID_CHARS] if isinstance(text, str) else text

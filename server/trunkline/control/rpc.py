@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from trunkline.control.calls import ADMIN_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
+from trunkline.control.schemas import Components
 from trunkline.hub.authentication import AuthParams
 from trunkline.hub.registrations import RegisterParams, UnregisterParams
 from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
@@ -27,40 +29,56 @@ CONNECTION_METHODS = (
 """Methods that the hub answers for a connection; see SPEC.md."""
 
 
-def describe(info: MethodInfo) -> dict[str, Any]:
-    """One method as an OpenRPC Method Object, with what OpenRPC has no word for under ``x-trunkline``."""
+def describe(info: MethodInfo, components: Components | None = None) -> dict[str, Any]:
+    """One method as an OpenRPC Method Object, with what OpenRPC has no word for under ``x-trunkline``.
+
+    Args:
+        components: gets what its schemas define; left out where nobody asks for that.
+    """
+    components = components or Components()
     extension: dict[str, Any] = {
         "pack": info.pack,
         "streaming": info.streaming,
         "idempotent": info.idempotent,
     }
     if info.chunk is not None:
-        extension["chunk"] = info.chunk
+        extension["chunk"] = components.add(info.chunk)
     if info.input is not None:
-        extension["input"] = info.input
+        extension["input"] = components.add(info.input)
     if info.routing_key is not None:
         extension["routing_key"] = info.routing_key
     if info.timeout_ms is not None:
         extension["timeout_ms"] = info.timeout_ms
+    if info.http is not None:
+        extension["http"] = info.http
     # OpenRPC wants required parameters first; by name, order means nothing.
     parameters = sorted(info.parameters, key=lambda parameter: not parameter.required)
     return {
         "name": info.name,
         "summary": info.summary,
         "paramStructure": "either" if info.pack != "hub" and parameters == info.parameters else "by-name",
-        "params": [{"name": p.name, "required": p.required, "schema": p.schema} for p in parameters],
-        "result": {"name": "result", "schema": info.result},
+        "params": [{"name": p.name, "required": p.required, "schema": components.add(p.schema)} for p in parameters],
+        "result": {"name": "result", "schema": components.add(info.result)},
         "x-trunkline": extension,
     }
 
 
 def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
     """The OpenRPC document."""
+    components = Components()
+    methods = [describe(info, components) for info in sorted(infos, key=lambda info: info.name)]
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {"title": "Trunkline", "version": __version__},
-        "methods": [describe(info) for info in sorted(infos, key=lambda info: info.name)],
+        "methods": methods,
+        "components": {"schemas": components.schemas},
     }
+
+
+def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
+    """Everything that can be called; ``own`` are the methods of this room."""
+    infos = [method.info for method in own]
+    return [*infos, *CONNECTION_METHODS, *ADMIN_METHODS, *view.registered(), *view.pool.methods.values()]
 
 
 def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:
@@ -70,14 +88,7 @@ def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMetho
         ControlMethod(
             "rpc.discover",
             "What this hub serves, as an OpenRPC document",
-            lambda _: discover(
-                [
-                    *(method.info for method in (*others, *own)),
-                    *CONNECTION_METHODS,
-                    *view.registered(),
-                    *view.pool.methods.values(),
-                ]
-            ),
+            lambda _: discover(served(view, (*others, *own))),
         ),
     ]
     return own

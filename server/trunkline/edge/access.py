@@ -18,6 +18,9 @@ BEARER_SUBPROTOCOL: Final = "trunkline.bearer."
 
 SUBPROTOCOLS: Final = (SUBPROTOCOL, msgpack.SUBPROTOCOL)
 
+UNIX: Final = "unix"
+"""The peer of a handshake that came through a Unix socket."""
+
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -46,8 +49,9 @@ class AccessRules:
         return self._authenticate(handshake)
 
     def check_address(self, handshake: Handshake) -> None:
-        """Refuse a ``Host`` or ``Origin`` that is not in the lists (6002)."""
-        self.check_host(handshake.headers)
+        """Refuse a ``Host`` or ``Origin`` that is not in the lists (6002). Unix sockets have no hosts to check."""
+        if handshake.peer != UNIX:
+            self.check_host(handshake.headers)
         self._check_origin(handshake.headers)
 
     def check_host(self, headers: Mapping[str, str]) -> None:

@@ -13,10 +13,14 @@ from trunkline_protocol.codecs.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What was agreed on: the subprotocol to answer with, if any, and the dialect; None for JSON-RPC in text frames."""
+    """What was agreed on: the subprotocol to answer with, if any, and the dialect; None for JSON-RPC in text frames.
+
+    ``transport`` is that of :class:`trunkline.hub.connection.Traffic`.
+    """
 
     subprotocol: str | None
     dialect: Dialect | None = None
+    transport: str = "websocket"
 
 
 class Endpoint(Protocol):
@@ -43,7 +47,9 @@ class JsonRpcEndpoint:
     def negotiate(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> Negotiated:
         """See :class:`Endpoint`."""
         chosen = choose_subprotocol(headers)
-        return Negotiated(chosen, msgpack.MessagePackDialect() if chosen == msgpack.SUBPROTOCOL else None)
+        if chosen == msgpack.SUBPROTOCOL:
+            return Negotiated(chosen, msgpack.MessagePackDialect(), "msgpack")
+        return Negotiated(chosen)
 
 
 def endpoints() -> dict[str, Endpoint]:

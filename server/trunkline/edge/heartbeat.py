@@ -26,8 +26,10 @@ class Heartbeat:
         "_before",
         "_delivered",
         "_delivery",
+        "_due",
         "_interval",
         "_loop",
+        "_next",
         "_on_silence",
         "_ping",
         "_signs",
@@ -52,25 +54,38 @@ class Heartbeat:
         self._on_silence = on_silence
         self._before: object = None
         self._delivered: int | None = None
+        self._due: float | None = None  # when there must have been a sign of life, while one is waited for
         self._loop = asyncio.get_running_loop()
         # Peers that came all at once, after a restart, must not be pinged all at once for ever.
-        first = interval * random.uniform(0.5, 1)  # noqa: S311
-        self._timer = self._loop.call_later(first, self._beat)
+        self._next = self._loop.time() + interval * random.uniform(0.5, 1)  # noqa: S311
+        self._timer = self._loop.call_at(self._next, self._wake)
 
     def stop(self) -> None:
         """The connection ended."""
         self._timer.cancel()
 
-    def _beat(self) -> None:
-        self._before = self._signs()
-        self._ping()
-        self._delivered = self._delivery()
-        self._timer = self._loop.call_later(self._timeout, self._judge)
+    def _wake(self) -> None:
+        """A ping is due, or the sign of life that one of them has to bring."""
+        now = self._loop.time()
+        if self._due is not None:
+            delivered = self._delivery()
+            fetching = delivered is not None and delivered != self._delivered
+            if fetching or self._signs() != self._before:
+                self._due = None
+            elif now >= self._due:
+                self._on_silence()
+                return
+        if now >= self._next:
+            self._beat(now)
+        wake = self._next if self._due is None else min(self._next, self._due)
+        self._timer = self._loop.call_at(wake, self._wake)
 
-    def _judge(self) -> None:
-        delivered = self._delivery()
-        fetching = delivered is not None and delivered != self._delivered
-        if self._signs() == self._before and not fetching:
-            self._on_silence()
+    def _beat(self, now: float) -> None:
+        if self._due is None:
+            self._before = self._signs()
+            self._ping()
+            self._delivered = self._delivery()
+            self._due = now + self._timeout
         else:
-            self._timer = self._loop.call_later(max(0.0, self._interval - self._timeout), self._beat)
+            self._ping()
+        self._next = now + self._interval

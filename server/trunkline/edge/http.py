@@ -1,80 +1,117 @@
-"""The HTTP door: health for load balancers, metrics for Prometheus, a first page for people."""
+"""What the hub answers over HTTP: health for load balancers, metrics for Prometheus, documents for machines, the
+dashboard for people. The doors that take calls are ``http_rpc.py`` and ``http_tasks.py``.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from trunkline.edge.access import AccessRules, find_token
+from trunkline.edge.dashboard import dashboard_pages
+from trunkline.edge.http_documents import document
+from trunkline.edge.http_request import error_headers, json_rpc_error, peer_of
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Report = Callable[[], dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-FIRST_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Trunkline</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:3rem auto;
-padding:0 1rem}code,pre{font-family:ui-monospace,monospace}pre{padding:1rem;border:1px solid;overflow:auto}</style>
-<h1>Trunkline</h1><p>This hub is running. Its WebSocket is at <code>/ws</code>: plain JSON-RPC 2.0.</p>
-<p>Open this page's console and paste:</p><pre id="try"></pre>
-<p><a href="/health">/health</a> · <a href="/ready">/ready</a> · <a href="/metrics">/metrics</a></p>
-<script src="/first-page.js"></script></html>"""
+NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
-FIRST_PAGE_SCRIPT = """document.getElementById("try").textContent =
-`const ws = new WebSocket("${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws");
-ws.onmessage = (event) => console.log(JSON.parse(event.data));
-ws.onopen = () => ws.send('{"jsonrpc":"2.0","id":1,"method":"rpc.discover"}');`;
-"""
+CORS_REQUEST_HEADERS: Final = (
+    "Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "Traceparent",
+    "Tracestate", "X-Priority", "X-Request-Id", "X-Timeout-Ms",
+)  # fmt: skip
+CORS_ANSWER_HEADERS: Final = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the hub says of itself.
+
+    Attributes:
+        health: the body of ``GET /health``.
+        detailed: the body of ``GET /health/detailed``.
+        ready: what is missing until the hub can serve; empty when it can.
+        metrics: the body of ``GET /metrics``.
+        documents: by path.
+    """
+
+    health: Report
+    detailed: Callable[[], Awaitable[dict[str, Any]]]
+    ready: Callable[[], list[str]]
+    metrics: Callable[[], bytes]
+    documents: Mapping[str, Report]
 
 
 def http_app(
-    access: AccessRules, health: Report, ready: Callable[[], list[str]], metrics: Callable[[], bytes]
+    access: AccessRules, pages: Pages, doors: Mapping[str, ASGIApp], allowed_origins: Iterable[str] = ()
 ) -> Starlette:
     """The Starlette application.
 
     Args:
-        access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes ask by address;
-            the token is checked on ``/metrics``.
-        health: the body of ``GET /health``.
-        ready: what is missing until the hub can serve; empty when it can.
-        metrics: the body of ``GET /metrics``.
+        access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes ask by address; the token is
+            checked on ``/metrics``, ``/health/detailed`` and the documents.
+        pages: what is only read.
+        doors: ASGI applications, by path, that run something and check themselves who may.
+        allowed_origins: whose pages may read the answers (CORS); as in :class:`AccessRules`.
     """
 
     async def get_health(_request: Request) -> Response:
-        return JSONResponse(health())
+        return JSONResponse(pages.health(), headers=NOT_KEPT)
 
     async def get_ready(_request: Request) -> Response:
-        missing = ready()
+        missing = pages.ready()
         body = {"ready": not missing, "causes": missing}
-        return JSONResponse(body, status_code=503 if missing else 200)
+        return JSONResponse(body, status_code=503 if missing else 200, headers=NOT_KEPT)
+
+    async def get_detailed(_request: Request) -> Response:
+        return JSONResponse(await pages.detailed(), headers=NOT_KEPT)
 
     async def get_metrics(_request: Request) -> Response:
-        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
-
-    async def get_first_page(_request: Request) -> Response:
-        return HTMLResponse(
-            FIRST_PAGE, headers={"Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'"}
-        )
-
-    async def get_first_page_script(_request: Request) -> Response:
-        return Response(FIRST_PAGE_SCRIPT, media_type="text/javascript")
+        return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(
         routes=[
+            *(Route(path, door) for path, door in doors.items()),
             Route("/health", get_health),
             Route("/ready", get_ready),
+            Route("/health/detailed", guarded(access, get_detailed, "health.detailed")),
             Route("/metrics", guarded(access, get_metrics)),
-            Route("/", hosted(access, get_first_page)),
-            Route("/first-page.js", hosted(access, get_first_page_script)),
-        ]
+            *(
+                Route(path, guarded(access, document(describe), "rpc.discover"))
+                for path, describe in pages.documents.items()
+            ),
+            *(Route(path, hosted(access, page)) for path, page in dashboard_pages().items()),
+        ],
+        middleware=cors(allowed_origins),
     )
+
+
+def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
+    """Let pages of these origins read answers, and ask for them with what browsers do not send by themselves."""
+    origins = [origin.lower().rstrip("/") for origin in allowed_origins]
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
+    ]
 
 
 def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
@@ -82,7 +119,8 @@ def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
 
     async def checked(request: Request) -> Response:
         try:
-            access.check_host(request.headers)
+            if request.client is not None:  # a Unix socket has no hosts to check
+                access.check_host(request.headers)
         except RpcError as error:
             return error_response(error)
         return await endpoint(request)
@@ -90,14 +128,19 @@ def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
     return checked
 
 
-def guarded(access: AccessRules, endpoint: Endpoint) -> Endpoint:
-    """Let an endpoint answer only to those who may come in."""
+def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) -> Endpoint:
+    """Let an endpoint answer only to those who may come in.
+
+    Args:
+        method: what says the same as a call: who may not call that, may not have this.
+    """
 
     async def checked(request: Request) -> Response:
         headers = request.headers
-        peer = f"{request.client.host}:{request.client.port}" if request.client else "unix"
         try:
-            access.admit(Handshake(request.url.path, peer, headers, find_token(headers)))
+            principal = access.admit(Handshake(request.url.path, peer_of(request.scope), headers, find_token(headers)))
+            if method is not None and not principal.may_call(method):
+                raise RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method}")
         except RpcError as error:
             return error_response(error)
         return await endpoint(request)
@@ -107,10 +150,9 @@ def guarded(access: AccessRules, endpoint: Endpoint) -> Endpoint:
 
 def error_response(error: RpcError) -> Response:
     """A typed error as an HTTP answer, with the status of its row in the error table."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.code == ErrorCode.UNAUTHENTICATED else None
     return Response(
-        json.dumps({"jsonrpc": "2.0", "id": None, "error": error.to_wire()}),
+        json_rpc_error(error),
         status_code=error.row.http_status,
         media_type="application/json",
-        headers=headers,
+        headers=error_headers(error),
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trunkline.edge.intake import Intake
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import Connection, Traffic
 from trunkline_protocol.codecs.dialect import Dialect, Frame
 from trunkline_protocol.events import Event
 
@@ -18,6 +17,9 @@ class FrameSink(Protocol):
         """Send frames, in order."""
 
     def close(self, code: int, reason: str) -> None:
+        """See :class:`trunkline.hub.connection.Door`."""
+
+    def traffic(self) -> Traffic:
         """See :class:`trunkline.hub.connection.Door`."""
 
     def adopt(self, connection: Connection) -> None:
@@ -34,6 +36,14 @@ class FrameSink(Protocol):
 
     def resume_reading(self) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
+
+
+class Receiver(Protocol):
+    """Who takes JSON-RPC messages: :class:`trunkline.edge.intake.Intake`, or what stands before it."""
+
+    @property
+    def receive(self) -> Callable[[bytes], None]:
+        """Takes one message. Look it up for each: it changes."""
 
 
 class TranslatingDoor:
@@ -54,6 +64,10 @@ class TranslatingDoor:
         self.pause_reading = sink.pause_reading
         self.resume_reading = sink.resume_reading
 
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+        return self._sink.traffic()
+
     def write(self, messages: list[bytes]) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
         send = self.dialect.send
@@ -73,7 +87,7 @@ class TranslatingDoor:
     def _write_payload(self, payload: bytes) -> None:
         self.write([payload])
 
-    def receive(self, frame: Frame, intake: Intake) -> None:
+    def receive(self, frame: Frame, intake: Receiver) -> None:
         """Take a frame of the peer.
 
         Args:

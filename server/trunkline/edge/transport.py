@@ -8,6 +8,7 @@ sends RST, which may overtake the close frame: whoever sends 20 MB would see a r
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 import struct
@@ -55,6 +56,8 @@ class LingeringTransport:
         self.writelines = transport.writelines
         self.get_write_buffer_size = transport.get_write_buffer_size
         self.get_extra_info = transport.get_extra_info
+        if not isinstance(transport.get_extra_info("peername"), tuple):
+            self.get_extra_info = functools.partial(_extra_info, transport)
         self.is_closing = transport.is_closing
         self.is_reading = transport.is_reading
         self.abort = transport.abort
@@ -65,15 +68,24 @@ class LingeringTransport:
     def delivery(self) -> int | None:
         """Bytes that have reached the peer's kernel so far, while more are on their way.
 
-        None where nothing is on its way, or the system does not tell (it does on Linux).
+        None where nothing is on its way, or the system does not tell (it does on Linux, of TCP).
         """
-        if not hasattr(socket, "TCP_INFO"):
+        connected = self.get_extra_info("socket")
+        if not hasattr(socket, "TCP_INFO") or isinstance(connected, _UnixSocket):
             return None
-        info = self.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         if len(info) < _TCP_INFO.size:
             return None
         in_flight, acknowledged, unsent = _TCP_INFO.unpack(info)
         return acknowledged if in_flight or unsent or self.get_write_buffer_size() else None
+
+    def sent(self) -> int | None:
+        """Bytes that have reached the peer's kernel so far; None where the system does not tell."""
+        connected = self.get_extra_info("socket")
+        if not hasattr(socket, "TCP_INFO") or connected.family == socket.AF_UNIX or connected.fileno() < 0:
+            return None
+        info = connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+        return int(_TCP_INFO.unpack(info)[1]) if len(info) == _TCP_INFO.size else None
 
     def take_over(self) -> None:
         """Let the protocol read the socket."""
@@ -98,6 +110,28 @@ class LingeringTransport:
         sending = handshake is not None and handshake.recv is None
         self.protocol = _Draining(self._transport, self.protocol, sending)
         self.take_over()
+
+
+class _UnixSocket:
+    """A connected Unix socket as picows may have it, which sets and reads options of TCP on whatever it gets."""
+
+    family: Final = socket.AF_UNIX
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.fileno = connected.fileno
+        self._connected = connected
+
+    def setsockopt(self, *_option: Any) -> None:
+        """Nothing: there is no TCP here."""
+
+    def getsockopt(self, level: int, option: int) -> int:
+        """A socket's own options; those of TCP are 0."""
+        return 0 if level == socket.IPPROTO_TCP else self._connected.getsockopt(level, option)
+
+
+def _extra_info(transport: asyncio.Transport, name: str, default: Any = None) -> Any:
+    found = transport.get_extra_info(name, default)
+    return _UnixSocket(found) if name == "socket" else found
 
 
 class _Draining(asyncio.BufferedProtocol):

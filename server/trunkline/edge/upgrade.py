@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
+from trunkline.edge.access import UNIX
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
 from trunkline.edge.websocket import WebSocketListener
 from trunkline.edge.websocket_door import WebSocketDoor
@@ -26,7 +27,7 @@ class UpgradeProtocol(asyncio.Protocol):
 
     def __init__(self, door: WebSocketDoor, **_uvicorn: Any) -> None:
         self._door = door
-        self._peer = "unix"
+        self._peer = UNIX
         self._transport: LingeringTransport | None = None
         self._listener: WebSocketListener | None = None
 

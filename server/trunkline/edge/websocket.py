@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from trunkline.edge.endpoints import Negotiated
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
@@ -27,10 +28,10 @@ from trunkline.edge.heartbeat import Heartbeat
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
-from trunkline.hub.connection import Connection, Door
+from trunkline.hub.connection import Connection, Door, Traffic
 from trunkline.hub.outbox import SMALL_EVENT, Outbox
 from trunkline.hub.principal import PENDING, Principal
-from trunkline_protocol.codecs.dialect import Dialect, DialectViolation, Frame
+from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.events import Event
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ GOING_AWAY: Final = 1001
 PING_INTERVAL: Final = 25.0
 PING_TIMEOUT: Final = 20.0
 MAX_REASON_BYTES: Final = 123
+MAX_CLIENT_CHARS: Final = 120
 
 logger = logging.getLogger("trunkline.edge")
 
@@ -50,10 +52,18 @@ class WebSocketListener(WSListener):
     """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub.
 
     Args:
-        dialect: what the peer speaks, where that is not JSON-RPC in text frames.
+        agreed: what the peer speaks.
+        client: what it calls itself.
     """
 
-    def __init__(self, door: WebSocketDoor, principal: Principal, peer: str, dialect: Dialect | None = None) -> None:
+    def __init__(
+        self,
+        door: WebSocketDoor,
+        principal: Principal,
+        peer: str,
+        agreed: Negotiated | None = None,
+        client: str | None = None,
+    ) -> None:
         self._door = door
         self._principal = principal
         self._peer = peer
@@ -62,11 +72,16 @@ class WebSocketListener(WSListener):
         self.write_payload: Callable[[bytes], object] = _drop
         self._connection: Connection | None = None
         self._intake: Intake | None = None
-        self._translation = None if dialect is None else TranslatingDoor(self, dialect)
+        agreed = agreed or Negotiated(None)
+        self._kind = agreed.transport
+        self._client = None if client is None else client[:MAX_CLIENT_CHARS]
+        self._translation = None if agreed.dialect is None else TranslatingDoor(self, agreed.dialect)
         self._assembler: Assembler | None = None  # set while a message is open
         self._closing = False
         self._heartbeat: Heartbeat | None = None
         self._resumed = 0
+        self._full = False
+        self._owed_pong: bytes | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The upgrade is done."""
@@ -148,7 +163,15 @@ class WebSocketListener(WSListener):
         elif kind == WSMsgType.CONTINUATION:
             self._continuation(frame)
         elif kind == WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+            self._pong(frame.get_payload_as_bytes())
+
+    def _pong(self, payload: bytes) -> None:
+        """Answer a ping; of those that a peer sends without reading, the last one (RFC 6455, 5.5.3), in its time."""
+        if self._full:
+            self._owed_pong = payload
+        elif self._transport is not None and not self._closing:
+            self._owed_pong = None
+            self._transport.send_pong(payload)
 
     def _data_frame(self, frame: WSFrame, receive: Callable[[bytes], None] | None) -> None:
         """A binary frame, the first fragment of a message, or one that comes while a message is open."""
@@ -223,14 +246,22 @@ class WebSocketListener(WSListener):
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
+        self._full = True
+        if self._translation is not None:
+            self.pause_reading()  # what a dialect answers itself is in no outbox that could bound it
         if self._connection is not None:
             self._connection.writing_paused()
 
     def resume_writing(self) -> None:
         """The transport's buffer has room."""
         self._resumed += 1
+        self._full = False
+        if self._owed_pong is not None:
+            self._pong(self._owed_pong)
         if self._connection is not None:
             self._connection.writing_resumed()
+        if self._translation is not None and not self._full:
+            self.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits, then a close frame; cut the socket if the peer does not answer it in time."""
@@ -270,6 +301,13 @@ class WebSocketListener(WSListener):
     def principal(self) -> Principal:
         """Who is at the other end now."""
         return self._principal if self._connection is None else self._connection.principal
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+        if self._transport is None:
+            return Traffic(self._kind, self._client)
+        socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
+        return Traffic(self._kind, self._client, socket.reading.received, socket.sent())
 
     def adopt(self, connection: Connection) -> None:
         """See :class:`trunkline.hub.connection.Door`."""

@@ -16,7 +16,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithLis
 from trunkline.edge.access import AccessRules
 from trunkline.edge.endpoints import Endpoint, endpoints
 from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
-from trunkline.hub.connection import Services
+from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
@@ -42,6 +42,9 @@ class Listener(Protocol):
 
     def close(self, code: int, reason: str) -> None:
         """Send what waits and end it."""
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
 
 
 @dataclass(slots=True)
@@ -109,7 +112,9 @@ class WebSocketDoor:
             return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
         extra = {"Sec-WebSocket-Protocol": agreed.subprotocol} if agreed.subprotocol else None
         response = WSUpgradeResponse.create_101_response(extra)
-        return WSUpgradeResponseWithListener(response, WebSocketListener(self, principal, peer, agreed.dialect))
+        return WSUpgradeResponseWithListener(
+            response, WebSocketListener(self, principal, peer, agreed, headers.get("user-agent"))
+        )
 
     def _check_room(self) -> None:
         if len(self.listeners) >= self.max_connections:

@@ -5,19 +5,38 @@ from __future__ import annotations
 import logging
 import logging.config
 import sys
+from collections.abc import Iterable
 from typing import Literal
 
 import structlog
+from typing_extensions import override
+
+from trunkline.observe.secrets import SecretMask
 
 Format = Literal["auto", "pretty", "json"]
 
 
-def configure_logs(level: str, log_format: Format) -> None:
+class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
+    """Takes secrets out of the finished line, wherever in it they are: message, fields, traceback.
+
+    Attributes:
+        mask: may be replaced once the secrets are known.
+    """
+
+    mask = SecretMask()
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return self.mask(super().format(record))
+
+
+def configure_logs(level: str, log_format: Format, secrets: Iterable[str] = ()) -> None:
     """Set up logging for this process.
 
     Args:
         level: ``debug``, ``info``, ``warning`` or ``error``.
         log_format: ``auto`` decides by whether stderr is a terminal.
+        secrets: are taken out of each line.
     """
     pretty = sys.stderr.isatty() if log_format == "auto" else log_format == "pretty"
     shared: list[structlog.typing.Processor] = [
@@ -31,10 +50,11 @@ def configure_logs(level: str, log_format: Format) -> None:
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
+    formatter = MaskingFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
     )
+    formatter.mask = SecretMask(secrets)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger()

@@ -1,73 +1,170 @@
-"""Counts and durations of calls, cheap enough for every call; Prometheus reads them when it asks."""
+"""Counts and durations of calls, cheap enough for every call: plain numbers, rendered by whoever asks."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
 from typing import Any, Final
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
 
 from trunkline_protocol.errors import ERROR_TABLE
 
 BUCKETS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
-"""Upper bounds of the duration histogram, in seconds."""
+"""Upper bounds of the histograms, in seconds."""
 
 UNKNOWN_METHOD: Final = "(unknown)"
 """Calls of names nobody serves are counted under one label, so that peers cannot make labels."""
 
+OTHER_METHODS: Final = "(other)"
+"""What is served beyond :data:`MAX_METHODS` names: clients register names of their choice."""
+
+MAX_METHODS: Final = 256
+APPLICATION_ERROR: Final = 1
+"""Stands for every code that is not of the table: methods may raise any integer."""
+
+
+class Histogram:
+    """Durations in seconds, in the buckets of :data:`BUCKETS` and one for what is longer."""
+
+    __slots__ = ("buckets", "maximum", "total")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+        self.maximum = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self.buckets)
+
+    def observe(self, seconds: float) -> None:
+        """One more."""
+        self.total += seconds
+        if seconds > self.maximum:
+            self.maximum = seconds
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+
+    def add(self, other: Histogram) -> None:
+        """Count another's in."""
+        self.total += other.total
+        self.maximum = max(self.maximum, other.maximum)
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+
+    def since(self, before: Histogram) -> Histogram:
+        """What came after ``before``, an earlier state of the same; its maximum is the bound of its last bucket."""
+        later = Histogram()
+        later.buckets = [now - then for now, then in zip(self.buckets, before.buckets, strict=True)]
+        later.total = self.total - before.total
+        last = max((index for index, number in enumerate(later.buckets) if number), default=-1)
+        if last >= 0:
+            later.maximum = min(self.maximum, BUCKETS[last]) if last < len(BUCKETS) else self.maximum
+        return later
+
+    def copy(self) -> Histogram:
+        """As it is now."""
+        same = Histogram()
+        same.buckets, same.total, same.maximum = self.buckets.copy(), self.total, self.maximum
+        return same
+
+    def quantile(self, fraction: float) -> float:
+        """A quantile in seconds, interpolated inside its bucket (0 where there is nothing)."""
+        rank = fraction * self.count
+        seen = 0
+        for index, number in enumerate(self.buckets):
+            if number and seen + number >= rank:
+                low = BUCKETS[index - 1] if index else 0.0
+                high = BUCKETS[index] if index < len(BUCKETS) else self.maximum
+                return min(self.maximum, low + (high - low) * (rank - seen) / number)
+            seen += number
+        return 0.0
+
+    def milliseconds(self, prefix: str = "") -> dict[str, float]:
+        """``p50_ms``, ``p95_ms`` and ``p99_ms``, each behind the prefix."""
+        return {f"{prefix}p{q}_ms": round(1000 * self.quantile(q / 100), 3) for q in (50, 95, 99)}
+
 
 class MethodStats:
-    """One method's counts. Durations in seconds, from receipt to outcome."""
+    """One method's counts.
 
-    __slots__ = ("buckets", "errors", "max_seconds", "ok", "total_seconds")
+    Attributes:
+        ok: calls that ended well.
+        errors: the others by code, those outside the table under :data:`APPLICATION_ERROR`.
+        duration: from receipt to outcome.
+        wait: in the hub's queue, of calls that executors or callees serve.
+        run: in the executor, from the moment it had a slot; with the time in which it waited for calls of its own.
+        bytes_in: of params.
+        bytes_out: of results and chunks.
+    """
+
+    __slots__ = ("bytes_in", "bytes_out", "duration", "errors", "ok", "run", "wait")
 
     def __init__(self) -> None:
         self.ok = 0
         self.errors: dict[int, int] = {}
-        self.total_seconds = 0.0
-        self.max_seconds = 0.0
-        self.buckets = [0] * (len(BUCKETS) + 1)
+        self.duration = Histogram()
+        self.wait = Histogram()
+        self.run = Histogram()
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    @property
+    def failed(self) -> int:
+        """Calls that ended in an error."""
+        return sum(self.errors.values())
 
     @property
     def count(self) -> int:
         """All finished calls."""
-        return self.ok + sum(self.errors.values())
+        return self.ok + self.failed
 
     def add(self, other: MethodStats) -> None:
         """Count another's calls in."""
         self.ok += other.ok
         for code, number in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + number
-        self.total_seconds += other.total_seconds
-        self.max_seconds = max(self.max_seconds, other.max_seconds)
-        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
+        self.duration.add(other.duration)
+        self.wait.add(other.wait)
+        self.run.add(other.run)
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
 
     def since(self, before: MethodStats) -> MethodStats:
-        """What was counted after ``before``, an earlier state of the same counts. The maximum is that of all time."""
+        """What was counted after ``before``, an earlier state of the same counts."""
         later = MethodStats()
         later.ok = self.ok - before.ok
-        later.errors = {code: number - before.errors.get(code, 0) for code, number in self.errors.items()}
-        later.total_seconds = self.total_seconds - before.total_seconds
-        later.max_seconds = self.max_seconds
-        later.buckets = [now - then for now, then in zip(self.buckets, before.buckets, strict=True)]
+        errors = {code: number - before.errors.get(code, 0) for code, number in self.errors.items()}
+        later.errors = {code: number for code, number in errors.items() if number}
+        later.duration = self.duration.since(before.duration)
+        later.wait = self.wait.since(before.wait)
+        later.run = self.run.since(before.run)
+        later.bytes_in = self.bytes_in - before.bytes_in
+        later.bytes_out = self.bytes_out - before.bytes_out
         return later
 
-    def quantile(self, fraction: float) -> float:
-        """A quantile of the durations in seconds, interpolated inside its bucket (0 where there are none)."""
-        rank = fraction * self.count
-        seen = 0
-        for index, number in enumerate(self.buckets):
-            if number and seen + number >= rank:
-                low = BUCKETS[index - 1] if index else 0.0
-                high = BUCKETS[index] if index < len(BUCKETS) else self.max_seconds
-                return min(self.max_seconds, low + (high - low) * (rank - seen) / number)
-            seen += number
-        return 0.0
+    def copy(self) -> MethodStats:
+        """As it is now."""
+        same = MethodStats()
+        same.ok, same.errors = self.ok, self.errors.copy()
+        same.duration, same.wait, same.run = self.duration.copy(), self.wait.copy(), self.run.copy()
+        same.bytes_in, same.bytes_out = self.bytes_in, self.bytes_out
+        return same
+
+    def as_data(self) -> dict[str, Any]:
+        """For ``metrics.get``: counts, and durations in milliseconds."""
+        count = self.count
+        return {
+            "count": count,
+            "success": self.ok,
+            "errors": {error_name(code): number for code, number in self.errors.items()},
+            "mean_ms": round(1000 * self.duration.total / max(1, count), 3),
+            **self.duration.milliseconds(),
+            "max_ms": round(1000 * self.duration.maximum, 3),
+            **self.wait.milliseconds("wait_"),
+            **self.run.milliseconds("run_"),
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+        }
 
 
 class CallStats:
@@ -76,118 +173,90 @@ class CallStats:
     def __init__(self) -> None:
         self.methods: dict[str, MethodStats] = {}
 
-    def record(self, method: str | None, seconds: float, code: int) -> None:
-        """One call is over; ``code`` is 0 for success, ``method`` None where nobody serves it."""
-        if method is None:
-            method = UNKNOWN_METHOD
-        stats = self.methods.get(method)
+    def record(
+        self,
+        method: str | None,
+        seconds: float,
+        code: int,
+        waited: float = 0.0,
+        ran: float = 0.0,
+        bytes_in: int = 0,
+        bytes_out: int = 0,
+    ) -> None:
+        """One call is over.
+
+        Args:
+            method: None where nobody serves it.
+            seconds: from receipt to outcome.
+            code: 0 for success.
+            waited: of that in the queue.
+            ran: of that in an executor; 0 where it got to none.
+        """
+        stats = self.methods.get(method)  # type: ignore[arg-type]  # None is no key, and is not found
         if stats is None:
-            stats = self.methods[method] = MethodStats()
-        if code == 0:
-            stats.ok += 1
-        else:
+            stats = self._first(method)
+        if code:
+            code = code if code in ERROR_TABLE else APPLICATION_ERROR
             stats.errors[code] = stats.errors.get(code, 0) + 1
-        stats.total_seconds += seconds
-        if seconds > stats.max_seconds:
-            stats.max_seconds = seconds
-        stats.buckets[bisect_left(BUCKETS, seconds)] += 1
+        else:
+            stats.ok += 1
+        duration = stats.duration
+        duration.total += seconds
+        if seconds > duration.maximum:
+            duration.maximum = seconds
+        duration.buckets[bisect_left(BUCKETS, seconds)] += 1
+        if ran:  # written out, as above: two calls less on the path of every call
+            run = stats.run
+            run.total += ran
+            if ran > run.maximum:
+                run.maximum = ran
+            run.buckets[bisect_left(BUCKETS, ran)] += 1
+            if not waited:
+                stats.wait.buckets[0] += 1
+        if waited:
+            stats.wait.observe(waited)
+        stats.bytes_in += bytes_in
+        stats.bytes_out += bytes_out
+
+    def _first(self, method: str | None) -> MethodStats:
+        """The counts of a method that has none yet, or those that it shares."""
+        name = UNKNOWN_METHOD if method is None else method
+        if name != UNKNOWN_METHOD and len(self.methods) >= MAX_METHODS:
+            name = OTHER_METHODS
+        return self.methods.setdefault(name, MethodStats())
 
     def sum(self) -> MethodStats:
         """All methods together."""
-        total = MethodStats()
-        for stats in self.methods.values():
-            total.add(stats)
-        return total
+        return total_of(self.methods)
 
     def totals(self) -> tuple[int, int]:
         """All finished calls, and how many of them failed."""
         count = errors = 0
         for stats in self.methods.values():
-            failed = sum(stats.errors.values())
+            failed = stats.failed
             count += stats.ok + failed
             errors += failed
         return count, errors
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """By method: counts, and durations in milliseconds."""
-        return {
-            name: {
-                "count": stats.count,
-                "success": stats.ok,
-                "errors": {error_name(code): number for code, number in stats.errors.items()},
-                "mean_ms": round(1000 * stats.total_seconds / max(1, stats.count), 3),
-                "p50_ms": round(1000 * stats.quantile(0.50), 3),
-                "p95_ms": round(1000 * stats.quantile(0.95), 3),
-                "p99_ms": round(1000 * stats.quantile(0.99), 3),
-                "max_ms": round(1000 * stats.max_seconds, 3),
-            }
-            for name, stats in sorted(self.methods.items())
-        }
+        return snapshot_of(self.methods)
+
+
+def total_of(methods: dict[str, MethodStats]) -> MethodStats:
+    """Several methods' counts as one."""
+    total = MethodStats()
+    for stats in methods.values():
+        total.add(stats)
+    return total
+
+
+def snapshot_of(methods: dict[str, MethodStats]) -> dict[str, dict[str, Any]]:
+    """By method, in the order of the names: see :meth:`MethodStats.as_data`."""
+    return {name: stats.as_data() for name, stats in sorted(methods.items())}
 
 
 def error_name(code: int) -> str:
     """A code's name, from the bounded set of the table."""
     row = ERROR_TABLE.get(code)
     return "APPLICATION_ERROR" if row is None else row.name
-
-
-Gauges = Callable[[], dict[str, dict[str, float]]]
-"""Current values: ``{metric: {label value: number}}``; an empty label value stands for no label."""
-
-_GAUGE_HELP: Final = {
-    "trunkline_connections": ("Open connections", None),
-    "trunkline_calls_in_flight": ("Calls that have no outcome yet", None),
-    "trunkline_calls_waiting": ("Calls that wait for an executor", None),
-    "trunkline_subscriptions": ("Subscriptions of all connections", None),
-    "trunkline_history_bytes": ("What stored events take", None),
-    "trunkline_deliveries_waiting": ("Events that are being handed out", None),
-    "trunkline_audit_lost": ("Audit lines that could not be written", None),
-    "trunkline_executors": ("Executors by state", "state"),
-    "trunkline_executor_restarts": ("Restarts since the hub started, by executor", "executor"),
-}
-
-
-class MetricsPage:
-    """The text of ``/metrics``.
-
-    Args:
-        stats: counts of calls.
-        gauges: asked at each scrape.
-    """
-
-    def __init__(self, stats: CallStats, gauges: Gauges) -> None:
-        self._stats = stats
-        self._gauges = gauges
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)  # a collector by shape
-
-    def render(self) -> bytes:
-        """The page, in Prometheus' text format."""
-        return generate_latest(self._registry)
-
-    def collect(self) -> Iterable[Metric]:
-        """Called by the registry at each scrape."""
-        yield from self._call_metrics()
-        values = self._gauges()
-        for name, (help_text, label) in _GAUGE_HELP.items():
-            family = GaugeMetricFamily(name, help_text, labels=[label] if label else [])
-            for label_value, number in values.get(name, {}).items():
-                family.add_metric([label_value] if label else [], number)
-            yield family
-
-    def _call_metrics(self) -> Iterable[Metric]:
-        calls = CounterMetricFamily("trunkline_calls", "Finished calls", labels=["method", "outcome"])
-        duration = HistogramMetricFamily(
-            "trunkline_call_duration_seconds", "From receipt of a call to its outcome", labels=["method"]
-        )
-        for name, stats in self._stats.methods.items():
-            calls.add_metric([name, "ok"], stats.ok)
-            for code, number in stats.errors.items():
-                calls.add_metric([name, error_name(code)], number)
-            seen, buckets = 0, []
-            for bound, number in zip((*map(str, BUCKETS), "+Inf"), stats.buckets, strict=True):
-                seen += number
-                buckets.append((bound, float(seen)))
-            duration.add_metric([name], buckets, stats.total_seconds)
-        yield calls
-        yield duration

@@ -1,0 +1,196 @@
+"""Events for Phoenix channels: made once for all sockets, and handed to the channels of one socket.
+
+The hub sends an event once a connection, however many of its subscriptions reach it. Here every channel that it
+concerns gets it, once: replies overtake events, and what one channel recovers the hub replays for the whole connection.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from trunkline_protocol.codecs.dialect import Frame
+from trunkline_protocol.codecs.phoenix_frames import encode_broadcast
+from trunkline_protocol.topics import TopicIndex, is_wildcard
+
+EVENT: Final = "event"
+GAP: Final = "event.gap"
+
+CACHE_BYTES: Final = 4 * 1024 * 1024
+"""Of events that sockets may still have to write; the last one is kept, however large."""
+
+MAX_SHARED: Final = 4
+"""Frames of one event that are kept: those of the topic itself, and of the patterns most used."""
+
+MAX_SEEN: Final = 4096
+"""Of how many topics a socket remembers how far its patterns have seen them; least recently active go first."""
+
+
+class _EventMessage(msgspec.Struct):
+    params: msgspec.Raw
+
+
+class _Head(msgspec.Struct):
+    """What tells where an event, or a gap, belongs."""
+
+    topic: str
+    epoch: str
+    offset: int = 0
+    to: int = 0
+    reason: str = ""
+
+
+_message_decoder: Final = msgspec.json.Decoder(_EventMessage)
+_head_decoder: Final = msgspec.json.Decoder(_Head)
+
+
+class Published:
+    """An event, or a gap, and the frames it becomes, the same for every socket.
+
+    Args:
+        event: ``event`` or ``event.gap``.
+        params: those of the hub's notification.
+
+    Attributes:
+        last: the highest offset it accounts for.
+        concerns_asker: a gap that is for the subscription that asked to recover the topic.
+    """
+
+    __slots__ = ("_event", "_frames", "_params", "concerns_asker", "epoch", "last", "topic")
+
+    def __init__(self, event: str, params: bytes) -> None:
+        head = _head_decoder.decode(params)
+        self.topic = head.topic
+        self.epoch = head.epoch
+        self.last = head.to if event == GAP else head.offset
+        self.concerns_asker = event == GAP and head.reason != "slow_consumer"
+        self._event = event
+        self._params = params
+        self._frames: dict[str, Frame] = {}
+
+    def frame(self, channel: str) -> Frame:
+        """The frame for a channel, by the channel's topic."""
+        frame = self._frames.get(channel)
+        if frame is None:
+            frame = encode_broadcast(channel, self._event, self._params)
+            if len(self._frames) < MAX_SHARED:
+                self._frames[channel] = frame
+        return frame
+
+
+class EventCache:
+    """The events that were translated last. One for all sockets: they get the same bytes, one after the other."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._known: dict[bytes, Published] = {}
+        self._bytes = 0
+
+    def get(self, message: bytes) -> Published:
+        """Translate an ``event`` notification, if that was not done."""
+        known = self._known.get(message)
+        if known is None:
+            known = Published(EVENT, bytes(_message_decoder.decode(message).params))
+            self._bytes += len(message)
+            while self._known and self._bytes > self._limit:
+                oldest = next(iter(self._known))
+                del self._known[oldest]
+                self._bytes -= len(oldest)
+            self._known[message] = known
+        return known
+
+
+class Reader:
+    """A channel, as a reader of events.
+
+    Args:
+        channel: the channel's topic.
+        pattern: of the hub's topics.
+        asks: it wants to recover the topic.
+    """
+
+    __slots__ = ("_asks", "_epoch", "_missed", "_offset", "channel", "is_pattern", "pattern")
+
+    def __init__(self, channel: str, pattern: str, *, asks: bool = False) -> None:
+        self.channel = channel
+        self.pattern = pattern
+        self.is_pattern = is_wildcard(pattern)
+        self._asks = asks
+        self._epoch: str | None = None
+        self._offset = 0
+        self._missed: int | None = None
+
+    def start(self, epoch: str | None, offset: int, *, recovered: bool = False) -> None:
+        """Delivery begins after this position; patterns have none. What was asked for and not recovered is a gap."""
+        self._epoch = epoch
+        self._offset = offset
+        self._missed = offset if self._asks and not recovered else None
+
+    def asked(self, gap: Published) -> bool:
+        """Whether this gap stands for what it wanted to recover, and not for what an earlier channel wanted."""
+        return gap.epoch == self._epoch and gap.last == self._missed
+
+    def takes(self, published: Published) -> bool:
+        """Whether it has not had this yet; from now on it has."""
+        if published.epoch == self._epoch and published.last <= self._offset:
+            return False
+        self._epoch, self._offset = published.epoch, published.last
+        return True
+
+
+class Readers:
+    """The channels of one socket that read events."""
+
+    def __init__(self) -> None:
+        self._index: TopicIndex[Reader] = TopicIndex()
+        self._exact: dict[str, Reader] = {}
+        self._patterns = 0
+        self._seen: dict[str, tuple[str, int]] = {}
+
+    def add(self, reader: Reader) -> None:
+        """From now on it gets events."""
+        self._index.add(reader.pattern, reader)
+        if reader.is_pattern:
+            self._patterns += 1
+        else:
+            self._exact[reader.pattern] = reader
+
+    def remove(self, reader: Reader) -> None:
+        """It was added, and gets no more."""
+        self._index.remove(reader.pattern, reader)
+        if reader.is_pattern:
+            self._patterns -= 1
+            if not self._patterns:
+                self._seen.clear()
+        else:
+            del self._exact[reader.pattern]
+
+    def deliver(self, published: Published) -> list[Frame]:
+        """The frames for everybody whom it concerns."""
+        if published.concerns_asker:
+            asker = self._exact.get(published.topic)
+            return [] if asker is None or not asker.asked(published) else [published.frame(asker.channel)]
+        frames = []
+        is_new = None
+        for reader in self._index.match(published.topic):
+            if not reader.is_pattern:
+                takes = reader.takes(published)
+            elif is_new is None:
+                takes = is_new = self._see(published)
+            else:
+                takes = is_new
+            if takes:
+                frames.append(published.frame(reader.channel))
+        return frames
+
+    def _see(self, published: Published) -> bool:
+        """Whether the patterns have not had this yet; from now on they have."""
+        seen = self._seen.pop(published.topic, None)
+        if seen is not None and seen[0] == published.epoch and published.last <= seen[1]:
+            self._seen[published.topic] = seen
+            return False
+        self._seen[published.topic] = (published.epoch, published.last)
+        if len(self._seen) > MAX_SEEN:
+            del self._seen[next(iter(self._seen))]
+        return True

@@ -1,0 +1,444 @@
+"""Phoenix Channels V2 on top of the hub's calls, streams and topics (SPEC.md, Phoenix Channels).
+
+``topic:<name>`` is a subscription: its events are events of the channel, a push of ``publish`` publishes its payload.
+``rpc:<anything>`` is for calls: a push calls the method its event names, and the reply is the outcome.
+
+One socket's channels. A channel is stopped at once: what was pushed and not answered is answered with CANCELLED, then
+comes its last message, and what the hub still sends for it finds nobody. So every ref is answered once, and nothing
+follows the end of a channel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+
+from trunkline_protocol.codecs import phoenix_frames as frames
+from trunkline_protocol.codecs.dialect import Frame, Received
+from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
+from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, Message, Ref
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+
+TOPIC: Final = "topic:"
+RPC: Final = "rpc:"
+PUBLISH: Final = "publish"
+
+METADATA: Final = "$metadata"
+"""The member of a push's payload that is the call's metadata and no param."""
+
+UNMATCHED: Final = b'{"reason":"unmatched topic"}'
+EMPTY: Final = b"{}"
+
+ANSWERS: Final = frozenset({"phx_reply", "phx_close", "phx_error"})
+"""Events that only a server may send."""
+
+STEERING: Final = {"$/cancelRequest": "id", "stream.push": "request_id", "stream.credit": "request_id"}
+"""Pushes that concern another push of their channel, and the member that has its ref."""
+
+NOT_OFFERED: Final = frozenset(
+    {
+        "subscribe",
+        "unsubscribe",
+        "method.register",
+        "method.unregister",
+        "session.open",
+        "session.close",
+        "session.ack",
+        "stream_chunk",
+        "$/progress",
+    }
+)
+"""What channels have another way for, or no way at all."""
+
+_EVENT_MESSAGE: Final = b'{"jsonrpc":"2.0","method":"event",'
+_RESULT_MESSAGE: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+),"result":')
+"""How nearly all that the hub says begins (``codecs/jsonrpc.py``): what is large in it need not be looked at."""
+
+
+class _FromHub(msgspec.Struct):
+    """Whatever the hub sends, as far as it has to be understood."""
+
+    method: str = ""
+    id: int | str | None = None
+    params: msgspec.Raw = msgspec.Raw(EMPTY)
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Position(msgspec.Struct):
+    """Of the result of ``subscribe``."""
+
+    epoch: str | None
+    offset: int
+    recovered: bool
+
+
+_Members = dict[str, msgspec.Raw]
+
+_hub_decoder: Final = msgspec.json.Decoder(_FromHub)
+_position_decoder: Final = msgspec.json.Decoder(_Position)
+_members_decoder: Final = msgspec.json.Decoder(_Members)
+_number_decoder: Final = msgspec.json.Decoder(int)
+_token_decoder: Final = msgspec.json.Decoder(str | int)
+_encoder: Final = msgspec.json.Encoder()
+
+
+@dataclass(eq=False, slots=True)
+class _Channel:
+    """One join of a topic.
+
+    Attributes:
+        refs: pushes that are not answered, its join among them, and under which id the hub has them.
+        reader: of events; None where it is for calls.
+    """
+
+    topic: str
+    join_ref: Ref
+    reader: Reader | None = None
+    joined: bool = False
+    refs: dict[Ref, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A push that the hub has."""
+
+    channel: _Channel
+    ref: Ref
+    kind: Literal["join", "push"] = "push"
+    token: bytes = b""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What comes of one frame."""
+
+    to_hub: list[bytes] = field(default_factory=list)
+    to_peer: list[Frame] = field(default_factory=list)
+
+    def received(self) -> Received:
+        return Received(tuple(self.to_hub), tuple(self.to_peer))
+
+
+class PhoenixDialect:
+    """One socket (see :class:`trunkline_protocol.codecs.dialect.Dialect`).
+
+    Args:
+        events: shared by all sockets.
+        max_channels: how many may be joined at once.
+    """
+
+    def __init__(self, events: EventCache, max_channels: int) -> None:
+        self._events = events
+        self._max_channels = max_channels
+        self._channels: dict[str, _Channel] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._unsubscribing: dict[int, str] = {}
+        self._leftovers: dict[str, None] = {}
+        self._readers = Readers()
+        self._last_id = 0
+
+    # --- from the peer ---
+
+    def receive(self, frame: Frame) -> Received:
+        """See :class:`trunkline_protocol.codecs.dialect.Dialect`. Never raises: what is wrong is answered."""
+        turn = _Turn()
+        try:
+            message = frames.decode(frame)
+        except BadFrame as bad:
+            self._refuse(turn, bad.join_ref, bad.ref, bad.topic, bad.error)
+        else:
+            self._receive(message, turn)
+        return turn.received()
+
+    def _receive(self, message: Message, turn: _Turn) -> None:
+        channel = self._channels.get(message.topic)
+        if message.event == "phx_join":
+            self._join(message, channel, turn)
+        elif channel is None:
+            self._without_channel(message, turn)
+        elif message.join_ref is not None and message.join_ref != channel.join_ref:
+            return  # of an earlier join: whoever sent it has been told, or will hear of the later one
+        elif message.event == "phx_leave":
+            self._leave(channel, message, turn)
+        elif message.event in ANSWERS:
+            self._crash(channel, message, turn)
+        elif message.ref in channel.refs and message.ref is not None:
+            self._refuse_duplicate(channel, message, turn)
+        elif channel.reader is None:
+            self._call(channel, message, turn)
+        else:
+            self._publish(channel, channel.reader, message, turn)
+
+    def _without_channel(self, message: Message, turn: _Turn) -> None:
+        if message.topic == CONTROL and message.event == "heartbeat":
+            turn.to_peer.append(frames.encode_reply(None, message.ref, CONTROL, "ok", EMPTY))
+            self._retry_leftovers(turn)
+        elif message.event == "phx_leave":
+            turn.to_peer.append(frames.encode_reply(message.join_ref, message.ref, message.topic, "ok", EMPTY))
+        else:
+            turn.to_peer.append(frames.encode_reply(None, message.ref, message.topic, "error", UNMATCHED))
+
+    def _refuse(self, turn: _Turn, join_ref: Ref, ref: Ref, topic: str, error: RpcError) -> None:
+        channel = self._channels.get(topic)
+        if channel is not None and ref in channel.refs:
+            ref = None  # its answer would be taken for that of the push that is in flight
+        turn.to_peer.append(frames.encode_error(join_ref, ref, topic, error))
+
+    def _refuse_duplicate(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+        error = RpcError(
+            ErrorCode.INVALID_REQUEST,
+            f"ref {message.ref!r} is in flight on {channel.topic}; use another or wait for its reply",
+            data={"duplicate_ref": message.ref},
+        )
+        self._refuse(turn, channel.join_ref, message.ref, channel.topic, error)
+
+    # --- joining and leaving ---
+
+    def _join(self, message: Message, old: _Channel | None, turn: _Turn) -> None:
+        topic, join_ref, ref = message.topic, message.join_ref, message.ref
+        if join_ref is None or ref is None:
+            error = RpcError(ErrorCode.INVALID_REQUEST, "phx_join needs a join_ref and a ref")
+            self._refuse(turn, join_ref, ref, topic, error)
+            return
+        if not topic.startswith((TOPIC, RPC)):
+            turn.to_peer.append(frames.encode_reply(None, ref, topic, "error", UNMATCHED))
+            return
+        if old is not None and self._stop(old, f"{topic} was joined again", turn):
+            turn.to_peer.append(frames.encode_end(old.join_ref, topic, "phx_close"))
+        if len(self._channels) >= self._max_channels:
+            words = f"{len(self._channels)} channels of this socket are joined; leave some, or join a pattern"
+            turn.to_peer.append(
+                frames.encode_error(join_ref, ref, topic, limit_error("max_channels", words, retry_after_ms=None))
+            )
+            return
+        channel = self._channels[topic] = _Channel(topic, join_ref)
+        if topic.startswith(RPC):
+            channel.joined = True
+            turn.to_peer.append(frames.encode_reply(join_ref, ref, topic, "ok", EMPTY))
+        else:
+            self._subscribe(channel, message, turn)
+
+    def _subscribe(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+        name = channel.topic.removeprefix(TOPIC)
+        recover = _members_of(message.payload).get("recover")
+        channel.reader = Reader(channel.topic, name, asks=recover is not None)
+        self._leftovers.pop(name, None)
+        params: _Members = {"topic": msgspec.Raw(_encoder.encode(name))}
+        if recover is not None:
+            params["recover"] = recover
+        self._ask(_Pending(channel, message.ref, "join"), "subscribe", _encoder.encode(params), turn)
+
+    def _leave(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+        was_joined = self._stop(channel, f"{channel.topic} was left", turn)
+        turn.to_peer.append(frames.encode_reply(channel.join_ref, message.ref, channel.topic, "ok", EMPTY))
+        if was_joined:
+            turn.to_peer.append(frames.encode_end(channel.join_ref, channel.topic, "phx_close"))
+
+    def _stop(self, channel: _Channel, why: str, turn: _Turn) -> bool:
+        """The channel is no more: answer what it was asked, and give up at the hub what it had.
+
+        Returns:
+            Whether it was joined, and not only asked to be.
+        """
+        del self._channels[channel.topic]
+        for ref, number in channel.refs.items():
+            del self._pending[number]
+            turn.to_hub.append(_notification("$/cancelRequest", b'{"id":%d}' % number))
+            error = RpcError(ErrorCode.CANCELLED, f"{why} before the answer came", maybe_executed=True)
+            turn.to_peer.append(frames.encode_error(channel.join_ref, ref, channel.topic, error))
+        channel.refs.clear()
+        if channel.reader is not None:
+            if channel.joined:
+                self._readers.remove(channel.reader)
+            self._unsubscribe(channel.reader.pattern, turn)
+        return channel.joined
+
+    def _crash(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+        """What came cannot be of a client that knows where it is: let it join again."""
+        reason = f"a client does not send {message.event}; join {channel.topic} again"
+        if message.ref is not None:
+            error = RpcError(ErrorCode.INVALID_REQUEST, reason)
+            self._refuse(turn, channel.join_ref, message.ref, channel.topic, error)
+        self._stop(channel, reason, turn)
+        turn.to_peer.append(frames.encode_end(channel.join_ref, channel.topic, "phx_error", reason))
+
+    def _unsubscribe(self, name: str, turn: _Turn) -> None:
+        self._last_id += 1
+        self._unsubscribing[self._last_id] = name
+        turn.to_hub.append(_request(self._last_id, "unsubscribe", _encoder.encode({"topic": name})))
+
+    def _retry_leftovers(self, turn: _Turn) -> None:
+        """What the hub would not unsubscribe (too many calls), and nobody here reads."""
+        leftovers, self._leftovers = self._leftovers, {}
+        for name in leftovers:
+            self._unsubscribe(name, turn)
+
+    # --- pushes ---
+
+    def _ask(self, pending: _Pending, method: str, params: bytes, turn: _Turn, metadata: bytes = b"") -> None:
+        """Send a request to the hub; its outcome is the answer to the push, if that wants one."""
+        if pending.ref is None:
+            turn.to_hub.append(_notification(method, params, metadata))
+            return
+        number = self._last_id = self._last_id + 1
+        if pending.token:
+            metadata = _encoder.encode(_members_of(metadata) | {"progress_token": msgspec.Raw(b"%d" % number)})
+        self._pending[number] = pending
+        pending.channel.refs[pending.ref] = number
+        turn.to_hub.append(_request(number, method, params, metadata))
+
+    def _publish(self, channel: _Channel, reader: Reader, message: Message, turn: _Turn) -> None:
+        if message.event != PUBLISH:
+            words = f"{channel.topic} takes publish, not {message.event:.200}; calls are pushed on {RPC} channels"
+            self._refuse(
+                turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.METHOD_NOT_FOUND, words)
+            )
+            return
+        params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), message.payload)
+        self._ask(_Pending(channel, message.ref), PUBLISH, params, turn)
+
+    def _call(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+        member = STEERING.get(message.event)
+        if member is not None:
+            self._steer(channel, message, member, turn)
+        elif message.event in NOT_OFFERED:
+            words = f"{message.event} is not offered on Phoenix channels; topics are joined as {TOPIC}<name>"
+            self._refuse(
+                turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.METHOD_NOT_FOUND, words)
+            )
+        else:
+            params, metadata = _without_metadata(message)
+            pending = _Pending(channel, message.ref, token=_token_of(metadata))
+            self._ask(pending, message.event, params, turn, metadata)
+
+    def _steer(self, channel: _Channel, message: Message, member: str, turn: _Turn) -> None:
+        """Hand on what concerns another push, if that is in flight; else it is ignored, as the hub does."""
+        members = _members_of(message.payload)
+        target = _token(members.get(member))
+        if target is None:
+            words = f"{message.event}: the payload's {member} must be the ref of a push"
+            self._refuse(turn, channel.join_ref, message.ref, channel.topic, RpcError(ErrorCode.INVALID_PARAMS, words))
+            return
+        number = channel.refs.get(target)
+        if number is not None:
+            members[member] = msgspec.Raw(b"%d" % number)
+            turn.to_hub.append(_notification(message.event, _encoder.encode(members)))
+        if message.ref is not None:
+            turn.to_peer.append(frames.encode_reply(channel.join_ref, message.ref, channel.topic, "ok", EMPTY))
+
+    # --- from the hub ---
+
+    def send(self, message: bytes) -> list[Frame]:
+        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
+        if message.startswith(_EVENT_MESSAGE):
+            return self._readers.deliver(self._events.get(message))
+        result = _RESULT_MESSAGE.match(message)
+        if result is not None:
+            return self._answered(int(result[1]), message[result.end() : -1])
+        decoded = _hub_decoder.decode(message)
+        match decoded.method:
+            case "":
+                return self._answered(decoded.id, bytes(decoded.result) or None, bytes(decoded.error))
+            case "event" | "event.gap":
+                return self._readers.deliver(
+                    Published(EVENT if decoded.method == EVENT else GAP, bytes(decoded.params))
+                )
+            case "$/progress":
+                return self._relay(decoded, "token")
+            case "stream_chunk" | "stream.credit":
+                return self._relay(decoded, "request_id")
+            case _:
+                return []  # requests are for clients that serve methods, which channels cannot
+
+    def _answered(self, number: int | str | None, result: bytes | None, error: bytes = EMPTY) -> list[Frame]:
+        """A response of the hub's: an error where ``result`` is None."""
+        if not isinstance(number, int):  # what could not be read, so that nobody knows whose it was
+            return [frames.encode_reply(None, None, CONTROL, "error", error)]
+        pending = self._pending.pop(number, None)
+        if pending is None:
+            self._unsubscribed(number, succeeded=result is not None)
+            return []
+        channel, ref = pending.channel, pending.ref
+        del channel.refs[ref]
+        if result is None:
+            if pending.kind == "join":
+                del self._channels[channel.topic]
+            return [frames.encode_reply(channel.join_ref, ref, channel.topic, "error", error)]
+        if pending.kind == "join" and channel.reader is not None:
+            position = _position_decoder.decode(result)
+            channel.joined = True
+            channel.reader.start(position.epoch, position.offset, recovered=position.recovered)
+            self._readers.add(channel.reader)
+        return [frames.encode_result(channel.join_ref, ref, channel.topic, result)]
+
+    def _unsubscribed(self, number: int, *, succeeded: bool) -> None:
+        name = self._unsubscribing.pop(number, None)
+        if name is not None and not succeeded and TOPIC + name not in self._channels:
+            self._leftovers[name] = None
+
+    def _relay(self, message: _FromHub, member: str) -> list[Frame]:
+        """Something that belongs to a push which is in flight; ``member`` has the hub's id for it."""
+        params = _members_decoder.decode(message.params)
+        pending = self._pending.get(_number_decoder.decode(params[member]))
+        if pending is None:
+            return []  # its channel was left
+        params[member] = msgspec.Raw(pending.token if member == "token" else frames.encode_value(pending.ref))
+        channel = pending.channel
+        return [frames.encode_push(channel.join_ref, channel.topic, message.method, _encoder.encode(params))]
+
+    def refuse(self, error: RpcError) -> list[Frame]:
+        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
+        return [frames.encode_error(None, None, CONTROL, error)]
+
+
+def _request(number: int, method: str, params: bytes, metadata: bytes = b"") -> bytes:
+    return b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b%b}' % (
+        number,
+        _encoder.encode(method),
+        params,
+        b',"metadata":%b' % metadata if metadata else b"",
+    )
+
+
+def _notification(method: str, params: bytes, metadata: bytes = b"") -> bytes:
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b%b}' % (
+        _encoder.encode(method),
+        params,
+        b',"metadata":%b' % metadata if metadata else b"",
+    )
+
+
+def _members_of(payload: bytes) -> _Members:
+    """The members of an object; none of anything else, which is for whoever gets it to refuse."""
+    try:
+        return _members_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _without_metadata(message: Message) -> tuple[bytes, bytes]:
+    """The params of a call, and its metadata or nothing."""
+    if message.is_binary:
+        return b'{"data":%b}' % message.payload, b""
+    if b'"$metadata"' not in message.payload:
+        return message.payload, b""
+    members = _members_of(message.payload)
+    metadata = members.pop(METADATA, None)
+    return (message.payload, b"") if metadata is None else (_encoder.encode(members), bytes(metadata))
+
+
+def _token_of(metadata: bytes) -> bytes:
+    """The progress token as JSON, or nothing where there is none, or one that the hub will refuse."""
+    token = _members_of(metadata).get("progress_token") if metadata else None
+    return b"" if _token(token) is None else bytes(token)  # type: ignore[arg-type]  # no token without it
+
+
+def _token(raw: msgspec.Raw | None) -> str | int | None:
+    try:
+        return None if raw is None else _token_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,117 @@
+"""The connections that are open, for those who look at the hub: nothing is counted that is not counted anyway."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from trunkline.hub.connection import Connection, Traffic
+
+
+class _Account:
+    """What was said of a connection last, and how many events had been dropped for it when it was opened."""
+
+    __slots__ = ("at", "dropped", "received", "sent")
+
+    def __init__(self, dropped: int) -> None:
+        self.dropped = dropped
+        self.at = 0.0
+        self.received: int | None = None
+        self.sent: int | None = None
+
+
+class ConnectionBook:
+    """Open connections that stay; requests over HTTP are none. One that a session brings back is opened again."""
+
+    def __init__(self) -> None:
+        self._open: dict[Connection, _Account] = {}
+        self._dropped = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def opened(self, connection: Connection) -> None:
+        """One more."""
+        self._open[connection] = _Account(connection.outbox.dropped_events)
+
+    def closed(self, connection: Connection) -> None:
+        """One less."""
+        account = self._open.pop(connection, None)
+        if account is not None:
+            self._dropped += connection.outbox.dropped_events - account.dropped
+
+    @property
+    def dropped_events(self) -> int:
+        """Events that were dropped because their connection did not read, since the start."""
+        now = sum(connection.outbox.dropped_events - account.dropped for connection, account in self._open.items())
+        return self._dropped + now
+
+    @property
+    def buffered_bytes(self) -> int:
+        """What waits to be written, to all of them."""
+        return sum(connection.outbox.buffered_bytes for connection in self._open)
+
+    @property
+    def streams(self) -> int:
+        """Streams that were begun and have not ended."""
+        return sum(len(connection.streams) for connection in self._open)
+
+    def table(self, now: float, limit: int) -> list[dict[str, Any]]:
+        """So many of them, those in trouble first, then those with the most calls, then the oldest.
+
+        Args:
+            now: monotonic, in seconds. Rates are since the last table that had the connection.
+        """
+
+        def rank(connection: Connection) -> tuple[int, int, int]:
+            return -connection.outbox.buffered_bytes, -len(connection.calls), connection.number
+
+        chosen = sorted(self._open, key=rank)[:limit]
+        return [self._row(connection, now) for connection in chosen]
+
+    def _row(self, connection: Connection, now: float) -> dict[str, Any]:
+        account, outbox = self._open[connection], connection.outbox
+        traffic = connection.door.traffic()
+        row = {
+            "connection": connection.number,
+            "peer": connection.peer,
+            "principal": connection.principal.name,
+            "transport": traffic.transport,
+            "client": traffic.client,
+            "duration_ms": round(1000 * (now - connection.opened_at)),
+            "calls": len(connection.calls) + connection.notifications,
+            "streams": len(connection.streams),
+            "subscriptions": len(connection.subscriptions),
+            "session": connection.session is not None,
+            "received_bytes": traffic.received,
+            "sent_bytes": traffic.sent,
+            **_rates(account, traffic, now),
+            "buffered_bytes": outbox.buffered_bytes,
+            "lag_ms": _lag_ms(connection),
+            "dropped_events": outbox.dropped_events,
+        }
+        account.at, account.received, account.sent = now, traffic.received, traffic.sent
+        return row
+
+
+def transports(doors: Iterable[Traffic]) -> Counter[str]:
+    """How many there are of each kind."""
+    return Counter(traffic.transport for traffic in doors)
+
+
+def _rates(account: _Account, traffic: Traffic, now: float) -> dict[str, float | None]:
+    def rate(before: int | None, then: int | None) -> float | None:
+        known = before is not None and then is not None and account.at and now > account.at
+        return round((then - before) / (now - account.at), 1) if known else None  # type: ignore[operator]
+
+    return {
+        "in_bytes_per_second": rate(account.received, traffic.received),
+        "out_bytes_per_second": rate(account.sent, traffic.sent),
+    }
+
+
+def _lag_ms(connection: Connection) -> int:
+    event = connection.outbox.oldest_event
+    return 0 if event is None else max(0, int(time.time() * 1000) - event.published_at)

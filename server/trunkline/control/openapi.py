@@ -1,0 +1,216 @@
+"""The OpenAPI 3.1 document: what can be called over HTTP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from trunkline.control.schemas import (
+    ANY,
+    BOOLEAN,
+    ERROR,
+    EXECUTOR,
+    HEALTH,
+    INTEGER,
+    NUMBER,
+    REQUEST,
+    RESPONSE,
+    STRING,
+    Components,
+    Schema,
+    array,
+    record,
+    ref,
+)
+from trunkline.version import __version__
+from trunkline_protocol.catalogue import MethodInfo
+
+VERSION: Final = "3.1.0"
+PREFIX: Final = "/api/v1/"
+CLIENT_PACK: Final = "client"
+
+_PLAIN_PATH: Final = re.compile(r"[\w.~/-]+", re.ASCII)
+_JSON: Final = "application/json"
+_PROBLEM: Final = "application/problem+json"
+_EVENTS: Final = "text/event-stream"
+
+_FIXED: Final[Schema] = {
+    "Error": ERROR,
+    "Problem": record(
+        {"type": STRING, "title": STRING, "status": INTEGER, "detail": STRING, "error": ref("Error")},
+    )
+    | {"description": "RFC 9457; `error` is the error object of JSON-RPC"},
+    "JsonRpcRequest": REQUEST,
+    "JsonRpcResponse": RESPONSE,
+    "Health": HEALTH,
+    "DetailedHealth": {
+        "allOf": [
+            ref("Health"),
+            record(
+                {
+                    "uptime": NUMBER,
+                    "services": {
+                        "type": "object",
+                        "additionalProperties": record({"status": STRING, "latencyMs": {"type": ["number", "null"]}}),
+                    },
+                    "causes": array(STRING),
+                    "connections": INTEGER,
+                    "waiting_requests": INTEGER,
+                    "executors": array(EXECUTOR),
+                }
+            ),
+        ]
+    },
+    "Ready": record({"ready": BOOLEAN, "causes": array(STRING)}),
+}
+
+_HEADERS: Final[dict[str, tuple[str, Schema, str]]] = {
+    "RequestId": ("X-Request-Id", {"type": "string", "maxLength": 256}, "Carried to the method, and repeated"),
+    "Traceparent": ("traceparent", STRING, "W3C trace context"),
+    "IdempotencyKey": ("Idempotency-Key", {"type": "string", "maxLength": 256}, "The work runs once"),
+    "TimeoutMs": ("X-Timeout-Ms", {"type": "number", "exclusiveMinimum": 0}, "Deadline in milliseconds"),
+    "Prefer": ("Prefer", STRING, "RFC 7240; `wait=<seconds>` is the deadline where X-Timeout-Ms is absent"),
+    "Priority": ("X-Priority", {"enum": ["low", "normal", "high"]}, "Order in the queue"),
+}
+
+_PROBLEMS: Final = {
+    "400": "Not JSON, or a request that cannot be made over HTTP",
+    "401": "No or wrong credentials",
+    "403": "Host, origin or role not allowed",
+    "404": "Nobody serves it",
+    "406": "A stream, and no Accept: text/event-stream",
+    "408": "The body did not come in time",
+    "413": "The body is too large",
+    "415": "The body is no JSON, or is compressed",
+    "422": "Params or headers do not fit",
+    "429": "Too many calls; see Retry-After",
+    "500": "The method failed",
+    "502": "The executor died during the call",
+    "503": "Overloaded, starting or stopping; see Retry-After",
+    "504": "The deadline passed",
+}
+
+
+def openapi(infos: Iterable[MethodInfo], not_over_http: frozenset[str]) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        infos: everything that can be called, over whatever door.
+        not_over_http: names among them that need a connection.
+    """
+    components = Components(_FIXED)
+    tasks = {
+        PREFIX + info.http_path: {"post": _task(info, components)}
+        for info in sorted(infos, key=lambda info: info.name)
+        if info.name not in not_over_http and info.input is None and _PLAIN_PATH.fullmatch(info.http_path)
+    }
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "Trunkline",
+            "version": __version__,
+            "description": "Methods over HTTP. Over a WebSocket: /openrpc.json, and with events /asyncapi.json",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {}],
+        "paths": tasks | {"/rpc": {"post": _rpc()}} | _pages(),
+        "components": {
+            "schemas": components.schemas,
+            "parameters": {
+                key: {"name": name, "in": "header", "required": False, "schema": schema, "description": words}
+                for key, (name, schema, words) in _HEADERS.items()
+            },
+            "responses": {
+                f"Problem{status}": {"description": words, "content": {_PROBLEM: {"schema": ref("Problem")}}}
+                for status, words in _PROBLEMS.items()
+            },
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _task(info: MethodInfo, components: Components) -> dict[str, Any]:
+    properties = {parameter.name: components.add(parameter.schema) for parameter in info.parameters}
+    params: Schema = {"type": "object"}
+    if info.pack != CLIENT_PACK:
+        params |= {"properties": properties, "additionalProperties": False}
+    required = [parameter.name for parameter in info.parameters if parameter.required]
+    if required:
+        params["required"] = required
+    events: dict[str, Any] = {"schema": STRING}
+    if info.chunk is not None:
+        events["x-chunk"] = components.add(info.chunk)
+    result = components.add(info.result)
+    content = {_EVENTS: events} if info.streaming else {_JSON: {"schema": result}, _EVENTS: events}
+    words = "Events `chunk`, then `result`, or `error`" if info.streaming else "The result"
+    return {
+        "operationId": info.name,
+        "summary": info.summary,
+        "tags": [info.pack],
+        "parameters": [{"$ref": f"#/components/parameters/{key}"} for key in _HEADERS],
+        "requestBody": {"required": bool(required), "content": {_JSON: {"schema": params}}},
+        "responses": {"200": {"description": words, "content": content}}
+        | {
+            status: {"$ref": f"#/components/responses/Problem{status}"}
+            for status in _PROBLEMS
+            if status != "406" or info.streaming
+        },
+        "x-trunkline": {"streaming": info.streaming, "idempotent": info.idempotent},
+    }
+
+
+def _rpc() -> dict[str, Any]:
+    def either(name: str) -> Schema:
+        return {"oneOf": [ref(name), array(ref(name)) | {"minItems": 1}]}
+
+    response = {_JSON: {"schema": either("JsonRpcResponse")}}
+    refusal = {"content": {_JSON: {"schema": ref("JsonRpcResponse")}}}
+    return {
+        "operationId": "rpc",
+        "summary": "JSON-RPC 2.0: one request, notification or batch",
+        "tags": ["rpc"],
+        "requestBody": {"required": True, "content": {_JSON: {"schema": either("JsonRpcRequest")}}},
+        "responses": {
+            "200": {
+                "description": "The outcome, success or error; as events with Accept: text/event-stream",
+                "content": response | {_EVENTS: {"schema": STRING}},
+            },
+            "204": {"description": "Notifications only"},
+        }
+        | {
+            status: {"description": _PROBLEMS[status]} | refusal
+            for status in ("400", "401", "403", "408", "413", "415")
+        }
+        | {"503": {"description": "Too many connections"} | refusal},
+    }
+
+
+def _pages() -> dict[str, Any]:
+    return {
+        "/health": _page("health", "Whether the process answers, and how it is", {"200": "Health"}, open_to_all=True),
+        "/ready": _page("ready", "Whether it can serve", {"200": "Ready", "503": "Ready"}, open_to_all=True),
+        "/health/detailed": _page("healthDetailed", "Each part of it", {"200": "DetailedHealth"}),
+        "/openapi.json": _page("openapi", "This document", {"200": None}),
+        "/openrpc.json": _page("openrpc", "The answer of rpc.discover", {"200": None}),
+        "/asyncapi.json": _page("asyncapi", "The WebSocket, its messages and events", {"200": None}),
+    }
+
+
+def _page(operation: str, summary: str, schemas: dict[str, str | None], *, open_to_all: bool = False) -> dict[str, Any]:
+    page: dict[str, Any] = {
+        "operationId": operation,
+        "summary": summary,
+        "tags": ["hub"],
+        "responses": {
+            status: {
+                "description": "Not ready" if status == "503" else summary,
+                "content": {_JSON: {"schema": ANY if name is None else ref(name)}},
+            }
+            for status, name in schemas.items()
+        },
+    }
+    if open_to_all:
+        page["security"] = [{}]
+    return {"get": page}

@@ -1,0 +1,120 @@
+"""Current values for ``/metrics``, read from the hub's parts when somebody asks."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from trunkline.control.connections import ConnectionBook, transports
+from trunkline.control.method import HubView
+from trunkline.hub.connection import Traffic
+from trunkline.hub.fanout import Fanout
+from trunkline.hub.registrations import Registrations
+from trunkline.hub.sessions import SessionTable
+from trunkline.hub.subscriptions import Subscriptions
+from trunkline.observe.page import Reading
+
+STATES: Final = ("starting", "ready", "busy", "down", "stopping")
+CAUSES: Final = ("killed_by_hub", "signal", "exit", "load_failed", "not_started")
+TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """See the file; :meth:`__call__` reads.
+
+    Attributes:
+        doors: what each open socket says of itself.
+        history_bytes: what stored events take.
+        audit_lost: lines of the audit log that could not be written.
+        quarantined: inputs that are not run now.
+    """
+
+    view: HubView
+    book: ConnectionBook
+    doors: Callable[[], Iterable[Traffic]]
+    topics: Subscriptions
+    fanout: Fanout
+    sessions: SessionTable[Any]
+    registrations: Registrations
+    history_bytes: Callable[[], int]
+    audit_lost: Callable[[], int]
+    quarantined: Callable[[], int]
+
+    def __call__(self) -> Iterable[Reading]:
+        """Everything, now."""
+        yield from self._calls()
+        yield from self._executors()
+        yield from self._connections()
+        yield from self._events()
+        yield from self._sessions()
+
+    def _calls(self) -> Iterable[Reading]:
+        view = self.view
+        yield _gauge("trunkline_uptime_seconds", "Since the hub started", time.monotonic() - view.started)
+        yield _gauge("trunkline_calls_in_flight", "Calls that have no outcome yet", view.router.in_flight)
+        yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
+        yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a client", self.registrations.waiting)
+        yield _gauge("trunkline_quarantined_inputs", "Inputs that are not run now", self.quarantined())
+        yield _gauge("trunkline_audit_lost", "Audit lines that could not be written", self.audit_lost())
+
+    def _executors(self) -> Iterable[Reading]:
+        executors = self.view.pool.snapshot()
+        states: Counter[str] = Counter(dict.fromkeys(STATES, 0))
+        causes: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        for executor in executors:
+            states[executor["status"]] += 1
+            causes.update(executor["restart_causes"])
+        yield Reading("trunkline_executors", "Executors by state", "gauge", states, "state")
+        yield Reading(
+            "trunkline_executor_restarts_by_cause", "Executors that ended unasked", "counter", causes, "cause"
+        )
+        by_executor = {executor["worker_id"]: executor["restarts"] for executor in executors}
+        yield Reading(
+            "trunkline_executor_restarts",
+            "Restarts since the hub started, by executor",
+            "gauge",
+            by_executor,
+            "executor",
+        )
+
+    def _connections(self) -> Iterable[Reading]:
+        kinds = transports(self.doors())
+        book = self.book
+        yield _gauge("trunkline_connections", "Open connections", kinds.total())
+        by_kind = dict.fromkeys(TRANSPORTS, 0) | kinds
+        yield Reading("trunkline_connections_by_transport", "Open connections", "gauge", by_kind, "transport")
+        yield _gauge("trunkline_streams", "Streams that have begun and not ended", book.streams)
+        yield _gauge("trunkline_outbox_bytes", "What waits to be written to connections", book.buffered_bytes)
+        yield _counter(
+            "trunkline_events_dropped", "Events dropped for connections that do not read", book.dropped_events
+        )
+
+    def _events(self) -> Iterable[Reading]:
+        yield _gauge("trunkline_subscriptions", "Subscriptions of all connections", self.topics.count)
+        yield _gauge("trunkline_history_bytes", "What stored events take", self.history_bytes())
+        yield _gauge("trunkline_deliveries_waiting", "Events that are being handed out", self.fanout.backlog)
+        yield _counter("trunkline_events_published", "Events that were stored", self.topics.published)
+        yield _counter("trunkline_events_delivered", "Events handed to connections", self.topics.deliveries)
+
+    def _sessions(self) -> Iterable[Reading]:
+        counts = self.sessions.counts()
+        now = {"attached": counts.attached, "detached": counts.detached}
+        yield Reading("trunkline_sessions", "Sessions that clients can come back to", "gauge", now, "state")
+        yield _counter("trunkline_sessions_opened", "Sessions that were begun", counts.opened)
+        yield _counter("trunkline_sessions_resumed", "Sessions that a client came back to", counts.resumed)
+        refused = {str(reason): number for reason, number in counts.refused.items()}
+        yield Reading("trunkline_session_refusals", "Resumes in vain", "counter", refused, "reason")
+        ended = {str(reason): number for reason, number in counts.ended.items()}
+        yield Reading("trunkline_sessions_ended", "Sessions that are over", "counter", ended, "reason")
+
+
+def _gauge(name: str, words: str, value: float) -> Reading:
+    return Reading(name, words, "gauge", {"": value})
+
+
+def _counter(name: str, words: str, value: float) -> Reading:
+    return Reading(name, words, "counter", {"": value})

@@ -1,0 +1,56 @@
+"""A line in the log for each call that ends: who, what, how long, with which outcome. Nothing of the payload."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from trunkline.control.calls import connection_of, executor_name, trace_id
+from trunkline.control.monitoring import request_id_of
+from trunkline.hub.session_link import SessionLink
+from trunkline.observe.metrics import error_name
+from trunkline_protocol.calls import Call
+
+MAX_METHOD_CHARS: Final = 200
+
+logger = logging.getLogger("trunkline.requests")
+
+Log = Callable[[Call, str | None, float, int], None]
+
+
+def request_log(wanted: bool) -> Log | None:
+    """What writes the lines: at info where they are asked for, at debug where that is logged, else nothing.
+
+    Args:
+        wanted: the setting ``log_requests``.
+    """
+    level = logging.INFO if wanted else logging.DEBUG
+    if not logger.isEnabledFor(level):
+        return None
+
+    def log(call: Call, _method: str | None, seconds: float, code: int) -> None:
+        logger.log(level, "call", extra=_described(call, seconds, code))
+
+    return log
+
+
+def _described(call: Call, seconds: float, code: int) -> dict[str, Any]:
+    connection = connection_of(call)
+    said: dict[str, Any] = {
+        "method": call.method[:MAX_METHOD_CHARS],
+        "outcome": "ok" if not code else error_name(code),
+        "code": code,
+        "duration_ms": round(1000 * seconds, 3),
+        "queue_ms": round(1000 * call.waited, 3),
+        "run_ms": round(1000 * call.ran, 3),
+        "request_id": request_id_of(call),
+        "trace_id": trace_id(call),
+        "executor": executor_name(call),
+    }
+    if connection is not None:
+        session = connection.session
+        said |= {"principal": connection.principal.name, "connection": connection.number}
+        if isinstance(session, SessionLink) and session.entry is not None:
+            said["session"] = session.entry.label
+    return {name: value for name, value in said.items() if value is not None}

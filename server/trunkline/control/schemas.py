@@ -1,0 +1,172 @@
+"""Schemas that several documents share, and the place of definitions in a document."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from trunkline_protocol.errors import ERROR_TABLE
+
+Schema = dict[str, Any]
+
+COMPONENTS: Final = "#/components/schemas/"
+_LOCAL: Final = "#/$defs/"
+_DATA: Final = frozenset({"const", "default", "enum", "example", "examples"})
+"""Keywords whose values are data, in which nothing refers to anything."""
+
+NUMBER: Final[Schema] = {"type": "number"}
+INTEGER: Final[Schema] = {"type": "integer"}
+STRING: Final[Schema] = {"type": "string"}
+BOOLEAN: Final[Schema] = {"type": "boolean"}
+ANY: Final[Schema] = {}
+ID: Final[Schema] = {"type": ["string", "integer", "null"]}
+
+
+def record(required: Schema, optional: Schema | None = None) -> Schema:
+    """An object with these members, and perhaps further ones."""
+    return {"type": "object", "properties": required | (optional or {}), "required": list(required)}
+
+
+def array(items: Schema) -> Schema:
+    """A list of them."""
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    """A reference to a schema of the document's components."""
+    return {"$ref": COMPONENTS + name}
+
+
+MEMORY: Final = {"anyOf": [record({"rss_mb": NUMBER, "vms_mb": NUMBER, "percent": NUMBER}), {"type": "null"}]}
+
+ERROR: Final = record(
+    {
+        "code": {"type": "integer", "description": ", ".join(f"{row.code} {row.name}" for row in ERROR_TABLE.values())},
+        "message": STRING,
+    },
+    {
+        "data": record(
+            {
+                "type": STRING,
+                "recovery": {"enum": ["retry", "fallback", "restart_process", "fatal"]},
+                "retryable": BOOLEAN,
+                "maybe_executed": BOOLEAN,
+            },
+            {"retry_after_ms": INTEGER, "chunks": INTEGER, "limit": STRING, "traceback": STRING},
+        )
+    },
+)
+
+METADATA: Final = {
+    "type": "object",
+    "properties": {
+        "timeout_ms": {"type": "number", "exclusiveMinimum": 0},
+        "priority": {"enum": ["low", "normal", "high"]},
+        "progress_token": {"type": ["string", "integer"]},
+        "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 256},
+        "window": {"type": "object", "properties": {"items": INTEGER, "bytes": INTEGER}},
+        "request_id": STRING,
+        "traceparent": STRING,
+    },
+}
+
+REQUEST: Final = record(
+    {"jsonrpc": {"const": "2.0"}, "method": STRING},
+    {"id": ID, "params": {"type": ["object", "array"]}, "metadata": METADATA},
+)
+
+RESPONSE: Final = {
+    "oneOf": [
+        record({"jsonrpc": {"const": "2.0"}, "id": ID, "result": ANY}),
+        record({"jsonrpc": {"const": "2.0"}, "id": ID, "error": ref("Error")}),
+    ]
+}
+
+EXECUTOR: Final = record(
+    {
+        "worker_id": STRING,
+        "status": {"enum": ["starting", "ready", "busy", "stopping", "down"]},
+        "pid": {"type": ["integer", "null"]},
+        "active_requests": INTEGER,
+        "request_count": INTEGER,
+        "error_count": INTEGER,
+        "restarts": INTEGER,
+        "restart_causes": {"type": "object", "additionalProperties": INTEGER},
+        "last_restart": {
+            "type": ["object", "null"],
+            "properties": {"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER},
+        },
+        "last_failure": {"type": ["string", "null"]},
+        "memory_usage": MEMORY,
+    }
+)
+
+HEALTH: Final = record(
+    {
+        "status": {"enum": ["healthy", "degraded", "unhealthy", "starting", "stopping"]},
+        "worker_id": STRING,
+        "uptime_seconds": NUMBER,
+        "request_count": INTEGER,
+        "error_count": INTEGER,
+        "error_rate": NUMBER,
+        "active_requests": INTEGER,
+        "memory_usage": MEMORY,
+        "pipelines_loaded": INTEGER,
+        "timestamp": {"type": "string", "format": "date-time"},
+    }
+)
+
+
+class Components:
+    """Gathers the definitions of many schemas under ``components.schemas`` of one document.
+
+    A schema of a catalogue is the root of its own references (``#/$defs/Name``); inside of a document they would mean
+    that document's root. Definitions of one name that differ get numbers.
+    """
+
+    def __init__(self, fixed: Schema | None = None) -> None:
+        self.schemas: dict[str, Schema] = dict(fixed or {})
+        self._names: dict[tuple[str, str], str] = {}
+
+    def add(self, schema: Schema) -> Schema:
+        """The schema without definitions of its own."""
+        definitions = schema.get("$defs", {})
+        names = {name: self._define(name, definitions) for name in definitions}
+        for name, final in names.items():
+            if final not in self.schemas:
+                self.schemas[final] = {}  # taken, should it refer to itself
+                self.schemas[final] = self._renamed(definitions[name], names)
+        return dict(self._renamed({key: value for key, value in schema.items() if key != "$defs"}, names))
+
+    def _define(self, name: str, definitions: Schema) -> str:
+        content = json.dumps({each: definitions[each] for each in sorted(_reachable(name, definitions))})
+        known = self._names.get((name, content))
+        if known is not None:
+            return known
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        taken = {*self.schemas, *self._names.values()}
+        final = next(each for each in (plain, *(f"{plain}_{n}" for n in range(2, len(taken) + 3))) if each not in taken)
+        self._names[name, content] = final
+        return final
+
+    def _renamed(self, value: Any, names: dict[str, str]) -> Any:
+        if isinstance(value, list):
+            return [self._renamed(member, names) for member in value]
+        if isinstance(value, str):
+            name = value.removeprefix(_LOCAL)
+            return COMPONENTS + names[name] if value.startswith(_LOCAL) and name in names else value
+        if isinstance(value, dict):
+            return {key: each if key in _DATA else self._renamed(each, names) for key, each in value.items()}
+        return value
+
+
+def _reachable(name: str, definitions: Schema) -> set[str]:
+    """The definitions that one refers to, itself included."""
+    found, left = set(), [name]
+    while left:
+        current = left.pop()
+        if current in definitions and current not in found:
+            found.add(current)
+            left += re.findall(r'"#/\$defs/([^"]+)"', json.dumps(definitions[current]))
+    return found

@@ -1,0 +1,31 @@
+"""Whether calls are traced: by the settings, and by what OpenTelemetry's own variables say."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from trunkline.observe.tracing import Tracer
+
+ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def make_tracer(endpoint: str | None, ratio: float) -> Tracer | None:
+    """What traces calls; None where nothing is configured, and then nothing of OpenTelemetry is loaded.
+
+    Args:
+        endpoint: ``TRUNKLINE_OTLP_ENDPOINT``, which goes before OpenTelemetry's own variables.
+        ratio: of the traces that begin here, how many are recorded.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    configured = endpoint is not None or any(os.environ.get(name) for name in ENDPOINTS)
+    if not configured or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    try:
+        from trunkline.observe.tracing import Tracer
+    except ImportError as error:
+        raise ValueError(f"traces need a package: pip install 'trunkline[otel]' ({error})") from error
+    return Tracer(endpoint, ratio)

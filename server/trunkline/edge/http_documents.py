@@ -1,0 +1,34 @@
+"""What the hub serves, as documents that machines read: OpenAPI, OpenRPC, AsyncAPI."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+NOT_MODIFIED = 304
+
+
+def document(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Any]:
+    """An endpoint for a document that changes seldom: whoever has it is told so."""
+
+    async def endpoint(request: Request) -> Response:
+        body = orjson.dumps(describe())
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        # What is served may change with a restart of an executor: it is kept, but asked about.
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        if has_tag(request.headers.get("if-none-match", ""), tag):
+            return Response(status_code=NOT_MODIFIED, headers=headers)
+        return Response(body, media_type="application/json", headers=headers)
+
+    return endpoint
+
+
+def has_tag(listed: str, tag: str) -> bool:
+    """Whether ``If-None-Match`` names a tag (RFC 9110, 13.1.2: weak or not)."""
+    names = [name.strip().removeprefix("W/") for name in listed.split(",")]
+    return tag in names or "*" in names

@@ -1,0 +1,151 @@
+"""``/mcp``: every method as a tool of the Model Context Protocol, over streamable HTTP, by the official package.
+
+The hub can do without that package, which takes longer to load than the hub: the first client has it imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from trunkline.edge.http_request import Answer, Refused, admit, json_rpc_error, peer_of, send_answer
+from trunkline.edge.local_exchange import LocalExchange
+from trunkline.hub.connection import Services
+from trunkline.hub.principal import Principal
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+if TYPE_CHECKING:
+    import mcp_types
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from trunkline.edge.websocket_door import WebSocketDoor
+
+PATH: Final = "/mcp"
+PROGRESS_TOKEN: Final = "mcp"  # noqa: S105  # no secret: it asks for reports
+MAX_SESSIONS: Final = 1024
+_PRINCIPAL: Final = "trunkline.principal"
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class McpDoor:
+    """The ASGI application of :data:`PATH`.
+
+    Args:
+        door: what all connections of the hub share.
+        services: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        methods: what is served now.
+        version: the hub's.
+    """
+
+    def __init__(
+        self, door: WebSocketDoor, services: Services, methods: Callable[[], Iterable[MethodInfo]], version: str
+    ) -> None:
+        self._door = door
+        self._services = services
+        self._methods = methods
+        self._version = version
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            principal = admit(self._door, scope, Headers(scope=scope))
+            manager = await self._started()
+        except Refused as refused:
+            await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), refused.headers))
+            return
+        scope[_PRINCIPAL] = principal
+        scope["user"] = _owner(principal)  # a session of MCP belongs to who opened it
+        await manager.handle_request(scope, receive, send)
+
+    async def stop(self) -> None:
+        """End what is open."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _started(self) -> StreamableHTTPSessionManager:
+        async with self._starting:
+            if self._manager is None:
+                if importlib.util.find_spec("mcp") is None:
+                    error = RpcError(
+                        ErrorCode.MISSING_DEPENDENCIES, "MCP needs a package: pip install 'trunkline[mcp]'"
+                    )
+                    raise Refused(error)
+                self._manager = self._make()
+                ready = asyncio.Event()
+                self._running = asyncio.create_task(self._run(self._manager, ready))
+                await ready.wait()
+            return self._manager
+
+    def _make(self) -> StreamableHTTPSessionManager:
+        from mcp.server.lowlevel.server import Server
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+        server: Server[Any] = Server(
+            "trunkline", version=self._version, on_list_tools=self._list_tools, on_call_tool=self._call_tool
+        )
+        return StreamableHTTPSessionManager(
+            server, max_request_body_size=self._door.max_message_bytes, max_sessions=MAX_SESSIONS
+        )
+
+    @staticmethod
+    async def _run(manager: StreamableHTTPSessionManager, ready: asyncio.Event) -> None:
+        async with manager.run():
+            ready.set()
+            await asyncio.Event().wait()
+
+    # --- what MCP asks ---
+
+    async def _list_tools(
+        self, context: ServerRequestContext[Any, Any], _params: mcp_types.PaginatedRequestParams | None
+    ) -> mcp_types.ListToolsResult:
+        import mcp_types
+
+        from trunkline.edge.mcp_tools import tool
+
+        principal = _principal(context)
+        known = {info.name: info for info in self._methods() if info.input is None and principal.may_call(info.name)}
+        return mcp_types.ListToolsResult(tools=[tool(info) for _, info in sorted(known.items())])
+
+    async def _call_tool(
+        self, context: ServerRequestContext[Any, Any], params: mcp_types.CallToolRequestParams
+    ) -> mcp_types.CallToolResult:
+        from trunkline.edge.mcp_tools import Outcome
+
+        metadata = {"progress_token": PROGRESS_TOKEN}
+        traceparent = (context.meta or {}).get("traceparent")
+        if isinstance(traceparent, str):
+            metadata["traceparent"] = traceparent
+        exchange = LocalExchange(self._door, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
+        outcome = Outcome(context.session.report_progress)
+        try:
+            reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)
+        except RpcError as error:
+            reply = {"error": error.to_wire()}
+        return outcome.result(reply)
+
+
+def _principal(context: ServerRequestContext[Any, Any]) -> Principal:
+    principal: Principal = context.request.scope[_PRINCIPAL]  # type: ignore[union-attr]  # HTTP has a request always
+    return principal
+
+
+def _owner(principal: Principal) -> object:
+    from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+    from mcp.server.auth.provider import AccessToken
+
+    return AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))  # there is none to give on

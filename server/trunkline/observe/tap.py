@@ -1,0 +1,78 @@
+"""Log records as data, for those who watch the hub: gathered only while somebody does, and never more than a few."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from trunkline.observe.secrets import SecretMask
+
+MAX_RECORDS: Final = 100
+"""Records between two visits of whoever takes them, four times a second; more are counted."""
+
+MAX_TEXT_CHARS: Final = 2000
+
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class LogTap(logging.Handler):
+    """Keeps what is logged, in any thread, while it is open.
+
+    Args:
+        mask: takes secrets out.
+    """
+
+    def __init__(self, mask: SecretMask) -> None:
+        super().__init__()
+        self._mask = mask
+        self._records: list[dict[str, Any]] = []
+        self._dropped = 0
+
+    def open(self) -> None:
+        """Begin to gather."""
+        logging.getLogger().addHandler(self)
+
+    def close(self) -> None:
+        """Gather no more, and forget what there is."""
+        logging.getLogger().removeHandler(self)
+        self.take()
+
+    def take(self) -> tuple[list[dict[str, Any]], int]:
+        """What came since the last time, and how many records more were dropped."""
+        self.acquire()
+        try:
+            taken = self._records, self._dropped
+            self._records, self._dropped = [], 0
+        finally:
+            self.release()
+        return taken
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging, which holds the handler's lock."""
+        if len(self._records) >= MAX_RECORDS:
+            self._dropped += 1
+            return
+        try:
+            self._records.append(self._described(record))
+        except Exception:  # what cannot be formatted is the logger's trouble, and is said on stderr by logging
+            self.handleError(record)
+
+    def _described(self, record: logging.LogRecord) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": self._text(record.getMessage()),
+        }
+        for name, value in record.__dict__.items():
+            if name not in _STANDARD and not name.startswith("_"):
+                said[name] = value if isinstance(value, (bool, int, float, type(None))) else self._text(value)
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            said["exception"] = self._text(f"{type(error).__name__}: {error}")
+        return said
+
+    def _text(self, value: object) -> str:
+        text = self._mask(str(value).encode("utf-8", "replace").decode())
+        return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"

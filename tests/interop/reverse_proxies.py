@@ -1,0 +1,106 @@
+"""nginx and haproxy in front of a hub: processes of their own, from a configuration made here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.timing import eventually
+
+IDLE_SECONDS: Final = 2
+"""After so long without a byte both cut a connection."""
+
+NGINX: Final = """daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{
+      proxy_pass http://127.0.0.1:{target}; proxy_http_version 1.1; proxy_set_header Host $http_host;
+      proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;
+      proxy_read_timeout {idle}s; proxy_send_timeout {idle}s; proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+HAPROXY: Final = """global
+  maxconn 512
+defaults
+  mode http
+  timeout connect 2s
+  timeout client {idle}s
+  timeout server {idle}s
+  timeout tunnel {idle}s
+frontend front
+  bind 127.0.0.1:{port}
+  default_backend hub
+backend hub
+  server hub 127.0.0.1:{target}
+"""
+
+CONFIGURATIONS: Final = {"nginx": NGINX, "haproxy": HAPROXY}
+
+
+class ReverseProxy:
+    """One of them, in front of a port. Use :func:`reverse_proxy`."""
+
+    def __init__(self, name: str, program: str, folder: Path, target: int) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        config = folder / f"{name}.conf"
+        text = CONFIGURATIONS[name].format(folder=folder, port=self.port, target=target, idle=IDLE_SECONDS)
+        config.write_text(text)
+        self._command = [program, "-c", str(config)] if name == "nginx" else [program, "-db", "-f", str(config)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Run it, and wait until it listens."""
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, start_new_session=True)
+        eventually(self._listens, "the reverse proxy listens")
+
+    def stop(self) -> None:
+        """Kill it with all its workers; connections are cut."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self._command[0]} ended with {self._process.returncode}"
+        with socket.socket() as attempt:
+            attempt.settimeout(1)
+            return attempt.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def reverse_proxy(name: str, target: int) -> Iterator[ReverseProxy]:
+    """nginx or haproxy in front of a port of this machine; skipped where it is not installed, but not in CI."""
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if program is None:
+        reason = f"no {name} on the path: make deps-debian installs it"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="trunkline-proxy-") as folder:
+        Path(folder).chmod(0o755)
+        proxy = ReverseProxy(name, program, Path(folder), target)
+        proxy.start()
+        try:
+            yield proxy
+        finally:
+            proxy.stop()

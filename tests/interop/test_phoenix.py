@@ -1,0 +1,160 @@
+"""phoenix.js, unchanged, with ``ws`` for a transport: what Phoenix' own client makes of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.interop.node import Script, node, require_packages
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.match import require
+from tests.support.peer import peer
+from tests.support.proxy import Proxy
+from trunkline_protocol.errors import ErrorCode
+
+SCENARIOS: Final = Path(__file__).with_name("phoenix") / "scenarios.mjs"
+TOKEN: Final = "s3cret-token"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def packages() -> None:
+    require_packages("phoenix", "ws")
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[RunningHub]:
+    with ready_hub(DEBUG_METHODS, "binary", cwd=MODULES) as running:
+        yield running
+
+
+def run(scenario: str, port: int, *more: str) -> AbstractAsyncContextManager[Script]:
+    return node(SCENARIOS, scenario, f"ws://127.0.0.1:{port}/socket", *more)
+
+
+async def publish(hub: RunningHub, topic: str, *data: Any) -> None:
+    async with peer(hub.url) as other:
+        for item in data:
+            await other.result("publish", {"topic": topic, "data": item})
+
+
+async def test_calls_streams_cancel_bytes_and_leaving(hub: RunningHub) -> None:
+    async with run("calls", hub.port) as script:
+        assert (await script.says("joined"))["response"] == {}
+        require({"status": "ok", "response": {"text": "é"}}, await script.says("ok"))
+        error = {"code": ErrorCode.METHOD_NOT_FOUND, "data": {"type": "METHOD_NOT_FOUND", "maybe_executed": False}}
+        require({"status": "error", "response": error}, await script.says("error"))
+        streamed = await script.says("streamed")
+        assert {chunk["request_id"] for chunk in streamed["chunks"]} == {streamed["ref"]}
+        assert [(chunk["index"], chunk["is_final"]) for chunk in streamed["chunks"]] == [
+            (0, False), (1, False), (2, False), (3, True),
+        ]  # fmt: skip
+        require(
+            {"status": "error", "response": {"code": ErrorCode.COMMUNICATION_TIMEOUT}}, await script.says("metadata")
+        )
+        require({"status": "ok"}, await script.says("cancel"))
+        require({"response": {"code": ErrorCode.CANCELLED}}, await script.says("cancelled"))
+        require({"status": "ok", "response": [255, 1, 0]}, await script.says("binary"))
+        await script.says("channel closed")
+        assert (await script.says("left"))["response"] == {}
+        require({"state": "closed", "channels": 0}, await script.says("state"))
+        await script.says("done")
+
+
+async def test_heartbeats_are_answered(hub: RunningHub) -> None:
+    async with run("heartbeats", hub.port) as script:
+        assert (await script.says("pinged"))["isNumber"]
+        assert (await script.says("answered"))["connected"]
+        assert not [said for said in script.said if said["what"] == "close"]
+
+
+async def test_topics_patterns_and_publishing(hub: RunningHub) -> None:
+    async with run("topics", hub.port) as script:
+        require({"response": {"topic": "jobs.42", "offset": 0, "recovered": False}}, await script.says("joined"))
+        while len(script.said) < 2 or {said["what"] for said in script.said[-3:]} != {"event", "published"}:
+            await script.line()
+        events = {said["on"]: said["event"] for said in script.said if said["what"] == "event"}
+        assert set(events) == {"topic:jobs.42", "topic:jobs.*"}
+        assert events["topic:jobs.42"] == events["topic:jobs.*"]
+        require({"topic": "jobs.42", "data": {"done": 7}, "offset": 1}, events["topic:jobs.42"])
+        script.said.clear()
+        script.tell("leave")
+        require({"status": "error", "response": {"code": ErrorCode.INVALID_PARAMS}}, await script.says("refused"))
+        events_after = [said["on"] for said in script.said if said["what"] == "event"]
+        assert events_after == ["topic:jobs.*"]
+        assert (await script.says("unmatched"))["response"] == {"reason": "unmatched topic"}
+
+
+async def test_after_a_cut_it_rejoins_and_recovers(hub: RunningHub) -> None:
+    async with Proxy(hub.port) as proxy, run("recover", proxy.port) as script:
+        await script.says("calls joined")
+        await publish(hub, "jobs", 1)
+        assert (await script.says("event"))["data"] == 1
+        proxy.refuse()
+        proxy.cut()
+        await script.says("close")
+        await publish(hub, "jobs", 2, 3)
+        proxy.refuse(False)
+        assert (await script.says("joined"))["recovered"] is True
+        await publish(hub, "jobs", 4)
+        offsets = [(await script.says("event"))["data"] for _ in range(3)]
+        assert offsets == [2, 3, 4]
+        script.tell("call")
+        require({"status": "ok", "response": 1}, await script.says("called"))
+        assert not [said for said in script.said if said["what"] in ("channel closed", "gap")]
+
+
+async def test_after_a_restart_of_the_hub_it_rejoins_and_hears_of_the_gap() -> None:
+    with ready_hub() as first:
+        async with Proxy(first.port) as proxy, run("recover", proxy.port) as script:
+            await script.says("calls joined")
+            await publish(first, "jobs", 1)
+            await script.says("event")
+            with ready_hub() as second:
+                proxy.target_port = second.port
+                first.stop()
+                assert (await script.says("close"))["code"] == 1012
+                assert (await script.says("joined"))["recovered"] is False
+                assert (await script.says("gap"))["reason"] == "epoch"
+                await publish(second, "jobs", 2)
+                assert (await script.says("event"))["data"] == 2
+                script.tell("call")
+                require({"status": "ok", "response": 1}, await script.says("called"))
+                assert not [said for said in script.said if said["what"] == "channel closed"]
+
+
+async def test_a_second_join_closes_the_first_channel(hub: RunningHub) -> None:
+    async with run("twice", hub.port) as script:
+        assert (await script.says("first cancelled"))["code"] == ErrorCode.CANCELLED
+        await script.says("first closed")
+        script.tell("again")
+        await script.says("second closed")
+        require({"response": {"topic": "twice"}}, await script.says("third joined"))
+        await script.says("published")
+        assert [said["what"] for said in script.said].count("third event") == 1
+
+
+async def test_a_crash_makes_it_join_again(hub: RunningHub) -> None:
+    async with run("crash", hub.port) as script:
+        await script.says("joined")
+        script.tell("crash")
+        assert "join" in (await script.says("channel error"))["reason"]["reason"]
+        await script.says("joined")
+
+
+async def test_auth_token() -> None:
+    with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN}) as hub:
+        async with run("authenticate", hub.port, TOKEN) as script:
+            await script.says("joined")
+        for wrong in ("wrong", ""):
+            async with run("authenticate", hub.port, wrong) as script:
+                assert "403" in (await script.says("error"))["message"]
+                assert not [said for said in script.said if said["what"] in ("open", "joined")]
+
+
+async def test_version_1_is_refused(hub: RunningHub) -> None:
+    async with run("version_1", hub.port) as script:
+        assert "400" in (await script.says("error"))["message"]

@@ -1,0 +1,76 @@
+"""FAULTS 29: a hub behind nginx and haproxy, their idle timeouts, their restarts."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.interop.reverse_proxies import IDLE_SECONDS, reverse_proxy
+from tests.support.hub import ready_hub
+from tests.support.peer import peer
+from tests.support.timing import PATIENCE
+from trunkline.client import DisconnectedError, connect
+
+PROXIES = ["nginx", "haproxy"]
+FREQUENT_PINGS = {"TRUNKLINE_PING_INTERVAL": "0.5"}
+RARE_PINGS = {"TRUNKLINE_PING_INTERVAL": "60"}
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_fault_29_heartbeats_hold_a_silent_connection(name: str) -> None:
+    with ready_hub(env=FREQUENT_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
+        async with peer(f"ws://127.0.0.1:{proxy.port}/ws") as connection:
+            slow = await connection.request("debug.sleep", {"seconds": 2 * IDLE_SECONDS + 1})
+            assert "result" in await connection.reply(slow)
+            await asyncio.sleep(2 * IDLE_SECONDS)
+            assert (await connection.result("rpc.ping"))["pong"] is True
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_fault_29_without_heartbeats_the_proxy_cuts_and_a_session_does_not_mind(name: str) -> None:
+    with ready_hub(env=RARE_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
+        async with peer(f"ws://127.0.0.1:{proxy.port}/ws") as silent:
+            states: list[str] = []
+            async with connect(f"ws://127.0.0.1:{proxy.port}/ws") as client:
+                client.on_connection_state(lambda change: states.append(change.state))
+                assert await client.call("debug.sleep", {"seconds": IDLE_SECONDS + 2}) is not None
+            assert states[:2] == ["reconnecting", "connected"], "the proxy did not cut it"
+            async with asyncio.timeout(PATIENCE):
+                await silent.socket.wait_closed()
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_fault_29_a_restart_of_the_proxy_loses_no_call_no_chunk_and_no_event(name: str) -> None:
+    with ready_hub(env=FREQUENT_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
+        async with connect(f"ws://127.0.0.1:{proxy.port}/ws") as client, peer(hub.url) as publisher:
+            slow = asyncio.create_task(client.call("debug.sleep", {"seconds": 2}))
+            async with client.subscribe("proxy.restart") as subscription:
+                seen = []
+                async for chunk in await client.stream("debug.count", {"n": 40, "interval_ms": 50}):
+                    seen.append(chunk.data["index"])
+                    if len(seen) == 5:
+                        proxy.stop()
+                        await publisher.result("publish", {"topic": "proxy.restart", "data": "meanwhile"})
+                        proxy.start()
+                assert seen == list(range(40))
+                event = await asyncio.wait_for(anext(subscription), PATIENCE)
+                assert event.data == "meanwhile"  # type: ignore[union-attr]
+            await asyncio.wait_for(slow, PATIENCE)
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_fault_29_large_frames_cross_in_pieces(name: str) -> None:
+    with ready_hub(env=FREQUENT_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
+        async with connect(f"ws://127.0.0.1:{proxy.port}/ws") as client:
+            text = "é" * 2_000_000
+            assert await client.call("debug.echo", {"value": text}) == text
+
+
+@pytest.mark.parametrize("name", PROXIES)
+async def test_fault_29_without_a_session_a_cut_is_said(name: str) -> None:
+    with ready_hub(env=RARE_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
+        async with connect(f"ws://127.0.0.1:{proxy.port}/ws", session=False) as client:
+            with pytest.raises(DisconnectedError) as caught:
+                await client.call("debug.sleep", {"seconds": 30})
+            assert caught.value.maybe_executed

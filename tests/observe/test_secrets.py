@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trunkline.observe import logs
+from trunkline.observe.secrets import MASK, SecretMask
+from trunkline.observe.tap import MAX_RECORDS, LogTap
+
+
+@given(st.text(), st.text(min_size=6), st.text())
+def test_a_secret_is_nowhere(before: str, secret: str, after: str) -> None:
+    mask = SecretMask([secret])
+    if secret not in MASK:
+        assert secret not in mask(before + secret + after).replace(MASK, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Authorization: Bearer abc.def-123456", "Authorization: Bearer ***"),
+        ("offered trunkline.bearer.c2VjcmV0 and more", "offered trunkline.bearer.*** and more"),
+        ("base64url.bearer.phx.c2VjcmV0", "base64url.bearer.phx.***"),
+        ("GET /socket/websocket?vsn=2.0.0&token=s3cr3t HTTP", "GET /socket/websocket?vsn=2.0.0&token=*** HTTP"),
+        ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl.", "jwt ***."),
+        ("a bearer of news; token=7 of 9 tokens", "a bearer of news; token=7 of 9 tokens"),
+    ],
+)
+def test_what_looks_like_a_credential(text: str, masked: str) -> None:
+    assert SecretMask()(text) == masked
+
+
+def test_the_longer_secret_goes_first() -> None:
+    assert SecretMask(["secret-1", "secret-1-and-more"])("secret-1-and-more secret-1") == "*** ***"
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize("form", ["json", "pretty"])
+def test_secrets_are_in_no_part_of_a_line(root: logging.Logger, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr("sys.stderr", stream)
+    secret = 'hub"token-123'
+    logs.configure_logs("info", form, [secret])  # type: ignore[arg-type]
+    try:
+        raise ValueError(f"wrong: {secret}")
+    except ValueError:
+        logging.getLogger("trunkline.x").exception("with %s", secret, extra={"field": secret, "nested": {"a": secret}})
+    said = stream.getvalue()
+    assert MASK in said
+    assert secret not in said
+    assert json.dumps(secret)[1:-1] not in said
+
+
+def test_a_tap_gathers_only_while_it_is_open(root: logging.Logger) -> None:
+    tap = LogTap(SecretMask(["a-secret-1"]))
+    logger = logging.getLogger("trunkline.tap")
+    logger.warning("before")
+    tap.open()
+    logger.warning("during %s", "a-secret-1", extra={"number": 7, "who": "a-secret-1"})
+    try:
+        raise KeyError("a-secret-1")
+    except KeyError:
+        logger.exception("failed")
+    records, dropped = tap.take()
+    tap.close()
+    logger.warning("after")
+    assert tap.take() == ([], 0)
+    assert dropped == 0
+    first, second = records
+    assert first.pop("time").endswith("+00:00")
+    assert first == {"level": "warning", "logger": "trunkline.tap", "event": "during ***", "number": 7, "who": "***"}
+    assert second["exception"] == "KeyError: '***'"
+
+
+def test_a_tap_is_bounded(root: logging.Logger) -> None:
+    tap = LogTap(SecretMask())
+    tap.open()
+    for _ in range(MAX_RECORDS + 20):
+        logging.getLogger("trunkline.tap").warning("again")
+    records, dropped = tap.take()
+    tap.close()
+    assert (len(records), dropped) == (MAX_RECORDS, 20)

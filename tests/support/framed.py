@@ -1,0 +1,168 @@
+"""Peers that speak frames over a stream, and ``trunkline stdio`` as a child process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from tests.support.hub import DEBUG_METHODS, clean_environment, is_alive
+from tests.support.peer import Peer
+from tests.support.timing import PATIENCE
+
+STDIO: Final = (sys.executable, "-m", "trunkline.cli", "stdio", "--packs", "none", "--executors", "1")
+
+
+def packet(payload: bytes) -> bytes:
+    """A frame of ``{packet, 4}``."""
+    return struct.pack(">I", len(payload)) + payload
+
+
+class FrameStream:
+    """Frames over a pair of streams; what :class:`Peer` needs of a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, framing: str) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._packets = framing == "packet4"
+
+    async def send(self, text: str | bytes) -> None:
+        payload = text.encode() if isinstance(text, str) else text
+        self.writer.write(packet(payload) if self._packets else payload + b"\n")
+        await self.writer.drain()
+
+    async def recv(self) -> bytes:
+        if not self._packets:
+            line = await self.reader.readuntil(b"\n")
+            return line[:-1]
+        (size,) = struct.unpack(">I", await self.reader.readexactly(4))
+        return await self.reader.readexactly(size)
+
+
+class FramedPeer(Peer):
+    """A bare peer of framed JSON, of whatever dialect."""
+
+    def __init__(self, stream: FrameStream) -> None:
+        super().__init__(stream)  # type: ignore[arg-type]  # it has send and recv
+        self.stream = stream
+
+    async def raw(self, data: bytes) -> None:
+        """Write bytes as they are."""
+        self.stream.writer.write(data)
+        await self.stream.writer.drain()
+
+    async def ended(self, within: float = PATIENCE) -> None:
+        """Nothing more comes."""
+        async with asyncio.timeout(within):
+            assert await self.stream.reader.read() == b""
+
+
+class Program(FramedPeer):
+    """A running ``trunkline stdio``.
+
+    Attributes:
+        log: what it wrote to standard error.
+    """
+
+    def __init__(self, process: Process, framing: str) -> None:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        super().__init__(FrameStream(process.stdout, process.stdin, framing))
+        self.process = process
+        self.log = b""
+        self._reading = asyncio.create_task(self._read_log())
+
+    async def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        while part := await self.process.stderr.read(65536):
+            self.log += part
+
+    async def until_ready(self) -> None:
+        """Executors are warm."""
+        assert (await self.result("debug.echo", {"value": 1})) == 1
+
+    def executor_pids(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]
+
+    def end_input(self) -> None:
+        """EOF."""
+        self.stream.writer.close()
+
+    async def exit_code(self, within: float = 2 * PATIENCE, *, failed_methods: bool = False) -> int:
+        """Wait for its end, whose log has to be free of tracebacks, but for those of methods that are to fail."""
+        code = await asyncio.wait_for(self.process.wait(), within)
+        await asyncio.wait_for(self._reading, PATIENCE)
+        assert failed_methods or b"Traceback" not in self.log, self.log.decode()
+        return code
+
+    async def close(self) -> None:
+        """Whatever happened: leave nothing behind."""
+        if self.process.returncode is None:
+            pids = self.executor_pids()
+            self.process.kill()
+            await self.process.wait()
+            for pid in pids:
+                if is_alive(pid):
+                    psutil.Process(pid).kill()
+        self.stream.writer.close()
+        await asyncio.wait_for(self._reading, PATIENCE)
+        self.process._transport.close()  # type: ignore[attr-defined]
+
+
+@asynccontextmanager
+async def relay(url: str, *arguments: str, framing: str = "packet4") -> AsyncIterator[Program]:
+    """Run ``trunkline stdio --connect`` for the length of a ``with`` block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "trunkline.cli", "stdio", "--framing", framing, "--connect", url, *arguments,
+        stdin=PIPE, stdout=PIPE, stderr=PIPE, env=clean_environment(), limit=64 * 2**20,
+    )  # fmt: skip
+    running = Program(process, framing)
+    try:
+        yield running
+    finally:
+        await running.close()
+
+
+@asynccontextmanager
+async def program(
+    *arguments: str,
+    framing: str = "packet4",
+    methods: tuple[str, ...] = (DEBUG_METHODS,),
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> AsyncIterator[Program]:
+    """Run ``trunkline stdio`` for the length of a ``with`` block."""
+    named = [part for name in methods for part in ("--methods", name)]
+    with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
+        process = await asyncio.create_subprocess_exec(
+            *(*STDIO, "--data", f"{folder}/data", "--framing", framing, *named, *arguments),
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=clean_environment(env), cwd=cwd or folder, limit=64 * 2**20,
+        )  # fmt: skip
+        running = Program(process, framing)
+        try:
+            yield running
+        finally:
+            await running.close()
+
+
+@asynccontextmanager
+async def unix_peer(path: Path, framing: str = "packet4") -> AsyncIterator[FramedPeer]:
+    """Connect to a Unix socket for the length of a ``with`` block."""
+    reader, writer = await asyncio.open_unix_connection(path, limit=64 * 2**20)
+    try:
+        yield FramedPeer(FrameStream(reader, writer, framing))
+    finally:
+        writer.close()
+
+
+def json_lines(data: bytes) -> list[Any]:
+    return [json.loads(line) for line in data.splitlines()]
