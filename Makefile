@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test check bench fuzz autobahn format deps-debian clean
+.PHONY: help setup run test test-browser test-interop check bench fuzz soak autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -25,7 +25,7 @@ $(STAMPS)/python: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) install -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 
-$(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/package.json $(shell find clients/js/src clients/js/scripts -type f)
+$(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/package.json clients/dashboard/package.json $(shell find clients/js/src clients/js/scripts clients/dashboard -type f -not -path '*/build/*' -not -path '*/node_modules/*')
 	@mkdir -p $(STAMPS)
 	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer"; exit 1; }
 	cd clients && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
@@ -34,9 +34,25 @@ $(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/pac
 run: setup ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
 	@exec $(BIN)/trunkline serve
 
+# Most tests wait more than they work; those that measure time or load come afterwards, alone.
+TEST_WORKERS ?= 3
+ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
+
 test: setup ## Install what the tests need and run all of them, Python and JS
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile -m "not alone" $(ELSEWHERE)
+	$(BIN)/pytest -m alone $(ELSEWHERE)
 	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
+
+test-browser: setup ## Drive a real Chromium against real hubs
+	$(BIN)/pytest tests/browser
+
+$(STAMPS)/interop: tests/interop/package.json tests/interop/package-lock.json
+	@mkdir -p $(STAMPS)
+	cd tests/interop && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+test-interop: setup $(STAMPS)/interop ## Drive hubs with clients, proxies and languages that nobody here wrote
+	$(BIN)/pytest tests/interop
 
 check: setup ## Lint, types, package checks; build the wheel and start a hub from it in an empty environment
 	$(BIN)/ruff format --check .
@@ -60,6 +76,12 @@ FUZZ_SECONDS ?= 60
 fuzz: setup ## Fuzz the codec and the framing with atheris, FUZZ_SECONDS (60) a target; finds stay in build/fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
+SOAK_SECONDS ?= 600
+SOAK_RUNS ?= 10
+
+soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_RUNS (10) seeds; finds stay in build/recorder
+	@$(BIN)/python -m tests.faults.recorder --seconds $(SOAK_SECONDS) --runs $(SOAK_RUNS) --clients 6
+
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
 	$(BIN)/python -m tests.autobahn.run $(CASES)
 
@@ -67,11 +89,12 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	@if command -v apt-get >/dev/null; then \
 	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
-	  command -v faketime >/dev/null || need="$$need faketime"; \
+	  for p in curl faketime chromium haproxy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
+	  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx-light"; \
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
-	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq $$need; else echo "nothing to install"; fi; \
+	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$need; else echo "nothing to install"; fi; \
 	else echo "no apt-get here: nothing to do"; fi
 
 clean: ## Remove everything that was made here, collections excepted
-	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules bench/competitors/node_modules clients/js/dist clients/js/build
+	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules bench/competitors/node_modules clients/js/dist clients/js/build clients/dashboard/build server/trunkline/edge/dashboard tests/interop/node_modules
