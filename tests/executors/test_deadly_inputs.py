@@ -120,7 +120,9 @@ async def test_fault_15_neighbours_of_a_stuck_executor_are_unharmed(tmp_path: Pa
     with lab(executors=2, env={"TRUNKLINE_KILL_AFTER": "1"}) as hub:
         before = hub.executor_pids()
         async with peer(hub.url) as connection, peer(hub.url) as neighbour:
-            stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 60})
+            params = {"marker": str(marker), "seconds": 60}
+            # What ends it is the cancel, however long the machine takes up to there.
+            stuck = await connection.request("lab.stuck", params, metadata={"timeout_ms": 120_000})
             await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
             other = await avoids_one(neighbour)
             # Not idempotent, and longer than the other lives: one that went to the stuck executor would be lost.
