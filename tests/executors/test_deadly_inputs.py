@@ -15,7 +15,7 @@ from typing_extensions import override
 from tests.support.hub import DEBUG_METHODS, MODULES, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SOON, eventually
+from tests.support.timing import PATIENCE, eventually
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
@@ -110,7 +110,8 @@ async def avoids_one(connection: Peer) -> int:
         while True:
             probes = [await connection.request("debug.pid") for _ in range(6)]  # they take turns over all that hear
             with contextlib.suppress(TimeoutError):
-                pids = {(await connection.reply(probe, within=SOON))["result"]["pid"] for probe in probes}
+                # Shorter than the second after which debug.spin lets its executor hear for a moment.
+                pids = {(await connection.reply(probe, within=0.6))["result"]["pid"] for probe in probes}
                 if len(pids) == 1:
                     return int(pids.pop())
 
