@@ -35,11 +35,11 @@ run: setup ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo co
 	@exec $(BIN)/trunkline serve
 
 # Most tests wait more than they work; those that measure time or load come afterwards, alone.
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 
 test: setup ## Install what the tests need and run all of them, Python and JS
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile -m "not alone" $(ELSEWHERE)
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone" $(ELSEWHERE)
 	$(BIN)/pytest -m alone $(ELSEWHERE)
 	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
