@@ -228,9 +228,10 @@ def measure(name: str, hub: Running, held_slots: int, options: argparse.Namespac
 
 def compare(options: argparse.Namespace) -> bool:
     total = options.connections * options.calls
-    with hub_process("--executors", "1", env={"TRUNKLINE_QUEUE_LIMIT": str(QUEUE_LIMIT)}) as hub:
+    deep = {"TRUNKLINE_QUEUE_LIMIT": str(QUEUE_LIMIT)}  # the default refuses earlier, so that overload is told at once
+    with hub_process("--executors", "1", env=deep) as hub:
         queued = measure("queued", hub, SLOTS, options)
-    with hub_process("--executors", "1", env={"TRUNKLINE_MAX_CONCURRENCY": str(total)}) as hub:
+    with hub_process("--executors", "1", env={**deep, "TRUNKLINE_MAX_CONCURRENCY": str(total)}) as hub:
         running = measure("running", hub, 0, options)
     return queued and running
 
