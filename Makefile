@@ -94,6 +94,7 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
 	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$need; else echo "nothing to install"; fi; \
+	  mkdir -p build/rabbitmq-server && cd build/rabbitmq-server && { ls rabbitmq-server_*.deb >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq rabbitmq-server; }; }; \
 	else echo "no apt-get here: nothing to do"; fi
 
 clean: ## Remove everything that was made here, collections excepted

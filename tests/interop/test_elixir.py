@@ -85,26 +85,14 @@ def test_kill_9_of_the_beam_ends_hub_and_executors() -> None:
     eventually(lambda: not any(map(is_alive, family)), "hub and executors are gone", 2 * PATIENCE)
 
 
-def download() -> subprocess.CompletedProcess[str]:
-    command = ["apt-get", "download", "rabbitmq-server"]
-    return subprocess.run(command, cwd=RABBITMQ, capture_output=True, text=True, timeout=120 * SCALE)
-
-
 @pytest.fixture(scope="module")
 def gun() -> list[str]:
     """Code paths of gun and cowlib, out of Debian's rabbitmq-server; it is unpacked and not installed."""
     if not [*RABBITMQ.rglob("gun.beam")]:
-        if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-            missing("gun is taken from Debian's rabbitmq-server: apt-get and dpkg are missing")
-        RABBITMQ.mkdir(parents=True, exist_ok=True)
-        # A fresh machine has no package lists yet.
-        if download().returncode:
-            subprocess.run(["apt-get", "update", "-qq"], check=False, timeout=120 * SCALE)
-            if (fetched := download()).returncode:
-                missing(f"rabbitmq-server cannot be downloaded: {fetched.stderr}")
-        (package,) = RABBITMQ.glob("*.deb")
-        subprocess.run(["dpkg", "-x", str(package), str(RABBITMQ)], check=True)
-        package.unlink()
+        packages = sorted(RABBITMQ.glob("*.deb"))
+        if not packages or shutil.which("dpkg") is None:
+            missing("gun is taken from Debian's rabbitmq-server: make deps-debian fetches the package")
+        subprocess.run(["dpkg", "-x", str(packages[-1]), str(RABBITMQ)], check=True)
     return [str(path) for name in ("gun", "cowlib") for path in RABBITMQ.rglob(f"{name}-*/ebin")]
 
 
