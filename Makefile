@@ -43,7 +43,7 @@ test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest -m alone $(ELSEWHERE)
 	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
-test-browser: setup ## Drive a real Chromium against real hubs
+test-browser: setup ## Drive a real Chromium, and Firefox, against real hubs
 	$(BIN)/pytest tests/browser
 
 $(STAMPS)/interop: tests/interop/package.json tests/interop/package-lock.json
@@ -89,7 +89,7 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	@if command -v apt-get >/dev/null; then \
 	  need=""; for p in make git; do command -v $$p >/dev/null || need="$$need $$p"; done; \
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
-	  for p in curl faketime chromium haproxy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
+	  for p in curl faketime chromium firefox-esr haproxy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
 	  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx-light"; \
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
