@@ -197,7 +197,8 @@ class Hub:
         self.sessions = Resumption(table, self._moved)
         self.door = self._websocket_door(limits)
         self.framed = FramedDoors(self.door, __version__)
-        self.router.serve({method.name: method for method in control_methods(self.view)})
+        self._control = control_methods(self.view)
+        self.router.serve({method.name: method for method in self._control})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
 
@@ -320,7 +321,7 @@ class Hub:
 
     def _served(self) -> list[MethodInfo]:
         """Everything somebody may call, for doors that list it."""
-        own = (method.info for method in control_methods(self.view))
+        own = (method.info for method in self._control)
         return [*own, *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:

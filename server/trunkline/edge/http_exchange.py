@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from starlette.types import Receive, Scope, Send
 
+from trunkline.edge.brief_door import BriefDoor
 from trunkline.edge.http_request import EVENT_STREAM, Answer, PeerLeft, peer_of, send_answer, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.client_calls import ClientCall
@@ -25,7 +25,6 @@ from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.events import Event
 
 if TYPE_CHECKING:
     from trunkline.edge.websocket_door import WebSocketDoor
@@ -130,7 +129,7 @@ def exchange_services(services: Services, credentials: Watch) -> Services:
     return dataclasses.replace(services, router=router, opened=credentials.opened, closed=credentials.closed)
 
 
-class HttpExchange:
+class HttpExchange(BriefDoor):
     """The :class:`trunkline.hub.connection.Door` of one request: a context that lasts from its head to its answer.
 
     Args:
@@ -303,14 +302,6 @@ class HttpExchange:
             self._connection.writing_paused()
         self._news.set()
 
-    def write_event(self, event: Event) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
-
-    @property
-    def write_payload(self) -> Callable[[bytes], object]:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
-        return _ignore
-
     def close(self, code: int, reason: str) -> None:
         """End what still runs, and say why. Of a request that is still on its way nothing has run."""
         if not self._running:
@@ -322,12 +313,6 @@ class HttpExchange:
     def traffic(self) -> Traffic:
         """See :class:`trunkline.hub.connection.Door`."""
         return Traffic("http")
-
-    def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
-
-    def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
 
     def overflow(self) -> None:
         """See :class:`trunkline.hub.outbox.Writer`."""
@@ -346,7 +331,3 @@ def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
     if code in (CREDENTIALS_EXPIRED, NOT_AUTHENTICATED):
         return RpcError(ErrorCode.UNAUTHENTICATED, reason, maybe_executed=maybe_executed)
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=maybe_executed, retry_after_ms=1000)
-
-
-def _ignore(_payload: bytes) -> None:
-    """Nobody can subscribe here."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from trunkline.edge.brief_door import BriefDoor
 from trunkline.hub.connection import Connection, Services, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.events import Event
 
 if TYPE_CHECKING:
     from trunkline.edge.websocket_door import WebSocketDoor
@@ -25,7 +25,7 @@ _decode: Final = msgspec.json.Decoder().decode
 _ID: Final = 0
 
 
-class LocalExchange:
+class LocalExchange(BriefDoor):
     """The :class:`trunkline.hub.connection.Door` of one call: limits, roles, rates and books are those of any other.
 
     Args:
@@ -105,14 +105,6 @@ class LocalExchange:
             self._connection.writing_paused()
         self._news.set()
 
-    def write_event(self, event: Event) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
-
-    @property
-    def write_payload(self) -> Callable[[bytes], object]:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
-        return _ignore
-
     def close(self, _code: int, reason: str) -> None:
         """End the call, and say why."""
         for call in tuple(self._connection.calls.values()):
@@ -124,12 +116,6 @@ class LocalExchange:
         """See :class:`trunkline.hub.connection.Door`."""
         return Traffic("mcp")
 
-    def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
-
-    def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
-
     def overflow(self) -> None:
         """See :class:`trunkline.hub.outbox.Writer`. The one reply cannot be too much."""
 
@@ -138,7 +124,3 @@ class LocalExchange:
 
     def resume_reading(self) -> None:
         """See :class:`trunkline.hub.outbox.Writer`. Nothing is read."""
-
-
-def _ignore(_payload: bytes) -> None:
-    """Nobody can subscribe here."""
