@@ -33,8 +33,9 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.broker": {P, "trunkline.broker", *COMMON},
     "trunkline.control": {
         P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
-        "psutil", *COMMON,
+        "trunkline.jobs", "psutil", *COMMON,
     },
+    "trunkline.jobs": {P, "trunkline.jobs", "trunkline.broker.base", *COMMON},
     "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
     "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
     "trunkline.methods": {P, "trunkline", "trunkline.methods", "pydantic", *COMMON},
