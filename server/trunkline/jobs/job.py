@@ -9,6 +9,7 @@ queued     Cancelled    cancelled
 running    Progressed   running
 running    Retrying     queued
 running    Interrupted  queued
+running    Started      running (how the attempt before ended could not be recorded)
 running    Succeeded    succeeded
 running    Failed       failed
 running    Cancelled    cancelled
@@ -133,6 +134,7 @@ _NEXT: Final[dict[tuple[Status, type[Event]], Status]] = {
     ("queued", Cancelled): "cancelled",
     ("running", Progressed): "running",
     ("running", Interrupted): "queued",
+    ("running", Started): "running",
     ("running", Retrying): "queued",
     ("running", Succeeded): "succeeded",
     ("running", Failed): "failed",
@@ -212,6 +214,7 @@ class Job:
         if status is None:
             raise WrongEvent(f"a job that is {self.status} cannot be {type(event).__name__.lower()}")
         if isinstance(event, Started):
+            self.attempts += self.status == "running"
             self.started_at = self.started_at or event.at
         elif isinstance(event, Progressed):
             self.progress = event.value

@@ -6,6 +6,7 @@ An outcome counts when it is on disk. Until it is, the job is ``running``, and r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 import zlib
@@ -97,7 +98,11 @@ class Runner:
         self._queue = JobQueue()
         self._pauses: dict[str, asyncio.TimerHandle] = {}
         self._runs: dict[str, _Run] = {}
-        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    @property
+    def _stopping(self) -> bool:
+        return self._stopped.is_set()
 
     def attempts(self, job: Job) -> int:
         """Executors that a job was sent to by the attempt that runs now."""
@@ -246,9 +251,10 @@ class Runner:
                 break
             except RpcError as error:
                 logger.error("%s; it is tried again", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
             if self._stopping:
                 return
-            await asyncio.sleep(seconds)
             seconds = min(LONGEST_RECORDING_PAUSE, 2 * seconds)
         job.apply(outcome)
         self._changed(job, result)
@@ -300,7 +306,7 @@ class Runner:
 
     async def stop(self) -> None:
         """Begin nothing more. What runs is cut off, and goes on when there is a hub again."""
-        self._stopping = True
+        self._stopped.set()
         for timer in self._pauses.values():
             timer.cancel()
         tasks = [run.task for run in self._runs.values() if run.task is not None]

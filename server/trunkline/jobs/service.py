@@ -125,13 +125,14 @@ class Jobs:
 
     async def _keep_house(self) -> None:
         said = ""
-        while not self._is_open and self._store.exists():
+        while not self._is_open:
             try:
-                await self._open()
+                await self._open_what_exists()
             except RpcError as error:
                 if error.message != said:
                     said = error.message
                     logger.warning("%s; it is tried again", error)
+            if not self._is_open:
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
         while True:
             await asyncio.sleep(FORGET_SECONDS)

@@ -17,18 +17,33 @@ def done(folder: str) -> set[str]:
     return set(path.read_text().split()) if path.exists() else set()
 
 
+def note(folder: str, name: str, text: str) -> None:
+    """One more word in a file."""
+    with open(Path(folder, name), "a") as file:
+        file.write(text)
+
+
+def exists(folder: str, name: str) -> bool:
+    """Whether the test has made it."""
+    return Path(folder, name).exists()
+
+
+def size(folder: str, name: str) -> int:
+    """Of a file; 0 where there is none."""
+    path = Path(folder, name)
+    return path.stat().st_size if path.exists() else 0
+
+
 @method("labours.steps", idempotent=True)
 async def steps(folder: str, count: int, ctx: Context, hold_at: int | None = None) -> dict[str, Any]:
     """Do what is not done yet. Before step ``hold_at`` it waits for the file ``go``."""
-    with open(Path(folder, "starts"), "a") as file:
-        file.write(f"{os.getpid()}\n")
+    note(folder, "starts", f"{os.getpid()}\n")
     for step in range(count):
         if str(step) in done(folder):
             continue
-        while step == hold_at and not Path(folder, "go").exists():
+        while step == hold_at and not exists(folder, "go"):
             await asyncio.sleep(0.01)
-        with open(Path(folder, "steps"), "a") as file:
-            file.write(f"{step}\n")
+        note(folder, "steps", f"{step}\n")
         ctx.progress({"done": step + 1, "total": count})
     return {"steps": count, "pid": os.getpid()}
 
@@ -47,11 +62,9 @@ def work(marker: str, ctx: Context) -> str:
 @method("labours.fail", idempotent=True)
 async def fail(folder: str, code: int, times: int) -> str:
     """Fail so often, then succeed."""
-    path = Path(folder, "failures")
-    count = path.stat().st_size if path.exists() else 0
+    count = size(folder, "failures")
     if count < times:
-        with open(path, "a") as file:
-            file.write("x")
+        note(folder, "failures", "x")
         raise RpcError(code, f"as asked, {count + 1}")
     return "at last"
 
@@ -59,14 +72,13 @@ async def fail(folder: str, code: int, times: int) -> str:
 @method("labours.deadly", idempotent=True)
 async def deadly(folder: str) -> None:
     """Kill whoever runs it."""
-    with open(Path(folder, "deaths"), "a") as file:
-        file.write("x")
+    note(folder, "deaths", "x")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @method("labours.large", idempotent=True)
-async def large(size: int) -> str:
-    return "x" * size
+async def large(length: int) -> str:
+    return "x" * length
 
 
 @method("labours.where", idempotent=True)
