@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -354,3 +355,26 @@ async def test_methods_and_metrics_are_described(hub: RunningHub) -> None:
         made = await until(one, (await job(one, "labours.where"))["id"])
         json.dumps(made)
     assert 'trunkline_jobs{status="succeeded"}' in hub.get("/metrics").body.decode()
+
+
+async def test_over_http_and_as_a_notification(hub: RunningHub) -> None:
+    def post(message: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{hub.port}/rpc",
+            json.dumps({"jsonrpc": "2.0", **message}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            return json.loads(answer.read() or b"null")
+
+    asked = {"method": "jobs.create", "params": {"method": "labours.where", "idempotency_key": "http"}}
+    made = (await asyncio.to_thread(post, {**asked, "id": 1}))["result"]
+    async with peer(hub.url) as one:
+        require({"status": "succeeded"}, await until(one, made["id"]))
+        await one.notify("jobs.create", {"method": "labours.where", "idempotency_key": "quiet"})
+        found = await one.result("jobs.create", {"method": "labours.where", "idempotency_key": "quiet"})
+        require({"status": "succeeded"}, await until(one, found["id"]))
+        assert [each["id"] for each in (await one.result("jobs.list", {"limit": 2}))["jobs"]] == [
+            found["id"],
+            made["id"],
+        ]
