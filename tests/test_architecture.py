@@ -57,6 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
     "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
+    "trunkline.top": {P, "trunkline.client", "trunkline.top", "rich"},
+    "trunkline.cli_top": {"trunkline.client", "trunkline.top.program", "typer"},
     "trunkline.cli_generate": {"trunkline.client", "trunkline.generate", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
