@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trunkline.terminal import plain
 from trunkline.top.board import CALLS, METHODS, TOPICS, Board
 
 HEAD_LINES: Final = 4
@@ -26,7 +27,6 @@ STATUS_STYLES: Final = {
     "unhealthy": "bold red",
     "down": "bold red",
 }
-_CONTROLS: Final = dict.fromkeys((*range(32), *range(127, 160)), "�")
 
 Row = Sequence[str | Text]
 
@@ -207,11 +207,6 @@ def _topics(board: Board) -> _Section:
     ]
     columns = ("TOPIC", ">EVENTS/S", ">EVENTS", ">SUBSCRIBERS", ">KEPT")
     return _Section(columns, rows, board.refused.get(TOPICS, ""))
-
-
-def plain(text: str) -> str:
-    """Text of others, without what a terminal would obey."""
-    return text.translate(_CONTROLS)
 
 
 def count(number: float) -> str:
