@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -12,6 +13,16 @@ from trunkline.cli_talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url,
 
 if TYPE_CHECKING:
     from trunkline.client import Hub, Position, Subscription
+
+
+class EventFormat(StrEnum):
+    """How events are printed."""
+
+    PRETTY = "pretty"
+    JSON = "json"
+    NDJSON = "ndjson"
+    DATA = "data"
+
 
 PRINT_QUEUE: Final = 10_000
 """Events that may wait to be printed: a terminal is slower than a hub, in bursts."""
@@ -27,11 +38,21 @@ def subscribe(
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
-    raw: Annotated[bool, typer.Option("--json", help='One JSON object a line, with "type": "event" or "gap".')] = False,
+    form: Annotated[
+        EventFormat,
+        typer.Option(
+            "--format",
+            help='pretty: time, topic, data. ndjson: one object a line, with "type": "event" or "gap". json: the same, '
+            "indented. data: the event's data alone, one line each.",
+        ),
+    ] = EventFormat.PRETTY,
+    ndjson: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
     recover: Annotated[
         str | None,
         typer.Option(
+            "--recover",
+            "--since",
             metavar="EPOCH:OFFSET",
             help="Go on after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
         ),
@@ -39,22 +60,25 @@ def subscribe(
 ) -> None:
     """Print events as they are published, until Ctrl-C. Events that were lost are told on stderr."""
     asked = read_position(topics, recover)
+    if ndjson and form not in (EventFormat.PRETTY, EventFormat.NDJSON):
+        fail(EXIT_USAGE, f"--json is --format ndjson, and not --format {form}")
+    chosen = EventFormat.NDJSON if ndjson else form
 
     async def run(hub: Hub) -> None:
         async with hub.subscribe(*topics, recover=asked, max_queued=PRINT_QUEUE) as events:
             if sys.stderr.isatty():
                 print(f"subscribed to {' '.join(topics)}; Ctrl-C ends", file=sys.stderr)
-            await print_events(events, raw, count)
+            await print_events(events, chosen, count)
 
     talk(url, token, run)
 
 
-async def print_events(events: Subscription, as_json: bool, count: int | None) -> None:
+async def print_events(events: Subscription, form: EventFormat, count: int | None) -> None:
     """Print what comes, until ``count`` events are printed or the connection is lost."""
     from trunkline.client import DisconnectedError, Gap
     from trunkline.render import EventPrinter, while_output_is_read
 
-    printer = EventPrinter(as_json=as_json)
+    printer = EventPrinter(form.value)
     try:
         with while_output_is_read():
             async for item in events:
