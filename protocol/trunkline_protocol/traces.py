@@ -105,7 +105,10 @@ def inherit(metadata: bytes, members: Mapping[str, str]) -> bytes:
         own = _decoder.decode(metadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return metadata
-    return metadata if "traceparent" in own else _encoder.encode(own | members)
+    if "traceparent" in own:
+        return metadata
+    merged: dict[str, object] = {**own, **members}
+    return _encoder.encode(merged)
 
 
 def _span_id(bits: int) -> str:

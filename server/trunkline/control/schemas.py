@@ -98,6 +98,7 @@ EXECUTOR: Final = record(
             "properties": {"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER},
         },
         "last_failure": {"type": ["string", "null"]},
+        "latency_ms": {"type": ["number", "null"]},
         "memory_usage": MEMORY,
     }
 )
