@@ -11,15 +11,13 @@ from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
 from trunkline.executors.balancer import LaneLoad
+from trunkline.executors.endings import RestartCause
 from trunkline.executors.nested import NestedCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
-RestartCause = Literal["killed_by_hub", "signal", "exit", "load_failed", "not_started"]
-"""``killed_by_hub``: it was stuck, or not ready in time. ``signal``: something else ended it, for example the kernel
-for want of memory. ``exit``: the process ended itself. ``load_failed``: its methods could not be loaded."""
 
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
