@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trunkline.control.results import RESULTS
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
@@ -101,7 +102,9 @@ class ControlMethod:
 
 def describe(name: str, summary: str, params: type[msgspec.Struct], *, idempotent: bool) -> MethodInfo:
     """A catalogue entry for a method the hub answers itself."""
-    return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params))
+    return MethodInfo(
+        name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params), result=RESULTS.get(name, {})
+    )
 
 
 def _parameters(params: type[msgspec.Struct]) -> list[Parameter]:
