@@ -143,7 +143,8 @@ def test_what_the_hub_refuses_is_said_and_the_rest_is_shown(board: Board) -> Non
     assert "jobs.1" not in text
     assert "b.many" in text
     assert "calls/s -" in text
-    board.hear(CALLS, {"calls": [], "more": 0}, 102.0)
+    board.hear(CALLS, {"calls": [running("late.one", 5.0)], "more": 1200}, 102.0)
+    assert "IN FLIGHT (and 1,200 more)" in drawn(board)
     assert CALLS not in board.refused
 
 

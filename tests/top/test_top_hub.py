@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -16,9 +17,10 @@ import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
-from tests.support.hub import RunningHub, clean_environment
+from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE
@@ -121,6 +123,30 @@ def test_as_json(debug_hub: RunningHub) -> None:
     assert said["metrics"]["connections"] >= 1
     assert {row["worker_id"] for row in said["executors"]} == {"executor-0", "executor-1"}
     assert any(row["topic"] == "system.metrics" for row in said["topics"])
+
+
+async def test_a_connection_that_is_lost_meanwhile_is_1(debug_hub: RunningHub) -> None:
+    async with Proxy(debug_hub.port) as proxy:
+        snapshot = asyncio.create_task(asyncio.to_thread(trunkline, "top", "--once", "--url", proxy.url))
+        async with asyncio.timeout(PATIENCE):
+            while not proxy.open or proxy.passed["to_client"] < 1000:  # it has begun, and waits for the figures
+                await asyncio.sleep(0.01)
+        proxy.refuse()
+        proxy.cut()
+        requires_failure(await snapshot, 1)
+
+
+def test_without_the_role_what_is_open_to_all_is_shown(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.toml"
+    secret = "a-workers-token-0003"
+    tokens.write_text(f'[[tokens]]\nname = "worker"\nsha256 = "{hashlib.sha256(secret.encode()).hexdigest()}"\n')
+    tokens.chmod(0o600)
+    with ready_hub(executors=1, env={"TRUNKLINE_TOKENS_FILE": str(tokens)}) as hub:
+        done = trunkline("top", "--once", "--url", hub.url, "--token", secret)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "healthy  1 of 1 executor working" in done.stdout
+    assert "no live figures: worker may not" in done.stdout
+    assert "IN FLIGHT: worker may not use system.calls (role admin)" in done.stdout
 
 
 def test_no_hub_is_3() -> None:

@@ -22,7 +22,7 @@ from trunkline.top.view import render
 from trunkline_protocol.errors import RpcError
 
 ANSWER_MS: Final = 5_000
-FIRST_FIGURES_SECONDS: Final = 5.0
+FIRST_FIGURES_SECONDS: Final = 10.0
 """How long a single snapshot waits for ``system.metrics``, which needs two seconds to compare two counts."""
 
 SUBSCRIBED: Final = (METRICS, EXECUTORS)
@@ -77,6 +77,10 @@ class Top:
                         await quit_wanted.wait()
         finally:
             await _end(tasks)
+        self.require_open()
+
+    def require_open(self) -> None:
+        """Raises DisconnectedError where the connection has ended for good."""
         if self._closed.is_set():
             raise DisconnectedError(self.board.link.why, maybe_executed=False)
 
@@ -108,7 +112,8 @@ class Top:
                             self._first_figures.set()
         except RpcError as error:
             self.board.refuse(topic, error.message)
-            self._first_figures.set()
+            if topic == METRICS:
+                self._first_figures.set()
         except DisconnectedError:
             return  # as above
 
@@ -134,6 +139,7 @@ async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
     """One snapshot on standard output."""
     top = Top(hub, url, 1.0)
     await top.snapshot()
+    top.require_open()
     now = time.monotonic()
     if as_json:
         sys.stdout.write(json.dumps(top.board.as_data(now), ensure_ascii=False) + "\n")

@@ -191,7 +191,8 @@ def _calls(board: Board) -> _Section:
         for row in board.calls
         if row["method"] != CALLS
     ]
-    return _Section(("IN FLIGHT", ">AGE", "STATE", "EXECUTOR", "FOR"), rows, board.refused.get(CALLS, ""))
+    heading = f"IN FLIGHT (and {board.calls_more:,} more)" if board.calls_more else "IN FLIGHT"
+    return _Section((heading, ">AGE", "STATE", "EXECUTOR", "FOR"), rows, board.refused.get(CALLS, ""))
 
 
 def _topics(board: Board) -> _Section:
