@@ -58,8 +58,14 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
     "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
-    "trunkline.cli_generate": {"trunkline.client", "trunkline.generate", "typer"},
-    "trunkline.cli_jobs": {"trunkline.client", "rich", "typer"},
+    "trunkline.terminal": set(),
+    "trunkline.progress": {"trunkline.terminal", "rich"},
+    "trunkline.top": {P, "trunkline.client", "trunkline.terminal", "trunkline.top", "rich"},
+    "trunkline.cli_top": {"trunkline.cli_talk", "trunkline.client", "trunkline.top.program", "typer"},
+    "trunkline.cli_talk": {"trunkline.client", P, "rich", "typer", "websockets"},
+    "trunkline.cli_pubsub": {"trunkline.cli_talk", "trunkline.client", "trunkline.render", P, "typer"},
+    "trunkline.cli_generate": {"trunkline.cli_talk", "trunkline.client", "trunkline.generate", "typer"},
+    "trunkline.cli_jobs": {"trunkline.cli_talk", "trunkline.client", "trunkline.progress", "rich", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
 """Room -> what it may import beside the standard library. The longest name that fits a module is its room."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+import msgspec
 
 TRACE_ID_BITS: Final = 128
 SPAN_ID_BITS: Final = 64
@@ -14,7 +17,12 @@ RANDOM: Final = 2
 MAX_CHARS: Final = 512
 """Of a ``traceparent``, whose later versions may be longer than the 55 of this one."""
 
+MAX_STATE_CHARS: Final = 512
+"""Of a ``tracestate``: what has to be passed on of it (Trace Context 3.3.1.5)."""
+
 _KNOWN_FLAGS: Final = SAMPLED | RANDOM
+_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder: Final = msgspec.json.Encoder()
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
 
@@ -74,6 +82,33 @@ def parse(traceparent: str) -> TraceContext | None:
     if trace_id == "0" * 32 or span_id == "0" * 16:
         return None
     return TraceContext(trace_id, span_id, int(flags, 16) & _KNOWN_FLAGS)
+
+
+def from_headers(traceparent: str | None, tracestate: str | None) -> dict[str, str]:
+    """The members of ``metadata`` that HTTP headers stand for: none where there is no valid ``traceparent``."""
+    if traceparent is None or parse(traceparent.strip()) is None:
+        return {}
+    found = {"traceparent": traceparent.strip()}
+    if tracestate and len(tracestate) <= MAX_STATE_CHARS and tracestate.isascii() and tracestate.isprintable():
+        found["tracestate"] = tracestate
+    return found
+
+
+def inherit(metadata: bytes, members: Mapping[str, str]) -> bytes:
+    """A call's metadata (JSON, or empty) with the trace of its connection, unless it brings one of its own.
+
+    What is no JSON object stays as it is: its caller is told where the call is routed.
+    """
+    if not metadata:
+        return _encoder.encode(members)
+    try:
+        own = _decoder.decode(metadata)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return metadata
+    if "traceparent" in own:
+        return metadata
+    merged: dict[str, object] = {**own, **members}
+    return _encoder.encode(merged)
 
 
 def _span_id(bits: int) -> str:

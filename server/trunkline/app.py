@@ -27,6 +27,7 @@ from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler
 from trunkline.control.services import detailed_services
+from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge import mcp, phoenix
 from trunkline.edge.acceptor import raise_descriptor_limit
@@ -207,6 +208,7 @@ class Hub:
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
         self.router.handle(JobCalls(self.jobs).methods())
+        self.router.handle(TopicList(self.topics).methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings

@@ -1,5 +1,5 @@
-"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | jobs | discover | doctor |
-token | generate-client``.
+"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
+doctor | token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -11,32 +11,38 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trunkline.cli_generate import generate_client_command
-from trunkline.cli_jobs import Tools, jobs_app
+from trunkline.cli_generate import generate_client
+from trunkline.cli_jobs import jobs_app
+from trunkline.cli_pubsub import publish, subscribe
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
+from trunkline.cli_talk import (
+    DEFAULT_URL,
+    EXIT_FAILED,
+    EXIT_UNREAD,
+    EXIT_USAGE,
+    TimeoutMs,
+    Token,
+    Url,
+    fail,
+    print_json,
+    read_stdin,
+    talk,
+    with_hub,
+)
+from trunkline.cli_top import top
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
-    from trunkline.client import Hub, Position, Subscription
+    from trunkline.client import Hub
     from trunkline.config import Settings
     from trunkline.edge.framed_doors import Speech
     from trunkline.edge.stdio import StandardIo
-
-EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_NO_HUB: Final = 3
-EXIT_INTERRUPTED: Final = 130
-EXIT_UNREAD: Final = 141
-PRINT_QUEUE: Final = 10_000
-"""Events that may wait to be printed: a terminal is slower than a hub, in bursts."""
-
-DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 
 app = typer.Typer(
     add_completion=False,
@@ -46,9 +52,6 @@ app = typer.Typer(
     help="Trunkline: one hub for calls, streams and events between Node.js, Elixir, browsers and Python.",
 )
 
-Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
-Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub wants one.")]
-TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
 MethodName = Annotated[str, typer.Argument(help="Method, for example rag.execute.")]
 Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an array. '-' reads standard input.")]
 
@@ -169,12 +172,23 @@ def call(
     url: Url = DEFAULT_URL,
     token: Token = None,
     timeout_ms: TimeoutMs = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress",
+            help="What the method reports of its progress, on stderr.  [default: a bar, on a terminal only]",
+        ),
+    ] = None,
 ) -> None:
     """Call a method and print its result as JSON."""
     decoded = read_params(params)
 
     async def run(hub: Hub) -> None:
-        print_json(await hub.call(method, decoded, timeout_ms=timeout_ms))
+        from trunkline.progress import shown_progress
+
+        with shown_progress(method, progress, time.monotonic) as report:
+            result = await hub.call(method, decoded, timeout_ms=timeout_ms, on_progress=report)
+        print_json(result)
 
     talk(url, token, run)
 
@@ -203,105 +217,8 @@ def stream(
     talk(url, token, run)
 
 
-@app.command()
-def subscribe(
-    topics: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="TOPIC",
-            help="Topics or patterns, in quotes: '*' is one token, '>' at the end one or more, as in 'jobs.*.done'.",
-        ),
-    ],
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    raw: Annotated[bool, typer.Option("--json", help='One JSON object a line, with "type": "event" or "gap".')] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
-    recover: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EPOCH:OFFSET",
-            help="Go on after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
-        ),
-    ] = None,
-) -> None:
-    """Print events as they are published, until Ctrl-C. Events that were lost are told on stderr."""
-    asked = read_position(topics, recover)
-
-    async def run(hub: Hub) -> None:
-        async with hub.subscribe(*topics, recover=asked, max_queued=PRINT_QUEUE) as events:
-            if sys.stderr.isatty():
-                print(f"subscribed to {' '.join(topics)}; Ctrl-C ends", file=sys.stderr)
-            await print_events(events, raw, count)
-
-    talk(url, token, run)
-
-
-async def print_events(events: Subscription, as_json: bool, count: int | None) -> None:
-    """Print what comes, until ``count`` events are printed or the connection is lost."""
-    from trunkline.client import DisconnectedError, Gap
-    from trunkline.render import EventPrinter, while_output_is_read
-
-    printer = EventPrinter(as_json=as_json)
-    try:
-        with while_output_is_read():
-            async for item in events:
-                if isinstance(item, Gap):
-                    printer.gap(item)
-                    continue
-                printer.event(item)
-                if count is not None:
-                    count -= 1
-                    if not count:
-                        return
-    except DisconnectedError as error:
-        resume = [f"go on with: --recover {events.position}"] if events.position else []
-        fail(EXIT_FAILED, str(error), *resume)
-
-
-def read_position(topics: list[str], recover: str | None) -> Position | None:
-    """What ``--recover`` says; ends the program where topics or position cannot be."""
-    from trunkline.client import Position
-    from trunkline_protocol.topics import is_wildcard, valid_pattern
-
-    for topic in topics:
-        if not valid_pattern(topic):
-            fail(EXIT_USAGE, f"{topic!r} is no topic and no pattern: tokens joined by dots, as in jobs.42 or 'jobs.*'")
-    if recover is None:
-        return None
-    if len(topics) > 1 or is_wildcard(topics[0]):
-        fail(EXIT_USAGE, "--recover is the position of one topic; subscribe to that topic alone, without wildcards")
-    try:
-        return Position.parse(recover)
-    except ValueError as error:
-        fail(EXIT_USAGE, f"--recover: {error}")
-
-
-@app.command()
-def publish(
-    topic: Annotated[str, typer.Argument(help="Topic, for example jobs.42.done.")],
-    data: Annotated[
-        str | None, typer.Argument(help="The event's data as JSON. '-', or nothing in a pipe, reads standard input.")
-    ] = None,
-    url: Url = DEFAULT_URL,
-    token: Token = None,
-    text: Annotated[
-        bool, typer.Option("--text", help="Send DATA as a string (of standard input without its last line break).")
-    ] = False,
-    idempotency_key: Annotated[
-        str | None, typer.Option(help="Publishing again with the same key within five minutes is the same event.")
-    ] = None,
-) -> None:
-    """Publish an event and print its position, EPOCH:OFFSET, once it is stored."""
-    from trunkline_protocol.topics import valid_topic
-
-    if not valid_topic(topic):
-        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in jobs.42")
-    decoded = read_data(data, as_text=text)
-
-    async def run(hub: Hub) -> None:
-        print(await hub.publish(topic, decoded, idempotency_key=idempotency_key))
-
-    talk(url, token, run)
+app.command()(subscribe)
+app.command()(publish)
 
 
 @app.command()
@@ -369,47 +286,6 @@ def make_token(
     )
 
 
-def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
-    """Connect and converse."""
-    from trunkline.client import connect
-
-    async def run() -> None:
-        async with connect(url, token=token, reconnect=False) as hub:
-            await conversation(hub)
-
-    with_hub(url, run)
-
-
-def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run something that needs a hub, and turn what goes wrong into words and an exit code."""
-    import websockets
-
-    from trunkline.client import DisconnectedError
-    from trunkline_protocol.errors import RpcError
-
-    try:
-        asyncio.run(run())
-    except RpcError as error:
-        fail(EXIT_FAILED, str(error))
-    except (ValueError, DisconnectedError) as error:
-        fail(EXIT_FAILED, str(error))
-    except websockets.InvalidStatus as error:
-        fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
-    except BrokenPipeError:
-        raise typer.Exit(EXIT_UNREAD) from None
-    except (OSError, websockets.WebSocketException, TimeoutError) as error:
-        fail(EXIT_NO_HUB, f"no hub at {url}: {error or 'timed out'}", "start one with: trunkline serve")
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _refusal(error: Any) -> str:
-    try:
-        return str(json.loads(error.response.body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {error.response.status_code}"
-
-
 def read_params(text: str) -> Any:
     """Params from the command line, or from standard input for ``-``."""
     source = read_stdin() if text == "-" else text
@@ -422,54 +298,12 @@ def read_params(text: str) -> Any:
     return params
 
 
-def read_data(text: str | None, *, as_text: bool) -> Any:
-    """An event's data from the command line, or from standard input for ``-`` or nothing."""
-    if text is None and (sys.stdin is None or sys.stdin.isatty()):
-        fail(EXIT_USAGE, "no DATA: give it as an argument, or pipe it in")
-    source = read_stdin() if text in (None, "-") else str(text)
-    if as_text:
-        return source if text not in (None, "-") else source.removesuffix("\n")
-    try:
-        return json.loads(source)
-    except ValueError as error:
-        fail(EXIT_USAGE, f"DATA is not JSON: {error}", "to send it as a string, add --text")
-
-
-def read_stdin() -> str:
-    """All of standard input, which must be UTF-8."""
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        fail(EXIT_USAGE, f"standard input is not UTF-8: {error}")
-
-
-def print_json(value: Any) -> None:
-    """Pretty JSON, coloured on a terminal only."""
-    if sys.stdout.isatty():
-        from rich import print_json as rich_print_json
-
-        rich_print_json(data=value, ensure_ascii=False)
-    else:
-        print(json.dumps(value, ensure_ascii=False, indent=2))
-
-
-def fail(code: int, *lines: str) -> NoReturn:
-    """Say what went wrong on stderr and exit."""
-    for line in lines:
-        print(f"trunkline: {line}", file=sys.stderr)
-    raise typer.Exit(code)
-
-
 app.command("stdio")(
     stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
 )
-app.command("generate-client")(
-    generate_client_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL)
-)
-
-app.add_typer(
-    jobs_app(Tools(talk, with_hub, fail, print_json, EXIT_FAILED, EXIT_INTERRUPTED, DEFAULT_URL)), name="jobs"
-)
+app.command()(top)
+app.command("generate-client")(generate_client)
+app.add_typer(jobs_app, name="jobs")
 
 
 def main() -> None:

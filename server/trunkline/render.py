@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +19,8 @@ from rich.text import Text
 
 from trunkline.client import Event, Gap
 from trunkline.doctor import Check
+
+EventForm = Literal["pretty", "json", "ndjson", "data"]
 
 _C1_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 """JSON leaves these as they are, and some terminals obey them."""
@@ -71,21 +73,25 @@ class StreamPrinter:
 
 
 class EventPrinter:
-    """Prints a line an event: time, topic, data. Gaps stand among the events and are told on stderr.
+    """Prints a line an event. Gaps are told on stderr, and stand among the events unless those are bare data.
 
     Args:
-        as_json: one JSON object a line: ``{"type": "event", ...}`` or ``{"type": "gap", ...}``, named as on the wire.
+        form: ``pretty``: time, topic, data. ``ndjson``: one JSON object a line, ``{"type": "event", ...}`` or
+            ``{"type": "gap", ...}``, named as on the wire. ``json``: the same, indented. ``data``: the event's data.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        on_terminal = sys.stdout.isatty() and not as_json
+    def __init__(self, form: EventForm) -> None:
+        self._form = form
+        on_terminal = sys.stdout.isatty() and form == "pretty"
         self._console = Console(highlight=False, soft_wrap=True) if on_terminal else None
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
         """One event."""
-        if self._as_json:
+        if self._form == "data":
+            write(_compact(event.data) + "\n")
+            return
+        if self._form != "pretty":
             self._object("event", event, {"offset": event.offset, "published_at": event.published_at})
             return
         time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]
@@ -97,17 +103,17 @@ class EventPrinter:
 
     def gap(self, gap: Gap) -> None:
         """Events that were not delivered."""
-        if self._as_json:
+        if self._form in ("json", "ndjson"):
             rest = {"from": gap.start, "to": gap.end, "count": gap.count, "reason": gap.reason}
             self._object("gap", gap, rest)
-        elif self._console is None:
+        elif self._form == "pretty" and self._console is None:
             write(f"{'gap':<12}  {gap.topic}  {gap.start}-{gap.end} {gap.reason}\n")
         self._errors.print(Text(f"trunkline: gap: {describe_gap(gap)}", "yellow"))
 
-    @staticmethod
-    def _object(kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
+    def _object(self, kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
         data = {"data": item.data} if isinstance(item, Event) else {}
-        write(_compact({"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}) + "\n")
+        told = {"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}
+        write((json.dumps(told, ensure_ascii=False, indent=2) if self._form == "json" else _compact(told)) + "\n")
 
 
 def describe_gap(gap: Gap) -> str:

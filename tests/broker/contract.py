@@ -137,6 +137,16 @@ class BrokerContract:
         position = await at.publish()
         assert offsets(await at.join("t", Position(position.epoch, before.offset))) == [1]
 
+    async def test_topics_that_spoke_last_are_told_first(self) -> None:
+        at = self.station(HistoryLimits(events=2))
+        await at.publish_many(3, "a")
+        last = await at.publish("b")
+        told = at.broker.recent(10)
+        assert [(each.topic, each.head.offset, each.kept) for each in told] == [("b", 1, 1), ("a", 3, 2)]
+        assert told[0].head == last
+        await at.publish("a")
+        assert [each.topic for each in at.broker.recent(1)] == ["a"]
+
     # --- idempotency ---
 
     async def test_the_same_key_is_the_same_event(self, at: Station) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,6 @@ from tests.support.hub import MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.jobs import job, until
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, eventually
-from trunkline.cli_jobs import read_progress
 
 
 @pytest.fixture(scope="module")
@@ -110,24 +108,3 @@ async def test_ctrl_c_leaves_the_job_running_and_says_so(hub: RunningHub, tmp_pa
     finally:
         os.close(master)
         os.close(slave)
-
-
-@pytest.mark.parametrize(
-    ("value", "read"),
-    [
-        (None, (0.0, None, "")),
-        (0.25, (0.25, 1.0, "25%")),
-        (7, (0.0, None, "7")),
-        ("loading", (0.0, None, "loading")),
-        ({"done": 2, "total": 4}, (2, 4, "2 of 4")),
-        (
-            {"stage": "embedding", "documents_done": 1, "documents_total": 2, "passages_done": 3, "passages_total": 9},
-            (3, 9, "3 of 9 passages, embedding"),
-        ),
-        ({"done": 1, "total": 0, "current": "a.pdf"}, (0.0, None, "a.pdf")),
-        ({"done": True, "total": 4}, (0.0, None, "")),
-        ([1], (0.0, None, "[1]")),
-    ],
-)
-def test_progress_of_many_shapes_is_read(value: Any, read: Any) -> None:
-    assert read_progress(value) == read

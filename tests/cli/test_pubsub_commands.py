@@ -173,6 +173,49 @@ async def test_gaps_as_json() -> None:
     assert err == "trunkline: gap: a: 1 event was not delivered (1 to 1): odd_reason\n"
 
 
+async def test_data_alone() -> None:
+    async with scripted_hub() as hub, subscriber(hub, "a", "--format", "data", "--count", "3") as running:
+        await hub.send(event("a", 1, {"x": "ü\n"}), gap("a", 2, 2), event("a", 3), event("a", 4, "s"))
+        code, out, err = await running.end()
+    assert (code, out) == (0, '{"x":"ü\\n"}\nnull\n"s"\n')
+    assert err.startswith("trunkline: gap: a: 1 event was not delivered (2 to 2)")
+
+
+async def test_json_that_people_can_read() -> None:
+    async with scripted_hub() as hub, subscriber(hub, "a", "--format", "json", "--count", "2") as running:
+        await hub.send(event("a", 1, {"x": [1]}), gap("a", 2, 2), event("a", 3))
+        _, out, _ = await running.end()
+    assert '  "topic": "a",\n' in out
+    decoder, items = json.JSONDecoder(), []
+    while out := out.lstrip():
+        item, end = decoder.raw_decode(out)
+        items.append(item)
+        out = out[end:]
+    assert [item["type"] for item in items] == ["event", "gap", "event"]
+    assert items[0]["data"] == {"x": [1]}
+
+
+async def test_ndjson_is_what_json_was_called_first() -> None:
+    lines = []
+    for arguments in (["--json"], ["--format", "ndjson"]):
+        async with scripted_hub() as hub, subscriber(hub, "a", *arguments, "--count", "1") as running:
+            await hub.send(event("a", 1, 5))
+            lines.append((await running.end())[1])
+    assert lines[0] == lines[1]
+    assert json.loads(lines[0])["data"] == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the next event ends it")
+@pytest.mark.parametrize("form", ["json", "ndjson", "data"])
+async def test_each_format_ends_quietly_when_nobody_reads(debug_hub: RunningHub, form: str) -> None:
+    async with connect(debug_hub.url) as client:
+        position = await client.publish(f"cli.unread.{form}", "x" * 10)
+        options = f"--since {before(str(position))} --format {form} --url {debug_hub.url}"
+        pipeline = f"trunkline subscribe cli.unread.{form} {options} | head -1"
+        code, _, err = await asyncio.to_thread(in_a_shell, pipeline)
+    assert (code, err) == (141, "")
+
+
 async def test_every_line_is_flushed() -> None:
     env = {"PYTHONUNBUFFERED": ""}
     async with scripted_hub() as hub, subscriber(hub, "a", env=env) as running:
@@ -294,6 +337,8 @@ def read_all(descriptor: int) -> str:
         (["subscribe", "a", "--recover", "5"], ["'5'", "EPOCH:OFFSET"]),
         (["subscribe", "a", "b", "--recover", "e:5"], ["one topic"]),
         (["subscribe", "a.*", "--recover", "e:5"], ["without wildcards"]),
+        (["subscribe", "a", "--since", "5"], ["EPOCH:OFFSET"]),
+        (["subscribe", "a", "--json", "--format", "data"], ["--format ndjson"]),
         (["publish", "a.*", "1"], ["'a.*'"]),
         (["publish", "a", "{"], ["not JSON", "--text"]),
         (["token", "a\nb"], ["no name"]),
@@ -362,5 +407,5 @@ def test_help_is_there() -> None:
     for command in ("subscribe", "publish", "token"):
         assert command in text
     text = re.sub(r"\x1b\[[0-9;]*m", "", trunkline("subscribe", "--help").stdout)
-    for option in ("--json", "--count", "--recover", "--url", "--token"):
+    for option in ("--format", "--json", "--since", "--count", "--recover", "--url", "--token"):
         assert option in text

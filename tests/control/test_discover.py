@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema
 import pytest
 
 from tests.support.peer import Peer
@@ -55,6 +56,26 @@ async def test_every_method_of_the_hub_is_listed_and_can_be_called(debug_peer: P
         else:
             assert await debug_peer.result(name) is not None
             assert await debug_peer.result(name, []) is not None
+
+
+async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> None:
+    document = await debug_peer.result("rpc.discover")
+    listed = {m["name"]: m for m in document["methods"] if m["x-trunkline"]["pack"] == "hub"}
+    await debug_peer.result("publish", {"topic": "discover.schemas", "data": 1})
+    sleeping = await debug_peer.request("debug.sleep", {"seconds": 30})
+    further: dict[str, list[dict[str, Any]]] = {
+        "metrics.get": [{"time_range": "1m", "series": True}],
+        "subscribe": [{"topic": "discover.*"}],
+    }
+    for name, method in listed.items():
+        schema = method["result"]["schema"] | {"components": document["components"]}
+        assert method["result"]["schema"], f"{name} has no schema of its result"
+        for params in (PARAMS.get(name, {}), *further.get(name, [])):
+            jsonschema.Draft202012Validator(schema).validate(await debug_peer.result(name, params))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(schema).validate({})
+    await debug_peer.cancel(sleeping)
+    await debug_peer.reply(sleeping)
 
 
 async def test_what_the_executors_serve_is_listed(debug_peer: Peer) -> None:

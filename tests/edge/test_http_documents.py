@@ -11,6 +11,7 @@ import pytest
 from tests.edge.http_client import JSON, request, rpc, send
 from tests.support.hub import HttpAnswer, RunningHub, ready_hub
 from tests.support.match import require
+from tests.support.timing import eventually
 from trunkline.edge.http_documents import has_tag
 
 ORIGIN = "https://app.example"
@@ -64,6 +65,11 @@ def test_health_is_not_kept(debug_hub: RunningHub, path: str) -> None:
     assert (answer.status, answer.body, answer.headers["cache-control"]) == (200, b"", "no-store")
 
 
+def executor_latencies(hub: RunningHub) -> list[float | None]:
+    services = get(hub, "/health/detailed").json()["services"]
+    return [service["latencyMs"] for name, service in services.items() if name != "hub"]
+
+
 def test_detailed_health(debug_hub: RunningHub) -> None:
     health = get(debug_hub, "/health/detailed").json()
     number = {"$type": "number"}
@@ -74,6 +80,8 @@ def test_detailed_health(debug_hub: RunningHub) -> None:
         assert service.keys() == {"status", "latencyMs"}
         assert service["status"] == "healthy"
     assert 0 <= health["services"]["hub"]["latencyMs"] < 10_000
+    eventually(lambda: all(executor_latencies(debug_hub)), "each executor has answered a ping")
+    assert all(0 < latency < 60_000 for latency in executor_latencies(debug_hub))
     assert [executor["worker_id"] for executor in health["executors"]] == ["executor-0", "executor-1"]
 
 

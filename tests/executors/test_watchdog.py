@@ -8,7 +8,7 @@ import pytest
 
 from trunkline.executors import ipc
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.watchdog import RECOVERY_SECONDS, KillPace, Watchdog, suspects_of
+from trunkline.executors.watchdog import MEASURE_EVERY, RECOVERY_SECONDS, KillPace, Watchdog, suspects_of
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
 
@@ -149,3 +149,28 @@ async def test_coroutines_that_wait_are_no_silence() -> None:
         handle.data_received(ipc.frame(ipc.PONG))
         handle.last_frame_at = now
         assert not handle.silent
+
+
+async def test_how_fast_it_answers_is_measured_however_much_it_says() -> None:
+    handle = executor()
+    watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
+    runs(handle, 1, "loop")
+    assert handle.latency is None
+    handle.pinged_at = 100.0
+    watchdog.look(100.0 + MEASURE_EVERY)
+    handle.ponged(105.5)
+    assert handle.latency == 0.5
+    handle.ponged(107.0)
+    assert handle.latency == 0.5, "nobody asked"
+
+
+async def test_of_two_pings_on_their_way_the_first_is_measured() -> None:
+    handle = executor()
+    handle.ping(10.0)
+    handle.ping(12.0)
+    handle.ponged(13.0)
+    assert handle.latency == 3.0
+    handle.ponged(14.0)
+    assert handle.latency == 3.0
+    handle.reset()
+    assert handle.latency is None, "another process"

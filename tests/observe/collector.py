@@ -26,6 +26,7 @@ class Span:
     failed: bool
     attributes: dict[str, Any]
     service: str
+    state: str
 
 
 class Collector:
@@ -101,6 +102,7 @@ def _span(span: Any, service: str) -> Span:
         span.status.code == 2,
         _attributes(span.attributes),
         service,
+        span.trace_state,
     )
 
 

@@ -12,6 +12,7 @@ from trunkline.observe.metrics import (
     UNKNOWN_METHOD,
     CallStats,
     Histogram,
+    MethodStats,
     error_name,
 )
 from trunkline.observe.page import MetricsPage, Reading
@@ -19,10 +20,16 @@ from trunkline_protocol.errors import ErrorCode
 
 
 def histogram(*durations: float) -> Histogram:
-    made = Histogram()
+    return observe(MethodStats(), *durations).duration
+
+
+def observe(stats: MethodStats, *durations: float) -> MethodStats:
+    """Counts calls that took so long."""
+    calls = CallStats()
+    calls.methods["m"] = stats
     for duration in durations:
-        made.observe(duration)
-    return made
+        calls.record("m", duration, 0)
+    return stats
 
 
 def test_counts_by_outcome() -> None:
@@ -80,10 +87,10 @@ def test_quantiles_are_ordered_and_within_what_was_seen(durations: list[float]) 
 
 @given(st.lists(st.floats(0, 100)), st.lists(st.floats(0, 100)))
 def test_what_came_since_is_the_difference(before: list[float], after: list[float]) -> None:
-    made = histogram(*before)
+    stats = observe(MethodStats(), *before)
+    made = stats.duration
     then = made.copy()
-    for duration in after:
-        made.observe(duration)
+    observe(stats, *after)
     later = made.since(then)
     assert later.buckets == histogram(*after).buckets
     assert later.maximum >= max(after, default=0) or later.maximum == made.maximum

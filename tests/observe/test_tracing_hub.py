@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.edge.http_client import request, rpc
 from tests.observe.collector import Collector, Span
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import peer
@@ -148,6 +150,51 @@ async def test_a_traceparent_that_is_none_begins_another(hub: RunningHub, collec
     collector.trace(said["metadata"]["traceparent"].split("-")[1], 3)
 
 
+async def test_headers_of_a_request_over_http_are_the_parent(hub: RunningHub, collector: Collector) -> None:
+    trace, root, header = traceparent()
+    headers = {"Content-Type": "application/json", "traceparent": header, "tracestate": "vendor=a,other=b"}
+    answer = await asyncio.to_thread(rpc, hub, request("lab.where"), headers)
+    metadata = answer.json()["result"]["metadata"]
+    assert metadata["tracestate"] == "vendor=a,other=b"
+    spans = collector.trace(trace, 3)
+    (server,) = below(spans, root)
+    assert {span.state for span in spans.values()} == {"vendor=a,other=b"}
+    assert spans[metadata["traceparent"].split("-")[2]].name == "lab.where"
+
+    trace, root, own = traceparent()
+    answer = await asyncio.to_thread(rpc, hub, request("lab.where", metadata={"traceparent": own}), headers)
+    assert "tracestate" not in answer.json()["result"]["metadata"], "it is of another trace"
+    (server,) = below(collector.trace(trace, 3), root)
+    assert (server.name, server.state) == ("lab.where", "")
+
+
+async def test_headers_of_an_upgrade_are_the_parent_of_calls_that_bring_none(
+    hub: RunningHub, collector: Collector
+) -> None:
+    trace, root, header = traceparent()
+    other, other_root, own = traceparent()
+    async with peer(hub.url, headers={"traceparent": header, "tracestate": "vendor=a"}) as one:
+        for metadata in ({}, {"metadata": {"colour": "blue"}}, {"metadata": {"traceparent": own}}):
+            said = await one.result("lab.where", **metadata)
+            assert said["metadata"].get("colour") == metadata.get("metadata", {}).get("colour")
+        await one.notify("debug.echo", {"value": 1})
+        await one.result("rpc.ping")
+    spans = collector.trace(trace, 10)
+    assert sorted(span.name for span in below(spans, root)) == ["debug.echo", "lab.where", "lab.where", "rpc.ping"]
+    assert {span.state for span in spans.values()} == {"vendor=a"}
+    assert [span.name for span in below(collector.trace(other, 3), other_root)] == ["lab.where"]
+
+
+async def test_headers_that_are_no_trace_are_as_if_they_were_not_there(hub: RunningHub) -> None:
+    async with peer(hub.url, headers={"traceparent": "00-x", "tracestate": "vendor=a"}) as one:
+        said = await one.result("lab.where", metadata={"colour": "blue"})
+    assert said["metadata"].keys() == {"colour", "traceparent"}
+    said = await asyncio.to_thread(
+        rpc, hub, request("lab.where"), {"Content-Type": "application/json", "tracestate": "a=b"}
+    )
+    assert said.json()["result"]["metadata"].keys() == {"traceparent"}
+
+
 async def test_metadata_that_is_wrong_is_still_refused(hub: RunningHub) -> None:
     async with peer(hub.url) as one:
         assert (await one.error("lab.where", metadata={"traceparent": 7}))["code"] == -32602
@@ -195,6 +242,9 @@ async def test_without_an_endpoint_traces_are_passed_on_and_nothing_is_loaded(la
         assert (await one.error("debug.fail", metadata={"traceparent": header}))["data"]["trace_id"] == trace
         assert "trace_id" not in (await one.error("debug.fail"))["data"]
         assert "trace_id" not in (await one.error("debug.fail", metadata={"traceparent": "nonsense"}))["data"]
+    async with peer(lab_hub.url, headers={"traceparent": header, "tracestate": "a=b"}) as one:
+        assert (await one.result("lab.where"))["metadata"] == {"traceparent": header, "tracestate": "a=b"}
+        assert (await one.error("debug.fail"))["data"]["trace_id"] == trace
     if sys.platform == "linux":
         maps = Path(f"/proc/{lab_hub.process.pid}/maps").read_text()  # noqa: ASYNC240
         assert "google/_upb" not in maps, "protobuf"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline_protocol.traces import RANDOM, SAMPLED, TraceContext, begin, parse
+from trunkline_protocol.traces import RANDOM, SAMPLED, TraceContext, begin, from_headers, inherit, parse
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -65,3 +67,38 @@ def test_a_child_is_of_the_same_trace(span_bits: int) -> None:
     read = parse(child.traceparent())
     assert read is not None
     assert read.span_id == child.span_id
+
+
+# --- headers ---
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "tracestate", "members"),
+    [
+        (GOOD, "a=1,b=2", {"traceparent": GOOD, "tracestate": "a=1,b=2"}),
+        (f" {GOOD} ", None, {"traceparent": GOOD}),
+        (GOOD, "", {"traceparent": GOOD}),
+        (GOOD, "a=" + "x" * 600, {"traceparent": GOOD}),
+        (GOOD, "a=\u00fc", {"traceparent": GOOD}),
+        (f"{GOOD}, {GOOD}", "a=1", {}),
+        ("nonsense", "a=1", {}),
+        (None, "a=1", {}),
+    ],
+)
+def test_headers_as_metadata(traceparent: str | None, tracestate: str | None, members: dict[str, str]) -> None:
+    assert from_headers(traceparent, tracestate) == members
+
+
+@pytest.mark.parametrize(
+    ("metadata", "inherited"),
+    [
+        (b"", {"traceparent": GOOD}),
+        (b'{"a": [1.50]}', {"a": [1.5], "traceparent": GOOD}),
+        (b'{"note": "traceparent"}', {"note": "traceparent", "traceparent": GOOD}),
+        (b'{"traceparent": "own"}', {"traceparent": "own"}),
+        (b'{"traceparent": null}', {"traceparent": None}),
+        (b"[1]", [1]),
+    ],
+)
+def test_calls_that_bring_no_trace_take_the_connections(metadata: bytes, inherited: object) -> None:
+    assert json.loads(inherit(metadata, {"traceparent": GOOD})) == inherited

@@ -31,6 +31,20 @@ class Joined:
     head: Position
 
 
+@dataclass(frozen=True, slots=True)
+class TopicStanding:
+    """Where a topic is.
+
+    Attributes:
+        head: its last position.
+        kept: events in its history.
+    """
+
+    topic: str
+    head: Position
+    kept: int
+
+
 class Broker(Protocol):
     """Stores events by topic and hands each to the hub once.
 
@@ -53,6 +67,9 @@ class Broker(Protocol):
         done: Callable[[Position | RpcError], None],
     ) -> None:
         """Store an event. ``done`` is called exactly once, perhaps before this returns."""
+
+    def recent(self, limit: int) -> list[TopicStanding]:
+        """The topics that spoke last, the last one first. Of those that are remembered, at most so many."""
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
         """Somebody subscribes to a topic. ``done`` is called exactly once, perhaps before this returns."""

@@ -6,9 +6,10 @@ import secrets
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
-from trunkline.broker.base import Joined
+from trunkline.broker.base import Joined, TopicStanding
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
 
@@ -91,6 +92,13 @@ class MemoryBroker:
             self._remember(topic, idempotency_key, now, position)
         self._deliver(event)
         done(position)
+
+    def recent(self, limit: int) -> list[TopicStanding]:
+        """See the contract."""
+        return [
+            TopicStanding(topic, Position(state.epoch, state.head), len(state.history or ()))
+            for topic, state in islice(reversed(self._topics.items()), limit)
+        ]
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
         """See the contract. Always answered before it returns."""

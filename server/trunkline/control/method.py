@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from trunkline.control.results import RESULTS
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
@@ -105,9 +106,9 @@ def describe(
     """A catalogue entry for a method the hub answers itself.
 
     Args:
-        result: the type of what it answers, where that is described.
+        result: the type of what it answers, where that is not in :data:`RESULTS`.
     """
-    schema = {} if result is None else _schema(result)
+    schema = RESULTS.get(name, {}) if result is None else _schema(result)
     return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params), result=schema)
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+from trunkline.control.results import DETAILED
 from trunkline.control.schemas import (
     ANY,
     BOOLEAN,
     ERROR,
-    EXECUTOR,
     HEALTH,
     INTEGER,
     NUMBER,
@@ -20,6 +20,7 @@ from trunkline.control.schemas import (
     Components,
     Schema,
     array,
+    or_null,
     record,
     ref,
 )
@@ -52,13 +53,10 @@ _FIXED: Final[Schema] = {
                     "uptime": NUMBER,
                     "services": {
                         "type": "object",
-                        "additionalProperties": record({"status": STRING, "latencyMs": {"type": ["number", "null"]}}),
+                        "additionalProperties": record({"status": STRING, "latencyMs": or_null(NUMBER)}),
                     },
-                    "causes": array(STRING),
-                    "connections": INTEGER,
-                    "waiting_requests": INTEGER,
-                    "executors": array(EXECUTOR),
                 }
+                | DETAILED
             ),
         ]
     },

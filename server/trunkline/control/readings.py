@@ -18,7 +18,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.page import Reading
 
 STATES: Final = ("starting", "ready", "busy", "down", "stopping")
-CAUSES: Final = ("killed_by_hub", "signal", "exit", "load_failed", "not_started")
+CAUSES: Final = ("killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started")
 TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 
 

@@ -11,6 +11,7 @@ from trunkline.control.jobs import JOB_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
 from trunkline.control.schemas import Components
+from trunkline.control.topic_list import TOPICS_METHOD
 from trunkline.hub.authentication import AuthParams
 from trunkline.hub.registrations import RegisterParams, UnregisterParams
 from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
@@ -79,7 +80,8 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
     """Everything that can be called; ``own`` are the methods of this room."""
     infos = [method.info for method in own]
-    return [*infos, *CONNECTION_METHODS, *ADMIN_METHODS, *JOB_METHODS, *view.registered(), *view.pool.methods.values()]
+    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *JOB_METHODS, TOPICS_METHOD]
+    return [*infos, *hubs, *view.registered(), *view.pool.methods.values()]
 
 
 def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:

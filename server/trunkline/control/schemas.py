@@ -20,7 +20,6 @@ INTEGER: Final[Schema] = {"type": "integer"}
 STRING: Final[Schema] = {"type": "string"}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
 ANY: Final[Schema] = {}
-ID: Final[Schema] = {"type": ["string", "integer", "null"]}
 
 
 def record(required: Schema, optional: Schema | None = None) -> Schema:
@@ -38,7 +37,13 @@ def ref(name: str) -> Schema:
     return {"$ref": COMPONENTS + name}
 
 
-MEMORY: Final = {"anyOf": [record({"rss_mb": NUMBER, "vms_mb": NUMBER, "percent": NUMBER}), {"type": "null"}]}
+def or_null(schema: Schema) -> Schema:
+    """The same, or null. Not as a list of types, which generators of clients misread."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+ID: Final[Schema] = {"anyOf": [STRING, INTEGER, {"type": "null"}]}
+MEMORY: Final = or_null(record({"rss_mb": NUMBER, "vms_mb": NUMBER, "percent": NUMBER}))
 
 ERROR: Final = record(
     {
@@ -87,17 +92,15 @@ EXECUTOR: Final = record(
     {
         "worker_id": STRING,
         "status": {"enum": ["starting", "ready", "busy", "stopping", "down"]},
-        "pid": {"type": ["integer", "null"]},
+        "pid": or_null(INTEGER),
         "active_requests": INTEGER,
         "request_count": INTEGER,
         "error_count": INTEGER,
         "restarts": INTEGER,
         "restart_causes": {"type": "object", "additionalProperties": INTEGER},
-        "last_restart": {
-            "type": ["object", "null"],
-            "properties": {"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER},
-        },
-        "last_failure": {"type": ["string", "null"]},
+        "last_restart": or_null(record({"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER})),
+        "last_failure": or_null(STRING),
+        "latency_ms": or_null(NUMBER),
         "memory_usage": MEMORY,
     }
 )

@@ -16,7 +16,8 @@ _WORDS: Final = {"ready": "healthy", "busy": "healthy", "starting": "starting", 
 async def detailed_services(view: HubView) -> dict[str, Any]:
     """``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
 
-    The hub's latency is that of one turn of its loop; an executor's that of its last ping, null before the first.
+    The hub's latency is that of one turn of its loop; an executor's that of its last ping and its
+    pong, null before the first.
     """
     latency = await loop_latency()
     said = detailed(view)
@@ -24,7 +25,7 @@ async def detailed_services(view: HubView) -> dict[str, Any]:
     for executor in said["executors"]:
         services[executor["worker_id"]] = {
             "status": _WORDS.get(executor["status"], "unhealthy"),
-            "latencyMs": executor.get("latency_ms"),
+            "latencyMs": executor["latency_ms"],
         }
     return said | {"uptime": said["uptime_seconds"], "services": services}
 

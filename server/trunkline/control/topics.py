@@ -13,12 +13,13 @@ from trunkline.control.schemas import (
     STRING,
     Schema,
     array,
+    or_null,
     record,
 )
 
-_INTEGER_OR_NULL: Final = {"type": ["integer", "null"]}
-_NUMBER_OR_NULL: Final = {"type": ["number", "null"]}
-_STRING_OR_NULL: Final = {"type": ["string", "null"]}
+_INTEGER_OR_NULL: Final = or_null(INTEGER)
+_NUMBER_OR_NULL: Final = or_null(NUMBER)
+_STRING_OR_NULL: Final = or_null(STRING)
 
 _METRICS: Final = record(
     dict.fromkeys(
@@ -120,7 +121,7 @@ TOPICS: Final[dict[str, tuple[str, Schema]]] = {
                 "closed": array(record({"connection": INTEGER, "duration_ms": NUMBER})),
                 "dropped": INTEGER,
                 "open": INTEGER,
-                "connections": array(_CONNECTION) | {"type": ["array", "null"]},
+                "connections": or_null(array(_CONNECTION)),
             }
         ),
     ),

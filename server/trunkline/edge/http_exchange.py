@@ -12,6 +12,7 @@ import dataclasses
 import logging
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
+from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from trunkline.edge.brief_door import BriefDoor
@@ -25,6 +26,7 @@ from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.traces import from_headers
 
 if TYPE_CHECKING:
     from trunkline.edge.websocket_door import WebSocketDoor
@@ -159,6 +161,8 @@ class HttpExchange(BriefDoor):
         self._left = False
         outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
         self._connection = Connection(services, outbox, principal, peer_of(scope), self)
+        headers = Headers(scope=scope)
+        self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
         if wire.number is None:
             wire.number = self._connection.number
         self._connection.number = wire.number

@@ -234,8 +234,6 @@ def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     if (request_id := _text(headers, REQUEST_ID)) is not None:
         metadata["request_id"] = echoed[REQUEST_ID] = request_id
-    if (traceparent := _text(headers, "traceparent")) is not None:
-        metadata["traceparent"] = traceparent
     if (key := _text(headers, "Idempotency-Key")) is not None:
         metadata["idempotency_key"] = key.strip('"')  # the header's draft standard wants it quoted
     if (priority := _text(headers, "X-Priority")) is not None:

@@ -54,6 +54,7 @@ class WebSocketListener(WSListener):
     Args:
         agreed: what the peer speaks.
         client: what it calls itself.
+        trace: the upgrade's, for calls that bring none.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class WebSocketListener(WSListener):
         peer: str,
         agreed: Negotiated | None = None,
         client: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> None:
         self._door = door
         self._principal = principal
@@ -74,6 +76,7 @@ class WebSocketListener(WSListener):
         self._intake: Intake | None = None
         agreed = agreed or Negotiated(None)
         self._kind = agreed.transport
+        self._trace = trace or {}
         self._client = None if client is None else client[:MAX_CLIENT_CHARS]
         self._translation = None if agreed.dialect is None else TranslatingDoor(self, agreed.dialect)
         self._assembler: Assembler | None = None  # set while a message is open
@@ -93,6 +96,7 @@ class WebSocketListener(WSListener):
         side: Door = self._translation or self
         outbox = Outbox(door.flusher, side, door.outbox_bytes, door.outbox_event_bytes)
         connection = Connection(door.services, outbox, self._principal, self._peer, side)
+        connection.trace = self._trace
         self._connection = connection
         self._intake = Intake(connection, door.services.limits.pending_bytes, self._authenticated)
         door.listeners[self] = None

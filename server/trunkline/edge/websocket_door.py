@@ -21,6 +21,7 @@ from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.traces import from_headers
 
 MAX_PARAMS: Final = 64
 """Members that the query of an upgrade may have."""
@@ -110,10 +111,11 @@ class WebSocketDoor:
         except Exception:
             logger.exception("the authenticate hook failed")
             return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
+        trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
         extra = {"Sec-WebSocket-Protocol": agreed.subprotocol} if agreed.subprotocol else None
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(
-            response, WebSocketListener(self, principal, peer, agreed, headers.get("user-agent"))
+            response, WebSocketListener(self, principal, peer, agreed, headers.get("user-agent"), trace)
         )
 
     def _check_room(self) -> None:

@@ -11,15 +11,13 @@ from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
 from trunkline.executors.balancer import LaneLoad
+from trunkline.executors.endings import RestartCause
 from trunkline.executors.nested import NestedCall
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
-RestartCause = Literal["killed_by_hub", "signal", "exit", "load_failed", "not_started"]
-"""``killed_by_hub``: it was stuck, or not ready in time. ``signal``: something else ended it, for example the kernel
-for want of memory. ``exit``: the process ended itself. ``load_failed``: its methods could not be loaded."""
 
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
@@ -40,6 +38,8 @@ class ExecutorHandle(asyncio.Protocol):
     Attributes:
         restart_causes: how often it was started again, and why.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
+        latency: seconds between the last ping that was answered and its pong; None before the first.
+        pinged_at: when it was last asked, or began.
         silent: it is at work and does not answer a ping: a method holds the interpreter lock, or the loop. What it has
             is left to it; what is new waits, or goes elsewhere.
     """
@@ -89,6 +89,9 @@ class ExecutorHandle(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
+        self.pinged_at = time.monotonic()
+        self.latency: float | None = None
+        self._unanswered_since = 0.0
         self.silent = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -122,6 +125,19 @@ class ExecutorHandle(asyncio.Protocol):
         out.append(frame)
         if len(out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def ping(self, now: float) -> None:
+        """Ask for a sign of life."""
+        self.ping_sent_at = self.pinged_at = now
+        if not self._unanswered_since:
+            self._unanswered_since = now
+        self.send(ipc.frame(ipc.PING))
+
+    def ponged(self, now: float) -> None:
+        """It has answered. Of several pings that were on their way the first is the one that is measured."""
+        if self._unanswered_since:
+            self.latency = now - self._unanswered_since
+            self._unanswered_since = 0.0
 
     def push(self, call: Call, window: InputWindow, body: bytes) -> None:
         """Send one item of a call's input (the body of an INPUT), unless the call is over."""

@@ -95,7 +95,7 @@ class ExecutorPool:
             ipc.UNPARKED: lambda handle, call_id, _body: handle.unpark(call_id),
             ipc.READY: self._on_ready,
             ipc.FAILED: self._on_failed,
-            ipc.PONG: lambda handle, _call_id, _body: self._refill_all(handle),
+            ipc.PONG: self._on_pong,
         }
 
     # --- life ---
@@ -380,6 +380,11 @@ class ExecutorPool:
         if self.ready:
             self._ready.set()
         self._on_change()
+        handle.ping(handle.ready_since)
+        self._refill_all(handle)
+
+    def _on_pong(self, handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
+        handle.ponged(time.monotonic())
         self._refill_all(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
@@ -456,6 +461,7 @@ class ExecutorPool:
                 "restart_causes": dict(handle.restart_causes),
                 "last_restart": handle.last_restart,
                 "last_failure": handle.last_failure,
+                "latency_ms": None if handle.latency is None else round(handle.latency * 1000, 3),
             }
             for handle in self.executors
         ]

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.executors.handle import ExecutorHandle, RestartCause
+from trunkline.executors.endings import OomCounter, RestartCause, why_ended
+from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.ipc import STOP, frame
 from trunkline.executors.output import OutputReader
 
@@ -55,11 +56,17 @@ class Supervisor:
     Args:
         handle: gets the wire of each new process.
         on_exit: called when a process has gone, before the next is started; the argument says what happened.
+        oom_counter: counts, from a process id, what the kernel kills for want of memory.
     """
 
     def __init__(
-        self, handle: ExecutorHandle, spec: ExecutorSpec, on_exit: Callable[[ExecutorHandle, str], None]
+        self,
+        handle: ExecutorHandle,
+        spec: ExecutorSpec,
+        on_exit: Callable[[ExecutorHandle, str], None],
+        oom_counter: Callable[[int], OomCounter] = OomCounter,
     ) -> None:
+        self._oom_counter = oom_counter
         self._handle = handle
         self._spec = spec
         self._on_exit = on_exit
@@ -134,6 +141,7 @@ class Supervisor:
             theirs.close()
             os.close(printing)
         handle.pid = self._process.pid
+        oom_kills = self._oom_counter(handle.pid)
         self._kill_reason = None
         output, reader = await loop.connect_read_pipe(
             lambda: OutputReader(handle.speaker), os.fdopen(printed, "rb", buffering=0)
@@ -141,7 +149,7 @@ class Supervisor:
         transport, _ = await loop.create_connection(lambda: handle, sock=ours)
         watchdog = loop.call_later(self._spec.start_timeout, self._kill_if_starting)
         try:
-            code = await self._wait_exit()
+            code = await self._wait_exit(oom_kills)
         finally:
             watchdog.cancel()
             transport.close()
@@ -150,12 +158,7 @@ class Supervisor:
             output.close()
             self._process = None
             handle.pid = None
-        return self._end(code)
-
-    def _end(self, code: int) -> tuple[RestartCause, str]:
-        if self._kill_reason is not None:
-            return "killed_by_hub", self._kill_reason
-        return ("signal" if code < 0 else "exit"), describe_exit(code)
+        return why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
 
     def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
         spec = self._spec
@@ -189,7 +192,7 @@ class Supervisor:
             stdin.write(json.dumps(config).encode())
         return process
 
-    async def _wait_exit(self) -> int:
+    async def _wait_exit(self, oom_kills: OomCounter) -> int:
         process = self._process
         assert process is not None
         waiter = asyncio.get_running_loop().create_future()
@@ -202,6 +205,8 @@ class Supervisor:
         while process.poll() is None:
             # The wire breaks when the process dies; polling covers one that closed it and lives on.
             await asyncio.wait([waiter], timeout=0.5)
+            if not waiter.done():
+                oom_kills.look()
             if waiter.done() and process.poll() is None:
                 await asyncio.sleep(0.02)
         return process.returncode
@@ -209,13 +214,3 @@ class Supervisor:
     def _kill_if_starting(self) -> None:
         if self._handle.state == "starting":
             self.kill(f"it was not ready after {self._spec.start_timeout:.0f} s")
-
-
-def describe_exit(code: int) -> str:
-    """Words for an exit status."""
-    if code < 0:
-        try:
-            return f"it was ended by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"it was ended by signal {-code}"
-    return f"it exited with code {code}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from trunkline.executors import ipc
 from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.calls import Call
 
@@ -17,6 +16,9 @@ IDLE_PING_AFTER: Final = 5.0
 IDLE_PONG_WITHIN: Final = 10.0
 SILENT_AFTER: Final = 0.25
 """Seconds without a word, and then without a pong, until an executor that is at work counts as silent."""
+
+MEASURE_EVERY: Final = 5.0
+"""Seconds after which an executor at work is pinged however much it says: how fast it answers is to be known."""
 
 RECOVERY_SECONDS: Final = 60.0
 """How long the next kill waits for an executor that was killed to be ready again."""
@@ -89,19 +91,15 @@ class Watchdog:
         """Does it hear what it is sent? A method that holds the interpreter lock, or the loop, keeps it from that."""
         if handle.ping_sent_at:
             handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
-        elif now - handle.last_frame_at >= SILENT_AFTER:
-            self._ping(handle, now)
+        elif now - handle.last_frame_at >= SILENT_AFTER or now - handle.pinged_at >= MEASURE_EVERY:
+            handle.ping(now)
 
     def _look_at_idle(self, handle: ExecutorHandle, now: float) -> None:
         if not handle.ping_sent_at:
             if now - handle.last_frame_at > IDLE_PING_AFTER:
-                self._ping(handle, now)
+                handle.ping(now)
         elif now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
-
-    def _ping(self, handle: ExecutorHandle, now: float) -> None:
-        handle.ping_sent_at = now
-        handle.send(ipc.frame(ipc.PING))
 
 
 def is_held_up(handle: ExecutorHandle, call: Call) -> bool:

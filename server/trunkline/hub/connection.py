@@ -21,6 +21,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
 from trunkline_protocol.topics import any_matches
+from trunkline_protocol.traces import inherit
 
 logger = logging.getLogger("trunkline.hub")
 
@@ -139,6 +140,7 @@ class Connection:
 
     Attributes:
         may_open_session: while the first message is handled.
+        trace: metadata of calls that bring no trace of their own: that of the request which opened the connection.
     """
 
     __slots__ = (
@@ -160,6 +162,7 @@ class Connection:
         "session",
         "streams",
         "subscriptions",
+        "trace",
     )
 
     def __init__(
@@ -181,6 +184,7 @@ class Connection:
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
         self.subscriptions: dict[str, None] = {}
+        self.trace: dict[str, str] = {}
         self._services = services
         self._route = services.router.route
         self._max_calls = services.limits.max_calls_per_connection
@@ -279,6 +283,8 @@ class Connection:
             self._refuse_duplicate(request, batch)
         else:
             call = ClientCall(self, request, batch)
+            if self.trace:
+                call.metadata = inherit(call.metadata, self.trace)
             running = len(self.calls) + self.notifications
             refused = self._restricted or running >= self._max_calls
             refusal = self._refusal(request.method, running) if refused else None
@@ -323,7 +329,10 @@ class Connection:
         member = CANCEL_METHODS.get(request.method)
         if member is None:
             refusal = self._refusal(request.method, len(self.calls) + self.notifications)
-            self._route(NotificationCall(self, request), refusal)
+            call = NotificationCall(self, request)
+            if self.trace:
+                call.metadata = inherit(call.metadata, self.trace)
+            self._route(call, refusal)
             return
         try:
             params = msgspec.json.decode(jsonrpc.params_of(request))

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined
+from trunkline.broker.base import Broker, Joined, TopicStanding
 from trunkline.hub.client_calls import ClientCall, NotificationCall, connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
@@ -99,6 +99,10 @@ class Subscriptions:
     def deliveries(self) -> int:
         """How many events were handed to connections so far."""
         return self._fanout.deliveries
+
+    def recent(self, limit: int) -> list[tuple[TopicStanding, int]]:
+        """The topics that spoke last, the last one first, and how many connections hear each."""
+        return [(standing, len(self._index.match(standing.topic))) for standing in self._broker.recent(limit)]
 
     # --- calls ---
 

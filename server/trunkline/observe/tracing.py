@@ -26,7 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
 from trunkline.observe.metrics import error_name
 from trunkline.version import __version__
@@ -76,6 +76,7 @@ class Tracer:
         traceparent = metadata.get("traceparent")
         above = parse(traceparent) if isinstance(traceparent, str) else None
         if above is None:
+            metadata.pop("tracestate", None)  # it belongs to the trace that is not there
             sampled = self._ratio >= 1 or self._fraction() < self._ratio
             call.trace = begin(self._bits(TRACE_ID_BITS), self._bits(SPAN_ID_BITS), sampled=sampled)
         else:
@@ -109,11 +110,11 @@ class Tracer:
             **_origin(call),
             **outcome,
         }
-        self._export(method or OTHER, trace, start, end, attributes, SpanKind.SERVER, status)
+        self._export(call, method or OTHER, trace, start, end, attributes, SpanKind.SERVER, status)
         begun = start + int(call.waited * 1e9)
         if call.waited:
             queue = trace.child(self._bits(SPAN_ID_BITS))
-            self._export("queue", queue, start, min(begun, end), {"rpc.method": method or OTHER})
+            self._export(call, "queue", queue, start, min(begun, end), {"rpc.method": method or OTHER})
         name = getattr(call.executor, "name", None)
         if name is not None:
             self._export_execution(call, name, begun, end, status, outcome)
@@ -127,15 +128,16 @@ class Tracer:
         pid = getattr(call.executor, "pid", None)
         if pid is not None:
             attributes["process.pid"] = pid
-        self._export(name, executor, begun, end, attributes)
+        self._export(call, name, executor, begun, end, attributes)
         work = parse((_metadata(call) or {}).get("traceparent") or "")
         if work is not None:
             run = TraceContext(work.trace_id, work.span_id, work.flags, executor.span_id)
             started = max(begun, end - int(call.ran * 1e9)) if call.ran else begun
-            self._export(call.method, run, started, end, {**attributes, **outcome}, SpanKind.INTERNAL, status)
+            self._export(call, call.method, run, started, end, {**attributes, **outcome}, SpanKind.INTERNAL, status)
 
     def _export(
         self,
+        call: Call,
         name: str,
         place: TraceContext,
         start: int,
@@ -146,11 +148,12 @@ class Tracer:
     ) -> None:
         trace_id = int(place.trace_id, 16)
         flags = TraceFlags(place.flags)
-        parent = SpanContext(trace_id, int(place.parent_id, 16), True, flags) if place.parent_id else None
+        state = _state(call)
+        parent = SpanContext(trace_id, int(place.parent_id, 16), True, flags, state) if place.parent_id else None
         self._processor.on_end(
             ReadableSpan(
                 name,
-                SpanContext(trace_id, int(place.span_id, 16), False, flags),
+                SpanContext(trace_id, int(place.span_id, 16), False, flags, state),
                 parent,
                 self._resource,
                 attributes,
@@ -175,6 +178,14 @@ def _metadata(call: Call) -> dict[str, Any] | None:
         return _decoder.decode(call.metadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _state(call: Call) -> TraceState | None:
+    """What other vendors have written into the trace."""
+    if b'"tracestate"' not in call.metadata:
+        return None
+    state = (_metadata(call) or {}).get("tracestate")
+    return TraceState.from_header([state]) if isinstance(state, str) else None
 
 
 def _outcome(code: int) -> tuple[Status, dict[str, str]]:

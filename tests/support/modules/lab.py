@@ -204,6 +204,14 @@ def thread_progress(steps: int, ctx: Context) -> int:
     return steps
 
 
+@method("lab.reports")
+async def reports(values: list[Any], ctx: Context) -> str:
+    """Reports what it is told to."""
+    for value in values:
+        ctx.progress(value)
+    return "done"
+
+
 @method("lab.dive")
 async def dive(levels: int, ctx: Context) -> int:
     """Call itself so many times; returns the depth it reached."""

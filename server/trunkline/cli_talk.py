@@ -1,0 +1,93 @@
+"""What commands share: exit codes, the options that name a hub, the conversation with it, and how they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_NO_HUB: Final = 3
+EXIT_INTERRUPTED: Final = 130
+EXIT_UNREAD: Final = 141
+
+DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
+
+
+Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
+Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub wants one.")]
+TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
+
+
+def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
+    """Connect and converse."""
+    from trunkline.client import connect
+
+    async def run() -> None:
+        async with connect(url, token=token, reconnect=False) as hub:
+            await conversation(hub)
+
+    with_hub(url, run)
+
+
+def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run something that needs a hub, and turn what goes wrong into words and an exit code."""
+    import websockets
+
+    from trunkline.client import DisconnectedError
+    from trunkline_protocol.errors import RpcError
+
+    try:
+        asyncio.run(run())
+    except RpcError as error:
+        fail(EXIT_FAILED, str(error))
+    except (ValueError, DisconnectedError) as error:
+        fail(EXIT_FAILED, str(error))
+    except websockets.InvalidStatus as error:
+        fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
+    except BrokenPipeError:
+        raise typer.Exit(EXIT_UNREAD) from None
+    except (OSError, websockets.WebSocketException, TimeoutError) as error:
+        fail(EXIT_NO_HUB, f"no hub at {url}: {error or 'timed out'}", "start one with: trunkline serve")
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _refusal(error: Any) -> str:
+    try:
+        return str(json.loads(error.response.body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {error.response.status_code}"
+
+
+def read_stdin() -> str:
+    """All of standard input, which must be UTF-8."""
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        fail(EXIT_USAGE, f"standard input is not UTF-8: {error}")
+
+
+def print_json(value: Any) -> None:
+    """Pretty JSON, coloured on a terminal only."""
+    if sys.stdout.isatty():
+        from rich import print_json as rich_print_json
+
+        rich_print_json(data=value, ensure_ascii=False)
+    else:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def fail(code: int, *lines: str) -> NoReturn:
+    """Say what went wrong on stderr and exit."""
+    for line in lines:
+        print(f"trunkline: {line}", file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,1 @@
+"""``trunkline top``: a hub's monitoring events and figures as a live table in the terminal."""
