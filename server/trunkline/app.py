@@ -20,6 +20,7 @@ from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
+from trunkline.control.executors import ExecutorOrders
 from trunkline.control.health import causes_of, check
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
@@ -43,6 +44,7 @@ from trunkline.edge.mcp import McpDoor
 from trunkline.edge.stdio import StandardIo
 from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
@@ -165,6 +167,7 @@ class Hub:
             queue_limits=queue_limits,
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
+            hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             on_change=self._executors_changed,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
@@ -201,6 +204,7 @@ class Hub:
         self.router.serve({method.name: method for method in self._control})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
+        self.router.handle(ExecutorOrders(self.pool.owners).methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings

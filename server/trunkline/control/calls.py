@@ -58,7 +58,7 @@ class CallsInFlight:
         return {"system.calls": self._list, "system.cancel": self._cancel}
 
     def _list(self, call: Call) -> None:
-        _require_admin(call)
+        require_admin(call)
         if call.params.strip() != b"[]":
             decode_params(call, NoParams)
         now = time.monotonic()
@@ -67,7 +67,7 @@ class CallsInFlight:
         call.settle_result(_encoder.encode({"calls": listed, "more": len(calls) - len(listed)}))
 
     def _cancel(self, call: Call) -> None:
-        _require_admin(call)
+        require_admin(call)
         number = decode_params(call, CancelParams).call
         target = next((other for other in self._router.calls() if other.number == number), None) if number else None
         if target is not None:
@@ -114,7 +114,8 @@ def trace_id(call: Call) -> str | None:
     return None if call.trace is None else call.trace.trace_id
 
 
-def _require_admin(call: Call) -> None:
+def require_admin(call: Call) -> None:
+    """Raises :class:`RpcError`, 6002, where its caller may not."""
     connection = connection_of(call)
     if connection is not None and ADMIN not in connection.principal.roles:
         raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not use {call.method} (role {ADMIN})")

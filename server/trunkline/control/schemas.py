@@ -98,6 +98,7 @@ EXECUTOR: Final = record(
             "properties": {"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER},
         },
         "last_failure": {"type": ["string", "null"]},
+        "slots": INTEGER,
         "memory_usage": MEMORY,
     }
 )
