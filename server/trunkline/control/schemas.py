@@ -99,6 +99,7 @@ EXECUTOR: Final = record(
         },
         "last_failure": {"type": ["string", "null"]},
         "slots": INTEGER,
+        "slots_leaving": INTEGER,
         "memory_usage": MEMORY,
     }
 )

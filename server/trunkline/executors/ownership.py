@@ -17,6 +17,7 @@ whatever process is there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -77,6 +78,11 @@ class SlotTable:
     def owned(self, place: int) -> list[int]:
         """The slots of a place."""
         return [slot for slot, owner in enumerate(self.owners) if owner == place]
+
+    def counts(self) -> tuple[Counter[int], Counter[int]]:
+        """How many slots each place owns, and how many of them are being handed over."""
+        moving = {self.moving.source: len(self.moving.targets)} if self.moving is not None else {}
+        return Counter(self.owners), Counter(moving)
 
     def is_ready(self, place: int) -> bool:
         """Whether a place may get slots."""

@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -497,7 +496,7 @@ class ExecutorPool:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing, as data."""
-        slots = Counter(self.owners.table.owners)
+        slots, leaving = self.owners.table.counts()
         return [
             {
                 "worker_id": handle.name,
@@ -511,6 +510,7 @@ class ExecutorPool:
                 "last_restart": handle.last_restart,
                 "last_failure": handle.last_failure,
                 "slots": slots[handle.index],
+                "slots_leaving": leaving[handle.index],
             }
             for handle in self.executors
         ]
