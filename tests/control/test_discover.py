@@ -18,6 +18,8 @@ PARAMS = {
     "method.unregister": {"method": "discover.own"},
     "unsubscribe": {"topic": "discover.test"},
     "system.cancel": {"call": 0},
+    "executors.assign": {"key": "discover", "worker_id": "executor-0"},
+    "executors.drain": {"worker_id": "executor-0"},
 }
 
 

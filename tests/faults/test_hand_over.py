@@ -148,8 +148,12 @@ async def parked(connection: Peer) -> None:
 
 async def appears(path: Path) -> int:
     """Wait for a marker; the process that left it."""
-    await asyncio.to_thread(eventually, lambda: path.exists() and path.read_text(), f"{path.name} is there")
-    return int(path.read_text())
+
+    def said() -> str:
+        return path.read_text() if path.exists() else ""
+
+    await asyncio.to_thread(eventually, said, f"{path.name} is there")
+    return int(said())
 
 
 async def test_back_and_forth_under_load(patient: RunningHub, folder: Path) -> None:
@@ -252,6 +256,16 @@ async def test_the_old_owner_is_killed_while_it_drains(patient: RunningHub, fold
 async def pids(hub: RunningHub) -> dict[str, int]:
     async with peer(hub.url) as connection:
         return {name: executor["pid"] for name, executor in (await executors(connection)).items()}
+
+
+async def test_an_owner_that_lost_its_wire_owns_until_it_has_ended(patient: RunningHub, folder: Path) -> None:
+    async with owned_by(patient, "lingering") as connection:
+        ((_number, pid),) = kept(folder, "lingering")
+        error = await connection.error("keeper.linger", {"key": "lingering"})
+        require({"code": ErrorCode.WORKER_CRASHED}, error)
+        assert await connection.result("keeper.append", {"key": "lingering", "number": 1}) == 1
+        assert not is_alive(pid)
+    assert not (folder / "two-owners").exists()
 
 
 async def test_the_old_owner_is_killed_while_it_releases(patient: RunningHub, folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -103,6 +105,14 @@ class Keeper:
         if relay:
             return await ctx.call(relay, {"method": "keeper.append", "params": params})
         return await ctx.call("keeper.append", params)
+
+    @method("keeper.linger", routing_key="key")
+    async def linger(self, key: str) -> None:
+        """Cuts the wire, and lives on with what it owns: neither hears the other any more."""
+        self._log(key)
+        with socket.socket(fileno=os.dup(int(sys.argv[1]))) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
+        time.sleep(60)  # noqa: ASYNC251  # the loop stands still
 
     @method("keeper.relay")
     async def relay(self, method: str, params: dict[str, Any], ctx: Context) -> Any:
