@@ -22,6 +22,7 @@ from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverLimits, KeyOwners
 from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.nested import NestedCall
+from trunkline.executors.nesting import Nesting
 from trunkline.executors.outcomes import crashed, may_run_again
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
@@ -30,7 +31,6 @@ from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
-from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
 
@@ -69,7 +69,6 @@ class ExecutorPool:
             ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
         ]
         self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
-        self._route_nested = route_nested
         self._on_change = on_change
         self._watchdog = Watchdog(self.executors, kill_after, self.kill)
         self._quarantine = Quarantine(quarantine)
@@ -86,15 +85,16 @@ class ExecutorPool:
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
+        nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
             ipc.ERROR: self._on_error,
             ipc.CHUNK: self._on_chunk,
             ipc.INPUT_CREDIT: self._on_input_credit,
             ipc.PROGRESS: self._on_progress,
-            ipc.NESTED_CALL: self._on_nested_call,
-            ipc.NESTED_CANCEL: self._on_nested_cancel,
-            ipc.NESTED_CREDIT: self._on_nested_credit,
+            ipc.NESTED_CALL: nesting.on_call,
+            ipc.NESTED_CANCEL: nesting.on_cancel,
+            ipc.NESTED_CREDIT: nesting.on_credit,
             ipc.PARKED: self._on_parked,
             ipc.UNPARKED: lambda handle, call_id, _body: handle.unpark(call_id),
             ipc.READY: self._on_ready,
@@ -272,7 +272,7 @@ class ExecutorPool:
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Give the executor waiting calls, its own first, while it has room."""
-        if handle.state != "ready":
+        if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
         for index in (handle.index, ANYWHERE):
@@ -375,37 +375,11 @@ class ExecutorPool:
             call.last_activity = time.monotonic()
             call.progress(body)
 
-    def _on_nested_call(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        parent_key, nested = ipc.parse_nested_call(body)
-        parent = handle.in_flight.get(parent_key)
-        if parent is None:  # its caller's call is over, and so is whatever it left behind
-            gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")
-            handle.send(ipc.frame(ipc.NESTED_ERROR, call_id, encode_error_object(gone)))
-            return
-        call = NestedCall(handle, call_id, parent_key, nested)
-        call.priority = parent.priority
-        call.flow = parent.flow
-        handle.nested_started(call_id, parent_key, call)
-        if self._backlog.waiting and parent.info is not None:
-            self._refill(handle, parent.info.lane)
-        self._route_nested(call)
-
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)
         if call is not None and call.info is not None:
             handle.park(call_id)
             self._refill(handle, call.info.lane)
-
-    def _on_nested_cancel(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
-        call = handle.nested.get(call_id)
-        if call is not None:
-            call.abandon()
-            handle.nested_finished(call_id, call.parent)
-
-    def _on_nested_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        call = handle.nested.get(call_id)
-        if call is not None and call.backend is not None:
-            call.backend.grant(call, ipc.parse_credit(body))
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         catalogue = _catalogue_decoder.decode(body)
