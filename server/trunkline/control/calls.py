@@ -115,7 +115,7 @@ def trace_id(call: Call) -> str | None:
 
 
 def require_admin(call: Call) -> None:
-    """Raises :class:`RpcError`, 6002, where its caller may not."""
+    """A connection without the role may not."""
     connection = connection_of(call)
     if connection is not None and ADMIN not in connection.principal.roles:
         raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not use {call.method} (role {ADMIN})")

@@ -88,6 +88,8 @@ EXECUTOR: Final = record(
         "worker_id": STRING,
         "status": {"enum": ["starting", "ready", "busy", "stopping", "down"]},
         "pid": {"type": ["integer", "null"]},
+        "slots": INTEGER,
+        "slots_leaving": INTEGER,
         "active_requests": INTEGER,
         "request_count": INTEGER,
         "error_count": INTEGER,
@@ -98,8 +100,6 @@ EXECUTOR: Final = record(
             "properties": {"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER},
         },
         "last_failure": {"type": ["string", "null"]},
-        "slots": INTEGER,
-        "slots_leaving": INTEGER,
         "memory_usage": MEMORY,
     }
 )

@@ -108,10 +108,10 @@ class KeyOwners:
         plan = self.table.moving
         source = self._executors[plan.source] if plan is not None else None
         while source is not None and isinstance(call, NestedCall):
-            parent = call.caller.in_flight.get(call.parent)
+            parent = call.origin.in_flight.get(call.parent)
             if parent is None:
                 break
-            if call.caller is source and call.parent in source.draining:
+            if call.origin is source and call.parent in source.draining:
                 return source
             call = parent
         return None
@@ -196,9 +196,10 @@ class KeyOwners:
         slot = slot_of(key)
         async with self._one:
             self._require_ready(target)
+            owner = self._executors[self.table.owners[slot]]
+            self._require_ready(owner)
             plan = self.table.assign(slot, target.index)
             if plan is not None:
-                self._require_ready(self._executors[plan.source])
                 await self._hand_over(plan, self._limits.seconds, insist=True)
             if self.table.owners[slot] != target.index:
                 raise _unavailable(f"{worker_id} went down meanwhile; it gets the key when it is back")

@@ -32,32 +32,32 @@ class NestedCall(Call):
     """A call by a method. Its deadline is never later than that of the call it belongs to.
 
     Attributes:
-        caller: the executor that runs the method.
+        origin: the executor that runs the method.
         parent: the key of the call that made this one, there.
     """
 
-    __slots__ = ("_id", "caller", "parent")
+    __slots__ = ("_id", "origin", "parent")
 
-    def __init__(self, caller: NestedCaller, call_id: int, parent: int, body: ipc.CallBody) -> None:
+    def __init__(self, origin: NestedCaller, call_id: int, parent: int, body: ipc.CallBody) -> None:
         Call.__init__(self, body.method, body.params, body.metadata, depth=body.depth)
         self.deadline = body.deadline
-        self.caller = caller
+        self.origin = origin
         self._id = call_id
         self.parent = parent
 
     @override
     def deliver_result(self, result: bytes) -> None:
-        self.caller.nested_finished(self._id, self.parent)
-        self.caller.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
+        self.origin.nested_finished(self._id, self.parent)
+        self.origin.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
 
     @override
     def deliver_error(self, error: RpcError) -> None:
-        self.caller.nested_finished(self._id, self.parent)
-        self.caller.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
+        self.origin.nested_finished(self._id, self.parent)
+        self.origin.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        self.caller.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
+        self.origin.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
 
     @override
     def deliver_progress(self, value: bytes) -> None:

@@ -1,7 +1,8 @@
-"""What becomes of calls that an executor could not bring to an end. Pure."""
+"""What becomes of calls that no executor could run, or bring to an end. Pure."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from trunkline_protocol.calls import Call
@@ -15,6 +16,18 @@ def may_run_again(call: Call) -> bool:
     idempotent = call.info is not None and call.info.idempotent
     begun = call.chunks or (call.input is not None and call.input.begun)
     return idempotent and not begun and call.attempts < MAX_ATTEMPTS
+
+
+def unknown_method(method: str, starting: bool, failures: Iterable[str | None]) -> RpcError:
+    """Nobody serves it; ``starting``: nobody serves anything yet, perhaps because of the failures."""
+    if starting:
+        failure = next((f" ({words})" for words in failures if words), "")
+        return RpcError(
+            ErrorCode.WORKER_UNAVAILABLE,
+            f"{method} is not known yet: the executors are still starting{failure}",
+            retry_after_ms=1000,
+        )
+    return RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves")
 
 
 def crashed(call: Call) -> RpcError:

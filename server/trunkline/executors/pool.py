@@ -23,7 +23,7 @@ from trunkline.executors.handover import HandOverLimits, KeyOwners
 from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.nested import NestedCall
 from trunkline.executors.nesting import Nesting
-from trunkline.executors.outcomes import crashed, may_run_again
+from trunkline.executors.outcomes import crashed, may_run_again, unknown_method
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
@@ -155,18 +155,10 @@ class ExecutorPool:
     def find(self, method: str) -> MethodInfo:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = self._methods.get(method)
-        if info is not None:
-            return info
-        if self.executors and not self._methods:
-            failure = next((f" ({h.last_failure})" for h in self.executors if h.last_failure), "")
-            raise RpcError(
-                ErrorCode.WORKER_UNAVAILABLE,
-                f"{method} is not known yet: the executors are still starting{failure}",
-                retry_after_ms=1000,
-            )
-        raise RpcError(
-            ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves"
-        )
+        if info is None:
+            starting = bool(self.executors) and not self._methods
+            raise unknown_method(method, starting, (handle.last_failure for handle in self.executors))
+        return info
 
     def submit(self, call: Call) -> None:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
@@ -260,9 +252,9 @@ class ExecutorPool:
         """An executor that is asked to come to an end, and cannot before this call of its own has run there."""
         if queue != ANYWHERE:
             return self.owners.still_at(call)
-        caller = call.caller
-        if isinstance(caller, ExecutorHandle) and caller.state == "stopping":
-            return None if any(handle.state == "ready" for handle in self.executors) else caller
+        origin = call.origin
+        if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
+            return None if any(handle.state == "ready" for handle in self.executors) else origin
         return None
 
     def _retry_after_ms(self) -> int:
@@ -476,6 +468,8 @@ class ExecutorPool:
                 "worker_id": handle.name,
                 "status": "busy" if handle.state == "ready" and handle.busy else handle.state,
                 "pid": handle.pid,
+                "slots": slots[handle.index],
+                "slots_leaving": leaving[handle.index],
                 "active_requests": len(handle.in_flight),
                 "request_count": handle.finished_calls,
                 "error_count": handle.failed_calls,
@@ -483,8 +477,6 @@ class ExecutorPool:
                 "restart_causes": dict(handle.restart_causes),
                 "last_restart": handle.last_restart,
                 "last_failure": handle.last_failure,
-                "slots": slots[handle.index],
-                "slots_leaving": leaving[handle.index],
             }
             for handle in self.executors
         ]

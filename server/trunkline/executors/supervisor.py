@@ -96,13 +96,15 @@ class Supervisor:
 
         Returns when the process has ended. Nothing failed, so nothing is counted, and there is no back-off.
         """
-        self._replaced = asyncio.get_running_loop().create_future()
+        if self._stopping:
+            return
+        self._replaced = replaced = asyncio.get_running_loop().create_future()
         self._handle.state = "stopping"
         self._handle.send(frame(STOP))
-        _done, late = await asyncio.wait([self._replaced], timeout=grace)
+        _done, late = await asyncio.wait([replaced], timeout=grace)
         if late:
             self.kill(f"it was to be replaced, and did not finish in {grace:.3g} s")
-            await self._replaced
+            await replaced
 
     def kill(self, reason: str) -> None:
         """SIGKILL, to the whole process group: helpers a method started go with it."""
