@@ -25,6 +25,9 @@ from trunkline_protocol.slots import slot_of
 pytestmark = pytest.mark.alone  # load, and limits in seconds
 
 WINDOW: Final = 8
+RESTART: Final = 3 * PATIENCE
+"""Seconds in which an executor has to be there again."""
+
 OWNERS: Final = ("executor-0", "executor-1")
 KEYS: Final = ("alpha", "beta", "gamma", "delta")
 
@@ -126,7 +129,7 @@ async def executors(connection: Peer) -> dict[str, dict[str, Any]]:
 
 async def whole(connection: Peer) -> dict[str, dict[str, Any]]:
     """Wait until all executors are there."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(RESTART):
         while (await connection.result("health.check"))["status"] != "healthy":
             await asyncio.sleep(0.02)
     return await executors(connection)
@@ -174,7 +177,7 @@ async def test_back_and_forth_under_load(patient: RunningHub, folder: Path) -> N
 async def test_an_executor_is_drained_without_a_lost_write(patient: RunningHub, folder: Path) -> None:
     async with peer(patient.url) as operator, load(patient.url, "drain") as written:
         before = await whole(operator)
-        said = await operator.result("executors.drain", {"worker_id": "executor-0"})
+        said = await operator.result("executors.drain", {"worker_id": "executor-0"}, within=RESTART)
         assert said["slots"] == before["executor-0"]["slots"]
         after = await executors(operator)
         assert after["executor-0"]["pid"] == said["pid"] != before["executor-0"]["pid"]
@@ -182,7 +185,7 @@ async def test_an_executor_is_drained_without_a_lost_write(patient: RunningHub, 
         assert (after["executor-0"]["slots"], after["executor-1"]["slots"]) == (0, 64)
         assert not is_alive(before["executor-0"]["pid"])
         # The other way round, as an operator goes through a pool: each keeps serving what the other had.
-        said = await operator.result("executors.drain", {"worker_id": "executor-1"})
+        said = await operator.result("executors.drain", {"worker_id": "executor-1"}, within=RESTART)
         assert said["slots"] == 64
     assert not written.errors
     check(folder, "drain", written)
@@ -361,7 +364,7 @@ async def test_load_is_evened_out_when_an_executor_is_back(impatient: RunningHub
     async with peer(impatient.url) as operator, load(impatient.url, "even") as written:
         victim = (await whole(operator))[OWNERS[1]]["pid"]
         os.kill(victim, signal.SIGKILL)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(RESTART):
             while (await executors(operator))[OWNERS[1]]["slots"]:
                 await asyncio.sleep(0.005)
             while (await executors(operator))[OWNERS[1]]["slots"] < 30:
@@ -382,8 +385,8 @@ async def test_a_single_executor_is_drained_too(folder: Path, tmp_path: Path) ->
             await waiting(connection, 1)
             (tmp_path / "hold.go").touch()
             assert (await connection.reply(held))["result"] == 1
-            assert (await connection.reply(late))["result"] == 2
-            assert (await connection.reply(drained))["result"]["slots"] == 64
+            assert (await connection.reply(late, RESTART))["result"] == 2
+            assert (await connection.reply(drained, RESTART))["result"]["slots"] == 64
             (first, one), (second, two) = kept(folder, key)
             assert (first, second) == (1, 2)
             assert one == pid != two

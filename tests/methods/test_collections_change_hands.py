@@ -21,6 +21,7 @@ NAMES: Final = ("news", "mail", "wiki")
 OWNERS: Final = ("executor-0", "executor-1")
 WINDOW: Final = 4
 BATCH: Final = 3
+RESTART: Final = 3 * PATIENCE
 MAX_FOUND: Final = 1000
 
 
@@ -44,7 +45,7 @@ async def write(hub: RunningHub, name: str, stop: asyncio.Event, acknowledged: d
                 params = {"collection": name, "items": [*items, item(f"{name}-same", number)]}
                 calls[await connection.request("vectors.upsert", params)] = number
                 continue
-            reply = await connection.receive()
+            reply = await connection.receive(RESTART)
             assert "result" in reply, reply  # upserts may run again, so that none of them has to fail
             done = calls.pop(reply["id"])
             for id in (*ids(name, done), f"{name}-same"):
@@ -78,7 +79,7 @@ async def test_no_acknowledged_upsert_is_lost_nor_doubled() -> None:
                 await settled(operator)
                 for name in NAMES:
                     await operator.result("executors.assign", {"key": name, "worker_id": OWNERS[1]})
-                await operator.result("executors.drain", {"worker_id": OWNERS[1]})
+                await operator.result("executors.drain", {"worker_id": OWNERS[1]}, within=RESTART)
                 stop.set()
             for name in NAMES:
                 assert len(acknowledged[name]) > 10
@@ -88,7 +89,7 @@ async def test_no_acknowledged_upsert_is_lost_nor_doubled() -> None:
 
 
 async def settled(operator: Peer) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(RESTART):
         while (await operator.result("health.check"))["status"] == "healthy":
             await asyncio.sleep(0.01)
         while (await operator.result("health.check"))["status"] != "healthy":
