@@ -46,6 +46,10 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
     "trunkline.observe.tracing": {P, "trunkline.observe", "trunkline.version", "opentelemetry", *COMMON},
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
+    "trunkline.admission": {"trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
+    "trunkline.executor_settings": {
+        "trunkline.config", "trunkline.executors.supervisor", "trunkline.methods.packs", "trunkline.runtime",
+    },
     "trunkline.runtime": {"uvloop"},
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},

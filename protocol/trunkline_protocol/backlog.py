@@ -194,6 +194,26 @@ class Backlog(Generic[K]):
             self._count(call, -1)
         return found
 
+    def move(self, source: K, to: Callable[[Call], K | None]) -> list[Call]:
+        """Put what waits in one queue behind what waits in others, in order. No limit applies: it was let in before.
+
+        Args:
+            to: the queue a call belongs in now, perhaps the one it is in; None takes it out.
+
+        Returns:
+            What was taken out.
+        """
+        queue = self._queues.pop(source, None)
+        taken = []
+        for call in queue.drain() if queue is not None else ():
+            target = to(call)
+            if target is None:
+                self._count(call, -1)
+                taken.append(call)
+            else:
+                self._queue(target).push(call)
+        return taken
+
     def drain(self) -> list[Call]:
         """Take everything out."""
         return [call for key in list(self._queues) for call in self.close(key)]

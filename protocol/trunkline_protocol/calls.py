@@ -95,7 +95,10 @@ class Call:
         bytes_out: of its result and its chunks, so far.
         trace: its span's place in a trace; None where it has none.
         number: given to it when somebody first looks at what is in flight; 0 before.
+        slot: of its routing key. Only calls of methods that have one get it, when they are routed.
     """
+
+    slot: int
 
     __slots__ = (
         "attempts",
@@ -121,6 +124,7 @@ class Call:
         "ran",
         "received",
         "settled",
+        "slot",
         "trace",
         "waited",
         "window",

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -15,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from trunkline.admission import credentials
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
+from trunkline.control.executors import ExecutorOrders
 from trunkline.control.health import causes_of, check
 from trunkline.control.jobs import JOB_METHODS, JobCalls
 from trunkline.control.monitoring import Monitor
@@ -32,7 +32,6 @@ from trunkline.control.tracing import make_tracer
 from trunkline.edge import mcp, phoenix
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
-from trunkline.edge.credentials import Credentials
 from trunkline.edge.endpoints import endpoints
 from trunkline.edge.framed_doors import FramedDoors, Speech
 from trunkline.edge.http import Pages, http_app
@@ -40,14 +39,14 @@ from trunkline.edge.http_calls import call_doors
 from trunkline.edge.http_exchange import exchange_services
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.http_server import HttpServer
-from trunkline.edge.jwt_tokens import JwtOptions
 from trunkline.edge.mcp import McpDoor
 from trunkline.edge.stdio import StandardIo
 from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.executor_settings import executor_spec, pack_modules
+from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
-from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
 from trunkline.hub.client_calls import ClientCall, NotificationCall
 from trunkline.hub.connection import Connection, Services
@@ -55,7 +54,6 @@ from trunkline.hub.fanout import Fanout
 from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import Authenticate
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
@@ -65,13 +63,12 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.listening import listen
-from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.page import MetricsPage
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
-from trunkline.runtime import ConfigurationError, available_cpus, spare_the_collector
+from trunkline.runtime import ConfigurationError, spare_the_collector
 from trunkline.version import __version__
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
@@ -87,56 +84,6 @@ KEEP_ALIVE_SECONDS: Final = 75
 """How long an HTTP connection may be idle: longer than the pools of common clients and proxies keep theirs."""
 
 logger = logging.getLogger("trunkline")
-
-
-def pack_modules(settings: Settings) -> tuple[str, ...]:
-    """The modules executors import: packs, then the user's own.
-
-    Raises:
-        ConfigurationError: a pack that is unknown or not installed.
-    """
-    names = installed_packs() if settings.packs is None else settings.packs
-    for name in names:
-        if name not in PACKS:
-            raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
-        if missing := missing_modules(name):
-            raise ConfigurationError(f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[ml]'")
-    return (*(PACKS[name].module for name in names), *settings.methods)
-
-
-def credentials(settings: Settings) -> Credentials:
-    """Every way of authentication the settings ask for.
-
-    Raises:
-        ConfigurationError: one of them cannot work.
-    """
-    with_jwt = settings.jwt_key is not None or settings.jwt_keys_file is not None
-    options = JwtOptions(
-        key=settings.jwt_key.get_secret_value() if settings.jwt_key else None,
-        keys_file=settings.jwt_keys_file,
-        algorithms=settings.jwt_algorithms,
-        audience=settings.jwt_audience,
-        issuer=settings.jwt_issuer,
-        leeway=settings.jwt_leeway,
-    )
-    try:
-        return Credentials(
-            token=settings.token.get_secret_value() if settings.token else None,
-            tokens_file=settings.tokens_file,
-            jwt=options if with_jwt else None,
-            hook=_hook(settings.authenticate) if settings.authenticate is not None else None,
-        )
-    except (ValueError, OSError) as error:
-        raise ConfigurationError(str(error)) from error
-
-
-def _hook(named: str) -> Authenticate:
-    module, _, name = named.partition(":")
-    try:
-        hook: Authenticate = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {error}") from error
-    return hook
 
 
 class Hub:
@@ -164,11 +111,12 @@ class Hub:
         queue_limits = QueueLimits(settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes)
         self.pool = ExecutorPool(
             settings.executors if modules else 0,
-            self._executor_spec(modules),
+            executor_spec(settings, modules),
             self._route_nested,
             queue_limits=queue_limits,
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
+            hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             on_change=self._executors_changed,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
@@ -209,24 +157,7 @@ class Hub:
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
         self.router.handle(JobCalls(self.jobs).methods())
         self.router.handle(TopicList(self.topics).methods())
-
-    def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
-        settings = self.settings
-        return ExecutorSpec(
-            modules=modules,
-            settings={
-                "data_dir": str(settings.data.absolute()),
-                "model": settings.model,
-                "llm_base_url": settings.llm_base_url,
-                "llm_model": settings.llm_model,
-                "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
-                "debug": settings.debug,
-            },
-            max_concurrency=settings.max_concurrency,
-            threads=max(1, available_cpus() // settings.executors),
-            start_timeout=settings.start_timeout,
-            python_path=(os.getcwd(),) if settings.methods else (),
-        )
+        self.router.handle(ExecutorOrders(self.pool.owners).methods())
 
     def _websocket_door(self, limits: Limits) -> WebSocketDoor:
         settings = self.settings

@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     kill_after: float = Field(10.0, gt=0, description="how long a call may overrun its deadline or cancel")
     quarantine_kills: int = Field(3, ge=1, description="executors that one input may kill")
     quarantine_seconds: float = Field(300.0, gt=0, description="how long such an input is not run")
+    hand_over_seconds: float = Field(10.0, gt=0, description="how long calls may go on whose owner changes")
+    rebalance_seconds: float = Field(5.0, ge=0, description="between moves of owned keys that even load; 0 = none")
     start_timeout: float = Field(300.0, gt=0, description="until an executor must be ready")
     drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
     close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed then")

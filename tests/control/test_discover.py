@@ -20,6 +20,8 @@ PARAMS = {
     "unsubscribe": {"topic": "discover.test"},
     "system.cancel": {"call": 0},
     "jobs.create": {"method": "debug.echo", "params": {"value": 1}},
+    "executors.assign": {"key": "discover", "worker_id": "executor-0"},
+    "executors.drain": {"worker_id": "executor-0"},
 }
 
 

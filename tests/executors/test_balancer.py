@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.executors.balancer import PREFETCH_LIMIT, SLOTS, LaneLoad, least_loaded, owner_of, slot_of
+from trunkline.executors.balancer import PREFETCH_LIMIT, LaneLoad, least_loaded
 
 
 def lane(load: int, limit: int = 4) -> LaneLoad:
@@ -76,19 +76,3 @@ def test_nobody_waits_in_one_executor_while_another_has_a_free_slot() -> None:
     quick, slow = learned(4, 0.0001), learned(4, 1.0)
     quick.load, slow.load = 4, 1
     assert least_loaded([quick, slow], 0) == 1, "what is sent ahead to one waits; the other could run it now"
-
-
-def test_slots_are_stable_across_processes_and_versions() -> None:
-    assert [slot_of(key) for key in ("", "docs", "日本", "python-reference")] == [0, 55, 12, 56]
-
-
-@given(st.text(), st.integers(1, 16))
-def test_the_owner_is_one_of_the_executors(key: str, executors: int) -> None:
-    assert 0 <= owner_of(key, executors) < executors
-    assert owner_of(key, executors) == slot_of(key) % executors
-
-
-def test_keys_spread_over_slots() -> None:
-    used = Counter(slot_of(f"collection-{number}") for number in range(2000))
-    assert len(used) == SLOTS
-    assert max(used.values()) < 4 * 2000 / SLOTS

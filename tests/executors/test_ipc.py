@@ -8,13 +8,20 @@ from hypothesis import strategies as st
 
 from trunkline.executors import ipc
 
-kinds = st.integers(1, 18)
+kinds = st.integers(1, 24)
 call_ids = st.integers(0, 2**64 - 1)
 frames = st.lists(st.tuples(kinds, call_ids, st.binary(max_size=300)), max_size=8)
 
 
 def wire(messages: list[tuple[int, int, bytes]]) -> bytes:
     return b"".join(ipc.frame(*message) for message in messages)
+
+
+@given(st.frozensets(st.integers(0, 63)))
+def test_slots_to_release(slots: frozenset[int]) -> None:
+    assert ipc.parse_release(ipc.release_body(slots)) == slots
+    with pytest.raises(ipc.FramingError):
+        ipc.parse_release(ipc.release_body(slots)[:-1])
 
 
 @given(frames)

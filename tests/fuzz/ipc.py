@@ -28,6 +28,7 @@ SEEDS: Final = (
     b"\x00\x08\x00\x00\x00" + bytes(9),
     b"\x00\x01\x00\x00\x40" + bytes(9),
     b"\x00\x00\x00\x00\x40" + bytes(9),
+    b"\x00" + ipc.frame(ipc.RELEASE, 3, ipc.release_body((0, 5, 63))),
     b"\x00" + ipc.frame(ipc.CHUNK, 1, b"\xff\xff{}"),
     b"\x00" + ipc.frame(ipc.RESULT, 1, b"\x01\x02"),
     b"\x00" + ipc.frame(ipc.CALL, 1, _CALL[13:-8]),
@@ -80,8 +81,9 @@ PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
     ipc.NESTED_CREDIT: ipc.parse_credit,
     ipc.INPUT: ipc.parse_input,
     ipc.INPUT_CREDIT: ipc.parse_credit,
+    ipc.RELEASE: ipc.parse_release,
 }
-CREDITS: Final = (ipc.CREDIT, ipc.NESTED_CREDIT, ipc.INPUT_CREDIT)
+EIGHT_BYTES: Final = (ipc.CREDIT, ipc.NESTED_CREDIT, ipc.INPUT_CREDIT, ipc.RELEASE)
 
 
 def _written_again(kind: int, parsed: Any) -> bytes:
@@ -97,6 +99,8 @@ def _written_again(kind: int, parsed: Any) -> bytes:
         return ipc.chunk_body(*parsed)
     if kind == ipc.INPUT:
         return ipc.input_body(*parsed)
+    if kind == ipc.RELEASE:
+        return ipc.release_body(parsed)
     return ipc.credit_body(parsed)[:8]
 
 
@@ -109,4 +113,4 @@ def _check_body(kind: int, body: bytes) -> None:
         again = _written_again(kind, parsed)
         if kind == ipc.INPUT:
             body = body[:8] + bytes([bool(body[8])]) + body[9:]  # any flag but 0 means the end
-        assert again == (body[:8] if kind in CREDITS else body)
+        assert again == (body[:8] if kind in EIGHT_BYTES else body)

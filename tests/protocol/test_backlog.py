@@ -258,3 +258,26 @@ def test_the_books_are_right_and_no_limit_is_passed(steps: list[tuple[str, int, 
             inside.remove(popped)
     assert inside == []
     assert backlog._by_flow == {}
+
+
+def test_what_moves_keeps_its_order_and_waits_behind_what_is_there() -> None:
+    backlog = made()
+    calls = [call(flow) for flow in (1, 2, 1, 1, 2)]
+    there = call(1)
+    push(backlog, *calls, index=0)
+    push(backlog, there, index=1)
+    moved = {1: 1, 2: None, 3: 0}
+    assert backlog.move(0, lambda each: moved[each.flow]) == [calls[1], calls[4]]
+    assert [backlog.pop(1) for _ in range(4)] == [there, calls[0], calls[2], calls[3]]
+    assert (backlog.waiting, backlog.bytes) == (0, 0)
+    assert backlog.move(7, lambda _each: 0) == []
+
+
+def test_what_stays_keeps_its_place() -> None:
+    backlog = made()
+    calls = [call(flow, priority=priority) for flow in (1, 2, 3) for priority in (1, 0, 2)]
+    push(backlog, *calls)
+    unmoved = made()
+    push(unmoved, *calls)
+    assert backlog.move(ANYWHERE, lambda _each: ANYWHERE) == []
+    assert [backlog.pop(ANYWHERE) for _ in calls] == [unmoved.pop(ANYWHERE) for _ in calls]

@@ -75,6 +75,8 @@ RESULTS: Final[dict[str, Schema]] = {
         {"series": array(_SAMPLE)},
     ),
     "system.calls": record({"calls": array(CALL), "more": INTEGER}),
+    "executors.assign": record({"key": STRING, "slot": INTEGER, "worker_id": STRING}),
+    "executors.drain": record({"worker_id": STRING, "slots": INTEGER, "pid": INTEGER}),
     "system.cancel": record({"call": INTEGER, "cancelled": BOOLEAN}),
     "system.topics": record({"topics": array(_TOPIC)}),
     "auth": record({"principal": STRING, "roles": array(STRING), "expires_in_ms": or_null(INTEGER)}),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.control.calls import ADMIN_METHODS
+from trunkline.control.executors import ORDERS
 from trunkline.control.jobs import JOB_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
@@ -80,7 +81,7 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
     """Everything that can be called; ``own`` are the methods of this room."""
     infos = [method.info for method in own]
-    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *JOB_METHODS, TOPICS_METHOD]
+    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *ORDERS, *JOB_METHODS, TOPICS_METHOD]
     return [*infos, *hubs, *view.registered(), *view.pool.methods.values()]
 
 

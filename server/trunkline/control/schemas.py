@@ -93,6 +93,8 @@ EXECUTOR: Final = record(
         "worker_id": STRING,
         "status": {"enum": ["starting", "ready", "busy", "stopping", "down"]},
         "pid": or_null(INTEGER),
+        "slots": INTEGER,
+        "slots_leaving": INTEGER,
         "active_requests": INTEGER,
         "request_count": INTEGER,
         "error_count": INTEGER,

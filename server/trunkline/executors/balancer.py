@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Final
-from zlib import crc32
-
-SLOTS: Final = 64
-"""Keys hash over this many slots; slots, not keys, are owned by executors."""
 
 PREFETCH_SECONDS: Final = 0.002
 """How much work may wait inside an executor, behind what it runs."""
@@ -36,16 +32,6 @@ class LaneLoad:
         self._mean_run += (run_seconds - self._mean_run) * 0.125
         ahead = int(self.slots * PREFETCH_SECONDS / max(self._mean_run, 1e-6))
         self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
-
-
-def slot_of(key: str) -> int:
-    """The slot of a routing key. Stable across processes and versions (CRC-32 of the UTF-8)."""
-    return crc32(key.encode()) % SLOTS
-
-
-def owner_of(key: str, executors: int) -> int:
-    """The index of the executor that owns a routing key."""
-    return slot_of(key) % executors
 
 
 def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:

@@ -30,7 +30,7 @@ class ExecutorHandle(asyncio.Protocol):
     """One executor as the pool sees it. The process behind it may be replaced; the index stays.
 
     Args:
-        index: 0-based place in the pool; routing keys are owned by places, not by processes.
+        index: 0-based place in the pool; slots of routing keys are owned by places.
         on_frame: called for each frame with this handle, kind, call id, body.
         on_lost: called when the wire is gone.
         max_concurrency: how many coroutines the executor runs at once.
@@ -79,6 +79,8 @@ class ExecutorHandle(asyncio.Protocol):
         self.in_flight: dict[int, Call] = {}
         self.parked: defaultdict[int, int] = defaultdict(int)
         self.overdue: dict[int, float] = {}
+        self.draining: set[int] = set()
+        self.recalled: set[int] = set()
         self.blamed: Call | None = None
         self.nested: dict[int, NestedCall] = {}
         self.lanes: dict[Lane, LaneLoad] = {

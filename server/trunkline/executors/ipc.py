@@ -28,6 +28,8 @@ NESTED_ERROR     hub -> ex   error object JSON
 NESTED_CHUNK     hub -> ex   as CHUNK
 PARKED           ex -> hub   empty: the call waits for its reader or its input, its slot is free meanwhile
 UNPARKED         ex -> hub   empty: it goes on
+RELEASE          hub -> ex   ``u64`` slots, one bit each: let go of all that belongs to their routing keys
+RELEASED         ex -> hub   empty: it has; else error object JSON: it could not. The id is that of the RELEASE
 PING / PONG      both        empty
 ===============  ==========  =====================================================================
 """
@@ -35,7 +37,7 @@ PING / PONG      both        empty
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 CALL: Final = 1
@@ -60,6 +62,8 @@ PARKED: Final = 19
 UNPARKED: Final = 20
 INPUT: Final = 21
 INPUT_CREDIT: Final = 22
+RELEASE: Final = 23
+RELEASED: Final = 24
 
 FLAG_PROGRESS: Final = 1
 """The caller asked for progress reports."""
@@ -195,6 +199,18 @@ def parse_credit(body: bytes) -> int:
     """Read the body of a CREDIT: items consumed in total."""
     _require(len(body) >= _U64.size)
     return int(_U64.unpack_from(body)[0])
+
+
+def release_body(slots: Iterable[int]) -> bytes:
+    """The body of a RELEASE: slots are numbers below 64."""
+    return _U64.pack(sum(1 << slot for slot in set(slots)))
+
+
+def parse_release(body: bytes) -> frozenset[int]:
+    """Read the body of a RELEASE: the slots."""
+    _require(len(body) >= _U64.size)
+    bits = int(_U64.unpack_from(body)[0])
+    return frozenset(slot for slot in range(64) if bits >> slot & 1)
 
 
 class FrameReader:

@@ -13,7 +13,13 @@ from trunkline_protocol.errors import RpcError
 
 
 class NestedCaller(Protocol):
-    """The executor that made the call, as far as answering it goes."""
+    """The executor that made the call, as far as answering it goes.
+
+    Attributes:
+        in_flight: the calls it has, by key.
+    """
+
+    in_flight: dict[int, Call]
 
     def send(self, frame: bytes) -> None:
         """Send a frame to it."""
@@ -23,27 +29,32 @@ class NestedCaller(Protocol):
 
 
 class NestedCall(Call):
-    """A call by a method, for the caller of ``outer``, the one it belongs to, whose deadline is its own."""
+    """A call by a method, for the caller of ``outer``, the call it belongs to; never with a later deadline.
 
-    __slots__ = ("_caller", "_id", "_outer", "parent")
+    Attributes:
+        origin: the executor that runs the method.
+        parent: the key of the call that made this one, there.
+    """
 
-    def __init__(self, caller: NestedCaller, call_id: int, parent: int, body: ipc.CallBody, outer: Call) -> None:
+    __slots__ = ("_id", "_outer", "origin", "parent")
+
+    def __init__(self, origin: NestedCaller, call_id: int, parent: int, body: ipc.CallBody, outer: Call) -> None:
         Call.__init__(self, body.method, body.params, body.metadata, depth=body.depth)
         self.deadline = body.deadline
-        self._caller = caller
+        self.origin = origin
         self._id = call_id
         self.parent = parent
         self._outer = outer
 
     @override
     def deliver_result(self, result: bytes) -> None:
-        self._caller.nested_finished(self._id, self.parent)
-        self._caller.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
+        self.origin.nested_finished(self._id, self.parent)
+        self.origin.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
 
     @override
     def deliver_error(self, error: RpcError) -> None:
-        self._caller.nested_finished(self._id, self.parent)
-        self._caller.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
+        self.origin.nested_finished(self._id, self.parent)
+        self.origin.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
 
     @override
     def caller(self) -> Caller | None:
@@ -51,7 +62,7 @@ class NestedCall(Call):
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        self._caller.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
+        self.origin.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
 
     @override
     def deliver_progress(self, value: bytes) -> None:

@@ -10,17 +10,20 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.executors import ipc
 from trunkline.executors.backlog import ANYWHERE, PoolBacklog
-from trunkline.executors.balancer import least_loaded, owner_of
+from trunkline.executors.balancer import least_loaded
 from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handover import HandOverLimits, KeyOwners
 from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.nested import NestedCall
+from trunkline.executors.nesting import Nesting
+from trunkline.executors.outcomes import crashed, may_run_again, unknown_method
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
@@ -28,10 +31,9 @@ from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
-from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.slots import slot_of
 
-MAX_ATTEMPTS: Final = 3
 TICK: Final = 0.25
 
 logger = logging.getLogger("trunkline.executors")
@@ -48,6 +50,7 @@ class ExecutorPool:
         on_change: called when an executor has changed its state.
         kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
         quarantine: when an input that kills executors is not run any more.
+        hand_over: how long slots of routing keys take to change hands.
     """
 
     def __init__(
@@ -59,43 +62,45 @@ class ExecutorPool:
         queue_limits: QueueLimits | None = None,
         kill_after: float = 10.0,
         quarantine: QuarantineLimits | None = None,
+        hand_over: HandOverLimits | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.executors = [
             ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
         ]
         self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
-        self._route_nested = route_nested
         self._on_change = on_change
-        self._watchdog = Watchdog(
-            self.executors, kill_after, lambda handle, reason: self._supervisors[handle.index].kill(reason)
-        )
+        self._watchdog = Watchdog(self.executors, kill_after, self.kill)
         self._quarantine = Quarantine(quarantine)
         self._methods: dict[str, MethodInfo] = {}
         self._keys = RoutingKeys()
         limits = queue_limits or QueueLimits()
         self._backlog = PoolBacklog(limits, self._retry_after_ms)
         self._held = HeldInput(limits.bytes, self._retry_after_ms)
+        self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
+        self._queues = self.owners.table.queues
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
+        nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
             ipc.ERROR: self._on_error,
             ipc.CHUNK: self._on_chunk,
             ipc.INPUT_CREDIT: self._on_input_credit,
             ipc.PROGRESS: self._on_progress,
-            ipc.NESTED_CALL: self._on_nested_call,
-            ipc.NESTED_CANCEL: self._on_nested_cancel,
-            ipc.NESTED_CREDIT: self._on_nested_credit,
+            ipc.NESTED_CALL: nesting.on_call,
+            ipc.NESTED_CANCEL: nesting.on_cancel,
+            ipc.NESTED_CREDIT: nesting.on_credit,
             ipc.PARKED: self._on_parked,
             ipc.UNPARKED: lambda handle, call_id, _body: handle.unpark(call_id),
             ipc.READY: self._on_ready,
             ipc.FAILED: self._on_failed,
             ipc.PONG: self._on_pong,
+            ipc.RELEASED: self.owners.released,
         }
 
     # --- life ---
@@ -117,6 +122,7 @@ class ExecutorPool:
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
+        self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
             stopping = RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
@@ -149,18 +155,10 @@ class ExecutorPool:
     def find(self, method: str) -> MethodInfo:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = self._methods.get(method)
-        if info is not None:
-            return info
-        if self.executors and not self._methods:
-            failure = next((f" ({h.last_failure})" for h in self.executors if h.last_failure), "")
-            raise RpcError(
-                ErrorCode.WORKER_UNAVAILABLE,
-                f"{method} is not known yet: the executors are still starting{failure}",
-                retry_after_ms=1000,
-            )
-        raise RpcError(
-            ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves"
-        )
+        if info is None:
+            starting = bool(self.executors) and not self._methods
+            raise unknown_method(method, starting, (handle.last_failure for handle in self.executors))
+        return info
 
     def submit(self, call: Call) -> None:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
@@ -171,20 +169,22 @@ class ExecutorPool:
         if info.routing_key is None:
             lane_name = info.lane
             lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
-            self._turn += 1
-            index = least_loaded(lanes, self._turn)
+            turn = self._turn = self._turn + 1
+            index = least_loaded(lanes, turn)
             if index >= 0:
                 self._dispatch(self.executors[index], call, info)
             else:
                 self._enqueue(call, info, ANYWHERE)
             return
-        index = owner_of(self._keys.value(info, call.params), len(self.executors))
-        handle = self.executors[index]
-        lane = handle.lanes[info.lane]
-        if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
-            self._dispatch(handle, call, info)
-        else:
-            self._enqueue(call, info, index)
+        slot = call.slot = slot_of(self._keys.value(info, call.params))
+        queue = self._queues[slot]
+        if queue >= 0:
+            handle = self.executors[queue]
+            lane = handle.lanes[info.lane]
+            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
+                self._dispatch(handle, call, info)
+                return
+        self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
         refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
@@ -227,8 +227,7 @@ class ExecutorPool:
             handle.push(call, window, body)
 
     def _dispatch(self, handle: ExecutorHandle, call: Call, info: MethodInfo) -> None:
-        key = next(self._ids)
-        call.key = key
+        key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
         handle.in_flight[key] = call
@@ -241,10 +240,22 @@ class ExecutorPool:
             for body in self._held.release(call):
                 handle.push(call, call.input, body)
 
-    def _enqueue(self, call: Call, info: MethodInfo, index: int) -> None:
+    def _enqueue(self, call: Call, info: MethodInfo, queue: int) -> None:
         if self._stopping:
             raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
-        self._backlog.push(call, (info.lane, index))
+        if isinstance(call, NestedCall) and (handle := self._awaiting(call, queue)) is not None:
+            self._dispatch(handle, call, info)
+        else:
+            self._backlog.push(call, (info.lane, queue))
+
+    def _awaiting(self, call: NestedCall, queue: int) -> ExecutorHandle | None:
+        """An executor that is asked to come to an end, and cannot before this call of its own has run there."""
+        if queue != ANYWHERE:
+            return self.owners.still_at(call)
+        origin = call.origin
+        if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
+            return None if any(handle.state == "ready" for handle in self.executors) else origin
+        return None
 
     def _retry_after_ms(self) -> int:
         """When the calls that wait now should be through, by how long calls ran lately."""
@@ -253,6 +264,8 @@ class ExecutorPool:
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Give the executor waiting calls, its own first, while it has room."""
+        if handle.state != "ready" or not self._backlog.waiting:
+            return
         lane = handle.lanes[lane_name]
         for index in (handle.index, ANYWHERE):
             while lane.load < lane.limit and (call := self._backlog.pop((lane_name, index))) is not None:
@@ -264,10 +277,25 @@ class ExecutorPool:
                     call.waited = time.monotonic() - call.received
                     self._dispatch(handle, call, call.info)
 
-    def _refill_all(self, handle: ExecutorHandle) -> None:
-        """The executor is there, or hears again."""
+    # --- what hand-overs need (see Host) ---
+
+    def refill(self, handle: ExecutorHandle) -> None:
+        """Give an executor what waits for it, as far as it has room: it is there, hears again, or owns more."""
         for lane in handle.lanes:
             self._refill(handle, lane)
+
+    def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
+        """Send a call to an executor, whatever it holds."""
+        assert call.info is not None
+        self._dispatch(handle, call, call.info)
+
+    def kill(self, handle: ExecutorHandle, reason: str) -> None:
+        """End its process."""
+        self._supervisors[handle.index].kill(reason)
+
+    async def replace(self, handle: ExecutorHandle, grace: float) -> None:
+        """Have it finish, exit and be started again; returns when it has ended."""
+        await self._supervisors[handle.index].replace(grace)
 
     # --- frames, from executors ---
 
@@ -279,19 +307,22 @@ class ExecutorPool:
         call = handle.in_flight.pop(call_id, None)
         if call is None:
             return None
-        assert call.info is not None
+        info = call.info
+        assert info is not None
         if handle.overdue:
             handle.overdue.pop(call_id, None)
+        if handle.draining:
+            self.owners.ended(handle, call_id)
         handle.finished_calls += 1
         handle.last_method = call.method
-        lane = handle.lanes[call.info.lane]
+        lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
         lane.observe(seconds)
         self._mean_run += (seconds - self._mean_run) * 0.05
         if self._backlog.waiting:
-            self._refill(handle, call.info.lane)
+            self._refill(handle, info.lane)
         return call
 
     def _on_result(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -306,8 +337,11 @@ class ExecutorPool:
         run_us, error = ipc.parse_outcome(body)
         call = self._take(handle, call_id, run_us)
         if call is not None:
-            handle.failed_calls += 1
             failure = RpcError.from_wire(msgspec.json.decode(error))
+            if call_id in handle.recalled and failure.code == ErrorCode.CANCELLED and not call.settled:
+                self._lost([call])
+                return
+            handle.failed_calls += 1
             if failure.code != ErrorCode.CANCELLED:
                 self._quarantine.survived(call.method, call.params)
             call.settle_error(failure)
@@ -333,37 +367,11 @@ class ExecutorPool:
             call.last_activity = time.monotonic()
             call.progress(body)
 
-    def _on_nested_call(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        parent_key, nested = ipc.parse_nested_call(body)
-        parent = handle.in_flight.get(parent_key)
-        if parent is None:  # its caller's call is over, and so is whatever it left behind
-            gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")
-            handle.send(ipc.frame(ipc.NESTED_ERROR, call_id, encode_error_object(gone)))
-            return
-        call = NestedCall(handle, call_id, parent_key, nested, parent)
-        call.priority = parent.priority
-        call.flow = parent.flow
-        handle.nested_started(call_id, parent_key, call)
-        if self._backlog.waiting and parent.info is not None:
-            self._refill(handle, parent.info.lane)
-        self._route_nested(call)
-
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)
         if call is not None and call.info is not None:
             handle.park(call_id)
             self._refill(handle, call.info.lane)
-
-    def _on_nested_cancel(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
-        call = handle.nested.get(call_id)
-        if call is not None:
-            call.abandon()
-            handle.nested_finished(call_id, call.parent)
-
-    def _on_nested_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        call = handle.nested.get(call_id)
-        if call is not None and call.backend is not None:
-            call.backend.grant(call, ipc.parse_credit(body))
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         catalogue = _catalogue_decoder.decode(body)
@@ -381,11 +389,12 @@ class ExecutorPool:
             self._ready.set()
         self._on_change()
         handle.ping(handle.ready_since)
-        self._refill_all(handle)
+        self.owners.ready(handle)
+        self.refill(handle)
 
     def _on_pong(self, handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
         handle.ponged(time.monotonic())
-        self._refill_all(handle)
+        self.refill(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         error = RpcError.from_wire(msgspec.json.decode(body))
@@ -396,18 +405,18 @@ class ExecutorPool:
 
     def _on_wire_lost(self, handle: ExecutorHandle) -> None:
         """The process is gone or going. Calls are settled now; the supervisor restarts it."""
-        if handle.state == "ready":
+        if handle.state in ("ready", "stopping") and not self._stopping:
             handle.state = "down"
+        self.owners.wire_lost(handle)
         self._on_change()
         if not self._stopping:
             self._count_kill(handle)
         in_flight, handle.in_flight = handle.in_flight, {}
+        handle.overdue.clear()
         for nested in list(handle.nested.values()):
             nested.abandon()
         handle.nested.clear()
-        for call in in_flight.values():
-            if not call.settled:
-                self._retry_or_fail(handle, call)
+        self._lost(call for call in in_flight.values() if not call.settled)
 
     def _count_kill(self, handle: ExecutorHandle) -> None:
         now = time.monotonic()
@@ -415,30 +424,39 @@ class ExecutorPool:
             if self._quarantine.killed(call.method, call.params, now):
                 logger.warning("an input of %s killed executors repeatedly; it is not run for a while", call.method)
 
-    def _retry_or_fail(self, handle: ExecutorHandle, call: Call) -> None:
-        assert call.info is not None
-        call.executor = None
-        if (refusal := self._refusal(call)) is not None:
-            call.settle_error(refusal)
-        elif may_run_again(call) and not self._stopping:
-            index = handle.index if call.info.routing_key is not None else ANYWHERE
-            self._backlog.push_front(call, (call.info.lane, index))
-            if index == ANYWHERE:
-                for other in self.executors:
-                    if other.state == "ready" and not other.silent:
-                        self._refill(other, call.info.lane)
-        else:
-            call.settle_error(_crashed(call))
+    def _lost(self, calls: Iterable[Call]) -> None:
+        """Their executor does not run them to their end: they run again, in their old order, or are over."""
+        again = []
+        for call in calls:
+            call.executor = None
+            if (refusal := self._refusal(call)) is not None:
+                call.settle_error(refusal)
+            elif may_run_again(call) and not self._stopping:
+                again.append(call)
+            else:
+                call.settle_error(crashed(call))
+        for call in reversed(again):
+            assert call.info is not None
+            if call.info.routing_key is not None:
+                self.owners.put_back(call)
+            else:
+                self._backlog.push_front(call, (call.info.lane, ANYWHERE))
+        for other in self.executors if again else ():
+            if not other.silent:
+                self.refill(other)
 
     def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
         self._on_wire_lost(handle)
+        self.owners.gone(handle)
         if not self._stopping:
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK)
-            self._watchdog.look(time.monotonic())
+            now = time.monotonic()
+            self._watchdog.look(now)
+            self.owners.look(now)
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
@@ -449,11 +467,14 @@ class ExecutorPool:
 
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing, as data."""
+        slots, leaving = self.owners.table.counts()
         return [
             {
                 "worker_id": handle.name,
                 "status": "busy" if handle.state == "ready" and handle.busy else handle.state,
                 "pid": handle.pid,
+                "slots": slots[handle.index],
+                "slots_leaving": leaving[handle.index],
                 "active_requests": len(handle.in_flight),
                 "request_count": handle.finished_calls,
                 "error_count": handle.failed_calls,
@@ -465,20 +486,3 @@ class ExecutorPool:
             }
             for handle in self.executors
         ]
-
-
-def may_run_again(call: Call) -> bool:
-    """Whether a call whose executor died may run on another: its input and its chunks cannot be taken back."""
-    idempotent = call.info is not None and call.info.idempotent
-    begun = call.chunks or (call.input is not None and call.input.begun)
-    return idempotent and not begun and call.attempts < MAX_ATTEMPTS
-
-
-def _crashed(call: Call) -> RpcError:
-    tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
-    return RpcError(
-        ErrorCode.WORKER_CRASHED,
-        f"the executor died while it ran {call.method}{tried}; it is being restarted",
-        maybe_executed=True,
-        retry_after_ms=1000,
-    )

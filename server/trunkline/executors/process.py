@@ -32,6 +32,7 @@ from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.slots import slot_of
 
 PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
@@ -223,6 +224,8 @@ class Executor:
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._worker_id = worker_id
+        self._registry = registry
+        self._releases: set[asyncio.Task[None]] = set()
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
             ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
@@ -233,6 +236,7 @@ class Executor:
             ipc.NESTED_CHUNK: self.host.on_chunk,
             ipc.PING: lambda _call_id, _body: self.wire.send(ipc.frame(ipc.PONG)),
             ipc.STOP: lambda _call_id, _body: self.stopped.set(),
+            ipc.RELEASE: self._on_release,
         }
 
     def _on_frame(self, kind: int, call_id: int, body: bytes) -> None:
@@ -242,6 +246,22 @@ class Executor:
         call = ipc.parse_call(body)
         context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
         self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
+
+    def _on_release(self, number: int, body: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._release(number, ipc.parse_release(body)))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+
+    async def _release(self, number: int, slots: frozenset[int]) -> None:
+        said = b""
+        try:
+            await self._registry.release(lambda key: slot_of(key) in slots)
+        except Exception as error:
+            logger.exception("what other executors are to own could not be released")
+            said = encode_error_object(
+                RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {type(error).__name__}: {error}")
+            )
+        self.wire.send(ipc.frame(ipc.RELEASED, number, said))
 
     def _on_input(self, call_id: int, body: bytes) -> None:
         _index, final, data = ipc.parse_input(body)

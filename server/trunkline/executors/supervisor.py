@@ -27,6 +27,9 @@ LAST_WORDS_SECONDS: Final = 0.25
 STABLE_AFTER: Final = 30.0
 """An executor that was ready this long starts over with the first back-off."""
 
+WIRELESS_SECONDS: Final = 2.0
+"""How long a process may live on without its wire: what it owns cannot go to another before it has ended."""
+
 logger = logging.getLogger("trunkline.executors")
 
 
@@ -75,6 +78,7 @@ class Supervisor:
         self._stopping = False
         self._failures = 0
         self._kill_reason: str | None = None
+        self._replaced: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Begin to keep the executor alive."""
@@ -94,6 +98,21 @@ class Supervisor:
             self.kill("it did not stop in time")
             await asyncio.wait([self._task], timeout=5)
 
+    async def replace(self, grace: float) -> None:
+        """Ask the executor to finish what it runs and exit; after ``grace`` seconds it is killed. Another is started.
+
+        Returns when the process has ended. Nothing failed, so nothing is counted, and there is no back-off.
+        """
+        if self._stopping:
+            return
+        self._replaced = replaced = asyncio.get_running_loop().create_future()
+        self._handle.state = "stopping"
+        self._handle.send(frame(STOP))
+        _done, late = await asyncio.wait([replaced], timeout=grace)
+        if late:
+            self.kill(f"it was to be replaced, and did not finish in {grace:.3g} s")
+            await replaced
+
     def kill(self, reason: str) -> None:
         """SIGKILL, to the whole process group: helpers a method started go with it."""
         process = self._process
@@ -111,14 +130,20 @@ class Supervisor:
                 kind, cause = await self._run_once()
             except OSError as error:
                 kind, cause = "not_started", f"it could not be started: {error}"
+            replaced, self._replaced = self._replaced, None
             stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
             self._failures = 1 if stable else self._failures + 1
             handle.state = "stopping" if self._stopping else "down"
-            if not self._stopping:
+            if not self._stopping and replaced is None:
                 handle.failed("load_failed" if handle.load_failure else kind, handle.load_failure or cause)
             self._on_exit(handle, cause)
+            if replaced is not None and not replaced.done():
+                replaced.set_result(None)
             if self._stopping:
                 break
+            if replaced is not None:
+                self._failures = 0
+                continue
             delay = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2 ** (self._failures - 1))
             logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
@@ -195,20 +220,26 @@ class Supervisor:
     async def _wait_exit(self, oom_kills: OomCounter) -> int:
         process = self._process
         assert process is not None
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
 
         def exited() -> None:
             if not waiter.done():
                 waiter.set_result(None)
 
         self._handle.on_wire_lost = exited
+        wireless: asyncio.TimerHandle | None = None
         while process.poll() is None:
             # The wire breaks when the process dies; polling covers one that closed it and lives on.
             await asyncio.wait([waiter], timeout=0.5)
             if not waiter.done():
                 oom_kills.look()
             if waiter.done() and process.poll() is None:
+                if wireless is None:
+                    wireless = loop.call_later(WIRELESS_SECONDS, self.kill, "it lives on without its wire")
                 await asyncio.sleep(0.02)
+        if wireless is not None:
+            wireless.cancel()
         return process.returncode
 
     def _kill_if_starting(self) -> None:

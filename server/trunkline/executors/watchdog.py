@@ -68,7 +68,7 @@ class Watchdog:
     def look(self, now: float) -> None:
         """Kill what is stuck, as far as the pace allows; ask idle ones for a sign of life."""
         for handle in self._executors:
-            if handle.state != "ready" or self._kill_late(handle, now):
+            if handle.state not in ("ready", "stopping") or self._kill_late(handle, now):
                 continue
             if handle.busy:
                 self._listen(handle, now)

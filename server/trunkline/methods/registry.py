@@ -177,6 +177,29 @@ class Registry:
                 if inspect.isawaitable(outcome):
                     await outcome
 
+    async def release(self, released: Callable[[str], bool]) -> None:
+        """Run the release step of each pack instance that has one: other executors get these routing keys.
+
+        ``async def release(self, released)`` flushes and lets go of everything whose routing key is released; no call
+        with such a key runs meanwhile, and the next one finds it as if for the first time.
+
+        Args:
+            released: whether a routing key is.
+
+        Raises:
+            Exception: the first that one raised. The others were run all the same.
+        """
+        failure: Exception | None = None
+        for instance in self.instances:
+            release = getattr(instance, "release", None)
+            if release is not None:
+                try:
+                    await release(released)
+                except Exception as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+
     def catalogue(self) -> Catalogue:
         """What is registered, as data."""
         return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))

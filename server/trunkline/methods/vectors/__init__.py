@@ -137,6 +137,11 @@ class VectorMethods:
             collection.close()
         self._open.clear()
 
+    async def release(self, released: Callable[[str], bool]) -> None:
+        """Let go of the collections that another executor gets. What is acknowledged is on disk already."""
+        for name in [name for name in self._open if released(name)]:
+            self._open.pop(name).close()
+
     # --- collections ---
 
     @method("collections.create", idempotent=True, routing_key="name")

@@ -1,0 +1,48 @@
+"""What executors serve and are started with, by the settings."""
+
+from __future__ import annotations
+
+import os
+
+from trunkline.config import Settings
+from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.methods.packs import PACKS, installed_packs, missing_modules
+from trunkline.runtime import ConfigurationError, available_cpus
+
+
+def pack_modules(settings: Settings) -> tuple[str, ...]:
+    """The modules executors import: packs, then the user's own.
+
+    Raises:
+        ConfigurationError: a pack that is unknown or not installed.
+    """
+    names = installed_packs() if settings.packs is None else settings.packs
+    for name in names:
+        if name not in PACKS:
+            raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
+        if missing := missing_modules(name):
+            raise ConfigurationError(f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[ml]'")
+    return (*(PACKS[name].module for name in names), *settings.methods)
+
+
+def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
+    """What each executor is started with.
+
+    Args:
+        modules: what it imports; see :func:`pack_modules`.
+    """
+    return ExecutorSpec(
+        modules=modules,
+        settings={
+            "data_dir": str(settings.data.absolute()),
+            "model": settings.model,
+            "llm_base_url": settings.llm_base_url,
+            "llm_model": settings.llm_model,
+            "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
+            "debug": settings.debug,
+        },
+        max_concurrency=settings.max_concurrency,
+        threads=max(1, available_cpus() // settings.executors),
+        start_timeout=settings.start_timeout,
+        python_path=(os.getcwd(),) if settings.methods else (),
+    )
