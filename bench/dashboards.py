@@ -43,7 +43,7 @@ class Dashboard(picows.WSListener):
     """
 
     def __init__(self, asks: dict[str, Any], view: str) -> None:
-        self._first = [*asks["first"].values(), {"method": asks["always"]["method"]}]
+        self._first = [*asks["first"].values(), asks["always"]]
         shown = asks["views"][view]
         self._topics = [*asks["topics"], *shown.get("topics", [])]
         self._polled = [asks["always"], *([shown] if "method" in shown else [])]
@@ -92,14 +92,16 @@ class Dashboard(picows.WSListener):
         for topic in self._topics:
             self._call("subscribe", {"topic": topic}, numbered=False)
         for asked in self._first:
-            self._call(asked["method"], asked.get("params", {}))
+            self._call(asked["method"], asked["params"])
         for asked in self._polled:
-            self._tasks.append(asyncio.create_task(self._poll(asked["method"], asked["everyMs"] / 1000)))
+            self._tasks.append(
+                asyncio.create_task(self._poll(asked["method"], asked["params"], asked["everyMs"] / 1000))
+            )
         self._tasks.append(asyncio.create_task(self._acknowledge_late()))
 
-    async def _poll(self, method: str, seconds: float) -> None:
+    async def _poll(self, method: str, params: Any, seconds: float) -> None:
         while True:
-            self._call(method, {}, metadata={"timeout_ms": 5000})
+            self._call(method, params, metadata={"timeout_ms": 5000})
             await asyncio.sleep(seconds)
 
     async def _acknowledge_late(self) -> None:

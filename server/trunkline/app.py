@@ -256,7 +256,7 @@ class Hub:
         if self.audit is not None and isinstance(call, (ClientCall, NotificationCall)):
             who = call.connection
             self.audit.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
-        if self.monitor.wants_requests:
+        if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
 
     def _opened(self, connection: Connection) -> None:

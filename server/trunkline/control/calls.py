@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
-from trunkline.control.method import NoParams, describe
+from trunkline.control.method import describe
 from trunkline.hub.client_calls import ClientCall, NotificationCall, decode_params
 from trunkline.hub.principal import ADMIN
 from trunkline_protocol.calls import Call
@@ -31,6 +32,12 @@ class CallsView(Protocol):
         """The calls in flight that somebody else than the hub answers, in no order."""
 
 
+class CallsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.calls``."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS
+
+
 class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``system.cancel``; ``call`` is a number of ``system.calls``."""
 
@@ -38,7 +45,7 @@ class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
 
 
 ADMIN_METHODS: Final = (
-    describe("system.calls", "The calls in flight, the oldest first (role admin)", NoParams, idempotent=True),
+    describe("system.calls", "The calls in flight, the oldest first (role admin)", CallsParams, idempotent=True),
     describe("system.cancel", "End somebody's call with -32800 (role admin)", CancelParams, idempotent=True),
 )
 
@@ -58,16 +65,16 @@ class CallsInFlight:
         return {"system.calls": self._list, "system.cancel": self._cancel}
 
     def _list(self, call: Call) -> None:
-        _require_admin(call)
-        if call.params.strip() != b"[]":
-            decode_params(call, NoParams)
+        require_admin(call)
+        limit = MAX_CALLS if call.params.strip() == b"[]" else decode_params(call, CallsParams).limit
         now = time.monotonic()
-        calls = sorted(self._router.calls(), key=lambda call: call.received)
-        listed = [described(call, now) for call in calls[:MAX_CALLS]]
+        calls = list(self._router.calls())
+        oldest = heapq.nsmallest(limit, calls, key=lambda call: call.received)
+        listed = [described(call, now) for call in oldest]
         call.settle_result(_encoder.encode({"calls": listed, "more": len(calls) - len(listed)}))
 
     def _cancel(self, call: Call) -> None:
-        _require_admin(call)
+        require_admin(call)
         number = decode_params(call, CancelParams).call
         target = next((other for other in self._router.calls() if other.number == number), None) if number else None
         if target is not None:
@@ -114,7 +121,8 @@ def trace_id(call: Call) -> str | None:
     return None if call.trace is None else call.trace.trace_id
 
 
-def _require_admin(call: Call) -> None:
+def require_admin(call: Call) -> None:
+    """A connection without the role may not."""
     connection = connection_of(call)
     if connection is not None and ADMIN not in connection.principal.roles:
         raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not use {call.method} (role {ADMIN})")

@@ -10,6 +10,7 @@ const TIMEOUT_MS = 5_000;
 /** What is asked, and how often (`asks.json`). */
 export interface Ask {
   readonly method: string;
+  readonly params: object;
   readonly everyMs: number;
 }
 
@@ -26,7 +27,7 @@ export function usePoll(polled: Ask | undefined, take: (result: unknown) => void
     const look = async (): Promise<void> => {
       if (!asking) {
         asking = true;
-        await ask(polled.method, take, failed);
+        await ask(polled, take, failed);
         asking = false;
       }
     };
@@ -40,13 +41,13 @@ export function usePoll(polled: Ask | undefined, take: (result: unknown) => void
   }, [polled]);
 }
 
-async function ask(method: string, take: (result: unknown) => void, failed: ((why: string) => void) | undefined): Promise<void> {
+async function ask({ method, params }: Ask, take: (result: unknown) => void, failed: ((why: string) => void) | undefined): Promise<void> {
   const connection = hub.peek();
   if (document.hidden || connection?.connectionState !== "connected") {
     return;
   }
   try {
-    take(await connection.call(method, {}, { timeoutMs: TIMEOUT_MS, retry: false }));
+    take(await connection.call(method, params, { timeoutMs: TIMEOUT_MS, retry: false }));
   } catch (error) {
     if (!isHubError(error)) {
       throw error;
