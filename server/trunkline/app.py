@@ -20,12 +20,14 @@ from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
+from trunkline.control.failures import FailedCalls
 from trunkline.control.health import causes_of, check
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler
 from trunkline.control.services import detailed_services
+from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge import mcp, phoenix
 from trunkline.edge.acceptor import raise_descriptor_limit
@@ -179,7 +181,10 @@ class Hub:
             self.registrations.infos,
             self.sampler.lately,
         )
-        self.monitor = Monitor(self.view, lambda: self.topics, LogTap(SecretMask(settings.secrets)))
+        mask = SecretMask(settings.secrets)
+        self.log_tap = LogTap(mask)
+        self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
+        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
         limits = _limits(settings)
         self.broker = MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
@@ -201,6 +206,7 @@ class Hub:
         self.router.serve({method.name: method for method in self._control})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
+        self.router.handle(TopicList(self.topics).methods() | self.failed.methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings
@@ -371,6 +377,7 @@ class Hub:
         Raises:
             ConfigurationError: an address cannot be listened on.
         """
+        self.log_tap.start()
         try:
             listeners, addresses = listen(
                 self.settings, self.framed, is_open=self.credentials.is_open, has_peer=standard_io is not None
@@ -383,6 +390,7 @@ class Hub:
             await self._serve(listeners, listening, standard_io, speech or Speech())
         finally:
             self.framed.stop()
+            self.log_tap.stop()
 
     async def _serve(
         self,

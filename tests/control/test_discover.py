@@ -18,6 +18,7 @@ PARAMS = {
     "method.unregister": {"method": "discover.own"},
     "unsubscribe": {"topic": "discover.test"},
     "system.cancel": {"call": 0},
+    "system.failure": {"failure": 0},
 }
 
 

@@ -108,6 +108,8 @@ async def test_others_may_neither_see_nor_end_calls(hub: RunningHub) -> None:
     async with peer(hub.url, headers=as_(WORKER)) as worker:
         assert (await worker.error("system.calls"))["code"] == 6002
         assert (await worker.error("system.cancel", {"call": 1}))["code"] == 6002
+        assert (await worker.error("system.topics"))["code"] == 6002
+        assert (await worker.error("system.failure", {"failure": 1}))["code"] == 6002
         assert (await worker.error("subscribe", {"topic": "system.logs"}))["code"] == 6002
 
 

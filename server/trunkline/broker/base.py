@@ -31,6 +31,24 @@ class Joined:
     head: Position
 
 
+@dataclass(frozen=True, slots=True)
+class TopicStanding:
+    """Where a topic is.
+
+    Attributes:
+        head: its last position.
+        kept: events in its history.
+        kept_bytes: what they take, roughly.
+        oldest_at: when the oldest of them was published, in milliseconds since 1970; None where none is kept.
+    """
+
+    topic: str
+    head: Position
+    kept: int
+    kept_bytes: int
+    oldest_at: int | None
+
+
 class Broker(Protocol):
     """Stores events by topic and hands each to the hub once.
 
@@ -53,6 +71,11 @@ class Broker(Protocol):
         done: Callable[[Position | RpcError], None],
     ) -> None:
         """Store an event. ``done`` is called exactly once, perhaps before this returns."""
+
+    def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
+        """The topics that spoke last, the last one first, and how many more are remembered. Looked up at once: this
+        is for people who watch, and says what is known here.
+        """
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
         """Somebody subscribes to a topic. ``done`` is called exactly once, perhaps before this returns."""

@@ -14,6 +14,7 @@ import psutil
 from trunkline.control.calls import connection_of, executor_name, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import ExecutorTable
+from trunkline.control.failures import FailedCalls
 from trunkline.control.method import HubView
 from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
@@ -65,7 +66,7 @@ class LogSource(Protocol):
     """Where log records come from (see :class:`trunkline.observe.tap.LogTap`)."""
 
     def open(self) -> None:
-        """Begin to gather."""
+        """Begin to gather, with the last ones from before."""
 
     def close(self) -> None:
         """Gather no more."""
@@ -124,6 +125,7 @@ class Monitor:
     Args:
         view: what the hub knows of itself.
         logs: log records, gathered while somebody wants them.
+        failed: keeps the params of failed calls, while somebody wants to hear of such calls.
 
     Attributes:
         book: the open connections; kept whether somebody listens or not.
@@ -131,11 +133,18 @@ class Monitor:
         wants_failures: whether it is to be told of those that fail.
     """
 
-    def __init__(self, view: HubView, topics: Callable[[], Topics], logs: LogSource | None = None) -> None:
+    def __init__(
+        self,
+        view: HubView,
+        topics: Callable[[], Topics],
+        logs: LogSource | None = None,
+        failed: FailedCalls | None = None,
+    ) -> None:
         self.book = ConnectionBook()
         self._view = view
         self._topics = topics
         self._logs = logs or _NoLogs()
+        self._failed = failed
         self._wanted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -179,6 +188,8 @@ class Monitor:
         """Whoever subscribes later does not hear of what was before."""
         if REQUESTS not in self._wanted:
             self._requests = []
+            if self._failed is not None:
+                self._failed.forget()
             self.wants_requests = self.wants_failures = False
         if CONNECTIONS not in self._wanted:
             self._opened.take()
@@ -192,8 +203,10 @@ class Monitor:
 
     def finished(self, call: Call, seconds: float, code: int) -> None:
         """A call has ended. To be called only while such calls are wanted, and after it was counted."""
-        self._requests.append(_request(call, seconds, code))
+        request = _request(call, seconds, code)
+        self._requests.append(request)
         if code:
+            request["failure"] = None if self._failed is None else self._failed.keep(call)
             self._failures += 1
             self.wants_failures = self._failures < MAX_REQUESTS
         else:
@@ -336,6 +349,7 @@ def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
         "trace_id": trace_id(call),
         "outcome": "ok" if not code else error_name(code),
         "code": code,
+        "failure": None,
         "duration_ms": round(seconds * 1000, 3),
         "queue_ms": round(call.waited * 1000, 3),
         "run_ms": round(call.ran * 1000, 3) if call.ran else None,

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.control.calls import ADMIN_METHODS
+from trunkline.control.failures import FAILURE_METHOD
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
 from trunkline.control.schemas import Components
+from trunkline.control.topic_list import TOPICS_METHOD
 from trunkline.hub.authentication import AuthParams
 from trunkline.hub.registrations import RegisterParams, UnregisterParams
 from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
@@ -78,7 +80,15 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
     """Everything that can be called; ``own`` are the methods of this room."""
     infos = [method.info for method in own]
-    return [*infos, *CONNECTION_METHODS, *ADMIN_METHODS, *view.registered(), *view.pool.methods.values()]
+    return [
+        *infos,
+        *CONNECTION_METHODS,
+        *ADMIN_METHODS,
+        TOPICS_METHOD,
+        FAILURE_METHOD,
+        *view.registered(),
+        *view.pool.methods.values(),
+    ]
 
 
 def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined
+from trunkline.broker.base import Broker, Joined, TopicStanding
 from trunkline.hub.client_calls import ClientCall, NotificationCall, connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
@@ -91,6 +91,15 @@ class Subscriptions:
     def deliveries(self) -> int:
         """How many events were handed to connections so far."""
         return self._fanout.deliveries
+
+    def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
+        """The topics that spoke last, the last one first, with how many connections hear each; and how many more."""
+        told, more = self._broker.recent(limit)
+        return [(standing, len(self._index.match(standing.topic))) for standing in told], more
+
+    def patterns(self) -> Iterator[tuple[str, int]]:
+        """Each topic or pattern somebody subscribed to, and how many connections did."""
+        return self._index.patterns()
 
     # --- calls ---
 
