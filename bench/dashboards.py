@@ -45,7 +45,7 @@ class Dashboard(picows.WSListener):
     def __init__(self, asks: dict[str, Any], view: str) -> None:
         self._first = [*asks["first"].values(), asks["always"]]
         shown = asks["views"][view]
-        self._topics = [*asks["topics"], *shown.get("topics", [])]
+        self._topics = [*asks["topics"], *([shown["topic"]] if "topic" in shown else [])]
         self._polled = [asks["always"], *([shown] if "method" in shown else [])]
         self._ids = itertools.count(1)
         self._frames = itertools.count(1)

@@ -16,7 +16,7 @@ from tests.support.hub import RunningHub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
 
-VIEWS: Final = ("overview", "executors", "requests", "connections", "console")
+VIEWS: Final = ("overview", "executors", "requests", "connections", "topics", "logs", "console")
 MOMENT: Final = PATIENCE * 1000
 """How long Playwright waits for what has to happen, in milliseconds."""
 

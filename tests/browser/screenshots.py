@@ -67,9 +67,9 @@ async def take(browser: Browser, hub: RunningHub) -> None:
 
 async def prepare(page: Page) -> None:
     """A tail that is followed, and a stream in the console."""
-    await show(page, "connections")
+    await show(page, "topics")
     await page.get_by_label("Topic or pattern").fill("jobs.>")
-    await page.get_by_role("button", name="Follow").click()
+    await page.get_by_role("button", name="Follow", exact=True).click()
     await show(page, "console")
     await page.get_by_role("button", name="debug.count").click()
     await page.locator("#param-n").fill("16")
