@@ -77,7 +77,8 @@ async def _work(caller: Peer, dice: random.Random) -> None:
     for step in itertools.count():
         kind = dice.random()
         if kind < 0.55:
-            await caller.call("debug.echo", {"value": "x" * 50})
+            order = {"request_id": f"order-{dice.randint(1000, 9999)}"}
+            await caller.call("debug.echo", {"value": "x" * 50}, metadata=order)
         elif kind < 0.8:
             await caller.call("debug.sleep", {"seconds": dice.random() * 0.05})
         elif kind < 0.9:

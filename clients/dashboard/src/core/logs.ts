@@ -8,6 +8,9 @@ import { fieldsOf, listOf, numberOf, textOf, type Fields } from "./reports.ts";
 export const KEPT_RECORDS = 1_000;
 export const LEVELS = ["debug", "info", "warning", "error", "critical"] as const;
 const PLACES = new Set(["time", "level", "logger", "event", "executor", "request_id", "trace_id", "exception"]);
+/** Says for each call that ended how it did. */
+const CALLS = "trunkline.requests";
+const CALL_PLACES = new Set(["method", "outcome", "code"]);
 
 export interface LogRecord {
   readonly number: number;
@@ -58,7 +61,7 @@ function gapRow(number: number, at: number, text: string): LogRecord {
 function recordOf(item: Fields, number: number): LogRecord {
   const at = Date.parse(textOf(item.time) ?? "");
   const exception = textOf(item.exception);
-  const event = textOf(item.event) ?? "";
+  const event = eventOf(item);
   const index = numberOf(item.executor);
   return {
     number,
@@ -70,11 +73,17 @@ function recordOf(item: Fields, number: number): LogRecord {
     requestId: textOf(item.request_id),
     traceId: textOf(item.trace_id),
     more: Object.entries(item)
-      .filter(([name]) => !PLACES.has(name))
+      .filter(([name]) => !PLACES.has(name) && !(item.logger === CALLS && CALL_PLACES.has(name)))
       .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
       .join(" "),
     gap: false,
   };
+}
+
+function eventOf(item: Fields): string {
+  const [method, outcome] = [textOf(item.method), textOf(item.outcome)];
+  const isCall = item.logger === CALLS && method !== undefined && outcome !== undefined;
+  return isCall ? `${method}: ${outcome}` : (textOf(item.event) ?? "");
 }
 
 export interface LogFilter {

@@ -126,7 +126,7 @@ export function words(name: string): string {
   return name.replaceAll("_", " ");
 }
 
-const TRACE_SHOWN = 8;
+const TRACE_SHOWN = 12;
 
 interface TraceProps {
   readonly id: string | undefined;

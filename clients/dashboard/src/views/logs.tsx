@@ -7,7 +7,6 @@ import { useEffect } from "preact/hooks";
 import { clock, count, NOTHING, plural } from "../core/format.ts";
 import { fitting, LEVELS, type Log, type LogRecord } from "../core/logs.ts";
 import { executors } from "../hub/feeds.ts";
-import { copy } from "../ui/copy.ts";
 import { Empty, Panel, State, Table, Trace } from "../ui/parts.tsx";
 import { showCalls, wantedText } from "./links.ts";
 import { listen, log, refusal } from "./logs-state.ts";
@@ -35,7 +34,7 @@ export function Logs(): JSX.Element {
         {rows.length === 0 ? (
           <Empty>{refusal.value ?? (log.value.records.length === 0 ? "Nothing has been logged yet." : "No record fits.")}</Empty>
         ) : (
-          <Table label="Log records" head={["at", "level", "executor", "what", "trace or request", ""]} class="log-table">
+          <Table label="Log records" head={["at", "level", "executor", "what", "trace or request"]} class="log-table">
             {rows.map((record) => (
               <Row key={record.number} record={record} />
             ))}
@@ -108,7 +107,7 @@ function Row({ record }: { readonly record: LogRecord }): JSX.Element {
     return (
       <tr class="gap">
         <td>{clock(record.at)}</td>
-        <td colSpan={5}>{text}</td>
+        <td colSpan={4}>{text}</td>
       </tr>
     );
   }
@@ -123,16 +122,6 @@ function Row({ record }: { readonly record: LogRecord }): JSX.Element {
         {text} <span class="note">{[logger, more].filter(Boolean).join(" · ")}</span>
       </td>
       <Trace id={record.traceId ?? record.requestId} follow={showCalls} leads="Calls of" />
-      <td class="buttons">
-        <button type="button" aria-label="Copy record" onClick={() => void copy(lineOf(record), "the record")}>
-          Copy
-        </button>
-      </td>
     </tr>
   );
-}
-
-function lineOf({ at, level: name, logger, executor: who, text, more, requestId, traceId }: LogRecord): string {
-  const ids = Object.entries({ request_id: requestId, trace_id: traceId }).map(([label, id]) => (id === undefined ? "" : `${label}=${id}`));
-  return [at === undefined ? "" : new Date(at).toISOString(), name, logger, who, text, more, ...ids].filter(Boolean).join(" ");
 }

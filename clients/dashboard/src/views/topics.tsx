@@ -42,7 +42,7 @@ export function Topics(): JSX.Element {
         <Figure label="published/s" value={count(numbers.events_per_second)} />
         <Figure label="delivered/s" value={count(numbers.deliveries_per_second)} />
         <Figure label="subscriptions" value={count(numbers.subscriptions)} />
-        <Figure label="dropped for slow readers" value={count(numbers.events_dropped)} tone={(numbers.events_dropped ?? 0) > 0 ? "warn" : undefined} />
+        <Figure label="events dropped" value={count(numbers.events_dropped)} tone={(numbers.events_dropped ?? 0) > 0 ? "warn" : undefined} />
       </dl>
       <List />
       <TailPanel />
