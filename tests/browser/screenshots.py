@@ -17,7 +17,7 @@ from tests.support.peer import peer
 
 FOLDER: Final = ROOT / "docs" / "images"
 PHONE_VIEWS: Final = ("overview", "topics", "logs")
-MAX_BYTES: Final = 150_000
+MAX_BYTES: Final = 180_000
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 WORK_SECONDS: Final = 75
 """How long the hub works before the first picture, so that charts have something to show."""
