@@ -1,4 +1,4 @@
-"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | doctor |
+"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | jobs | discover | doctor |
 token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from trunkline.cli_generate import generate_client_command
+from trunkline.cli_jobs import Tools, jobs_app
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
 from trunkline.version import __version__
 
@@ -464,6 +465,10 @@ app.command("stdio")(
 )
 app.command("generate-client")(
     generate_client_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL)
+)
+
+app.add_typer(
+    jobs_app(Tools(talk, with_hub, fail, print_json, EXIT_FAILED, EXIT_INTERRUPTED, DEFAULT_URL)), name="jobs"
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from trunkline.control.calls import ADMIN_METHODS
 from trunkline.control.failures import FAILURE_METHOD
+from trunkline.control.jobs import JOB_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
 from trunkline.control.schemas import Components
@@ -84,6 +85,7 @@ def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
         *infos,
         *CONNECTION_METHODS,
         *ADMIN_METHODS,
+        *JOB_METHODS,
         TOPICS_METHOD,
         FAILURE_METHOD,
         *view.registered(),
