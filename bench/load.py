@@ -14,6 +14,8 @@ import time
 import picows
 import uvloop
 
+from bench.servers import cpu_seconds
+
 
 class Client(picows.WSListener):
     """One connection: sends the next request as soon as an answer comes. Answers may come in any order."""
@@ -94,8 +96,13 @@ async def run(
     frame: bytes,
     token: str = "",
     session: bool = False,
+    pid: int | None = None,
 ) -> dict[str, float]:
-    """Load ``url`` and return what was measured. Latencies in milliseconds."""
+    """Load ``url`` and return what was measured. Latencies in milliseconds.
+
+    Args:
+        pid: a process, such as the hub's, whose CPU time for each answer is measured, too (``cpu_us``).
+    """
     latencies: list[float] = []
     clients: list[Client] = []
     headers = {"Authorization": f"Bearer {token}"} if token else None
@@ -109,9 +116,11 @@ async def run(
         client.begin()
     await asyncio.sleep(min(1.0, seconds / 4))  # warm-up is not counted
     latencies.clear()
+    cpu = cpu_seconds(pid) if pid else 0.0
     before, started = sum(client.answers for client in clients), time.perf_counter()
     await asyncio.sleep(seconds)
     elapsed = time.perf_counter() - started
+    cpu = (cpu_seconds(pid) if pid else 0.0) - cpu
     answers = sum(client.answers for client in clients) - before
     for client in clients:
         client.running = False
@@ -124,6 +133,7 @@ async def run(
         "p50_ms": 1000 * counted[len(counted) // 2],
         "p99_ms": 1000 * counted[int(len(counted) * 0.99)],
         "errors": errors,
+        "cpu_us": 1e6 * cpu / max(1, answers),
     }
 
 
@@ -137,6 +147,7 @@ def main() -> None:
     parser.add_argument("--method", default="debug.echo")
     parser.add_argument("--token", default="")
     parser.add_argument("--session", action="store_true", help="open a session on each connection")
+    parser.add_argument("--pid", type=int, help="a process whose CPU time a call is measured, too")
     options = parser.parse_args()
     frame = request_frame(options.method, options.size)
     measured = run(
@@ -147,6 +158,7 @@ def main() -> None:
         frame,
         options.token,
         options.session,
+        options.pid,
     )
     print(json.dumps(uvloop.run(measured)))
 

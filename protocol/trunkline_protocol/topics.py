@@ -178,6 +178,20 @@ class TopicIndex(Generic[S]):
         """Whether anybody subscribed to the topic."""
         return bool(self.match(topic))
 
+    def patterns(self) -> Iterator[tuple[str, int]]:
+        """Each topic and pattern with subscribers, and how many it has: topics first. Not to be used after a change."""
+        for topic, subscribers in self._exact.items():
+            yield topic, len(subscribers)
+        yield from self._wildcards(self._root, ())
+
+    def _wildcards(self, node: _Node[S], path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+        if node.ends:
+            yield ".".join(path), len(node.ends)
+        if node.tails:
+            yield ".".join((*path, ">")), len(node.tails)
+        for token, child in node.children.items():
+            yield from self._wildcards(child, (*path, token))
+
     def __len__(self) -> int:
         """How many topics have subscribers of their own (patterns not counted)."""
         return len(self._exact)

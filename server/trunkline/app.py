@@ -20,6 +20,7 @@ from trunkline.control import HubView, control_methods
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
 from trunkline.control.executors import ExecutorOrders
+from trunkline.control.failures import FailedCalls
 from trunkline.control.health import causes_of, check
 from trunkline.control.jobs import JOB_METHODS, JobCalls
 from trunkline.control.monitoring import Monitor
@@ -131,8 +132,14 @@ class Hub:
             self.registrations.infos,
             self.sampler.lately,
         )
-        self.monitor = Monitor(self.view, lambda: self.topics, LogTap(SecretMask(settings.secrets)))
-        limits = _limits(settings)
+        mask = SecretMask(settings.secrets)
+        self.log_tap, self.failed = LogTap(mask), FailedCalls(mask, wanted=settings.keep_failed_params)
+        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
+        limits = Limits(
+            max_batch=settings.max_batch,
+            max_calls_per_connection=settings.max_calls_per_connection,
+            max_subscriptions=settings.max_subscriptions,
+        )
         self.broker = MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
             time.monotonic,
@@ -155,9 +162,8 @@ class Hub:
         self.router.serve({method.name: method for method in self._control})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
-        self.router.handle(JobCalls(self.jobs).methods())
-        self.router.handle(TopicList(self.topics).methods())
         self.router.handle(ExecutorOrders(self.pool.owners).methods())
+        self.router.handle(TopicList(self.topics).methods() | self.failed.methods() | JobCalls(self.jobs).methods())
 
     def _websocket_door(self, limits: Limits) -> WebSocketDoor:
         settings = self.settings
@@ -195,7 +201,7 @@ class Hub:
         if self.audit is not None and isinstance(call, (ClientCall, NotificationCall)):
             who = call.connection
             self.audit.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
-        if self.monitor.wants_requests:
+        if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
 
     def _opened(self, connection: Connection) -> None:
@@ -312,6 +318,7 @@ class Hub:
         Raises:
             ConfigurationError: an address cannot be listened on.
         """
+        self.log_tap.start()
         try:
             listeners, addresses = listen(
                 self.settings, self.framed, is_open=self.credentials.is_open, has_peer=standard_io is not None
@@ -324,6 +331,7 @@ class Hub:
             await self._serve(listeners, listening, standard_io, speech or Speech())
         finally:
             self.framed.stop()
+            self.log_tap.stop()
 
     async def _serve(
         self,
@@ -401,14 +409,6 @@ class Hub:
         if self.tracer is not None:
             await asyncio.to_thread(self.tracer.stop)
         logger.info("stopped")
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_batch=settings.max_batch,
-        max_calls_per_connection=settings.max_calls_per_connection,
-        max_subscriptions=settings.max_subscriptions,
-    )
 
 
 def _tracer(settings: Settings) -> Tracer | None:

@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
     log_requests: bool = Field(False, description="a line for each call that ends; at debug there always is one")
+    keep_failed_params: bool = Field(True, description="what failed calls were given, while a dashboard is open")
     otlp_endpoint: str | None = Field(None, description="where traces go (OTLP over HTTP), such as http://host:4318")
     trace_ratio: float = Field(1.0, ge=0, le=1, description="of the traces that begin here, how many are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")

@@ -141,11 +141,27 @@ class BrokerContract:
         at = self.station(HistoryLimits(events=2))
         await at.publish_many(3, "a")
         last = await at.publish("b")
-        told = at.broker.recent(10)
+        told, more = at.broker.recent(10)
         assert [(each.topic, each.head.offset, each.kept) for each in told] == [("b", 1, 1), ("a", 3, 2)]
-        assert told[0].head == last
+        assert (told[0].head, more) == (last, 0)
         await at.publish("a")
-        assert [each.topic for each in at.broker.recent(1)] == ["a"]
+        (first,), more = at.broker.recent(1)
+        assert (first.topic, more) == ("a", 1)
+
+    async def test_what_is_kept_of_a_topic(self) -> None:
+        at = self.station(HistoryLimits(seconds=10))
+        began = int(at.clock.wall() * 1000)
+        await at.publish("a", b'"xxxxxxxxxx"')
+        at.clock.pass_by(6)
+        await at.publish("a", b'"xxxxxxxxxx"')
+        (both,), _ = at.broker.recent(1)
+        assert (both.kept, both.oldest_at) == (2, began)
+        at.clock.pass_by(6)
+        (one,), _ = at.broker.recent(1)
+        assert (one.kept, one.oldest_at, one.kept_bytes) == (1, began + 6000, both.kept_bytes // 2)
+        at.clock.pass_by(6)
+        (none,), _ = at.broker.recent(1)
+        assert (none.kept, none.oldest_at, none.kept_bytes, none.head.offset) == (0, None, 0, 2)
 
     # --- idempotency ---
 

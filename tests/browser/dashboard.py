@@ -16,7 +16,7 @@ from tests.support.hub import RunningHub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
 
-VIEWS: Final = ("overview", "executors", "requests", "connections", "console")
+VIEWS: Final = ("overview", "executors", "requests", "connections", "topics", "logs", "console")
 MOMENT: Final = PATIENCE * 1000
 """How long Playwright waits for what has to happen, in milliseconds."""
 
@@ -77,7 +77,8 @@ async def _work(caller: Peer, dice: random.Random) -> None:
     for step in itertools.count():
         kind = dice.random()
         if kind < 0.55:
-            await caller.call("debug.echo", {"value": "x" * 50})
+            order = {"request_id": f"order-{dice.randint(1000, 9999)}"}
+            await caller.call("debug.echo", {"value": "x" * 50}, metadata=order)
         elif kind < 0.8:
             await caller.call("debug.sleep", {"seconds": dice.random() * 0.05})
         elif kind < 0.9:

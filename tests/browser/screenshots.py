@@ -16,7 +16,8 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import peer
 
 FOLDER: Final = ROOT / "docs" / "images"
-MAX_BYTES: Final = 150_000
+PHONE_VIEWS: Final = ("overview", "topics", "logs")
+MAX_BYTES: Final = 180_000
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 WORK_SECONDS: Final = 75
 """How long the hub works before the first picture, so that charts have something to show."""
@@ -26,7 +27,7 @@ async def take_all() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
-        with ready_hub(executors=3) as hub:
+        with ready_hub(executors=3, env={"TRUNKLINE_LOG_REQUESTS": "true"}) as hub:
             async with load(hub, callers=8), peer(hub.url) as caller:
                 for seconds in (60, 90):
                     await caller.request("debug.sleep", {"seconds": seconds * 10}, metadata={"timeout_ms": 3_600_000})
@@ -48,13 +49,18 @@ async def take(browser: Browser, hub: RunningHub) -> None:
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             for view in VIEWS:
+                # A log is all text, of which pictures are large.
+                await page.set_viewport_size({"width": 1200, "height": 500 if view == "logs" else 730})
                 await show(page, view)
                 await asyncio.sleep(1.2)
                 await picture(page, f"{view}-{scheme}")
         await page.set_viewport_size({"width": 390, "height": 844})
-        await show(page, "overview")
-        await picture(page, "overview-phone")
+        for view in PHONE_VIEWS:
+            await show(page, view)
+            await asyncio.sleep(1.2)
+            await picture(page, f"{view}-phone")
         await page.set_viewport_size({"width": 1200, "height": 730})
+        await show(page, "overview")
         os.kill(hub.process.pid, signal.SIGSTOP)
         try:
             await says(page, "Stale")
@@ -67,9 +73,9 @@ async def take(browser: Browser, hub: RunningHub) -> None:
 
 async def prepare(page: Page) -> None:
     """A tail that is followed, and a stream in the console."""
-    await show(page, "connections")
+    await show(page, "topics")
     await page.get_by_label("Topic or pattern").fill("jobs.>")
-    await page.get_by_role("button", name="Follow").click()
+    await page.get_by_role("button", name="Follow", exact=True).click()
     await show(page, "console")
     await page.get_by_role("button", name="debug.count").click()
     await page.locator("#param-n").fill("16")

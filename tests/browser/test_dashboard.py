@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -129,27 +130,119 @@ async def test_failures_are_grouped_copied_and_tried_again(context: BrowserConte
     await context.grant_permissions(["clipboard-read", "clipboard-write"])
     async with dashboard(context, hub, "requests") as page, peer(hub.url) as caller:
         await says(page, "Live")
+        given = {"message": "the model is gone"}
         for _ in range(3):
-            await caller.error("debug.fail")
+            await caller.error("debug.fail", given)
         await caller.result("debug.echo", {"value": 1})
         row = page.get_by_role("region", name="Failures").locator("tbody tr", has_text="debug.fail")
         await expect(row.locator(".number")).to_have_text("3", timeout=MOMENT)
         await row.get_by_role("button", name="Copy").click()
-        await expect(page.locator(".notice")).to_have_text("Copied the call")
-        assert '"method": "debug.fail"' in await page.evaluate("navigator.clipboard.readText()")
+        await expect(page.locator(".notice")).to_have_text("Copied the request")
+        copied = json.loads(await page.evaluate("navigator.clipboard.readText()"))
+        assert copied == {"jsonrpc": "2.0", "id": 1, "method": "debug.fail", "params": given}
         await page.get_by_label("Outcome").select_option("failed")
         recent = page.get_by_role("region", name="Recent calls").locator("tbody tr")
         await expect(recent.filter(has_text="debug.echo")).to_have_count(0)
         await expect(recent.filter(has_text="debug.fail")).to_have_count(3)
         await row.get_by_role("button", name="Try again: debug.fail").click()
         await expect(page.locator(".call h2")).to_have_text("debug.fail")
+        await expect(page.locator("#param-message")).to_have_value(given["message"])
+        await expect(page.locator(".outcome")).to_have_count(0)  # people send it, not the page
+        await caller.error("debug.fail", {"message": "gone", "loud": True, "api_key": "abc"})
+        await show(page, "requests")
+        refused = page.get_by_role("region", name="Failures").locator("tbody tr", has_text="INVALID_PARAMS")
+        await refused.get_by_role("button", name="Try again: debug.fail").click(timeout=MOMENT)
+        await expect(page.locator(".notice")).to_have_text(
+            "Left out, since debug.fail does not take it: loud, api_key", timeout=MOMENT
+        )
+
+
+async def test_what_is_not_kept_is_said(context: BrowserContext) -> None:
+    with ready_hub(env={"TRUNKLINE_KEEP_FAILED_PARAMS": "false"}) as hub:
+        async with dashboard(context, hub, "requests") as page, peer(hub.url) as caller:
+            await says(page, "Live")
+            await caller.error("debug.fail", {"message": "the model is gone"})
+            failures = page.get_by_role("region", name="Failures")
+            await failures.get_by_role("button", name="Try again: debug.fail").click(timeout=MOMENT)
+            await expect(page.locator(".notice")).to_have_text("What it was given is not kept: fill in the form.")
+            await expect(page.locator("#param-message")).to_have_value("")
+
+
+async def test_topics_are_listed_sorted_found_and_followed(context: BrowserContext, hub: RunningHub) -> None:
+    async with dashboard(context, hub, "topics") as page, peer(hub.url) as caller:
+        await says(page, "Live")
+        await caller.result("subscribe", {"topic": "list.awaited"})
+        for topic in ("list.b", "list.a", "list.b"):
+            await caller.result("publish", {"topic": topic, "data": {"said on": topic}})
+        await page.get_by_label("Find").fill("list.")
+        rows = page.get_by_role("region", name="Topics").locator("tbody tr")
+        await expect(rows).to_have_count(3, timeout=MOMENT)
+        await page.get_by_role("button", name="topic", exact=True).click()
+        names = rows.locator("td:first-child")
+        await expect(names).to_have_text(["list.a", "list.awaited", "list.b"])
+        await page.get_by_role("button", name="events", exact=True).click()
+        await expect(names).to_have_text(["list.b", "list.a", "list.awaited"])
+        await expect(page.get_by_role("columnheader", name="events", exact=True)).to_have_attribute(
+            "aria-sort", "descending"
+        )
+        kept = rows.nth(0).locator("td")
+        await expect(kept.nth(3)).to_have_text("2")
+        await expect(kept.nth(4)).to_have_text("2")
+        await expect(rows.nth(2).locator("td").nth(2)).to_have_text("1")
+        await rows.nth(0).get_by_role("button").click()
+        await expect(page.get_by_text("No event has come yet.")).to_be_visible(timeout=MOMENT)
+        await caller.result("publish", {"topic": "list.b", "data": "heard"})
+        await expect(page.get_by_role("region", name="Events").locator("tbody tr")).to_have_count(1, timeout=MOMENT)
+        await expect(kept.nth(3)).to_have_text("3", timeout=MOMENT)
+
+
+async def test_the_log_is_followed_filtered_and_leads_to_calls(context: BrowserContext) -> None:
+    with ready_hub(env={"TRUNKLINE_LOG_REQUESTS": "true"}) as hub:
+        async with dashboard(context, hub, "logs") as page, peer(hub.url) as caller:
+            await says(page, "Live")
+            records = page.get_by_role("region", name="Log records").locator("tbody tr")
+            await expect(records.filter(has_text="listening")).to_have_count(1, timeout=MOMENT)
+            await caller.error("debug.fail", {"message": "gone"}, metadata={"request_id": "order-7"})
+            await caller.result("debug.echo", {"value": 1}, metadata={"request_id": "order-8"})
+            only = page.get_by_label("Only with")
+            await only.fill("order-")
+            await expect(records).to_have_count(2, timeout=MOMENT)
+            await page.get_by_label("Level").select_option("error")
+            await expect(page.get_by_text("No record fits.")).to_be_visible()
+            await page.get_by_label("Level").select_option("info")
+            await page.get_by_label("Executor").select_option("executor-0")
+            await expect(records).to_have_count(2)
+            await page.get_by_role("button", name="Pause").click()
+            await caller.result("debug.echo", {"value": 2}, metadata={"request_id": "order-9"})
+            await expect(page.get_by_role("button", name="Go on (1 since)")).to_be_visible(timeout=MOMENT)
+            await expect(records).to_have_count(2)
+            await page.get_by_role("button", name="Go on").click()
+            await expect(records).to_have_count(3)
+            await page.get_by_role("button", name="Calls of order-7").click()
+            recent = page.get_by_role("region", name="Recent calls").locator("tbody tr")
+            await expect(recent).to_have_count(1)
+            await expect(recent).to_contain_text("debug.fail")
+            await caller.result("debug.echo", {"value": 3}, metadata={"request_id": "order-10"})  # nobody looks
+            await recent.get_by_role("button", name="Log of order-7").click()
+            await expect(only).to_have_value("order-7")
+            await expect(records).to_have_count(1)
+
+
+async def test_another_page_sees_what_the_first_has_seen_of_the_log(context: BrowserContext) -> None:
+    with ready_hub() as hub:
+        async with dashboard(context, hub, "logs") as page:
+            shown = page.get_by_role("region", name="Log records").locator("tbody tr", has_text="listening")
+            await expect(shown).to_have_count(1, timeout=MOMENT)
+            async with dashboard(context, hub, "logs") as other:
+                again = other.get_by_role("region", name="Log records").locator("tbody tr", has_text="listening")
+                await expect(again).to_have_count(1, timeout=MOMENT)
 
 
 async def test_the_tail_follows_filters_and_pauses(context: BrowserContext, hub: RunningHub) -> None:
-    async with dashboard(context, hub, "connections") as page, peer(hub.url) as caller:
+    async with dashboard(context, hub, "topics") as page, peer(hub.url) as caller:
         await says(page, "Live")
         await page.get_by_label("Topic or pattern").fill("tail.>")
-        await page.get_by_role("button", name="Follow").click()
+        await page.get_by_role("button", name="Follow", exact=True).click()
         await expect(page.get_by_text("No event has come yet.")).to_be_visible()
         for number in range(5):
             await caller.result("publish", {"topic": f"tail.{number % 2}", "data": {"number": number}})
@@ -168,10 +261,10 @@ async def test_the_tail_follows_filters_and_pauses(context: BrowserContext, hub:
 
 async def test_what_the_tail_did_not_get_is_said(context: BrowserContext) -> None:
     with ready_hub(env={"TRUNKLINE_OUTBOX_EVENT_BYTES": "200000"}) as hub:
-        async with dashboard(context, hub, "connections") as page, peer(hub.url) as caller:
+        async with dashboard(context, hub, "topics") as page, peer(hub.url) as caller:
             await says(page, "Live")
             await page.get_by_label("Topic or pattern").fill("flood")
-            await page.get_by_role("button", name="Follow").click()
+            await page.get_by_role("button", name="Follow", exact=True).click()
             await expect(page.get_by_text("No event has come yet.")).to_be_visible()
             page_is_busy = page.evaluate("() => { const end = Date.now() + 2000; while (Date.now() < end); }")
             for _ in range(300):
@@ -264,9 +357,9 @@ async def test_axe_finds_nothing_serious(context: BrowserContext, scheme: str) -
 
 async def fill_every_view(page: Page) -> None:
     """Something to see in each: a tail, a stream's chunks, a failure."""
-    await show(page, "connections")
+    await show(page, "topics")
     await page.get_by_label("Topic or pattern").fill("jobs.>")
-    await page.get_by_role("button", name="Follow").click()
+    await page.get_by_role("button", name="Follow", exact=True).click()
     await expect(page.get_by_role("region", name="Events").locator("tbody tr").first).to_be_visible(timeout=MOMENT)
     await show(page, "console")
     await page.get_by_role("button", name="debug.count").click()

@@ -19,6 +19,7 @@ PARAMS = {
     "method.unregister": {"method": "discover.own"},
     "unsubscribe": {"topic": "discover.test"},
     "system.cancel": {"call": 0},
+    "system.failure": {"failure": 0},
     "jobs.create": {"method": "debug.echo", "params": {"value": 1}},
     "executors.assign": {"key": "discover", "worker_id": "executor-0"},
     "executors.drain": {"worker_id": "executor-0"},

@@ -12,7 +12,16 @@ from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.timing import PATIENCE
 from trunkline.control import monitoring
 from trunkline.control.method import HubView
-from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, LOGS, MAX_ITEMS, METRICS, REQUESTS, Monitor
+from trunkline.control.monitoring import (
+    CONNECTIONS,
+    EXECUTORS,
+    LOGS,
+    MAX_ITEMS,
+    MAX_REQUESTS,
+    METRICS,
+    REQUESTS,
+    Monitor,
+)
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
@@ -99,7 +108,8 @@ class Hub:
 
     def finish(self, number: int = 1, code: int = 0) -> None:
         for _ in range(number):
-            if self.monitor.wants_requests:
+            self.stats.record("work.do", 0.0125, code)
+            if self.monitor.wants_failures if code else self.monitor.wants_requests:
                 self.monitor.finished(Call("work.do", b"{}"), 0.0125, code)
 
     async def next_with(self, topic: str, member: str, number: int = 1) -> Any:
@@ -212,7 +222,7 @@ async def test_requests(hub: Hub) -> None:
     failed, done = message["requests"]
     assert done.keys() == {
         *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
-        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out"),
+        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure"),
     }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)
@@ -232,14 +242,29 @@ async def test_calls_of_nobody_have_no_principal(hub: Hub) -> None:
     assert (request["outcome"], request["code"]) == ("APPLICATION_ERROR", 12345)
 
 
-async def test_beyond_two_hundred_they_are_counted(hub: Hub) -> None:
+async def test_beyond_a_hundred_they_are_counted(hub: Hub) -> None:
+    hub.finish(5)  # before anybody listened
     hub.listen(REQUESTS)
-    hub.finish(MAX_ITEMS + 17)
+    hub.finish(MAX_REQUESTS + 17)
     message = await hub.next(REQUESTS)
-    assert (len(message["requests"]), message["dropped"]) == (MAX_ITEMS, 17)
+    assert (len(message["requests"]), message["dropped"]) == (MAX_REQUESTS, 17)
     hub.finish(2)
     message = await hub.next(REQUESTS, 2)
     assert (len(message["requests"]), message["dropped"]) == (2, 0)
+
+
+async def test_failures_are_told_however_many_calls_succeed(hub: Hub) -> None:
+    hub.listen(REQUESTS)
+    hub.finish(MAX_REQUESTS * 3)
+    assert not hub.monitor.wants_requests
+    hub.finish(MAX_REQUESTS + 1, ErrorCode.INTERNAL_ERROR)
+    assert not hub.monitor.wants_failures
+    message = await hub.next(REQUESTS)
+    codes = [request["code"] for request in message["requests"]]
+    assert codes == [0] * MAX_REQUESTS + [ErrorCode.INTERNAL_ERROR] * MAX_REQUESTS
+    assert message["dropped"] == MAX_REQUESTS * 2 + 1
+    assert hub.monitor.wants_requests
+    assert hub.monitor.wants_failures
 
 
 async def test_where_nothing_ended_nothing_is_said(hub: Hub) -> None:

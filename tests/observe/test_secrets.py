@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.observe import logs
-from trunkline.observe.secrets import MASK, SecretMask
-from trunkline.observe.tap import MAX_RECORDS, LogTap
+from trunkline.observe.secrets import MASK, Redaction, SecretMask
+from trunkline.observe.tap import MAX_KEPT, MAX_RECORDS, LogTap
 
 
 @given(st.text(), st.text(min_size=6), st.text())
@@ -65,10 +65,10 @@ def test_secrets_are_in_no_part_of_a_line(root: logging.Logger, monkeypatch: pyt
     assert json.dumps(secret)[1:-1] not in said
 
 
-def test_a_tap_gathers_only_while_it_is_open(root: logging.Logger) -> None:
+def test_a_tap_gives_what_comes_while_it_is_open(root: logging.Logger) -> None:
     tap = LogTap(SecretMask(["a-secret-1"]))
+    tap.start()
     logger = logging.getLogger("trunkline.tap")
-    logger.warning("before")
     tap.open()
     logger.warning("during %s", "a-secret-1", extra={"number": 7, "who": "a-secret-1"})
     try:
@@ -84,13 +84,67 @@ def test_a_tap_gathers_only_while_it_is_open(root: logging.Logger) -> None:
     assert first.pop("time").endswith("+00:00")
     assert first == {"level": "warning", "logger": "trunkline.tap", "event": "during ***", "number": 7, "who": "***"}
     assert second["exception"] == "KeyError: '***'"
+    tap.stop()
+    logger.warning("at the end")
+    tap.open()
+    assert said(tap) == ["after"]
+
+
+def said(tap: LogTap) -> list[str]:
+    return [record["event"] for record in tap.take()[0]]
+
+
+def test_a_tap_begins_with_the_last_records_that_nobody_was_told_of(root: logging.Logger) -> None:
+    tap = LogTap(SecretMask(["a-secret-1"]))
+    tap.start()
+    logger = logging.getLogger("trunkline.tap")
+    for number in range(MAX_KEPT + 5):
+        logger.warning("%d a-secret-1", number)
+    tap.open()
+    assert said(tap) == [f"{number} ***" for number in range(5, MAX_KEPT + 5)]
+    logger.warning("told")
+    assert said(tap) == ["told"]
+    tap.close()
+    logger.warning("untold")
+    logging.getLogger("trunkline.requests").warning("a call")
+    tap.open()
+    assert said(tap) == ["untold"]
+    logging.getLogger("trunkline.requests").warning("a call")
+    assert said(tap) == ["a call"]
+    tap.stop()
 
 
 def test_a_tap_is_bounded(root: logging.Logger) -> None:
     tap = LogTap(SecretMask())
+    tap.start()
     tap.open()
     for _ in range(MAX_RECORDS + 20):
         logging.getLogger("trunkline.tap").warning("again")
     records, dropped = tap.take()
-    tap.close()
+    tap.stop()
     assert (len(records), dropped) == (MAX_RECORDS, 20)
+
+
+def test_secrets_in_json_are_found_by_their_names_and_by_their_looks() -> None:
+    redaction = Redaction(SecretMask(["a-secret-1"]))
+    found = redaction(
+        {
+            "user": {"name": "ann", "Password": "short", "api_key": 12, "apiKey": ["x"], "hasPassword": True},
+            "next_page_token": "t",
+            "max_tokens": 256,
+            "tokens": ["a", "b"],
+            "passages": ["one"],
+            "texts": ["say a-secret-1", "Bearer abcdef123456", "plain"],
+            "secret": None,
+        }
+    )
+    assert found == {
+        "user": {"name": "ann", "Password": MASK, "api_key": MASK, "apiKey": MASK, "hasPassword": True},
+        "next_page_token": MASK,
+        "max_tokens": 256,
+        "tokens": ["a", "b"],
+        "passages": ["one"],
+        "texts": ["say ***", "Bearer ***", "plain"],
+        "secret": None,
+    }
+    assert redaction.count == 6

@@ -224,6 +224,20 @@ def test_looking_up_does_not_grow_with_the_number_of_topics() -> None:
     assert large < small * 5, "a scan of the topics would take a thousand times as long"
 
 
+@fuzzing(100)
+@given(st.lists(st.tuples(st.booleans(), topics | patterns, st.integers(0, 3))))
+def test_what_somebody_subscribed_to(steps: list[tuple[bool, str, int]]) -> None:
+    index: TopicIndex[int] = TopicIndex()
+    expected: dict[str, set[int]] = {}
+    for added, pattern, subscriber in steps:
+        (index.add if added else index.remove)(pattern, subscriber)
+        group = expected.setdefault(pattern, set())
+        (group.add if added else group.discard)(subscriber)
+    listed = list(index.patterns())
+    assert dict(listed) == {pattern: len(group) for pattern, group in expected.items() if group}
+    assert len(dict(listed)) == len(listed)
+
+
 @pytest.mark.parametrize(
     ("topic", "own"),
     [

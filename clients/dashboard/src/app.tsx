@@ -12,8 +12,10 @@ import { scheme, toggleScheme } from "./ui/theme.ts";
 import { Connections } from "./views/connections.tsx";
 import { Console } from "./views/console.tsx";
 import { Executors } from "./views/executors.tsx";
+import { Logs } from "./views/logs.tsx";
 import { Overview } from "./views/overview.tsx";
 import { Requests } from "./views/requests.tsx";
+import { Topics } from "./views/topics.tsx";
 
 interface View {
   readonly name: string;
@@ -27,6 +29,8 @@ const VIEWS: readonly View[] = [
   { name: "executors", title: "Executors", view: Executors },
   { name: "requests", title: "Requests", view: Requests },
   { name: "connections", title: "Connections", view: Connections },
+  { name: "topics", title: "Topics", view: Topics },
+  { name: "logs", title: "Logs", view: Logs },
   { name: "console", title: "Console", view: Console },
 ];
 

@@ -38,11 +38,15 @@ class TopicStanding:
     Attributes:
         head: its last position.
         kept: events in its history.
+        kept_bytes: what they take, roughly.
+        oldest_at: when the oldest of them was published, in milliseconds since 1970; None where none is kept.
     """
 
     topic: str
     head: Position
     kept: int
+    kept_bytes: int
+    oldest_at: int | None
 
 
 class Broker(Protocol):
@@ -68,8 +72,10 @@ class Broker(Protocol):
     ) -> None:
         """Store an event. ``done`` is called exactly once, perhaps before this returns."""
 
-    def recent(self, limit: int) -> list[TopicStanding]:
-        """The topics that spoke last, the last one first. Of those that are remembered, at most so many."""
+    def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
+        """The topics that spoke last, the last one first, and how many more are remembered. Looked up at once: this
+        is for people who watch, and says what is known here.
+        """
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
         """Somebody subscribes to a topic. ``done`` is called exactly once, perhaps before this returns."""

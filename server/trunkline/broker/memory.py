@@ -37,12 +37,13 @@ class HistoryLimits:
 
 
 class _Topic:
-    __slots__ = ("epoch", "head", "history")
+    __slots__ = ("epoch", "head", "history", "kept_bytes")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
         self.history: deque[tuple[float, Event]] | None = None
+        self.kept_bytes = 0
 
 
 class MemoryBroker:
@@ -93,12 +94,17 @@ class MemoryBroker:
         self._deliver(event)
         done(position)
 
-    def recent(self, limit: int) -> list[TopicStanding]:
+    def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
         """See the contract."""
-        return [
-            TopicStanding(topic, Position(state.epoch, state.head), len(state.history or ()))
-            for topic, state in islice(reversed(self._topics.items()), limit)
-        ]
+        now = self._monotonic()
+        told = [self._standing(topic, state, now) for topic, state in islice(reversed(self._topics.items()), limit)]
+        return told, len(self._topics) - len(told)
+
+    def _standing(self, topic: str, state: _Topic, now: float) -> TopicStanding:
+        self._trim(topic, state, now)  # what is too old goes when somebody looks
+        history = state.history
+        oldest = history[0][1].published_at if history else None
+        return TopicStanding(topic, Position(state.epoch, state.head), len(history or ()), state.kept_bytes, oldest)
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
         """See the contract. Always answered before it returns."""
@@ -138,14 +144,16 @@ class MemoryBroker:
         if state.history is None:
             state.history = deque()
         state.history.append((now, event))
-        self.history_bytes += _size(event)
+        size = _size(event)
+        self.history_bytes += size
+        state.kept_bytes += size
         self._with_history[topic] = state
         self._with_history.move_to_end(topic)
         self._trim(topic, state, now)
         while self.history_bytes > limits.bytes and len(self._with_history) > 1:
             self._drop_history(next(iter(self._with_history)))
         while self.history_bytes > limits.bytes and state.history:
-            self._drop_oldest(state.history)
+            self._drop_oldest(state, state.history)
 
     def _trim(self, topic: str, state: _Topic, now: float) -> None:
         history = state.history
@@ -153,18 +161,20 @@ class MemoryBroker:
             return
         oldest_allowed = now - self._limits.seconds
         while history and (len(history) > self._limits.events or history[0][0] < oldest_allowed):
-            self._drop_oldest(history)
+            self._drop_oldest(state, history)
         if not history:
             self._drop_history(topic)
 
-    def _drop_oldest(self, history: deque[tuple[float, Event]]) -> None:
-        self.history_bytes -= _size(history.popleft()[1])
+    def _drop_oldest(self, state: _Topic, history: deque[tuple[float, Event]]) -> None:
+        size = _size(history.popleft()[1])
+        self.history_bytes -= size
+        state.kept_bytes -= size
 
     def _drop_history(self, topic: str) -> None:
         state = self._with_history.pop(topic, None)
         if state is not None and state.history is not None:
             while state.history:
-                self._drop_oldest(state.history)
+                self._drop_oldest(state, state.history)
             state.history = None
 
     def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:

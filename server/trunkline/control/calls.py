@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 import msgspec
 
-from trunkline.control.method import NoParams, describe
+from trunkline.control.method import describe
 from trunkline.hub.client_calls import ClientCall, NotificationCall, decode_params
 from trunkline.hub.principal import ADMIN
 from trunkline_protocol.calls import Call
@@ -31,6 +32,12 @@ class CallsView(Protocol):
         """The calls in flight that somebody else than the hub answers, in no order."""
 
 
+class CallsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.calls``."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS
+
+
 class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``system.cancel``; ``call`` is a number of ``system.calls``."""
 
@@ -38,7 +45,7 @@ class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
 
 
 ADMIN_METHODS: Final = (
-    describe("system.calls", "The calls in flight, the oldest first (role admin)", NoParams, idempotent=True),
+    describe("system.calls", "The calls in flight, the oldest first (role admin)", CallsParams, idempotent=True),
     describe("system.cancel", "End somebody's call with -32800 (role admin)", CancelParams, idempotent=True),
 )
 
@@ -59,11 +66,11 @@ class CallsInFlight:
 
     def _list(self, call: Call) -> None:
         require_admin(call)
-        if call.params.strip() != b"[]":
-            decode_params(call, NoParams)
+        limit = MAX_CALLS if call.params.strip() == b"[]" else decode_params(call, CallsParams).limit
         now = time.monotonic()
-        calls = sorted(self._router.calls(), key=lambda call: call.received)
-        listed = [described(call, now) for call in calls[:MAX_CALLS]]
+        calls = list(self._router.calls())
+        oldest = heapq.nsmallest(limit, calls, key=lambda call: call.received)
+        listed = [described(call, now) for call in oldest]
         call.settle_result(_encoder.encode({"calls": listed, "more": len(calls) - len(listed)}))
 
     def _cancel(self, call: Call) -> None:

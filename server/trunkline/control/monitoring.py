@@ -14,6 +14,7 @@ import psutil
 from trunkline.control.calls import connection_of, executor_name, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import ExecutorTable
+from trunkline.control.failures import FailedCalls
 from trunkline.control.method import HubView
 from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
@@ -32,7 +33,10 @@ TOPICS: Final = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
 MAX_ITEMS: Final = 200
-"""Requests, connections or log records told in one message; more are only counted."""
+"""Connections that came, or went, told in one message; more are only counted."""
+
+MAX_REQUESTS: Final = 100
+"""Calls that succeeded told in one message, and as many that failed; more are only counted, at no cost."""
 
 MAX_CONNECTIONS: Final = 100
 """Connections in the table of one message."""
@@ -62,7 +66,7 @@ class LogSource(Protocol):
     """Where log records come from (see :class:`trunkline.observe.tap.LogTap`)."""
 
     def open(self) -> None:
-        """Begin to gather."""
+        """Begin to gather, with the last ones from before."""
 
     def close(self) -> None:
         """Gather no more."""
@@ -121,16 +125,26 @@ class Monitor:
     Args:
         view: what the hub knows of itself.
         logs: log records, gathered while somebody wants them.
+        failed: keeps the params of failed calls, while somebody wants to hear of such calls.
 
     Attributes:
         book: the open connections; kept whether somebody listens or not.
+        wants_requests: whether :meth:`finished` is to be told of calls that succeed.
+        wants_failures: whether it is to be told of those that fail.
     """
 
-    def __init__(self, view: HubView, topics: Callable[[], Topics], logs: LogSource | None = None) -> None:
+    def __init__(
+        self,
+        view: HubView,
+        topics: Callable[[], Topics],
+        logs: LogSource | None = None,
+        failed: FailedCalls | None = None,
+    ) -> None:
         self.book = ConnectionBook()
         self._view = view
         self._topics = topics
         self._logs = logs or _NoLogs()
+        self._failed = failed
         self._wanted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
@@ -138,10 +152,13 @@ class Monitor:
         self._executors_changed = False
         self._executors_worked = False
         self._executors = ExecutorTable()
-        self._requests = _Items()
+        self._requests: list[dict[str, Any]] = []
+        self._failures = 0
+        self._finished = 0
         self._opened = _Items()
         self._closed = _Items()
         self.wants_requests = False
+        self.wants_failures = False
 
     # --- who listens ---
 
@@ -150,7 +167,8 @@ class Monitor:
         topics = self._topics()
         before = self._wanted
         self._wanted = {topic for topic in TOPICS if topics.reaches(topic)}
-        self.wants_requests = REQUESTS in self._wanted
+        if REQUESTS in self._wanted and REQUESTS not in before:
+            self._await_requests()
         self._executors_changed = EXECUTORS in self._wanted
         if (LOGS in self._wanted) != (LOGS in before):
             (self._logs.open if LOGS in self._wanted else self._logs.close)()
@@ -169,7 +187,10 @@ class Monitor:
     def _forget_unwanted(self) -> None:
         """Whoever subscribes later does not hear of what was before."""
         if REQUESTS not in self._wanted:
-            self._requests.take()
+            self._requests = []
+            if self._failed is not None:
+                self._failed.forget()
+            self.wants_requests = self.wants_failures = False
         if CONNECTIONS not in self._wanted:
             self._opened.take()
             self._closed.take()
@@ -181,11 +202,15 @@ class Monitor:
     # --- what happens ---
 
     def finished(self, call: Call, seconds: float, code: int) -> None:
-        """A call has ended. To be called only while :attr:`wants_requests`."""
-        if self._requests.is_full:
-            self._requests.dropped += 1
+        """A call has ended. To be called only while such calls are wanted, and after it was counted."""
+        request = _request(call, seconds, code)
+        self._requests.append(request)
+        if code:
+            request["failure"] = None if self._failed is None else self._failed.keep(call)
+            self._failures += 1
+            self.wants_failures = self._failures < MAX_REQUESTS
         else:
-            self._requests.add(_request(call, seconds, code))
+            self.wants_requests = len(self._requests) - self._failures < MAX_REQUESTS
 
     def opened(self, connection: Connection) -> None:
         """A connection was made."""
@@ -228,9 +253,8 @@ class Monitor:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
         self._ticks += 1
         each_second = self._ticks % TICKS_A_SECOND == 0
-        if REQUESTS in self._wanted and self._requests.items:
-            requests, dropped = self._requests.take()
-            self._topics().announce(REQUESTS, {"requests": requests, "dropped": dropped})
+        if self._requests:
+            self._say_requests()
         if CONNECTIONS in self._wanted:
             self._say_connections(each_second)
         if EXECUTORS in self._wanted:
@@ -241,6 +265,19 @@ class Monitor:
             records, dropped = self._logs.take()
             if records or dropped:
                 self._topics().announce(LOGS, {"records": records, "dropped": dropped})
+
+    def _await_requests(self) -> None:
+        """The next ones are for the next message."""
+        self._requests, self._failures = [], 0
+        self._finished = self._view.stats.totals()[0]
+        self.wants_requests = self.wants_failures = True
+
+    def _say_requests(self) -> None:
+        requests, before = self._requests, self._finished
+        self._await_requests()
+        # All calls are counted anyway: those beyond what is told are not even looked at here.
+        dropped = self._finished - before - len(requests)
+        self._topics().announce(REQUESTS, {"requests": requests, "dropped": max(0, dropped)})
 
     def _say_executors(self, each_second: bool) -> None:
         working = self._view.router.in_flight > 0
@@ -312,6 +349,7 @@ def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
         "trace_id": trace_id(call),
         "outcome": "ok" if not code else error_name(code),
         "code": code,
+        "failure": None,
         "duration_ms": round(seconds * 1000, 3),
         "queue_ms": round(call.waited * 1000, 3),
         "run_ms": round(call.ran * 1000, 3) if call.ran else None,

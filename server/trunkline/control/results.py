@@ -37,7 +37,10 @@ _STATS: Final = record(
     | _QUANTILES
 )
 _SAMPLE: Final = record({"seconds_ago": NUMBER, "seconds": NUMBER, "calls": INTEGER, "errors": INTEGER} | _QUANTILES)
-_TOPIC: Final = record({"topic": STRING, "epoch": STRING, "offset": INTEGER, "kept": INTEGER, "subscribers": INTEGER})
+_TOPIC: Final = record(
+    {"topic": STRING, "epoch": STRING, "oldest_at": or_null(INTEGER)}
+    | dict.fromkeys(("offset", "kept", "kept_bytes", "subscribers"), INTEGER)
+)
 
 RESULTS: Final[dict[str, Schema]] = {
     "rpc.ping": record({"pong": {"const": True}, "time_ms": INTEGER}),
@@ -78,7 +81,22 @@ RESULTS: Final[dict[str, Schema]] = {
     "executors.assign": record({"key": STRING, "slot": INTEGER, "worker_id": STRING}),
     "executors.drain": record({"worker_id": STRING, "slots": INTEGER, "pid": INTEGER}),
     "system.cancel": record({"call": INTEGER, "cancelled": BOOLEAN}),
-    "system.topics": record({"topics": array(_TOPIC)}),
+    "system.topics": record(
+        {
+            "topics": array(_TOPIC),
+            "more": INTEGER,
+            "subscribed": array(record({"pattern": STRING, "subscribers": INTEGER})),
+        }
+    ),
+    "system.failure": record(
+        {
+            "failure": INTEGER,
+            "kept": BOOLEAN,
+            "method": or_null(STRING),
+            "params": {"description": "as they were given"},
+            "redacted": INTEGER,
+        }
+    ),
     "auth": record({"principal": STRING, "roles": array(STRING), "expires_in_ms": or_null(INTEGER)}),
     "subscribe": record({"topic": STRING, "epoch": or_null(STRING), "offset": INTEGER, "recovered": BOOLEAN}),
     "unsubscribe": record({"topic": STRING, "unsubscribed": BOOLEAN}),

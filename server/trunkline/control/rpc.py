@@ -8,6 +8,7 @@ from typing import Any
 
 from trunkline.control.calls import ADMIN_METHODS
 from trunkline.control.executors import ORDERS
+from trunkline.control.failures import FAILURE_METHOD
 from trunkline.control.jobs import JOB_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
@@ -81,7 +82,7 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
     """Everything that can be called; ``own`` are the methods of this room."""
     infos = [method.info for method in own]
-    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *ORDERS, *JOB_METHODS, TOPICS_METHOD]
+    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *ORDERS, *JOB_METHODS, TOPICS_METHOD, FAILURE_METHOD]
     return [*infos, *hubs, *view.registered(), *view.pool.methods.values()]
 
 

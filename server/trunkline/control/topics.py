@@ -74,6 +74,7 @@ _REQUEST: Final = record(
         "trace_id": _STRING_OR_NULL,
         "outcome": STRING,
         "code": INTEGER,
+        "failure": _INTEGER_OR_NULL,
         "duration_ms": NUMBER,
         "queue_ms": NUMBER,
         "run_ms": _NUMBER_OR_NULL,

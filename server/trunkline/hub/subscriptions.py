@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -100,9 +100,14 @@ class Subscriptions:
         """How many events were handed to connections so far."""
         return self._fanout.deliveries
 
-    def recent(self, limit: int) -> list[tuple[TopicStanding, int]]:
-        """The topics that spoke last, the last one first, and how many connections hear each."""
-        return [(standing, len(self._index.match(standing.topic))) for standing in self._broker.recent(limit)]
+    def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
+        """The topics that spoke last, the last one first, with how many connections hear each; and how many more."""
+        told, more = self._broker.recent(limit)
+        return [(standing, len(self._index.match(standing.topic))) for standing in told], more
+
+    def patterns(self) -> Iterator[tuple[str, int]]:
+        """Each topic or pattern somebody subscribed to, and how many connections did."""
+        return self._index.patterns()
 
     # --- calls ---
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 MASK: Final = "***"
 MIN_CHARS: Final = 6
@@ -19,6 +19,11 @@ _CREDENTIALS: Final = re.compile(
     | ([?&](?:token|access_token|api_key)=)[^&\s"']+  # a query
     | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*()  # a JWT
     """
+)
+
+
+_SECRET_NAMES: Final = re.compile(
+    r"(?i)pass(word|wd|phrase|code)|secret|credential|authorization|cookie|(private|api|access)[-_]?key|token$"
 )
 
 
@@ -40,3 +45,40 @@ class SecretMask:
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return _CREDENTIALS.sub(lambda found: next((g for g in found.groups() if g), "") + MASK, text)
+
+
+class Redaction:
+    """Takes secrets out of JSON values: what a member's name says is one, and whatever the mask finds in texts.
+
+    Args:
+        mask: for texts.
+
+    Attributes:
+        count: how many values were replaced so far.
+    """
+
+    def __init__(self, mask: SecretMask) -> None:
+        self._mask = mask
+        self.count = 0
+
+    def __call__(self, value: Any) -> Any:
+        """The value without them.
+
+        Raises:
+            RecursionError: it is nested too deeply.
+        """
+        if isinstance(value, dict):
+            return {name: self._member(name, member) for name, member in value.items()}
+        if isinstance(value, list):
+            return [self(member) for member in value]
+        if isinstance(value, str):
+            masked = self._mask(value)
+            self.count += masked != value
+            return masked
+        return value
+
+    def _member(self, name: str, value: Any) -> Any:
+        if _SECRET_NAMES.search(name) is None or value is None or isinstance(value, bool):
+            return self(value)
+        self.count += 1
+        return MASK

@@ -1,8 +1,9 @@
-"""Log records as data, for those who watch the hub: gathered only while somebody does, and never more than a few."""
+"""Log records as data, for those who watch the hub: the last ones from before they came, and all while they do."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,13 +12,21 @@ from trunkline.observe.secrets import SecretMask
 MAX_RECORDS: Final = 100
 """Records between two visits of whoever takes them, four times a second; more are counted."""
 
+MAX_KEPT: Final = MAX_RECORDS
+"""Records kept while nobody watches, the last ones: the first to watch gets them at once."""
+
+NOT_KEPT: Final = frozenset({"trunkline.requests"})
+"""Loggers that may speak at each call: while nobody watches, their records cost nothing here."""
+
 MAX_TEXT_CHARS: Final = 2000
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class LogTap(logging.Handler):
-    """Keeps what is logged, in any thread, while it is open.
+    """Keeps what is logged, in any thread: all of it while it is open, the last records otherwise.
+
+    Each record is given out once: what :meth:`open` begins with is what nobody has been told of yet.
 
     Args:
         mask: takes secrets out.
@@ -28,14 +37,30 @@ class LogTap(logging.Handler):
         self._mask = mask
         self._records: list[dict[str, Any]] = []
         self._dropped = 0
+        self._kept: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT)
+        self._is_open = False
+
+    def start(self) -> None:
+        """Hear what is logged, for as long as the hub runs."""
+        logging.getLogger().addHandler(self)
+
+    def stop(self) -> None:
+        """Hear nothing more."""
+        logging.getLogger().removeHandler(self)
 
     def open(self) -> None:
-        """Begin to gather."""
-        logging.getLogger().addHandler(self)
+        """Begin to gather, with what was kept."""
+        self.acquire()
+        try:
+            self._is_open = True
+            self._records, self._dropped = list(self._kept), 0
+            self._kept.clear()
+        finally:
+            self.release()
 
     def close(self) -> None:
         """Gather no more, and forget what there is."""
-        logging.getLogger().removeHandler(self)
+        self._is_open = False
         self.take()
 
     def take(self) -> tuple[list[dict[str, Any]], int]:
@@ -50,11 +75,13 @@ class LogTap(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Called by logging, which holds the handler's lock."""
-        if len(self._records) >= MAX_RECORDS:
+        if self._is_open and len(self._records) >= MAX_RECORDS:
             self._dropped += 1
             return
+        if not self._is_open and record.name in NOT_KEPT:
+            return
         try:
-            self._records.append(self._described(record))
+            (self._records if self._is_open else self._kept).append(self._described(record))
         except Exception:  # what cannot be formatted is the logger's trouble, and is said on stderr by logging
             self.handleError(record)
 

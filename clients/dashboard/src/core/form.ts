@@ -2,7 +2,7 @@
  * A form from a JSON Schema: which control a parameter gets, and what its text means.
  */
 import type { Param } from "./openrpc.ts";
-import { numberOf, textOf, type Fields } from "./reports.ts";
+import { fieldsOf, numberOf, textOf, type Fields } from "./reports.ts";
 
 export type Control =
   | { readonly kind: "text"; readonly long: boolean }
@@ -138,11 +138,12 @@ export function paramsOf(
   return { params: found, wrong };
 }
 
-/** The texts that mean these params: for trying a call again. */
-export function typedOf(params: readonly Param[], values: Fields): Typed {
+/** The texts that mean these params, given by name or by place: for trying a call again. */
+export function typedOf(params: readonly Param[], given: unknown): Typed {
   const typed: Record<string, string> = {};
-  for (const param of params) {
-    const value = values[param.name];
+  const byName = fieldsOf(given);
+  for (const [place, param] of params.entries()) {
+    const value: unknown = Array.isArray(given) ? given[place] : byName[param.name];
     if (value !== undefined) {
       const isText = controlOf(param.schema).kind === "text" && typeof value === "string";
       typed[param.name] = isText ? value : JSON.stringify(value);

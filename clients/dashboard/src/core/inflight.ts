@@ -4,7 +4,6 @@
 import type { Method } from "./openrpc.ts";
 import { fieldsOf, isFields, listOf, numberOf, textOf, type Fields } from "./reports.ts";
 
-export const LIST_METHOD = "system.calls";
 export const CANCEL_METHOD = "system.cancel";
 
 export interface RunningCall {

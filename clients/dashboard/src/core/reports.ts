@@ -47,6 +47,9 @@ export interface EndedCall {
   readonly finishedAt: number | undefined;
   readonly message: string | undefined;
   readonly traceId: string | undefined;
+  readonly requestId: string | undefined;
+  /** What to ask the hub for its params by, where it failed and they are kept. */
+  readonly failure: number | undefined;
   /** As the hub sent it, for copying. */
   readonly raw: Fields;
 }
@@ -172,6 +175,8 @@ export function endedCallOf(item: Fields, number: number): EndedCall {
     finishedAt: numberOf(item.finished_at),
     message: textOf(item.message),
     traceId: textOf(item.trace_id),
+    requestId: textOf(item.request_id),
+    failure: numberOf(item.failure),
     raw: item,
   };
 }

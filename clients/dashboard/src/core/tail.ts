@@ -1,7 +1,7 @@
 /**
  * A live tail: the last messages of a topic or pattern, what was dropped, and who speaks how often.
  */
-import type { TopicMessage } from "trunkline";
+import type { Gap, TopicMessage } from "trunkline";
 
 export const KEPT_MESSAGES = 500;
 
@@ -37,6 +37,18 @@ const REASONS: Readonly<Record<string, string>> = {
   disconnected: "while disconnected",
 };
 
+/** How many events a gap swallowed; 0 where nobody knows. */
+function missing({ count, from, to }: Gap): number {
+  return count ?? (from > 0 ? to - from + 1 : 0);
+}
+
+/** A gap in words. */
+export function describeGap(gap: Gap): string {
+  const many = missing(gap);
+  const what = many === 0 ? "an unknown number of events" : `${many} event${many === 1 ? "" : "s"}`;
+  return `dropped ${what}: ${REASONS[gap.reason] ?? gap.reason}`;
+}
+
 export function withMessages(tail: Tail, messages: readonly TopicMessage[], now: number): Tail {
   let { received, dropped, unknownGaps } = tail;
   const topics: Record<string, number> = { ...tail.topics };
@@ -51,12 +63,10 @@ export function withMessages(tail: Tail, messages: readonly TopicMessage[], now:
       }
       rows.push({ number, at: message.publishedAt, topic: message.topic, text: JSON.stringify(message.data), gap: false });
     } else {
-      const many = message.count ?? (message.from > 0 ? message.to - message.from + 1 : 0);
+      const many = missing(message);
       dropped += many;
       unknownGaps += many === 0 ? 1 : 0;
-      const what = many === 0 ? "an unknown number of events" : `${many} event${many === 1 ? "" : "s"}`;
-      const text = `dropped ${what}: ${REASONS[message.reason] ?? message.reason}`;
-      rows.push({ number, at: now, topic: message.topic, text, gap: true });
+      rows.push({ number, at: now, topic: message.topic, text: describeGap(message), gap: true });
     }
   }
   return { rows: [...tail.rows, ...rows].slice(-KEPT_MESSAGES), received, dropped, unknownGaps, topics };

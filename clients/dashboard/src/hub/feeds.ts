@@ -10,15 +10,15 @@ import { interrupted, withStates, type Lanes } from "../core/lanes.ts";
 import { methodsOf, type Method } from "../core/openrpc.ts";
 import { endedCallOf, executorsOf, fieldsOf, healthOf, listOf, metricsOf, numberOf, pastOf } from "../core/reports.ts";
 import type { EndedCall, Executor, Health, Metrics } from "../core/reports.ts";
-import { KEPT_SECONDS, MetricsRing } from "../core/ring.ts";
+import { MetricsRing } from "../core/ring.ts";
 import { Skew } from "../core/skew.ts";
+import asks from "./asks.json" with { type: "json" };
 import { refuse } from "./link.ts";
 
 const KEPT_CALLS = 500;
-const HEALTH_MS = 5_000;
 /** Executors tell of themselves once a second while they work, and more than `health.detailed` does. */
 const QUIET_MS = 2_000;
-const PAST_METHOD = "metrics.get";
+const PAST = asks.first.past;
 
 export const metrics = signal<Metrics | undefined>(undefined);
 export const ring = new MetricsRing();
@@ -61,14 +61,14 @@ const FEEDS: Readonly<Record<string, Take>> = {
 export function feed(hub: Hub): void {
   startAnew();
   refused.value = {};
-  for (const [topic, take] of Object.entries(FEEDS)) {
-    void follow(hub, topic, take);
+  for (const topic of asks.topics) {
+    void follow(hub, topic);
   }
   const timer = setInterval(() => {
     if (!document.hidden && hub.connectionState === "connected") {
       void refreshHealth(hub);
     }
-  }, HEALTH_MS);
+  }, asks.always.everyMs);
   const stop = hub.onConnectionState((state) => {
     if (state.state === "connected") {
       if (!state.resumed) {
@@ -92,11 +92,11 @@ function startAnew(): void {
   connections.value = NO_CONNECTIONS;
 }
 
-async function follow(hub: Hub, topic: string, take: Take): Promise<void> {
+async function follow(hub: Hub, topic: string): Promise<void> {
   try {
     for await (const message of await hub.subscribe(topic)) {
       batch(() => {
-        receive(message, topic, take);
+        receive(message, topic);
       });
     }
   } catch (error) {
@@ -106,9 +106,9 @@ async function follow(hub: Hub, topic: string, take: Take): Promise<void> {
   }
 }
 
-function receive(message: TopicMessage, topic: string, take: Take): void {
+function receive(message: TopicMessage, topic: string): void {
   if (message.kind === "event") {
-    take(message.data, skew.local(message.publishedAt, Date.now()));
+    FEEDS[topic]?.(message.data, skew.local(message.publishedAt, Date.now()));
   } else if (topic === "system.executors" || topic === "system.connections") {
     // Something has changed that this page was not told: what it knew is thrown away rather than shown.
     connections.value = topic === "system.connections" ? NO_CONNECTIONS : connections.peek();
@@ -148,7 +148,7 @@ async function refresh(hub: Hub): Promise<void> {
 }
 
 async function refreshHealth(hub: Hub): Promise<void> {
-  await asked(hub.call("health.detailed"), (result) => {
+  await asked(hub.call(asks.always.method), (result) => {
     const next = healthOf(result);
     health.value = next;
     if (Date.now() - executorsToldAt > QUIET_MS) {
@@ -159,13 +159,13 @@ async function refreshHealth(hub: Hub): Promise<void> {
 
 /** Asks again what the hub serves. */
 export async function refreshCatalogue(hub: Hub): Promise<void> {
-  await asked(hub.call("rpc.discover"), (result) => {
+  await asked(hub.call(asks.first.methods.method), (result) => {
     catalogue.value = methodsOf(result);
   });
-  const tellsPast = catalogue.peek().some(({ name, params }) => name === PAST_METHOD && params.some((p) => p.name === "series"));
+  const tellsPast = catalogue.peek().some(({ name, params }) => name === PAST.method && params.some((p) => p.name === "series"));
   if (tellsPast && !pastIsKnown) {
     pastIsKnown = true;
-    await asked(hub.call(PAST_METHOD, { time_range: KEPT_SECONDS, series: true }), (result) => {
+    await asked(hub.call(PAST.method, PAST.params), (result) => {
       ring.addPast(pastOf(result, Date.now()));
       pastVersion.value += 1;
     });

@@ -6,6 +6,7 @@ import { duration, NOTHING } from "../core/format.ts";
 import { live, oldBy } from "../hub/status.ts";
 
 interface PanelProps {
+  readonly id?: string;
   readonly title: string;
   readonly note?: ComponentChildren;
   readonly actions?: ComponentChildren;
@@ -14,9 +15,9 @@ interface PanelProps {
 }
 
 /** A titled part of a view. */
-export function Panel({ title, note, actions, children, class: name }: PanelProps): JSX.Element {
+export function Panel({ id, title, note, actions, children, class: name }: PanelProps): JSX.Element {
   return (
-    <section class={`panel ${name ?? ""}`} aria-label={title}>
+    <section id={id} class={`panel ${name ?? ""}`} aria-label={title}>
       <header>
         <h2>{title}</h2>
         {note !== undefined && <span class="note">{note}</span>}
@@ -47,9 +48,16 @@ export function Figure({ label, value, tone }: FigureProps): JSX.Element {
   );
 }
 
+/** A column's head; one with `sort` is a button that sorts by it. */
+export interface Head {
+  readonly text: string;
+  readonly number: boolean;
+  readonly sort?: { readonly by: "ascending" | "descending" | "none"; readonly toggle: () => void };
+}
+
 interface TableProps {
   readonly label: string;
-  readonly head: readonly (string | { readonly text: string; readonly number: true })[];
+  readonly head: readonly (string | Head)[];
   readonly children: ComponentChildren;
   readonly class?: string;
 }
@@ -62,20 +70,31 @@ export function Table({ label, head, children, class: name }: TableProps): JSX.E
       <table>
         <thead>
           <tr>
-            {head.map((cell) => {
-              const isNumber = typeof cell !== "string";
-              const text = isNumber ? cell.text : cell;
-              return (
-                <th key={text} scope="col" class={isNumber ? "number" : ""}>
-                  {text === "" ? <span class="hidden">Actions</span> : text}
-                </th>
-              );
-            })}
+            {head.map((cell) => (
+              <HeadCell key={typeof cell === "string" ? cell : cell.text} cell={typeof cell === "string" ? { text: cell, number: false } : cell} />
+            ))}
           </tr>
         </thead>
         <tbody>{children}</tbody>
       </table>
     </div>
+  );
+}
+
+const ARROWS = { ascending: " \u2191", descending: " \u2193", none: "" } as const;
+
+function HeadCell({ cell: { text, number, sort } }: { readonly cell: Head }): JSX.Element {
+  return (
+    <th scope="col" class={number ? "number" : ""} aria-sort={sort?.by}>
+      {sort === undefined ? (
+        text || <span class="hidden">Actions</span>
+      ) : (
+        <button type="button" class="sort" onClick={sort.toggle}>
+          {text}
+          <span aria-hidden="true">{ARROWS[sort.by]}</span>
+        </button>
+      )}
+    </th>
   );
 }
 
@@ -107,14 +126,30 @@ export function words(name: string): string {
   return name.replaceAll("_", " ");
 }
 
-const TRACE_SHOWN = 8;
+const TRACE_SHOWN = 12;
 
-/** A cell with a trace id: its beginning, the whole on demand. */
-export function Trace({ id }: { readonly id: string | undefined }): JSX.Element {
+interface TraceProps {
+  readonly id: string | undefined;
+  /** Shows what else is known of it. */
+  readonly follow?: (id: string) => void;
+  /** Where following leads: "Log of". */
+  readonly leads?: string;
+}
+
+/** A cell with a trace or request id: its beginning, the whole on demand; a button where it leads somewhere. */
+export function Trace({ id, follow, leads }: TraceProps): JSX.Element {
   const text = id === undefined || id.length <= TRACE_SHOWN ? id : `${id.slice(0, TRACE_SHOWN)}…`;
   return (
     <td class="mono" title={id}>
-      {text ?? NOTHING}
+      {id === undefined || follow === undefined ? (
+        (text ?? NOTHING)
+      ) : (
+        <button type="button" class="link" aria-label={`${leads ?? ""} ${id}`} onClick={() => {
+            follow(id);
+          }}>
+          {text}
+        </button>
+      )}
     </td>
   );
 }

@@ -1,5 +1,5 @@
 /**
- * Who is connected, and what is published: a live tail of any topic.
+ * Who is connected.
  */
 import type { JSX } from "preact";
 import { bytes, count, duration, milliseconds, NOTHING, plural } from "../core/format.ts";
@@ -8,7 +8,6 @@ import { connections, metrics, refused } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { live } from "../hub/status.ts";
 import { Empty, Figure, Panel, Table, words } from "../ui/parts.tsx";
-import { TailPanel } from "./tail-panel.tsx";
 
 const SHOWN = 200;
 const SHOWN_CLOSED = 12;
@@ -19,18 +18,23 @@ export function Connections(): JSX.Element {
   const numbers = metrics.value?.numbers ?? {};
   return (
     <>
-      <h1 class="hidden">Connections and topics</h1>
+      <h1 class="hidden">Connections</h1>
       <dl class="figures">
         <Figure label="connections" value={count(numbers.connections)} />
         <Figure label="subscriptions" value={count(numbers.subscriptions)} />
-        <Figure label="published/s" value={count(numbers.events_per_second)} />
-        <Figure label="delivered/s" value={count(numbers.deliveries_per_second)} />
+        <Figure label="streams" value={count(numbers.streams)} />
+        <Figure label="in" value={perSecond(numbers.bytes_in_per_second)} />
+        <Figure label="out" value={perSecond(numbers.bytes_out_per_second)} />
+        <Figure label="waits to be written" value={bytes(numbers.buffered_bytes)} />
       </dl>
       <Open />
-      <TailPanel />
       <Closed />
     </>
   );
+}
+
+function perSecond(value: number | undefined): string {
+  return value === undefined ? NOTHING : `${bytes(value)}/s`;
 }
 
 function Open(): JSX.Element {

@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import { isHubError, RpcError, type Hub } from "trunkline";
 import { paramsOf, typedOf, type Typed } from "../core/form.ts";
-import type { Fields } from "../core/reports.ts";
+import { fieldsOf, type Fields } from "../core/reports.ts";
 import { NO_CHUNKS, withChunks, type ChunkTime, type Waterfall } from "../core/waterfall.ts";
 import { catalogue } from "../hub/feeds.ts";
 import { hub } from "../hub/link.ts";
@@ -44,11 +44,17 @@ export function choose(name: string): void {
   streamed.value = method.value?.streaming ?? false;
 }
 
-/** Brings a call to the console, with its params where they are known; people press the button themselves. */
-export function tryAgain(name: string, params: Fields): void {
+/**
+ * Brings a call to the console, with its params where they are known; people press the button themselves.
+ *
+ * @returns the params that the form has no place for.
+ */
+export function tryAgain(name: string, params: unknown): readonly string[] {
   choose(name);
-  typed.value = typedOf(method.value?.params ?? [], params);
+  const places = method.value?.params ?? [];
+  typed.value = typedOf(places, params);
   location.hash = "#/console";
+  return Object.keys(fieldsOf(params)).filter((key) => !places.some((place) => place.name === key));
 }
 
 export function cancelRun(): void {

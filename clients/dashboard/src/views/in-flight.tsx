@@ -5,8 +5,9 @@ import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { isHubError } from "trunkline";
 import { milliseconds, NOTHING } from "../core/format.ts";
-import { CANCEL_METHOD, cancelParams, LIST_METHOD, notListed, runningCallsOf, type RunningCall } from "../core/inflight.ts";
+import { CANCEL_METHOD, cancelParams, notListed, runningCallsOf, type RunningCall } from "../core/inflight.ts";
 import { fieldsOf } from "../core/reports.ts";
+import asks from "../hub/asks.json" with { type: "json" };
 import { catalogue, metrics } from "../hub/feeds.ts";
 import { hub } from "../hub/link.ts";
 import { usePoll } from "../hub/poll.ts";
@@ -14,20 +15,18 @@ import { live } from "../hub/status.ts";
 import { say } from "../ui/copy.ts";
 import { Empty, Panel, Table, Trace } from "../ui/parts.tsx";
 
-const EVERY_MS = 1_000;
 const running = signal<readonly RunningCall[]>([]);
 const more = signal(0);
 const refusal = signal<string | undefined>(undefined);
 const cancelling = signal<ReadonlySet<string>>(new Set());
-const canList = computed(() => catalogue.value.some(({ name }) => name === LIST_METHOD));
+const canList = computed(() => catalogue.value.some(({ name }) => name === asks.views.requests.method));
 const cancelMethod = computed(() => catalogue.value.find(({ name }) => name === CANCEL_METHOD));
 
 export function InFlight(): JSX.Element {
   usePoll(
-    canList.value ? LIST_METHOD : undefined,
-    EVERY_MS,
+    canList.value ? asks.views.requests : undefined,
     (result) => {
-      running.value = runningCallsOf(result, Date.now()).filter((call) => call.method !== LIST_METHOD);
+      running.value = runningCallsOf(result, Date.now()).filter((call) => call.method !== asks.views.requests.method);
       more.value = notListed(result);
       refusal.value = undefined;
     },

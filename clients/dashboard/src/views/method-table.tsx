@@ -5,16 +5,16 @@ import { signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { count, milliseconds } from "../core/format.ts";
 import { look, type Look, type MethodLine } from "../core/methods.ts";
+import asks from "../hub/asks.json" with { type: "json" };
 import { usePoll } from "../hub/poll.ts";
 import { live } from "../hub/status.ts";
 import { Empty, Panel, Table } from "../ui/parts.tsx";
 
-const EVERY_MS = 2_000;
 const SHOWN = 30;
 const latest = signal<Look | undefined>(undefined);
 
 export function MethodTable(): JSX.Element {
-  usePoll("metrics.get", EVERY_MS, (result) => {
+  usePoll(asks.views.overview, (result) => {
     latest.value = look(result, latest.peek(), Date.now());
   });
   const lines = latest.value?.lines.slice(0, SHOWN) ?? [];

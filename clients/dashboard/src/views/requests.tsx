@@ -5,13 +5,13 @@ import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { ago, clock, count, milliseconds, NOTHING, plural } from "../core/format.ts";
 import type { FailureGroup } from "../core/failures.ts";
-import { isFields, type EndedCall } from "../core/reports.ts";
+import type { EndedCall } from "../core/reports.ts";
 import { calls, callsNotTold, failures, refused } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
-import { copy } from "../ui/copy.ts";
 import { Empty, Panel, State, Table, toneOf, Trace } from "../ui/parts.tsx";
-import { tryAgain } from "./console-state.ts";
+import { bringBack, copyCall } from "./failed-call.ts";
 import { InFlight } from "./in-flight.tsx";
+import { showLog, wantedId } from "./links.ts";
 
 const SHOWN = 60;
 const method = signal("");
@@ -30,7 +30,8 @@ function fits(call: EndedCall): boolean {
   const named = call.method.toLowerCase().includes(method.value.trim().toLowerCase());
   const who = (call.principal ?? "").toLowerCase().includes(principal.value.trim().toLowerCase());
   const wanted = outcome.value === "failed" ? call.outcome !== "ok" : outcome.value === "" || call.outcome === outcome.value;
-  return named && who && wanted;
+  const id = wantedId.value.trim();
+  return named && who && wanted && (id === "" || call.traceId?.includes(id) === true || call.requestId?.includes(id) === true);
 }
 
 export function Requests(): JSX.Element {
@@ -56,7 +57,7 @@ function Failures(): JSX.Element {
       {groups.length === 0 ? (
         <Empty>No call has failed.</Empty>
       ) : (
-        <Table label="Failures" head={["method", "error", { text: "calls", number: true }, "first", "last", "executor", "trace", ""]}>
+        <Table label="Failures" head={["method", "error", { text: "calls", number: true }, "first", "last", "executor", "trace or request", ""]}>
           {groups.map((group) => (
             <FailureRow key={group.key} group={group} />
           ))}
@@ -79,7 +80,7 @@ function FailureRow({ group }: { readonly group: FailureGroup }): JSX.Element {
       <td>{clock(group.firstAt)}</td>
       <td>{ago(group.lastAt, now.value)}</td>
       <td>{last.executor ?? NOTHING}</td>
-      <Trace id={last.traceId} />
+      <Trace id={last.traceId ?? last.requestId} follow={showLog} leads="Log of" />
       <td class="buttons">
         <CallButtons call={last} />
       </td>
@@ -88,15 +89,12 @@ function FailureRow({ group }: { readonly group: FailureGroup }): JSX.Element {
 }
 
 function CallButtons({ call }: { readonly call: EndedCall }): JSX.Element {
-  const { params } = call.raw;
   return (
     <>
-      <button type="button" aria-label={`Copy ${call.method} as JSON`} onClick={() => void copy(JSON.stringify(call.raw, null, 2), "the call")}>
+      <button type="button" aria-label={`Copy ${call.method} as JSON`} onClick={() => void copyCall(call)}>
         Copy
       </button>
-      <button type="button" aria-label={`Try again: ${call.method}`} onClick={() => {
-          tryAgain(call.method, isFields(params) ? params : {});
-        }}>
+      <button type="button" aria-label={`Try again: ${call.method}`} onClick={() => void bringBack(call)}>
         Try again
       </button>
     </>
@@ -121,7 +119,7 @@ function Recent(): JSX.Element {
       {shown.value.length === 0 ? (
         <Empty>{refused.value["system.requests"] ?? (calls.value.length === 0 ? "No call has ended since this page looks." : "None of the last calls fits.")}</Empty>
       ) : (
-        <Table label="Recent calls" head={["at", "method", "outcome", ...TIMES, "executor", "principal", "trace", ""]} class="tall">
+        <Table label="Recent calls" head={["at", "method", "outcome", ...TIMES, "executor", "principal", "trace or request", ""]} class="tall">
           {shown.value.map((call) => (
             <CallRow key={call.number} call={call} />
           ))}
@@ -156,6 +154,10 @@ function Filters(): JSX.Element {
         Principal
         <input type="search" value={principal.value} onInput={({ currentTarget }) => void (principal.value = currentTarget.value)} />
       </label>
+      <label>
+        Trace or request
+        <input type="search" value={wantedId.value} spellcheck={false} onInput={({ currentTarget }) => void (wantedId.value = currentTarget.value)} />
+      </label>
     </div>
   );
 }
@@ -173,7 +175,7 @@ function CallRow({ call }: { readonly call: EndedCall }): JSX.Element {
       <td class="number">{milliseconds(call.runMs)}</td>
       <td>{call.executor ?? NOTHING}</td>
       <td>{call.principal ?? NOTHING}</td>
-      <Trace id={call.traceId} />
+      <Trace id={call.traceId ?? call.requestId} follow={showLog} leads="Log of" />
       <td class="buttons">
         <CallButtons call={call} />
       </td>

@@ -4,22 +4,19 @@
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { clock, count, plural } from "../core/format.ts";
-import { filtered, type Tail, type TailRow } from "../core/tail.ts";
+import { filtered, type TailRow } from "../core/tail.ts";
 import { Empty, Panel, Table } from "../ui/parts.tsx";
 import { copy } from "../ui/copy.ts";
-import { failure, followed, startTail, stopTail, tail } from "./tail-state.ts";
+import { failure, followed, paused, startTail, stopTail, tail, wantedTopic } from "./tail-state.ts";
 
 const SHOWN = 150;
 const SHOWN_TOPICS = 8;
-const topic = signal("");
 const text = signal("");
-/** The tail as it was when somebody pressed "Pause". */
-const paused = signal<Tail | undefined>(undefined);
 const rows = computed(() => filtered((paused.value ?? tail.value).rows, text.value).slice(-SHOWN).toReversed());
 
 export function TailPanel(): JSX.Element {
   return (
-    <Panel title="Live tail" note={followed.value === undefined ? "of any topic or pattern" : <Counts />}>
+    <Panel id="tail" title="Live tail" note={followed.value === undefined ? "of any topic or pattern" : <Counts />}>
       <TailForm />
       {failure.value !== undefined && (
         <p class="warning" role="alert">
@@ -39,13 +36,12 @@ function TailForm(): JSX.Element {
       class="filters"
       onSubmit={(event) => {
         event.preventDefault();
-        paused.value = undefined;
-        void startTail(topic.value.trim());
+        void startTail(wantedTopic.value.trim());
       }}
     >
       <label class="grow">
         Topic or pattern
-        <input required value={topic.value} placeholder="jobs.>" spellcheck={false} autocomplete="off" onInput={({ currentTarget }) => void (topic.value = currentTarget.value)} />
+        <input required value={wantedTopic.value} placeholder="jobs.>" spellcheck={false} autocomplete="off" onInput={({ currentTarget }) => void (wantedTopic.value = currentTarget.value)} />
       </label>
       <button type="submit" class="primary">
         Follow

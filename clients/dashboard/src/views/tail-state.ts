@@ -3,7 +3,7 @@
  */
 import { signal } from "@preact/signals";
 import { isHubError, type Subscription, type TopicMessage } from "trunkline";
-import { EMPTY_TAIL, withMessages } from "../core/tail.ts";
+import { EMPTY_TAIL, withMessages, type Tail } from "../core/tail.ts";
 import { hub } from "../hub/link.ts";
 
 const FLUSH_MS = 200;
@@ -13,6 +13,10 @@ const MAX_QUEUED = 2_000;
 export const tail = signal(EMPTY_TAIL);
 /** What is followed; undefined: nothing. */
 export const followed = signal<string | undefined>(undefined);
+/** What stands in the form. */
+export const wantedTopic = signal("");
+/** The tail as it was when somebody pressed "Pause". */
+export const paused = signal<Tail | undefined>(undefined);
 export const failure = signal<string | undefined>(undefined);
 
 let subscription: Subscription | undefined;
@@ -27,6 +31,7 @@ export async function startTail(topic: string): Promise<void> {
   }
   failure.value = undefined;
   tail.value = EMPTY_TAIL;
+  paused.value = undefined;
   try {
     const mine = await connection.subscribe(topic, { maxQueued: MAX_QUEUED });
     subscription = mine;

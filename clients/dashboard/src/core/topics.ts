@@ -1,0 +1,89 @@
+/**
+ * The topics of the hub, from two looks at `system.topics`: what it counts becomes a rate between them.
+ */
+import { fieldsOf, listOf, numberOf, textOf } from "./reports.ts";
+
+export interface TopicRow {
+  readonly topic: string;
+  readonly epoch: string | undefined;
+  /** Events since the topic began, as its last one is numbered; undefined where nobody has spoken yet. */
+  readonly offset: number | undefined;
+  /** Events a second since the look before; undefined at the first. */
+  readonly perSecond: number | undefined;
+  readonly subscribers: number | undefined;
+  readonly kept: number | undefined;
+  readonly keptBytes: number | undefined;
+  /** When the oldest event that is kept was published, in milliseconds since 1970. */
+  readonly oldestAt: number | undefined;
+}
+
+export interface TopicsLook {
+  readonly at: number;
+  readonly rows: readonly TopicRow[];
+  /** Topics that the hub remembers and did not list. */
+  readonly more: number;
+}
+
+export const SORTS = ["topic", "perSecond", "subscribers", "offset", "kept", "keptBytes", "oldestAt"] as const;
+export type Sort = (typeof SORTS)[number];
+
+/**
+ * Topics that spoke, and what else somebody subscribed to.
+ *
+ * @param before the last look: of a topic whose count began anew there is no rate.
+ */
+export function lookAtTopics(result: unknown, before: TopicsLook | undefined, at: number): TopicsLook {
+  const known = new Map(before?.rows.map((row) => [row.topic, row]));
+  const seconds = before === undefined ? 0 : (at - before.at) / 1_000;
+  const fields = fieldsOf(result);
+  const spoke = listOf(fields.topics).map((item): TopicRow => {
+    const topic = textOf(item.topic) ?? "?";
+    const [epoch, offset, was] = [textOf(item.epoch), numberOf(item.offset), known.get(topic)];
+    return {
+      topic,
+      epoch,
+      offset,
+      perSecond: rateOf(epoch, offset, was, seconds),
+      subscribers: numberOf(item.subscribers),
+      kept: numberOf(item.kept),
+      keptBytes: numberOf(item.kept_bytes),
+      oldestAt: numberOf(item.oldest_at),
+    };
+  });
+  const names = new Set(spoke.map(({ topic }) => topic));
+  const silent = listOf(fields.subscribed).flatMap((item) => {
+    const topic = textOf(item.pattern);
+    return topic === undefined || names.has(topic) ? [] : [silentRow(topic, numberOf(item.subscribers))];
+  });
+  return { at, rows: [...spoke, ...silent], more: numberOf(fields.more) ?? 0 };
+}
+
+function rateOf(epoch: string | undefined, offset: number | undefined, was: TopicRow | undefined, seconds: number): number | undefined {
+  if (seconds <= 0 || offset === undefined || was === undefined) {
+    return undefined;
+  }
+  // One that had not spoken at the last look has said all since.
+  const before = was.epoch === undefined ? 0 : was.offset;
+  const counts = was.epoch === undefined || was.epoch === epoch;
+  return counts && before !== undefined && offset >= before ? (offset - before) / seconds : undefined;
+}
+
+function silentRow(topic: string, subscribers: number | undefined): TopicRow {
+  const nothing = { epoch: undefined, offset: undefined, perSecond: undefined };
+  return { topic, ...nothing, subscribers, kept: undefined, keptBytes: undefined, oldestAt: undefined };
+}
+
+/** Those whose name contains a text, in order; what is not known comes last whichever way. */
+export function arranged(rows: readonly TopicRow[], text: string, sort: Sort, descending: boolean): readonly TopicRow[] {
+  const wanted = text.trim().toLowerCase();
+  const sign = descending ? -1 : 1;
+  return rows
+    .filter(({ topic }) => topic.toLowerCase().includes(wanted))
+    .toSorted((one, other) => {
+      const [a, b] = [one[sort], other[sort]];
+      if (a === b || a === undefined || b === undefined) {
+        return Number(a === undefined) - Number(b === undefined) || one.topic.localeCompare(other.topic);
+      }
+      return sign * (typeof a === "string" ? a.localeCompare(String(b)) : a - Number(b));
+    });
+}

@@ -1,0 +1,128 @@
+/**
+ * What is published: each topic with its rate, its readers and its history, and a live tail of any of them.
+ */
+import { computed, signal } from "@preact/signals";
+import type { JSX } from "preact";
+import { ago, bytes, count, NOTHING } from "../core/format.ts";
+import { arranged, lookAtTopics, type Sort, type TopicRow, type TopicsLook } from "../core/topics.ts";
+import asks from "../hub/asks.json" with { type: "json" };
+import { catalogue, metrics } from "../hub/feeds.ts";
+import { now } from "../hub/link.ts";
+import { usePoll } from "../hub/poll.ts";
+import { live } from "../hub/status.ts";
+import { Empty, Figure, Panel, Table, type Head } from "../ui/parts.tsx";
+import { TailPanel } from "./tail-panel.tsx";
+import { followed, startTail, wantedTopic } from "./tail-state.ts";
+
+const SHOWN = 200;
+const latest = signal<TopicsLook | undefined>(undefined);
+const refusal = signal<string | undefined>(undefined);
+const text = signal("");
+const sort = signal<Sort>("perSecond");
+const descending = signal(true);
+const canList = computed(() => catalogue.value.some(({ name }) => name === asks.views.topics.method));
+const rows = computed(() => arranged(latest.value?.rows ?? [], text.value, sort.value, descending.value));
+
+export function Topics(): JSX.Element {
+  usePoll(
+    canList.value ? asks.views.topics : undefined,
+    (result) => {
+      latest.value = lookAtTopics(result, latest.peek(), Date.now());
+      refusal.value = undefined;
+    },
+    (why) => {
+      refusal.value = why;
+    },
+  );
+  const numbers = metrics.value?.numbers ?? {};
+  return (
+    <>
+      <h1 class="hidden">Topics</h1>
+      <dl class="figures">
+        <Figure label="published/s" value={count(numbers.events_per_second)} />
+        <Figure label="delivered/s" value={count(numbers.deliveries_per_second)} />
+        <Figure label="subscriptions" value={count(numbers.subscriptions)} />
+        <Figure label="events dropped" value={count(numbers.events_dropped)} tone={(numbers.events_dropped ?? 0) > 0 ? "warn" : undefined} />
+      </dl>
+      <List />
+      <TailPanel />
+    </>
+  );
+}
+
+function List(): JSX.Element {
+  const all = latest.value?.rows.length ?? 0;
+  const hidden = (latest.value?.more ?? 0) + Math.max(0, rows.value.length - SHOWN);
+  const note = hidden > 0 ? `those that spoke last; ${count(hidden)} more are not shown` : "that spoke, or that somebody listens to";
+  return (
+    <Panel title="Topics" note={note}>
+      <div class="filters" role="search" aria-label="Topics">
+        <label class="grow">
+          Find
+          <input type="search" value={text.value} spellcheck={false} onInput={({ currentTarget }) => void (text.value = currentTarget.value)} />
+        </label>
+      </div>
+      {rows.value.length === 0 ? (
+        <Empty>{refusal.value ?? (canList.value ? (all === 0 ? "Nobody has published or subscribed yet." : "No topic fits.") : "This hub does not list its topics.")}</Empty>
+      ) : (
+        <Table label="Topics" class={live.value ? "tall" : "tall old"} head={COLUMNS.map((column) => headOf(column))}>
+          {rows.value.slice(0, SHOWN).map((row) => (
+            <Row key={row.topic} row={row} />
+          ))}
+        </Table>
+      )}
+    </Panel>
+  );
+}
+
+interface Column {
+  readonly text: string;
+  readonly by: Sort;
+}
+
+const COLUMNS: readonly Column[] = [
+  { text: "topic", by: "topic" },
+  { text: "events/s", by: "perSecond" },
+  { text: "subscribers", by: "subscribers" },
+  { text: "events", by: "offset" },
+  { text: "kept", by: "kept" },
+  { text: "kept size", by: "keptBytes" },
+  { text: "oldest", by: "oldestAt" },
+];
+
+function headOf({ text: title, by }: Column): Head {
+  const isSorted = sort.value === by;
+  const toggle = (): void => {
+    // Names from A, numbers from the largest, unless it is pressed again.
+    descending.value = isSorted ? !descending.peek() : by !== "topic";
+    sort.value = by;
+  };
+  const direction = descending.value ? "descending" : "ascending";
+  return { text: title, number: by !== "topic", sort: { by: isSorted ? direction : "none", toggle } };
+}
+
+function Row({ row }: { readonly row: TopicRow }): JSX.Element {
+  return (
+    <tr class={followed.value === row.topic ? "chosen" : ""}>
+      <td>
+        <button type="button" class="link mono" aria-pressed={followed.value === row.topic} aria-label={`Follow ${row.topic}`} onClick={() => {
+            follow(row.topic);
+          }}>
+          {row.topic}
+        </button>
+      </td>
+      <td class="number">{count(row.perSecond)}</td>
+      <td class="number">{count(row.subscribers)}</td>
+      <td class="number">{count(row.offset)}</td>
+      <td class="number">{count(row.kept)}</td>
+      <td class="number">{bytes(row.keptBytes)}</td>
+      <td class="number">{row.oldestAt === undefined ? NOTHING : ago(row.oldestAt, now.value)}</td>
+    </tr>
+  );
+}
+
+function follow(topic: string): void {
+  wantedTopic.value = topic;
+  void startTail(topic);
+  document.querySelector("#tail")?.scrollIntoView({ block: "nearest" });
+}
