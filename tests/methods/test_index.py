@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("faiss")
+faiss = pytest.importorskip("faiss")
 
 from trunkline.methods.vectors import structures  # noqa: E402
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex  # noqa: E402
@@ -113,13 +113,12 @@ class Model:
         return sum(self.there.pop(each, None) is not None for each in ids)
 
     def scores(self, query: Any, matches: Callable[[Item], bool] | None = None) -> dict[str, float]:
-        found = {}
-        for item, vector in self.there.values():
-            if matches is None or matches(item):
-                found[item.id] = (
-                    -float(np.linalg.norm(vector - query)) if self.metric == "euclidean" else float(vector @ query)
-                )
-        return found
+        wanted = [(item.id, vector) for item, vector in self.there.values() if matches is None or matches(item)]
+        if not wanted:
+            return {}
+        vectors = np.stack([vector for _, vector in wanted])
+        scores = -np.linalg.norm(vectors - query, axis=1) if self.metric == "euclidean" else vectors @ query
+        return dict(zip([each for each, _ in wanted], scores.tolist(), strict=True))
 
 
 def random_vectors(random: Any, count: int, dimension: int, metric: str) -> Any:
@@ -173,9 +172,13 @@ def test_any_history_of_a_flat_index_is_exact(metric: Any, steps: list[tuple[str
 
 
 @pytest.fixture
-def early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs and lists from a few hundred vectors on."""
+def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Graphs and lists from a few hundred vectors on; of one thread, which makes the same graph every time."""
     monkeypatch.setattr(structures, "FLAT_BELOW", 300)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
 
 
 def gaussian(random: Any, count: int, dimension: int, metric: str) -> Any:
@@ -184,9 +187,9 @@ def gaussian(random: Any, count: int, dimension: int, metric: str) -> Any:
 
 
 def recall(index: VectorIndex, model: Model, random: Any, matches: Callable[[Item], bool] | None = None) -> float:
-    """Of the true ten nearest, the share that is found, over some queries; asserts that the rest is sound."""
+    """Of the true ten nearest, the share that is found, over ten queries; asserts that the rest is sound."""
     hits = wanted = 0
-    for query in gaussian(random, 20, index.spec.dimension, index.spec.metric):
+    for query in gaussian(random, 10, index.spec.dimension, index.spec.metric):
         scores = model.scores(query, matches)
         nearest = sorted(scores, key=lambda each: -scores[each])[:10]
         found = index.search(query, 10, None, matches)
@@ -201,12 +204,11 @@ def recall(index: VectorIndex, model: Model, random: Any, matches: Callable[[Ite
 @pytest.mark.usefixtures("early")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_deletes_and_updates_do_not_degrade_recall(kind: Any, metric: Any, seed: int) -> None:
-    random = np.random.default_rng(seed)
+def test_deletes_and_updates_do_not_degrade_recall(kind: Any, metric: Any) -> None:
+    random = np.random.default_rng(1)
     index, model = VectorIndex(IndexSpec(16, metric, kind)), Model(metric)
     most = 0
-    for round_ in range(12):
+    for round_ in range(8):
         ids = [f"i{n}" for n in random.choice(900, size=250, replace=False)]
         items = [Item(each, None, {"n": int(random.integers(100)), "round": round_}) for each in ids]
         change = Upsert(items, gaussian(random, 250, 16, metric))
