@@ -23,8 +23,9 @@ from typing_extensions import TypedDict
 from trunkline.methods.context import Context
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.registry import method
-from trunkline.methods.vectors.index import Match, unit_vectors
+from trunkline.methods.vectors.index import Match
 from trunkline.methods.vectors.log import Item, Upsert
+from trunkline.methods.vectors.numbers import as_vectors
 from trunkline.methods.vectors.store import (
     Collection,
     CollectionLocked,
@@ -272,7 +273,7 @@ class VectorMethods:
         else:
             assert vector is not None
             _check_model(manifest, model)
-            query = unit_vectors([vector], manifest.dimension, ["vectors.search: vector"])[0]
+            query = as_vectors([vector], manifest.dimension, "cosine", ["vectors.search: vector"])[0]
         matches = await ctx.run_in_thread(_with_open(owned, owned.index.search), query, top_k)
         return {"matches": [_found(match) for match in matches]}
 
@@ -290,9 +291,10 @@ class VectorMethods:
         manifest = owned.manifest
         given = [row for row, item in enumerate(items) if item.vector is not None]
         vectors = np.empty((len(items), manifest.dimension), dtype=np.float32)
-        vectors[given] = unit_vectors(
+        vectors[given] = as_vectors(
             [items[row].vector or [] for row in given],
             manifest.dimension,
+            "cosine",
             [f"vectors.upsert: items[{row}].vector" for row in given],
         )
         texts = {}
