@@ -342,6 +342,11 @@ def test_the_length_of_a_vector_does_not_matter_to_the_cosine(size: float) -> No
     assert as_vectors([[size, size]], 2, "cosine", ["v"]) == pytest.approx(2**-0.5)
 
 
+def test_what_has_length_1_is_kept_as_it_is() -> None:
+    rows = as_vectors(np.random.default_rng(6).normal(size=(500, 384)).tolist(), 384, "cosine", ["v"] * 500)
+    assert as_vectors(rows.tolist(), 384, "cosine", ["v"] * 500).tolist() == rows.tolist()
+
+
 def test_base64_is_the_same_as_the_numbers() -> None:
     numbers = np.array([0.25, -3.5], dtype=np.float32)
     assert as_vectors([as_base64(numbers)], 2, "dot", ["v"]).tolist() == [numbers.tolist()]
