@@ -63,7 +63,8 @@ class Contents:
     @property
     def generation(self) -> int:
         """The greatest that is seen."""
-        return max((each.generation for each in (*self.segments, *self.snapshots)), default=0)
+        generations = [each.generation for each in self.segments] + [each.generation for each in self.snapshots]
+        return max(generations, default=0)
 
 
 def segment_path(folder: Path, first: int, generation: int) -> Path:

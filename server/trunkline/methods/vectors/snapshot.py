@@ -106,7 +106,7 @@ def _write_body(writer: _Writer, snapshot: Snapshot) -> None:
     header = _HEADER.pack(MARK, snapshot.position, snapshot.generation, *vectors.shape)
     writer.write(header.ljust(HEADER_BYTES, b"\0"))
     if len(items):
-        writer.write(memoryview(vectors).cast("B"))
+        writer.write(vectors.data.cast("B"))
     for start in range(0, len(items), PAGE):
         page = encode_items(items[start : start + PAGE])
         writer.write(_LENGTH.pack(len(page)) + page)
@@ -161,7 +161,7 @@ def read_snapshot(path: Path, dimension: int) -> Snapshot:
             raise Damaged(path, 0, f"begins no snapshot of a collection of dimension {dimension}")
         vectors = np.empty((count, dimension), dtype="<f4")
         if count:
-            body.read_into(memoryview(vectors).cast("B"))
+            body.read_into(vectors.data.cast("B"))
         items: list[Item] = []
         while len(items) < count:
             items += body.page()
