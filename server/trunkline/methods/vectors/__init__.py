@@ -164,7 +164,7 @@ class VectorMethods:
         if existing is None:
             await ctx.run_in_thread(self._storage.create, wanted)
             return {**_description(wanted), "created": True}
-        # Without a model, the caller asked for a dimension and leaves the model to the texts; the format is no property.
+        # Without a model, the caller asked for a dimension and leaves the model to the texts. Formats are upgraded.
         same = {"format_version": wanted.format_version} | ({} if model else {"model": None})
         if existing.manifest.model_copy(update=same) != wanted:
             raise RpcError(
