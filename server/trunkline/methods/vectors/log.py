@@ -123,13 +123,13 @@ def tail_damage(data: memoryview, end: int) -> str | None:
     """What is wrong behind the last good record, which ends at ``end``; None if a write was just not finished."""
     if _has_record(data, end + 1):
         return "begins no record, and there are good ones behind it"
-    if data[: len(OLD_MARK)] == OLD_MARK or _is_unfinished(data, end):
+    if bytes(data[: len(OLD_MARK)]) == OLD_MARK or _is_unfinished(data, end):
         return None
     return "begins no record, nor the beginning of one"
 
 
 def _record_at(data: memoryview, start: int) -> Record | None:
-    mark = data[start : start + len(MARK)]
+    mark = bytes(data[start : start + len(MARK)])
     if mark == MARK:
         return _new_record_at(data, start)
     return _old_record_at(data, start) if mark == OLD_MARK else None

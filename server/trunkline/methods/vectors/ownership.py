@@ -59,8 +59,8 @@ class Ownership:
         if not is_owner:
             raise RpcError(
                 ErrorCode.DATABASE_CONNECTION_ERROR,
-                f"{self._folder} is not this process's any more: another one has taken it over, or it was moved. "
-                "Nothing was acknowledged: try again, and if two hubs share this data folder (TRUNKLINE_DATA), stop one",
+                f"{self._folder} is not this process's any more: another one has it, or it was moved. Nothing was "
+                "acknowledged: try again, and if two hubs share this data folder (TRUNKLINE_DATA), stop one",
                 retry_after_ms=1000,
             )
 

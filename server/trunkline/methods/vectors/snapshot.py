@@ -106,7 +106,7 @@ def _write_body(writer: _Writer, snapshot: Snapshot) -> None:
     header = _HEADER.pack(MARK, snapshot.position, snapshot.generation, *vectors.shape)
     writer.write(header.ljust(HEADER_BYTES, b"\0"))
     if len(items):
-        writer.write(memoryview(vectors).cast("B"))
+        writer.write(vectors.data.cast("B"))
     for start in range(0, len(items), PAGE):
         page = encode_items(items[start : start + PAGE])
         writer.write(_LENGTH.pack(len(page)) + page)
@@ -161,7 +161,7 @@ def read_snapshot(path: Path, dimension: int) -> Snapshot:
             raise Damaged(path, 0, f"begins no snapshot of a collection of dimension {dimension}")
         vectors = np.empty((count, dimension), dtype="<f4")
         if count:
-            body.read_into(memoryview(vectors).cast("B"))
+            body.read_into(vectors.data.cast("B"))
         items: list[Item] = []
         while len(items) < count:
             items += body.page()
@@ -212,7 +212,9 @@ class _Body:
         size, block_size = _TRAILER.unpack_from(last)
         blocks = -(-size // block_size) if block_size else 0
         if last[-len(END_MARK) :] != END_MARK or size + blocks * _CRC.size + tail != total:
-            raise Damaged(self._path, total - tail, "begins no end of a snapshot: the file was cut, or something was added")
+            raise Damaged(
+                self._path, total - tail, "begins no end of a snapshot: the file was cut, or something was added"
+            )
         self._file.seek(size)
         crcs = self._file.read(blocks * _CRC.size)
         (crc,) = _CRC.unpack_from(last, _TRAILER.size)
