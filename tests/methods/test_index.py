@@ -278,6 +278,25 @@ def test_an_abandoned_building_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("early")
+def test_an_index_can_become_one_of_another_kind() -> None:
+    random = np.random.default_rng(7)
+    vectors = gaussian(random, 500, 8, "cosine")
+    items = [Item(f"{n}") for n in range(500)]
+    index, model = VectorIndex(IndexSpec(8), items, vectors), Model("cosine")
+    model.upsert(Upsert(items, vectors))
+    index.outdate(IndexSpec(8))
+    assert not index.due, "there is nothing to be gained"
+    for kind in ("hnsw", "ivf", "ivf", "flat"):
+        index.outdate(IndexSpec(8, "cosine", kind))  # type: ignore[arg-type]
+        assert index.due
+        assert recall(index, model, random) >= 0.9, "the old one answers"
+        index.build()
+        assert not index.due
+        assert index.is_exact == (kind == "flat")
+        assert recall(index, model, random) >= 0.9
+
+
+@pytest.mark.usefixtures("early")
 def test_lists_are_trained_anew_when_they_are_outgrown() -> None:
     random = np.random.default_rng(5)
     vectors = gaussian(random, 1700, 8, "cosine")

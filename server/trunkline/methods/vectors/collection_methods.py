@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -137,10 +136,7 @@ class CollectionMethods:
         spec: IndexSpec | None = None
         if index is not None:
             spec = index.spec(collection.manifest.dimension, collection.manifest.metric)
-        await self.owner.run(collection, ctx, collection.rebuild, spec)
-        building = self.owner.build_if_due(collection, ctx)
-        if building is not None:
-            await asyncio.wait([building])
+        await self.owner.rebuild(collection, spec, ctx)
         return await self.owner.run(collection, ctx, _stats, collection)
 
     @method("collections.export", idempotent=True, routing_key="name")

@@ -75,6 +75,7 @@ class VectorIndex:
         self._built_with = len(items)
         self._building: Building | None = None
         self._cannot_be_built = False
+        self._outdated = False
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -92,7 +93,11 @@ class VectorIndex:
     @property
     def due(self) -> bool:
         """Whether the structure should be built (anew), beside this one."""
-        if self.spec.kind == "flat" or self._building is not None or self._cannot_be_built:
+        if self._building is not None or self._cannot_be_built:
+            return False
+        if self._outdated:
+            return True
+        if self.spec.kind == "flat":
             return False
         if self.is_exact:
             return len(self) >= self.spec.flat_below
@@ -298,6 +303,17 @@ class VectorIndex:
 
     # --- building anew, beside ---
 
+    def outdate(self, spec: IndexSpec) -> None:
+        """Have another structure, or the same kind built anew: it is :attr:`due` then; until then this one answers.
+
+        Args:
+            spec: of the same dimension and metric.
+        """
+        assert (spec.dimension, spec.metric) == (self.spec.dimension, self.spec.metric)
+        self.spec = spec
+        self._building, self._cannot_be_built = None, False
+        self._outdated = not (self.is_exact and spec.kind == "flat")
+
     def begin_building(self) -> Building:
         """Begin to build the structure anew; one at a time. See :class:`Building`."""
         items, vectors = self.contents()
@@ -330,7 +346,7 @@ class VectorIndex:
     def _adopt(self, built: VectorIndex) -> None:
         self._structure, self._items, self._rows = built._structure, built._items, built._rows
         self._live, self._built_with = built._live, built._built_with
-        self._building = None
+        self._building, self._outdated = None, False
 
     def _note(self, ids: Iterable[str]) -> None:
         if self._building is not None:

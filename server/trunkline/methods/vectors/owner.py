@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from trunkline.methods.context import Context
 from trunkline.methods.vectors.collection import Collection
-from trunkline.methods.vectors.index import Building, VectorIndex
+from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
 from trunkline.methods.vectors.store import CollectionLocked, CollectionStore, Manifest
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -129,6 +130,18 @@ class CollectionOwner:
 
     # --- building beside ---
 
+    async def rebuild(self, collection: Collection, spec: IndexSpec | None, ctx: Context) -> None:
+        """Compact the collection and build its index anew, while it answers. See :meth:`Collection.rebuild`."""
+        spec = collection.check_index(spec or collection.index.spec)
+        compaction = await self.run(collection, ctx, collection.begin_compaction)
+        await asyncio.to_thread(compaction.ended.wait)
+        await self.run(collection, ctx, collection.end_compaction, compaction)
+        self._give_up_building(collection.index)
+        await self.run(collection, ctx, collection.set_index, spec)
+        building = self.build_if_due(collection, ctx)
+        if building is not None:
+            await asyncio.wait([building])
+
     def build_if_due(self, collection: Collection, ctx: Context) -> asyncio.Task[None] | None:
         """Have its structure built beside, if it is due. Returns the task of a building under way."""
         index = collection.index
@@ -139,8 +152,14 @@ class CollectionOwner:
         buildings: list[Building] = []
         task = asyncio.create_task(self._build(index, buildings, ctx.run_in_thread))
         self._builds[index] = (task, buildings)
-        task.add_done_callback(lambda _: self._builds.pop(index, None))
+        task.add_done_callback(functools.partial(self._built, index))
         return task
+
+    def _built(self, index: VectorIndex, task: asyncio.Task[None]) -> None:
+        if index in self._builds and self._builds[index][0] is task:
+            del self._builds[index]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("an index could not be built", exc_info=error)
 
     async def _build(self, index: VectorIndex, buildings: list[Building], in_thread: InThread) -> None:
         building: Building = await in_thread(index.begin_building)
@@ -156,7 +175,7 @@ class CollectionOwner:
 
     def _give_up_building(self, index: VectorIndex) -> None:
         if index in self._builds:
-            task, buildings = self._builds[index]
+            task, buildings = self._builds.pop(index)
             for building in buildings:
                 building.abandoned = True
             task.cancel()

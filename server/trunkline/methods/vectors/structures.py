@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-import faiss
+import faiss as _faiss
 import numpy as np
 
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+faiss: Any = _faiss  # its type stubs do not know what its Python layer adds
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Kind = Literal["flat", "hnsw", "ivf"]
@@ -72,7 +74,8 @@ class IndexSpec:
     @property
     def faiss_metric(self) -> int:
         """faiss' number of the metric."""
-        return faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        number: int = faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+        return number
 
     @property
     def flat_below(self) -> int:
