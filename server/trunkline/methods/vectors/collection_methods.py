@@ -63,6 +63,7 @@ class CollectionMethods:
         metadata: Metadata | None = None,
         metric: Metric | None = None,
         index: IndexOptions | None = None,
+        model: str | None = None,
     ) -> CreatedCollection:
         """Make a collection. Without ``dimension`` it is for texts, and takes model and dimension of the embeddings.
 
@@ -71,14 +72,19 @@ class CollectionMethods:
         Args:
             metric: cosine, if it is not given.
             index: flat, if it is not given: exact, and fast enough for some 100,000 vectors.
+            model: what makes its vectors, where that is known; by default what embeds its first text.
 
         Raises:
             RpcError: -32602, an index that cannot be; 4001, one of that name exists and differs.
         """
         check_metadata(metadata or {}, "collections.create: metadata")
-        model = None
         if dimension is None:
             probe = await embed(ctx, ["dimension"])
+            if model not in (None, probe.model):
+                raise RpcError(
+                    ErrorCode.INVALID_CONFIGURATION,
+                    f"texts are embedded by {probe.model}, not {model}: set TRUNKLINE_MODEL, or give a dimension",
+                )
             model, dimension = probe.model, probe.vectors.shape[1]
         spec = (index or IndexOptions(kind="flat")).spec(dimension, metric or "cosine")
         wanted = Manifest(
