@@ -23,15 +23,16 @@ _USED_UP: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.
 
 
 class Files:
-    """The real file system. Every method blocks, and raises :class:`OSError`."""
+    """The real file system. Every method blocks, and all but :meth:`close` raise :class:`OSError`."""
 
     def open(self, path: Path) -> int:
         """Open a file for appending; make it if it is not there."""
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
     def close(self, descriptor: int) -> None:
-        """Close what :meth:`open` gave."""
-        os.close(descriptor)
+        """Close what :meth:`open` gave. Never fails: an error would say nothing of what was synced."""
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
 
     def write(self, descriptor: int, data: bytes | memoryview) -> None:
         """Append all of it. If this raises, some of it may be there."""
@@ -47,17 +48,13 @@ class Files:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(descriptor, data, 0)
-            self.sync(descriptor)
+            _to_disk(descriptor)
         finally:
             os.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
-        """To the disk itself; on macOS, fsync stops at the drive's cache."""
-        if hasattr(fcntl, "F_FULLFSYNC"):
-            with contextlib.suppress(OSError):
-                fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-                return
-        os.fsync(descriptor)
+        """Make what was written durable."""
+        _to_disk(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         """Make its names durable."""
@@ -82,6 +79,15 @@ class Files:
     def make_folder(self, path: Path) -> None:
         """Make a folder."""
         os.mkdir(path)
+
+
+def _to_disk(descriptor: int) -> None:
+    """To the disk itself; on macOS, fsync stops at the drive's cache."""
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(descriptor)
 
 
 def replace(files: Files, path: Path, data: bytes) -> None:
