@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import contents, logs, make, make_old, opened, upsert_of
+from tests.support.collections import contents, flipped, logs, make, make_old, opened, upsert_of
 from tests.support.disks import RecordingFiles
 from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import vectors
@@ -155,18 +155,15 @@ def test_deleting_what_is_not_there_writes_nothing(tmp_path: Path) -> None:
 def test_any_flipped_bit_of_a_log_is_an_error_that_names_file_and_byte_and_changes_nothing(tmp_path: Path) -> None:
     (log,) = logs(make(tmp_path, ["a"], ["b", "c"]))
     whole = log.read_bytes()
+    last = whole.rindex(b"TLR2")
     for at in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[at] ^= 1 << at % 8
-        log.write_bytes(damaged)
-        start = 0 if at < whole.rindex(b"TLR2") else whole.rindex(b"TLR2")
-        with pytest.raises(
-            RpcError, match=rf"collections/c/{log.name}: byte {start} begins no record.*backup"
-        ) as caught:
-            opened(tmp_path)
-        assert caught.value.code == 3002
-        assert log.read_bytes() == damaged
-    log.write_bytes(whole)
+        with flipped(log, at, at % 8):
+            damaged = log.read_bytes()
+            message = rf"collections/c/{log.name}: byte {0 if at < last else last} begins no record.*backup"
+            with pytest.raises(RpcError, match=message) as caught:
+                opened(tmp_path)
+            assert caught.value.code == 3002
+            assert log.read_bytes() == damaged
     assert has(tmp_path, "a", "b", "c")
 
 
