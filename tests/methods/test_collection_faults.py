@@ -25,6 +25,7 @@ from tests.support.disks import RecordingFiles
 from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import vectors
 from trunkline.methods.local import LocalMethods
+from trunkline.methods.vectors import owner
 from trunkline.methods.vectors.log import Delete
 from trunkline.methods.vectors.store import Collection
 from trunkline_protocol.errors import RpcError
@@ -344,7 +345,7 @@ def test_a_file_system_without_room(tmp_path: Path, child: Child) -> None:
                 print(error.code, error)
             print((await methods.call("collections.stats", {"name": "c"}))["count"] == written * 20 > 0)
             try:
-                await methods.call("collections.create", {"name": "d", "dimension": 2, "metadata": {"x": "y" * 70_000}})
+                await methods.call("collections.create", {"name": "d", "dimension": 2, "metadata": {"x": "y" * 60_000}})
             except RpcError as error:
                 print(error.code)
             print(len((await methods.call("collections.list"))["collections"]))
@@ -380,11 +381,11 @@ async def test_a_second_owner_is_locked_out_until_the_first_is_gone(
         await asyncio.Event().wait()
     """)
     assert line(process) == "open"
-    monkeypatch.setattr(vectors, "LOCK_PATIENCE", 0.2)
+    monkeypatch.setattr(owner, "LOCK_PATIENCE", 0.2)
     with pytest.raises(RpcError, match=f"process {process.pid} has it open.*TRUNKLINE_DATA") as caught:
         await stats(tmp_path)
     assert (caught.value.code, caught.value.retryable) == (5001, True)
-    monkeypatch.setattr(vectors, "LOCK_PATIENCE", PATIENCE)
+    monkeypatch.setattr(owner, "LOCK_PATIENCE", PATIENCE)
     waiting = asyncio.ensure_future(stats(tmp_path))
     await asyncio.sleep(0.1)
     assert not waiting.done()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("faiss")
+faiss = pytest.importorskip("faiss")
 
 from trunkline.methods.vectors import structures  # noqa: E402
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex  # noqa: E402
@@ -113,13 +113,12 @@ class Model:
         return sum(self.there.pop(each, None) is not None for each in ids)
 
     def scores(self, query: Any, matches: Callable[[Item], bool] | None = None) -> dict[str, float]:
-        found = {}
-        for item, vector in self.there.values():
-            if matches is None or matches(item):
-                found[item.id] = (
-                    -float(np.linalg.norm(vector - query)) if self.metric == "euclidean" else float(vector @ query)
-                )
-        return found
+        wanted = [(item.id, vector) for item, vector in self.there.values() if matches is None or matches(item)]
+        if not wanted:
+            return {}
+        vectors = np.stack([vector for _, vector in wanted])
+        scores = -np.linalg.norm(vectors - query, axis=1) if self.metric == "euclidean" else vectors @ query
+        return dict(zip([each for each, _ in wanted], scores.tolist(), strict=True))
 
 
 def random_vectors(random: Any, count: int, dimension: int, metric: str) -> Any:
@@ -173,9 +172,13 @@ def test_any_history_of_a_flat_index_is_exact(metric: Any, steps: list[tuple[str
 
 
 @pytest.fixture
-def early(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs and lists from a few hundred vectors on."""
+def early(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Graphs and lists from a few hundred vectors on; of one thread, which makes the same graph every time."""
     monkeypatch.setattr(structures, "FLAT_BELOW", 300)
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(before)
 
 
 def gaussian(random: Any, count: int, dimension: int, metric: str) -> Any:
@@ -184,9 +187,9 @@ def gaussian(random: Any, count: int, dimension: int, metric: str) -> Any:
 
 
 def recall(index: VectorIndex, model: Model, random: Any, matches: Callable[[Item], bool] | None = None) -> float:
-    """Of the true ten nearest, the share that is found, over some queries; asserts that the rest is sound."""
+    """Of the true ten nearest, the share that is found, over ten queries; asserts that the rest is sound."""
     hits = wanted = 0
-    for query in gaussian(random, 20, index.spec.dimension, index.spec.metric):
+    for query in gaussian(random, 10, index.spec.dimension, index.spec.metric):
         scores = model.scores(query, matches)
         nearest = sorted(scores, key=lambda each: -scores[each])[:10]
         found = index.search(query, 10, None, matches)
@@ -201,12 +204,11 @@ def recall(index: VectorIndex, model: Model, random: Any, matches: Callable[[Ite
 @pytest.mark.usefixtures("early")
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", ["hnsw", "ivf"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_deletes_and_updates_do_not_degrade_recall(kind: Any, metric: Any, seed: int) -> None:
-    random = np.random.default_rng(seed)
+def test_deletes_and_updates_do_not_degrade_recall(kind: Any, metric: Any) -> None:
+    random = np.random.default_rng(1)
     index, model = VectorIndex(IndexSpec(16, metric, kind)), Model(metric)
     most = 0
-    for round_ in range(12):
+    for round_ in range(8):
         ids = [f"i{n}" for n in random.choice(900, size=250, replace=False)]
         items = [Item(each, None, {"n": int(random.integers(100)), "round": round_}) for each in ids]
         change = Upsert(items, gaussian(random, 250, 16, metric))
@@ -276,6 +278,25 @@ def test_an_abandoned_building_changes_nothing() -> None:
 
 
 @pytest.mark.usefixtures("early")
+def test_an_index_can_become_one_of_another_kind() -> None:
+    random = np.random.default_rng(7)
+    vectors = gaussian(random, 500, 8, "cosine")
+    items = [Item(f"{n}") for n in range(500)]
+    index, model = VectorIndex(IndexSpec(8), items, vectors), Model("cosine")
+    model.upsert(Upsert(items, vectors))
+    index.outdate(IndexSpec(8))
+    assert not index.due, "there is nothing to be gained"
+    for kind in ("hnsw", "ivf", "ivf", "flat"):
+        index.outdate(IndexSpec(8, "cosine", kind))  # type: ignore[arg-type]
+        assert index.due
+        assert recall(index, model, random) >= 0.9, "the old one answers"
+        index.build()
+        assert not index.due
+        assert index.is_exact == (kind == "flat")
+        assert recall(index, model, random) >= 0.9
+
+
+@pytest.mark.usefixtures("early")
 def test_lists_are_trained_anew_when_they_are_outgrown() -> None:
     random = np.random.default_rng(5)
     vectors = gaussian(random, 1700, 8, "cosine")
@@ -338,6 +359,11 @@ def test_lengths_count_where_the_metric_is_not_cosine(metric: Any) -> None:
 @pytest.mark.parametrize("size", [1e-320, 1e-30, 1.0, 3e38])
 def test_the_length_of_a_vector_does_not_matter_to_the_cosine(size: float) -> None:
     assert as_vectors([[size, size]], 2, "cosine", ["v"]) == pytest.approx(2**-0.5)
+
+
+def test_what_has_length_1_is_kept_as_it_is() -> None:
+    rows = as_vectors(np.random.default_rng(6).normal(size=(500, 384)).tolist(), 384, "cosine", ["v"] * 500)
+    assert as_vectors(rows.tolist(), 384, "cosine", ["v"] * 500).tolist() == rows.tolist()
 
 
 def test_base64_is_the_same_as_the_numbers() -> None:

@@ -34,7 +34,7 @@ class Collection:
 
     Attributes:
         manifest: what it is.
-        index: what is in it. Rebuilding replaces it: do not keep it.
+        index: what is in it.
         closed: deleted, failed, or another process's: it must not be used any more.
 
     Raises:
@@ -163,31 +163,70 @@ class Collection:
     # --- snapshots ---
 
     def rebuild(self, spec: IndexSpec | None = None) -> None:
-        """Begin a new index, maybe of another kind, and replace the log by a snapshot. Takes as long as it takes.
-        Where the new index has a structure to build (:attr:`VectorIndex.due`), that is up to the caller.
+        """Replace the log by a snapshot, and have the index built anew, maybe of another kind. Takes as long as it
+        takes; the parts of it do not: :meth:`begin_compaction`, :meth:`end_compaction`, :meth:`set_index`.
 
         Raises:
-            RpcError: 4001, another dimension or metric, which would want other vectors; 5001, 5002: all is as before.
+            RpcError: as of its parts.
         """
-        self.check_open()
-        spec = spec or self.index.spec
+        spec = self.check_index(spec or self.index.spec)
+        compaction = self.begin_compaction()
+        compaction.ended.wait()
+        self.end_compaction(compaction)
+        self.set_index(spec)
+
+    def check_index(self, spec: IndexSpec) -> IndexSpec:
+        """Whether it could have such an index.
+
+        Raises:
+            RpcError: 4001, another dimension or metric, which would want other vectors.
+        """
         if (spec.dimension, spec.metric) != (self.manifest.dimension, self.manifest.metric):
             raise RpcError(
                 ErrorCode.INVALID_CONFIGURATION,
                 f"collection {self.manifest.name!r} has dimension {self.manifest.dimension} and metric "
                 f"{self.manifest.metric}, and keeps them: create another one and index again",
             )
-        self._stop_compaction()
-        rebuilt = VectorIndex(spec, *self.index.contents())
-        compaction = self._compaction = self._new_compaction()
+        return spec
+
+    def set_index(self, spec: IndexSpec) -> None:
+        """Have the index built anew, maybe of another kind: it is :attr:`VectorIndex.due` then, up to the caller.
+
+        Raises:
+            RpcError: as :meth:`check_index`; 5001, 5002: all is as before.
+        """
+        self.check_owner()
+        self.check_index(spec)
         with storage(f"collection {self.manifest.name!r}"):
-            compaction.run()
-            self._collect()
-            compaction.raise_error()
-            self._ownership.check()
             self._describe(None)
             self._set_manifest(self.manifest.with_spec(spec))
-        self.index = rebuilt
+        self.index.outdate(spec)
+
+    def begin_compaction(self) -> Compaction:
+        """Begin to replace the log by a snapshot, by a thread beside, or join in where that is being done.
+
+        Raises:
+            RpcError: 5001, 5002: all is as before.
+        """
+        self.check_open()
+        self._collect()
+        if self._compaction is None:
+            with storage(f"collection {self.manifest.name!r}"):
+                compaction = self._new_compaction()
+                threading.Thread(target=compaction.run, name="snapshot", daemon=True).start()
+            self._compaction = compaction
+        return self._compaction
+
+    def end_compaction(self, compaction: Compaction) -> None:
+        """Note what has ended.
+
+        Raises:
+            RpcError: 5001, 5002, there is no snapshot: all is as before.
+        """
+        self.check_open()
+        self._collect()
+        with storage(f"collection {self.manifest.name!r}"):
+            compaction.raise_error()
 
     def _compact_if_due(self) -> None:
         self._collect()
@@ -196,11 +235,9 @@ class Collection:
 
     def _begin_compaction(self) -> None:
         try:
-            self._compaction = self._new_compaction()
-            threading.Thread(target=self._compaction.run, name="snapshot", daemon=True).start()
-        except (OSError, MemoryError, RuntimeError):
+            self.begin_compaction()
+        except (RpcError, MemoryError, RuntimeError):
             logger.warning("collection %s: no snapshot can be begun", self.manifest.name, exc_info=True)
-            self._compaction = None
             self._put_off()
 
     def _new_compaction(self) -> Compaction:

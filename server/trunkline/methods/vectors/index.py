@@ -74,6 +74,8 @@ class VectorIndex:
         self._live = np.ones(max(16, len(items)), dtype=np.bool_)
         self._built_with = len(items)
         self._building: Building | None = None
+        self._cannot_be_built = False
+        self._outdated = False
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,13 +93,22 @@ class VectorIndex:
     @property
     def due(self) -> bool:
         """Whether the structure should be built (anew), beside this one."""
-        if self.spec.kind == "flat" or self._building is not None:
+        if self._building is not None or self._cannot_be_built:
+            return False
+        if self._outdated:
+            return True
+        if self.spec.kind == "flat":
             return False
         if self.is_exact:
             return len(self) >= self.spec.flat_below
         if self.tombstones > TOMBSTONE_SHARE * len(self._items):
             return True
         return self.spec.kind == "ivf" and len(self) > OUTGROWN * max(self._built_with, POINTS_PER_LIST)
+
+    @property
+    def is_building(self) -> bool:
+        """Whether the structure is being built anew, beside."""
+        return self._building is not None
 
     # --- changes ---
 
@@ -292,6 +303,17 @@ class VectorIndex:
 
     # --- building anew, beside ---
 
+    def outdate(self, spec: IndexSpec) -> None:
+        """Have another structure, or the same kind built anew: it is :attr:`due` then; until then this one answers.
+
+        Args:
+            spec: of the same dimension and metric.
+        """
+        assert (spec.dimension, spec.metric) == (self.spec.dimension, self.spec.metric)
+        self.spec = spec
+        self._building, self._cannot_be_built = None, False
+        self._outdated = not (self.is_exact and spec.kind == "flat")
+
     def begin_building(self) -> Building:
         """Begin to build the structure anew; one at a time. See :class:`Building`."""
         items, vectors = self.contents()
@@ -301,12 +323,13 @@ class VectorIndex:
     def finish_building(self, building: Building) -> bool:
         """Take over what was built, and what has changed since. False: much has; call :meth:`Building.work` again.
 
-        A building that was abandoned, or is not the last one that was begun, changes nothing.
+        A building that was abandoned, or is not the last one that was begun, changes nothing. One that failed
+        changes nothing either, and no other is due until the index is made anew.
         """
         if building is not self._building:
             return True
-        if building.abandoned:
-            self._building = None
+        if building.abandoned or building.failed:
+            self._building, self._cannot_be_built = None, building.failed
             return True
         changed, building.changed = building.changed, set()
         there = [each for each in changed if each in self._rows]
@@ -323,7 +346,7 @@ class VectorIndex:
     def _adopt(self, built: VectorIndex) -> None:
         self._structure, self._items, self._rows = built._structure, built._items, built._rows
         self._live, self._built_with = built._live, built._built_with
-        self._building = None
+        self._building, self._outdated = None, False
 
     def _note(self, ids: Iterable[str]) -> None:
         if self._building is not None:
@@ -347,6 +370,7 @@ class Building:
         pending: what the next :meth:`work` does: ids to be deleted, and items to be put in, with their vectors.
         index: what was built so far.
         abandoned: it was given up: set this to end it soon.
+        failed: :meth:`work` raised: set by whoever called it.
     """
 
     def __init__(self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32]) -> None:
@@ -355,6 +379,7 @@ class Building:
         self.pending: tuple[set[str], list[Item], NDArray[np.float32]] | None = (set(), items, vectors)
         self.index: VectorIndex | None = None
         self.abandoned = False
+        self.failed = False
         self.rounds = 0
 
     def work(self) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Given = Sequence[float] | str
 """Numbers, or base64 of little-endian float32."""
 
+UNIT: Final = 1e-6
+"""How far from 1 the length of a vector may be that was brought to length 1, and rounded to float32."""
 LONGEST: Final = 1e18
 """Length of a vector under another metric than cosine: squares and products of longer ones leave float32."""
 
@@ -69,9 +71,12 @@ def _unit(vectors: NDArray[np.float64], where: Sequence[str]) -> NDArray[np.floa
     wrong = np.flatnonzero(largest == 0)
     if len(wrong):
         raise _bad(f"{where[wrong[0]]} is all zeros, which has no direction; the collection's metric is cosine")
-    vectors /= largest[:, None]  # squares of the very large and the very small would be lost
-    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-    return vectors.astype(np.float32)
+    scaled = vectors / largest[:, None]  # squares of the very large and the very small would be lost
+    lengths = largest * np.linalg.norm(scaled, axis=1)
+    is_unit = np.abs(lengths - 1) < UNIT  # as it is kept here: what is exported is imported bit by bit
+    scaled /= np.linalg.norm(scaled, axis=1)[:, None]
+    scaled[is_unit] = vectors[is_unit]
+    return scaled.astype(np.float32)
 
 
 def _bounded(vectors: NDArray[np.float64], where: Sequence[str]) -> NDArray[np.float32]:
