@@ -20,6 +20,7 @@ pytest.importorskip("faiss")
 
 from tests.support.collections import contents, upsert_of, vector_of  # noqa: E402
 from tests.support.disks import FailingFiles, QuickFiles, RecordingFiles, SimulatedDisk  # noqa: E402
+from tests.support.timing import PATIENCE  # noqa: E402
 from trunkline.methods.vectors.collection import Collection  # noqa: E402
 from trunkline.methods.vectors.files import Files  # noqa: E402
 from trunkline.methods.vectors.log import Change, Delete  # noqa: E402
@@ -102,6 +103,7 @@ def opened(root: Path) -> Collection:
     return collection
 
 
+@pytest.mark.timeout(60 * PATIENCE)
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_a_loss_of_power_at_any_step(tmp_path: Path, seed: int) -> None:
     root = tmp_path / "collections"
@@ -142,6 +144,7 @@ def test_a_loss_of_power_at_any_step(tmp_path: Path, seed: int) -> None:
             shutil.rmtree(crashed)
 
 
+@pytest.mark.timeout(60 * PATIENCE)
 @pytest.mark.parametrize(("code", "count"), [(errno.ENOSPC, 1), (errno.ENOSPC, 6), (errno.EIO, 1), (errno.EIO, 3)])
 def test_an_error_at_any_step(tmp_path: Path, code: int, count: int) -> None:
     failures = 0

@@ -20,11 +20,13 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import contents, logs, make, make_old, opened, upsert_of
+from tests.support.collections import contents, flipped, logs, make, make_old, opened, upsert_of
+from tests.support.disks import RecordingFiles
 from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.vectors import owner
+from trunkline.methods.vectors.log import Delete
 from trunkline.methods.vectors.store import Collection
 from trunkline_protocol.errors import RpcError
 
@@ -124,21 +126,45 @@ def test_writing_goes_on_behind_a_torn_tail(tmp_path: Path, build: Callable[...,
     assert has(tmp_path, "a", "x", "y", "z")
 
 
+def test_changes_that_are_committed_together_share_one_sync_and_one_fate(tmp_path: Path) -> None:
+    folder = make(tmp_path, ["a"])
+    files = RecordingFiles()
+    collection = opened(tmp_path, files=files)
+    put(collection, "b")
+    files.steps.clear()
+    changes = [upsert_of({"c": "text of c", "d": "text of d"}), Delete(["a", "c", "x"]), upsert_of({"a": "text of a"})]
+    assert collection.commit(changes) == [2, 2, 1]
+    assert [step[0] for step in files.steps] == ["write", "sync"]
+    assert collection.position == 3
+    collection.close()
+    assert has(tmp_path, "a", "b", "d")
+    (_, log) = logs(folder)
+    log.write_bytes(log.read_bytes()[:-1])
+    assert has(tmp_path, "a", "b"), "none of them"
+
+
+def test_deleting_what_is_not_there_writes_nothing(tmp_path: Path) -> None:
+    make(tmp_path, ["a", "b"])
+    collection = opened(tmp_path)
+    assert collection.delete(["x", "y"]) == collection.delete([]) == 0
+    assert collection.position == 1
+    assert collection.delete(["a", "x", "a"]) == 1
+    collection.close()
+    assert has(tmp_path, "b")
+
+
 def test_any_flipped_bit_of_a_log_is_an_error_that_names_file_and_byte_and_changes_nothing(tmp_path: Path) -> None:
     (log,) = logs(make(tmp_path, ["a"], ["b", "c"]))
     whole = log.read_bytes()
+    last = whole.rindex(b"TLR2")
     for at in range(len(whole)):
-        damaged = bytearray(whole)
-        damaged[at] ^= 1 << at % 8
-        log.write_bytes(damaged)
-        start = 0 if at < whole.rindex(b"TLR2") else whole.rindex(b"TLR2")
-        with pytest.raises(
-            RpcError, match=rf"collections/c/{log.name}: byte {start} begins no record.*backup"
-        ) as caught:
-            opened(tmp_path)
-        assert caught.value.code == 3002
-        assert log.read_bytes() == damaged
-    log.write_bytes(whole)
+        with flipped(log, at, at % 8):
+            damaged = log.read_bytes()
+            message = rf"collections/c/{log.name}: byte {0 if at < last else last} begins no record.*backup"
+            with pytest.raises(RpcError, match=message) as caught:
+                opened(tmp_path)
+            assert caught.value.code == 3002
+            assert log.read_bytes() == damaged
     assert has(tmp_path, "a", "b", "c")
 
 
@@ -154,7 +180,7 @@ async def test_damage_in_the_middle_of_format_1_is_an_error(tmp_path: Path, at: 
     assert log.read_bytes() == data
 
 
-def test_any_flipped_bit_of_a_snapshot_is_an_error_that_names_file_and_byte(tmp_path: Path) -> None:
+def test_a_damaged_snapshot_is_an_error_that_names_file_and_byte_and_changes_nothing(tmp_path: Path) -> None:
     folder = make(tmp_path, "abc")
     collection = opened(tmp_path)
     collection.rebuild()
@@ -162,18 +188,15 @@ def test_any_flipped_bit_of_a_snapshot_is_an_error_that_names_file_and_byte(tmp_
     (snapshot,) = folder.glob("snapshot-*")
     assert not logs(folder)
     whole = snapshot.read_bytes()
-    for at in range(len(whole)):
+    for at in range(0, len(whole), 23):  # tests/methods/test_snapshot.py tries every bit
         damaged = bytearray(whole)
         damaged[at] ^= 1 << at % 8
-        snapshot.write_bytes(damaged)
-        with pytest.raises(RpcError, match=rf"{snapshot.name}: byte \d+ .*backup") as caught:
-            opened(tmp_path)
-        assert caught.value.code == 3002
-        assert snapshot.read_bytes() == damaged
-    for size in range(0, len(whole), 7):
-        snapshot.write_bytes(whole[:size])
-        with pytest.raises(RpcError, match=rf"{snapshot.name}: byte \d+ .*backup"):
-            opened(tmp_path)
+        for data in (damaged, whole[:at]):
+            snapshot.write_bytes(data)
+            with pytest.raises(RpcError, match=rf"{snapshot.name}: byte \d+ .*Nothing was changed.*backup") as caught:
+                opened(tmp_path)
+            assert caught.value.code == 3002
+            assert snapshot.read_bytes() == data
     snapshot.write_bytes(whole)
     assert has(tmp_path, *"abc")
 
@@ -330,9 +353,21 @@ def test_a_file_system_without_room(tmp_path: Path, child: Child) -> None:
         lines = end(child(body)).splitlines()
         assert lines[0].startswith("5002 collection 'c': No space left on device")
         assert lines[1:] == ["True", "5002", "1"]
-        collection = opened(tmp_path)
+        collection = opened(tmp_path)  # to read, no room is wanted
+        count = len(collection.index)
+        assert count % 20 == 0
+        with pytest.raises(RpcError, match="No space left on device") as caught:
+            collection.rebuild()  # a snapshot is as large as the log
+        assert caught.value.code == 5002
+        with pytest.raises(RpcError, match="No space left on device"):
+            put(collection, *map(str, range(100)))
+        subprocess.run(["mount", "-o", "remount,size=1m", tmp_path], check=True)
+        put(collection, "a")
+        collection.rebuild()
         collection.close()
-        assert len(collection.index) % 20 == 0
+        collection = opened(tmp_path)
+        assert len(collection.index) == count + 1
+        collection.close()
     finally:
         subprocess.run(["umount", tmp_path], check=True)
 

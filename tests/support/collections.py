@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,19 @@ def make(folder: Path, *commits: Iterable[str]) -> Path:
 def logs(folder: Path) -> list[Path]:
     """The segments of a collection's log that have something in them."""
     return [path for path in sorted(folder.glob("log*")) if path.stat().st_size]
+
+
+@contextlib.contextmanager
+def flipped(path: Path, at: int, bit: int) -> Iterator[None]:
+    """A file with one bit of a byte changed, in place; as it was behind the block."""
+    with path.open("r+b", buffering=0) as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        try:
+            os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), at)
+            yield
+        finally:
+            os.pwrite(file.fileno(), bytes([byte]), at)
 
 
 def old_record(payload: bytes) -> bytes:

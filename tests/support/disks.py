@@ -137,23 +137,27 @@ class Folder:
 
     names: dict[str, File | Folder] = field(default_factory=dict)
     durable: dict[str, File | Folder] = field(default_factory=dict)
-    pending: list[tuple[str, Any]] = field(default_factory=list)
+    pending: list[dict[str, File | Folder | None]] = field(default_factory=list)
 
     def set(self, name: str, node: File | Folder | None) -> None:
         self.rename({name: node})
 
     def rename(self, changed: dict[str, File | Folder | None]) -> None:
         """Names that change at once: to a node, or to nothing."""
-        self.pending.append(("names", changed))
+        self.pending.append(changed)
         _change(self.names, changed)
 
     def sync(self) -> None:
         self.durable, self.pending = dict(self.names), []
 
     def after_crash(self, chance: random.Random) -> dict[str, File | Folder]:
+        """Some of what was not synced may be there: the first few, or any of them, in whatever order."""
         names = dict(self.durable)
-        for _, changed in self.pending[: chance.randint(0, len(self.pending))]:
-            _change(names, changed)
+        reached = chance.randint(0, len(self.pending))
+        in_order = chance.random() < 0.5
+        for number, changed in enumerate(self.pending):
+            if number < reached if in_order else chance.random() < 0.5:
+                _change(names, changed)
         return names
 
 

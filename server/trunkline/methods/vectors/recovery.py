@@ -213,13 +213,11 @@ class _Replay:
     """Applies the segments of a log, in their order, to what is there already."""
 
     def __init__(self, segments: Sequence[Segment], state: Recovered, dimension: int) -> None:
-        self._state, self._dimension = state, dimension
-        self._all = segments
-        self._segments = [each for each in segments if each.first < self._fence(each)]
+        self._segments, self._state, self._dimension = segments, state, dimension
 
     def _fence(self, segment: Segment) -> float:
         """The position from which on a later owner has written: what an earlier one has there does not count."""
-        return min((each.first for each in self._all if each.generation > segment.generation), default=math.inf)
+        return min((each.first for each in self._segments if each.generation > segment.generation), default=math.inf)
 
     def run(self) -> Recovered:
         for number, segment in enumerate(self._segments):
