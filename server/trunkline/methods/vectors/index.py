@@ -334,13 +334,12 @@ class VectorIndex:
     def finish_building(self, building: Building) -> bool:
         """Take over what was built, and what has changed since. False: much has; call :meth:`Building.work` again.
 
-        A building that was abandoned, or is not the last one that was begun, changes nothing. One that failed
-        changes nothing either, and no other is due until the index is made anew.
+        A building that was abandoned, or is not the last one that was begun, changes nothing.
         """
         if building is not self._building:
             return True
-        if building.abandoned or building.failed:
-            self._building, self._cannot_be_built = None, building.failed
+        if building.abandoned:
+            self._building = None
             return True
         changed, building.changed = building.changed, set()
         there = [each for each in changed if each in self._rows]
@@ -353,6 +352,10 @@ class VectorIndex:
         assert building.index is not None
         self._adopt(building.index)
         return True
+
+    def fail_building(self) -> None:
+        """It cannot be done (memory): all stays as it is, and nothing is due before :meth:`outdate`."""
+        self._building, self._cannot_be_built = None, True
 
     def _adopt(self, built: VectorIndex) -> None:
         self._structure, self._items, self._rows = built._structure, built._items, built._rows
@@ -384,7 +387,6 @@ class Building:
         pending: what the next :meth:`work` does: ids to be deleted, and items to be put in, with their vectors.
         index: what was built so far.
         abandoned: it was given up: set this to end it soon.
-        failed: :meth:`work` raised: set by whoever called it.
     """
 
     def __init__(self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32]) -> None:
@@ -393,7 +395,6 @@ class Building:
         self.pending: tuple[set[str], list[Item], NDArray[np.float32]] | None = (set(), items, vectors)
         self.index: VectorIndex | None = None
         self.abandoned = False
-        self.failed = False
         self.rounds = 0
 
     def work(self) -> None:
