@@ -126,7 +126,7 @@ class CollectionMethods:
             RpcError: 4001, there is no such collection.
         """
         collection = await self.owner.get(name, ctx)
-        await ctx.run_in_thread(self.owner.delete, collection)
+        await self.owner.delete(collection, ctx)
         return {"name": name, "deleted": True}
 
     @method("collections.rebuild", idempotent=True, routing_key="name", timeout_ms=HOUR_MS, max_timeout_ms=24 * HOUR_MS)

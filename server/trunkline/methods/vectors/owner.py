@@ -155,12 +155,6 @@ class CollectionOwner:
         task.add_done_callback(functools.partial(self._built, index))
         return task
 
-    def _built(self, index: VectorIndex, task: asyncio.Task[None]) -> None:
-        if index in self._builds and self._builds[index][0] is task:
-            del self._builds[index]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("an index could not be built", exc_info=error)
-
     async def _build(self, index: VectorIndex, buildings: list[Building], in_thread: InThread) -> None:
         building: Building = await in_thread(index.begin_building)
         buildings.append(building)
@@ -185,9 +179,16 @@ class CollectionOwner:
 
     # --- letting go ---
 
-    def delete(self, collection: Collection) -> None:
-        """Remove it with all that is in it. On the thread."""
-        collection.check_open()
+    async def delete(self, collection: Collection, ctx: Context) -> None:
+        """Remove it with all that is in it.
+
+        Raises:
+            RpcError: 5001, it is closed, or cannot be removed.
+        """
+        await self.run(collection, ctx, self._delete_now, collection)
+        self._give_up_building(collection.index)
+
+    def _delete_now(self, collection: Collection) -> None:
         self.store.delete(collection)
         self._open.pop(collection.manifest.name, None)
 
