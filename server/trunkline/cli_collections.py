@@ -65,14 +65,15 @@ class CollectionCommands:
     def app(self) -> typer.Typer:
         """All of them."""
         app = typer.Typer(no_args_is_help=True, help="List, describe, export, import, rebuild and delete collections.")
-        for name, command in {
+        commands: dict[str, Callable[..., None]] = {
             "list": self.list,
             "stats": self.stats,
             "export": self.export,
             "import": self.import_file,
             "rebuild": self.rebuild,
             "delete": self.delete,
-        }.items():
+        }
+        for name, command in commands.items():
             app.command(name)(command)
         return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,51 @@ async def test_tombstones_are_cleared_away_beside(methods: LocalMethods, monkeyp
     assert (await settled(methods, "c"))["tombstones"] == 0
     found = await nearest(methods, "c", vector=[1.0] * 8, top_k=1000)
     assert sorted(found) == sorted(there)
+
+
+async def test_an_index_that_cannot_be_built_is_no_end(
+    methods: LocalMethods, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise MemoryError("no room for a graph")
+
+    monkeypatch.setattr(structures, "FLAT_BELOW", 20)
+    with monkeypatch.context() as broken:
+        broken.setattr(structures, "Graph", fail)
+        await methods.call("collections.create", {"name": "c", "dimension": 2, "index": {"kind": "hnsw"}})
+        for start in (0, 50):
+            await put(methods, "c", *({"id": f"{n}", "vector": [n, 1]} for n in range(start, start + 50)))
+        assert (await settled(methods, "c"))["search"] == "exact"
+        assert len(await nearest(methods, "c", vector=[1, 1], top_k=100)) == 100
+    assert caplog.text.count("an index could not be built") == 1, "it is not tried again and again"
+    assert (await methods.call("collections.rebuild", {"name": "c"}))["search"] == "approximate", "until one says so"
+
+
+async def test_what_is_released_while_it_is_being_built_is_let_go_of_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structures, "FLAT_BELOW", 20)
+    begun, go_on = threading.Event(), threading.Event()
+    fill = structures._fill
+
+    def slowly(index: Any, rows: Any, wanted: Any) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        fill(index, rows, wanted)
+
+    monkeypatch.setattr(structures, "_fill", slowly)
+    async with serve(tmp_path) as methods:
+        pack = next(each for each in methods._registry.instances if isinstance(each, vectors.VectorMethods))
+        await methods.call("collections.create", {"name": "c", "dimension": 2, "index": {"kind": "hnsw"}})
+        await put(methods, "c", *({"id": f"{n}", "vector": [n, 1]} for n in range(50)))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        assert (await methods.call("collections.stats", {"name": "c"}))["building"]
+        await put(methods, "c", {"id": "during", "vector": [0, 1]})
+        assert set(await nearest(methods, "c", vector=[0, 1], top_k=2)) == {"0", "during"}
+        await pack.release(lambda key: key == "c")
+        go_on.set()
+        async with serve(tmp_path) as other:
+            assert len(await nearest(other, "c", vector=[0, 1], top_k=100)) == 51
 
 
 async def test_what_is_released_is_let_go_of_and_the_rest_is_kept(tmp_path: Path) -> None:

@@ -120,6 +120,12 @@ def test_depth_is_bounded() -> None:
         compile_filter({"$not": source})
 
 
+def test_the_same_filter_is_the_same_function() -> None:
+    assert compile_filter({"a": 1}) is compile_filter({"a": 1})
+    assert compile_filter({"a": 1}) is not compile_filter({"a": True})
+    assert compile_filter({"a": 2**70})(Item("x", None, {"a": 2**70}))
+
+
 # --- any filter, against the rules as they are written ---
 
 NAMES = st.sampled_from(["a", "b", "c"])

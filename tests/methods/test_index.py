@@ -84,6 +84,26 @@ def test_what_is_deleted_is_not_found() -> None:
     assert search(index, 0, 1) == [("b", 1.0)]
 
 
+def test_what_a_filter_found_is_not_remembered_beyond_a_change() -> None:
+    vectors = as_vectors([[n, 1.0] for n in range(3000)], 2, "cosine", [""] * 3000)
+    index = VectorIndex(FLAT, [Item(f"{n}", None, {"n": n}) for n in range(3000)], vectors)
+    tried: list[str] = []
+
+    def matches(item: Item) -> bool:
+        tried.append(item.id)
+        return item.metadata["n"] in (5, 7)
+
+    assert {found for found, _ in search(index, 1, 0, matches=matches)} == {"5", "7"}
+    before = len(tried)
+    assert {found for found, _ in search(index, 1, 0, matches=matches)} == {"5", "7"}
+    assert len(tried) < before + 3000, "not all of them again"
+    index.upsert(Upsert([Item("new", None, {"n": 7})], vectors[:1]))
+    assert {found for found, _ in search(index, 1, 0, matches=matches)} == {"5", "7", "new"}
+    index.delete(["5"])
+    assert {found for found, _ in search(index, 1, 0, matches=matches)} == {"7", "new"}
+    assert index.matching(matches) == ["7", "new"] or index.matching(matches) == ["new", "7"]
+
+
 def test_getting_gives_items_with_their_vectors_in_order() -> None:
     index = VectorIndex(FLAT)
     index.upsert(upsert(a=[1, 0], b=[0, 1]))

@@ -20,6 +20,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -56,8 +58,19 @@ def compile_filter(source: Any, where: str = "filter") -> Callable[[Item], bool]
 
     Raises:
         RpcError: -32602, it is none, or too large; the message names the place in it.
+
+    Returns:
+        For the same filter the same function, as long as it was among the last: what it found can be remembered.
     """
-    meets = _Compiler().filter(source, where, 1)
+    try:
+        return _remembered(json.dumps(source), where)
+    except RecursionError:
+        raise _bad(where, f"more than {MAX_DEPTH} filters inside each other") from None
+
+
+@functools.lru_cache(maxsize=64)
+def _remembered(source: str, where: str) -> Callable[[Item], bool]:
+    meets = _Compiler().filter(json.loads(source), where, 1)
     return lambda item: meets(item.metadata)
 
 

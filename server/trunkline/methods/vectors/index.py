@@ -35,7 +35,11 @@ FEW: Final = 2000
 EXACT_BELOW: Final = 0.1
 """Share of the rows a search may find below which comparing all of these is faster than looking so much wider."""
 PROBE: Final = 4
-"""Times ``top_k``: so many of the nearest are tried against a filter before all items are."""
+"""Times ``top_k``: so many of the nearest are tried against a filter first."""
+MOST_PROBED: Final = 1024
+"""So many are tried then; then all items."""
+REMEMBERED: Final = 8
+"""Filters whose matching rows are kept, until something changes."""
 SMALL_CHANGE: Final = 1000
 """Items changed since a building began, below which they are put in while searches wait."""
 
@@ -73,6 +77,7 @@ class VectorIndex:
         self._rows = {item.id: row for row, item in enumerate(items)}
         self._live = np.ones(max(16, len(items)), dtype=np.bool_)
         self._built_with = len(items)
+        self._matched: dict[Callable[[Item], bool], NDArray[np.int32]] = {}
         self._building: Building | None = None
         self._cannot_be_built = False
         self._outdated = False
@@ -157,27 +162,21 @@ class VectorIndex:
 
     def delete(self, ids: Iterable[str]) -> int:
         """Remove items. Returns how many of them were there."""
-        ids = [each for each in ids if each in self._rows]
-        self._note(ids)
-        deleted = 0
-        for each in ids:
-            row = self._rows.pop(each, None)
-            if row is None:  # given twice
-                continue
-            deleted += 1
-            if isinstance(self._structure, Flat):
-                self._close_gap(self._structure, row)
-            else:
+        there = [each for each in dict.fromkeys(ids) if each in self._rows]
+        self._note(there)
+        rows = [self._rows.pop(each) for each in there]
+        if isinstance(self._structure, Flat):
+            self._cut(self._structure, rows)
+        else:
+            for row in rows:
                 self._bury(row)
-        return deleted
+        return len(rows)
 
-    def _close_gap(self, structure: Flat, row: int) -> None:
-        structure.move_last(row)
-        last = self._items.pop()
-        if row < len(self._items):
-            assert last is not None
-            self._items[row] = last
-            self._rows[last.id] = row
+    def _cut(self, structure: Flat, rows: list[int]) -> None:
+        for source, target in structure.remove(rows):
+            item = self._items[target] = self._item(source)
+            self._rows[item.id] = target
+        del self._items[len(self._items) - len(rows) :]
 
     # --- what is there ---
 
@@ -204,7 +203,7 @@ class VectorIndex:
 
     def matching(self, matches: Callable[[Item], bool]) -> list[str]:
         """The ids of the items for which ``matches`` is true."""
-        return [item.id for item in self._items if item is not None and matches(item)]
+        return [self._item(row).id for row in self._matching(matches).tolist()]
 
     def _item(self, row: int) -> Item:
         item = self._items[row]
@@ -256,18 +255,30 @@ class VectorIndex:
         matches: Callable[[Item], bool],
     ) -> Found:
         """Where the filter leaves much, the matches are among the nearest; else all items are tried."""
-        width = min(len(self), PROBE * top_k)
-        scores, rows = self._nearest(vector, width)
-        kept = [at for at, row in enumerate(rows.tolist()) if matches(self._item(row))][:top_k]
-        is_all = width == len(self) or (min_score is not None and float(scores[-1]) < min_score)
-        if len(kept) == top_k or is_all:
-            return scores[kept], rows[kept]
-        matching = [row for row, item in enumerate(self._items) if item is not None and matches(item)]
+        few = min(len(self), PROBE * top_k)
+        for width in (few, min(len(self), max(few, MOST_PROBED))):
+            scores, rows = self._nearest(vector, width)
+            kept = [at for at, row in enumerate(rows.tolist()) if matches(self._item(row))][:top_k]
+            is_all = width == len(self) or (min_score is not None and float(scores[-1]) < min_score)
+            if len(kept) == top_k or is_all:
+                return scores[kept], rows[kept]
+        matching = self._matching(matches)
         if len(matching) <= max(FEW, top_k):
             return self._compare(vector, top_k, matching)
         allowed = np.zeros(len(self._items), dtype=np.bool_)
         allowed[matching] = True
         return self._ask(vector, top_k, allowed, len(matching))
+
+    def _matching(self, matches: Callable[[Item], bool]) -> NDArray[np.int32]:
+        """The rows for which it is true. Trying all items takes long, so the last answers are kept until a change."""
+        rows = self._matched.pop(matches, None)
+        if rows is None:
+            found = (row for row, item in enumerate(self._items) if item is not None and matches(item))
+            rows = np.fromiter(found, dtype=np.int32)
+            while len(self._matched) >= REMEMBERED:
+                del self._matched[next(iter(self._matched))]
+        self._matched[matches] = rows
+        return rows
 
     def _ask(self, vector: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, count: int) -> Found:
         """The structure; where it finds fewer than there are, all its vectors are compared.
@@ -289,17 +300,17 @@ class VectorIndex:
             return np.clip(distances, -1, 1)
         return distances
 
-    def _compare(self, vector: NDArray[np.float32], k: int, rows: list[int]) -> Found:
+    def _compare(self, vector: NDArray[np.float32], k: int, rows: NDArray[np.int32]) -> Found:
         """The nearest of a few rows."""
-        if not rows:
+        if not len(rows):
             return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        vectors = self._structure.vectors(rows)
+        vectors = self._structure.vectors(rows.tolist())
         if self.spec.metric == "euclidean":
             scores = self._scores(((vectors - vector) ** 2).sum(axis=1))
         else:
             scores = self._scores(vectors @ vector)
         best = np.argsort(-scores, kind="stable")[:k]
-        return scores[best], np.array(rows, dtype=np.int64)[best]
+        return scores[best], rows[best].astype(np.int64)
 
     # --- building anew, beside ---
 
@@ -323,13 +334,12 @@ class VectorIndex:
     def finish_building(self, building: Building) -> bool:
         """Take over what was built, and what has changed since. False: much has; call :meth:`Building.work` again.
 
-        A building that was abandoned, or is not the last one that was begun, changes nothing. One that failed
-        changes nothing either, and no other is due until the index is made anew.
+        A building that was abandoned, or is not the last one that was begun, changes nothing.
         """
         if building is not self._building:
             return True
-        if building.abandoned or building.failed:
-            self._building, self._cannot_be_built = None, building.failed
+        if building.abandoned:
+            self._building = None
             return True
         changed, building.changed = building.changed, set()
         there = [each for each in changed if each in self._rows]
@@ -343,12 +353,19 @@ class VectorIndex:
         self._adopt(building.index)
         return True
 
+    def fail_building(self) -> None:
+        """It cannot be done (memory): all stays as it is, and nothing is due before :meth:`outdate`."""
+        self._building, self._cannot_be_built = None, True
+
     def _adopt(self, built: VectorIndex) -> None:
         self._structure, self._items, self._rows = built._structure, built._items, built._rows
         self._live, self._built_with = built._live, built._built_with
+        self._matched.clear()
         self._building, self._outdated = None, False
 
     def _note(self, ids: Iterable[str]) -> None:
+        """Before any change."""
+        self._matched.clear()
         if self._building is not None:
             self._building.changed.update(ids)
 
@@ -370,7 +387,6 @@ class Building:
         pending: what the next :meth:`work` does: ids to be deleted, and items to be put in, with their vectors.
         index: what was built so far.
         abandoned: it was given up: set this to end it soon.
-        failed: :meth:`work` raised: set by whoever called it.
     """
 
     def __init__(self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32]) -> None:
@@ -379,7 +395,6 @@ class Building:
         self.pending: tuple[set[str], list[Item], NDArray[np.float32]] | None = (set(), items, vectors)
         self.index: VectorIndex | None = None
         self.abandoned = False
-        self.failed = False
         self.rounds = 0
 
     def work(self) -> None:

@@ -136,8 +136,8 @@ class CollectionOwner:
         compaction = await self.run(collection, ctx, collection.begin_compaction)
         await asyncio.to_thread(compaction.ended.wait)
         await self.run(collection, ctx, collection.end_compaction, compaction)
-        self._give_up_building(collection.index)
         await self.run(collection, ctx, collection.set_index, spec)
+        self._give_up_building(collection.index)
         building = self.build_if_due(collection, ctx)
         if building is not None:
             await asyncio.wait([building])
@@ -166,12 +166,15 @@ class CollectionOwner:
         buildings.append(building)
         done = False
         while not done:
-            try:
-                await asyncio.to_thread(building.work)
-            except Exception:
-                logger.exception("an index could not be built; every vector is compared until it is opened again")
-                building.failed = True
+            await asyncio.to_thread(building.work)
             done = await in_thread(index.finish_building, building)
+
+    def _built(self, index: VectorIndex, task: asyncio.Task[None]) -> None:
+        if index in self._builds and self._builds[index][0] is task:
+            del self._builds[index]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            index.fail_building()
+            logger.error("an index could not be built; it stays as it is until it is opened again", exc_info=error)
 
     def _give_up_building(self, index: VectorIndex) -> None:
         if index in self._builds:
@@ -190,14 +193,19 @@ class CollectionOwner:
 
     async def release(self, released: Callable[[str], bool]) -> None:
         """Let go of the collections whose name is released; calls for them have ended."""
-        await asyncio.to_thread(self._close, [name for name in self._open if released(name)])
+        await asyncio.to_thread(_close, self._forget([name for name in self._open if released(name)]))
 
     def close(self) -> None:
         """Let go of all collections, for processes that go on."""
-        self._close(list(self._open))
+        _close(self._forget(list(self._open)))
 
-    def _close(self, names: list[str]) -> None:
-        for name in names:
-            collection = self._open.pop(name)
+    def _forget(self, names: list[str]) -> list[Collection]:
+        collections = [self._open.pop(name) for name in names]
+        for collection in collections:
             self._give_up_building(collection.index)
-            collection.close()
+        return collections
+
+
+def _close(collections: list[Collection]) -> None:
+    for collection in collections:
+        collection.close()

@@ -104,13 +104,30 @@ class Flat:
         """Put other vectors into rows that are there."""
         self._memory()[rows] = vectors
 
-    def move_last(self, row: int) -> None:
-        """Fill a row with the last one, which is cut off."""
+    def remove(self, rows: list[int]) -> list[tuple[int, int]]:
+        """Cut rows off: the last ones fill the places of those before them.
+
+        Args:
+            rows: that differ.
+
+        Returns:
+            What was moved: from which row to which.
+        """
         memory = self._memory()
-        last = len(memory) - 1
-        memory[row] = memory[last]
-        self._index.codes.resize(last * self._dimension * 4)
-        self._index.ntotal = last
+        left = len(memory) - len(rows)
+        gone = set(rows)
+        moved = list(
+            zip(
+                (row for row in range(left, len(memory)) if row not in gone),
+                (row for row in rows if row < left),
+                strict=True,
+            )
+        )
+        if moved:
+            memory[[target for _, target in moved]] = memory[[source for source, _ in moved]]
+        self._index.codes.resize(left * self._dimension * 4)
+        self._index.ntotal = left
+        return moved
 
     def _memory(self) -> NDArray[np.float32]:
         """The index's own memory, a row a vector; valid until the index changes its size."""
