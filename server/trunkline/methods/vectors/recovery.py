@@ -13,10 +13,12 @@ Nothing in the folder is changed here.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -172,6 +174,23 @@ def recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
     """
     if not contents.segments and not contents.snapshots:
         raise Damaged(folder, 0, "has neither a log nor a snapshot")
+    with _collector_paused():
+        return _recover(contents, folder, dimension)
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
     first_problem: Damaged | None = None
     usable = [each for each in contents.snapshots if not _is_fenced(each, contents.segments)]
     newest = max((each.position for each in usable), default=0)
