@@ -69,7 +69,7 @@ format: setup ## Format the Python sources
 
 bench: setup ## Measure: ratios of runs side by side on this machine
 	@cd bench/competitors && npm ci --no-audit --no-fund --loglevel=error
-	@missed=""; for name in calls startup connections overload sessions inflight fanout metrics dashboards; do \
+	@missed=""; for name in calls startup connections overload sessions inflight fanout metrics dashboards vectors; do \
 	  echo "== $$name"; $(BIN)/python -m bench.$$name || missed="$$missed $$name"; \
 	done; if [ -n "$$missed" ]; then echo "targets missed:$$missed"; exit 1; fi
 
@@ -83,6 +83,8 @@ SOAK_RUNS ?= 10
 
 soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_RUNS (10) seeds; finds stay in build/recorder
 	@$(BIN)/python -m tests.faults.recorder --seconds $(SOAK_SECONDS) --runs $(SOAK_RUNS) --clients 6
+	@TRUNKLINE_KILL_SECONDS=$(SOAK_SECONDS) TRUNKLINE_CRASH_ROUNDS=$(SOAK_RUNS) \
+	  $(BIN)/pytest tests/methods/test_collection_kills.py tests/methods/test_collection_crashes.py
 
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
 	$(BIN)/python -m tests.autobahn.run $(CASES)

@@ -70,6 +70,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.cli_pubsub": {"trunkline.cli_talk", "trunkline.client", "trunkline.render", P, "typer"},
     "trunkline.cli_generate": {"trunkline.cli_talk", "trunkline.client", "trunkline.generate", "typer"},
     "trunkline.cli_jobs": {"trunkline.cli_talk", "trunkline.client", "trunkline.progress", "rich", "typer"},
+    "trunkline.cli_collections": {"trunkline.cli_talk", "trunkline.client", "rich", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
 """Room -> what it may import beside the standard library. The longest name that fits a module is its room."""

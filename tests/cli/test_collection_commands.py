@@ -1,0 +1,117 @@
+"""``trunkline collections``: there and back, through a real hub."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("faiss")
+
+from tests.cli.test_commands import requires_failure, trunkline
+from tests.support.hub import RunningHub, ready_hub
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    data = tmp_path_factory.mktemp("data")
+    with ready_hub(arguments=("--packs", "vectors", "--data", str(data)), executors=1) as running:
+        yield running
+
+
+def run(hub: RunningHub, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return trunkline("collections", *arguments, "--url", hub.url, **options)
+
+
+def call(hub: RunningHub, method: str, **params: Any) -> Any:
+    done = trunkline("call", method, json.dumps(params), "--url", hub.url)
+    assert done.returncode == 0, done
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def books(hub: RunningHub) -> str:
+    described = {"dimension": 2, "metric": "dot", "index": {"kind": "hnsw", "m": 8}, "metadata": {"by": "me"}}
+    call(hub, "collections.create", name="books", model="mine", **described)
+    items = [{"id": f"é{n}", "vector": [n, 0.1], "text": f"text\n{n}", "metadata": {"n": n}} for n in range(300)]
+    call(hub, "vectors.upsert", collection="books", items=items)
+    return "books"
+
+
+def test_a_file_of_a_collection_makes_the_same_again(hub: RunningHub, books: str, tmp_path: Path) -> None:
+    file = tmp_path / "books.jsonl"
+    done = run(hub, "export", books, str(file))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["books.jsonl"]
+    lines = file.read_text().splitlines()
+    assert len(lines) == 301
+    done = run(hub, "import", "again", str(file))
+    assert (done.returncode, done.stderr) == (0, "imported 300 items\n")
+    assert run(hub, "import", "again", str(file)).returncode == 0, "once more is harmless"
+    one, other = (json.loads(run(hub, "stats", name).stdout) for name in (books, "again"))
+    same = ("dimension", "metric", "index", "metadata", "model", "count")
+    assert [one[part] for part in same] == [other[part] for part in same]
+    through_pipes = run(hub, "export", "again", "-").stdout.splitlines()
+    assert sorted(through_pipes[1:]) == sorted(lines[1:])
+    done = run(hub, "import", "third", "-", stdin="\n".join(through_pipes))
+    assert (done.returncode, done.stderr) == (0, "imported 300 items\n")
+
+
+def test_lists_and_stats(hub: RunningHub, books: str) -> None:
+    assert [each["name"] for each in json.loads(run(hub, "list", "--json").stdout)][:1] == ["again"]
+    heading, *rows = run(hub, "list").stdout.splitlines()
+    assert heading.split() == ["name", "dimension", "metric", "index", "model"]
+    assert [books, "2", "dot", "hnsw", "m=8", "mine"] in [row.split() for row in rows]
+    assert json.loads(run(hub, "stats", books).stdout)["count"] == 300
+
+
+def test_rebuilding_can_change_the_index(hub: RunningHub) -> None:
+    call(hub, "collections.create", name="small", dimension=2)
+    done = run(hub, "rebuild", "small", "--kind", "hnsw", "--set", "m=32", "--set", "ef_search=50")
+    assert json.loads(done.stdout)["index"] == {"kind": "hnsw", "m": 32, "ef_search": 50}
+    requires_failure(run(hub, "rebuild", "small", "--kind", "tree"), 1, "index")
+    requires_failure(
+        run(hub, "rebuild", "small", "--kind", "hnsw", "--set", "m"), 2, "--set m: write it as NAME=NUMBER"
+    )
+    requires_failure(run(hub, "rebuild", "small", "--set", "m=3"), 2, "--set belongs to --kind")
+
+
+def test_deleting_is_not_done_by_mistake(hub: RunningHub) -> None:
+    call(hub, "collections.create", name="gone", dimension=2)
+    requires_failure(run(hub, "delete", "gone", stdin=""), 2, "add --yes")
+    assert run(hub, "delete", "gone", "--yes").returncode == 0
+    requires_failure(run(hub, "stats", "gone"), 1, "there is no collection 'gone'")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"id": "a", "vector": [1, 0]}\n\n{"id": ', "line 3 is not JSON"),
+        ("[]", "line 1 is no object"),
+        (
+            '{"id": "a", "vector": [1, 0]}\n{"id": "b", "vector": [1]}',
+            "item 0 of the input: items[1].vector has 1 numbers",
+        ),
+        ('{"id": "a", "text": "no model is here"}', "embeddings.create"),
+    ],
+)
+def test_a_bad_file_is_named(hub: RunningHub, tmp_path: Path, text: str, says: str) -> None:
+    call(hub, "collections.create", name="bad", dimension=2)
+    file = tmp_path / "bad.jsonl"
+    file.write_text(text)
+    requires_failure(run(hub, "import", "bad", str(file)), 1, says)
+
+
+def test_files_that_cannot_be(hub: RunningHub, books: str, tmp_path: Path) -> None:
+    missing = tmp_path / "no" / "file"
+    requires_failure(run(hub, "import", "bad", str(missing)), 1, f"{missing}: No such file or directory")
+    requires_failure(run(hub, "export", books, str(missing)), 1, f"{missing}: No such file or directory")
+    kept = tmp_path / "kept.jsonl"
+    kept.write_text("kept")
+    requires_failure(run(hub, "export", "unknown", str(kept)), 1, "there is no collection 'unknown'")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("kept.jsonl", "kept")]
+    requires_failure(trunkline("collections", "list", "--url", "ws://127.0.0.1:9/ws"), 3, "no hub at")
