@@ -2,11 +2,11 @@
 
 Both ways to fuse take the dense and the lexical score of every candidate, whichever search found it:
 
-- ``convex``: cosine + weight * (BM25 / the query's best BM25). It keeps how much better one passage is than the next, so
-  that a passage which is clearly nearest stays first; see Bruch, Gai, Ingber, "An Analysis of Fusion Functions for
+- ``convex``: cosine + weight * (BM25 / the query's best BM25). It keeps how much better one passage is than the next,
+  so that one which is clearly nearest stays first; see Bruch, Gai, Ingber, "An Analysis of Fusion Functions for
   Hybrid Retrieval", ACM TOIS 2023.
-- ``rrf``: 1 / (60 + dense rank) + weight / (60 + lexical rank), reciprocal rank fusion after Cormack, Clarke, Buettcher,
-  SIGIR 2009. It needs no scores that can be compared, and throws away what they say.
+- ``rrf``: 1 / (60 + dense rank) + weight / (60 + lexical rank), reciprocal rank fusion after Cormack, Clarke and
+  Buettcher, SIGIR 2009. It needs no scores that can be compared, and throws away what they say.
 """
 
 from __future__ import annotations
