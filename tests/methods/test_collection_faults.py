@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-np = pytest.importorskip("numpy")
+pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.timing import PATIENCE  # noqa: E402
-from trunkline.methods import vectors  # noqa: E402
-from trunkline.methods.local import LocalMethods  # noqa: E402
-from trunkline.methods.vectors.log import Item, Upsert  # noqa: E402
-from trunkline.methods.vectors.store import Collection, CollectionStore, Manifest  # noqa: E402
-from trunkline_protocol.errors import RpcError  # noqa: E402
+from tests.support.collections import contents, logs, make, make_old, opened, upsert_of
+from tests.support.timing import PATIENCE, eventually
+from trunkline.methods import vectors
+from trunkline.methods.local import LocalMethods
+from trunkline.methods.vectors.store import Collection
+from trunkline_protocol.errors import RpcError
 
 CHILD = """
 import asyncio, resource, sys
@@ -76,30 +76,16 @@ def end(process: subprocess.Popen[str]) -> str:
     return output
 
 
-def make(folder: Path, *upserts: list[str]) -> Path:
-    """A collection c of dimension 2 with some upserts; its log."""
-    store = CollectionStore(folder / "collections")
-    store.create(Manifest(name="c", dimension=2, model=None, metadata={}))
-    collection = opened(folder)
-    for ids in upserts:
-        vectors = np.full((len(ids), 2), 0.5**0.5, dtype=np.float32)
-        collection.upsert(Upsert([Item(each, f"text of {each}") for each in ids], vectors), None)
-    collection.close()
-    return folder / "collections" / "c" / "log"
-
-
-def opened(folder: Path) -> Collection:
-    collection = CollectionStore(folder / "collections").open("c")
-    assert collection is not None
-    return collection
-
-
 def has(folder: Path, *ids: str) -> bool:
     collection = opened(folder)
     try:
-        return collection.index.missing(ids) == [] and len(collection.index) == len(ids)
+        return contents(collection) == {each: f"text of {each}" for each in ids}
     finally:
         collection.close()
+
+
+def put(collection: Collection, *ids: str) -> None:
+    collection.upsert(upsert_of({each: f"text of {each}" for each in ids}))
 
 
 async def stats(folder: Path) -> Any:
@@ -107,34 +93,57 @@ async def stats(folder: Path) -> Any:
         return await methods.call("collections.stats", {"name": "c"})
 
 
-def test_a_tail_torn_at_any_byte_is_cut_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = make(tmp_path, ["a"], ["b", "c"])
+@pytest.mark.parametrize("build", [make, make_old])
+def test_a_tail_torn_at_any_byte_is_left_out_and_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, build: Callable[..., Path]
+) -> None:
+    (log,) = logs(build(tmp_path, ["a"], ["b", "c"]))
     whole = log.read_bytes()
-    kept = whole.rindex(b"TLR1")
+    kept = whole.rindex(b"TLR")
     for size in range(kept, len(whole)):
         log.write_bytes(whole[:size])
         with caplog.at_level(logging.WARNING):
             caplog.clear()
             assert has(tmp_path, "a"), size
-        assert log.read_bytes() == whole[:kept]
-        reported = [f"its {size - kept} bytes are cut" in record.getMessage() for record in caplog.records]
+        assert log.read_bytes() == whole[:size], "reading changes nothing"
+        reported = [f"its {size - kept} bytes from byte {kept} on" in record.getMessage() for record in caplog.records]
         assert reported == ([True] if size > kept else [])
     log.write_bytes(whole)
     assert has(tmp_path, "a", "b", "c")
 
 
-def test_writing_goes_on_behind_a_cut_tail(tmp_path: Path) -> None:
-    log = make(tmp_path, ["a"], ["b"])
+@pytest.mark.parametrize("build", [make, make_old])
+def test_writing_goes_on_behind_a_torn_tail(tmp_path: Path, build: Callable[..., Path]) -> None:
+    (log,) = logs(build(tmp_path, ["a"], ["b"]))
     log.write_bytes(log.read_bytes()[:-3])
-    collection = opened(tmp_path)
-    collection.upsert(Upsert([Item("z")], np.array([[1, 0]], np.float32)), None)
-    collection.close()
-    assert has(tmp_path, "a", "z")
+    for new in "xyz":
+        collection = opened(tmp_path)
+        put(collection, new)
+        collection.close()
+    assert has(tmp_path, "a", "x", "y", "z")
+
+
+def test_any_flipped_bit_of_a_log_is_an_error_that_names_file_and_byte_and_changes_nothing(tmp_path: Path) -> None:
+    (log,) = logs(make(tmp_path, ["a"], ["b", "c"]))
+    whole = log.read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        log.write_bytes(damaged)
+        start = 0 if at < whole.rindex(b"TLR2") else whole.rindex(b"TLR2")
+        with pytest.raises(
+            RpcError, match=rf"collections/c/{log.name}: byte {start} begins no record.*backup"
+        ) as caught:
+            opened(tmp_path)
+        assert caught.value.code == 3002
+        assert log.read_bytes() == damaged
+    log.write_bytes(whole)
+    assert has(tmp_path, "a", "b", "c")
 
 
 @pytest.mark.parametrize("at", [0, 4, 6, 8, 20, 40])
-async def test_damage_in_the_middle_is_an_error_and_changes_nothing(tmp_path: Path, at: int) -> None:
-    log = make(tmp_path, ["a"], ["b"], ["c"])
+async def test_damage_in_the_middle_of_format_1_is_an_error(tmp_path: Path, at: int) -> None:
+    (log,) = logs(make_old(tmp_path, ["a"], ["b"], ["c"]))
     data = bytearray(log.read_bytes())
     data[data.index(b"TLR1", 1) + at] ^= 0xFF
     log.write_bytes(data)
@@ -144,13 +153,103 @@ async def test_damage_in_the_middle_is_an_error_and_changes_nothing(tmp_path: Pa
     assert log.read_bytes() == data
 
 
+def test_any_flipped_bit_of_a_snapshot_is_an_error_that_names_file_and_byte(tmp_path: Path) -> None:
+    folder = make(tmp_path, "abc")
+    collection = opened(tmp_path)
+    collection.rebuild()
+    collection.close()
+    (snapshot,) = folder.glob("snapshot-*")
+    assert not logs(folder)
+    whole = snapshot.read_bytes()
+    for at in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << at % 8
+        snapshot.write_bytes(damaged)
+        with pytest.raises(RpcError, match=rf"{snapshot.name}: byte \d+ .*backup") as caught:
+            opened(tmp_path)
+        assert caught.value.code == 3002
+        assert snapshot.read_bytes() == damaged
+    for size in range(0, len(whole), 7):
+        snapshot.write_bytes(whole[:size])
+        with pytest.raises(RpcError, match=rf"{snapshot.name}: byte \d+ .*backup"):
+            opened(tmp_path)
+    snapshot.write_bytes(whole)
+    assert has(tmp_path, *"abc")
+
+
+def test_a_damaged_snapshot_is_no_loss_while_what_it_replaces_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make(tmp_path, ["a"])
+    collection = opened(tmp_path)
+    collection.rebuild()
+    put(collection, "b")
+    kept = {path: path.read_bytes() for path in folder.glob("*-*")}
+    assert len(kept) == 2, "a snapshot and a log"
+    collection.rebuild()
+    put(collection, "c")
+    collection.close()
+    for path, data in kept.items():  # as a crash between writing the second snapshot and removing these leaves it
+        path.write_bytes(data)
+    assert has(tmp_path, "a", "b", "c")
+    newest = max(folder.glob("snapshot-*"))
+    damaged = bytearray(newest.read_bytes())
+    damaged[70] ^= 1
+    newest.write_bytes(damaged)
+    collection = opened(tmp_path)
+    assert sorted(contents(collection)) == ["a", "b", "c"]
+    assert f"{newest}: byte 0 begins a block whose checksum is wrong" in caplog.text
+    eventually(lambda: not newest.exists(), "a good snapshot has replaced the damaged one")
+    collection.close()
+    assert has(tmp_path, "a", "b", "c")
+
+
+@pytest.mark.parametrize("lost", ["log-*1-00000001", "log-*2-00000002", "snapshot-*"])
+def test_a_file_that_is_missing_is_an_error(tmp_path: Path, lost: str) -> None:
+    folder = make(tmp_path, ["a"])
+    for new in "bc":
+        collection = opened(tmp_path)
+        put(collection, new)
+        collection.close()
+    if lost.startswith("snapshot"):
+        collection = opened(tmp_path)
+        collection.rebuild()
+        collection.close()
+    (path,) = folder.glob(lost)
+    path.unlink()
+    with pytest.raises(RpcError, match=r"are missing|neither a log nor a snapshot") as caught:
+        opened(tmp_path)
+    assert caught.value.code == 3002
+
+
+async def test_a_folder_of_format_1_is_opened_and_upgraded_by_the_first_write(tmp_path: Path) -> None:
+    folder = make_old(tmp_path, ["a"], ["b", "c"])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert has(tmp_path, "a", "b", "c")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.name in before} == before
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        again = await methods.call("collections.create", {"name": "c", "dimension": 2})
+        assert not again["created"], "another format is no other collection"
+    collection = opened(tmp_path)
+    put(collection, "d")
+    assert collection.delete(["a", "x"]) == 1
+    assert json.loads((folder / "collection.json").read_text())["format_version"] == 2
+    assert (folder / "log").read_bytes() == before["log"]
+    collection.close()
+    collection = opened(tmp_path)
+    collection.rebuild()
+    assert not (folder / "log").exists()
+    collection.close()
+    assert has(tmp_path, "b", "c", "d")
+
+
 async def test_a_damaged_or_newer_description_is_an_error_and_is_listed(tmp_path: Path) -> None:
     make(tmp_path, ["a"])
     manifest = tmp_path / "collections" / "c" / "collection.json"
     described = json.loads(manifest.read_text())
     for text, code, says in [
         ("{", 3002, "collection.json is damaged"),
-        (json.dumps(described | {"format_version": 2}), 4001, "has format 2; this version reads 1"),
+        (json.dumps(described | {"format_version": 3}), 4001, "has format 3; this version reads 1 and 2"),
     ]:
         manifest.write_text(text)
         with pytest.raises(RpcError, match=says) as caught:
@@ -200,7 +299,10 @@ def test_a_full_disk_keeps_nothing_of_the_upsert(tmp_path: Path, child: Child) -
     lines = end(child(body)).splitlines()
     assert lines[0].startswith("5002 collection 'c': File too large: nothing was changed")
     assert lines[1:] == ["{'ids': ['0', '99']}", "True", "{'upserted': 1}", "{'upserted': 1}"]
-    assert has(tmp_path, "a", "b", "c")
+    collection = opened(tmp_path)
+    assert collection.index.missing(["a", "b", "c"]) == []
+    assert len(collection.index) == 3
+    collection.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small file system")
