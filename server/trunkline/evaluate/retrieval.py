@@ -62,9 +62,12 @@ async def retrieve(
         rankings[question.id] = documents(found["matches"], field)
         advance()
 
-    async with asyncio.TaskGroup() as tasks:
-        for question in questions:
-            tasks.create_task(ask(question))
+    asking = [asyncio.ensure_future(ask(question)) for question in questions]
+    try:
+        await asyncio.gather(*asking)
+    finally:
+        for each in asking:  # of the others, where one failed
+            each.cancel()
     return Retrieved(rankings, seconds)
 
 
