@@ -1,5 +1,5 @@
 """The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
-collections | doctor | token | generate-client``.
+collections | eval | doctor | token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trunkline.cli_collections import collections_app
+from trunkline.cli_eval import evaluate
 from trunkline.cli_generate import generate_client
 from trunkline.cli_jobs import jobs_app
 from trunkline.cli_pubsub import publish, subscribe
@@ -303,6 +304,7 @@ app.command("stdio")(
     stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
 )
 app.command()(top)
+app.command("eval")(evaluate)
 app.command("generate-client")(generate_client)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(collections_app, name="collections")

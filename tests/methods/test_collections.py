@@ -43,6 +43,8 @@ async def test_every_method_of_a_collection_has_one_owner() -> None:
         "collections.rebuild": "name",
         "collections.export": "name",
         "collections.import": "name",
+        "vectors.hybrid": "collection",
+        "vectors.lexical": "collection",
         "vectors.upsert": "collection",
         "vectors.delete": "collection",
         "vectors.get": "collection",

@@ -2,7 +2,7 @@
 
 It embeds and searches through the hub, so it runs on any executor, whoever owns the collection. Answers are written
 by the model behind ``TRUNKLINE_LLM_BASE_URL`` where that is set, else extracted: made of the documents' own
-sentences. There is one technique, ``basic``; :data:`TECHNIQUES` is where others go.
+sentences. The techniques are ``basic``, which retrieves by meaning, and ``hybrid``, by meaning and words.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ from typing_extensions import TypedDict
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.generated import OpenAIGenerator
-from trunkline.methods.rag.retrieval import BasicParams, Generator, Options, Run, basic
+from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, Run, basic
 from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 Technique = Callable[[Run, Generator, Context], AsyncIterator[Chunk]]
 
-TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {"basic": (basic, BasicParams)}
+TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
+    "basic": (basic, BasicParams),
+    "hybrid": (basic, HybridParams),
+}
 """Name -> what runs it, and its ``technique_params``."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,9 +52,24 @@ class BasicParams(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
 
 
+class HybridParams(BasicParams):
+    """``technique_params`` of ``hybrid``: those of ``basic``, and how the two searches become one.
+
+    Attributes:
+        fusion: see :mod:`trunkline.methods.vectors.fusion`.
+        weight: of the lexical search; the dense one has 1. By default what was best in measurements.
+    """
+
+    fusion: Literal["convex", "rrf"] = "convex"
+    weight: Annotated[float, Field(ge=0, le=100)] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One retrieved passage; ``rank`` counts from 1, ``score`` is the cosine of the angle to the query."""
+    """One retrieved passage; ``rank`` counts from 1, ``score`` is what the technique ranks by.
+
+    That is the cosine of the angle to the query with ``basic``, the fused score with ``hybrid``.
+    """
 
     rank: int
     id: str
@@ -143,7 +158,7 @@ class Generator(Protocol):
 
 
 async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
-    """The technique ``basic``: retrieve once by similarity, then answer from what was found."""
+    """The techniques ``basic`` and ``hybrid``: retrieve once, then answer from what was found."""
     await retrieve(run, ctx)
     yield Chunk(
         "metadata",
@@ -167,20 +182,24 @@ async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[C
 
 
 async def retrieve(run: Run, ctx: Context) -> None:
-    """Embed the query, once, and find the documents nearest to it.
+    """Embed the query, once, and find the documents nearest to it, with ``hybrid`` also by their words.
 
     Raises:
         RpcError: what embedding or search ended with; 4001 where collection and query have different models.
     """
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
-    search = {
+    search: dict[str, Any] = {
         "collection": run.options.collection,
         "vector": run.query_vector.tolist(),
         "model": run.model,
         "top_k": run.options.top_k,
     }
-    matches = (await ctx.call("vectors.search", search))["matches"]
+    if isinstance(run.params, HybridParams):
+        search |= {"text": run.query, "fusion": run.params.fusion, "weight": run.params.weight}
+        matches = (await ctx.call("vectors.hybrid", search))["matches"]
+    else:
+        matches = (await ctx.call("vectors.search", search))["matches"]
     run.documents = [
         Document(rank, match["id"], match["score"], match.get("text", ""), match["metadata"])
         for rank, match in enumerate(matches, 1)

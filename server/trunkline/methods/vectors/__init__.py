@@ -16,12 +16,13 @@ from trunkline.methods.context import Context
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import method
-from trunkline.methods.vectors import collection_methods
+from trunkline.methods.vectors import collection_methods, lexical_methods
 from trunkline.methods.vectors.arrivals import Arrival, Arrivals
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
 from trunkline.methods.vectors.log import Item, Upsert
 from trunkline.methods.vectors.numbers import as_vectors
+from trunkline.methods.vectors.query import query_vector, same_space
 from trunkline.methods.vectors.shapes import (
     MAX_ITEMS,
     Deleted,
@@ -52,7 +53,7 @@ IMPORT_ITEMS: Final = 1024
 """Items of an import that are put in at a time."""
 
 
-class VectorMethods(collection_methods.CollectionMethods):
+class VectorMethods(lexical_methods.LexicalMethods):
     """Also their items."""
 
     def __init__(self) -> None:
@@ -164,14 +165,7 @@ class VectorMethods(collection_methods.CollectionMethods):
             raise RpcError(ErrorCode.INVALID_PARAMS, "vectors.search: give either text or vector")
         matches = compile_filter(filter, "vectors.search: filter") if filter else None
         owned = await self.owner.get(collection, ctx)
-        if text is not None:
-            embedded = await embed(ctx, [text])
-            query = _same_space(owned.manifest, embedded.model, embedded.vectors)[0]
-        else:
-            assert vector is not None
-            manifest = owned.manifest
-            _check_model(manifest, model)
-            query = as_vectors([vector], manifest.dimension, manifest.metric, ["vectors.search: vector"])[0]
+        query = await query_vector(owned.manifest, text, vector, model, ctx)
 
         def find() -> list[FoundItem]:
             return [found_item(match) for match in owned.index.search(query, top_k, min_score, matches)]
@@ -275,26 +269,5 @@ async def _vectors_of(
     if not texts:
         return None, vectors
     embedded = await embed(ctx, [*texts.values()])
-    vectors[[*texts]] = _same_space(manifest, embedded.model, embedded.vectors)
+    vectors[[*texts]] = same_space(manifest, embedded.model, embedded.vectors)
     return embedded.model, vectors
-
-
-def _check_model(manifest: Manifest, model: str | None) -> None:
-    if None not in (model, manifest.model) and model != manifest.model:
-        raise RpcError(
-            ErrorCode.INVALID_CONFIGURATION,
-            f"collection {manifest.name!r} has vectors of {manifest.model}, and this is one of {model}: set "
-            "TRUNKLINE_MODEL to the former, or delete the collection and index its texts again",
-        )
-
-
-def _same_space(manifest: Manifest, model: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors, if they can be compared with the collection's."""
-    _check_model(manifest, model)
-    if vectors.shape[1] != manifest.dimension:
-        raise RpcError(
-            ErrorCode.INVALID_CONFIGURATION,
-            f"collection {manifest.name!r} has dimension {manifest.dimension}, and {model} makes vectors of "
-            f"{vectors.shape[1]}: give vectors instead of texts, or create a collection without dimension",
-        )
-    return vectors

@@ -15,6 +15,7 @@ from typing import Final
 
 from trunkline.methods.vectors.files import Files, storage
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex
+from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.log import Change, Delete, Upsert, encode_changes
 from trunkline.methods.vectors.manifest import FORMAT_VERSION, Manifest, write_manifest
 from trunkline.methods.vectors.ownership import Ownership
@@ -35,6 +36,7 @@ class Collection:
     Attributes:
         manifest: what it is.
         index: what is in it.
+        lexicon: the words of its texts, once somebody has looked for words.
         closed: deleted, failed, or another process's: it must not be used any more.
 
     Raises:
@@ -52,6 +54,7 @@ class Collection:
         self._ownership = ownership
         self._segment_bytes = segment_bytes
         self._compaction: Compaction | None = None
+        self.lexicon: Lexicon | None = None
         recovered = self._recover()
         self.index = VectorIndex(manifest.spec, *recovered.table.live())
         if recovered.fallback:
@@ -155,6 +158,8 @@ class Collection:
             self.manifest = manifest
 
     def _apply(self, change: Change) -> int:
+        if self.lexicon is not None:
+            self.lexicon.changed(change)
         if isinstance(change, Delete):
             return self.index.delete(change.ids)
         self.index.upsert(change)

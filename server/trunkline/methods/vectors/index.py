@@ -180,6 +180,15 @@ class VectorIndex:
 
     # --- what is there ---
 
+    def item(self, id: str) -> Item | None:
+        """One item; None where it is not there."""
+        row = self._rows.get(id)
+        return None if row is None else self._item(row)
+
+    def items(self) -> list[Item]:
+        """All items."""
+        return [item for item in self._items if item is not None]
+
     def missing(self, ids: Iterable[str]) -> list[str]:
         """The ids that are not there, in the order given."""
         return [each for each in ids if each not in self._rows]
@@ -242,6 +251,14 @@ class VectorIndex:
             if min_score is None or score >= min_score
         ]
 
+    def scores(self, vector: NDArray[np.float32], ids: Sequence[str]) -> list[float]:
+        """How near some items are, in the order of their ids, which have to be there."""
+        if not ids:
+            return []
+        vectors = self._structure.vectors([self._rows[each] for each in ids])
+        scores: list[float] = self._scores(self._distances(vector, vectors)).tolist()
+        return scores
+
     def _nearest(self, vector: NDArray[np.float32], k: int) -> Found:
         """Of all live rows."""
         allowed = self._live[: len(self._items)] if self.tombstones else None
@@ -300,15 +317,19 @@ class VectorIndex:
             return np.clip(distances, -1, 1)
         return distances
 
+    def _distances(self, vector: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As a structure's search gives them: squares of distances, or inner products."""
+        if self.spec.metric == "euclidean":
+            squares: NDArray[np.float32] = ((vectors - vector) ** 2).sum(axis=1)
+            return squares
+        products: NDArray[np.float32] = vectors @ vector
+        return products
+
     def _compare(self, vector: NDArray[np.float32], k: int, rows: NDArray[np.int32]) -> Found:
         """The nearest of a few rows."""
         if not len(rows):
             return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
-        vectors = self._structure.vectors(rows.tolist())
-        if self.spec.metric == "euclidean":
-            scores = self._scores(((vectors - vector) ** 2).sum(axis=1))
-        else:
-            scores = self._scores(vectors @ vector)
+        scores = self._scores(self._distances(vector, self._structure.vectors(rows.tolist())))
         best = np.argsort(-scores, kind="stable")[:k]
         return scores[best], rows[best].astype(np.int64)
 

@@ -1,0 +1,77 @@
+"""Asking a hub the questions, each in several ways, and what it found: documents, best first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from trunkline.evaluate.questions import Question
+
+TECHNIQUES: Final = {"dense": "vectors.search", "lexical": "vectors.lexical", "hybrid": "vectors.hybrid"}
+"""What a technique calls."""
+PASSAGES: Final = 100
+"""Passages asked for; documents are made of several, and 10 documents are looked at."""
+AT_ONCE: Final = 4
+
+
+class Caller(Protocol):
+    """Calls methods of a hub."""
+
+    async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
+        """Call and wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """What one technique found: documents by question id, best first, and the seconds each question took."""
+
+    rankings: dict[str, list[str]]
+    seconds: list[float]
+
+
+async def retrieve(
+    hub: Caller,
+    technique: str,
+    collection: str,
+    questions: Sequence[Question],
+    field: str,
+    advance: Callable[[], None] = lambda: None,
+) -> Retrieved:
+    """Ask all questions.
+
+    Args:
+        field: what a document is: ``id``, or the member of a passage's metadata that names it.
+        advance: called after each question.
+
+    Raises:
+        RpcError: what a search ended with.
+    """
+    gate = asyncio.Semaphore(AT_ONCE)
+    rankings: dict[str, list[str]] = {}
+    seconds = []
+
+    async def ask(question: Question) -> None:
+        async with gate:
+            began = time.perf_counter()
+            params = {"collection": collection, "text": question.text, "top_k": PASSAGES}
+            found = await hub.call(TECHNIQUES[technique], params, timeout_ms=120_000)
+            seconds.append(time.perf_counter() - began)
+        rankings[question.id] = documents(found["matches"], field)
+        advance()
+
+    asking = [asyncio.ensure_future(ask(question)) for question in questions]
+    try:
+        await asyncio.gather(*asking)
+    finally:
+        for each in asking:  # of the others, where one failed
+            each.cancel()
+    return Retrieved(rankings, seconds)
+
+
+def documents(matches: Sequence[dict[str, Any]], field: str) -> list[str]:
+    """The documents that passages are from, each once, in the order of its best passage."""
+    named = (match["id"] if field == "id" else match["metadata"].get(field) for match in matches)
+    return [*dict.fromkeys(str(each) for each in named if each is not None)]

@@ -1,0 +1,171 @@
+"""Finding texts by their words: BM25, with the words' English stems. Pure: no file, no clock, no thread of its own.
+
+The scores are Lucene's variant of BM25 (Kamphuis et al., "Which BM25 do you mean?", ECIR 2020), k1 = 1.5, b = 0.75.
+bm25s keeps a table of all words' scores in all texts, which makes searching quick and cannot be changed. So texts that
+came since it was made are scored one by one from their word counts, with the table's statistics, and when there are
+many of them the table is made anew: beside (:class:`Building`), while this one answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from math import log
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+K1: Final = 1.5
+B: Final = 0.75
+RECENT: Final = 500
+"""Texts that may be scored one by one, at least; scoring one takes a few microseconds."""
+RECENT_SHARE: Final = 0.05
+"""Of all texts."""
+
+
+@cache
+def _stemmer() -> Any:
+    import Stemmer
+
+    return Stemmer.Stemmer("english")
+
+
+def words(texts: Sequence[str]) -> list[list[str]]:
+    """The stems of the words of each text, without those that mean nothing by themselves (``the``, ``of``)."""
+    import bm25s
+
+    found: list[list[str]] = bm25s.tokenize(
+        list(texts), stopwords="en", stemmer=_stemmer(), return_ids=False, show_progress=False
+    )
+    return found
+
+
+class LexicalIndex:
+    """Texts by id, and those that have the words of a query.
+
+    Args:
+        texts: to begin with.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._ids = list(texts)
+        self._rows = {each: row for row, each in enumerate(self._ids)}
+        tokens = words([*texts.values()])
+        self._table = _table(tokens)
+        self._lengths_sum = sum(map(len, tokens))
+        self._recent: dict[str, Counter[str]] = {}
+        self._frequencies: Counter[str] = Counter()
+        for each in tokens:
+            self._frequencies.update(set(each))
+        self._gone = np.zeros(len(self._ids), dtype=np.bool_)
+
+    @property
+    def due(self) -> bool:
+        """Whether so much has changed that it should be made anew from all texts."""
+        changed = len(self._recent) + int(self._gone.sum())
+        return changed > max(RECENT, RECENT_SHARE * len(self._ids))
+
+    def put(self, texts: Mapping[str, str]) -> None:
+        """Add texts; those whose id is known replace what is there."""
+        self.remove(texts)
+        for each, tokens in zip(texts, words([*texts.values()]), strict=True):
+            self._recent[each] = Counter(tokens)
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Take texts out; ids that are not there are passed over."""
+        for each in ids:
+            self._recent.pop(each, None)
+            row = self._rows.pop(each, None)
+            if row is not None:
+                self._gone[row] = True
+
+    def search(self, query: str) -> Scores:
+        """The scores of all texts for a query."""
+        tokens = list(dict.fromkeys(words([query])[0]))
+        return Scores(self._ids, self._rows, self._in_table(tokens), self._in_recent(tokens))
+
+    def _in_table(self, tokens: list[str]) -> NDArray[np.float32]:
+        known = [token for token in tokens if token in self._frequencies]
+        if self._table is None or not known:
+            return np.zeros(len(self._ids), dtype=np.float32)
+        scores: NDArray[np.float32] = self._table.get_scores(known)
+        scores[self._gone] = 0
+        return scores
+
+    def _in_recent(self, tokens: list[str]) -> dict[str, float]:
+        count = len(self._ids)
+        mean = self._lengths_sum / count if count else 0.0
+        weights = {
+            token: log(1 + (count - self._frequencies[token] + 0.5) / (self._frequencies[token] + 0.5))
+            for token in tokens
+        }
+        scores = {}
+        for each, counts in self._recent.items():
+            length = counts.total()
+            damping = K1 * (1 - B + B * (length / mean if mean else 1.0))
+            score = sum(weight * counts[t] / (counts[t] + damping) for t, weight in weights.items() if t in counts)
+            if score:
+                scores[each] = score
+        return scores
+
+
+class Scores:
+    """What a query scored with each text; 0 where none of its words is in it."""
+
+    def __init__(
+        self,
+        ids: list[str],
+        rows: Mapping[str, int],
+        table: NDArray[np.float32],
+        recent: Mapping[str, float],
+    ) -> None:
+        self._ids = ids
+        self._rows = rows
+        self._table = table
+        self._recent = recent
+
+    @property
+    def best(self) -> float:
+        """The highest of all; 0 where no text has a word of the query."""
+        return max(float(self._table.max(initial=0.0)), max(self._recent.values(), default=0.0))
+
+    def of(self, id: str) -> float:
+        """That of one text; 0 where it is unknown."""
+        row = self._rows.get(id)
+        return self._recent.get(id, 0.0) if row is None else float(self._table[row])
+
+    def top(self, count: int, matches: Callable[[str], bool] | None = None) -> list[tuple[str, float]]:
+        """The ids with the highest scores, best first, zeros left out.
+
+        Args:
+            matches: leave out ids for which this is false.
+        """
+        found = [*self._recent.items(), *self._top_of_table(count, matches)]
+        if matches is not None:
+            found = [each for each in found if matches(each[0])]
+        found.sort(key=lambda each: -each[1])
+        return found[:count]
+
+    def _top_of_table(self, count: int, matches: Callable[[str], bool] | None) -> list[tuple[str, float]]:
+        scores = self._table
+        rows = np.flatnonzero(scores > 0)
+        if matches is not None:
+            rows = np.array([row for row in rows.tolist() if matches(self._ids[row])], dtype=np.int64)
+        if len(rows) > count:
+            rows = rows[np.argpartition(-scores[rows], count - 1)[:count]]
+        return [(self._ids[row], float(scores[row])) for row in rows.tolist()]
+
+
+def _table(tokens: list[list[str]]) -> Any:
+    """bm25s' table; None where there is not one word in all texts, which it cannot take."""
+    import bm25s
+
+    if not any(tokens):
+        return None
+    table = bm25s.BM25(k1=K1, b=B, method="lucene")
+    table.index(tokens, show_progress=False)
+    return table
