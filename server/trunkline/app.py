@@ -208,6 +208,7 @@ class Hub:
             modules=modules,
             settings={
                 "data_dir": str(settings.data.absolute()),
+                "documents_root": settings.documents_root,
                 "model": settings.model,
                 "llm_base_url": settings.llm_base_url,
                 "llm_model": settings.llm_model,

@@ -18,6 +18,9 @@ class Pack:
 PACKS: Final = {
     "embeddings": Pack("trunkline.methods.embeddings", ("torch", "sentence_transformers")),
     "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy")),
+    "documents": Pack(
+        "trunkline.methods.documents", ("semantic_text_splitter", "tokenizers", "trafilatura", "pypdf", "markitdown")
+    ),
     "rag": Pack("trunkline.methods.rag", ("numpy",)),
 }
 
