@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("semantic_text_splitter")
 
-from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk  # noqa: E402
-from trunkline.methods.documents.formats import Unreadable  # noqa: E402
-from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
+from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
+from trunkline.methods.documents.formats import Unreadable
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 FORBIDDEN, INVALID = ErrorCode.FORBIDDEN, ErrorCode.INVALID_PARAMS
 
@@ -153,7 +153,7 @@ def test_globs_say_which_files(root: Path, globs: dict[str, list[str]], found: l
 def test_pipes_and_folders_are_no_files(root: Path) -> None:
     os.mkfifo(root / "pipe.txt")
     for name in ("pipe.txt", "sub"):
-        with pytest.raises(Unreadable, match="it is no regular file|it cannot be read"):
+        with pytest.raises(Unreadable, match=r"it is no regular file|it cannot be read"):
             read_file(root / name)
 
 

@@ -9,17 +9,19 @@ import pytest
 pytest.importorskip("semantic_text_splitter")
 pytest.importorskip("docx")
 
-from tests.methods.document_files import word_model  # noqa: E402
-from trunkline.methods.documents.extract import from_text  # noqa: E402
-from trunkline.methods.documents.formats import Document  # noqa: E402
-from trunkline.methods.documents.split import (  # noqa: E402
+import itertools
+
+from tests.methods.document_files import word_model
+from trunkline.methods.documents.extract import from_text
+from trunkline.methods.documents.formats import Document
+from trunkline.methods.documents.split import (
     CHARACTERS_A_TOKEN,
     SEGMENT,
     ModelTokens,
     Splitter,
     load_tokens,
 )
-from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 SENTENCE = "Größe 日本語テキスト 😀 naïve.\n\n"
 
@@ -81,7 +83,7 @@ def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) 
 def test_passages_may_overlap(tokens: ModelTokens) -> None:
     text = " ".join(f"w{number}" for number in range(100))
     passages = Splitter(tokens, 20, 5).split(Document(None, text, is_markdown=False))
-    assert all(after.start < before.end for before, after in zip(passages, passages[1:], strict=False))
+    assert all(after.start < before.end for before, after in itertools.pairwise(passages))
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
 
 
