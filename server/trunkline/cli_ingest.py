@@ -298,19 +298,15 @@ def progress_bar(total: int | None = None) -> Iterator[Advance]:
         TimeElapsedColumn(),
     )  # fmt: skip
     latest: dict[int, dict[str, Any]] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("", total=total)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
 
-        def advance(call: int, value: dict[str, Any]) -> None:
-            latest[call] = latest.get(call, {}) | value
+        def advance(call: int, progress: dict[str, Any]) -> None:
+            latest[call] = latest.get(call, {}) | progress
             done, passages = (
                 sum(each.get(name, 0) for each in latest.values()) for name in ("documents_done", "passages_done")
             )
-            progress.update(
-                task,
-                completed=done,
-                total=total if total is not None else value.get("documents_total"),
-                description=f"{passages:,} passages",
-            )
+            known = total if total is not None else progress.get("documents_total")
+            bar.update(task, completed=done, total=known, description=f"{passages:,} passages")
 
         yield advance

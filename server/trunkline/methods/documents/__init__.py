@@ -8,14 +8,14 @@ changed replaces its older version once it is in as a whole. Run again after any
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NotRequired
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
-from trunkline.methods.documents.process import Run
+from trunkline.methods.documents.process import Processed, Run
 from trunkline.methods.documents.sources import Source, Text, pending
 from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
 from trunkline.methods.embeddings.model import DEFAULT_MODEL
@@ -35,48 +35,6 @@ class Options(BaseModel):
 
     chunk_tokens: Annotated[int, Field(ge=MIN_TOKENS)] | None = None
     overlap_tokens: Annotated[int, Field(ge=0)] = 0
-
-
-class DocumentFault(TypedDict):
-    """Why a document was not processed."""
-
-    code: int
-    message: str
-
-
-class ProcessedDocument(TypedDict):
-    """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
-
-    ``note`` is something its owner should know, such as a guessed encoding.
-    """
-
-    source: str
-    title: str | None
-    passages: int
-    embedded: int
-    skipped: int
-    note: NotRequired[str]
-    error: NotRequired[DocumentFault]
-
-
-class Totals(TypedDict):
-    """Sums. ``ignored`` are files in folders that are no documents, ``removed`` passages of older versions."""
-
-    documents: int
-    failed: int
-    ignored: int
-    passages: int
-    embedded: int
-    skipped: int
-    removed: int
-
-
-class Processed(TypedDict):
-    """What ``documents.process`` returns, documents in the order of the sources."""
-
-    collection: str
-    documents: list[ProcessedDocument]
-    totals: Totals
 
 
 class StartedJob(TypedDict):
@@ -138,8 +96,7 @@ class DocumentMethods:
         await _require_collection(ctx, collection, create)
         run = Run(ctx, collection, documents, splitter, self._roots, settings)
         await run.work()
-        result: Processed = run.result(len(ignored))
-        return result
+        return run.result(len(ignored))
 
     @method("documents.delete", idempotent=True)
     async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:

@@ -155,17 +155,14 @@ def decode(data: bytes, declared: re.Match[bytes] | None = None) -> tuple[str, s
             except UnicodeDecodeError as error:
                 raise Unreadable(f"it has the mark of {encoding} and is damaged at byte {error.start}") from error
     refuse_binary(data)
-    for encoding in (_known(declared[1]) if declared is not None else None, "utf-8"):
-        if encoding is not None:
-            try:
-                return data.decode(encoding), None
-            except UnicodeDecodeError:
-                continue
-    for encoding in ("windows-1252", "latin-1"):
+    said = _known(declared[1]) if declared is not None else None
+    for encoding in (*([said] if said is not None else []), "utf-8", "windows-1252", "latin-1"):
         try:
-            return data.decode(encoding), f"it is not UTF-8, and was read as {encoding}"
+            text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
+        is_guess = encoding not in (said, "utf-8")
+        return text, f"it is not UTF-8, and was read as {encoding}" if is_guess else None
     raise AssertionError("latin-1 decodes everything")
 
 

@@ -74,7 +74,7 @@ def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
         if reader.is_encrypted and not reader.decrypt(""):
             raise Unreadable("it is encrypted: save it without a password")
         texts = _pages(reader, check)
-        title = (reader.metadata or {}).get("/Title")
+        title = reader.metadata.get("/Title") if reader.metadata is not None else None
     except Unreadable:
         raise
     except DependencyError as error:
@@ -123,7 +123,8 @@ def read_docx(data: bytes, check: Callable[[], None]) -> Document:
     from markitdown.converters import DocxConverter
 
     try:
-        markdown = DocxConverter().convert(io.BytesIO(data), StreamInfo(extension=".docx")).markdown
+        converter: Any = DocxConverter()  # type: ignore[no-untyped-call]
+        markdown = converter.convert(io.BytesIO(data), StreamInfo(extension=".docx")).markdown
     except Exception as error:  # a converter on converters, each with exceptions of its own
         raise Unreadable(f"it cannot be read as docx: {type(error).__name__}: {error!s:.200}") from error
     return Document(title, clean(markdown))

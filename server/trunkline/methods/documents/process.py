@@ -12,7 +12,9 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NotRequired
+
+from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
@@ -35,6 +37,48 @@ TURN: Final = 0.5
 REPORT_EVERY: Final = 0.1
 
 
+class DocumentFault(TypedDict):
+    """Why a document was not processed."""
+
+    code: int
+    message: str
+
+
+class ProcessedDocument(TypedDict):
+    """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
+
+    ``note`` is something its owner should know, such as a guessed encoding.
+    """
+
+    source: str
+    title: str | None
+    passages: int
+    embedded: int
+    skipped: int
+    note: NotRequired[str]
+    error: NotRequired[DocumentFault]
+
+
+class Totals(TypedDict):
+    """Sums. ``ignored`` are files in folders that are no documents, ``removed`` passages of older versions."""
+
+    documents: int
+    failed: int
+    ignored: int
+    passages: int
+    embedded: int
+    skipped: int
+    removed: int
+
+
+class Processed(TypedDict):
+    """What ``documents.process`` returns, documents in the order of the sources."""
+
+    collection: str
+    documents: list[ProcessedDocument]
+    totals: Totals
+
+
 @dataclass(slots=True)
 class Entry:
     """What became of one document."""
@@ -55,9 +99,9 @@ class Entry:
         """Whether it has passages that are to be put in."""
         return bool(self.items)
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> ProcessedDocument:
         """The document's entry in the result."""
-        entry: dict[str, Any] = {
+        entry: ProcessedDocument = {
             "source": self.pending.source,
             "title": self.title,
             "passages": self.passages,
@@ -67,8 +111,7 @@ class Entry:
         if self.note is not None:
             entry["note"] = self.note
         if self.error is not None:
-            wire = self.error.to_wire()
-            entry["error"] = {"code": wire["code"], "message": wire["message"]}
+            entry["error"] = {"code": self.error.code, "message": self.error.message}
         return entry
 
 
@@ -127,7 +170,7 @@ class Run:
                 self._report()
             await self._store([entry for entry in group if entry.changed])
             for entry in group:
-                self._finish(entry)
+                entry.finished = True
             self._report()
         finally:
             gate.release()
@@ -190,7 +233,7 @@ class Run:
             if metadata.get("document") == entry.version:
                 entry.title, entry.passages, entry.data = metadata["title"], metadata["parts"], None
                 self._passages_done += entry.passages
-                self._finish(entry)
+                entry.finished = True
 
     async def _store(self, entries: list[Entry]) -> None:
         """Put documents in, the first passages last."""
@@ -247,9 +290,6 @@ class Run:
 
     # --- what is told ---
 
-    def _finish(self, entry: Entry) -> None:
-        entry.finished = True
-
     def _report(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
         if now < self._reported + REPORT_EVERY and not at_once:
@@ -266,8 +306,12 @@ class Run:
             }
         )
 
-    def result(self, ignored: int) -> dict[str, Any]:
-        """What the call returns."""
+    def result(self, ignored: int) -> Processed:
+        """What the call returns.
+
+        Args:
+            ignored: files in folders that are no documents.
+        """
         entries = self.entries
         passages = sum(entry.passages for entry in entries if entry.error is None)
         embedded = sum(entry.embedded for entry in entries)
