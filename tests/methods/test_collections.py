@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.methods.packs import word_embeddings
-from trunkline.methods import vectors
-from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import Registry
-from trunkline_protocol.errors import RpcError
+from tests.methods.packs import word_embeddings  # noqa: E402
+from tests.support.timing import PATIENCE  # noqa: E402
+from trunkline.methods import vectors  # noqa: E402
+from trunkline.methods.local import LocalMethods  # noqa: E402
+from trunkline.methods.registry import Registry  # noqa: E402
+from trunkline.methods.vectors import structures  # noqa: E402
+from trunkline_protocol.errors import RpcError  # noqa: E402
 
 
 def serve(folder: Path, **settings: Any) -> LocalMethods:
     return LocalMethods(word_embeddings, vectors, settings={"data_dir": str(folder), **settings})
+
+
+def nested(depth: int) -> dict[str, Any]:
+    return {"a": nested(depth - 1)} if depth else {}
 
 
 @pytest.fixture
@@ -55,7 +63,12 @@ async def test_every_method_of_a_collection_has_one_owner() -> None:
         "collections.list": None,
         "collections.stats": "name",
         "collections.delete": "name",
+        "collections.rebuild": "name",
+        "collections.export": "name",
+        "collections.import": "name",
         "vectors.upsert": "collection",
+        "vectors.delete": "collection",
+        "vectors.get": "collection",
         "vectors.missing": "collection",
         "vectors.search": "collection",
     }
@@ -64,8 +77,9 @@ async def test_every_method_of_a_collection_has_one_owner() -> None:
 async def test_a_collection_for_texts_takes_model_and_dimension_of_the_embeddings(methods: LocalMethods) -> None:
     stats = await methods.call("collections.stats", {"name": "texts"})
     assert stats == {
-        "name": "texts", "dimension": 256, "model": "words", "metadata": {}, "format_version": 1,
-        "count": 0, "bytes": 0,
+        "name": "texts", "dimension": 256, "model": "words", "metadata": {}, "format_version": 2,
+        "metric": "cosine", "index": {"kind": "flat"}, "count": 0, "bytes": 0, "tombstones": 0, "position": 0,
+        "search": "exact", "building": False,
     }  # fmt: skip
 
 
@@ -96,13 +110,87 @@ async def test_an_item_with_a_known_id_replaces_it(methods: LocalMethods) -> Non
     assert (await methods.call("collections.stats", {"name": "flat"}))["count"] == 2
 
 
+@pytest.mark.parametrize(("metric", "scores"), [("dot", [8, 2, 0]), ("euclidean", [0, -1, -3])])
+async def test_vectors_are_compared_by_other_metrics(methods: LocalMethods, metric: str, scores: list[float]) -> None:
+    await methods.call("collections.create", {"name": "c", "dimension": 2, "metric": metric})
+    rows = {"dot": ([4, 1], [1, 0], [0, 5]), "euclidean": ([2, 0], [1, 0], [-1, 0])}[metric]
+    await put(methods, "c", *({"id": f"{at}", "vector": row} for at, row in enumerate(rows)))
+    found = (await methods.call("vectors.search", {"collection": "c", "vector": [2, 0]}))["matches"]
+    assert [(match["id"], match["score"]) for match in found] == [(f"{at}", score) for at, score in enumerate(scores)]
+    enough = {"vector": [2, 0], "min_score": scores[1]}
+    assert await nearest(methods, "c", **enough) == ["0", "1"]
+
+
+def base64_of(*numbers: float) -> str:
+    return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
+
+
+async def test_vectors_may_be_base64(methods: LocalMethods) -> None:
+    await put(methods, "flat", {"id": "a", "vector": base64_of(3, 0)}, {"id": "b", "vector": [0, 1]})
+    assert await nearest(methods, "flat", vector=base64_of(2, 1)) == ["a", "b"]
+    await refused(-32602, "vectors.search: vector has 1 numbers", nearest(methods, "flat", vector=base64_of(1)))
+
+
+async def test_deleted_items_are_gone_at_once_and_stay_gone(methods: LocalMethods, tmp_path: Path) -> None:
+    await put(methods, "flat", *({"id": f"{n}", "vector": [n, 1], "metadata": {"n": n}} for n in range(6)))
+    delete = "vectors.delete"
+    assert await methods.call(delete, {"collection": "flat", "ids": ["0", "x", "0"]}) == {"deleted": 1}
+    assert await methods.call(delete, {"collection": "flat", "filter": {"n": {"$gte": 4}}}) == {"deleted": 2}
+    assert await methods.call(delete, {"collection": "flat", "filter": {"n": 4}}) == {"deleted": 0}
+    assert set(await nearest(methods, "flat", vector=[1, 1])) == {"1", "2", "3"}
+    await refused(-32602, "either ids or filter", methods.call(delete, {"collection": "flat"}))
+    await refused(-32602, "either ids or filter", methods.call(delete, {"collection": "flat", "ids": [], "filter": {}}))
+    await refused(-32602, "an empty one is every item", methods.call(delete, {"collection": "flat", "filter": {}}))
+    wrong = methods.call(delete, {"collection": "flat", "filter": {"n": {"$above": 1}}})
+    await refused(-32602, r"vectors.delete: filter\.n\.\$above: no operator", wrong)
+    methods_again = serve(tmp_path)
+    await methods.__aexit__(None, None, None)
+    async with methods_again:
+        assert set(await nearest(methods_again, "flat", vector=[1, 1])) == {"1", "2", "3"}
+
+
+async def test_a_search_can_be_narrowed_by_metadata(methods: LocalMethods) -> None:
+    years = [2019, 2020, 2021, "2022", None]
+    await put(methods, "flat", *(
+        {"id": f"{year}", "vector": [1, at], "metadata": {"year": year, "tags": ["a", f"t{at}"]}}
+        for at, year in enumerate(years)
+    ))  # fmt: skip
+    assert await nearest(methods, "flat", vector=[1, 0], filter={"year": {"$gte": 2020}}) == ["2020", "2021"]
+    assert await nearest(methods, "flat", vector=[1, 0], filter={"tags": "t3"}) == ["2022"]
+    assert await nearest(methods, "flat", vector=[1, 0], filter={"tags": "a"}, top_k=2) == ["2019", "2020"]
+    assert await nearest(methods, "flat", vector=[1, 0], filter={}) == [f"{year}" for year in years]
+    wrong = {"$and": [{"tags": "a"}, {"year": {"$gte": None}}]}
+    says = r"vectors.search: filter\.\$and\[1\]\.year\.\$gte: a number or a string was expected, not null"
+    await refused(-32602, says, nearest(methods, "flat", vector=[1, 0], filter=wrong))
+    await refused(-32602, "filter", nearest(methods, "flat", vector=[1, 0], filter=[]))
+
+
+async def test_items_are_given_back_as_they_are(methods: LocalMethods) -> None:
+    await put(methods, "flat", {"id": "a", "vector": [3, 4], "text": "kept", "metadata": {"n": 1}})
+    asked = {"collection": "flat", "ids": ["x", "a"]}
+    a = {"id": "a", "text": "kept", "metadata": {"n": 1}}
+    assert await methods.call("vectors.get", asked) == {"items": [None, a]}
+    unit = np.array([0.6, 0.8], dtype="<f4")
+    got = await methods.call("vectors.get", {**asked, "vectors": True})
+    assert got == {"items": [None, {**a, "vector": base64_of(*unit)}]}
+
+
+async def test_too_many_vectors_for_one_answer_are_refused(methods: LocalMethods) -> None:
+    await methods.call("collections.create", {"name": "wide", "dimension": 16_384})
+    ids = [f"{n}" for n in range(200)]
+    wanted = {"collection": "wide", "ids": ids, "vectors": True}
+    await refused(-32602, "ids: 200 vectors of 16384 numbers .* ask for 128", methods.call("vectors.get", wanted))
+    items = [{"id": f"{n}", "vector": [1, 0]} for n in range(5000)]
+    await refused(-32602, "items.*4096", put(methods, "flat", *items))
+
+
 async def test_missing_names_what_is_not_there(methods: LocalMethods) -> None:
     await put(methods, "flat", {"id": "a", "vector": [1, 0]})
     assert await methods.call("vectors.missing", {"collection": "flat", "ids": ["z", "a", "y"]}) == {"ids": ["z", "y"]}
 
 
 async def test_creating_the_same_again_is_fine_and_another_is_not(methods: LocalMethods) -> None:
-    again = await methods.call("collections.create", {"name": "flat", "dimension": 2})
+    again = await methods.call("collections.create", {"name": "flat", "dimension": 2, "metric": "cosine"})
     assert not again["created"]
     assert not (await methods.call("collections.create", {"name": "texts"}))["created"]
     create = "collections.create"
@@ -110,6 +198,37 @@ async def test_creating_the_same_again_is_fine_and_another_is_not(methods: Local
     await refused(4001, "dimension 2, not 256", methods.call(create, {"name": "flat"}))
     different = methods.call(create, {"name": "flat", "dimension": 2, "metadata": {"a": 1}})
     await refused(4001, "metadata {}, not {'a': 1}.*collections.delete", different)
+    different = methods.call(create, {"name": "flat", "dimension": 2, "metric": "dot"})
+    await refused(4001, "metric 'cosine', not 'dot'", different)
+    different = methods.call(create, {"name": "flat", "dimension": 2, "index": {"kind": "hnsw", "m": 8}})
+    await refused(4001, "index {'kind': 'flat'}, not {'kind': 'hnsw', 'm': 8}", different)
+
+
+async def test_what_is_not_given_need_not_be_the_same(methods: LocalMethods) -> None:
+    described = {"name": "own", "dimension": 2, "metric": "dot", "index": {"kind": "ivf"}, "metadata": {"a": 1}}
+    assert (await methods.call("collections.create", described))["created"]
+    again = await methods.call("collections.create", {"name": "own", "dimension": 2})
+    assert not again["created"]
+    assert {name: again[name] for name in described} == described
+
+
+async def test_an_index_that_cannot_be_is_refused(methods: LocalMethods) -> None:
+    async def create(**index: Any) -> Any:
+        return await methods.call("collections.create", {"name": "c", "dimension": 2, "index": index})
+
+    await refused(-32602, "index.m: an index of kind flat has no such parameter", create(kind="flat", m=16))
+    await refused(-32602, "index.m: 1 is no whole number from 4 to 128", create(kind="hnsw", m=1))
+    await refused(-32602, "index.kind", create(kind="tree"))
+    await refused(-32602, "index.M", create(kind="hnsw", M=16))
+    metadata = {"name": "c", "dimension": 2, "metadata": {"a": 2**60}}
+    await refused(-32602, "collections.create: metadata cannot", methods.call("collections.create", metadata))
+    assert [each["name"] for each in (await methods.call("collections.list"))["collections"]] == ["flat", "texts"]
+
+
+async def test_two_who_create_at_once_both_have_it(methods: LocalMethods) -> None:
+    create = {"name": "c", "dimension": 2}
+    both = await asyncio.gather(*(methods.call("collections.create", create) for _ in range(2)))
+    assert sorted(each["created"] for each in both) == [False, True]
 
 
 async def test_deleting_removes_everything(methods: LocalMethods, tmp_path: Path) -> None:
@@ -129,6 +248,12 @@ async def test_an_unknown_collection_says_what_to_do(methods: LocalMethods) -> N
     await refused(4001, unknown, methods.call("vectors.missing", {"collection": "none", "ids": []}))
     await refused(4001, unknown, methods.call("collections.stats", {"name": "none"}))
     await refused(4001, unknown, methods.call("collections.delete", {"name": "none"}))
+    await refused(4001, unknown, methods.call("collections.rebuild", {"name": "none"}))
+    await refused(4001, unknown, methods.call("collections.import", {"name": "none"}, input=[]))
+    await refused(4001, unknown, methods.call("vectors.delete", {"collection": "none", "ids": ["a"]}))
+    await refused(4001, unknown, methods.call("vectors.get", {"collection": "none", "ids": ["a"]}))
+    with pytest.raises(RpcError, match=unknown):
+        [_ async for _ in methods.stream("collections.export", {"name": "none"})]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "a\0", "a\n", "x" * 65, "ü"])
@@ -148,6 +273,25 @@ async def test_names_that_could_leave_the_folder_are_refused(methods: LocalMetho
         ({"id": "", "vector": [1, 1]}, -32602, "items.1.id"),
         ({"id": "x", "vector": [1, 1], "colour": 1}, -32602, "items.1.colour"),
         ({"id": "x", "text": "words"}, 4001, "dimension 2, and words makes vectors of 256"),
+        ({"id": "x", "vector": "AACAPw=="}, -32602, r"items\[1\].vector has 1 numbers"),
+        ({"id": "x", "vector": "AACAPwAAwH8="}, -32602, r"items\[1\].vector has a number that is not finite"),
+        ({"id": "x", "vector": "not base64"}, -32602, r"items\[1\].vector is no base64 of little-endian float32"),
+        ({"id": "x", "vector": [1, "a"]}, -32602, "items.1.vector"),
+        (
+            {"id": "x", "vector": [1, 1], "metadata": {"a": "x" * 70_000}},
+            -32602,
+            r"items\[1\].metadata has 70,008 bytes",
+        ),
+        (
+            {"id": "x", "vector": [1, 1], "metadata": {"a": 2**53}},
+            -32602,
+            r"items\[1\].metadata cannot be kept as it is",
+        ),
+        (
+            {"id": "x", "vector": [1, 1], "metadata": nested(300)},
+            -32602,
+            r"items\[1\].metadata cannot be kept as it is",
+        ),
     ],
 )
 async def test_one_bad_item_refuses_the_upsert(methods: LocalMethods, item: Any, code: int, says: str) -> None:
@@ -198,6 +342,28 @@ async def test_of_upserts_of_one_id_the_one_that_came_last_counts(tmp_path: Path
         assert (await text_of(methods, "old"), await text_of(methods, "b")) == ("new", "b")
 
 
+async def test_deletes_have_their_place_in_the_order_too(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+    async with serve(tmp_path, gate=gate) as methods:
+        await methods.call("collections.create", {"name": "c"})
+        ids = {"collection": "c", "ids": ["a"]}
+        slow = asyncio.ensure_future(put(
+            methods, "c", {"id": "a", "text": "wait"}, {"id": "b", "text": "b", "metadata": {"n": 1}},
+            {"id": "c", "text": "c"}, {"id": "d", "text": "d", "metadata": {"n": 1}},
+        ))  # fmt: skip
+        await asyncio.sleep(0)
+        assert await methods.call("vectors.delete", ids) == {"deleted": 0}
+        assert await methods.call("vectors.delete", {"collection": "c", "filter": {"n": 1}}) == {"deleted": 0}
+        await put(methods, "c", {"id": "d", "text": "later"})
+        assert not slow.done()
+        gate.set()
+        await slow
+        assert await methods.call("vectors.missing", {"collection": "c", "ids": ["a", "b", "c", "d"]}) == {
+            "ids": ["a", "b"]
+        }
+        assert (await methods.call("vectors.get", {"collection": "c", "ids": ["d"]}))["items"][0]["text"] == "later"
+
+
 async def test_a_failed_upsert_supersedes_nothing(tmp_path: Path) -> None:
     gate = asyncio.Event()
     async with serve(tmp_path, gate=gate) as methods:
@@ -240,6 +406,135 @@ async def test_many_at_once(methods: LocalMethods) -> None:
     assert (await methods.call("collections.stats", {"name": "texts"}))["count"] == 50
     found = await methods.call("vectors.search", {"collection": "texts", "text": "n199", "top_k": 1})
     assert found["matches"][0]["id"] == "49"
+
+
+async def moved(methods: LocalMethods, source: str, target: str) -> Any:
+    """Export one collection and import it into another."""
+    pages = [chunk.data async for chunk in methods.stream("collections.export", {"name": source})]
+    return await methods.call("collections.import", {"name": target}, input=pages)
+
+
+async def test_an_export_can_be_imported(methods: LocalMethods) -> None:
+    random = np.random.default_rng(1)
+    for start in range(0, 1000, 500):
+        await put(methods, "flat", *(
+            {"id": f"{n}", "vector": random.normal(size=2).tolist(), "metadata": {"n": n}, "text": f"text {n}"}
+            for n in range(start, start + 500)
+        ))  # fmt: skip
+    export = methods.stream("collections.export", {"name": "flat"})
+    pages = [chunk.data["items"] async for chunk in export]
+    assert export.result == {"exported": 1000}
+    assert len(pages) > 1
+    await methods.call("collections.create", {"name": "copy", "dimension": 2})
+    assert await moved(methods, "flat", "copy") == {"imported": 1000}
+    assert await moved(methods, "flat", "copy") == {"imported": 1000}, "again is harmless"
+    copies = [chunk.data["items"] async for chunk in methods.stream("collections.export", {"name": "copy"})]
+    original, copy = ({item["id"]: item for page in each for item in page} for each in (pages, copies))
+    assert copy == original, "bit by bit"
+
+
+async def test_pages_of_an_export_are_bounded_in_bytes(methods: LocalMethods) -> None:
+    await put(methods, "flat", *({"id": f"{n}", "vector": [1, n], "text": "x" * 100_000} for n in range(10)))
+    pages = [chunk.data["items"] async for chunk in methods.stream("collections.export", {"name": "flat"})]
+    assert [len(page) for page in pages] == [2] * 5
+    await put(methods, "flat", {"id": "0", "vector": [1, 0], "text": "x" * 1_000_000})
+    pages = [chunk.data["items"] async for chunk in methods.stream("collections.export", {"name": "flat"})]
+    assert sum(map(len, pages)) == 10, "what is larger than a page is a page of its own"
+
+
+async def test_texts_can_be_imported_one_by_one(methods: LocalMethods) -> None:
+    items = [{"id": "1", "text": "the cat sat"}, {"id": "2", "text": "a dog ran"}, {"id": "1", "text": "a cat ran"}]
+    assert await methods.call("collections.import", {"name": "texts"}, input=items) == {"imported": 2}
+    found = (await methods.call("vectors.search", {"collection": "texts", "text": "cat", "top_k": 1}))["matches"]
+    assert found[0]["text"] == "a cat ran", "of one id the last counts"
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"id": "x", "vector": [1]}, "collections.import: item 1 of the input.vector has 1 numbers"),
+        ({"id": "x"}, "collections.import: item 1 of the input has neither vector nor text"),
+        ({"items": [{"id": "x", "vector": [0, 0]}]}, r"item 1 of the input: items\[0\].vector is all zeros"),
+        ({"id": "x", "vector": [1, 1], "metadata": {"a": 2**53}}, "item 1 of the input.metadata cannot be kept"),
+        ({"vector": [1, 1]}, "item 1 of the input: "),
+        (7, "item 1 of the input: "),
+    ],
+)
+async def test_a_bad_item_ends_an_import_and_is_named(methods: LocalMethods, bad: Any, says: str) -> None:
+    good = {"id": "a", "vector": [1, 0]}
+    await refused(-32602, says, methods.call("collections.import", {"name": "flat"}, input=[good, bad]))
+
+
+async def test_rebuilding_can_change_the_kind_of_index(
+    methods: LocalMethods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structures, "FLAT_BELOW", 200)
+    random = np.random.default_rng(2)
+    rows = random.normal(size=(400, 2))
+    await put(methods, "flat", *({"id": f"{n}", "vector": row.tolist()} for n, row in enumerate(rows)))
+    expected = await nearest(methods, "flat", vector=[1, 2], top_k=10)
+    for index, search in (
+        ({"kind": "hnsw", "m": 8}, "approximate"),
+        ({"kind": "ivf"}, "approximate"),
+        ({"kind": "flat"}, "exact"),
+    ):
+        stats = await methods.call("collections.rebuild", {"name": "flat", "index": index})
+        assert (stats["index"], stats["search"], stats["building"]) == (index, search, False)
+        assert len({*await nearest(methods, "flat", vector=[1, 2], top_k=10)} & {*expected}) >= 8
+    await methods.call("collections.rebuild", {"name": "flat", "index": {"kind": "hnsw"}})
+    wrong = methods.call("collections.rebuild", {"name": "flat", "index": {"kind": "ivf", "m": 3}})
+    await refused(-32602, "index.m", wrong)
+    assert (await methods.call("collections.rebuild", {"name": "flat"}))["index"] == {"kind": "hnsw"}, "as it was"
+    await methods.__aexit__(None, None, None)
+    async with serve(tmp_path) as again:
+        assert await nearest(again, "flat", vector=[1, 2], top_k=10) == expected, "exact until it is built"
+        assert (await settled(again, "flat"))["search"] == "approximate"
+        assert len(await nearest(again, "flat", vector=[1, 2], top_k=10)) == 10
+
+
+async def settled(methods: LocalMethods, name: str) -> Any:
+    """Its stats, when nothing is being built."""
+
+    async def built() -> Any:
+        stats = await methods.call("collections.stats", {"name": name})
+        return None if stats["building"] else stats
+
+    for _ in range(int(PATIENCE / 0.02)):
+        if stats := await built():
+            return stats
+        await asyncio.sleep(0.02)
+    raise AssertionError("it is still being built")
+
+
+async def test_tombstones_are_cleared_away_beside(methods: LocalMethods, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structures, "FLAT_BELOW", 200)
+    random = np.random.default_rng(3)
+    await methods.call("collections.create", {"name": "c", "dimension": 8, "index": {"kind": "hnsw"}})
+    there = {f"{n}": row for n, row in enumerate(random.normal(size=(500, 8)).tolist())}
+    await put(methods, "c", *({"id": each, "vector": row} for each, row in there.items()))
+    assert (await settled(methods, "c"))["search"] == "approximate"
+    gone = [f"{n}" for n in range(0, 500, 3)]
+    assert await methods.call("vectors.delete", {"collection": "c", "ids": gone}) == {"deleted": len(gone)}
+    for each in gone:
+        del there[each]
+    assert (await settled(methods, "c"))["tombstones"] == 0
+    found = await nearest(methods, "c", vector=[1.0] * 8, top_k=1000)
+    assert sorted(found) == sorted(there)
+
+
+async def test_what_is_released_is_let_go_of_and_the_rest_is_kept(tmp_path: Path) -> None:
+    async with serve(tmp_path) as methods:
+        pack = next(each for each in methods._registry.instances if isinstance(each, vectors.VectorMethods))
+        await methods.call("collections.create", {"name": "kept", "dimension": 2})
+        await methods.call("collections.create", {"name": "given", "dimension": 2})
+        await put(methods, "kept", {"id": "a", "vector": [1, 0]})
+        await put(methods, "given", {"id": "a", "vector": [1, 0]})
+        await pack.release(lambda key: key == "given")
+        async with serve(tmp_path) as other:
+            assert await nearest(other, "given", vector=[1, 0]) == ["a"], "another executor can open it"
+            await put(other, "given", {"id": "b", "vector": [1, 0]})
+            assert await nearest(methods, "kept", vector=[1, 0]) == ["a"]
+        assert set(await nearest(methods, "given", vector=[1, 0])) == {"a", "b"}, "it can come back"
 
 
 async def test_without_embeddings_vectors_still_work(tmp_path: Path) -> None:

@@ -1,214 +1,63 @@
-"""The pack ``vectors``: collections of vectors, with texts and metadata, searched by cosine.
+"""The pack ``vectors``: collections of vectors, with texts and metadata, and finding the nearest.
 
 A collection has one owner: every call with its name goes to one executor, which keeps it in memory and alone writes
-its folder. What is acknowledged is on disk. Search is exact: it compares all vectors of the collection.
-
-Not here: deleting single items, filters by metadata, and compaction. A log grows with each upsert, replaced items
-included, until the collection is deleted.
+its folder. What is acknowledged is on disk, and the next search sees it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NotRequired
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from trunkline.methods.context import Context
 from trunkline.methods.embeddings.client import embed
+from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import method
-from trunkline.methods.vectors.index import Match, unit_vectors
+from trunkline.methods.vectors import collection_methods
+from trunkline.methods.vectors.arrivals import Arrival, Arrivals
+from trunkline.methods.vectors.collection import Collection
+from trunkline.methods.vectors.filters import compile_filter
 from trunkline.methods.vectors.log import Item, Upsert
-from trunkline.methods.vectors.store import (
-    Collection,
-    CollectionLocked,
-    CollectionStore,
-    Manifest,
+from trunkline.methods.vectors.numbers import as_vectors
+from trunkline.methods.vectors.shapes import (
+    MAX_ITEMS,
+    Deleted,
+    Filter,
+    FoundItem,
+    Ids,
+    Matches,
+    Name,
+    StoredItem,
+    StoredItems,
+    TopK,
+    UpsertItem,
+    UpsertPage,
+    Vector,
+    check_metadata,
+    found_item,
+    stored_item,
 )
+from trunkline.methods.vectors.store import Manifest
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_ITEMS: Final = 1024
-MAX_DIMENSION: Final = 16_384
-LOCK_PATIENCE: Final = 5.0
-"""Seconds to wait for a collection that another process has: mostly an executor that is just dying."""
-LOCK_RETRY: Final = 0.05
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
-Id = Annotated[str, Field(min_length=1, max_length=512)]
-Vector = list[float]
-Metadata = dict[str, Any]
+MAX_VECTOR_BYTES: Final = 8 * 2**20
+"""Of vectors in one answer."""
+IMPORT_ITEMS: Final = 1024
+"""Items of an import that are put in at a time."""
 
 
-class UpsertItem(BaseModel):
-    """An item: a vector, or a text that is embedded; with both, the vector counts and the text is kept beside it."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: Id
-    vector: Vector | None = None
-    text: Annotated[str, Field(min_length=1)] | None = None
-    metadata: Metadata = {}
-
-
-class CollectionDescription(TypedDict):
-    """What a collection is.
-
-    ``model`` is what embedded its texts; null as long as all its vectors came from callers.
-    """
-
-    name: str
-    dimension: int
-    model: str | None
-    metadata: Metadata
-    format_version: int
-
-
-class CreatedCollection(CollectionDescription):
-    """``created`` is false where just this collection was there already."""
-
-    created: bool
-
-
-class UnreadableCollection(TypedDict):
-    """One that is there and cannot be read, and why."""
-
-    name: str
-    error: str
-
-
-class CollectionList(TypedDict):
-    """By name."""
-
-    collections: list[CollectionDescription | UnreadableCollection]
-
-
-class CollectionStats(CollectionDescription):
-    """``count`` items; ``bytes`` is the size of the log on disk."""
-
-    count: int
-    bytes: int
-
-
-class FoundItem(TypedDict):
-    """A match: ``score`` is the cosine, -1 to 1. ``text`` is there where the item has one."""
-
-    id: str
-    score: float
-    text: NotRequired[str]
-    metadata: Metadata
-
-
-class Matches(TypedDict):
-    """Best first."""
-
-    matches: list[FoundItem]
-
-
-class VectorMethods:
-    """The collections of one data folder, as far as this executor owns them."""
+class VectorMethods(collection_methods.CollectionMethods):
+    """Also their items."""
 
     def __init__(self) -> None:
-        self._open: dict[str, Collection] = {}
+        super().__init__()
         self._arrivals = Arrivals()
-        self._store: CollectionStore | None = None
-
-    def load(self, settings: Mapping[str, Any]) -> None:
-        """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
-
-        Raises:
-            RpcError: 4001, not set; 5001 or 5002, it cannot be made.
-        """
-        if not settings.get("data_dir"):
-            raise RpcError(ErrorCode.INVALID_CONFIGURATION, "vectors: data_dir is not set (TRUNKLINE_DATA)")
-        self._store = CollectionStore(Path(settings["data_dir"]) / "collections")
-
-    def close(self) -> None:
-        """Let go of all collections, for processes that go on."""
-        for collection in self._open.values():
-            collection.close()
-        self._open.clear()
-
-    # --- collections ---
-
-    @method("collections.create", idempotent=True, routing_key="name")
-    async def create(
-        self,
-        name: Name,
-        ctx: Context,
-        dimension: Annotated[int, Field(ge=1, le=MAX_DIMENSION)] | None = None,
-        metadata: Metadata | None = None,
-    ) -> CreatedCollection:
-        """Make a collection. Without ``dimension`` it is for texts, and takes model and dimension of the embeddings.
-
-        Making one that exists is fine if dimension, model and metadata are the same; else it is an error.
-
-        Raises:
-            RpcError: 4001, one of that name exists and differs.
-        """
-        model = None
-        if dimension is None:
-            probe = await embed(ctx, ["dimension"])
-            model, dimension = probe.model, probe.vectors.shape[1]
-        wanted = Manifest(name=name, dimension=dimension, model=model, metadata=metadata or {})
-        existing = await self._find(name, ctx)
-        if existing is None:
-            await ctx.run_in_thread(self._storage.create, wanted)
-            return {**_description(wanted), "created": True}
-        # Without a model, the caller asked for a dimension and leaves the model to the texts.
-        if existing.manifest.model_copy(update={} if model else {"model": None}) != wanted:
-            raise RpcError(
-                ErrorCode.INVALID_CONFIGURATION,
-                f"collection {name!r} exists with {_difference(existing.manifest, wanted)}; take another name, or "
-                "call collections.delete first",
-            )
-        return {**_description(existing.manifest), "created": False}
-
-    @method("collections.list", idempotent=True)
-    async def list(self, ctx: Context) -> CollectionList:
-        """All collections, by name."""
-        manifests = await ctx.run_in_thread(lambda: [*self._storage.manifests()])
-        return {
-            "collections": [
-                _description(each) if isinstance(each, Manifest) else {"name": each[0], "error": each[1]}
-                for each in manifests
-            ]
-        }
-
-    @method("collections.stats", idempotent=True, routing_key="name")
-    async def stats(self, name: Name, ctx: Context) -> CollectionStats:
-        """What a collection is and how much is in it.
-
-        Raises:
-            RpcError: 4001, there is no such collection.
-        """
-        collection = await self._get(name, ctx)
-        return {
-            **_description(collection.manifest),
-            "count": len(collection.index),
-            "bytes": collection.log_bytes,
-        }
-
-    @method("collections.delete", routing_key="name")
-    async def delete(self, name: Name, ctx: Context) -> dict[str, Any]:
-        """Remove a collection and all that is in it.
-
-        Raises:
-            RpcError: 4001, there is no such collection.
-        """
-        collection = await self._get(name, ctx)
-        await ctx.run_in_thread(self._delete, collection)
-        return {"name": name, "deleted": True}
-
-    # --- vectors ---
 
     @method("vectors.upsert", idempotent=True, routing_key="collection", timeout_ms=120_000, max_timeout_ms=600_000)
     async def upsert(
@@ -216,32 +65,77 @@ class VectorMethods:
     ) -> dict[str, int]:
         """Put items in, or replace those whose id is there. All or none; acknowledged when on disk.
 
-        Of upserts of one id the one that came in last counts, however long the texts of each take to embed.
+        Of changes of one item the one that came in last counts, however long the texts of each take to embed.
 
         Raises:
-            RpcError: -32602, a vector that cannot be, or an id given twice; 4001, no such collection, or another
-                model; 5002, disk full.
+            RpcError: -32602, a vector or metadata that cannot be, or an id given twice; 4001, no such collection, or
+                another model; 5002, disk full.
         """
         ids = [item.id for item in items]
         if len(set(ids)) < len(ids):
             twice = next(each for each in ids if ids.count(each) > 1)
             raise RpcError(ErrorCode.INVALID_PARAMS, f"vectors.upsert: items: id {twice!r:.100} is given twice")
-        with self._arrivals.enter(collection, ids) as arrival:
-            owned = await self._get(collection, ctx)
-            model, vectors = await self._vectors_of(items, owned, ctx)
-            upsert = Upsert([Item(item.id, item.text, item.metadata) for item in items], vectors)
-            await ctx.run_in_thread(self._apply, arrival, owned, upsert, model)
+        await self._put(collection, items, [f"vectors.upsert: items[{at}]" for at in range(len(items))], ctx)
         return {"upserted": len(items)}
 
+    @method("vectors.delete", idempotent=True, routing_key="collection")
+    async def delete_items(
+        self, collection: Name, ctx: Context, ids: Ids | None = None, filter: Filter | None = None
+    ) -> Deleted:
+        """Remove items by id, or all whose metadata a filter meets. All or none; acknowledged when on disk.
+
+        Raises:
+            RpcError: -32602, not just one of ids and filter, or a filter that is none; 4001, no such collection; 5002.
+        """
+        if (ids is None) == (filter is None):
+            raise RpcError(ErrorCode.INVALID_PARAMS, "vectors.delete: give either ids or filter")
+        matches = None
+        if filter is not None:
+            if not filter:
+                raise RpcError(
+                    ErrorCode.INVALID_PARAMS,
+                    "vectors.delete: filter: an empty one is every item; call collections.delete for that",
+                )
+            matches = compile_filter(filter, "vectors.delete: filter")
+        with self._arrivals.enter(collection) as arrival:
+            owned = await self.owner.get(collection, ctx)
+            deleted = await self.owner.run(owned, ctx, self._delete_now, arrival, owned, ids or [], matches)
+        self.owner.build_if_due(owned, ctx)
+        return {"deleted": deleted}
+
+    @method("vectors.get", idempotent=True, routing_key="collection")
+    async def get(self, collection: Name, ids: Ids, ctx: Context, vectors: bool = False) -> StoredItems:
+        """Items by id, if asked for with their vectors.
+
+        Raises:
+            RpcError: -32602, more vectors than an answer takes; 4001, there is no such collection.
+        """
+        owned = await self.owner.get(collection, ctx)
+        most = MAX_VECTOR_BYTES // (4 * owned.manifest.dimension)
+        if vectors and len(ids) > most:
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"vectors.get: ids: {len(ids)} vectors of {owned.manifest.dimension} numbers are too much for one "
+                f"answer; ask for {most} at a time",
+            )
+
+        def look_up() -> list[StoredItem | None]:
+            found = owned.index.get(ids)
+            return [None if each is None else stored_item(each[0], each[1] if vectors else None) for each in found]
+
+        return {"items": await self.owner.run(owned, ctx, look_up)}
+
     @method("vectors.missing", idempotent=True, routing_key="collection")
-    async def missing(self, collection: Name, ids: Sequence[Id], ctx: Context) -> dict[str, Sequence[str]]:
+    async def missing(
+        self, collection: Name, ids: Sequence[Annotated[str, Field(min_length=1, max_length=512)]], ctx: Context
+    ) -> dict[str, Sequence[str]]:
         """Which of the ids are not in the collection, in the order given.
 
         Raises:
             RpcError: 4001, there is no such collection.
         """
-        owned = await self._get(collection, ctx)
-        return {"ids": await ctx.run_in_thread(_with_open(owned, owned.index.missing), ids)}
+        owned = await self.owner.get(collection, ctx)
+        return {"ids": await self.owner.run(owned, ctx, lambda: owned.index.missing(ids))}
 
     @method("vectors.search", idempotent=True, routing_key="collection")
     async def search(
@@ -250,157 +144,139 @@ class VectorMethods:
         ctx: Context,
         text: Annotated[str, Field(min_length=1)] | None = None,
         vector: Vector | None = None,
-        top_k: Annotated[int, Field(ge=1, le=1000)] = 5,
+        top_k: TopK = 5,
         model: str | None = None,
+        min_score: float | None = None,
+        filter: Filter | None = None,
     ) -> Matches:
         """The items nearest to a text or to a vector.
 
         Args:
             model: what made ``vector``; if given, it must be the collection's.
+            min_score: leave out what scores less: the cosine, the inner product or minus the Euclidean distance.
+            filter: leave out items whose metadata it does not meet.
 
         Raises:
-            RpcError: -32602, not just one of text and vector; 4001, no such collection, or another model.
+            RpcError: -32602, not just one of text and vector, or a filter that is none; 4001, no such collection, or
+                another model.
         """
         if (text is None) == (vector is None):
             raise RpcError(ErrorCode.INVALID_PARAMS, "vectors.search: give either text or vector")
-        owned = await self._get(collection, ctx)
-        manifest = owned.manifest
+        matches = compile_filter(filter, "vectors.search: filter") if filter else None
+        owned = await self.owner.get(collection, ctx)
         if text is not None:
             embedded = await embed(ctx, [text])
-            model = embedded.model
-            query = _same_space(manifest, model, embedded.vectors)[0]
+            query = _same_space(owned.manifest, embedded.model, embedded.vectors)[0]
         else:
             assert vector is not None
+            manifest = owned.manifest
             _check_model(manifest, model)
-            query = unit_vectors([vector], manifest.dimension, ["vectors.search: vector"])[0]
-        matches = await ctx.run_in_thread(_with_open(owned, owned.index.search), query, top_k)
-        return {"matches": [_found(match) for match in matches]}
+            query = as_vectors([vector], manifest.dimension, manifest.metric, ["vectors.search: vector"])[0]
+
+        def find() -> list[FoundItem]:
+            return [found_item(match) for match in owned.index.search(query, top_k, min_score, matches)]
+
+        return {"matches": await self.owner.run(owned, ctx, find)}
+
+    @method(
+        "collections.import",
+        routing_key="name",
+        timeout_ms=collection_methods.HOUR_MS,
+        max_timeout_ms=24 * collection_methods.HOUR_MS,
+    )
+    async def import_items(
+        self, name: Name, items: InputStream[UpsertItem | UpsertPage], ctx: Context
+    ) -> dict[str, int]:
+        """Put in what is pushed: items, or pages of them as ``collections.export`` gives them.
+
+        They are acknowledged together, by the result; ``$/progress`` says ``{"imported": n}`` of those that are on
+        disk. Where it ends early they stay in. Importing them again is harmless.
+
+        Raises:
+            RpcError: -32602, an item that cannot be; 4001, no such collection, or another model; 5002, disk full.
+        """
+        imported = 0
+        async for batch in _batches(items):
+            await self._put(name, [item for item, _ in batch.values()], [where for _, where in batch.values()], ctx)
+            imported += len(batch)
+            ctx.progress({"imported": imported})
+        await self.owner.get(name, ctx)  # also where nothing was pushed
+        return {"imported": imported}
 
     # --- inside ---
 
-    @property
-    def _storage(self) -> CollectionStore:
-        assert self._store is not None
-        return self._store
+    async def _put(self, collection: str, given: Sequence[UpsertItem], where: Sequence[str], ctx: Context) -> None:
+        for item, place in zip(given, where, strict=True):
+            check_metadata(item.metadata, f"{place}.metadata")
+        items = [Item(item.id, item.text, item.metadata) for item in given]
+        with self._arrivals.enter(collection, items) as arrival:
+            owned = await self.owner.get(collection, ctx)
+            model, vectors = await _vectors_of(given, where, owned.manifest, ctx)
+            await ctx.run_in_thread(self._put_now, arrival, owned, Upsert(items, vectors), model)
+        self.owner.build_if_due(owned, ctx)
 
-    async def _vectors_of(
-        self, items: Sequence[UpsertItem], owned: Collection, ctx: Context
-    ) -> tuple[str | None, NDArray[np.float32]]:
-        """A vector an item, given or embedded, and the model if a text was embedded."""
-        manifest = owned.manifest
-        given = [row for row, item in enumerate(items) if item.vector is not None]
-        vectors = np.empty((len(items), manifest.dimension), dtype=np.float32)
-        vectors[given] = unit_vectors(
-            [items[row].vector or [] for row in given],
-            manifest.dimension,
-            [f"vectors.upsert: items[{row}].vector" for row in given],
-        )
-        texts = {}
-        for row, item in enumerate(items):
-            if item.vector is None:
-                if item.text is None:
-                    raise RpcError(
-                        ErrorCode.INVALID_PARAMS, f"vectors.upsert: items[{row}] has neither vector nor text"
-                    )
-                texts[row] = item.text
-        if not texts:
-            return None, vectors
-        embedded = await embed(ctx, [*texts.values()])
-        vectors[[*texts]] = _same_space(manifest, embedded.model, embedded.vectors)
-        return embedded.model, vectors
-
-    async def _get(self, name: str, ctx: Context) -> Collection:
-        collection = await self._find(name, ctx)
-        if collection is None:
-            raise RpcError(
-                ErrorCode.INVALID_CONFIGURATION, f"there is no collection {name!r}: call collections.create first"
-            )
-        return collection
-
-    async def _find(self, name: str, ctx: Context) -> Collection | None:
-        """The collection, opened if need be; None where there is none."""
-        collection = self._open.get(name)
-        if collection is not None and not collection.closed:
-            return collection
-        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
-        while True:
-            try:
-                opened: Collection | None = await ctx.run_in_thread(self._open_now, name)
-                return opened
-            except CollectionLocked as error:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise RpcError(
-                        ErrorCode.DATABASE_CONNECTION_ERROR,
-                        f"collection {name!r} is in use: {error}. Two hubs must not share a data folder "
-                        "(TRUNKLINE_DATA): stop one, or give it another",
-                        retry_after_ms=1000,
-                    ) from error
-            await asyncio.sleep(LOCK_RETRY)
-
-    def _open_now(self, name: str) -> Collection | None:
-        """On the thread, so that two calls cannot open it twice."""
-        collection = self._open.get(name)
-        if collection is None or collection.closed:
-            collection = self._storage.open(name)
-            if collection is not None:
-                self._open[name] = collection
-        return collection
-
-    def _apply(self, arrival: Arrival, collection: Collection, upsert: Upsert, model: str | None) -> None:
+    def _put_now(self, arrival: Arrival, collection: Collection, upsert: Upsert, model: str | None) -> None:
         """On the thread, so that log and index have one order."""
         if arrival.superseded:
             rows = [row for row, item in enumerate(upsert.items) if item.id not in arrival.superseded]
             upsert = Upsert([upsert.items[row] for row in rows], upsert.vectors[rows])
         if upsert.items:
             collection.upsert(upsert, model)
-            self._arrivals.applied(arrival)
+            self._arrivals.applied(arrival, [item.id for item in upsert.items])
 
-    def _delete(self, collection: Collection) -> None:
-        collection.check_open()
-        self._storage.delete(collection)
-        self._open.pop(collection.manifest.name, None)
-
-
-@dataclass(slots=True, eq=False)
-class Arrival:
-    """An upsert on its way. ``superseded`` are ids that a later one has already put in: they must not be undone."""
-
-    collection: str
-    ids: frozenset[str]
-    superseded: set[str] = field(default_factory=set)
+    def _delete_now(
+        self, arrival: Arrival, collection: Collection, ids: Sequence[str], matches: Callable[[Item], bool] | None
+    ) -> int:
+        if matches is not None:
+            ids = collection.index.matching(matches)
+        if arrival.superseded:
+            ids = [each for each in ids if each not in arrival.superseded]
+        deleted = collection.delete(ids)
+        self._arrivals.applied(arrival, ids, matches)
+        return deleted
 
 
-class Arrivals:
-    """Upserts on their way, in the order they came in. None waits for another: texts take long to embed."""
-
-    def __init__(self) -> None:
-        self._upserts: list[Arrival] = []
-
-    @contextmanager
-    def enter(self, collection: str, ids: Sequence[str]) -> Iterator[Arrival]:
-        """Take a place in the order, until the block is left."""
-        arrival = Arrival(collection, frozenset(ids))
-        self._upserts.append(arrival)
-        try:
-            yield arrival
-        finally:
-            self._upserts.remove(arrival)
-
-    def applied(self, arrival: Arrival) -> None:
-        """Tell those before it. On the executor's thread."""
-        for earlier in tuple(self._upserts):
-            if earlier is arrival:
-                break
-            if earlier.collection == arrival.collection:
-                earlier.superseded |= earlier.ids & arrival.ids
+async def _batches(
+    items: InputStream[UpsertItem | UpsertPage],
+) -> AsyncIterator[dict[str, tuple[UpsertItem, str]]]:
+    """What is pushed, by id, some at a time, each with what to call it in an error. Of one id the last counts."""
+    batch: dict[str, tuple[UpsertItem, str]] = {}
+    async for pushed in items:
+        where = f"collections.import: item {items.taken - 1} of the input"
+        if isinstance(pushed, UpsertPage):
+            batch.update((item.id, (item, f"{where}: items[{at}]")) for at, item in enumerate(pushed.items))
+        else:
+            batch[pushed.id] = (pushed, where)
+        if len(batch) >= IMPORT_ITEMS:
+            yield batch
+            batch = {}
+    if batch:
+        yield batch
 
 
-def _with_open(collection: Collection, function: Callable[..., Any]) -> Callable[..., Any]:
-    def checked(*args: Any) -> Any:
-        collection.check_open()
-        return function(*args)
-
-    return checked
+async def _vectors_of(
+    items: Sequence[UpsertItem], where: Sequence[str], manifest: Manifest, ctx: Context
+) -> tuple[str | None, NDArray[np.float32]]:
+    """A vector an item, given or embedded, and the model if a text was embedded."""
+    given = [row for row, item in enumerate(items) if item.vector is not None]
+    vectors = np.empty((len(items), manifest.dimension), dtype=np.float32)
+    vectors[given] = as_vectors(
+        [items[row].vector or [] for row in given],
+        manifest.dimension,
+        manifest.metric,
+        [f"{where[row]}.vector" for row in given],
+    )
+    texts = {}
+    for row, item in enumerate(items):
+        if item.vector is None:
+            if item.text is None:
+                raise RpcError(ErrorCode.INVALID_PARAMS, f"{where[row]} has neither vector nor text")
+            texts[row] = item.text
+    if not texts:
+        return None, vectors
+    embedded = await embed(ctx, [*texts.values()])
+    vectors[[*texts]] = _same_space(manifest, embedded.model, embedded.vectors)
+    return embedded.model, vectors
 
 
 def _check_model(manifest: Manifest, model: str | None) -> None:
@@ -422,29 +298,3 @@ def _same_space(manifest: Manifest, model: str, vectors: NDArray[np.float32]) ->
             f"{vectors.shape[1]}: give vectors instead of texts, or create a collection without dimension",
         )
     return vectors
-
-
-def _description(manifest: Manifest) -> CollectionDescription:
-    return {
-        "name": manifest.name,
-        "dimension": manifest.dimension,
-        "model": manifest.model,
-        "metadata": manifest.metadata,
-        "format_version": manifest.format_version,
-    }
-
-
-def _difference(existing: Manifest, wanted: Manifest) -> str:
-    for part in ("dimension", "model", "metadata"):
-        here, there = getattr(existing, part), getattr(wanted, part)
-        if here != there and (part != "model" or there is not None):
-            return f"{part} {here!r:.200}, not {there!r:.200}"
-    raise AssertionError("they are the same")
-
-
-def _found(match: Match) -> FoundItem:
-    item = match.item
-    found: FoundItem = {"id": item.id, "score": match.score, "metadata": item.metadata}
-    if item.text is not None:
-        found["text"] = item.text
-    return found

@@ -1,120 +1,388 @@
-"""The items of one collection in memory, and finding the nearest. Pure: no file, no clock."""
+"""The items of one collection in memory, and finding the nearest. Pure: no file, no clock, no thread of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import faiss
 import numpy as np
 
 from trunkline.methods.vectors.log import Item, Upsert
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline.methods.vectors.structures import (
+    POINTS_PER_LIST,
+    Abandoned,
+    Flat,
+    Found,
+    IndexSpec,
+    Kind,
+    Metric,
+    Structure,
+    build,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = ["Building", "IndexSpec", "Kind", "Match", "Metric", "VectorIndex"]
+
+TOMBSTONE_SHARE: Final = 0.2
+"""Of the rows of a graph or of lists: with more of them deleted it is built anew."""
+OUTGROWN: Final = 4
+"""Lists are trained anew when there are so many times the vectors they were trained with."""
+FEW: Final = 2000
+"""So few matching rows are compared one by one rather than by the structure."""
+EXACT_BELOW: Final = 0.1
+"""Share of the rows a search may find below which comparing all of these is faster than looking so much wider."""
+PROBE: Final = 4
+"""Times ``top_k``: so many of the nearest are tried against a filter before all items are."""
+SMALL_CHANGE: Final = 1000
+"""Items changed since a building began, below which they are put in while searches wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An item and the cosine of its angle to what was asked, -1 to 1."""
+    """An item and how near it is; higher is nearer.
+
+    ``score`` is the cosine of the angle, -1 to 1; the inner product; or minus the Euclidean distance, 0 at most.
+    """
 
     item: Item
     score: float
 
 
 class VectorIndex:
-    """Items by id, with exact search (every vector is compared).
+    """Items by id, and the nearest of them.
+
+    Whatever its kind, it begins as :class:`Flat`, which is exact; where another structure is :attr:`due`, its owner
+    has it built beside (:class:`Building`) while this one answers.
 
     Args:
-        dimension: of the vectors.
-        history: upserts to begin with, oldest first.
+        items: to begin with; their ids differ.
+        vectors: theirs, a row an item; of length 1 where the metric is cosine.
     """
 
-    def __init__(self, dimension: int, history: Iterable[Upsert] = ()) -> None:
-        self._vectors = faiss.IndexIDMap2(faiss.IndexFlatIP(dimension))
-        self._keys: dict[str, int] = {}
-        self._items: list[Item] = []
-        self._add_latest(history)
+    def __init__(self, spec: IndexSpec, items: Sequence[Item] = (), vectors: NDArray[np.float32] | None = None) -> None:
+        self.spec = spec
+        self._fill(Flat(spec, vectors), items)
+
+    def _fill(self, structure: Structure, items: Sequence[Item]) -> None:
+        """Begin anew with a structure that has just the vectors of these items."""
+        self._structure = structure
+        self._items: list[Item | None] = list(items)
+        self._rows = {item.id: row for row, item in enumerate(items)}
+        self._live = np.ones(max(16, len(items)), dtype=np.bool_)
+        self._built_with = len(items)
+        self._building: Building | None = None
+        self._cannot_be_built = False
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._rows)
 
-    def _add_latest(self, history: Iterable[Upsert]) -> None:
-        """Only the last upsert of an id counts; faiss would take long to replace the others one by one."""
-        latest: dict[str, tuple[Upsert, int]] = {}
-        for upsert in history:
-            latest.update((item.id, (upsert, row)) for row, item in enumerate(upsert.items))
-        if latest:
-            self._add(
-                Upsert(
-                    [u.items[row] for u, row in latest.values()],
-                    np.stack([u.vectors[row] for u, row in latest.values()]),
-                )
-            )
+    @property
+    def tombstones(self) -> int:
+        """Rows that are deleted or replaced, and still in the structure."""
+        return len(self._items) - len(self._rows)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every vector is compared: the kind is flat, or too few are there, or it is not built yet."""
+        return isinstance(self._structure, Flat)
+
+    @property
+    def due(self) -> bool:
+        """Whether the structure should be built (anew), beside this one."""
+        if self.spec.kind == "flat" or self._building is not None or self._cannot_be_built:
+            return False
+        if self.is_exact:
+            return len(self) >= self.spec.flat_below
+        if self.tombstones > TOMBSTONE_SHARE * len(self._items):
+            return True
+        return self.spec.kind == "ivf" and len(self) > OUTGROWN * max(self._built_with, POINTS_PER_LIST)
+
+    @property
+    def is_building(self) -> bool:
+        """Whether the structure is being built anew, beside."""
+        return self._building is not None
+
+    # --- changes ---
 
     def upsert(self, upsert: Upsert) -> None:
         """Add items; those whose id is known replace what is there.
 
         If this raises (memory), the index is no longer whole and must not be used.
         """
-        known = [self._keys[item.id] for item in upsert.items if item.id in self._keys]
-        if known:
-            self._vectors.remove_ids(np.array(known, dtype=np.int64))  # type: ignore[arg-type]  # or ids
-        self._add(upsert)
+        self._note(item.id for item in upsert.items)
+        new = [*range(len(upsert.items))]
+        if isinstance(self._structure, Flat):
+            known = [row for row in new if upsert.items[row].id in self._rows]
+            if known:
+                self._replace(self._structure, known, upsert)
+                new = [row for row in new if upsert.items[row].id not in self._rows]
+        if new:
+            vectors = upsert.vectors if len(new) == len(upsert.items) else upsert.vectors[new]
+            self._append([upsert.items[row] for row in new], vectors)
 
-    def _add(self, upsert: Upsert) -> None:
-        keys = [self._keys.get(item.id, -1) for item in upsert.items]
-        for row, item in enumerate(upsert.items):
-            if keys[row] < 0:
-                keys[row] = self._keys[item.id] = len(self._items)
-                self._items.append(item)
+    def _replace(self, structure: Flat, known: list[int], upsert: Upsert) -> None:
+        rows = [self._rows[upsert.items[each].id] for each in known]
+        structure.replace(rows, upsert.vectors[known])
+        for row, each in zip(rows, known, strict=True):
+            self._items[row] = upsert.items[each]
+
+    def _append(self, items: Sequence[Item], vectors: NDArray[np.float32]) -> None:
+        self._structure.add(vectors)
+        first = len(self._items)
+        self._reserve(first + len(items))
+        for row, item in enumerate(items, first):
+            before = self._rows.get(item.id)
+            if before is not None:
+                self._bury(before)
+            self._rows[item.id] = row
+        self._items.extend(items)
+
+    def _reserve(self, rows: int) -> None:
+        if rows > len(self._live):
+            more = np.ones(max(rows, 2 * len(self._live)), dtype=np.bool_)
+            more[: len(self._live)] = self._live
+            self._live = more
+
+    def _bury(self, row: int) -> None:
+        self._items[row] = None
+        self._live[row] = False
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Remove items. Returns how many of them were there."""
+        ids = [each for each in ids if each in self._rows]
+        self._note(ids)
+        deleted = 0
+        for each in ids:
+            row = self._rows.pop(each, None)
+            if row is None:  # given twice
+                continue
+            deleted += 1
+            if isinstance(self._structure, Flat):
+                self._close_gap(self._structure, row)
             else:
-                self._items[keys[row]] = item
-        self._vectors.add_with_ids(np.ascontiguousarray(upsert.vectors), np.array(keys, dtype=np.int64))
+                self._bury(row)
+        return deleted
+
+    def _close_gap(self, structure: Flat, row: int) -> None:
+        structure.move_last(row)
+        last = self._items.pop()
+        if row < len(self._items):
+            assert last is not None
+            self._items[row] = last
+            self._rows[last.id] = row
+
+    # --- what is there ---
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """The ids that are not there, in the order given."""
-        return [each for each in ids if each not in self._keys]
+        return [each for each in ids if each not in self._rows]
 
-    def search(self, vector: NDArray[np.float32], top_k: int) -> list[Match]:
+    def get(self, ids: Iterable[str]) -> list[tuple[Item, NDArray[np.float32]] | None]:
+        """Items and their vectors, in the order given; None for what is not there."""
+        rows = [self._rows.get(each) for each in ids]
+        there = [row for row in rows if row is not None]
+        vectors = iter(self._structure.vectors(there)) if there else iter(())
+        return [None if row is None else (self._item(row), next(vectors)) for row in rows]
+
+    def contents(self) -> tuple[list[Item], NDArray[np.float32]]:
+        """All items, and a copy of their vectors, a row an item."""
+        rows = [row for row, item in enumerate(self._items) if item is not None]
+        vectors = self._structure.vectors(rows if self.tombstones else None) if rows else self._no_vectors()
+        return [self._item(row) for row in rows], vectors
+
+    def ids(self) -> list[str]:
+        """Of all items."""
+        return list(self._rows)
+
+    def matching(self, matches: Callable[[Item], bool]) -> list[str]:
+        """The ids of the items for which ``matches`` is true."""
+        return [item.id for item in self._items if item is not None and matches(item)]
+
+    def _item(self, row: int) -> Item:
+        item = self._items[row]
+        assert item is not None
+        return item
+
+    def _no_vectors(self) -> NDArray[np.float32]:
+        return np.empty((0, self.spec.dimension), dtype=np.float32)
+
+    # --- search ---
+
+    def search(
+        self,
+        vector: NDArray[np.float32],
+        top_k: int,
+        min_score: float | None = None,
+        matches: Callable[[Item], bool] | None = None,
+    ) -> list[Match]:
         """The nearest items, best first.
 
         Args:
-            vector: of length 1.
+            vector: of length 1 where the metric is cosine.
+            min_score: leave out what scores less.
+            matches: leave out items for which this is false.
         """
-        if not self._items:
+        if not self._rows:
             return []
-        scores, keys = self._vectors.search(vector.reshape(1, -1), min(top_k, len(self._items)))
+        if matches is None:
+            found = self._nearest(vector, min(top_k, len(self)))
+        else:
+            found = self._nearest_matching(vector, top_k, min_score, matches)
+        scores, rows = found
         return [
-            Match(self._items[key], min(1.0, max(-1.0, float(score))))
-            for score, key in zip(scores[0], keys[0], strict=True)
-            if key >= 0
+            Match(self._item(row), score)
+            for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+            if min_score is None or score >= min_score
         ]
 
+    def _nearest(self, vector: NDArray[np.float32], k: int) -> Found:
+        """Of all live rows."""
+        allowed = self._live[: len(self._items)] if self.tombstones else None
+        return self._ask(vector, k, allowed, len(self))
 
-def unit_vectors(rows: Sequence[Sequence[float]], dimension: int, where: Sequence[str]) -> NDArray[np.float32]:
-    """Numbers as vectors of length 1.
+    def _nearest_matching(
+        self,
+        vector: NDArray[np.float32],
+        top_k: int,
+        min_score: float | None,
+        matches: Callable[[Item], bool],
+    ) -> Found:
+        """Where the filter leaves much, the matches are among the nearest; else all items are tried."""
+        width = min(len(self), PROBE * top_k)
+        scores, rows = self._nearest(vector, width)
+        kept = [at for at, row in enumerate(rows.tolist()) if matches(self._item(row))][:top_k]
+        is_all = width == len(self) or (min_score is not None and float(scores[-1]) < min_score)
+        if len(kept) == top_k or is_all:
+            return scores[kept], rows[kept]
+        matching = [row for row, item in enumerate(self._items) if item is not None and matches(item)]
+        if len(matching) <= max(FEW, top_k):
+            return self._compare(vector, top_k, matching)
+        allowed = np.zeros(len(self._items), dtype=np.bool_)
+        allowed[matching] = True
+        return self._ask(vector, top_k, allowed, len(matching))
 
-    Args:
-        where: for each row, what to call it in an error.
+    def _ask(self, vector: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, count: int) -> Found:
+        """The structure; where it finds fewer than there are, all its vectors are compared.
 
-    Raises:
-        RpcError: -32602, another dimension, a number that is not finite as float32, or a vector without direction.
+        Args:
+            count: of the allowed rows, at least ``k``.
+        """
+        share = count / len(self._items)
+        if share >= EXACT_BELOW:
+            distances, rows = self._structure.search(vector, k, allowed, share)
+        if share < EXACT_BELOW or len(rows) < k:
+            distances, rows = self._structure.search_all(vector, k, allowed, share)
+        return self._scores(distances), rows
+
+    def _scores(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.spec.metric == "euclidean":
+            return np.subtract(0, np.sqrt(np.maximum(distances, 0)), dtype=np.float32)  # never -0.0
+        if self.spec.metric == "cosine":
+            return np.clip(distances, -1, 1)
+        return distances
+
+    def _compare(self, vector: NDArray[np.float32], k: int, rows: list[int]) -> Found:
+        """The nearest of a few rows."""
+        if not rows:
+            return np.empty(0, dtype=np.float32), np.empty(0, dtype=np.int64)
+        vectors = self._structure.vectors(rows)
+        if self.spec.metric == "euclidean":
+            scores = self._scores(((vectors - vector) ** 2).sum(axis=1))
+        else:
+            scores = self._scores(vectors @ vector)
+        best = np.argsort(-scores, kind="stable")[:k]
+        return scores[best], np.array(rows, dtype=np.int64)[best]
+
+    # --- building anew, beside ---
+
+    def begin_building(self) -> Building:
+        """Begin to build the structure anew; one at a time. See :class:`Building`."""
+        items, vectors = self.contents()
+        self._building = Building(self.spec, items, vectors)
+        return self._building
+
+    def finish_building(self, building: Building) -> bool:
+        """Take over what was built, and what has changed since. False: much has; call :meth:`Building.work` again.
+
+        A building that was abandoned, or is not the last one that was begun, changes nothing. One that failed
+        changes nothing either, and no other is due until the index is made anew.
+        """
+        if building is not self._building:
+            return True
+        if building.abandoned or building.failed:
+            self._building, self._cannot_be_built = None, building.failed
+            return True
+        changed, building.changed = building.changed, set()
+        there = [each for each in changed if each in self._rows]
+        found = [each for each in self.get(there) if each is not None]
+        vectors = np.stack([vector for _, vector in found]) if found else self._no_vectors()
+        building.pending = (changed, [item for item, _ in found], vectors)
+        if len(changed) > SMALL_CHANGE and building.rounds < 5:
+            return False
+        building.work()
+        assert building.index is not None
+        self._adopt(building.index)
+        return True
+
+    def _adopt(self, built: VectorIndex) -> None:
+        self._structure, self._items, self._rows = built._structure, built._items, built._rows
+        self._live, self._built_with = built._live, built._built_with
+        self._building = None
+
+    def _note(self, ids: Iterable[str]) -> None:
+        if self._building is not None:
+            self._building.changed.update(ids)
+
+    def build(self) -> None:
+        """Build the structure anew, now: for those who can wait."""
+        building = self.begin_building()
+        building.work()
+        self.finish_building(building)
+
+
+class Building:
+    """A structure that is built beside the one in use, which can be searched and changed meanwhile.
+
+    Its owner calls, on the thread of the index, :meth:`VectorIndex.begin_building`; then, on any thread,
+    :meth:`work`, which takes long; then :meth:`VectorIndex.finish_building`; and the latter two again until it is done.
+
+    Attributes:
+        changed: ids that were put in or deleted since ``pending`` was taken.
+        pending: what the next :meth:`work` does: ids to be deleted, and items to be put in, with their vectors.
+        index: what was built so far.
+        abandoned: it was given up: set this to end it soon.
+        failed: :meth:`work` raised: set by whoever called it.
     """
-    for row, place in zip(rows, where, strict=True):
-        if len(row) != dimension:
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS, f"{place} has {len(row)} numbers; the collection's dimension is {dimension}"
-            )
-    vectors = np.array(rows, dtype=np.float64).reshape(len(rows), dimension)
-    largest = np.abs(vectors).max(axis=1)
-    for place, value in zip(where, largest.tolist(), strict=True):
-        if not value <= float(np.finfo(np.float32).max):
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{place} has a number that is not finite as float32")
-        if value == 0:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{place} is all zeros, which has no direction")
-    vectors /= largest[:, None]  # squares of the very large and the very small would be lost
-    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
-    return vectors.astype(np.float32)
+
+    def __init__(self, spec: IndexSpec, items: list[Item], vectors: NDArray[np.float32]) -> None:
+        self._spec = spec
+        self.changed: set[str] = set()
+        self.pending: tuple[set[str], list[Item], NDArray[np.float32]] | None = (set(), items, vectors)
+        self.index: VectorIndex | None = None
+        self.abandoned = False
+        self.failed = False
+        self.rounds = 0
+
+    def work(self) -> None:
+        """Do what is pending."""
+        assert self.pending is not None
+        gone, items, vectors = self.pending
+        self.pending = None
+        self.rounds += 1
+        if self.index is None:
+            self._build(items, vectors)
+        else:
+            self.index.delete(gone)
+            if items:
+                self.index.upsert(Upsert(items, vectors))
+
+    def _build(self, items: list[Item], vectors: NDArray[np.float32]) -> None:
+        index = VectorIndex(self._spec)
+        try:
+            index._fill(build(self._spec, vectors, lambda: not self.abandoned), items)
+        except Abandoned:
+            return
+        self.index = index

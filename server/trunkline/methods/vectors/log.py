@@ -1,17 +1,29 @@
-"""The log of a collection: its records as bytes. Pure; :mod:`trunkline.methods.vectors.store` does the IO.
+"""The log of a collection: its records as bytes. Pure; :mod:`trunkline.methods.vectors.collection` does the IO.
 
-A log is records, one behind the other, and nothing else. Integers and floats are little-endian::
+A log is segments: files of records, one behind the other, and nothing else. Integers and floats are little-endian::
 
-    record  = "TLR1" | u32 length | u32 crc | payload      length: of the payload, in bytes
-                                                           crc: CRC-32 of the length field and the payload
+    record  = "TLR2" | u64 position | u64 generation | u32 length | u32 crc | u32 header crc | payload
+              position:    1 for a collection's first record, and one more for each that follows
+              generation:  of the owner that wrote it; see vectors/ownership.py
+              length, crc: of the payload, in bytes; CRC-32
+              header crc:  CRC-32 of the header up to here
     payload = u8 kind | u32 size | head | body             size: of the head, in bytes
     kind 1, upsert:
       head  = JSON, UTF-8: [{"id": str, "text": str or absent, "metadata": object}, ...]
-      body  = one float32 vector of length 1 an item, in the order of the head
+      body  = one float32 vector an item, in the order of the head
+    kind 2, delete:
+      head  = JSON, UTF-8: ["id", ...]
+    kind 3, several changes that were committed together:
+      head  = u32 length of each
+      body  = their payloads
 
-A record is written and synced before the next one is begun, so only the last one can be incomplete. Bytes that are
-no record are therefore a torn tail where no record follows them, and damage where one does: that is what the
-mark "TLR1" is for. Damage done later to the very last record cannot be told from a torn tail.
+    record of format 1 = "TLR1" | u32 length | u32 crc | payload     crc: of the length field and the payload
+                                                                     read, but not written any more
+
+A record is written and synced before the next one is begun, so only the last one can be incomplete. What is left of
+it is a beginning of a record, in which sectors that never reached the disk may read as zeros. Anything else that is
+no record is damage, and so is anything at all that has a record behind it: that is what the mark is for. (Format 1
+has no header crc: there, damage done later to the very last record cannot be told from an incomplete one.)
 """
 
 from __future__ import annotations
@@ -23,16 +35,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MARK: Final = b"TLR1"
+MARK: Final = b"TLR2"
+OLD_MARK: Final = b"TLR1"
 UPSERT: Final = 1
+DELETE: Final = 2
+GROUP: Final = 3
+SECTOR: Final = 512
+"""Bytes that reach a disk together or not at all."""
 
-_HEADER: Final = struct.Struct("<4sII")
-_LENGTH: Final = struct.Struct("<I")
+_HEADER: Final = struct.Struct("<4sQQIII")
+_OLD_HEADER: Final = struct.Struct("<4sII")
+_CRC: Final = struct.Struct("<I")
 _PAYLOAD: Final = struct.Struct("<BI")
 
 
@@ -57,69 +76,201 @@ class Upsert:
     vectors: NDArray[np.float32]
 
 
-def encode_record(payload: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Items to remove; those that are not there do not matter."""
+
+    ids: Sequence[str]
+
+
+Change = Upsert | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A whole record.
+
+    Attributes:
+        position: None in format 1, where records are counted.
+        generation: of the owner that wrote it; 0 in format 1.
+        end: where it ends, in bytes from the start of its segment.
+    """
+
+    position: int | None
+    generation: int
+    payload: memoryview
+    end: int
+
+
+# --- records ---
+
+
+def encode_record(position: int, generation: int, payload: bytes) -> bytes:
     """A payload as a record."""
-    return _HEADER.pack(MARK, len(payload), _checksum(payload)) + payload
+    header = _HEADER.pack(MARK, position, generation, len(payload), zlib.crc32(payload), 0)[: -_CRC.size]
+    return b"".join((header, _CRC.pack(zlib.crc32(header)), payload))
 
 
-def read_records(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """The records from the start up to the first bytes that are none: where each ends, and its payload."""
+def read_records(data: memoryview) -> Iterator[Record]:
+    """The records from the start up to the first bytes that are none."""
     start = 0
-    while (payload := _record_at(data, start)) is not None:
-        start += _HEADER.size + len(payload)
-        yield start, payload
+    while (record := _record_at(data, start)) is not None:
+        start = record.end
+        yield record
 
 
-def is_torn_tail(data: memoryview, end: int) -> bool:
-    """Whether what follows the last good record, which ends at ``end``, is all there is: no record is behind it."""
-    rest = bytes(data[end:])
-    at = rest.find(MARK, 1)
-    while at >= 0:
-        if _record_at(data, end + at) is not None:
-            return False
-        at = rest.find(MARK, at + 1)
-    return True
+def tail_damage(data: memoryview, end: int) -> str | None:
+    """What is wrong behind the last good record, which ends at ``end``; None if a write was just not finished."""
+    if _has_record(data, end + 1):
+        return "begins no record, and there are good ones behind it"
+    if data[: len(OLD_MARK)] == OLD_MARK or _is_unfinished(data, end):
+        return None
+    return "begins no record, nor the beginning of one"
 
 
-def encode_upsert(upsert: Upsert) -> bytes:
-    """An upsert as a payload."""
-    described = [
-        {"id": item.id, "metadata": item.metadata} | ({} if item.text is None else {"text": item.text})
-        for item in upsert.items
-    ]
-    head = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return _PAYLOAD.pack(UPSERT, len(head)) + head + upsert.vectors.astype("<f4").tobytes()
+def _record_at(data: memoryview, start: int) -> Record | None:
+    mark = data[start : start + len(MARK)]
+    if mark == MARK:
+        return _new_record_at(data, start)
+    return _old_record_at(data, start) if mark == OLD_MARK else None
 
 
-def decode_upsert(payload: memoryview, dimension: int) -> Upsert:
-    """A payload as an upsert.
+def _new_record_at(data: memoryview, start: int) -> Record | None:
+    header = data[start : start + _HEADER.size]
+    if len(header) < _HEADER.size or not _is_header(header):
+        return None
+    _, position, generation, length, crc, _ = _HEADER.unpack(header)
+    end = start + _HEADER.size + length
+    payload = data[start + _HEADER.size : end]
+    if len(payload) < length or zlib.crc32(payload) != crc:
+        return None
+    return Record(position, generation, payload, end)
+
+
+def _old_record_at(data: memoryview, start: int) -> Record | None:
+    if len(data) - start < _OLD_HEADER.size:
+        return None
+    _, length, crc = _OLD_HEADER.unpack_from(data, start)
+    end = start + _OLD_HEADER.size + length
+    payload = data[start + _OLD_HEADER.size : end]
+    if len(payload) < length or zlib.crc32(payload, zlib.crc32(_CRC.pack(length))) != crc:
+        return None
+    return Record(None, 0, payload, end)
+
+
+def _is_header(header: memoryview) -> bool:
+    (crc,) = _CRC.unpack(header[-_CRC.size :])
+    return zlib.crc32(header[: -_CRC.size]) == int(crc)
+
+
+def _has_record(data: memoryview, start: int) -> bool:
+    """Whether a good record begins anywhere from ``start`` on."""
+    rest = bytes(data[start:])
+    for mark in (MARK, OLD_MARK):
+        at = rest.find(mark)
+        while at >= 0:
+            if _record_at(data, start + at) is not None:
+                return True
+            at = rest.find(mark, at + 1)
+    return False
+
+
+def _is_unfinished(data: memoryview, start: int) -> bool:
+    """Whether it can be what a loss of power leaves of a record: a beginning, with zeros where a sector is missing."""
+    header = data[start : start + _HEADER.size]
+    if len(header) < _HEADER.size:
+        return not any(header) or header[: len(MARK)] == MARK[: len(header)]
+    if not _is_header(header):
+        return _lacks_sector(data[: start + _HEADER.size], start)
+    length = _HEADER.unpack(header)[3]
+    return len(data) - start < _HEADER.size + length or _lacks_sector(data, start)
+
+
+def _lacks_sector(data: memoryview, start: int) -> bool:
+    """Whether from ``start`` on there are only zeros where a sector should be, or what of it is there."""
+    first = start - start % SECTOR
+    return any(not any(data[max(at, start) : at + SECTOR]) for at in range(first, len(data), SECTOR))
+
+
+# --- payloads ---
+
+
+def encode_change(change: Change) -> bytes:
+    """A change as a payload."""
+    if isinstance(change, Delete):
+        return _payload(DELETE, _json(list(change.ids)))
+    return _payload(UPSERT, encode_items(change.items), change.vectors.astype("<f4").tobytes())
+
+
+def encode_changes(changes: Sequence[Change]) -> bytes:
+    """Changes that are committed together, as one payload."""
+    payloads = [*map(encode_change, changes)]
+    if len(payloads) == 1:
+        return payloads[0]
+    return _payload(GROUP, struct.pack(f"<{len(payloads)}I", *map(len, payloads)), *payloads)
+
+
+def decode_changes(payload: memoryview, dimension: int) -> list[Change]:
+    """The changes that a payload holds, in their order.
 
     Raises:
         RecordError: of another kind, or not what this collection could have written.
     """
     try:
         kind, size = _PAYLOAD.unpack_from(payload)
+        head, body = payload[_PAYLOAD.size : _PAYLOAD.size + size], payload[_PAYLOAD.size + size :]
+        if kind == GROUP:
+            return [change for part in _parts(head, body) for change in decode_changes(part, dimension)]
+        if kind == DELETE:
+            return [Delete(_decode(head, list[str]))]
         if kind != UPSERT:
             raise RecordError(f"a record of kind {kind}, which a newer version wrote")
-        head = bytes(payload[_PAYLOAD.size : _PAYLOAD.size + size]).decode("utf-8", "surrogatepass")
-        items = [Item(each["id"], each.get("text"), each["metadata"]) for each in json.loads(head)]
-        body = np.frombuffer(payload[_PAYLOAD.size + size :], dtype="<f4")
-        return Upsert(items, body.reshape(len(items), dimension))
+        items = decode_items(head)
+        return [Upsert(items, np.frombuffer(body, dtype="<f4").reshape(len(items), dimension))]
     except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"a record that is no upsert: {type(error).__name__}: {error}") from error
+        raise RecordError(f"a record that means nothing: {type(error).__name__}: {error}") from error
 
 
-def _checksum(payload: bytes | memoryview) -> int:
-    return zlib.crc32(payload, zlib.crc32(_LENGTH.pack(len(payload))))
+def encode_items(items: Sequence[Item]) -> bytes:
+    """Items as JSON, in UTF-8."""
+    return _json(
+        [
+            {"id": item.id, "metadata": item.metadata} | ({} if item.text is None else {"text": item.text})
+            for item in items
+        ]
+    )
 
 
-def _record_at(data: memoryview, start: int) -> memoryview | None:
-    """The payload of the record that begins at ``start``, if a whole one does."""
-    if len(data) - start < _HEADER.size:
-        return None
-    mark, length, crc = _HEADER.unpack_from(data, start)
-    body = start + _HEADER.size
-    if mark != MARK or length > len(data) - body:
-        return None
-    payload = data[body : body + length]
-    return payload if _checksum(payload) == crc else None
+def decode_items(data: memoryview | bytes) -> list[Item]:
+    """JSON as items.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
+    items: list[Item] = _decode(data, list[Item])
+    return items
+
+
+def _payload(kind: int, head: bytes, *body: bytes) -> bytes:
+    return b"".join((_PAYLOAD.pack(kind, len(head)), head, *body))
+
+
+def _parts(head: memoryview, body: memoryview) -> Iterator[memoryview]:
+    start = 0
+    for (length,) in struct.iter_unpack("<I", head):
+        if length > len(body) - start:
+            raise ValueError("a part is longer than the whole")
+        yield body[start : start + length]
+        start += length
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+
+
+def _decode(data: memoryview | bytes, type: Any) -> Any:
+    try:
+        return msgspec.json.decode(data, type=type)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        # Strings that are no Unicode, and numbers that are no JSON: the standard library reads what it wrote.
+        return msgspec.convert(json.loads(bytes(data).decode("utf-8", "surrogatepass")), type)

@@ -1,0 +1,209 @@
+"""``collections.*``: making, describing, rebuilding and moving collections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from trunkline.methods.context import Context
+from trunkline.methods.embeddings.client import embed
+from trunkline.methods.registry import method
+from trunkline.methods.vectors.collection import Collection
+from trunkline.methods.vectors.owner import CollectionOwner
+from trunkline.methods.vectors.shapes import (
+    CollectionList,
+    CollectionStats,
+    CreatedCollection,
+    Dimension,
+    IndexOptions,
+    Metadata,
+    Name,
+    StoredItem,
+    StoredPage,
+    check_metadata,
+    description,
+    stored_item,
+)
+from trunkline.methods.vectors.store import Manifest
+from trunkline.methods.vectors.structures import IndexSpec, Metric
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+PAGE_ITEMS: Final = 256
+PAGE_BYTES: Final = 256 * 1024
+"""Of one chunk of an export: much less than what a stream may have on its way."""
+HOUR_MS: Final = 3_600_000
+
+
+class CollectionMethods:
+    """The collections of one data folder, as far as this executor owns them."""
+
+    def __init__(self) -> None:
+        self.owner = CollectionOwner()
+
+    def load(self, settings: Mapping[str, Any]) -> None:
+        """See :meth:`CollectionOwner.load`."""
+        self.owner.load(settings)
+
+    def close(self) -> None:
+        """Let go of all collections, for processes that go on."""
+        self.owner.close()
+
+    async def release(self, released: Callable[[str], bool]) -> None:
+        """Let go of the collections whose name is released. All that was acknowledged is on disk already."""
+        await self.owner.release(released)
+
+    @method("collections.create", idempotent=True, routing_key="name")
+    async def create(
+        self,
+        name: Name,
+        ctx: Context,
+        dimension: Dimension | None = None,
+        metadata: Metadata | None = None,
+        metric: Metric | None = None,
+        index: IndexOptions | None = None,
+    ) -> CreatedCollection:
+        """Make a collection. Without ``dimension`` it is for texts, and takes model and dimension of the embeddings.
+
+        Making one that exists is fine, if what is given is as it was made; else it is an error.
+
+        Args:
+            metric: cosine, if it is not given.
+            index: flat, if it is not given: exact, and fast enough for some 100,000 vectors.
+
+        Raises:
+            RpcError: -32602, an index that cannot be; 4001, one of that name exists and differs.
+        """
+        check_metadata(metadata or {}, "collections.create: metadata")
+        model = None
+        if dimension is None:
+            probe = await embed(ctx, ["dimension"])
+            model, dimension = probe.model, probe.vectors.shape[1]
+        spec = (index or IndexOptions(kind="flat")).spec(dimension, metric or "cosine")
+        wanted = Manifest(
+            name=name, dimension=dimension, model=model, metadata=metadata or {}, metric=spec.metric
+        ).with_spec(spec)
+        existing = await self.owner.create(wanted, ctx)
+        if existing is None:
+            return {**description(wanted), "created": True}
+        given = {"dimension": True, "model": model, "metadata": metadata is not None, "metric": metric, "index": index}
+        _check_same(existing.manifest, wanted, [part for part, value in given.items() if value])
+        return {**description(existing.manifest), "created": False}
+
+    @method("collections.list", idempotent=True)
+    async def list(self, ctx: Context) -> CollectionList:
+        """All collections, by name."""
+        manifests = await ctx.run_in_thread(lambda: [*self.owner.store.manifests()])
+        return {
+            "collections": [
+                description(each) if isinstance(each, Manifest) else {"name": each[0], "error": each[1]}
+                for each in manifests
+            ]
+        }
+
+    @method("collections.stats", idempotent=True, routing_key="name")
+    async def stats(self, name: Name, ctx: Context) -> CollectionStats:
+        """What a collection is and how much is in it.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        collection = await self.owner.get(name, ctx)
+        return await self.owner.run(collection, ctx, _stats, collection)
+
+    @method("collections.delete", routing_key="name")
+    async def delete(self, name: Name, ctx: Context) -> dict[str, Any]:
+        """Remove a collection and all that is in it.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        collection = await self.owner.get(name, ctx)
+        await ctx.run_in_thread(self.owner.delete, collection)
+        return {"name": name, "deleted": True}
+
+    @method("collections.rebuild", idempotent=True, routing_key="name", timeout_ms=HOUR_MS, max_timeout_ms=24 * HOUR_MS)
+    async def rebuild(self, name: Name, ctx: Context, index: IndexOptions | None = None) -> CollectionStats:
+        """Compact a collection and build its index anew, if asked for of another kind.
+
+        Searches and changes go on while the index is built. Cancelling does not end the building.
+
+        Raises:
+            RpcError: -32602, an index that cannot be; 4001, there is no such collection; 5001, 5002, as it was before.
+        """
+        collection = await self.owner.get(name, ctx)
+        spec: IndexSpec | None = None
+        if index is not None:
+            spec = index.spec(collection.manifest.dimension, collection.manifest.metric)
+        await self.owner.run(collection, ctx, collection.rebuild, spec)
+        building = self.owner.build_if_due(collection, ctx)
+        if building is not None:
+            await asyncio.wait([building])
+        return await self.owner.run(collection, ctx, _stats, collection)
+
+    @method("collections.export", idempotent=True, routing_key="name")
+    async def export(self, name: Name, ctx: Context) -> AsyncIterator[StoredPage]:
+        """All items with their vectors, in pages. The result is ``{"exported": n}``.
+
+        What is changed meanwhile is there as it was or as it is then.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        collection = await self.owner.get(name, ctx)
+        ids = await self.owner.run(collection, ctx, _ids, collection)
+        exported = 0
+        for start in range(0, len(ids), PAGE_ITEMS):
+            items = await self.owner.run(collection, ctx, _stored, collection, ids[start : start + PAGE_ITEMS])
+            for page in _pages(items):
+                exported += len(page)
+                yield {"items": page}
+        ctx.set_result({"exported": exported})
+
+
+def _stats(collection: Collection) -> CollectionStats:
+    index = collection.index
+    return {
+        **description(collection.manifest),
+        "count": len(index),
+        "bytes": collection.disk_bytes,
+        "tombstones": index.tombstones,
+        "position": collection.position,
+        "search": "exact" if index.is_exact else "approximate",
+        "building": index.is_building,
+    }
+
+
+def _ids(collection: Collection) -> list[str]:
+    return collection.index.ids()
+
+
+def _stored(collection: Collection, ids: list[str]) -> list[StoredItem]:
+    return [stored_item(*found) for found in collection.index.get(ids) if found is not None]
+
+
+def _pages(items: list[StoredItem]) -> Iterator[list[StoredItem]]:
+    page: list[StoredItem] = []
+    size = 0
+    for item in items:
+        more = len(orjson.dumps(item))
+        if page and size + more > PAGE_BYTES:
+            yield page
+            page, size = [], 0
+        page.append(item)
+        size += more
+    if page:
+        yield page
+
+
+def _check_same(existing: Manifest, wanted: Manifest, given: list[str]) -> None:
+    for part in given:
+        here, there = getattr(existing, part), getattr(wanted, part)
+        if here != there:
+            raise RpcError(
+                ErrorCode.INVALID_CONFIGURATION,
+                f"collection {existing.name!r} exists with {part} {here!r:.200}, not {there!r:.200}; take another "
+                "name, or call collections.delete first",
+            )

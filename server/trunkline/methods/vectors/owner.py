@@ -1,0 +1,184 @@
+"""The collections that this executor owns: opened when first used, built beside, let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from trunkline.methods.context import Context
+from trunkline.methods.vectors.collection import Collection
+from trunkline.methods.vectors.index import Building, VectorIndex
+from trunkline.methods.vectors.store import CollectionLocked, CollectionStore, Manifest
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+LOCK_PATIENCE: Final = 5.0
+"""Seconds to wait for a collection that another process has: mostly an executor that is just dying."""
+LOCK_RETRY: Final = 0.05
+
+InThread = Callable[..., Awaitable[Any]]
+Result = TypeVar("Result")
+
+logger = logging.getLogger("trunkline.vectors")
+
+
+class CollectionOwner:
+    """The collections of one data folder, as far as this executor owns them.
+
+    Everything that touches a collection runs on the executor's one thread, so that log and index have one order.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[str, Collection] = {}
+        self._store: CollectionStore | None = None
+        self._builds: dict[VectorIndex, tuple[asyncio.Task[None], list[Building]]] = {}
+
+    def load(self, settings: Mapping[str, Any]) -> None:
+        """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
+
+        Raises:
+            RpcError: 4001, not set; 5001 or 5002, it cannot be made.
+        """
+        if not settings.get("data_dir"):
+            raise RpcError(ErrorCode.INVALID_CONFIGURATION, "vectors: data_dir is not set (TRUNKLINE_DATA)")
+        self._store = CollectionStore(Path(settings["data_dir"]) / "collections")
+
+    @property
+    def store(self) -> CollectionStore:
+        """The collections on disk."""
+        assert self._store is not None
+        return self._store
+
+    # --- opening ---
+
+    async def get(self, name: str, ctx: Context) -> Collection:
+        """The collection, opened if need be.
+
+        Raises:
+            RpcError: 4001, there is none; 5001, another process has it; 3002, 5002, it cannot be read.
+        """
+        collection = await self.find(name, ctx)
+        if collection is None:
+            raise RpcError(
+                ErrorCode.INVALID_CONFIGURATION, f"there is no collection {name!r}: call collections.create first"
+            )
+        return collection
+
+    async def find(self, name: str, ctx: Context) -> Collection | None:
+        """As :meth:`get`; None where there is none."""
+        collection = self._open.get(name)
+        if collection is not None and not collection.closed:
+            return collection
+        collection = await self._patiently(name, ctx, self._open_now)
+        if collection is not None:
+            self.build_if_due(collection, ctx)
+        return collection
+
+    async def create(self, manifest: Manifest, ctx: Context) -> Collection | None:
+        """Make a collection, or return the one that is there."""
+        return await self._patiently(manifest.name, ctx, lambda _: self._create_now(manifest))
+
+    async def _patiently(
+        self, name: str, ctx: Context, function: Callable[[str], Collection | None]
+    ) -> Collection | None:
+        deadline = asyncio.get_running_loop().time() + LOCK_PATIENCE
+        while True:
+            try:
+                opened: Collection | None = await ctx.run_in_thread(function, name)
+                return opened
+            except CollectionLocked as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise RpcError(
+                        ErrorCode.DATABASE_CONNECTION_ERROR,
+                        f"collection {name!r} is in use: {error}. Two hubs must not share a data folder "
+                        "(TRUNKLINE_DATA): stop one, or give it another",
+                        retry_after_ms=1000,
+                    ) from error
+            await asyncio.sleep(LOCK_RETRY)
+
+    def _open_now(self, name: str) -> Collection | None:
+        """On the thread, so that two calls cannot open it twice."""
+        collection = self._open.get(name)
+        if collection is None or collection.closed:
+            collection = self.store.open(name)
+            if collection is not None:
+                self._open[name] = collection
+        return collection
+
+    def _create_now(self, manifest: Manifest) -> Collection | None:
+        existing = self._open_now(manifest.name)
+        if existing is None:
+            self.store.create(manifest)
+        return existing
+
+    async def run(self, collection: Collection, ctx: Context, function: Callable[..., Result], *args: Any) -> Result:
+        """Run a function on the thread, if the collection is still open then.
+
+        Raises:
+            RpcError: 5001, it is not; and what the function raises.
+        """
+
+        def checked() -> Result:
+            collection.check_open()
+            return function(*args)
+
+        result: Result = await ctx.run_in_thread(checked)
+        return result
+
+    # --- building beside ---
+
+    def build_if_due(self, collection: Collection, ctx: Context) -> asyncio.Task[None] | None:
+        """Have its structure built beside, if it is due. Returns the task of a building under way."""
+        index = collection.index
+        if index in self._builds:
+            return self._builds[index][0]
+        if collection.closed or not index.due:
+            return None
+        buildings: list[Building] = []
+        task = asyncio.create_task(self._build(index, buildings, ctx.run_in_thread))
+        self._builds[index] = (task, buildings)
+        task.add_done_callback(lambda _: self._builds.pop(index, None))
+        return task
+
+    async def _build(self, index: VectorIndex, buildings: list[Building], in_thread: InThread) -> None:
+        building: Building = await in_thread(index.begin_building)
+        buildings.append(building)
+        done = False
+        while not done:
+            try:
+                await asyncio.to_thread(building.work)
+            except Exception:
+                logger.exception("an index could not be built; every vector is compared until it is opened again")
+                building.failed = True
+            done = await in_thread(index.finish_building, building)
+
+    def _give_up_building(self, index: VectorIndex) -> None:
+        if index in self._builds:
+            task, buildings = self._builds[index]
+            for building in buildings:
+                building.abandoned = True
+            task.cancel()
+
+    # --- letting go ---
+
+    def delete(self, collection: Collection) -> None:
+        """Remove it with all that is in it. On the thread."""
+        collection.check_open()
+        self.store.delete(collection)
+        self._open.pop(collection.manifest.name, None)
+
+    async def release(self, released: Callable[[str], bool]) -> None:
+        """Let go of the collections whose name is released; calls for them have ended."""
+        await asyncio.to_thread(self._close, [name for name in self._open if released(name)])
+
+    def close(self) -> None:
+        """Let go of all collections, for processes that go on."""
+        self._close(list(self._open))
+
+    def _close(self, names: list[str]) -> None:
+        for name in names:
+            collection = self._open.pop(name)
+            self._give_up_building(collection.index)
+            collection.close()

@@ -1,0 +1,223 @@
+"""What ``collections.*`` and ``vectors.*`` take and give."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from trunkline.methods.vectors.index import IndexSpec, Kind, Match, Metric
+from trunkline.methods.vectors.log import Item
+from trunkline.methods.vectors.manifest import Manifest
+from trunkline.methods.vectors.numbers import as_base64
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_ITEMS: Final = 4096
+"""Items of one upsert. A message of 16 MiB has room for so many with vectors of 768 numbers in base64."""
+MAX_DIMENSION: Final = 16_384
+MAX_METADATA: Final = 64 * 1024
+"""Bytes of one item's metadata, as JSON."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
+Id = Annotated[str, Field(min_length=1, max_length=512)]
+Ids = Annotated[list[Id], Field(max_length=MAX_ITEMS)]
+Vector = Annotated[list[float] | str, Field(union_mode="left_to_right")]
+"""Numbers, or base64 of little-endian float32, which is smaller and faster."""
+Dimension = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
+TopK = Annotated[int, Field(ge=1, le=1000)]
+Metadata = dict[str, Any]
+Filter = dict[str, Any]
+"""See :mod:`trunkline.methods.vectors.filters`."""
+
+
+class UpsertItem(BaseModel):
+    """An item: a vector, or a text that is embedded; with both, the vector counts and the text is kept beside it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: Id
+    vector: Vector | None = None
+    text: Annotated[str, Field(min_length=1)] | None = None
+    metadata: Metadata = {}
+
+
+class UpsertPage(BaseModel):
+    """Several items, as ``collections.export`` gives them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    items: Annotated[list[UpsertItem], Field(max_length=MAX_ITEMS)]
+
+
+class IndexOptions(BaseModel):
+    """How a collection is searched: the kind, and what that kind takes (``structures.PARAMS``)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    m: int | None = None
+    ef_construction: int | None = None
+    ef_search: int | None = None
+    lists: int | None = None
+    probes: int | None = None
+
+    def spec(self, dimension: int, metric: Metric) -> IndexSpec:
+        """For vectors of this dimension and metric.
+
+        Raises:
+            RpcError: -32602, a parameter that the kind does not have, or beyond its bounds.
+        """
+        params = self.model_dump(exclude_none=True, exclude={"kind"})
+        return IndexSpec(dimension=dimension, metric=metric, kind=self.kind, params=params)
+
+
+class CollectionDescription(TypedDict):
+    """What a collection is.
+
+    ``model`` is what embedded its texts; null as long as all its vectors came from callers. ``index`` is the kind and
+    what was set of it.
+    """
+
+    name: str
+    dimension: int
+    model: str | None
+    metadata: Metadata
+    metric: Metric
+    index: dict[str, Any]
+    format_version: int
+
+
+class CreatedCollection(CollectionDescription):
+    """``created`` is false where just this collection was there already."""
+
+    created: bool
+
+
+class UnreadableCollection(TypedDict):
+    """One that is there and cannot be read, and why."""
+
+    name: str
+    error: str
+
+
+class CollectionList(TypedDict):
+    """By name."""
+
+    collections: list[CollectionDescription | UnreadableCollection]
+
+
+class CollectionStats(CollectionDescription):
+    """How much is in it.
+
+    ``count`` items; ``bytes`` on the disk; ``tombstones`` are rows of the index that are deleted or replaced and not
+    yet gone; ``position`` counts what was ever committed. ``search`` is exact where every vector is compared: always
+    with kind flat, with others as long as the structure is too small or not built yet. ``building``: it is being built.
+    """
+
+    count: int
+    bytes: int
+    tombstones: int
+    position: int
+    search: Literal["exact", "approximate"]
+    building: bool
+
+
+class FoundItem(TypedDict):
+    """A match. ``text`` is there where the item has one.
+
+    ``score``, higher is nearer: the cosine, -1 to 1; the inner product; or minus the Euclidean distance.
+    """
+
+    id: str
+    score: float
+    text: NotRequired[str]
+    metadata: Metadata
+
+
+class Matches(TypedDict):
+    """Best first."""
+
+    matches: list[FoundItem]
+
+
+class StoredItem(TypedDict):
+    """An item as it is kept. ``vector`` is base64 of little-endian float32, of length 1 where the metric is cosine."""
+
+    id: str
+    text: NotRequired[str]
+    metadata: Metadata
+    vector: NotRequired[str]
+
+
+class StoredItems(TypedDict):
+    """In the order asked for; null for what is not there."""
+
+    items: list[StoredItem | None]
+
+
+class StoredPage(TypedDict):
+    """Some items of a collection."""
+
+    items: list[StoredItem]
+
+
+class Deleted(TypedDict):
+    """How many were there."""
+
+    deleted: int
+
+
+def description(manifest: Manifest) -> CollectionDescription:
+    """A manifest for callers."""
+    return {
+        "name": manifest.name,
+        "dimension": manifest.dimension,
+        "model": manifest.model,
+        "metadata": manifest.metadata,
+        "metric": manifest.metric,
+        "index": manifest.index,
+        "format_version": manifest.format_version,
+    }
+
+
+def found_item(match: Match) -> FoundItem:
+    """A match for callers."""
+    item = match.item
+    found: FoundItem = {"id": item.id, "score": match.score, "metadata": item.metadata}
+    if item.text is not None:
+        found["text"] = item.text
+    return found
+
+
+def stored_item(item: Item, vector: NDArray[np.float32] | None) -> StoredItem:
+    """An item for callers."""
+    stored: StoredItem = {"id": item.id, "metadata": item.metadata}
+    if item.text is not None:
+        stored["text"] = item.text
+    if vector is not None:
+        stored["vector"] = as_base64(vector)
+    return stored
+
+
+def check_metadata(metadata: Metadata, where: str) -> None:
+    """Whether metadata can be given back, and are not too large.
+
+    Raises:
+        RpcError: -32602, they cannot, or are.
+    """
+    if not metadata:
+        return
+    try:
+        size = len(orjson.dumps(metadata, option=orjson.OPT_STRICT_INTEGER))
+    except TypeError as error:  # integers beyond 2**53, which JSON's readers would change; too deep; no Unicode
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{where} cannot be kept as it is: {error}") from error
+    if size > MAX_METADATA:
+        raise RpcError(
+            ErrorCode.INVALID_PARAMS, f"{where} has {size:,} bytes as JSON; at most {MAX_METADATA:,} are kept"
+        )

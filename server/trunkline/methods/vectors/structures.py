@@ -1,0 +1,256 @@
+"""How the vectors of a collection are searched, by faiss: row numbers in, row numbers out. Pure: no file, no clock.
+
+Three structures, with one interface. :class:`Flat` compares every vector; :class:`Graph` (HNSW) and :class:`Lists`
+(IVF) look at a part of them, and neither gives a row back: what is deleted stays in them and is left out of answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import faiss
+import numpy as np
+
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Metric = Literal["cosine", "dot", "euclidean"]
+Kind = Literal["flat", "hnsw", "ivf"]
+
+PARAMS: Final[Mapping[str, Mapping[str, tuple[int, int]]]] = {
+    "flat": {},
+    "hnsw": {"m": (4, 128), "ef_construction": (8, 2000), "ef_search": (8, 10_000)},
+    "ivf": {"lists": (1, 65_536), "probes": (1, 65_536)},
+}
+"""What may be set of each kind of index, from and to."""
+
+POINTS_PER_LIST: Final = 39
+"""Vectors a list that faiss wants to train with (its ``ClusteringParameters.min_points_per_centroid``)."""
+FLAT_BELOW: Final = 2000
+"""Below so many vectors, comparing all of them is as fast as any structure, and exact."""
+SLICE: Final = 4096
+"""Vectors that are added at a time, so that a long building can be given up in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """What an index is for and how it searches.
+
+    Args:
+        dimension: of the vectors.
+        metric: ``cosine`` takes vectors of length 1.
+        params: some of :data:`PARAMS` of its kind.
+
+    Raises:
+        RpcError: -32602, a parameter that the kind does not have, or beyond its bounds.
+    """
+
+    dimension: int
+    metric: Metric = "cosine"
+    kind: Kind = "flat"
+    params: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = PARAMS[self.kind]
+        for name, value in self.params.items():
+            if name not in known:
+                raise RpcError(
+                    ErrorCode.INVALID_PARAMS,
+                    f"index.{name}: an index of kind {self.kind} has no such parameter; it has "
+                    f"{', '.join(known) or 'none'}",
+                )
+            low, high = known[name]
+            if type(value) is not int or not low <= value <= high:
+                raise RpcError(
+                    ErrorCode.INVALID_PARAMS, f"index.{name}: {value!r:.50} is no whole number from {low} to {high}"
+                )
+
+    @property
+    def faiss_metric(self) -> int:
+        """faiss' number of the metric."""
+        return faiss.METRIC_L2 if self.metric == "euclidean" else faiss.METRIC_INNER_PRODUCT
+
+    @property
+    def flat_below(self) -> int:
+        """How many vectors it takes before another structure than :class:`Flat` is built."""
+        return max(FLAT_BELOW, POINTS_PER_LIST * self.params.get("lists", 0))
+
+
+Found = tuple["NDArray[np.float32]", "NDArray[np.int64]"]
+"""What faiss found: its distances, and rows, best first; fewer than asked for where there are not so many."""
+
+
+class Flat:
+    """Every vector is compared. Rows can be replaced, moved and cut off."""
+
+    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32] | None = None) -> None:
+        self._dimension = spec.dimension
+        self._index: Any = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
+        if vectors is not None:
+            self.add(vectors)
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append rows."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def replace(self, rows: list[int], vectors: NDArray[np.float32]) -> None:
+        """Put other vectors into rows that are there."""
+        self._memory()[rows] = vectors
+
+    def move_last(self, row: int) -> None:
+        """Fill a row with the last one, which is cut off."""
+        memory = self._memory()
+        last = len(memory) - 1
+        memory[row] = memory[last]
+        self._index.codes.resize(last * self._dimension * 4)
+        self._index.ntotal = last
+
+    def _memory(self) -> NDArray[np.float32]:
+        """The index's own memory, a row a vector; valid until the index changes its size."""
+        count = self._index.ntotal
+        flat: NDArray[np.float32] = faiss.rev_swig_ptr(self._index.get_xb(), count * self._dimension)
+        return flat.reshape(count, self._dimension)
+
+    def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
+        """A copy of some rows, or of all."""
+        memory = self._memory()
+        return memory.copy() if rows is None else memory[rows]
+
+    def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
+        """The ``k`` nearest of the allowed rows.
+
+        Args:
+            share: of the rows that is allowed, above 0.
+        """
+        params = faiss.SearchParameters(sel=_selector(allowed)) if allowed is not None else None
+        return _found(self._index.search(query.reshape(1, -1), k, params=params))
+
+    search_all = search
+
+
+class Graph:
+    """HNSW (Malkov and Yashunin, 2016): walks a graph of neighbours from the far to the near.
+
+    Raises:
+        Abandoned: ``go_on`` said so.
+    """
+
+    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:
+        self._ef = spec.params.get("ef_search", 100)
+        self._index: Any = faiss.IndexHNSWFlat(spec.dimension, spec.params.get("m", 16), spec.faiss_metric)
+        self._index.hnsw.efConstruction = spec.params.get("ef_construction", 100)
+        _fill(self._index, vectors, go_on)
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append rows."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
+        """A copy of some rows, or of all."""
+        return _reconstructed(self._index.storage, rows)
+
+    def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
+        """As of :class:`Flat`, and nearly all of them. The fewer are allowed, the wider it looks."""
+        wide = int(max(self._ef, 2 * k) / share)
+        params = faiss.SearchParametersHNSW(efSearch=wide)
+        if allowed is not None:
+            params = faiss.SearchParametersHNSW(efSearch=wide, sel=_selector(allowed))
+        return _found(self._index.search(query.reshape(1, -1), k, params=params))
+
+    def search_all(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
+        """As of :class:`Flat`: every vector is compared."""
+        params = faiss.SearchParameters(sel=_selector(allowed)) if allowed is not None else None
+        return _found(self._index.storage.search(query.reshape(1, -1), k, params=params))
+
+
+class Lists:
+    """IVF: vectors in lists around centres (k-means); the lists whose centres are nearest are looked through.
+
+    Raises:
+        Abandoned: ``go_on`` said so.
+    """
+
+    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:
+        most = max(1, len(vectors) // POINTS_PER_LIST)
+        lists = min(most, spec.params.get("lists", int(4 * len(vectors) ** 0.5)))
+        self._lists = lists
+        self._probes = min(lists, spec.params.get("probes", max(16, lists // 8)))
+        self._centres = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
+        self._index: Any = faiss.IndexIVFFlat(self._centres, spec.dimension, lists, spec.faiss_metric)
+        self._index.train(np.ascontiguousarray(vectors))
+        self._index.make_direct_map(True)
+        _fill(self._index, vectors, go_on)
+
+    def add(self, vectors: NDArray[np.float32]) -> None:
+        """Append rows, to the lists there are."""
+        self._index.add(np.ascontiguousarray(vectors))
+
+    def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
+        """A copy of some rows, or of all."""
+        return _reconstructed(self._index, rows)
+
+    def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
+        """As of :class:`Flat`, as far as they are in the nearest lists. The fewer are allowed, the more lists."""
+        return self._search(query, k, allowed, min(self._lists, int(self._probes / share)))
+
+    def search_all(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
+        """As of :class:`Flat`: every list is looked through."""
+        return self._search(query, k, allowed, self._lists)
+
+    def _search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, probes: int) -> Found:
+        params = faiss.SearchParametersIVF(nprobe=probes)
+        if allowed is not None:
+            params = faiss.SearchParametersIVF(nprobe=probes, sel=_selector(allowed))
+        return _found(self._index.search(query.reshape(1, -1), k, params=params))
+
+
+Structure = Flat | Graph | Lists
+
+
+class Abandoned(Exception):
+    """A building that nobody wants any more."""
+
+
+def build(spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> Structure:
+    """The structure for these vectors; :class:`Flat` for any kind where they are few. Takes long for many.
+
+    Args:
+        go_on: asked now and then; false ends it.
+
+    Raises:
+        Abandoned: ``go_on`` said so.
+    """
+    if spec.kind == "flat" or len(vectors) < spec.flat_below:
+        return Flat(spec, vectors)
+    return Graph(spec, vectors, go_on) if spec.kind == "hnsw" else Lists(spec, vectors, go_on)
+
+
+def _fill(index: Any, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> None:
+    for start in range(0, len(vectors), SLICE):
+        if not go_on():
+            raise Abandoned
+        index.add(np.ascontiguousarray(vectors[start : start + SLICE]))
+
+
+def _selector(allowed: NDArray[np.bool_]) -> Any:
+    return faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+
+
+def _reconstructed(index: Any, rows: list[int] | None) -> NDArray[np.float32]:
+    if rows is None:
+        every: NDArray[np.float32] = index.reconstruct_n(0, index.ntotal)
+        return every
+    some: NDArray[np.float32] = index.reconstruct_batch(np.array(rows, dtype=np.int64))
+    return some
+
+
+def _found(answer: tuple[NDArray[np.float32], NDArray[np.int64]]) -> Found:
+    distances, rows = answer[0][0], answer[1][0]
+    if len(rows) and rows[-1] >= 0:
+        return distances, rows
+    there = rows >= 0
+    return distances[there], rows[there]
