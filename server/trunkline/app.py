@@ -96,7 +96,9 @@ def pack_modules(settings: Settings) -> tuple[str, ...]:
         if name not in PACKS:
             raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
         if missing := missing_modules(name):
-            raise ConfigurationError(f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'")
+            raise ConfigurationError(
+                f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
+            )
     return (*(PACKS[name].module for name in names), *settings.methods)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -227,7 +227,9 @@ class Collection:
             self._put_off()
             return
         if compaction.error is not None:
-            logger.warning("collection %s: what a snapshot replaces is still there", self.manifest.name, exc_info=compaction.error)
+            logger.warning(
+                "collection %s: what a snapshot replaces is still there", self.manifest.name, exc_info=compaction.error
+            )
         self._snapshot_bytes = compaction.size
         self._log.bytes -= compaction.log_bytes
         self._snapshot_above = max(self._segment_bytes, self._snapshot_bytes)
@@ -287,9 +289,7 @@ class Compaction:
         error: why there is none.
     """
 
-    def __init__(
-        self, files: Files, folder: Path, ownership: Ownership, snapshot: Snapshot, log_bytes: int
-    ) -> None:
+    def __init__(self, files: Files, folder: Path, ownership: Ownership, snapshot: Snapshot, log_bytes: int) -> None:
         self.log_bytes = log_bytes
         self.cancelled = False
         self.ended = threading.Event()

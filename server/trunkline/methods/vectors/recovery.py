@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from trunkline.methods.vectors.log import Change, Delete, Item, RecordError, decode_changes, read_records, tail_damage
-from trunkline.methods.vectors.snapshot import Damaged, Snapshot, read_snapshot
+from trunkline.methods.vectors.snapshot import Damaged, read_snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -184,7 +184,9 @@ def recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
             continue
         recovered.fallback = first_problem is not None
         if first_problem is not None:
-            logger.warning("%s; nothing is lost: an older snapshot and the log behind it have everything", first_problem)
+            logger.warning(
+                "%s; nothing is lost: an older snapshot and the log behind it have everything", first_problem
+            )
         return recovered
     assert first_problem is not None
     raise first_problem
@@ -200,7 +202,9 @@ def _start(file: SnapshotFile | None, dimension: int) -> Recovered:
         return Recovered(Table(dimension))
     snapshot = read_snapshot(file.path, dimension)
     if (snapshot.position, snapshot.generation) != (file.position, file.generation):
-        raise Damaged(file.path, 0, f"says position {snapshot.position}, generation {snapshot.generation}: not its name")
+        raise Damaged(
+            file.path, 0, f"says position {snapshot.position}, generation {snapshot.generation}: not its name"
+        )
     return Recovered(Table(dimension, snapshot.items, snapshot.vectors), snapshot.position, file)
 
 
@@ -226,7 +230,9 @@ class _Replay:
     def _read(self, segment: Segment, following: Segment | None) -> None:
         if segment.first > self._state.position + 1:
             raise Damaged(
-                segment.path, 0, f"is position {segment.first}, and those from {self._state.position + 1} on are missing"
+                segment.path,
+                0,
+                f"is position {segment.first}, and those from {self._state.position + 1} on are missing",
             )
         data = memoryview(segment.path.read_bytes())
         fence = self._fence(segment)

@@ -212,7 +212,9 @@ class _Body:
         size, block_size = _TRAILER.unpack_from(last)
         blocks = -(-size // block_size) if block_size else 0
         if last[-len(END_MARK) :] != END_MARK or size + blocks * _CRC.size + tail != total:
-            raise Damaged(self._path, total - tail, "begins no end of a snapshot: the file was cut, or something was added")
+            raise Damaged(
+                self._path, total - tail, "begins no end of a snapshot: the file was cut, or something was added"
+            )
         self._file.seek(size)
         crcs = self._file.read(blocks * _CRC.size)
         (crc,) = _CRC.unpack_from(last, _TRAILER.size)
