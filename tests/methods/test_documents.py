@@ -297,6 +297,8 @@ async def test_a_collection_is_only_made_where_that_is_wanted(lab: Lab) -> None:
         ({"path": "a.md", "title": "T"}, -32602, "source and title are for text and bytes"),
         ({"text": "a", "include": ["*"]}, -32602, "include and exclude are for a path"),
         ({"text": "a", "metadata": {"page": 1}}, -32602, "metadata: page are names of the passage's own"),
+        ({"text": "a", "metadata": {"big": "x" * 20_000}}, -32602, "each passage carries at most 16,384"),
+        ({"text": "a", "metadata": {"big": 2**60}}, -32602, "metadata cannot be kept as they are"),
         ({"path": "../secret.md"}, 6002, "path '../secret.md' is outside"),
         ({"path": "/etc/passwd"}, 6002, "path '/etc/passwd' is outside"),
         ({"path": "nobody.md"}, -32602, "path 'nobody.md': there is no such file or folder"),

@@ -3,7 +3,7 @@
 Of each group, in this order: read and hash; look up which are in unchanged; read the text of the others, split it;
 put new passages in; take those of older versions out; put the first passages in, which says that the rest is there
 (:mod:`trunkline.methods.documents.plan`). At every moment a search finds the old version, the new one or parts of
-both, never none. Two groups are on their way at once, so that one is read while another is embedded.
+both, never none. Some groups are on their way at once, so that one is read while another is embedded.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
 from trunkline_protocol.errors import RpcError
 
-GROUP_DOCUMENTS: Final = 128
+GROUP_DOCUMENTS: Final = 64
 GROUP_BYTES: Final = 16 * 2**20
-GROUPS_AT_ONCE: Final = 2
+GROUPS_AT_ONCE: Final = 3
 BATCH: Final = 64
 """Passages of one upsert, which is one write to disk."""
 BATCHES_AT_ONCE: Final = 4

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Self
 
+import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from trunkline.methods.documents.extract import extract, from_text, require_text
@@ -18,6 +19,7 @@ from trunkline.methods.documents.plan import MAX_SOURCE, RESERVED
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DOCUMENTS: Final = 10_000
+MAX_METADATA: Final = 16_384
 
 
 def _bytes(value: Any) -> Any:
@@ -64,6 +66,12 @@ class Source(BaseModel):
             raise ValueError("include and exclude are for a path")
         if reserved := RESERVED & self.metadata.keys():
             raise ValueError(f"metadata: {', '.join(sorted(reserved))} are names of the passage's own")
+        try:
+            size = len(orjson.dumps(self.metadata, option=orjson.OPT_STRICT_INTEGER))
+        except TypeError as error:
+            raise ValueError(f"metadata cannot be kept as they are: {error}") from error
+        if size > MAX_METADATA:
+            raise ValueError(f"metadata have {size:,} bytes as JSON, and each passage carries at most {MAX_METADATA:,}")
         return self
 
 
