@@ -38,7 +38,7 @@ def hub(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runnin
     env = {
         "TRUNKLINE_MODEL": word_model(tmp_path_factory.mktemp("model")),
         "TRUNKLINE_DOCUMENTS_ROOT": str(root),
-        "WAITING": str(root / "waiting"),
+        "SIGNALS": str(root),
     }
     with ready_hub(*METHODS, cwd=ROOT, env=env) as running:
         yield running

@@ -15,8 +15,9 @@ for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportla
 
 from tests.methods.document_files import pdf, word_document, word_model  # noqa: E402
 from tests.methods.packs import documents_lab  # noqa: E402
-from trunkline.methods import documents, rag, vectors  # noqa: E402
+from trunkline.methods import documents, embeddings, rag, vectors  # noqa: E402
 from trunkline.methods.documents import process  # noqa: E402
+from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
 
@@ -364,3 +365,27 @@ async def test_an_answer_lets_its_reader_open_the_passage(lab: Lab) -> None:
     text = (lab.root / where["source"]).read_text()
     assert text[where["start"] : where["end"]] == best["text"]
     assert "[1]" in answer["answer"]
+
+
+@pytest.mark.ml
+async def test_with_the_real_model_a_question_finds_its_page(tmp_path: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    if not find_model(DEFAULT_MODEL).local:
+        pytest.skip("the packaged model is not installed")
+    pages = (
+        "The reset button is on the back of the device, under a small cover.",
+        "Batteries last three years. Use type CR2032 and mind the poles.",
+        "The warranty covers two years from the day of purchase.",
+    )
+    (tmp_path / "manual.pdf").write_bytes(pdf(*(f"{page}\n" * 12 for page in pages), title="The manual"))
+    settings = {"data_dir": str(tmp_path / "data"), "documents_root": str(tmp_path)}
+    async with LocalMethods(embeddings, vectors, rag, documents, settings=settings) as methods:
+        params = {"collection": "shelf", "sources": [{"path": "manual.pdf"}], "options": {"chunk_tokens": 64}}
+        result = await methods.call("documents.process", params)
+        assert result["totals"]["passages"] > 3
+        question = {"query": "which battery does it need?", "options": {"collection": "shelf", "top_k": 3}}
+        answer = await methods.call("rag.execute", question, timeout_ms=60_000)
+        best = answer["retrieved_documents"][0]
+        assert "CR2032" in best["text"]
+        assert best["metadata"]["title"] == "The manual"
+        assert best["metadata"]["page"] in (1, 2), "the passage may begin on the page before"
