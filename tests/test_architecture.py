@@ -33,8 +33,9 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.broker": {P, "trunkline.broker", *COMMON},
     "trunkline.control": {
         P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
-        "psutil", *COMMON,
+        "trunkline.jobs", "psutil", *COMMON,
     },
+    "trunkline.jobs": {P, "trunkline.jobs", "trunkline.broker.base", *COMMON},
     "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
     "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
     "trunkline.methods": {P, "trunkline", "trunkline.methods", "pydantic", *COMMON},
@@ -58,7 +59,8 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
     "trunkline.cli_generate": {"trunkline.client", "trunkline.generate", "typer"},
-    "trunkline.cli_ingest": {P, "trunkline.client", "trunkline.methods.documents", "rich", "typer"},
+    "trunkline.cli_ingest": {"trunkline.client", "trunkline.cli_jobs", "trunkline.methods.documents", "rich", "typer"},
+    "trunkline.cli_jobs": {"trunkline.client", "rich", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
 """Room -> what it may import beside the standard library. The longest name that fits a module is its room."""

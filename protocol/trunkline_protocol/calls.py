@@ -25,6 +25,18 @@ class CallOwner(Protocol):
         """``code`` is 0 for success, else the error's code."""
 
 
+class Caller(Protocol):
+    """A peer that has proved who it is."""
+
+    @property
+    def name(self) -> str:
+        """Whose jobs and idempotency keys these are."""
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """What it may do beyond calling."""
+
+
 class CallExecution(Protocol):
     """What runs a call, as far as the call's origin may still ask something of it."""
 
@@ -213,6 +225,10 @@ class Call:
 
     def input_consumed(self, consumed: int) -> None:
         """The method has taken ``consumed`` items of its input in total; origins that pushed none ignore it."""
+
+    def caller(self) -> Caller | None:
+        """On whose behalf it is made: methods call for their own callers. None is the hub itself."""
+        return None
 
     def key_scope(self) -> str | None:
         """Whose idempotency keys this call's belongs to. None: its key, which may be its caller's, means nothing."""

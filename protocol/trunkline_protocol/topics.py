@@ -14,9 +14,11 @@ from typing import Final, Generic, TypeVar
 MAX_TOPIC_CHARS: Final = 256
 MAX_TOKENS: Final = 32
 SYSTEM: Final = "system"
+JOBS: Final = "jobs"
 
 _NAME: Final = r"[^\s.*>\x00-\x1f\x7f\ud800-\udfff]+"
 _TOPIC: Final = re.compile(rf"{_NAME}(?:\.{_NAME})*")
+_JOB: Final = re.compile(rf"{JOBS}\.[0-9a-f]{{32}}")
 _PATTERN: Final = re.compile(rf"(?:(?:{_NAME}|\*)\.)*(?:{_NAME}|\*|>)")
 
 S = TypeVar("S", bound=Hashable)
@@ -44,6 +46,19 @@ def is_wildcard(pattern: str) -> bool:
 def is_system(name: str) -> bool:
     """Whether the first token is ``system``, which is the hub's own."""
     return name == SYSTEM or name.startswith("system.")
+
+
+def is_job(topic: str) -> bool:
+    """Whether the hub says there what becomes of a job: ``jobs.`` and 32 hexadecimal digits.
+
+    Who knows the id may listen; so that nobody learns others' ids, patterns with wildcards do not get these events.
+    """
+    return topic.startswith("jobs.") and _JOB.fullmatch(topic) is not None
+
+
+def is_hubs_own(topic: str) -> bool:
+    """Whether only the hub itself publishes there."""
+    return is_system(topic) or is_job(topic)
 
 
 def matches(pattern: str, topic: str) -> bool:
@@ -128,6 +143,10 @@ class TopicIndex(Generic[S]):
             self._prune(child, tokens[1:], subscriber)
             if child.is_empty():
                 del node.children[tokens[0]]
+
+    def exact(self, topic: str) -> tuple[S, ...]:
+        """Everyone who subscribed to this very topic."""
+        return tuple(self._exact.get(topic, ()))
 
     def match(self, topic: str) -> tuple[S, ...]:
         """Everyone whose patterns reach the topic, each once, as of now."""

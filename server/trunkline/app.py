@@ -21,6 +21,7 @@ from trunkline.control import HubView, control_methods
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
 from trunkline.control.health import causes_of, check
+from trunkline.control.jobs import JOB_METHODS, JobCalls
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
@@ -60,6 +61,8 @@ from trunkline.hub.router import Router
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
+from trunkline.jobs.limits import JobLimits
+from trunkline.jobs.service import Jobs
 from trunkline.listening import listen
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
@@ -188,6 +191,8 @@ class Hub:
             time.monotonic,
             time.time,
         )
+        serves = (self.router.route, self.pool.find, self._answers)
+        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
         self.authentication = Authentication(
@@ -203,6 +208,7 @@ class Hub:
         self.router.serve({method.name: method for method in self._control})
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
+        self.router.handle(JobCalls(self.jobs).methods())
 
     def _executor_spec(self, modules: tuple[str, ...]) -> ExecutorSpec:
         settings = self.settings
@@ -295,6 +301,7 @@ class Hub:
 
     def _executors_changed(self) -> None:
         self.monitor.executors_changed()
+        self.jobs.wake()
         self._open_framed_doors()
 
     def _open_framed_doors(self) -> None:
@@ -325,7 +332,7 @@ class Hub:
     def _served(self) -> list[MethodInfo]:
         """Everything somebody may call, for doors that list it."""
         own = (method.info for method in self._control)
-        return [*own, *self.registrations.infos(), *self.pool.methods.values()]
+        return [*own, *JOB_METHODS, *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
@@ -348,6 +355,7 @@ class Hub:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantined,
+            self.jobs.counts,
         )
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
@@ -397,6 +405,7 @@ class Hub:
         raise_descriptor_limit(self.settings.max_connections)
         server = self._server()
         self.pool.start()
+        self.jobs.start()
         self.sampler.start()
         serving = asyncio.create_task(server.serve(sockets=listeners))
         while not server.started and not serving.done():
@@ -441,6 +450,7 @@ class Hub:
     async def _shut_down(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
         """Not ready, no new calls; let those in flight finish; close 1012; stop the executors."""
         logger.info("stopping", extra={"in_flight": self.router.in_flight})
+        await self.jobs.stop()
         left = await self.router.drain(self.settings.drain_seconds)
         await self.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
         server.stop_accepting()
@@ -452,6 +462,7 @@ class Hub:
         await self.mcp.stop()
         server.should_exit = True
         await serving
+        await self.jobs.close()
         self.monitor.stop()
         self.sampler.stop()
         self.sessions.stop()

@@ -1,5 +1,5 @@
-"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | doctor |
-token | generate-client | ingest``.
+"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | jobs | ingest | discover |
+doctor | token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -19,6 +19,7 @@ import typer
 
 from trunkline.cli_generate import generate_client_command
 from trunkline.cli_ingest import ingest_command
+from trunkline.cli_jobs import Tools, jobs_app
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
 from trunkline.version import __version__
 
@@ -466,7 +467,9 @@ app.command("stdio")(
 app.command("generate-client")(
     generate_client_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL)
 )
-app.command("ingest")(ingest_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL))
+_tools: Final = Tools(talk, with_hub, fail, print_json, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, DEFAULT_URL)
+app.add_typer(jobs_app(_tools), name="jobs")
+app.command("ingest")(ingest_command(_tools))
 
 
 def main() -> None:

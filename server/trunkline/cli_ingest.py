@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
+
+from trunkline.cli_jobs import Token, Tools, Url, result_of
 
 if TYPE_CHECKING:
     from trunkline.client import Hub
     from trunkline.methods.documents.folders import FoundFile
-
-Talk = Callable[[str, str | None, "Callable[[Hub], Awaitable[None]]"], None]
 
 MAX_FILE_BYTES: Final = 11 * 2**20
 """In base64, with its name, within the 16 MiB a hub takes at once."""
@@ -26,14 +26,6 @@ BATCH_FILES: Final = 256
 CALLS_AT_ONCE: Final = 2
 """While one is read and split, another is embedded."""
 TIMEOUT_MS: Final = 24 * 60 * 60 * 1000
-FINISHED: Final = ("succeeded", "failed", "cancelled")
-
-
-class Fail(Protocol):
-    """How the command line ends a program that failed."""
-
-    def __call__(self, code: int, *lines: str) -> NoReturn:
-        """Say what went wrong on stderr and exit with the code."""
 
 
 class Advance(Protocol):
@@ -83,14 +75,8 @@ class Outcome:
 _COUNTS: Final = ("documents", "failed", "ignored", "passages", "embedded", "skipped", "removed")
 
 
-def ingest_command(talk: Talk, fail: Fail, *, failed: int, usage: int, default_url: str) -> Callable[..., None]:
-    """The command, made of what the command line has for all of them.
-
-    Args:
-        talk: connects to a hub, and ends the program where that fails.
-        failed: exit code where a document failed.
-        usage: exit code for what cannot be.
-    """
+def ingest_command(tools: Tools) -> Callable[..., None]:
+    """The command, made of what the command line has for all of them."""
 
     def ingest(
         paths: Annotated[
@@ -111,32 +97,33 @@ def ingest_command(talk: Talk, fail: Fail, *, failed: int, usage: int, default_u
         ] = False,
         chunk_tokens: Annotated[int | None, typer.Option(min=8, help="Tokens of a passage, at most.")] = None,
         overlap_tokens: Annotated[int, typer.Option(min=0, help="Tokens that two passages share, at most.")] = 0,
-        url: Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")] = default_url,
-        token: Annotated[
-            str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub wants one.")
-        ] = None,
+        url: Url = tools.url,
+        token: Token = None,
     ) -> None:
         """Read documents, split them into passages and put these into a collection; what is in already is skipped."""
         if job and not server_path:
-            fail(usage, "--job is for files on the hub's machine: add --server-path, or leave --job out")
+            tools.fail(tools.usage, "--job is for files on the hub's machine: add --server-path, or leave --job out")
         options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
         params = {"collection": collection, "options": options}
         globs = {"include": include or [], "exclude": exclude or []}
         outcome = Outcome()
         if server_path:
             sources = [{"path": path, **globs} for path in paths]
-            work = follow_job if job else process_there
-            talk(url, token, lambda hub: work(hub, {**params, "sources": sources}, outcome))
+            whole = {**params, "sources": sources}
+            if job:
+                process_as_job(tools, whole, outcome, url, token)
+            else:
+                tools.talk(url, token, lambda hub: process_there(hub, whole, outcome))
         else:
             try:
                 files = find_files(paths, globs["include"], globs["exclude"], outcome)
             except ValueError as error:
-                fail(usage, str(error))
-            talk(url, token, lambda hub: send_files(hub, params, files, outcome))
+                tools.fail(tools.usage, str(error))
+            tools.talk(url, token, lambda hub: send_files(hub, params, files, outcome))
         for line in outcome.lines():
             print(line)  # noqa: T201
         if outcome.failed:
-            raise typer.Exit(failed)
+            raise typer.Exit(tools.failed)
 
     return ingest
 
@@ -241,49 +228,17 @@ async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> N
     outcome.add(result)
 
 
-async def follow_job(hub: Hub, params: dict[str, Any], outcome: Outcome) -> None:
-    """Let the hub read its own files, as a job, and follow that to its end.
+def process_as_job(tools: Tools, params: dict[str, Any], outcome: Outcome, url: str, token: str | None) -> None:
+    """Let the hub read its own files, as a job, and show that to its end."""
+    started: list[str] = []
 
-    Raises:
-        RpcError: what the job failed with.
-    """
-    from trunkline_protocol.errors import ErrorCode, RpcError
+    async def start(hub: Hub) -> None:
+        answer = await hub.call("documents.process", {**params, "async": True})
+        started.append(answer["job"]["id"])
 
-    started = (await hub.call("documents.process", {**params, "async": True}))["job"]
-    print(f"job {started['id']}", file=sys.stderr)  # noqa: T201
-    try:
-        job = await _finished_job(hub, started["id"])
-    except asyncio.CancelledError:
-        id_ = f'\'{{"id": "{started["id"]}"}}\''
-        print(  # noqa: T201
-            f"the job goes on; look at it: trunkline call jobs.get {id_}, stop it: trunkline call jobs.cancel {id_}",
-            file=sys.stderr,
-        )
-        raise
-    if job["status"] == "cancelled":
-        raise RpcError(ErrorCode.CANCELLED, f"job {job['id']} was cancelled")
-    if job["status"] == "failed":
-        raise RpcError.from_wire(job["error"])
-    outcome.add(job["result"])
-
-
-async def _finished_job(hub: Hub, job_id: str) -> dict[str, Any]:
-    from trunkline.client import Gap
-
-    with progress_bar() as advance:
-        async with hub.subscribe(f"jobs.{job_id}") as events:
-            # What happened before the subscription began is in the job itself.
-            if (await hub.call("jobs.get", {"id": job_id}))["status"] not in FINISHED:
-                async for event in events:
-                    if isinstance(event, Gap):
-                        status = (await hub.call("jobs.get", {"id": job_id}))["status"]
-                    else:
-                        status = event.data["status"]
-                        advance(0, event.data.get("progress") or {})
-                    if status in FINISHED:
-                        break
-    finished: dict[str, Any] = await hub.call("jobs.get", {"id": job_id})
-    return finished
+    tools.talk(url, token, start)
+    print(f"trunkline: job {started[0]}", file=sys.stderr)  # noqa: T201
+    outcome.add(result_of(tools, started[0], url, token))
 
 
 @contextmanager

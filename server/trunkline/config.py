@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
-    data: Path = Field(Path("data"), description="folder for collections")
+    data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
     )
@@ -100,6 +100,16 @@ class Settings(BaseSettings):
     history_events: int = Field(256, ge=0, description="events kept of each topic")
     history_seconds: float = Field(300.0, ge=0, description="how long events are kept")
     history_bytes: int = Field(64 * 2**20, ge=0, description="what all kept events may take")
+
+    jobs_at_once: int | None = Field(None, ge=1, description="that run; unset = half the executors, at least one")
+    job_seconds: float = Field(86_400.0, gt=0, le=2**31, description="how long one attempt of a job may take")
+    job_attempts: int = Field(5, ge=1, description="attempts of a job that may fail")
+    job_bytes: int = Field(16 * 2**20, ge=1024, description="params of a job, and its result")
+    jobs_waiting: int = Field(10_000, ge=0, description="that are not over, all principals")
+    jobs_waiting_per_principal: int = Field(1_000, ge=0)
+    jobs_waiting_bytes: int = Field(2**30, ge=0, description="their params, on disk")
+    jobs_kept: int = Field(1_000, ge=0, description="that are over")
+    jobs_kept_seconds: float = Field(7 * 86_400.0, ge=0, description="how long they are kept")
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -145,6 +145,18 @@ def test_the_hub_reads_its_own_files(hub: RunningHub, root: Path) -> None:
     assert sources(hub, "own") == ["own/cat.md"]
 
 
+def test_as_a_job_it_is_followed_to_its_end(hub: RunningHub, root: Path) -> None:
+    (root / "job").mkdir()
+    (root / "job" / "cat.md").write_text("A cat sat.")
+    (root / "job" / "bad.pdf").write_text("no pdf")
+    done = ingest(hub, "job", "--collection", "job", "--server-path", "--job", cwd=ROOT)
+    assert done.returncode == 1, done
+    assert re.search("trunkline: job [0-9a-f]+", done.stderr)
+    assert "documents         2   failed 1, ignored 0" in done.stdout
+    assert "job/bad.pdf: it is no pdf" in done.stdout
+    assert sources(hub, "job") == ["job/cat.md"]
+
+
 def test_control_c_cancels(hub: RunningHub, root: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("these words wait")
     command = [sys.executable, "-m", "trunkline.cli", "ingest", "a.txt", "--collection", "waits", "--url", hub.url]

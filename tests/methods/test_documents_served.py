@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,3 +65,34 @@ async def test_executors_may_die_while_documents_are_processed(books: Path) -> N
             result = await call
             assert result["totals"]["documents"] == result["totals"]["passages"] == 20
             assert await found(client) == sorted([f"{number:02}.md" for number in range(20)])
+
+
+async def test_a_job_goes_on_where_it_was_when_the_hub_was_killed(books: Path) -> None:
+    (books / "19.md").write_text("These words wait here.")
+    params = {"collection": "shelf", "sources": [{"path": "."}], "async": True}
+    options: dict[str, Any] = {
+        "cwd": ROOT, "env": environment(books), "executors": 2, "arguments": ("--data", str(books.parent / "data")),
+    }  # fmt: skip
+    with ready_hub(*METHODS, **options) as hub:
+        async with connect(hub.url) as client:
+            job = (await client.call("documents.process", params))["job"]
+            await reached(books.parent / "waiting")
+        hub.process.kill()
+        hub.wait_ended(-signal.SIGKILL)
+    (books.parent / "go").touch()
+    with ready_hub(*METHODS, **options) as hub:
+        async with connect(hub.url) as client:
+            result = await finished(client, job["id"])
+            assert result["totals"]["documents"] == result["totals"]["passages"] == 20
+            assert await found(client) == [f"{number:02}.md" for number in range(20)]
+
+
+async def finished(hub: Hub, job_id: str) -> Any:
+    async with hub.subscribe(f"jobs.{job_id}") as events:
+        job = await hub.call("jobs.get", {"id": job_id})
+        while job["status"] in ("queued", "running"):
+            await anext(events)
+            job = await hub.call("jobs.get", {"id": job_id})
+    assert job["status"] == "succeeded", job
+    assert job["progress"]["documents_done"] == 20
+    return job["result"]

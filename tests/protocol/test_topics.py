@@ -18,6 +18,8 @@ from trunkline_protocol.topics import (
     TopicIndex,
     any_matches,
     covers,
+    is_hubs_own,
+    is_job,
     is_system,
     is_wildcard,
     matches,
@@ -220,3 +222,32 @@ def test_looking_up_does_not_grow_with_the_number_of_topics() -> None:
     small = min(seconds_a_lookup(few) for _ in range(5))
     large = min(seconds_a_lookup(many) for _ in range(5))
     assert large < small * 5, "a scan of the topics would take a thousand times as long"
+
+
+@pytest.mark.parametrize(
+    ("topic", "own"),
+    [
+        ("jobs." + "0123456789abcdef" * 2, True),
+        ("jobs." + "0123456789ABCDEF" * 2, False),
+        ("jobs." + "0" * 31, False),
+        ("jobs." + "0" * 33, False),
+        ("jobs." + "0" * 32 + ".x", False),
+        ("jobs.42", False),
+        ("jobs", False),
+        ("a.jobs." + "0" * 32, False),
+    ],
+)
+def test_topics_of_jobs(topic: str, own: bool) -> None:
+    assert is_job(topic) is own
+    assert is_hubs_own(topic) is own
+
+
+def test_only_who_names_a_topic_is_found_exactly() -> None:
+    index: TopicIndex[str] = TopicIndex()
+    for pattern in ("a.b", "a.*", ">"):
+        index.add(pattern, pattern)
+    assert index.exact("a.b") == ("a.b",)
+    assert index.exact("a.c") == ()
+    assert set(index.match("a.b")) == {"a.b", "a.*", ">"}
+    index.remove("a.b", "a.b")
+    assert index.exact("a.b") == ()

@@ -13,7 +13,7 @@ from trunkline.client.chores import Chore
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.events import Event, Gap, Position
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.topics import TopicIndex, covers, is_wildcard
+from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
 
 UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
 
@@ -228,6 +228,11 @@ def without_covered(topics: Sequence[str]) -> tuple[str, ...]:
     """The topics without those that another one of them reaches anyhow.
 
     Their positions would say nothing: replies overtake events, so a head may lie ahead of what is still to come.
+    A job's events reach only who names its topic.
     """
     different = tuple(dict.fromkeys(topics))
-    return tuple(topic for topic in different if not any(covers(other, topic) for other in different if other != topic))
+
+    def reached_anyhow(topic: str) -> bool:
+        return not is_job(topic) and any(covers(other, topic) for other in different if other != topic)
+
+    return tuple(topic for topic in different if not reached_anyhow(topic))

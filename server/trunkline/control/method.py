@@ -99,9 +99,21 @@ class ControlMethod:
         return self._answer(decoded)
 
 
-def describe(name: str, summary: str, params: type[msgspec.Struct], *, idempotent: bool) -> MethodInfo:
-    """A catalogue entry for a method the hub answers itself."""
-    return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params))
+def describe(
+    name: str, summary: str, params: type[msgspec.Struct], *, idempotent: bool, result: Any = None
+) -> MethodInfo:
+    """A catalogue entry for a method the hub answers itself.
+
+    Args:
+        result: the type of what it answers, where that is described.
+    """
+    schema = {} if result is None else _schema(result)
+    return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params), result=schema)
+
+
+def _schema(described: Any) -> Any:
+    (root,), components = msgspec.json.schema_components([described], ref_template="#/{name}")
+    return _inlined(root, components)
 
 
 def _parameters(params: type[msgspec.Struct]) -> list[Parameter]:

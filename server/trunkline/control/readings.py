@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,7 @@ class Readings:
         history_bytes: what stored events take.
         audit_lost: lines of the audit log that could not be written.
         quarantined: inputs that are not run now.
+        jobs: how many, by status.
     """
 
     view: HubView
@@ -43,6 +44,7 @@ class Readings:
     history_bytes: Callable[[], int]
     audit_lost: Callable[[], int]
     quarantined: Callable[[], int]
+    jobs: Callable[[], Mapping[str, int]]
 
     def __call__(self) -> Iterable[Reading]:
         """Everything, now."""
@@ -56,6 +58,7 @@ class Readings:
         view = self.view
         yield _gauge("trunkline_uptime_seconds", "Since the hub started", time.monotonic() - view.started)
         yield _gauge("trunkline_calls_in_flight", "Calls that have no outcome yet", view.router.in_flight)
+        yield Reading("trunkline_jobs", "Jobs that are known", "gauge", self.jobs(), "status")
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
         yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a client", self.registrations.waiting)
         yield _gauge("trunkline_quarantined_inputs", "Inputs that are not run now", self.quarantined())

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trunkline.control.calls import ADMIN_METHODS
+from trunkline.control.jobs import JOB_METHODS
 from trunkline.control.method import ControlMethod, HubView
 from trunkline.control.method import describe as entry
 from trunkline.control.schemas import Components
@@ -78,7 +79,7 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
     """Everything that can be called; ``own`` are the methods of this room."""
     infos = [method.info for method in own]
-    return [*infos, *CONNECTION_METHODS, *ADMIN_METHODS, *view.registered(), *view.pool.methods.values()]
+    return [*infos, *CONNECTION_METHODS, *ADMIN_METHODS, *JOB_METHODS, *view.registered(), *view.pool.methods.values()]
 
 
 def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:

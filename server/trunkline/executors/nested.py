@@ -7,7 +7,7 @@ from typing import Protocol
 from typing_extensions import override
 
 from trunkline.executors import ipc
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import RpcError
 
@@ -23,16 +23,17 @@ class NestedCaller(Protocol):
 
 
 class NestedCall(Call):
-    """A call by a method. Its deadline is never later than that of the call it belongs to."""
+    """A call by a method, for the caller of ``outer``, the one it belongs to, whose deadline is its own."""
 
-    __slots__ = ("_caller", "_id", "parent")
+    __slots__ = ("_caller", "_id", "_outer", "parent")
 
-    def __init__(self, caller: NestedCaller, call_id: int, parent: int, body: ipc.CallBody) -> None:
+    def __init__(self, caller: NestedCaller, call_id: int, parent: int, body: ipc.CallBody, outer: Call) -> None:
         Call.__init__(self, body.method, body.params, body.metadata, depth=body.depth)
         self.deadline = body.deadline
         self._caller = caller
         self._id = call_id
         self.parent = parent
+        self._outer = outer
 
     @override
     def deliver_result(self, result: bytes) -> None:
@@ -43,6 +44,10 @@ class NestedCall(Call):
     def deliver_error(self, error: RpcError) -> None:
         self._caller.nested_finished(self._id, self.parent)
         self._caller.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
+
+    @override
+    def caller(self) -> Caller | None:
+        return self._outer.caller()
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:

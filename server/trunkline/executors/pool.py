@@ -340,7 +340,7 @@ class ExecutorPool:
             gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")
             handle.send(ipc.frame(ipc.NESTED_ERROR, call_id, encode_error_object(gone)))
             return
-        call = NestedCall(handle, call_id, parent_key, nested)
+        call = NestedCall(handle, call_id, parent_key, nested, parent)
         call.priority = parent.priority
         call.flow = parent.flow
         handle.nested_started(call_id, parent_key, call)

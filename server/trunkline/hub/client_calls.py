@@ -9,6 +9,7 @@ import msgspec
 from typing_extensions import override
 
 from trunkline.hub.outbox import Outbox
+from trunkline.hub.principal import Principal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -126,6 +127,10 @@ class ClientCall(Call):
     def key_scope(self) -> str | None:
         return self.connection.principal.name
 
+    @override
+    def caller(self) -> Principal:
+        return self.connection.principal
+
     def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
         """Tell the executor that chunks are on their way, unless the peer is slow to read, or gives credit itself."""
         if self.window:
@@ -169,6 +174,10 @@ class NotificationCall(Call):
     @override
     def key_scope(self) -> str | None:
         return self.connection.principal.name
+
+    @override
+    def caller(self) -> Principal:
+        return self.connection.principal
 
 
 class BatchReply:

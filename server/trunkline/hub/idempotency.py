@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
-from trunkline_protocol.calls import Call, CallBackend
+from trunkline_protocol.calls import Call, CallBackend, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -127,13 +127,14 @@ class SharedCall(Call):
         ended: told of the outcome once, before any waiting call is; None where nothing was executed.
     """
 
-    __slots__ = ("_callers", "_ended", "_executor", "digest", "used")
+    __slots__ = ("_callers", "_ended", "_executor", "_first_caller", "digest", "used")
 
     def __init__(
         self, first: Call, used: KeyId, digest: bytes, ended: Callable[[SharedCall, Outcome | None], None]
     ) -> None:
         self._callers: dict[Call, None] = {}
         self._executor: object | None = None
+        self._first_caller = first.caller()  # it may leave before the others
         self._ended = ended
         self.used = used
         self.digest = digest
@@ -220,6 +221,10 @@ class SharedCall(Call):
     @override
     def writable(self) -> bool:
         return any(call.writable() for call in self._callers)
+
+    @override
+    def caller(self) -> Caller | None:
+        return self._first_caller
 
     @override
     def input_consumed(self, consumed: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_system, matches
+from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
 CALLEE: Final = "callee"
@@ -60,8 +60,8 @@ class Principal:
         return self.methods is None or self._is_granted(method, self.methods)
 
     def may_publish(self, topic: str) -> bool:
-        """Whether it may publish to a valid topic. Nobody speaks for the hub, so nobody may under ``system.``."""
-        if is_system(topic):
+        """Whether it may publish to a valid topic. Nobody speaks for the hub, so nobody may where only that does."""
+        if is_hubs_own(topic):
             return False
         return self.publish is None or _any_reaches(self.publish, topic)
 

@@ -18,7 +18,15 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
-from trunkline_protocol.topics import TopicIndex, is_system, is_wildcard, valid_pattern, valid_topic
+from trunkline_protocol.topics import (
+    TopicIndex,
+    is_hubs_own,
+    is_job,
+    is_system,
+    is_wildcard,
+    valid_pattern,
+    valid_topic,
+)
 
 MAX_KEY_CHARS: Final = 256
 """Brokers remember thousands of idempotency keys: each has to be small."""
@@ -202,7 +210,8 @@ class Subscriptions:
 
     def _deliver(self, event: Event) -> None:
         self.published += 1
-        outboxes = self._index.match(event.topic)
+        index, topic = self._index, event.topic
+        outboxes = index.exact(topic) if is_job(topic) else index.match(topic)
         if outboxes:
             self._fanout.deliver(event.encode(), outboxes)
 
@@ -217,8 +226,8 @@ def _missed(topic: str, asked: Position, head: Position) -> bytes:
 def _require_publishable(call: Call, topic: str, data: bytes) -> None:
     if not valid_topic(topic):
         raise _bad_topic(topic, "topic")
-    if is_system(topic):
-        raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system. are the hub's own")
+    if is_hubs_own(topic):
+        raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
     peer = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
     if peer is not None and not peer.principal.may_publish(topic):
         raise RpcError(ErrorCode.FORBIDDEN, f"{peer.principal.name} may not publish to {topic}")

@@ -1,0 +1,289 @@
+"""What a job is: its states, the events that move it from one to the next, and what its errors mean. Pure.
+
+========== ============ ==========
+state      event        next
+========== ============ ==========
+queued     Started      running
+queued     Failed       failed
+queued     Cancelled    cancelled
+running    Progressed   running
+running    Retrying     queued
+running    Interrupted  queued
+running    Started      running (how the attempt before ended could not be recorded)
+running    Succeeded    succeeded
+running    Failed       failed
+running    Cancelled    cancelled
+========== ============ ==========
+
+The last three states are final. Events are what is on disk: a job is its events, applied in order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, Literal
+
+import msgspec
+from typing_extensions import TypedDict
+
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import Priority
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL: Final[frozenset[Status]] = frozenset({"succeeded", "failed", "cancelled"})
+STATUSES: Final[tuple[Status, ...]] = ("queued", "running", "succeeded", "failed", "cancelled")
+
+FIRST_PAUSE: Final = 0.5
+LONGEST_PAUSE: Final = 60.0
+"""Seconds between two attempts: twice as long each time."""
+
+
+class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_field="event"):
+    """The first event of every job. Times are milliseconds since 1970.
+
+    Attributes:
+        id: 128 random bits, in hexadecimal.
+        number: the order of creation.
+        principal: whose job it is.
+        roles: what that principal was when it made the job.
+        metadata: of the call that made it, less what meant that call alone.
+        key: its idempotency key, of its principal.
+        digest: of method and params: what the key was used for.
+        size: bytes of the params.
+        crc: CRC-32 of the params.
+    """
+
+    id: str
+    number: int
+    method: str
+    principal: str
+    created_at: int
+    digest: str
+    size: int
+    crc: int
+    roles: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
+    priority: Priority = "low"
+    key: str | None = None
+
+
+class Started(msgspec.Struct, frozen=True, tag="started", tag_field="event"):
+    """It was handed to the executors."""
+
+    at: int
+
+
+class Progressed(msgspec.Struct, frozen=True, tag="progressed", tag_field="event"):
+    """The method reported progress."""
+
+    at: int
+    value: msgspec.Raw
+
+
+class Interrupted(msgspec.Struct, frozen=True, tag="interrupted", tag_field="event"):
+    """The hub that ran it has ended: it waits for the next attempt."""
+
+    at: int
+
+
+class Retrying(msgspec.Struct, frozen=True, tag="retrying", tag_field="event"):
+    """This attempt ended in an error that another may not meet.
+
+    Attributes:
+        attempts: executors the job was sent to in this attempt.
+        counts: whether it is one of the attempts that a job may have.
+    """
+
+    at: int
+    attempts: int
+    error: dict[str, Any]
+    counts: bool = True
+
+
+class Succeeded(msgspec.Struct, frozen=True, tag="succeeded", tag_field="event"):
+    """It is done; the result is kept beside it."""
+
+    at: int
+    attempts: int
+    size: int
+    crc: int
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="event"):
+    """It ended in an error."""
+
+    at: int
+    attempts: int
+    error: dict[str, Any]
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag="cancelled", tag_field="event"):
+    """Somebody ended it."""
+
+    at: int
+    attempts: int
+    by: str
+
+
+Outcome = Succeeded | Failed | Cancelled
+Event = Created | Started | Progressed | Interrupted | Retrying | Succeeded | Failed | Cancelled
+
+_NEXT: Final[dict[tuple[Status, type[Event]], Status]] = {
+    ("queued", Started): "running",
+    ("queued", Failed): "failed",
+    ("queued", Cancelled): "cancelled",
+    ("running", Progressed): "running",
+    ("running", Interrupted): "queued",
+    ("running", Started): "running",
+    ("running", Retrying): "queued",
+    ("running", Succeeded): "succeeded",
+    ("running", Failed): "failed",
+    ("running", Cancelled): "cancelled",
+}
+
+
+class JobView(TypedDict):
+    """A job as its owner sees it. Times are milliseconds since 1970.
+
+    ``progress`` is the last that the method reported, ``last_error`` that of the attempt before, where there is to be
+    another.
+    """
+
+    id: str
+    method: str
+    status: Status
+    progress: Any
+    error: dict[str, Any] | None
+    last_error: dict[str, Any] | None
+    attempts: int
+    priority: Priority
+    principal: str
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+class WrongEvent(ValueError):
+    """An event that cannot follow on those before it."""
+
+
+class Job:
+    """One job, as its events so far have made it.
+
+    Attributes:
+        attempts: executors it was sent to, as far as its events tell.
+        failures: attempts that ended in an error, of those that count.
+        outcome: the last event of a job that is over.
+        started_at: of its first attempt.
+    """
+
+    __slots__ = (
+        "attempts", "created", "error", "failures", "finished_at", "last_error", "outcome", "progress", "started_at",
+        "status",
+    )  # fmt: skip
+
+    def __init__(self, created: Created) -> None:
+        self.created = created
+        self.status: Status = "queued"
+        self.attempts = 0
+        self.failures = 0
+        self.progress: msgspec.Raw | None = None
+        self.error: dict[str, Any] | None = None
+        self.last_error: dict[str, Any] | None = None
+        self.outcome: Outcome | None = None
+        self.started_at: int | None = None
+        self.finished_at: int | None = None
+
+    @property
+    def id(self) -> str:
+        """See :class:`Created`."""
+        return self.created.id
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has its outcome."""
+        return self.status in FINAL
+
+    def apply(self, event: Event) -> None:
+        """Go on by one event.
+
+        Raises:
+            WrongEvent: it cannot come now.
+        """
+        status = _NEXT.get((self.status, type(event)))
+        if status is None:
+            raise WrongEvent(f"a job that is {self.status} cannot be {type(event).__name__.lower()}")
+        if isinstance(event, Started):
+            self.attempts += self.status == "running"
+            self.started_at = self.started_at or event.at
+        elif isinstance(event, Progressed):
+            self.progress = event.value
+        elif isinstance(event, Interrupted):
+            self.attempts += 1
+        elif isinstance(event, Retrying):
+            self.attempts += event.attempts
+            self.failures += event.counts
+            self.last_error = event.error
+        elif not isinstance(event, Created):
+            self._end(event)
+        self.status = status
+
+    def _end(self, outcome: Outcome) -> None:
+        self.attempts += outcome.attempts
+        self.outcome = outcome
+        self.finished_at = outcome.at
+        self.last_error = None
+        if isinstance(outcome, Failed):
+            self.error = outcome.error
+
+    def view(self, running_attempts: int = 0) -> JobView:
+        """The job as data.
+
+        Args:
+            running_attempts: executors it was sent to by the attempt that runs now.
+        """
+        return {
+            "id": self.id,
+            "method": self.created.method,
+            "status": self.status,
+            "progress": self.progress,
+            "error": self.error,
+            "last_error": self.last_error,
+            "attempts": self.attempts + running_attempts,
+            "priority": self.created.priority,
+            "principal": self.created.principal,
+            "created_at": self.created.created_at,
+            "started_at": self.started_at,
+            "finished_at": self.finished_at,
+        }
+
+
+def digest_of(method: str, params: bytes) -> str:
+    """What tells whether two jobs ask for the same: method and params, byte for byte."""
+    return hashlib.sha256(method.encode() + b"\0" + params).hexdigest()
+
+
+def runs_again(error: RpcError, *, failures: int, limit: int, overdue: bool) -> bool:
+    """Whether a job whose attempt ended in an error has another.
+
+    Args:
+        failures: attempts that failed before this one.
+        limit: how many may.
+        overdue: it had all the time an attempt may take.
+    """
+    if not error.retryable or error.data.get("quarantined"):
+        return False
+    if overdue and error.code == ErrorCode.COMMUNICATION_TIMEOUT:
+        return False
+    return failures + 1 < limit
+
+
+def pause(failures: int, hint_ms: int | None) -> float:
+    """Seconds until the next attempt.
+
+    Args:
+        failures: attempts that failed so far.
+        hint_ms: what the error asked for.
+    """
+    seconds = FIRST_PAUSE * 2.0 ** min(failures, 16)
+    return min(LONGEST_PAUSE, max(seconds, (hint_ms or 0) / 1000))

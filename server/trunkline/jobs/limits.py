@@ -1,0 +1,63 @@
+"""How much jobs may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class JobSettings(Protocol):
+    """What the hub's settings say of jobs."""
+
+    executors: int
+    jobs_at_once: int | None
+    job_seconds: float
+    job_attempts: int
+    job_bytes: int
+    jobs_waiting: int
+    jobs_waiting_per_principal: int
+    jobs_waiting_bytes: int
+    jobs_kept: int
+    jobs_kept_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobLimits:
+    """The settings of similar names.
+
+    Attributes:
+        at_once: jobs that run at the same time.
+        seconds: that one attempt may take.
+        attempts: that may fail.
+        bytes: of one job's params, and of its result.
+        waiting: jobs that are not over, of all principals.
+        waiting_per_principal: of one of them.
+        waiting_bytes: of their params, on disk.
+        kept: jobs that are over.
+        kept_seconds: since they are.
+    """
+
+    at_once: int = 1
+    seconds: float = 86_400.0
+    attempts: int = 5
+    bytes: int = 16 * 2**20
+    waiting: int = 10_000
+    waiting_per_principal: int = 1_000
+    waiting_bytes: int = 2**30
+    kept: int = 1_000
+    kept_seconds: float = 7 * 86_400.0
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> JobLimits:
+        """Half of the executors, at least one, run jobs where nothing else is said: the others are for calls."""
+        return cls(
+            at_once=settings.jobs_at_once or max(1, settings.executors // 2),
+            seconds=settings.job_seconds,
+            attempts=settings.job_attempts,
+            bytes=settings.job_bytes,
+            waiting=settings.jobs_waiting,
+            waiting_per_principal=settings.jobs_waiting_per_principal,
+            waiting_bytes=settings.jobs_waiting_bytes,
+            kept=settings.jobs_kept,
+            kept_seconds=settings.jobs_kept_seconds,
+        )

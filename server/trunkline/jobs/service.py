@@ -1,0 +1,360 @@
+"""All jobs of a hub: made, found, listed, cancelled, announced, and forgotten when they are old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.broker.base import Broker
+from trunkline.jobs.disk import DiskThread
+from trunkline.jobs.job import STATUSES, Created, Job, JobView, Status, Succeeded, digest_of
+from trunkline.jobs.limits import JobLimits
+from trunkline.jobs.runner import Runner, now_ms
+from trunkline.jobs.store import JobStore
+from trunkline_protocol.calls import Call, Caller
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.messages import Priority
+from trunkline_protocol.topics import JOBS
+
+ADMIN: Final = "admin"
+SMALL_RESULT: Final = 16 * 1024
+"""Bytes up to which the last event carries the result itself."""
+
+OPEN_AGAIN_SECONDS: Final = 2.0
+FORGET_SECONDS: Final = 600.0
+
+logger = logging.getLogger("trunkline.jobs")
+_encoder: Final = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What is asked for.
+
+    Attributes:
+        params: JSON.
+        metadata: for the method.
+        key: the caller's idempotency key.
+    """
+
+    method: str
+    params: bytes
+    metadata: dict[str, Any]
+    priority: Priority = "low"
+    key: str | None = None
+
+
+class Jobs:
+    """The jobs of one hub. Nothing is on disk, or looked for there, before the first one.
+
+    Args:
+        folder: ``<data>/jobs``.
+        submit: takes calls, as the router does.
+        find: looks a method of the executors up.
+        is_hubs: whether the hub answers a method itself.
+        broker: announces what becomes of jobs.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        submit: Callable[[Call], None],
+        find: Callable[[str], MethodInfo],
+        is_hubs: Callable[[str], bool],
+        broker: Broker,
+        limits: JobLimits,
+    ) -> None:
+        self._find = find
+        self._is_hubs = is_hubs
+        self._broker = broker
+        self._limits = limits
+        self._store = JobStore(folder)
+        self._disk = DiskThread()
+        self._runner = Runner(submit, self._require, self._store, self._disk, limits, self._changed)
+        self._jobs: dict[str, Job] = {}
+        self._over: deque[Job] = deque()
+        self._keys: dict[tuple[str, str], Job] = {}
+        self._new: dict[tuple[str, str], asyncio.Task[Job]] = {}
+        self._number = 0
+        self._opening = asyncio.Lock()
+        self._is_open = False
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Go on with the jobs there are. Where that fails it is tried again, and the hub serves meanwhile."""
+        self._spawn(self._keep_house())
+
+    def wake(self) -> None:
+        """Executors have changed."""
+        self._runner.wake()
+
+    async def stop(self) -> None:
+        """Begin nothing more, and let go of what runs: it goes on when there is a hub again."""
+        self._stopping = True
+        await self._runner.stop()
+
+    async def close(self) -> None:
+        """Nobody asks any more: finish writing, and leave the folder to the next hub."""
+        for task in self._tasks:
+            task.cancel()
+        self._disk.soon(self._store.close)
+        await asyncio.to_thread(self._disk.stop)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are, by status."""
+        found = Counter(job.status for job in self._jobs.values())
+        return {status: found[status] for status in STATUSES}
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_house(self) -> None:
+        said = ""
+        while not self._is_open:
+            try:
+                await self._open_what_exists()
+            except RpcError as error:
+                if error.message != said:
+                    said = error.message
+                    logger.warning("%s; it is tried again", error)
+            if not self._is_open:
+                await asyncio.sleep(OPEN_AGAIN_SECONDS)
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            self._forget_old()
+
+    async def _open(self) -> None:
+        async with self._opening:
+            if not self._is_open:
+                jobs = await self._disk.do(self._store.open, now_ms())
+                self._is_open = True
+                self._take(jobs)
+
+    def _take(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._add(job)
+        self._over.extend(sorted((job for job in jobs if job.is_over), key=lambda job: job.finished_at or 0))
+        self._forget_old()
+        left = [job for job in jobs if not job.is_over]
+        if left:
+            logger.info("jobs go on", extra={"jobs": len(left)})
+        for job in left:
+            self._runner.enqueue(job)
+
+    def _add(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        self._number = max(self._number, job.created.number)
+        if job.created.key is not None:
+            self._keys[job.created.principal, job.created.key] = job
+
+    def _forget_old(self) -> None:
+        too_old = now_ms() - 1000 * self._limits.kept_seconds
+        gone = []
+        while self._over and (len(self._over) > self._limits.kept or (self._over[0].finished_at or 0) < too_old):
+            job = self._over.popleft()
+            del self._jobs[job.id]
+            if job.created.key is not None:
+                del self._keys[job.created.principal, job.created.key]
+            gone.append(job.id)
+        if gone:
+            self._disk.soon(self._store.forget, gone)
+
+    # --- what can be a job ---
+
+    def _require(self, method: str) -> None:
+        """Let methods pass that can be run as a job.
+
+        Raises:
+            RpcError: -32601, nobody serves it; 1001, that is not known yet; -32602, it cannot be a job.
+        """
+        if self._is_hubs(method):
+            raise _no_job(method, "the hub answers it itself, at once: call it")
+        info = self._find(method)
+        if info.streaming or info.input is not None:
+            raise _no_job(
+                method, "it streams, and a job has only a result: call it, or make a job of one that does not"
+            )
+        if not info.idempotent:
+            raise _no_job(
+                method, "a job may run more than once, and it is not declared @method(..., idempotent=True): call it"
+            )
+
+    # --- what is asked ---
+
+    async def create(self, who: Caller, new: NewJob) -> JobView:
+        """Make a job; it is on disk when this returns. The same key again is the same job, whatever became of it.
+
+        Raises:
+            RpcError: it cannot be a job, or there is no room for it; then there is none.
+        """
+        if self._stopping:
+            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000)
+        self._require(new.method)
+        await self._open()
+        if new.key is None:
+            return self._view(await self._make(who, new))
+        key = (who.name, new.key)
+        job = self._keys.get(key)
+        if job is None:
+            task = self._new.get(key)
+            if task is None:
+                task = self._new[key] = asyncio.get_running_loop().create_task(self._make(who, new))
+                task.add_done_callback(lambda _: self._new.pop(key))
+            job = await asyncio.shield(task)
+        if job.created.digest != digest_of(new.method, new.params):
+            words = f"idempotency_key was used for job {job.id}, which has another method or other params: use another"
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"jobs.create: {words}", data={"idempotency": "mismatch"})
+        return self._view(job)
+
+    async def _make(self, who: Caller, new: NewJob) -> Job:
+        self._require_room(who, new)
+        self._number += 1
+        created = Created(
+            id=secrets.token_hex(16),
+            number=self._number,
+            method=new.method,
+            principal=who.name,
+            roles=tuple(sorted(who.roles)),
+            metadata=new.metadata,
+            priority=new.priority,
+            key=new.key,
+            created_at=now_ms(),
+            digest=digest_of(new.method, new.params),
+            size=len(new.params),
+            crc=zlib.crc32(new.params),
+        )
+        await self._disk.do(self._store.create, created, new.params)
+        job = Job(created)
+        self._add(job)
+        self._changed(job)
+        self._runner.enqueue(job)
+        return job
+
+    def _require_room(self, who: Caller, new: NewJob) -> None:
+        limits = self._limits
+        if len(new.params) > limits.bytes:
+            words = f"params have {len(new.params)} bytes; those of a job may have {limits.bytes}: pass references"
+            raise limit_error("job_bytes", f"jobs.create: {words}", code=ErrorCode.INVALID_PARAMS, retry_after_ms=None)
+        waiting = [job.created for job in self._jobs.values() if not job.is_over]
+        own = sum(created.principal == who.name for created in waiting)
+        if len(waiting) >= limits.waiting:
+            raise limit_error("jobs_waiting", f"{len(waiting)} jobs are waiting already; try again later")
+        if own >= limits.waiting_per_principal:
+            raise limit_error("jobs_waiting_per_principal", f"{own} jobs of {who.name} are waiting already")
+        size = sum(created.size for created in waiting)
+        if waiting and size + len(new.params) > limits.waiting_bytes:
+            raise limit_error("jobs_waiting_bytes", f"the params of waiting jobs take {size} bytes already")
+
+    async def get(self, who: Caller, job_id: str) -> dict[str, Any]:
+        """A job with its result, None where it has none.
+
+        Raises:
+            RpcError: -32602, there is no such job of this caller.
+        """
+        await self._open_what_exists()
+        job = self._visible(who, job_id, "jobs.get")
+        result = None
+        if isinstance(job.outcome, Succeeded):
+            result = msgspec.Raw(await self._disk.do(self._store.result, job))
+        return {**self._view(job), "result": result}
+
+    async def page(
+        self, who: Caller, status: Status | None, limit: int, before: int | None
+    ) -> tuple[list[JobView], int | None]:
+        """A page of jobs, the newest first: an admin's are everybody's.
+
+        Args:
+            before: the number of the job after which the page begins.
+
+        Returns:
+            The jobs, and ``before`` of the next page; None where this is the last.
+        """
+        await self._open_what_exists()
+        page: list[Job] = []
+        for job in self._newest_first(who, before):
+            if status is None or job.status == status:
+                if len(page) == limit:
+                    return [self._view(each) for each in page], page[-1].created.number
+                page.append(job)
+        return [self._view(each) for each in page], None
+
+    def _newest_first(self, who: Caller, before: int | None) -> Iterator[Job]:
+        for job in reversed(self._jobs.values()):
+            if (before is None or job.created.number < before) and _may_see(who, job):
+                yield job
+
+    async def cancel(self, who: Caller, job_id: str) -> tuple[Job, bool]:
+        """End a job. Returns it, and whether it was not over before and is cancelled now.
+
+        Raises:
+            RpcError: -32602, there is no such job of this caller; 5001 or 5002, it could not be recorded.
+        """
+        await self._open_what_exists()
+        job = self._visible(who, job_id, "jobs.cancel")
+        if job.is_over:
+            return job, False
+        await self._runner.cancel(job, who.name)
+        return job, job.status == "cancelled"
+
+    async def _open_what_exists(self) -> None:
+        if not self._is_open and self._store.exists():
+            await self._open()
+
+    def _visible(self, who: Caller, job_id: str, method: str) -> Job:
+        job = self._jobs.get(job_id)
+        if job is None or not _may_see(who, job):
+            words = (
+                f"{method}: id: there is no job {job_id!r:.100} of yours; jobs that are over are kept for a while only"
+            )
+            raise RpcError(ErrorCode.INVALID_PARAMS, words)
+        return job
+
+    def _view(self, job: Job) -> JobView:
+        return job.view(self._runner.attempts(job))
+
+    # --- what is said ---
+
+    def _changed(self, job: Job, result: bytes | None = None) -> None:
+        """Tell those who listen."""
+        self._publish(job, result if result is not None and len(result) <= SMALL_RESULT else None)
+        if job.is_over:
+            self._over.append(job)
+            self._forget_old()
+
+    def _publish(self, job: Job, result: bytes | None) -> None:
+        view = self._view(job)
+        data: dict[str, Any] = {
+            "id": job.id,
+            "method": view["method"],
+            "status": view["status"],
+            "attempts": view["attempts"],
+            "progress": view["progress"],
+        }
+        if result is not None:
+            data["result"] = msgspec.Raw(result)
+        if job.error is not None:
+            data["error"] = job.error
+        self._broker.publish(f"{JOBS}.{job.id}", _encoder.encode(data), None, lambda _: None)
+
+
+def _may_see(who: Caller, job: Job) -> bool:
+    return job.created.principal == who.name or ADMIN in who.roles
+
+
+def _no_job(method: str, why: str) -> RpcError:
+    return RpcError(ErrorCode.INVALID_PARAMS, f"jobs.create: method: {method:.200} cannot be a job: {why}")
