@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportla
 
 from tests.methods.document_files import pdf, word_document, word_model  # noqa: E402
 from tests.methods.packs import documents_lab  # noqa: E402
+from tests.support.timing import PATIENCE  # noqa: E402
 from trunkline.methods import documents, embeddings, rag, vectors  # noqa: E402
-from trunkline.methods.documents import process  # noqa: E402
+from trunkline.methods.documents import process, sources  # noqa: E402
+from trunkline.methods.documents.extract import extract  # noqa: E402
 from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
@@ -339,8 +342,8 @@ async def test_long_names_are_told_apart(lab: Lab) -> None:
 async def test_as_a_job_the_call_is_handed_to_the_hub(lab: Lab) -> None:
     lab.write("a.md", STORY)
     data = base64.b64encode(b"A pig lay.").decode()
-    sources = [{"path": "a.md", "metadata": {"year": 1}}, {"bytes": {"$bytes": data}, "name": "pig.txt"}]
-    started = await lab.process(*sources, options={"chunk_tokens": 20}, **{"async": True})
+    given = [{"path": "a.md", "metadata": {"year": 1}}, {"bytes": {"$bytes": data}, "name": "pig.txt"}]
+    started = await lab.process(*given, options={"chunk_tokens": 20}, **{"async": True})
     assert started == {"job": {"id": "1", "status": "queued"}}
     job = documents_lab.jobs.pop()
     assert job["method"] == "documents.process"
@@ -365,6 +368,26 @@ async def test_an_answer_lets_its_reader_open_the_passage(lab: Lab) -> None:
     text = (lab.root / where["source"]).read_text()
     assert text[where["start"] : where["end"]] == best["text"]
     assert "[1]" in answer["answer"]
+
+
+async def test_a_search_need_not_wait_for_a_document_that_is_being_read(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.process({"text": "A cat sat here.", "source": "cat"})
+    begun, go = threading.Event(), threading.Event()
+
+    def slowly(data: bytes, name: str, check: Any) -> Any:
+        begun.set()
+        assert go.wait(PATIENCE)
+        return extract(data, name, check)
+
+    monkeypatch.setattr(sources, "extract", slowly)
+    lab.write("slow.txt", "A dog ran.")
+    processing = asyncio.create_task(lab.process({"path": "slow.txt"}))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    assert await lab.texts() == ["A cat sat here."]
+    go.set()
+    assert (await processing)["totals"]["embedded"] == 1
 
 
 @pytest.mark.ml

@@ -128,6 +128,24 @@ def test_what_is_no_document_is_refused_with_the_reason(name: str, data: bytes, 
     assert re.search(says, refused(data, name))
 
 
+@pytest.mark.parametrize(
+    "page", ["<div>" * 100_000, "<table><tr><td>" * 5_000 + "words", "<!doctype html>" + "&" * 10**5]
+)
+def test_pages_of_a_strange_shape_are_read_or_refused(page: str) -> None:
+    try:
+        document = extract(page.encode(), "a.html")
+    except Unreadable:
+        return
+    assert document.text
+
+
+def test_in_a_page_of_very_many_parts_no_article_is_looked_for() -> None:
+    page = "<html><head><title>T</title></head><body>" + "<p>words of it</p>" * (formats.MAX_ARTICLE + 1)
+    document = extract(page.encode(), "a.html")
+    assert document.title == "T"
+    assert document.text.count("words of it") == formats.MAX_ARTICLE + 1
+
+
 def test_a_zip_bomb_is_refused_before_it_is_unpacked() -> None:
     data = bomb()
     tracemalloc.start()

@@ -7,7 +7,10 @@ changed replaces its older version once it is in as a whole. Run again after any
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -50,11 +53,16 @@ class DocumentMethods:
         self._model = DEFAULT_MODEL
         self._roots = Roots(None)
         self._tokens: ModelTokens | None = None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Take ``settings["model"]`` and ``settings["documents_root"]``. Libraries are loaded when first used."""
         self._model = settings.get("model") or DEFAULT_MODEL
         self._roots = Roots(settings.get("documents_root"))
+
+    def close(self) -> None:
+        """Give the thread up, for processes that go on."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
 
     @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS)
     async def process(
@@ -81,9 +89,10 @@ class DocumentMethods:
                 put in so far stays.
         """
         wanted = options or Options()
-        splitter, settings = await ctx.run_in_thread(self._splitter, wanted)
         ignored: list[str] = []
-        documents = await ctx.run_in_thread(pending, sources, self._roots, ignored)
+        in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
+        splitter, settings = await in_reader(self._splitter, wanted)
+        documents = await in_reader(pending, sources, self._roots, ignored)
         if async_:
             params = {
                 "collection": collection,
@@ -94,7 +103,7 @@ class DocumentMethods:
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params})
             return {"job": job}
         await _require_collection(ctx, collection, create)
-        run = Run(ctx, collection, documents, splitter, self._roots, settings)
+        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, settings)
         await run.work()
         return run.result(len(ignored))
 
@@ -110,7 +119,7 @@ class DocumentMethods:
         return deleted
 
     def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
-        """On the thread: loading a tokenizer takes a while, once."""
+        """On the reader's thread: loading a tokenizer takes a while, once."""
         if self._tokens is None:
             self._tokens = load_tokens(self._model)
         tokens, overlap = self._tokens.sizes(options.chunk_tokens, options.overlap_tokens)

@@ -7,7 +7,8 @@ import logging
 import re
 import zipfile
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -17,6 +18,9 @@ MAX_UNPACKED_XML: Final = 32 * 2**20
 """Of a docx: what is in it unpacked, and the part of that which becomes a tree in memory."""
 MAX_PAGES: Final = 20_000
 MAX_PDF_TEXT: Final = 32 * 2**20
+MAX_ARTICLE: Final = 20_000
+"""Elements of a page in which an article is looked for, which takes quadratic time."""
+BETWEEN_PAGES: Final = "\n\n"
 
 _UNSENDABLE: Final = re.compile("[\ud800-\udfff\x00]")
 _DUBLIN_CORE: Final = "{http://purl.org/dc/elements/1.1/}"
@@ -59,8 +63,22 @@ def clean(text: str) -> str:
     return _UNSENDABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+@contextmanager
+def reading_as(kind: str) -> Iterator[None]:
+    """Whatever a library raises on a damaged file, deep inside and of any type, is that the file cannot be read."""
+    try:
+        yield
+    except Unreadable:
+        raise
+    except Exception as error:
+        raise Unreadable(f"it cannot be read as {kind}: {type(error).__name__}: {error!s:.200}") from error
+
+
 def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
     """The text of a PDF, page by page.
+
+    Args:
+        check: called before each page; what it raises ends it.
 
     Raises:
         Unreadable: damaged, encrypted, or too much.
@@ -69,46 +87,30 @@ def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
     from pypdf.errors import DependencyError
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # it comments on what it repairs
-    try:
+    with reading_as("PDF"):
         reader = pypdf.PdfReader(io.BytesIO(data))
-        if reader.is_encrypted and not reader.decrypt(""):
-            raise Unreadable("it is encrypted: save it without a password")
-        texts = _pages(reader, check)
+        try:
+            if reader.is_encrypted and not reader.decrypt(""):
+                raise Unreadable("it is encrypted: save it without a password")
+        except DependencyError as error:
+            raise Unreadable(f"it is encrypted: save it without a password ({error})") from error
+        count = len(reader.pages)
         title = reader.metadata.get("/Title") if reader.metadata is not None else None
-    except Unreadable:
-        raise
-    except DependencyError as error:
-        raise Unreadable(f"it is encrypted, and cannot be read here ({error}): save it without a password") from error
-    except _damage() as error:
-        raise Unreadable(f"it cannot be read as PDF: {type(error).__name__}: {error!s:.200}") from error
-    starts = []
-    length = 0
-    for text in texts:
-        starts.append(length)
-        length += len(text) + 2
-    return Document(clean(str(title)) if title else None, "\n\n".join(texts), is_markdown=False, pages=tuple(starts))
-
-
-def _pages(reader: Any, check: Callable[[], None]) -> list[str]:
-    if len(reader.pages) > MAX_PAGES:
-        raise Unreadable(f"it has {len(reader.pages):,} pages, more than {MAX_PAGES:,}: split it")
+    if count > MAX_PAGES:
+        raise Unreadable(f"it has {count:,} pages, more than {MAX_PAGES:,}: split it")
     texts: list[str] = []
+    starts: list[int] = []
     length = 0
-    for page in reader.pages:
+    for number in range(count):
         check()
-        texts.append(clean(page.extract_text()))
-        length += len(texts[-1])
+        with reading_as("PDF"):
+            texts.append(clean(reader.pages[number].extract_text()))
+        starts.append(length)
+        length += len(texts[-1]) + len(BETWEEN_PAGES)
         if length > MAX_PDF_TEXT:
             raise Unreadable(f"its first {len(texts)} pages have more than {MAX_PDF_TEXT:,} characters: split it")
-    return texts
-
-
-def _damage() -> tuple[type[Exception], ...]:
-    """What pypdf raises on files that are none: its own errors, and whatever a wrong type deep inside leads to."""
-    from pypdf.errors import PyPdfError
-
-    return (PyPdfError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, OSError,
-            AssertionError, NotImplementedError)  # fmt: skip
+    text = BETWEEN_PAGES.join(texts)
+    return Document(clean(str(title)) if title else None, text, is_markdown=False, pages=tuple(starts))
 
 
 def read_docx(data: bytes, check: Callable[[], None]) -> Document:
@@ -117,16 +119,15 @@ def read_docx(data: bytes, check: Callable[[], None]) -> Document:
     Raises:
         Unreadable: damaged, or more than it seems (a zip bomb).
     """
-    title = _check_docx(data)
+    with reading_as("docx"):
+        title = _check_docx(data)
     check()
     from markitdown import StreamInfo
     from markitdown.converters import DocxConverter
 
-    try:
+    with reading_as("docx"):
         converter: Any = DocxConverter()  # type: ignore[no-untyped-call]
         markdown = converter.convert(io.BytesIO(data), StreamInfo(extension=".docx")).markdown
-    except Exception as error:  # a converter on converters, each with exceptions of its own
-        raise Unreadable(f"it cannot be read as docx: {type(error).__name__}: {error!s:.200}") from error
     return Document(title, clean(markdown))
 
 
@@ -135,22 +136,19 @@ def _check_docx(data: bytes) -> str | None:
 
     No more than the sizes that are declared is unpacked later, which ``zipfile`` sees to.
     """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            unpacked = sum(member.file_size for member in members)
-            xml = sum(member.file_size for member in members if member.filename.endswith((".xml", ".rels")))
-            for size, limit in ((unpacked, MAX_UNPACKED), (xml, MAX_UNPACKED_XML)):
-                if size > limit:
-                    raise Unreadable(
-                        f"it unpacks to {size:,} bytes, more than {limit:,}: split it, or take its pictures out"
-                    )
-            names = archive.namelist()
-            if "word/document.xml" not in names:
-                raise Unreadable("it is a zip archive that holds no Word document")
-            return _docx_title(archive.read("docProps/core.xml")) if "docProps/core.xml" in names else None
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise Unreadable(f"it cannot be read as docx: {type(error).__name__}: {error!s:.200}") from error
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        unpacked = sum(member.file_size for member in members)
+        xml = sum(member.file_size for member in members if member.filename.endswith((".xml", ".rels")))
+        for size, limit in ((unpacked, MAX_UNPACKED), (xml, MAX_UNPACKED_XML)):
+            if size > limit:
+                raise Unreadable(
+                    f"it unpacks to {size:,} bytes, more than {limit:,}: split it, or take its pictures out"
+                )
+        names = archive.namelist()
+        if "word/document.xml" not in names:
+            raise Unreadable("it is a zip archive that holds no Word document")
+        return _docx_title(archive.read("docProps/core.xml")) if "docProps/core.xml" in names else None
 
 
 def _docx_title(core: bytes) -> str | None:
@@ -170,11 +168,14 @@ def read_html(text: str, note: str | None = None) -> Document:
     import trafilatura
 
     logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it complains of each page without an article
-    tree = trafilatura.load_html(clean(text))
-    if tree is None:
-        raise Unreadable("it cannot be read as HTML: there are no elements in it")
-    title = tree.findtext(".//title") or tree.findtext(".//h1")
-    found = trafilatura.extract(tree, output_format="markdown", include_comments=False, include_formatting=True)
-    if not found:
-        found = trafilatura.baseline(text)[1] or trafilatura.html2txt(text)
+    with reading_as("HTML"):
+        tree = trafilatura.load_html(clean(text))
+        if tree is None:
+            raise Unreadable("it cannot be read as HTML: there are no elements in it")
+        title = tree.findtext(".//title") or tree.findtext(".//h1")
+        found = None
+        if sum(1 for _ in tree.iter()) <= MAX_ARTICLE:
+            found = trafilatura.extract(tree, output_format="markdown", include_comments=False, include_formatting=True)
+        if not found:
+            found = trafilatura.baseline(text)[1] or trafilatura.html2txt(text)
     return Document(title, clean(found), note=note)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, NotRequired
 
@@ -22,7 +23,7 @@ from trunkline.methods.documents.formats import Unreadable
 from trunkline.methods.documents.plan import Item, Plan, fingerprint, first_id, items_of, plan, stale
 from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 GROUP_DOCUMENTS: Final = 64
 GROUP_BYTES: Final = 16 * 2**20
@@ -33,7 +34,7 @@ BATCHES_AT_ONCE: Final = 4
 LOOKUP: Final = 512
 """Ids of one ``vectors.get``."""
 TURN: Final = 0.5
-"""Seconds that reading may hold the executor's thread, where embedding waits for its turn."""
+"""Seconds that one call may hold the reader's thread while others wait, if its documents are not long."""
 REPORT_EVERY: Final = 0.1
 
 
@@ -119,6 +120,8 @@ class Run:
     """One call of ``documents.process``.
 
     Args:
+        reader: one thread for all calls of an executor. It is not the one that methods run on, so that searches need
+            not wait for it.
         settings: sizes, as part of each document's fingerprint.
     """
 
@@ -129,6 +132,7 @@ class Run:
         documents: Sequence[Pending],
         splitter: Splitter,
         roots: Roots,
+        reader: ThreadPoolExecutor,
         settings: dict[str, Any],
     ) -> None:
         self.removed = 0
@@ -137,6 +141,8 @@ class Run:
         self._collection = collection
         self._splitter = splitter
         self._roots = roots
+        self._reader = reader
+        self._over = False
         self._settings = settings
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._passages_done = 0
@@ -155,18 +161,20 @@ class Run:
         waiting = iter(self.entries)
         try:
             async with asyncio.TaskGroup() as tasks:
-                while group := await self._ctx.run_in_thread(self._hash, waiting):
+                while group := await self._in_reader(self._hash, waiting):
                     await gate.acquire()
                     tasks.create_task(self._group(group, gate))
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
+        finally:
+            self._over = True
         self._report(at_once=True)
 
     async def _group(self, group: list[Entry], gate: asyncio.Semaphore) -> None:
         try:
             await self._skip_unchanged(group)
             unread = iter([entry for entry in group if entry.data is not None])
-            while await self._ctx.run_in_thread(self._extract, unread):
+            while await self._in_reader(self._extract, unread):
                 self._report()
             await self._store([entry for entry in group if entry.changed])
             for entry in group:
@@ -175,14 +183,22 @@ class Run:
         finally:
             gate.release()
 
-    # --- on the thread ---
+    # --- on the reader's thread ---
+
+    async def _in_reader(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function, *args)
+
+    def _check(self) -> None:
+        self._ctx.raise_if_cancelled()
+        if self._over:
+            raise RpcError(ErrorCode.CANCELLED, f"{self._ctx.method} has failed already")
 
     def _hash(self, waiting: Iterator[Entry]) -> list[Entry]:
         """The next group, read and hashed. Empty when all are through."""
         group: list[Entry] = []
         size = 0
         for entry in waiting:
-            self._ctx.raise_if_cancelled()
+            self._check()
             group.append(entry)
             self._current = entry.pending.source
             self._read += 1
@@ -202,7 +218,7 @@ class Run:
         """Read and split documents for a turn. False when all are through."""
         until = time.monotonic() + TURN
         for entry in unread:
-            self._ctx.raise_if_cancelled()
+            self._check()
             self._current = entry.pending.source
             try:
                 self._extract_one(entry)
@@ -216,8 +232,8 @@ class Run:
     def _extract_one(self, entry: Entry) -> None:
         assert entry.data is not None
         pending = entry.pending
-        document = pending.document(entry.data, self._ctx.raise_if_cancelled)
-        passages = self._splitter.split(document, self._ctx.raise_if_cancelled)
+        document = pending.document(entry.data, self._check)
+        passages = self._splitter.split(document, self._check)
         entry.note = document.note
         entry.title = pending.title or document.title or pending.source.rpartition("/")[2]
         entry.items = items_of(passages, document, pending.source, entry.title, entry.version, pending.metadata)
