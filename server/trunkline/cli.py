@@ -1,5 +1,5 @@
 """The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
-collections | eval | doctor | token | generate-client``.
+collections | ingest | eval | doctor | token | generate-client``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -20,6 +20,7 @@ import typer
 from trunkline.cli_collections import collections_app
 from trunkline.cli_eval import evaluate
 from trunkline.cli_generate import generate_client
+from trunkline.cli_ingest import ingest
 from trunkline.cli_jobs import jobs_app
 from trunkline.cli_pubsub import publish, subscribe
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
@@ -304,6 +305,7 @@ app.command("stdio")(
     stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
 )
 app.command()(top)
+app.command()(ingest)
 app.command("eval")(evaluate)
 app.command("generate-client")(generate_client)
 app.add_typer(jobs_app, name="jobs")

@@ -92,6 +92,11 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
 @jobs_app.command("watch")
 def watch(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Show a job's progress until it is over, and print its result as JSON. Ctrl-C leaves the job running."""
+    print_json(result_of(job_id, url, token))
+
+
+def result_of(job_id: str, url: str, token: str | None) -> Any:
+    """Show a job's progress until it is over; ends the program where it did not succeed, and at Ctrl-C."""
     over: list[dict[str, Any]] = []
 
     async def run() -> None:
@@ -114,7 +119,7 @@ def watch(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
     if job["status"] != "succeeded":
         why = f": {job['error']['message']} ({job['error']['code']})" if job["error"] else ""
         fail(EXIT_FAILED, f"the job {job['status']}{why}" if why else f"the job was {job['status']}")
-    print_json(job["result"])
+    return job["result"]
 
 
 async def follow(hub: Hub, job_id: str) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     methods: Names = Field((), description="modules with @method functions")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
     data: Path = Field(Path("data"), description="folder for collections and jobs")
+    documents_root: str | None = Field(
+        None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
+    )
     demo: bool = Field(True, description="index the demo collection at first start")
 
     token: SecretStr | None = Field(None, description="static bearer token, with every role")

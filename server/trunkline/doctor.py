@@ -53,7 +53,9 @@ def _picows() -> Check:
 def _pack(name: str) -> Check:
     missing = missing_modules(name)
     if missing:
-        return Check(f"pack {name}", "warning", f"needs {', '.join(missing)}: pip install 'trunkline[ml]'")
+        return Check(
+            f"pack {name}", "warning", f"needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
+        )
     return Check(f"pack {name}", "ok", "installed")
 
 

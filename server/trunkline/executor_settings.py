@@ -21,7 +21,9 @@ def pack_modules(settings: Settings) -> tuple[str, ...]:
         if name not in PACKS:
             raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
         if missing := missing_modules(name):
-            raise ConfigurationError(f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[ml]'")
+            raise ConfigurationError(
+                f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
+            )
     return (*(PACKS[name].module for name in names), *settings.methods)
 
 
@@ -35,6 +37,7 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
         modules=modules,
         settings={
             "data_dir": str(settings.data.absolute()),
+            "documents_root": settings.documents_root,
             "model": settings.model,
             "llm_base_url": settings.llm_base_url,
             "llm_model": settings.llm_model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import keyword
 import math
 from collections.abc import Callable
 from typing import Any, Final, NotRequired, get_args, get_origin, get_type_hints
@@ -51,6 +52,7 @@ class Binding:
         self.items: ItemBinding | None = None
         fields: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
+        self._python_names: dict[str, str] = {}
         for parameter in signature.parameters.values():
             hint = hints.get(parameter.name, Any)
             if hint is Context:
@@ -61,11 +63,13 @@ class Binding:
                 continue
             if parameter.kind in _VARIADIC:
                 raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+            wire_name = _wire_name(parameter.name)
+            self._python_names[wire_name] = parameter.name
             if parameter.default is inspect.Parameter.empty:
-                fields[parameter.name] = hint
+                fields[wire_name] = hint
             else:
-                fields[parameter.name] = NotRequired[hint]
-                defaults[parameter.name] = parameter.default
+                fields[wire_name] = NotRequired[hint]
+                defaults[wire_name] = parameter.default
         self._names = list(fields)
         self._validate = _params_adapter(name, fields).validator.validate_python
         self.parameters = self._describe(fields, defaults)
@@ -108,7 +112,7 @@ class Binding:
             arguments: dict[str, Any] = self._validate(value)
         except ValidationError as error:
             raise _invalid(self._name, error) from None
-        return arguments
+        return {self._python_names[name]: argument for name, argument in arguments.items()}
 
     def _by_name(self, values: list[Any]) -> dict[str, Any]:
         if len(values) > len(self._names):
@@ -175,6 +179,12 @@ class ItemBinding:
             invalid = _invalid(where, error)
             invalid.data["index"] = index
             raise invalid from None
+
+
+def _wire_name(parameter: str) -> str:
+    """What callers call a parameter: ``async_`` is ``async``, which Python keeps for itself (PEP 8)."""
+    bare = parameter.removesuffix("_")
+    return bare if keyword.iskeyword(bare) else parameter
 
 
 def _params_adapter(name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:

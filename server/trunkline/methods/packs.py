@@ -9,15 +9,21 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A pack: the module an executor imports, and what has to be installed for it."""
+    """A pack: the module an executor imports, what has to be installed for it, and the extra that brings it."""
 
     module: str
     requires: tuple[str, ...]
+    extra: str = "ml"
 
 
 PACKS: Final = {
     "embeddings": Pack("trunkline.methods.embeddings", ("torch", "sentence_transformers")),
     "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy")),
+    "documents": Pack(
+        "trunkline.methods.documents",
+        ("semantic_text_splitter", "tokenizers", "trafilatura", "pypdf", "markitdown"),
+        extra="docs",
+    ),
     "rag": Pack("trunkline.methods.rag", ("numpy",)),
 }
 

@@ -1,0 +1,135 @@
+"""The pack ``documents``: from texts, files and folders to passages in a collection that can be cited.
+
+A document is read (txt, md, html, pdf, docx), split by the tokens of the embedding model, and put into a collection
+passage by passage, each with its source, title and place. What is in already is not embedded again; a document that
+changed replaces its older version once it is in as a whole. Run again after any interruption, it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from trunkline.methods.context import Context
+from trunkline.methods.documents.folders import Roots
+from trunkline.methods.documents.process import Processed, Run
+from trunkline.methods.documents.sources import Source, Text, pending
+from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
+from trunkline.methods.embeddings.model import DEFAULT_MODEL
+from trunkline.methods.registry import method
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+DAY_MS: Final = 24 * 60 * 60 * 1000
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Options(BaseModel):
+    """How documents are split: by default into passages of 256 tokens, the model's marks included, or fewer where it
+    reads fewer, that do not overlap."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    chunk_tokens: Annotated[int, Field(ge=MIN_TOKENS)] | None = None
+    overlap_tokens: Annotated[int, Field(ge=0)] = 0
+
+
+class StartedJob(TypedDict):
+    """What it returns at once where it was asked for a job."""
+
+    job: dict[str, Any]
+
+
+class DocumentMethods:
+    """Reads with the tokenizer of the hub's embedding model, inside the hub's documents roots."""
+
+    def __init__(self) -> None:
+        self._model = DEFAULT_MODEL
+        self._roots = Roots(None)
+        self._tokens: ModelTokens | None = None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+
+    def load(self, settings: Mapping[str, Any]) -> None:
+        """Take ``settings["model"]`` and ``settings["documents_root"]``. Libraries are loaded when first used."""
+        self._model = settings.get("model") or DEFAULT_MODEL
+        self._roots = Roots(settings.get("documents_root"))
+
+    def close(self) -> None:
+        """Give the thread up, for processes that go on."""
+        self._reader.shutdown(wait=False, cancel_futures=True)
+
+    @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS)
+    async def process(
+        self,
+        collection: Name,
+        sources: Annotated[list[Source], Field(min_length=1)],
+        ctx: Context,
+        options: Options | None = None,
+        create: bool = True,
+        async_: bool = False,
+    ) -> Processed | StartedJob:
+        """Read documents, split them, and put their passages into a collection; only what is not in is embedded.
+
+        A document that cannot be read does not stop the others: its entry has the error. Progress is reported as
+        ``{stage, documents_done, documents_total, passages_done, passages_total, current}``.
+
+        Args:
+            create: make the collection, for the model's vectors, if there is none.
+            async_: return at once, and do the work as a job.
+
+        Raises:
+            RpcError: -32602, a source that cannot be, or sizes the model does not read; 6002, a path outside; 4001,
+                no such collection, or one of another model; whatever the collection ended with, and then what was
+                put in so far stays.
+        """
+        wanted = options or Options()
+        ignored: list[str] = []
+        in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
+        splitter, settings = await in_reader(self._splitter, wanted)
+        documents = await in_reader(pending, sources, self._roots, ignored)
+        if async_:
+            params = {
+                "collection": collection,
+                "sources": [source.model_dump(exclude_defaults=True) for source in sources],
+                "options": wanted.model_dump(exclude_defaults=True),
+                "create": create,
+            }
+            job = await ctx.call("jobs.create", {"method": "documents.process", "params": params})
+            return {"job": job}
+        await _require_collection(ctx, collection, create)
+        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, settings)
+        await run.work()
+        return run.result(len(ignored))
+
+    @method("documents.delete", idempotent=True)
+    async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
+        """Take all passages of a document out of a collection. ``deleted`` is 0 where there is none.
+
+        Raises:
+            RpcError: 4001, there is no such collection.
+        """
+        params = {"collection": collection, "filter": {"source": source}}
+        deleted: dict[str, int] = await ctx.call("vectors.delete", params)
+        return deleted
+
+    def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
+        """On the reader's thread: loading a tokenizer takes a while, once."""
+        if self._tokens is None:
+            self._tokens = load_tokens(self._model)
+        tokens, overlap = self._tokens.sizes(options.chunk_tokens, options.overlap_tokens)
+        return Splitter(self._tokens, tokens, overlap), {"chunk_tokens": tokens, "overlap_tokens": overlap}
+
+
+async def _require_collection(ctx: Context, name: str, create: bool) -> None:
+    try:
+        await ctx.call("collections.stats", {"name": name})
+    except RpcError as error:
+        if error.code != ErrorCode.INVALID_CONFIGURATION or not create:
+            raise
+        await ctx.call("collections.create", {"name": name})

@@ -1,0 +1,362 @@
+"""The work of ``documents.process``: documents in groups, from their bytes to items of a collection.
+
+Of each group, in this order: read and hash; look up which are in unchanged; read the text of the others, split it;
+put new passages in; take those of older versions out; put the first passages in, which says that the rest is there
+(:mod:`trunkline.methods.documents.plan`). At every moment a search finds the old version, the new one or parts of
+both, never none. Some groups are on their way at once, so that one is read while another is embedded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, NotRequired
+
+from typing_extensions import TypedDict
+
+from trunkline.methods.context import Context
+from trunkline.methods.documents.folders import Roots
+from trunkline.methods.documents.formats import Unreadable
+from trunkline.methods.documents.plan import Item, Plan, fingerprint, first_id, items_of, plan, stale
+from trunkline.methods.documents.sources import Pending, as_error
+from trunkline.methods.documents.split import Splitter
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+GROUP_DOCUMENTS: Final = 64
+GROUP_BYTES: Final = 16 * 2**20
+GROUPS_AT_ONCE: Final = 3
+BATCH: Final = 64
+"""Passages of one upsert, which is one write to disk."""
+BATCHES_AT_ONCE: Final = 4
+LOOKUP: Final = 512
+"""Ids of one ``vectors.get``."""
+TURN: Final = 0.5
+"""Seconds that one call may hold the reader's thread while others wait, if its documents are not long."""
+REPORT_EVERY: Final = 0.1
+
+
+class DocumentFault(TypedDict):
+    """Why a document was not processed."""
+
+    code: int
+    message: str
+
+
+class ProcessedDocument(TypedDict):
+    """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
+
+    ``note`` is something its owner should know, such as a guessed encoding.
+    """
+
+    source: str
+    title: str | None
+    passages: int
+    embedded: int
+    skipped: int
+    note: NotRequired[str]
+    error: NotRequired[DocumentFault]
+
+
+class Totals(TypedDict):
+    """Sums. ``ignored`` are files in folders that are no documents, ``removed`` passages of older versions."""
+
+    documents: int
+    failed: int
+    ignored: int
+    passages: int
+    embedded: int
+    skipped: int
+    removed: int
+
+
+class Processed(TypedDict):
+    """What ``documents.process`` returns, documents in the order of the sources."""
+
+    collection: str
+    documents: list[ProcessedDocument]
+    totals: Totals
+
+
+@dataclass(slots=True)
+class Entry:
+    """What became of one document."""
+
+    pending: Pending
+    version: str = ""
+    data: bytes | None = None
+    title: str | None = None
+    passages: int = 0
+    embedded: int = 0
+    note: str | None = None
+    error: RpcError | None = None
+    items: list[Item] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether it has passages that are to be put in."""
+        return bool(self.items)
+
+    def to_wire(self) -> ProcessedDocument:
+        """The document's entry in the result."""
+        entry: ProcessedDocument = {
+            "source": self.pending.source,
+            "title": self.title,
+            "passages": self.passages,
+            "embedded": self.embedded,
+            "skipped": self.passages - self.embedded,
+        }
+        if self.note is not None:
+            entry["note"] = self.note
+        if self.error is not None:
+            entry["error"] = {"code": self.error.code, "message": self.error.message}
+        return entry
+
+
+class Run:
+    """One call of ``documents.process``.
+
+    Args:
+        reader: one thread for all calls of an executor. It is not the one that methods run on, so that searches need
+            not wait for it.
+        settings: sizes, as part of each document's fingerprint.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        collection: str,
+        documents: Sequence[Pending],
+        splitter: Splitter,
+        roots: Roots,
+        reader: ThreadPoolExecutor,
+        settings: dict[str, Any],
+    ) -> None:
+        self.removed = 0
+        self.entries = [Entry(each) for each in documents]
+        self._ctx = ctx
+        self._collection = collection
+        self._splitter = splitter
+        self._roots = roots
+        self._reader = reader
+        self._over = False
+        self._settings = settings
+        self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._passages_done = 0
+        self._current: str | None = None
+        self._read = 0
+        self._reported = 0.0
+
+    async def work(self) -> None:
+        """Process all documents.
+
+        Raises:
+            RpcError: what the collection or the embeddings refused. A document that cannot be read is none of that:
+                its entry says so.
+        """
+        gate = asyncio.Semaphore(GROUPS_AT_ONCE)
+        waiting = iter(self.entries)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while group := await self._in_reader(self._hash, waiting):
+                    await gate.acquire()
+                    tasks.create_task(self._group(group, gate))
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
+        finally:
+            self._over = True
+        self._report(at_once=True)
+
+    async def _group(self, group: list[Entry], gate: asyncio.Semaphore) -> None:
+        try:
+            await self._skip_unchanged(group)
+            unread = iter([entry for entry in group if entry.data is not None])
+            while await self._in_reader(self._extract, unread):
+                self._report()
+            await self._store([entry for entry in group if entry.changed])
+            for entry in group:
+                entry.finished = True
+            self._report()
+        finally:
+            gate.release()
+
+    # --- on the reader's thread ---
+
+    async def _in_reader(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, function, *args)
+
+    def _check(self) -> None:
+        self._ctx.raise_if_cancelled()
+        if self._over:
+            raise RpcError(ErrorCode.CANCELLED, f"{self._ctx.method} has failed already")
+
+    def _hash(self, waiting: Iterator[Entry]) -> list[Entry]:
+        """The next group, read and hashed. Empty when all are through."""
+        group: list[Entry] = []
+        size = 0
+        for entry in waiting:
+            self._check()
+            group.append(entry)
+            self._current = entry.pending.source
+            self._read += 1
+            try:
+                entry.data = entry.pending.load(self._roots)
+            except (Unreadable, RpcError) as error:
+                entry.error = as_error(error)
+                continue
+            settings = self._settings | {"title": entry.pending.title, "metadata": entry.pending.metadata}
+            entry.version = fingerprint(entry.data, entry.pending.source, settings)
+            size += len(entry.data)
+            if len(group) >= GROUP_DOCUMENTS or size >= GROUP_BYTES:
+                break
+        return group
+
+    def _extract(self, unread: Iterator[Entry]) -> bool:
+        """Read and split documents for a turn. False when all are through."""
+        until = time.monotonic() + TURN
+        for entry in unread:
+            self._check()
+            self._current = entry.pending.source
+            try:
+                self._extract_one(entry)
+            except Unreadable as error:
+                entry.error = as_error(error)
+            entry.data = None
+            if time.monotonic() > until:
+                return True
+        return False
+
+    def _extract_one(self, entry: Entry) -> None:
+        assert entry.data is not None
+        pending = entry.pending
+        document = pending.document(entry.data, self._check)
+        passages = self._splitter.split(document, self._check)
+        entry.note = document.note
+        entry.title = pending.title or document.title or pending.source.rpartition("/")[2]
+        entry.items = items_of(passages, document, pending.source, entry.title, entry.version, pending.metadata)
+        entry.passages = len(passages)
+
+    # --- the collection ---
+
+    async def _skip_unchanged(self, group: list[Entry]) -> None:
+        entries = [entry for entry in group if entry.data is not None]
+        stored = await self._get([first_id(entry.pending.source) for entry in entries])
+        for entry, first in zip(entries, stored, strict=True):
+            metadata = {} if first is None else first["metadata"]
+            if metadata.get("document") == entry.version:
+                entry.title, entry.passages, entry.data = metadata["title"], metadata["parts"], None
+                self._passages_done += entry.passages
+                entry.finished = True
+
+    async def _store(self, entries: list[Entry]) -> None:
+        """Put documents in, the first passages last."""
+        if not entries:
+            return
+        plans = []
+        for entry in entries:
+            stored = await self._get([item["id"] for item in entry.items])
+            plans.append(plan(entry.items, stored))
+            self._passages_done += plans[-1].kept
+        for entry, each in zip(entries, plans, strict=True):
+            entry.embedded = len(each.embed) + (not each.first_is_known)
+            entry.items = []
+        await self._upsert(
+            [item for each in plans for item in each.embed], [item for each in plans for item in each.renew]
+        )
+        filter_ = stale({entry.pending.source: entry.version for entry in entries})
+        answer = await self._call("vectors.delete", filter=filter_)
+        self.removed += answer["deleted"]
+        await self._upsert(*_firsts(plans))
+
+    async def _upsert(self, embed: list[Item], renew: list[Item]) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for items, known in ((embed, False), (renew, True)):
+                    for start in range(0, len(items), BATCH):
+                        await self._batches.acquire()
+                        tasks.create_task(self._upsert_batch(items[start : start + BATCH], known))
+        except BaseExceptionGroup as failed:
+            raise _first(failed) from None
+
+    async def _upsert_batch(self, items: list[Item], known: bool) -> None:
+        try:
+            if known:
+                ids = [item["id"] for item in items]
+                stored = (await self._call("vectors.get", ids=ids, vectors=True))["items"]
+                # One that was deleted in between is embedded again.
+                pairs = zip(items, stored, strict=True)
+                items = [item | {"vector": there["vector"]} if there else item for item, there in pairs]
+            await self._call("vectors.upsert", items=items)
+        finally:
+            self._batches.release()
+        self._passages_done += len(items)
+        self._report()
+
+    async def _get(self, ids: list[str]) -> list[Item | None]:
+        found: list[Item | None] = []
+        for start in range(0, len(ids), LOOKUP):
+            found += (await self._call("vectors.get", ids=ids[start : start + LOOKUP]))["items"]
+        return found
+
+    async def _call(self, method: str, **params: Any) -> Any:
+        return await self._ctx.call(method, {"collection": self._collection, **params})
+
+    # --- what is told ---
+
+    def _report(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if now < self._reported + REPORT_EVERY and not at_once:
+            return
+        self._reported = now
+        self._ctx.progress(
+            {
+                "stage": "reading" if self._read < len(self.entries) else "embedding",
+                "documents_done": sum(entry.finished for entry in self.entries),
+                "documents_total": len(self.entries),
+                "passages_done": self._passages_done,
+                "passages_total": sum(entry.passages for entry in self.entries),
+                "current": self._current,
+            }
+        )
+
+    def result(self, ignored: int) -> Processed:
+        """What the call returns.
+
+        Args:
+            ignored: files in folders that are no documents.
+        """
+        entries = self.entries
+        passages = sum(entry.passages for entry in entries if entry.error is None)
+        embedded = sum(entry.embedded for entry in entries)
+        return {
+            "collection": self._collection,
+            "documents": [entry.to_wire() for entry in entries],
+            "totals": {
+                "documents": len(entries),
+                "failed": sum(entry.error is not None for entry in entries),
+                "ignored": ignored,
+                "passages": passages,
+                "embedded": embedded,
+                "skipped": passages - embedded,
+                "removed": self.removed,
+            },
+        }
+
+
+def _firsts(plans: Sequence[Plan]) -> tuple[list[Item], list[Item]]:
+    """The first passages to embed, and those that only get new metadata."""
+    return (
+        [each.first for each in plans if not each.first_is_known],
+        [each.first for each in plans if each.first_is_known],
+    )
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error a caller is told, of tasks that failed together."""
+    error: BaseException = failed
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,202 @@
+"""``trunkline ingest`` against a real hub: what is sent, what is said, exit codes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
+    pytest.importorskip(library)
+
+from tests.cli.test_commands import requires_failure, trunkline  # noqa: E402
+from tests.methods.document_files import pdf, word_model  # noqa: E402
+from tests.support.hub import RunningHub, clean_environment, ready_hub  # noqa: E402
+from tests.support.timing import PATIENCE, eventually  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+METHODS = ("tests.methods.packs.slow_embeddings", "trunkline.methods.vectors", "trunkline.methods.documents")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hub's documents root."""
+    return tmp_path_factory.mktemp("root")
+
+
+@pytest.fixture(scope="module")
+def hub(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    env = {
+        "TRUNKLINE_MODEL": word_model(tmp_path_factory.mktemp("model")),
+        "TRUNKLINE_DOCUMENTS_ROOT": str(root),
+        "SIGNALS": str(root),
+    }
+    with ready_hub(*METHODS, cwd=ROOT, env=env) as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    books = tmp_path / "books"
+    (books / "sub").mkdir(parents=True)
+    (books / "cat.md").write_text("# Cats\n\nA cat sat.")
+    (books / "sub" / "dog.txt").write_text("A dog ran.")
+    (books / "pets.pdf").write_bytes(pdf("A fish swam."))
+    (books / "picture.png").write_bytes(b"\x89PNG")
+    return books
+
+
+def ingest(hub: RunningHub, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return trunkline("ingest", *arguments, "--url", hub.url, cwd=cwd)
+
+
+def sources(hub: RunningHub, collection: str) -> list[str]:
+    params = {"collection": collection, "text": "a", "top_k": 100}
+    done = trunkline("call", "vectors.search", json.dumps(params), "--url", hub.url)
+    return sorted(match["metadata"]["source"] for match in json.loads(done.stdout)["matches"])
+
+
+def test_files_of_this_machine_are_sent(hub: RunningHub, folder: Path) -> None:
+    done = ingest(hub, "books", "--collection", "sent", cwd=folder.parent)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["documents", "3", "failed", "0,", "ignored", "1"],
+        ["passages", "3", "embedded", "3,", "skipped", "0"],
+    ]
+    assert sources(hub, "sent") == ["books/cat.md", "books/pets.pdf", "books/sub/dog.txt"]
+    again = ingest(hub, ".", "--collection", "sent", "--exclude", "*.pdf", cwd=folder.parent)
+    assert "embedded 0, skipped 2" in again.stdout
+
+
+def test_a_file_outside_the_working_directory_is_called_by_its_name(hub: RunningHub, folder: Path) -> None:
+    arguments = (str(folder / "cat.md"), str(folder / "sub"), "--collection", "outside")
+    assert ingest(hub, *arguments, cwd=ROOT).returncode == 0
+    assert sources(hub, "outside") == ["cat.md", "sub/dog.txt"]
+
+
+def test_a_bad_file_is_named_and_does_not_stop_the_others(hub: RunningHub, folder: Path) -> None:
+    (folder / "bad.pdf").write_bytes(b"garbage")
+    (folder / "guess.txt").write_bytes(b"caf\xe9")
+    with (folder / "large.txt").open("wb") as large:
+        large.truncate(12 * 2**20)
+    done = ingest(hub, "books", "--collection", "bad", cwd=folder.parent)
+    assert done.returncode == 1
+    assert "books/bad.pdf: it is no pdf, although its name says so" in done.stdout
+    assert "books/large.txt: it has 12,582,912 bytes, and 11,534,336 go through a connection" in done.stdout
+    assert "use --server-path" in done.stdout
+    assert "books/guess.txt: it is not UTF-8, and was read as windows-1252" in done.stdout
+    assert sources(hub, "bad") == ["books/cat.md", "books/guess.txt", "books/pets.pdf", "books/sub/dog.txt"]
+
+
+def test_the_largest_file_that_is_sent_fits_into_a_message(hub: RunningHub, tmp_path: Path) -> None:
+    (tmp_path / "large.pdf").write_bytes(pdf("A fish swam.").ljust(11 * 2**20, b"\n"))
+    done = ingest(hub, "large.pdf", "--collection", "large", cwd=tmp_path)
+    assert "connection" not in done.stdout + done.stderr
+    assert sources(hub, "large") == ["large.pdf"], done
+
+
+def test_many_files_go_in_several_calls(hub: RunningHub, tmp_path: Path) -> None:
+    for number in range(600):
+        (tmp_path / f"{number}.txt").write_text(f"text {number}")
+    done = ingest(hub, ".", "--collection", "many", cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert "documents       600" in done.stdout
+    assert "embedded 600," in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("nowhere", "--collection", "c"), 2, "nowhere: no such file or folder"),
+        (("cat.md", "--collection", "c", "--job"), 2, "add --server-path"),
+        (("cat.md",), 2, "--collection"),
+        (("cat.md", "--collection", "a/b"), 1, "4001|-32602"),
+        (("/etc", "--collection", "c", "--server-path"), 1, "path '/etc' is outside"),
+        (("cat.md", "sub/../cat.md", "--collection", "twice"), 0, ""),
+    ],
+)
+def test_what_cannot_be_is_said(
+    hub: RunningHub, folder: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    done = ingest(hub, *arguments, cwd=folder)
+    assert done.returncode == code, done
+    assert re.search(says, done.stderr), done
+
+
+def test_without_a_hub_it_is_3(folder: Path) -> None:
+    done = trunkline("ingest", "cat.md", "--collection", "c", "--url", "ws://127.0.0.1:9/ws", cwd=folder)
+    requires_failure(done, 3, "no hub at")
+
+
+def test_the_hub_reads_its_own_files(hub: RunningHub, root: Path) -> None:
+    (root / "own").mkdir()
+    (root / "own" / "cat.md").write_text("A cat sat.")
+    done = ingest(hub, "own", "--collection", "own", "--server-path", cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert sources(hub, "own") == ["own/cat.md"]
+
+
+def test_as_a_job_it_is_followed_to_its_end(hub: RunningHub, root: Path) -> None:
+    (root / "job").mkdir()
+    (root / "job" / "cat.md").write_text("A cat sat.")
+    (root / "job" / "bad.pdf").write_text("no pdf")
+    done = ingest(hub, "job", "--collection", "job", "--server-path", "--job", cwd=ROOT)
+    assert done.returncode == 1, done
+    assert re.search("trunkline: job [0-9a-f]+", done.stderr)
+    assert "documents         2   failed 1, ignored 0" in done.stdout
+    assert "job/bad.pdf: it is no pdf" in done.stdout
+    assert sources(hub, "job") == ["job/cat.md"]
+
+
+def test_control_c_cancels(hub: RunningHub, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("these words wait")
+    command = [sys.executable, "-m", "trunkline.cli", "ingest", "a.txt", "--collection", "waits", "--url", hub.url]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        eventually((root / "waiting").exists, "the text is being embedded")
+        running.send_signal(signal.SIGINT)
+        stdout, stderr = running.communicate(timeout=PATIENCE)
+    assert (running.returncode, stdout, stderr) == (130, "", "")
+    eventually(lambda: not (root / "waiting").exists(), "the embedding was cancelled")
+
+
+def test_on_a_terminal_there_is_a_bar(hub: RunningHub, folder: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "trunkline.cli", "ingest", ".", "--collection", "bar", "--url", hub.url]
+    env = clean_environment({"TERM": "xterm", "COLUMNS": "100"})
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True) as running:
+        os.close(theirs)
+        shown = b""
+        while chunk := read_terminal(ours):
+            shown += chunk
+        assert running.wait(PATIENCE) == 0
+        assert running.stdout is not None
+        assert "documents         3" in running.stdout.read()
+    os.close(ours)
+    plain = re.sub(rb"\x1b\[[\d;?]*[A-Za-z]", b"", shown).decode()
+    assert re.search(r"documents ━+ 3/3 3 passages", plain), plain
+
+
+def read_terminal(handle: int) -> bytes:
+    try:
+        return os.read(handle, 65_536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+def test_it_is_listed(hub: RunningHub) -> None:
+    document: Any = json.loads(trunkline("discover", "--json", "--url", hub.url).stdout)
+    (method,) = [each for each in document["methods"] if each["name"] == "documents.process"]
+    assert [each["name"] for each in method["params"]] == [
+        "collection", "sources", "options", "create", "async",
+    ]  # fmt: skip

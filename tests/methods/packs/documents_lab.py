@@ -1,0 +1,44 @@
+"""``embeddings.create`` that tells what it was asked and may be held up; and stands in for the hub's jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tests.methods.packs.word_embeddings import WordEmbeddings
+from trunkline.methods.registry import method
+
+QUERY = "part"
+"""What tests search for; not recorded."""
+
+embedded: list[str] = []
+"""Texts that were embedded, in order."""
+calls: list[int] = []
+"""How many in each call: there is one before each write of new passages."""
+before_write: Callable[[], Awaitable[None]] | None = None
+jobs: list[Any] = []
+
+
+class RecordedEmbeddings(WordEmbeddings):
+    @method("embeddings.create", idempotent=True)
+    async def create(self, input: list[str], encoding_format: str = "float") -> dict[str, Any]:
+        if input not in ([QUERY], ["dimension"]):
+            if before_write is not None:
+                await before_write()
+            embedded.extend(input)
+            calls.append(len(input))
+        return await super().create(input, encoding_format)
+
+
+@method("jobs.create")
+async def create_job(method: str, params: Any) -> dict[str, Any]:
+    jobs.append({"method": method, "params": params})
+    return {"id": str(len(jobs)), "status": "queued"}
+
+
+def reset() -> None:
+    global before_write
+    before_write = None
+    embedded.clear()
+    calls.clear()
+    jobs.clear()

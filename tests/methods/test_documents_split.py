@@ -1,0 +1,109 @@
+"""From a text to passages: sizes in the model's own tokens, places in characters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("semantic_text_splitter")
+pytest.importorskip("docx")
+
+import itertools
+
+from tests.methods.document_files import word_model
+from trunkline.methods.documents.extract import from_text
+from trunkline.methods.documents.formats import Document
+from trunkline.methods.documents.split import (
+    CHARACTERS_A_TOKEN,
+    SEGMENT,
+    ModelTokens,
+    Splitter,
+    load_tokens,
+)
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+SENTENCE = "Größe 日本語テキスト 😀 naïve.\n\n"
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> ModelTokens:
+    return load_tokens(word_model(tmp_path_factory.mktemp("model")))
+
+
+def count(tokens: ModelTokens, text: str) -> int:
+    return len(tokens.tokenizer.encode(text).ids)
+
+
+def test_the_model_says_how_much_it_reads(tokens: ModelTokens) -> None:
+    assert (tokens.limit, tokens.marks) == (32, 2)
+    assert tokens.sizes(None, 0) == (30, 0)
+    assert tokens.sizes(10, 5) == (10, 5)
+
+
+def test_a_model_that_reads_much_is_given_passages_of_256(tmp_path: Path) -> None:
+    assert load_tokens(word_model(tmp_path, reads=8192)).sizes(None, 0) == (254, 0)
+
+
+def test_a_tokenizer_that_truncates_says_how_much_where_nothing_else_does(tmp_path: Path) -> None:
+    folder = word_model(tmp_path)
+    (tmp_path / "sentence_bert_config.json").unlink()
+    assert load_tokens(folder).limit == 16
+
+
+@pytest.mark.parametrize(
+    ("chunk", "overlap", "says"),
+    [(31, 0, "options.chunk_tokens: 31 is more than the 30"), (10, 6, "options.overlap_tokens: 6 is more than half")],
+)
+def test_sizes_that_cannot_be_are_refused(tokens: ModelTokens, chunk: int, overlap: int, says: str) -> None:
+    with pytest.raises(RpcError, match=says) as caught:
+        tokens.sizes(chunk, overlap)
+    assert caught.value.code == ErrorCode.INVALID_PARAMS
+
+
+def test_a_model_without_a_tokenizer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RpcError, match=f"the tokenizer of the embedding model {tmp_path} cannot be loaded") as caught:
+        load_tokens(str(tmp_path))
+    assert caught.value.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED
+    with pytest.raises(RpcError, match="no such folder") as caught:
+        load_tokens("./nowhere")
+    assert caught.value.code == ErrorCode.INVALID_CONFIGURATION
+
+
+@pytest.mark.parametrize("is_markdown", [True, False])
+def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) -> None:
+    text = SENTENCE * 400
+    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=is_markdown))
+    assert len(passages) > 50
+    assert all(passage.text == text[passage.start : passage.end] for passage in passages)
+    assert all(count(tokens, passage.text) <= 32 for passage in passages)
+    assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
+
+
+def test_passages_may_overlap(tokens: ModelTokens) -> None:
+    text = " ".join(f"w{number}" for number in range(100))
+    passages = Splitter(tokens, 20, 5).split(Document(None, text, is_markdown=False))
+    assert all(after.start < before.end for before, after in itertools.pairwise(passages))
+    assert all(passage.text == text[passage.start : passage.end] for passage in passages)
+
+
+def test_a_long_text_is_split_in_segments_that_can_be_left(tokens: ModelTokens) -> None:
+    text = SENTENCE * (3 * SEGMENT // len(SENTENCE))
+    checks: list[int] = []
+    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=False), lambda: checks.append(1))
+    assert len(checks) >= 3
+    assert all(passage.text == text[passage.start : passage.end] for passage in passages)
+    assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
+
+
+def test_what_is_no_words_is_cut_all_the_same(tokens: ModelTokens) -> None:
+    text = "A" * 100_000
+    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=False))
+    assert max(len(passage.text) for passage in passages) == 30 * CHARACTERS_A_TOKEN
+    assert "".join(passage.text for passage in passages) == text
+
+
+def test_front_matter_is_not_split(tokens: ModelTokens) -> None:
+    document = from_text("---\ntitle: T\n---\nwords of the body")
+    (passage,) = Splitter(tokens, 30).split(document)
+    assert passage.text == "words of the body" == document.text[passage.start : passage.end]
