@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
     "trunkline.cli_generate": {"trunkline.client", "trunkline.generate", "typer"},
+    "trunkline.cli_model": {P, "trunkline.config", "trunkline.methods.embeddings.model", "typer"},
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
 """Room -> what it may import beside the standard library. The longest name that fits a module is its room."""

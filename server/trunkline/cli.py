@@ -1,5 +1,5 @@
 """The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | doctor |
-token | generate-client``.
+token | generate-client | convert-model``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from trunkline.cli_generate import generate_client_command
+from trunkline.cli_model import convert_model_command
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
 from trunkline.version import __version__
 
@@ -462,6 +463,7 @@ def fail(code: int, *lines: str) -> NoReturn:
 app.command("stdio")(
     stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
 )
+app.command("convert-model")(convert_model_command(_settings, fail, failed=EXIT_FAILED))
 app.command("generate-client")(
     generate_client_command(talk, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, default_url=DEFAULT_URL)
 )

@@ -1,9 +1,9 @@
 """Dynamic batching: jobs of many calls run together on a thread of their own.
 
 Work-conserving: the thread never waits while there is work, so a job that comes alone runs alone, at once; what comes
-while the thread is busy is gathered. What is gathered is taken flow by flow in turn (a flow is one call) up to a budget,
-so that a call of a thousand jobs holds up one of a single job by one budget at most. What is taken is split into passes
-of like cost, so that little is padding.
+while the thread is busy is gathered. What is gathered is taken flow by flow in turn (a flow is one call) up to a
+budget, so that a call of a thousand jobs holds up one of a single job by one budget at most. What is taken is split
+into passes of like cost, so that little is padding.
 
 :class:`Waiting` and :func:`passes` are pure; :class:`Batcher` is the thread around them.
 """

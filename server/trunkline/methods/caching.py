@@ -22,8 +22,8 @@ _REQUESTS: Final = counter("trunkline_cache_requests", "Look-ups in caches of ex
 class JobCache(Generic[K, T, R]):
     """Results by key: least recently used first out, none kept longer than its time, bounded in bytes.
 
-    Single-flight: whoever asks for a key that is being computed joins that job. What fails, or is dropped because nobody
-    waits for it any more, is not kept. On the event loop only. Look-ups are counted as ``hit``, ``joined`` or
+    Single-flight: whoever asks for a key that is being computed joins that job. What fails, or is dropped because
+    nobody waits for it any more, is not kept. On the event loop only. Look-ups are counted as ``hit``, ``joined`` or
     ``miss`` in ``trunkline_cache_requests_total``.
 
     Args:

