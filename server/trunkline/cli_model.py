@@ -37,11 +37,11 @@ def convert_model_command(settings_of: Callable[..., Settings], fail: Fail, *, f
         ] = False,
     ) -> None:
         """Convert the embedding model for OpenVINO, which computes it several times quicker on a CPU."""
-        from trunkline.methods.embeddings.model import load_model
+        from trunkline.methods.embeddings.model import Backend, load_model
 
         overrides: dict[str, Any] = {"data": data}
         settings = settings_of(config, **overrides)
-        backend = "openvino-int8" if int8 else "openvino"
+        backend: Backend = "openvino-int8" if int8 else "openvino"
         try:
             model = load_model(settings.model, backend, str(settings.data.absolute()))
         except RpcError as error:

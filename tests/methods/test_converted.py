@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.hub import clean_environment
 from tests.support.timing import PATIENCE
 from trunkline.methods import embeddings
 from trunkline.methods.embeddings.model import load_model
@@ -44,9 +46,9 @@ async def test_a_float_conversion_makes_the_same_vectors_under_the_same_name(tin
     converted_name, found = await vectors("openvino", tiny_model, tmp_path)
     assert converted_name == name
     assert (found * wanted).sum(axis=1) == pytest.approx(1, abs=1e-3)
-    made = folder_in(tmp_path).stat().st_mtime_ns
+    again = folder_in(tmp_path).stat().st_mtime_ns
     assert (await vectors("auto", tiny_model, tmp_path))[1] == pytest.approx(found, abs=1e-6)
-    assert folder_in(tmp_path).stat().st_mtime_ns == made, "it is used again"
+    assert folder_in(tmp_path).stat().st_mtime_ns == again, "it is used again"
 
 
 async def test_an_int8_conversion_has_a_name_of_its_own_and_is_alike(tiny_model: Path, tmp_path: Path) -> None:
@@ -57,8 +59,20 @@ async def test_an_int8_conversion_has_a_name_of_its_own_and_is_alike(tiny_model:
     assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-5)
 
 
-async def test_a_changed_file_is_not_loaded(tiny_model: Path, tmp_path: Path) -> None:
-    await vectors("openvino", tiny_model, tmp_path)
+@pytest.fixture(scope="module")
+def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a conversion in it, made by the command. Copy it."""
+    data = tmp_path_factory.mktemp("made")
+    command = [sys.executable, "-m", "trunkline.cli", "convert-model", "--data", str(data)]
+    env = clean_environment({"TRUNKLINE_MODEL": str(tiny_model)})
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=6 * PATIENCE)
+    assert done.returncode == 0, done
+    assert "hubs with this data folder use it from their next start on" in done.stdout
+    return data
+
+
+async def test_a_changed_file_is_not_loaded(tiny_model: Path, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     weights = folder_in(tmp_path) / "model.bin"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     with pytest.raises(RpcError, match=r"model.bin changed since it was made; delete that folder") as caught:
@@ -66,8 +80,8 @@ async def test_a_changed_file_is_not_loaded(tiny_model: Path, tmp_path: Path) ->
     assert caught.value.code == 3002
 
 
-async def test_what_a_killed_conversion_left_is_no_model(tiny_model: Path, tmp_path: Path) -> None:
-    await vectors("openvino", tiny_model, tmp_path)
+async def test_what_a_killed_conversion_left_is_no_model(tiny_model: Path, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     folder = folder_in(tmp_path)
     partial = folder.with_name(f"{folder.name}.partial")
     folder.rename(partial)

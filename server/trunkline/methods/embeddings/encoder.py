@@ -52,7 +52,8 @@ class Tokenizer:
         if not callable(self._tokenizer) or not hasattr(self._tokenizer, "pad"):
             raise ValueError("it does not begin with a transformer, and this release knows no other models")
         self._max_length = encoder.max_seq_length
-        self._prompt = encoder.prompts.get(encoder.default_prompt_name, "") if encoder.default_prompt_name else ""
+        prompt = encoder.prompts.get(encoder.default_prompt_name) if encoder.default_prompt_name else None
+        self._prompt: str = prompt or ""
         # It warns that padding apart is slower; here the text may wait for its pass between the two.
         getattr(self._tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
 
