@@ -26,9 +26,10 @@ from contextlib import contextmanager
 from typing import IO
 
 import picows
+import psutil
 import uvloop
 
-from bench.servers import process
+from bench.servers import Running, cpu_seconds, process
 
 RATE_TARGET = 0.9
 LATENCY_TARGET = 1.2
@@ -56,8 +57,8 @@ def mixed_texts(number: int, seed: int = 7) -> list[str]:
 class Bare:
     """The process beside the hub."""
 
-    def __init__(self, stdin: IO[str], stdout: IO[str]) -> None:
-        self._stdin, self._stdout = stdin, stdout
+    def __init__(self, stdin: IO[str], stdout: IO[str], pid: int) -> None:
+        self._stdin, self._stdout, self.pid = stdin, stdout, pid
         json.loads(stdout.readline())
 
     def seconds(self, texts: list[str], batch: int) -> float:
@@ -76,17 +77,17 @@ def bare(backend: str, data: str) -> Iterator[Bare]:
     ) as started:
         assert started.stdin is not None
         assert started.stdout is not None
-        yield Bare(started.stdin, started.stdout)
+        yield Bare(started.stdin, started.stdout, started.pid)
         started.stdin.close()
 
 
 @contextmanager
-def embedding_hub(backend: str, data: str, executors: int | None) -> Iterator[str]:
+def embedding_hub(backend: str, data: str, executors: int | None) -> Iterator[Running]:
     env = {"TRUNKLINE_EMBEDDING_BACKEND": backend, "TRUNKLINE_EMBEDDING_CACHE_BYTES": "0", "TRUNKLINE_MODEL": MODEL}
     options = ("--executors", str(executors)) if executors else ()
     command = ("serve", "--port", "0", "--packs", "embeddings", "--no-demo", "--data", data, *options)
     with process(sys.executable, "-m", "trunkline.cli", *command, env=env) as running:
-        yield running.url
+        yield running
 
 
 class Caller(picows.WSListener):
@@ -139,18 +140,30 @@ def median_ratio(pairs: list[tuple[float, float]]) -> float:
     return statistics.median(first / second for first, second in pairs)
 
 
-async def compare_rates(url: str, beside: Bare, texts: list[str], rounds: int) -> float:
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process and its children so far: unlike the clock, hardly longer on a busy machine."""
+    return sum(cpu_seconds(each.pid) for each in (psutil.Process(pid), *psutil.Process(pid).children()))
+
+
+async def compare_rates(hub: Running, beside: Bare, texts: list[str], rounds: int) -> float:
     """Texts/s of the hub in those of the bare library."""
+    url = hub.url
     sample = texts[: len(texts) // 4]
     beside.seconds(sample[:64], 32)
     await hub_seconds(url, sample[:64], CALLERS)
     costs = {batch: min(beside.seconds(sample, batch) for _ in range(2)) for batch in BATCHES}
     best = min(costs, key=costs.__getitem__)
-    pairs = []
+    pairs, spent = [], []
     for _ in range(rounds):
+        before = cpu_of(hub.pid), cpu_of(beside.pid)
         routed, alone = await hub_seconds(url, texts, CALLERS), beside.seconds(texts, best)
         pairs.append((alone, routed))
-        print(f"  hub {len(texts) / routed:6.1f} texts/s   bare {len(texts) / alone:6.1f} texts/s (batches of {best})")
+        spent.append((cpu_of(hub.pid) - before[0], cpu_of(beside.pid) - before[1]))
+        print(
+            f"  hub {len(texts) / routed:6.1f} texts/s   bare {len(texts) / alone:6.1f} texts/s (batches of {best})",
+            flush=True,
+        )
+    print(f"  CPU time: hub and executors {median_ratio(spent):.2f}x the bare library's", flush=True)
     return median_ratio(pairs)
 
 
@@ -184,16 +197,17 @@ def main() -> None:
     if options.quality:
         from bench.embedding_quality import table
 
-        print(table())
+        for line in table():
+            print(line, flush=True)
         return
     texts = mixed_texts(options.texts)
     with (
         tempfile.TemporaryDirectory() as data,
-        embedding_hub(options.backend, data, options.executors) as url,
+        embedding_hub(options.backend, data, options.executors) as hub,
         bare(options.backend, data) as beside,
     ):
-        rate = uvloop.run(compare_rates(url, beside, texts, options.rounds))
-        latency = uvloop.run(compare_latency(url, beside, options.singles))
+        rate = uvloop.run(compare_rates(hub, beside, texts, options.rounds))
+        latency = uvloop.run(compare_latency(hub.url, beside, options.singles))
     print(f"{options.backend}: {rate:.2f}x the bare rate from {CALLERS} callers (target {RATE_TARGET}x or more)")
     print(f"{options.backend}: {latency:.2f}x the bare latency for one text (target {LATENCY_TARGET}x or less)")
     if rate < RATE_TARGET or latency > LATENCY_TARGET:
