@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable
-from typing import Final, Generic, TypeVar
-
-from cachetools import TTLCache
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from trunkline.methods.batching import Job
 from trunkline.methods.figures import counter
+
+if TYPE_CHECKING:
+    from cachetools import TTLCache
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -41,6 +42,8 @@ class JobCache(Generic[K, T, R]):
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        from cachetools import TTLCache  # in the extra [ml]: who only looks for a model does without
+
         self._name = name
         self._size = size
         self._results: TTLCache[K, R] = TTLCache(max_bytes, seconds, clock, size)
