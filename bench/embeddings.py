@@ -34,7 +34,7 @@ from bench.servers import Running, cpu_seconds, process
 RATE_TARGET = 0.9
 LATENCY_TARGET = 1.2
 CALLERS = 64
-BATCHES = (8, 16, 32, 64)
+BATCHES = (4, 8, 16, 32, 64)
 MODEL = "all-MiniLM-L6-v2"
 
 
@@ -148,10 +148,9 @@ def cpu_of(pid: int) -> float:
 async def compare_rates(hub: Running, beside: Bare, texts: list[str], rounds: int) -> float:
     """Texts/s of the hub in those of the bare library."""
     url = hub.url
-    sample = texts[: len(texts) // 4]
-    beside.seconds(sample[:64], 32)
-    await hub_seconds(url, sample[:64], CALLERS)
-    costs = {batch: min(beside.seconds(sample, batch) for _ in range(2)) for batch in BATCHES}
+    beside.seconds(texts[:CALLERS], 8)
+    await hub_seconds(url, texts[:CALLERS], CALLERS)
+    costs = {batch: beside.seconds(texts, batch) for batch in BATCHES}
     best = min(costs, key=costs.__getitem__)
     pairs, spent = [], []
     for _ in range(rounds):

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ async def test_one_short_text_is_quick(methods: LocalMethods) -> None:
 
 async def test_a_cancel_is_seen_between_batches(methods: LocalMethods) -> None:
     loop = asyncio.get_running_loop()
-    call = asyncio.ensure_future(create(methods, ["long text " * 200] * 500))
+    call = asyncio.ensure_future(create(methods, [f"{i} long text " * 200 for i in range(500)]))
     await asyncio.sleep(0.2)
     started = loop.time()
     call.cancel()
@@ -198,16 +199,38 @@ def passes_so_far() -> float:
     return sum(counted("trunkline_batch_size").get(("embeddings.create",), [0.0])[:-1])
 
 
-async def test_calls_that_come_together_share_passes(tiny: LocalMethods) -> None:
-    before = passes_so_far()
-    await asyncio.gather(*(create(tiny, f"shared {i}") for i in range(31)))
-    assert passes_so_far() - before <= 4
+def looked_up(outcome: str) -> float:
+    return counted("trunkline_cache_requests").get(("embeddings", outcome), [0.0])[0]
+
+
+async def test_calls_that_come_while_a_pass_runs_share_the_next(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as local:
+        service = local._registry.instances[0]._service
+        run, gate, sizes = service.model.run, threading.Event(), []
+
+        def gated(texts: Any) -> Any:
+            sizes.append(len(texts))
+            assert gate.wait(PATIENCE)
+            return run(texts)
+
+        monkeypatch.setattr(service, "model", replace(service.model, run=gated))
+        before = looked_up("miss")
+        calls = [asyncio.ensure_future(create(local, f"shared {i}")) for i in range(31)]
+        while looked_up("miss") < before + 31:
+            await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*calls)
+        assert len(sizes) <= 2
+        assert sum(sizes) == 31
 
 
 async def test_a_query_is_answered_while_a_large_call_goes_on(tiny: LocalMethods) -> None:
+    before = passes_so_far()
     large = asyncio.ensure_future(create(tiny, [f"large {i} " + "word " * 20 for i in range(2048)]))
-    while not counted("trunkline_cache_requests"):
-        await asyncio.sleep(0)
+    while passes_so_far() == before:
+        await asyncio.sleep(0.001)
     await asyncio.wait_for(create(tiny, "a query"), PATIENCE)
     assert not large.done()
     assert len((await large)["data"]) == 2048
@@ -224,10 +247,11 @@ async def test_a_text_that_was_embedded_is_not_embedded_again(tiny: LocalMethods
 
 async def test_a_cancelled_call_does_not_cancel_one_that_waits_for_the_same_text(tiny: LocalMethods) -> None:
     text = "wanted by two " + "x " * 9000  # long enough for its tokens to be made on the thread
+    before = looked_up("joined")
     first = asyncio.ensure_future(create(tiny, text))
     await asyncio.sleep(0)
     second = asyncio.ensure_future(create(tiny, text))
-    while counted("trunkline_cache_requests").get(("embeddings", "joined"), [0.0])[0] < 1:
+    while looked_up("joined") == before:
         await asyncio.sleep(0)
     first.cancel()
     assert len((await asyncio.wait_for(second, PATIENCE))["data"]) == 1
