@@ -18,7 +18,7 @@ from trunkline_protocol.errors import ErrorCode, limit_error
 SHARED_FROM: Final = 50
 """A smaller queue has no part that is kept for those with little in it."""
 
-_TURNS = (0, 0, 0, 1, 0, 0, 1, 2)
+TURNS = (0, 0, 0, 1, 0, 0, 1, 2)
 """Who is asked first, turn by turn: of eight turns high leads five, normal two, low one."""
 
 _Level = OrderedDict[int, OrderedDict[Call, None]]
@@ -87,7 +87,7 @@ class CallQueue:
     def pop(self) -> Call | None:
         """The next call, or None."""
         self._turn = (self._turn + 1) & 7
-        for priority in (_TURNS[self._turn], 0, 1, 2):
+        for priority in (TURNS[self._turn], 0, 1, 2):
             level = self._levels[priority]
             if level:
                 number, flow = next(iter(level.items()))

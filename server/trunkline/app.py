@@ -65,6 +65,7 @@ from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.listening import listen
 from trunkline.observe.audit import AuditLog
+from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.page import MetricsPage
 from trunkline.observe.secrets import SecretMask
@@ -101,6 +102,7 @@ class Hub:
         self.settings = settings
         self.started = time.monotonic()
         self.stats = CallStats()
+        self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats)
         self._count = self.stats.record
         self._stop_requested = asyncio.Event()
@@ -119,6 +121,7 @@ class Hub:
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             on_change=self._executors_changed,
+            on_figures=self.figures.update,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
         self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
@@ -363,7 +366,7 @@ class Hub:
             lambda: check(self.view),
             lambda: detailed_services(self.view),
             self.missing,
-            MetricsPage(self.stats, self._readings()).render,
+            MetricsPage(self.stats, self._readings(), self.figures.collect).render,
             documents(self.view),
         )
         doors = call_doors(self.door, self.router, self.authentication, lambda: self.pool.methods)

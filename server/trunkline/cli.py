@@ -1,5 +1,6 @@
 """The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
-collections | ingest | eval | doctor | token | generate-client``.
+collections | ingest | eval | doctor | token | generate-client |
+convert-model``.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
 to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
@@ -22,7 +23,9 @@ from trunkline.cli_eval import evaluate
 from trunkline.cli_generate import generate_client
 from trunkline.cli_ingest import ingest
 from trunkline.cli_jobs import jobs_app
+from trunkline.cli_model import convert_model
 from trunkline.cli_pubsub import publish, subscribe
+from trunkline.cli_settings import read_settings
 from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
 from trunkline.cli_talk import (
     DEFAULT_URL,
@@ -36,7 +39,6 @@ from trunkline.cli_talk import (
     print_json,
     read_stdin,
     talk,
-    with_hub,
 )
 from trunkline.cli_top import top
 from trunkline.version import __version__
@@ -105,29 +107,7 @@ def serve(
     }
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
-    _serve(_settings(config, **options), stop_at_eof=stop_with_stdin)
-
-
-def _settings(config: Path | None, **options: Any) -> Settings:
-    """Settings of a hub; ends the program where they cannot be."""
-    from pydantic import ValidationError
-
-    from trunkline.config import load_settings
-
-    try:
-        return load_settings(config, **options)
-    except ValidationError as error:
-        fail(
-            EXIT_USAGE,
-            *(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)),
-        )
-    except (FileNotFoundError, ValueError) as error:
-        fail(EXIT_USAGE, str(error))
-
-
-def _setting_problem(item: Any) -> str:
-    name = ".".join(map(str, item["loc"]))
-    return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")
+    _serve(read_settings(config, **options), stop_at_eof=stop_with_stdin)
 
 
 def _serve(
@@ -301,12 +281,11 @@ def read_params(text: str) -> Any:
     return params
 
 
-app.command("stdio")(
-    stdio_command(_settings, _serve, with_hub, fail, failed=EXIT_FAILED, usage=EXIT_USAGE, unread=EXIT_UNREAD)
-)
+app.command("stdio")(stdio_command(_serve))
 app.command()(top)
 app.command()(ingest)
 app.command("eval")(evaluate)
+app.command("convert-model")(convert_model)
 app.command("generate-client")(generate_client)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(collections_app, name="collections")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+
+from trunkline.cli_settings import read_settings
+from trunkline.cli_talk import EXIT_FAILED, EXIT_UNREAD, EXIT_USAGE, fail, with_hub
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
@@ -15,21 +18,11 @@ if TYPE_CHECKING:
     from trunkline.edge.stdio import StandardIo
 
 
-class Fail(Protocol):
-    """How the command line ends a program that failed."""
-
-    def __call__(self, code: int, *lines: str) -> NoReturn:
-        """Say what went wrong on stderr and exit with the code."""
-
-
 class Serve(Protocol):
     """Runs a hub until it is stopped."""
 
     def __call__(self, settings: Settings, standard_io: StandardIo, speech: Speech) -> None:
         """Ends the program where the settings cannot work."""
-
-
-WithHub = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
 
 
 class FramingOption(StrEnum):
@@ -47,24 +40,11 @@ class DialectOption(StrEnum):
     dspy_port = "dspy-port"
 
 
-def stdio_command(
-    load: Callable[..., Settings],
-    serve: Serve,
-    with_hub: WithHub,
-    fail: Fail,
-    *,
-    failed: int,
-    usage: int,
-    unread: int,
-) -> Callable[..., None]:
-    """The command, made of what the command line has for all of them.
+def stdio_command(serve: Serve) -> Callable[..., None]:
+    """The command.
 
     Args:
-        load: settings from a file and options; ends the program where they cannot be.
-        with_hub: runs something that needs a hub; ends the program where there is none.
-        failed: exit code where the peer broke the framing.
-        usage: exit code for what cannot be.
-        unread: exit code where nobody reads standard output.
+        serve: runs a hub until it is stopped; only the command line knows how.
     """
 
     def stdio(
@@ -108,32 +88,30 @@ def stdio_command(
         }
         given = [f"--{name}" for name, value in {"config": config, **options}.items() if value is not None]
         if connect is not None and given:
-            fail(usage, f"{given[0]} is for a hub of one's own, not for the one at --connect")
-        settings = load(config, **(options | {"demo": bool(demo)}))
+            fail(EXIT_USAGE, f"{given[0]} is for a hub of one's own, not for the one at --connect")
+        settings = read_settings(config, **(options | {"demo": bool(demo)}))
         from trunkline.edge.framed_doors import Speech
         from trunkline.edge.stdio import StandardIo
 
         try:
             standard_io = StandardIo()
         except (ValueError, OSError) as error:
-            fail(usage, str(error))
+            fail(EXIT_USAGE, str(error))
         speech = Speech(framing.value, dialect.value)
         if connect is None:
             serve(settings, standard_io, speech)
-        elif (gone := _relay(connect, token, settings, standard_io, speech, with_hub)) is not None:
-            fail(failed, f"the hub is gone for good: {gone}")
+        elif (gone := _relay(connect, token, settings, standard_io, speech)) is not None:
+            fail(EXIT_FAILED, f"the hub is gone for good: {gone}")
         ended = None if standard_io.peer is None else standard_io.peer.ended
         if ended == "broken" or not standard_io.delivered:
-            raise typer.Exit(failed)
+            raise typer.Exit(EXIT_FAILED)
         if ended == "lost":
-            raise typer.Exit(unread)
+            raise typer.Exit(EXIT_UNREAD)
 
     return stdio
 
 
-def _relay(
-    url: str, token: str | None, settings: Settings, standard_io: StandardIo, speech: Speech, with_hub: WithHub
-) -> str | None:
+def _relay(url: str, token: str | None, settings: Settings, standard_io: StandardIo, speech: Speech) -> str | None:
     """Talk to a hub elsewhere. Returns why that does not come back, where it does not."""
     from trunkline.observe.logs import configure_logs
     from trunkline.relay import RelayProgram

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
     allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
 
     model: str = Field(DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
+    embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
+        "auto",
+        description="what computes embeddings; auto = openvino where trunkline convert-model was run, else torch",
+    )
+    embedding_cache_bytes: int = Field(64 * 2**20, ge=0, description="vectors one executor keeps; 0 = none")
+    embedding_cache_seconds: float = Field(3600.0, gt=0, description="how long it keeps them")
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None

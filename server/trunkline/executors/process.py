@@ -28,6 +28,7 @@ import msgspec
 from trunkline.executors import ipc
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.figures import FIGURES
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -37,6 +38,7 @@ from trunkline_protocol.slots import slot_of
 PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
+STATS_INTERVAL: Final = 1.0
 
 logger = logging.getLogger("trunkline.executor")
 
@@ -268,6 +270,16 @@ class Executor:
         self.runner.push(call_id, data, final)
 
 
+async def report_figures(send: Callable[[bytes], None]) -> None:
+    """Tell the hub what methods count, when it has changed."""
+    said = 0
+    while True:
+        if FIGURES.version != said:
+            said = FIGURES.version
+            send(ipc.frame(ipc.STATS, 0, msgspec.json.encode(FIGURES.snapshot())))
+        await asyncio.sleep(STATS_INTERVAL)
+
+
 async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     """Run one executor until the hub says STOP or is gone. Returns the exit code."""
     loop = asyncio.get_running_loop()
@@ -291,6 +303,7 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         executor.wire.flush()
         return EXIT_LOAD_FAILED
     executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(registry.catalogue())))
+    reporting = asyncio.ensure_future(report_figures(executor.wire.send))
     ends = [asyncio.ensure_future(executor.wire.lost.wait()), asyncio.ensure_future(executor.stopped.wait())]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not executor.wire.lost.is_set():
@@ -298,6 +311,7 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
             [asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED
         )
         executor.wire.flush()
+    reporting.cancel()
     executor.runner.close()
     return 0
 

@@ -34,10 +34,17 @@ class MetricsPage:
     Args:
         stats: counts of calls.
         readings: asked at each scrape.
+        figures: asked, too: what methods in executors count.
     """
 
-    def __init__(self, stats: CallStats, readings: Callable[[], Iterable[Reading]]) -> None:
+    def __init__(
+        self,
+        stats: CallStats,
+        readings: Callable[[], Iterable[Reading]],
+        figures: Callable[[], Iterable[Metric]] = tuple,
+    ) -> None:
         self._stats = stats
+        self._figures = figures
         self._readings = readings
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)  # a collector by shape
@@ -56,6 +63,7 @@ class MetricsPage:
             for value, number in reading.values.items():
                 family.add_metric([value] if reading.label else [], number)
             yield family
+        yield from self._figures()
 
     def _call_metrics(self) -> Iterable[Metric]:
         methods = self._stats.methods

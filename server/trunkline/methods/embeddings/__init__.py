@@ -3,28 +3,31 @@
 The answer has the shape of OpenAI's embeddings endpoint. Vectors have length 1, so that their inner product is the
 cosine of the angle between them. A text is read up to the model's ``max_seq_length`` (256 tokens for the default
 model) and no further, as sentence-transformers does. Lists of token numbers, which OpenAI takes, are not taken.
+
+Calls of all connections share passes through the model, on a thread of their own; vectors are kept for a while
+(:mod:`trunkline.methods.embeddings.service`).
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
 
+import orjson
 from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
-from trunkline.methods.embeddings.model import DEFAULT_MODEL, LoadedModel, load_model
+from trunkline.methods.embeddings import service
+from trunkline.methods.embeddings.model import DEFAULT_MODEL, load_model
 from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 MAX_INPUTS: Final = 2048
-BATCH_TOKENS: Final = 2048
-"""Tokens of one forward pass, padding included: what bounds memory, and how long a cancel waits."""
+CACHE_BYTES: Final = 64 * 2**20
+CACHE_SECONDS: Final = 3600.0
+ENCODED_ON_LOOP: Final = 64
+"""Vectors; the JSON of more is made on a thread, so that others' answers do not wait for it."""
 
 
 class Embedding(TypedDict):
@@ -55,18 +58,32 @@ class EmbeddingMethods:
     """One model, loaded once an executor."""
 
     def __init__(self) -> None:
-        self._model: LoadedModel | None = None
+        self._service: service.EmbeddingService | None = None
 
-    def load(self, settings: Mapping[str, Any]) -> None:
+    async def load(self, settings: Mapping[str, Any]) -> None:
         """Load the model of ``settings["model"]``.
 
         Raises:
             RpcError: 4001, 4002 or 3002; see :func:`load_model`.
         """
-        self._model = load_model(settings.get("model") or DEFAULT_MODEL)
+        model = load_model(
+            settings.get("model") or DEFAULT_MODEL,
+            settings.get("embedding_backend") or "auto",
+            settings.get("data_dir"),
+        )
+        self._service = service.EmbeddingService(
+            model,
+            settings.get("embedding_cache_bytes", CACHE_BYTES),
+            settings.get("embedding_cache_seconds", CACHE_SECONDS),
+        )
+
+    def close(self) -> None:
+        """Let go of the threads, for processes that go on."""
+        if self._service is not None:
+            self._service.close()
 
     @method("embeddings.create", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
-    def create(
+    async def create(
         self,
         input: str | list[str],
         ctx: Context,
@@ -78,74 +95,38 @@ class EmbeddingMethods:
         Raises:
             RpcError: -32602, empty or too much input; 4001, another model than the one that is loaded.
         """
-        assert self._model is not None
-        if model is not None and model not in (self._model.name, self._model.name.rpartition("/")[2]):
+        embeddings = self._service
+        assert embeddings is not None
+        name = embeddings.model.name
+        if model is not None and model not in names_of(name):
             raise RpcError(
                 ErrorCode.INVALID_CONFIGURATION,
-                f"embeddings.create: model {model!r:.200} is not loaded; this hub has {self._model.name}: "
+                f"embeddings.create: model {model!r:.200} is not loaded; this hub has {name}: "
                 "leave model out, or set TRUNKLINE_MODEL and start the hub again",
             )
         texts = [input] if isinstance(input, str) else input
         _check_input(texts)
-        vectors, tokens = encode(self._model, texts, ctx)
+        found = await embeddings.embed(texts, ctx.deadline, ctx.metadata.get("priority", "normal"))
         as_json = _base64 if encoding_format == "base64" else _numbers
+        if len(found) <= ENCODED_ON_LOOP:
+            vectors = as_json(found)
+        else:
+            vectors = await embeddings.on_thread(as_json, found)
+        tokens = sum(each.tokens for each in found)
         return {
             "object": "list",
             "data": [
-                {"object": "embedding", "index": index, "embedding": as_json(vector)}
-                for index, vector in enumerate(vectors)
+                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)
             ],
-            "model": self._model.name,
+            "model": name,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
 
 
-def encode(model: LoadedModel, texts: list[str], ctx: Context) -> tuple[NDArray[np.float32], int]:
-    """Vectors in the order of ``texts``, each of length 1, and the number of tokens read.
-
-    Texts of like length share a batch, so that little is padding. A cancel is seen between batches.
-
-    Raises:
-        RpcError: -32800; 3003, where the model makes vectors that are not finite.
-    """
-    import numpy as np
-
-    encoder = model.encoder
-    # Counted apart from the encoder, which does not say: a hundredth of the time of embedding.
-    tokenized = encoder.tokenizer(texts, truncation=True, max_length=encoder.max_seq_length)
-    lengths = [len(ids) for ids in tokenized["input_ids"]]
-    vectors: NDArray[np.float32] | None = None
-    for batch in batches(lengths, BATCH_TOKENS):
-        ctx.raise_if_cancelled()
-        part = encoder.encode(
-            [texts[i] for i in batch],
-            batch_size=len(batch),
-            normalize_embeddings=True,
-            convert_to_numpy=True,
-            show_progress_bar=False,
-        )
-        if vectors is None:
-            vectors = np.empty((len(texts), part.shape[1]), dtype="<f4")
-        vectors[batch] = part
-    assert vectors is not None
-    if not np.isfinite(vectors).all():
-        raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"{model.name} made a vector that is not finite")
-    return vectors, sum(lengths)
-
-
-def batches(lengths: list[int], budget: int) -> Iterator[list[int]]:
-    """Group indices by length, longest first, so that no group has more than ``budget`` tokens with its padding.
-
-    A text longer than the budget is a group of its own.
-    """
-    batch: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
+def names_of(model: str) -> set[str]:
+    """What callers may call a model: as it is, without its folder or owner, without its precision."""
+    plain = model.partition("#")[0]
+    return {name for each in (model, plain) for name in (each, each.rpartition("/")[2])}
 
 
 def _check_input(texts: list[str]) -> None:
@@ -161,10 +142,15 @@ def _check_input(texts: list[str]) -> None:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"embeddings.create: input[{index}] is an empty text")
 
 
-def _base64(vector: NDArray[np.float32]) -> str:
-    return base64.b64encode(vector.tobytes()).decode("ascii")
+def _base64(found: Sequence[service.Embedding]) -> list[Any]:
+    return [base64.b64encode(each.vector).decode("ascii") for each in found]
 
 
-def _numbers(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As it is: the encoder writes a float32 in the fewest digits that mean it, a Python float in twice as many."""
-    return vector
+def _numbers(found: Sequence[service.Embedding]) -> list[Any]:
+    """JSON already: a float32 in the fewest digits that mean it; a Python float would have twice as many."""
+    import numpy as np
+
+    return [
+        orjson.Fragment(orjson.dumps(np.frombuffer(each.vector, "<f4"), option=orjson.OPT_SERIALIZE_NUMPY))
+        for each in found
+    ]

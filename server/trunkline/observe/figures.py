@@ -1,0 +1,97 @@
+"""What methods in executors count (``methods/figures.py``), added up over processes, for ``/metrics``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+
+
+class Figure(msgspec.Struct, frozen=True):
+    """One metric of one process. A series is label values and numbers: of a counter one; of a histogram the count of
+    each bucket, of what is above the last, and the sum."""
+
+    name: str
+    help: str
+    kind: Literal["counter", "histogram"]
+    labels: tuple[str, ...]
+    series: list[tuple[tuple[str, ...], list[float]]]
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def shape(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
+        """Only what has the same can be added up."""
+        return self.kind, self.labels, self.buckets
+
+
+class _Sum:
+    """A metric over processes."""
+
+    def __init__(self, first: Figure) -> None:
+        self.first = first
+        self.series: dict[tuple[str, ...], list[float]] = {}
+
+    def add(self, figure: Figure) -> None:
+        if figure.shape != self.first.shape:
+            return  # two modules of one name that mean different things: the first one is shown
+        for labels, numbers in figure.series:
+            before = self.series.get(labels)
+            self.series[labels] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
+
+    def family(self) -> Metric:
+        if self.first.kind == "counter":
+            return self._counter()
+        return self._histogram()
+
+    def _counter(self) -> Metric:
+        counter = CounterMetricFamily(self.first.name, self.first.help, labels=self.first.labels)
+        for labels, numbers in self.series.items():
+            counter.add_metric(labels, numbers[0])
+        return counter
+
+    def _histogram(self) -> Metric:
+        histogram = HistogramMetricFamily(self.first.name, self.first.help, labels=self.first.labels)
+        for labels, numbers in self.series.items():
+            seen, buckets = 0.0, []
+            for bound, number in zip((*map(str, self.first.buckets), "+Inf"), numbers[:-1], strict=True):
+                seen += number
+                buckets.append((bound, seen))
+            histogram.add_metric(labels, buckets, numbers[-1])
+        return histogram
+
+
+class ExecutorFigures:
+    """The last word of each executor's process; what processes that have gone had counted stays in the sums."""
+
+    def __init__(self) -> None:
+        self._decoder = msgspec.json.Decoder(list[Figure])
+        self._now: dict[int, tuple[int | None, list[Figure]]] = {}
+        self._gone: dict[str, _Sum] = {}
+
+    def update(self, executor: int, pid: int | None, figures: bytes) -> None:
+        """An executor said what its methods counted since its process started (JSON)."""
+        before = self._now.get(executor)
+        if before is not None and before[0] != pid:
+            _add(self._gone, before[1])
+        self._now[executor] = (pid, self._decoder.decode(figures))
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything, by name."""
+        sums: dict[str, _Sum] = {}
+        _add(sums, [gone_figure(each) for each in self._gone.values()])
+        for _pid, figures in self._now.values():
+            _add(sums, figures)
+        return [sums[name].family() for name in sorted(sums)]
+
+
+def gone_figure(total: _Sum) -> Figure:
+    """A sum as one more metric to add."""
+    return msgspec.structs.replace(total.first, series=list(total.series.items()))
+
+
+def _add(sums: dict[str, _Sum], figures: Iterable[Figure]) -> None:
+    for figure in figures:
+        sums.setdefault(figure.name, _Sum(figure)).add(figure)
