@@ -194,3 +194,17 @@ async def test_what_is_recovered_is_whole_and_never_more_than_may_be_kept(
         cost = sum(3 * (len(event.data) + len(event.topic)) + EVENT_OVERHEAD for event in kept)
         assert broker.history_bytes == cost <= size
         assert len(broker._topics) <= topics
+
+
+def test_what_the_hub_says_of_itself_pushes_out_nobody_elses_events() -> None:
+    limits = HistoryLimits(events=10_000, bytes=100 * COST)
+    clock = Clock()
+    broker = memory(limits, clock)
+    seen: list[Any] = []
+    broker.publish("t", DATA, None, seen.append)
+    for _ in range(500):
+        broker.publish("system.requests", DATA, None, lambda _: None)
+    broker.join("t", Position(seen[0].epoch, 0), seen.append)
+    assert seen[1].recovered
+    assert offsets(seen[1]) == [1]
+    assert broker.history_bytes <= limits.bytes // 16

@@ -11,7 +11,7 @@ import random
 import sys
 from pathlib import Path
 
-from tests.support.collections import upsert_of
+from tests.support.stored_collections import upsert_of
 from trunkline.methods.vectors.log import Change, Delete
 from trunkline.methods.vectors.store import CollectionStore
 

@@ -18,8 +18,8 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import contents, upsert_of, vector_of  # noqa: E402
 from tests.support.disks import FailingFiles, QuickFiles, RecordingFiles, SimulatedDisk  # noqa: E402
+from tests.support.stored_collections import contents, upsert_of, vector_of  # noqa: E402
 from tests.support.timing import PATIENCE  # noqa: E402
 from trunkline.methods.vectors.collection import Collection  # noqa: E402
 from trunkline.methods.vectors.files import Files  # noqa: E402

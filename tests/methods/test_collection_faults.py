@@ -20,8 +20,8 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import contents, flipped, logs, make, make_old, opened, upsert_of
 from tests.support.disks import RecordingFiles
+from tests.support.stored_collections import contents, flipped, logs, make, make_old, opened, upsert_of
 from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import vectors
 from trunkline.methods.local import LocalMethods

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import contents, make, opened, upsert_of
 from tests.support.disks import QuickFiles
+from tests.support.stored_collections import contents, make, opened, upsert_of
 from trunkline.methods.vectors.recovery import snapshot_path
 from trunkline.methods.vectors.snapshot import Snapshot, write_snapshot
 from trunkline.methods.vectors.store import Collection, CollectionLocked, CollectionStore

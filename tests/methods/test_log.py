@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import old_record  # noqa: E402
+from tests.support.stored_collections import old_record  # noqa: E402
 from trunkline.methods.vectors.log import (  # noqa: E402
     SECTOR,
     Delete,

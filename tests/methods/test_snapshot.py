@@ -9,8 +9,8 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.collections import flipped  # noqa: E402
 from tests.support.disks import QuickFiles, RecordingFiles  # noqa: E402
+from tests.support.stored_collections import flipped  # noqa: E402
 from trunkline.methods.vectors import snapshot as module  # noqa: E402
 from trunkline.methods.vectors.log import Item  # noqa: E402
 from trunkline.methods.vectors.snapshot import Damaged, Snapshot, read_snapshot, verify, write_snapshot  # noqa: E402

@@ -12,11 +12,14 @@ from typing import Final
 from trunkline.broker.base import Joined, TopicStanding
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
+from trunkline_protocol.topics import is_system
 
 REMEMBER_KEYS: Final = 10_000
 REMEMBER_KEY_SECONDS: Final = 300.0
 EVENT_OVERHEAD: Final = 256
 """Bytes an event costs beside its data and topic, roughly."""
+SYSTEM_SHARE: Final = 1 / 32
+"""Of the bytes of all histories, what one topic of the hub's own may take: its talk must not push out that of others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,9 @@ class MemoryBroker:
         self._with_history[topic] = state
         self._with_history.move_to_end(topic)
         self._trim(topic, state, now)
+        if is_system(topic):
+            while state.kept_bytes > limits.bytes * SYSTEM_SHARE and len(state.history) > 1:
+                self._drop_oldest(state, state.history)
         while self.history_bytes > limits.bytes and len(self._with_history) > 1:
             self._drop_history(next(iter(self._with_history)))
         while self.history_bytes > limits.bytes and state.history:

@@ -100,7 +100,7 @@ class DocumentMethods:
                 "options": wanted.model_dump(exclude_defaults=True),
                 "create": create,
             }
-            job = await ctx.call("jobs.create", {"method": "documents.process", "params": params})
+            job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
         await _require_collection(ctx, collection, create)
         run = Run(ctx, collection, documents, splitter, self._roots, self._reader, settings)
@@ -133,3 +133,9 @@ async def _require_collection(ctx: Context, name: str, create: bool) -> None:
         if error.code != ErrorCode.INVALID_CONFIGURATION or not create:
             raise
         await ctx.call("collections.create", {"name": name})
+
+
+def _once(ctx: Context) -> dict[str, str]:
+    """What keeps a call that runs again, because its executor died, from making a second job."""
+    own = ctx.metadata.get("idempotency_key") or ctx.metadata.get("request_id")
+    return {"idempotency_key": own} if isinstance(own, str) else {}

@@ -3,7 +3,7 @@
 A conversion traces the model as it is loaded. ``float`` keeps the weights and computes in the precision that the CPU is
 quickest in (float32, or bfloat16 where it has that): the vectors are torch's but for rounding, and so is the model's
 name. ``int8`` quantises weights and activations, calibrated with texts of Python's own documentation: the vectors
-differ (cosine 0.98 and more), so the model gets a name of its own, and a collection takes vectors of one of them only.
+differ (cosine 0.997 on average), so the model gets a name of its own, and a collection takes vectors of one only.
 """
 
 from __future__ import annotations
