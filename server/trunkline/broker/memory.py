@@ -19,7 +19,7 @@ REMEMBER_KEY_SECONDS: Final = 300.0
 EVENT_OVERHEAD: Final = 256
 """Bytes an event costs beside its data and topic, roughly."""
 SYSTEM_SHARE: Final = 1 / 32
-"""Of the bytes of all histories, what one topic of the hub's own may take: its talk must not push out that of others."""
+"""Of the bytes of all histories, what one topic of the hub's own may take: its talk must not push others' out."""
 
 
 @dataclass(frozen=True, slots=True)
