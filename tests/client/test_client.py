@@ -29,10 +29,10 @@ async def active(client: Hub) -> int:
     return int((await client.call("health.check"))["active_requests"])
 
 
-async def all_over(client: Hub) -> None:
-    """Wait until only the question itself is in flight."""
+async def all_over(client: Hub, before: int) -> None:
+    """Wait until no more is in flight than there was: other tests share the hub, and sessions keep their calls."""
     async with asyncio.timeout(PATIENCE):
-        while await active(client) > 1:
+        while await active(client) > before:
             await asyncio.sleep(0.01)
 
 
@@ -65,14 +65,14 @@ async def test_timeout(client: Hub) -> None:
 
 
 async def test_cancelling_the_awaiting_task_cancels_at_the_hub(client: Hub, tmp_path: Path) -> None:
-    marker = tmp_path / "m"
+    marker, before = tmp_path / "m", await active(client)
     task = asyncio.create_task(client.call("lab.cleanup", {"marker": str(marker)}))
     await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "it runs")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await asyncio.to_thread(eventually, marker.exists, "the method was cancelled", SOON)
-    await all_over(client)
+    await all_over(client, before)
 
 
 async def test_stream(client: Hub) -> None:
@@ -96,11 +96,11 @@ async def test_a_stream_that_fails(client: Hub) -> None:
 
 
 async def test_leaving_a_stream_early_cancels_it(client: Hub, tmp_path: Path) -> None:
-    marker = tmp_path / "m"
+    marker, before = tmp_path / "m", await active(client)
     async for _chunk in await client.stream("lab.flood", {"n": 10**7, "marker": str(marker)}):
         break
     await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed", SOON)
-    await all_over(client)
+    await all_over(client, before)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, [1, {"a": -math.inf}], 2**60, -(2**53) - 1, {1, 2}])

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -253,10 +253,14 @@ async def test_cancel_and_success_have_one_outcome(hub: RunningHub) -> None:
 # --- events ---
 
 
-async def events(one: Peer, topic: str) -> list[Any]:
+def is_over(job: dict[str, Any]) -> bool:
+    return job["status"] not in ("queued", "running")
+
+
+async def events(one: Peer, topic: str, last: Callable[[dict[str, Any]], bool] = is_over) -> list[Any]:
     """Up to the last one."""
     found: list[Any] = []
-    while not found or found[-1]["status"] in ("queued", "running"):
+    while not found or not last(found[-1]):
         message = one.others.pop(0) if one.others else await one.receive()
         if message.get("method") == "event":
             assert message["params"]["topic"] == topic
@@ -268,9 +272,11 @@ async def test_events_tell_progress_and_the_end(hub: RunningHub, tmp_path: Path)
     async with peer(hub.url) as one:
         made = await job(one, "labours.steps", {"folder": str(tmp_path), "count": 2, "hold_at": 1})
         topic = f"jobs.{made['id']}"
-        await until(one, made["id"], "running")
         await one.result("subscribe", {"topic": "jobs.*"})
-        await one.result("subscribe", {"topic": topic})
+        start = await one.result("subscribe", {"topic": topic})
+        await one.result("subscribe", {"topic": topic, "recover": {"epoch": start["epoch"], "offset": 0}})
+        held = await events(one, topic, lambda job: (job["progress"] or {}).get("done") == 1)
+        assert [held[0]["status"], held[-1]["status"]] == ["queued", "running"]
         (tmp_path / "go").touch()
         said = await events(one, topic)
         assert {each["id"] for each in said} == {made["id"]}
@@ -279,12 +285,7 @@ async def test_events_tell_progress_and_the_end(hub: RunningHub, tmp_path: Path)
             start = await late.result("subscribe", {"topic": topic})
             recover = {"epoch": start["epoch"], "offset": 0}
             await late.result("subscribe", {"topic": topic, "recover": recover})
-            whole = await events(late, topic)
-            assert whole[0]["status"] == "queued"
-            assert whole[-1] == said[-1]
-            assert {"status": "running", "done": 1} in [
-                {"status": each["status"], "done": (each["progress"] or {}).get("done")} for each in whole
-            ]
+            assert await events(late, topic) == held + said
 
 
 async def test_only_the_hub_speaks_of_jobs_and_wildcards_do_not_hear_it(hub: RunningHub, tmp_path: Path) -> None:
