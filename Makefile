@@ -69,7 +69,7 @@ format: setup ## Format the Python sources
 
 bench: setup ## Measure: ratios of runs side by side on this machine
 	@cd bench/competitors && npm ci --no-audit --no-fund --loglevel=error
-	@missed=""; for name in calls startup connections overload sessions inflight fanout metrics dashboards vectors; do \
+	@missed=""; for name in calls startup connections overload sessions inflight fanout metrics dashboards vectors embeddings ingest retrieval; do \
 	  echo "== $$name"; $(BIN)/python -m bench.$$name || missed="$$missed $$name"; \
 	done; if [ -n "$$missed" ]; then echo "targets missed:$$missed"; exit 1; fi
 
