@@ -1,10 +1,13 @@
 """What dashboards cost the hub: ``python -m bench.dashboards``.
 
-Ten dashboards are open, spread over the page's views, while routed calls keep the hub busy. Each does what the page
+Ten dashboards are open, spread over the page's views, under 20,000 routed calls a second. Each does what the page
 does, from the page's own list (``clients/dashboard/src/hub/asks.json``): a session, the subscriptions, what it asks
 once, and what it asks again and again. Runs with and without them alternate on one hub; only the ratios mean something.
 
-Target: with the dashboards at least 0.95x the calls a second that there are without.
+What a hub can do is bounded by the CPU time it needs for a call, on one core. That is what is compared, at a rate which
+leaves room on the machine: here the dashboards, which are other people's machines, share the cores with the hub.
+
+Target: the hub can do at least 0.95x the calls that it can do without dashboards.
 """
 
 from __future__ import annotations
@@ -147,19 +150,19 @@ async def dashboards(url: str, number: int) -> AsyncIterator[list[Dashboard]]:
             page.close()
 
 
-async def load(hub: Running, options: argparse.Namespace) -> dict[str, float]:
+async def load(hub: Running, options: argparse.Namespace) -> dict[str, Any]:
     """Calls from a process of its own, for a while."""
-    command = ["-m", "bench.load", hub.url, "--window", str(options.window), "--seconds", str(options.seconds)]
+    command = ["-m", "bench.paced", hub.url, "--rate", str(options.rate), "--seconds", str(options.seconds)]
     command += ["--connections", str(options.connections), "--pid", str(hub.pid)]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     printed, _ = await asyncio.wait_for(process.communicate(), options.seconds * 3 + 30)
-    measured: dict[str, float] = json.loads(printed)
-    if measured["errors"]:
-        raise SystemExit(f"{measured['errors']:.0f} calls failed")
+    measured: dict[str, Any] = json.loads(printed)
+    if measured["errors"] or measured["unanswered"]:
+        raise SystemExit(f"calls failed: {measured['errors']}, {measured['unanswered']:.0f} without an answer")
     return measured
 
 
-async def watched(hub: Running, options: argparse.Namespace) -> dict[str, float]:
+async def watched(hub: Running, options: argparse.Namespace) -> dict[str, Any]:
     """The same while dashboards are open; says what they got."""
     async with dashboards(hub.url, options.dashboards) as pages:
         before = sum(page.bytes for page in pages)
@@ -172,8 +175,8 @@ async def watched(hub: Running, options: argparse.Namespace) -> dict[str, float]
 
 
 async def compare(options: argparse.Namespace) -> float:
-    """Alternate the two; the median of the ratios, pair by pair."""
-    ratios, costs = [], []
+    """Alternate the two; what the hub can do beside dashboards, by the median of the pairs."""
+    costs = []
     with hub_process("--executors", str(options.executors)) as hub:
         await load(hub, options)  # the first run finds cold caches
         for index in range(options.rounds):
@@ -181,17 +184,16 @@ async def compare(options: argparse.Namespace) -> float:
             first, second = (load, watched) if index % 2 else (watched, load)
             one, other = await first(hub, options), await second(hub, options)
             bare, seen = (one, other) if first is load else (other, one)
-            ratios.append(seen["rate"] / bare["rate"])
             costs.append(seen["cpu_us"] / bare["cpu_us"])
             print(f"{options.dashboards} dashboards: {_worded(seen)}   none: {_worded(bare)}")
     print(
         f"CPU a call: {statistics.median(costs):.3f}x that without dashboards (range {min(costs):.3f}-{max(costs):.3f})"
     )
-    return statistics.median(ratios)
+    return 1 / statistics.median(costs)
 
 
-def _worded(measured: dict[str, float]) -> str:
-    said = f"{measured['rate']:>7,.0f} calls/s, {measured['cpu_us']:.1f} us of the hub's CPU each"
+def _worded(measured: dict[str, Any]) -> str:
+    said = f"{measured['goodput']:>7,.0f} calls/s, {measured['cpu_us']:.1f} us of the hub's CPU each"
     told = measured.get("received")
     return said if told is None else f"{said}, {told / 1e6:.1f} MB to them"
 
@@ -201,12 +203,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--connections", type=int, default=50)
-    parser.add_argument("--window", type=int, default=16, help="calls in flight on each connection")
+    parser.add_argument("--rate", type=float, default=20_000.0, help="calls a second")
     parser.add_argument("--executors", type=int, default=1, help="executors of the hub that is measured")
     parser.add_argument("--dashboards", type=int, default=DASHBOARDS)
     options = parser.parse_args()
     ratio = uvloop.run(compare(options))
-    print(f"calls a second with {options.dashboards} dashboards: {ratio:.3f}x those without (target {TARGET} or more)")
+    print(f"calls the hub can do with {options.dashboards} dashboards: {ratio:.3f}x (target {TARGET} or more)")
     if ratio < TARGET:
         sys.exit(1)
 
