@@ -99,14 +99,18 @@ _encoder = msgspec.json.Encoder()
 
 
 class Appender:
-    """Writes JSON lines, each whole or not at all; what was written is read by nobody but the checker."""
+    """Writes JSON lines; what was written is read by nobody but the checker.
+
+    A process that is killed in the middle of a write may leave the beginning of its line, up to the end of a page.
+    So each line begins with a newline, too: what comes behind is whole.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
     def write(self, line: msgspec.Struct) -> None:
         """One line, by one system call."""
-        os.write(self._file, _encoder.encode(line) + b"\n")
+        os.write(self._file, b"\n" + _encoder.encode(line) + b"\n")
 
     def close(self) -> None:
         os.close(self._file)
@@ -177,6 +181,8 @@ def _read(path: Path, decoder: msgspec.json.Decoder[Any]) -> Iterator[Any]:
 
 def _decoded(path: Path, file: IO[bytes], decoder: msgspec.json.Decoder[Any]) -> Iterator[Any]:
     for number, text in enumerate(file, 1):
+        if text.startswith((b"{", b"\n")) and not text.endswith(b"}\n"):
+            continue  # between two lines, or of a process that was killed while it wrote this
         try:
             yield decoder.decode(text)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.recorder import __main__ as command
 from tests.faults.recorder.checker import HISTORY, LEDGER
-from tests.faults.recorder.history import Appender, BadLine, Recorder, read_history, read_ledger
+from tests.faults.recorder.history import Appender, BadLine, Execution, Recorder, read_history, read_ledger
 from tests.faults.recorder.samples import Sample
 from tests.support.hub import MODULES, clean_environment
 from tests.support.timing import eventually
@@ -49,7 +49,18 @@ def test_a_ledger_has_whole_lines_whoever_was_killed(folder: Path, writers: list
     for process in writers:
         process.wait()
     assert len(read_ledger(ledger)) > 100
-    assert ledger.read_bytes().endswith(b"\n")
+
+
+def test_what_a_killed_process_left_of_a_line_spoils_no_other(folder: Path) -> None:
+    ledger = folder / LEDGER
+    appender = Appender(ledger)
+    lines = [Execution(time=float(n), work="w", life=1, by="1") for n in range(2)]
+    appender.write(lines[0])
+    with ledger.open("ab") as file:
+        file.write(b'\n{"time": 30943')
+    appender.write(lines[1])
+    appender.close()
+    assert read_ledger(ledger) == lines
 
 
 def test_lines_of_all_processes_come_in_the_order_of_time(folder: Path) -> None:
@@ -66,7 +77,7 @@ def test_lines_of_all_processes_come_in_the_order_of_time(folder: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", [b"{", b'{"time":1,"process":"a","kind":"other"}', b'{"time":1,"kind":"ok","more":1}'])
+@pytest.mark.parametrize("line", [b"{]}", b'{"time":1,"process":"a","kind":"other"}', b'{"time":1,"kind":"ok","more":1}'])
 def test_what_is_no_history_is_named(folder: Path, line: bytes) -> None:
     (folder / HISTORY / "a.jsonl").write_bytes(b'{"time":1,"process":"a","kind":"state"}\n' + line + b"\n")
     with pytest.raises(BadLine, match=r"a\.jsonl:2"):
