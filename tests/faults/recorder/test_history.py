@@ -77,7 +77,9 @@ def test_lines_of_all_processes_come_in_the_order_of_time(folder: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("line", [b"{]}", b'{"time":1,"process":"a","kind":"other"}', b'{"time":1,"kind":"ok","more":1}'])
+@pytest.mark.parametrize(
+    "line", [b"{]}", b'{"time":1,"process":"a","kind":"other"}', b'{"time":1,"kind":"ok","more":1}']
+)
 def test_what_is_no_history_is_named(folder: Path, line: bytes) -> None:
     (folder / HISTORY / "a.jsonl").write_bytes(b'{"time":1,"process":"a","kind":"state"}\n' + line + b"\n")
     with pytest.raises(BadLine, match=r"a\.jsonl:2"):
