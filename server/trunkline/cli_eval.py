@@ -27,7 +27,7 @@ def evaluate(
     collection: Annotated[str, typer.Option(help="Collection that is asked.")],
     technique: Annotated[
         list[str] | None,
-        typer.Option(help="dense, lexical or hybrid; may be repeated.  [default: all of them]"),
+        typer.Option(help="dense, lexical, hybrid or rrf; may be repeated.  [default: the first three]"),
     ] = None,
     by: Annotated[
         str, typer.Option(help="What 'relevant' names: id, or a member of the passages' metadata.")
@@ -41,9 +41,9 @@ def evaluate(
     QUESTIONS has one JSON object a line: {"question": "...", "relevant": ["document", ...]}.
     """
     from trunkline.evaluate.questions import QuestionError, read_questions
-    from trunkline.evaluate.retrieval import TECHNIQUES
+    from trunkline.evaluate.retrieval import DEFAULT_TECHNIQUES, TECHNIQUES
 
-    chosen = technique or [*TECHNIQUES]
+    chosen = technique or [*DEFAULT_TECHNIQUES]
     if unknown := [each for each in chosen if each not in TECHNIQUES]:
         fail(EXIT_USAGE, f"no technique {unknown[0]!r}; there are: {', '.join(TECHNIQUES)}")
     try:

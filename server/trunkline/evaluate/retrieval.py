@@ -10,8 +10,14 @@ from typing import Any, Final, Protocol
 
 from trunkline.evaluate.questions import Question
 
-TECHNIQUES: Final = {"dense": "vectors.search", "lexical": "vectors.lexical", "hybrid": "vectors.hybrid"}
-"""What a technique calls."""
+TECHNIQUES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "dense": ("vectors.search", {}),
+    "lexical": ("vectors.lexical", {}),
+    "hybrid": ("vectors.hybrid", {}),
+    "rrf": ("vectors.hybrid", {"fusion": "rrf", "weight": 1.0}),
+}
+"""What a technique calls, and with what beside the question. ``rrf``: both count alike, as is usual."""
+DEFAULT_TECHNIQUES: Final = ("dense", "lexical", "hybrid")
 PASSAGES: Final = 100
 """Passages asked for; documents are made of several, and 10 documents are looked at."""
 AT_ONCE: Final = 4
@@ -56,8 +62,9 @@ async def retrieve(
     async def ask(question: Question) -> None:
         async with gate:
             began = time.perf_counter()
-            params = {"collection": collection, "text": question.text, "top_k": PASSAGES}
-            found = await hub.call(TECHNIQUES[technique], params, timeout_ms=120_000)
+            method, own = TECHNIQUES[technique]
+            params = {"collection": collection, "text": question.text, "top_k": PASSAGES, **own}
+            found = await hub.call(method, params, timeout_ms=120_000)
             seconds.append(time.perf_counter() - began)
         rankings[question.id] = documents(found["matches"], field)
         advance()
