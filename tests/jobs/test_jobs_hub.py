@@ -273,7 +273,8 @@ async def test_events_tell_progress_and_the_end(hub: RunningHub, tmp_path: Path)
         made = await job(one, "labours.steps", {"folder": str(tmp_path), "count": 2, "hold_at": 1})
         topic = f"jobs.{made['id']}"
         await one.result("subscribe", {"topic": "jobs.*"})
-        start = await one.result("subscribe", {"topic": topic})
+        async with peer(hub.url) as other:
+            start = await other.result("subscribe", {"topic": topic})
         await one.result("subscribe", {"topic": topic, "recover": {"epoch": start["epoch"], "offset": 0}})
         held = await events(one, topic, lambda job: (job["progress"] or {}).get("done") == 1)
         assert [held[0]["status"], held[-1]["status"]] == ["queued", "running"]
