@@ -1,8 +1,8 @@
 """How well retrieval finds the answers of two FAQs: dense, lexical and hybrid, with each embedding backend.
 
 The questions are headings of FAQs that nobody here wrote; see :mod:`bench.corpora`. The table is that of
-``trunkline eval``. Exits 1 where hybrid retrieval, which the technique ``hybrid`` uses, is worse than dense on one of
-the sets, or int8 loses more than 0.01 of nDCG@10.
+``trunkline eval``. Exits 1 where hybrid retrieval is worse than dense on one of the sets, or where OpenVINO's float
+vectors, which may be mixed with torch's, do not find the same. What int8 loses is printed: it has to be asked for.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trunkline.evaluate.retrieval import Retrieved
 BATCH = 64
 AT_ONCE = 4
 TOKENS = 250
-INT8_MAY_LOSE = 0.01
+FLOAT_MAY_DIFFER = 0.005
 BACKENDS = {"torch": ["dense", "lexical", "hybrid", "rrf"], "openvino": ["dense"], "openvino-int8": ["dense", "hybrid"]}
 NAMES = {"torch": "", "openvino": ", openvino", "openvino-int8": ", int8"}
 SETS: dict[str, Callable[[], QuestionSet]] = {"python-faq": python_faq, "debian-faq": debian_faq}
@@ -104,8 +104,8 @@ def evaluate(chosen: QuestionSet) -> list[str]:
     missed = []
     if gain["hybrid"] < gain["dense"]:
         missed.append(f"{chosen.name}: hybrid is worse than dense")
-    if gain["dense, int8"] < gain["dense"] - INT8_MAY_LOSE:
-        missed.append(f"{chosen.name}: int8 loses {gain['dense'] - gain['dense, int8']:.3f}")
+    if abs(gain["dense, openvino"] - gain["dense"]) > FLOAT_MAY_DIFFER:
+        missed.append(f"{chosen.name}: openvino's vectors are not torch's: {gain['dense, openvino']:.3f}")
     return missed
 
 
