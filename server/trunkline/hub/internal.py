@@ -8,29 +8,14 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
+from trunkline.hub.future_call import FutureCall
 from trunkline.hub.router import Router
-from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import RpcError
 
 
-class InternalCall(Call):
-    """A call whose outcome is a future."""
+class InternalCall(FutureCall):
+    """Streams are read to their end, and nothing is done with what comes on the way."""
 
-    __slots__ = ("future",)
-
-    def __init__(self, method: str, params: bytes, metadata: bytes) -> None:
-        Call.__init__(self, method, params, metadata)
-        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    @override
-    def deliver_result(self, result: bytes) -> None:
-        if not self.future.done():
-            self.future.set_result(result)
-
-    @override
-    def deliver_error(self, error: RpcError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
+    __slots__ = ()
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:

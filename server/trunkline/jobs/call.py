@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 from typing_extensions import override
 
+from trunkline.hub.future_call import FutureCall
 from trunkline.jobs.job import Created
-from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
@@ -25,7 +24,7 @@ class Interrupted(Exception):
     """The hub stops: the job goes on when there is one again."""
 
 
-class JobCall(Call):
+class JobCall(FutureCall):
     """One attempt of a job. Its outcome is a future.
 
     Args:
@@ -34,24 +33,13 @@ class JobCall(Call):
         on_progress: gets each report, as JSON.
     """
 
-    __slots__ = ("_creator", "_on_progress", "future")
+    __slots__ = ("_creator", "_on_progress")
 
     def __init__(self, created: Created, params: bytes, seconds: float, on_progress: Callable[[bytes], None]) -> None:
         own = {"progress_token": created.id, "priority": created.priority, "timeout_ms": seconds * 1000}
-        Call.__init__(self, created.method, params, msgspec.json.encode(created.metadata | own))
+        FutureCall.__init__(self, created.method, params, msgspec.json.encode(created.metadata | own))
         self._creator = Creator(created.principal, frozenset(created.roles))
         self._on_progress = on_progress
-        self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    @override
-    def deliver_result(self, result: bytes) -> None:
-        if not self.future.done():
-            self.future.set_result(result)
-
-    @override
-    def deliver_error(self, error: RpcError) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
     @override
     def deliver_progress(self, value: bytes) -> None:

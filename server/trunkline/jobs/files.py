@@ -9,11 +9,9 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
+from trunkline.durable import USED_UP, sync
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 @contextlib.contextmanager
@@ -27,29 +25,11 @@ def storage(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         where = f"{error.strerror or error} ({error.filename})" if error.filename else f"{error.strerror or error}"
-        if error.errno in _FULL:
+        if error.errno in USED_UP:
             words = f"{what}: {where}: nothing was changed; free some of it and try again"
             raise RpcError(ErrorCode.INSUFFICIENT_RESOURCES, words, retry_after_ms=1000) from error
         words = f"{what}: {where}: make the folder writable for the hub, or set another (TRUNKLINE_DATA)"
         raise RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, words, retry_after_ms=1000) from error
-
-
-def sync(descriptor: int) -> None:
-    """To the disk itself; on macOS, fsync stops at the drive's cache."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """What was created, renamed or removed in it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_whole(path: Path, data: bytes) -> None:

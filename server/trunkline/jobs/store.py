@@ -21,7 +21,8 @@ from typing import Final
 
 import msgspec
 
-from trunkline.jobs.files import append, checked_line, lock, read_lines, storage, sync_folder, write_whole
+from trunkline.durable import sync_folder
+from trunkline.jobs.files import append, checked_line, lock, read_lines, storage, write_whole
 from trunkline.jobs.job import Created, Event, Interrupted, Job, Outcome, Started, Succeeded, WrongEvent
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -7,19 +7,16 @@ renamed, removed) by :meth:`Files.sync_folder` of the folder they are in.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from trunkline.durable import USED_UP, sync, sync_folder
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 UNFINISHED: Final = ".new"
 """What ends the name of a file until it is whole and synced."""
-
-_USED_UP: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 class Files:
@@ -48,21 +45,17 @@ class Files:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             os.pwrite(descriptor, data, 0)
-            _to_disk(descriptor)
+            sync(descriptor)
         finally:
             os.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
         """Make what was written durable."""
-        _to_disk(descriptor)
+        sync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
         """Make its names durable."""
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
     def truncate(self, descriptor: int, size: int) -> None:
         """Cut a file to ``size`` bytes."""
@@ -79,15 +72,6 @@ class Files:
     def make_folder(self, path: Path) -> None:
         """Make a folder."""
         os.mkdir(path)
-
-
-def _to_disk(descriptor: int) -> None:
-    """To the disk itself; on macOS, fsync stops at the drive's cache."""
-    if hasattr(fcntl, "F_FULLFSYNC"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-            return
-    os.fsync(descriptor)
 
 
 def replace(files: Files, path: Path, data: bytes) -> None:
@@ -135,7 +119,7 @@ def storage(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _USED_UP:
+        if error.errno in USED_UP:
             raise RpcError(
                 ErrorCode.INSUFFICIENT_RESOURCES,
                 f"{what}: {error.strerror}: nothing was changed; free some of it and try again",
