@@ -37,7 +37,8 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trunkline.durable": set(),
     "trunkline.jobs": {
-        P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call", *COMMON,
+        P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call",
+        "trunkline.hub.principal", *COMMON,
     },
     "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
     "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},

@@ -36,6 +36,31 @@ class Caller(Protocol):
     def roles(self) -> frozenset[str]:
         """What it may do beyond calling."""
 
+    @property
+    def methods(self) -> tuple[str, ...] | None:
+        """Patterns of what it may call; None sets no limit."""
+
+    @property
+    def subscribe(self) -> tuple[str, ...] | None:
+        """Patterns of the topics it may subscribe to; None sets no limit."""
+
+    @property
+    def publish(self) -> tuple[str, ...] | None:
+        """Patterns of the topics it may publish to; None sets no limit."""
+
+    @property
+    def acting(self) -> str:
+        """The method whose own rights these are; empty where they are the caller's."""
+
+    def may_call(self, method: str) -> bool:
+        """Whether it may call a method."""
+
+    def may_publish(self, topic: str) -> bool:
+        """Whether it may publish to a valid topic."""
+
+    def as_method(self, method: str) -> Caller:
+        """The same peer with the rights of a method that is declared to run with its own."""
+
 
 class CallExecution(Protocol):
     """What runs a call, as far as the call's origin may still ask something of it."""
@@ -99,6 +124,9 @@ class Call:
     """
 
     slot: int
+
+    vetted = False
+    """Whether its origin has asked already if the caller may make it. The router asks for all others."""
 
     __slots__ = (
         "attempts",
@@ -231,8 +259,20 @@ class Call:
         """The method has taken ``consumed`` items of its input in total; origins that pushed none ignore it."""
 
     def caller(self) -> Caller | None:
-        """On whose behalf it is made: methods call for their own callers. None is the hub itself."""
-        return None
+        """On whose behalf it is made, and with whose rights; None is the hub itself, which may do everything.
+
+        The principal of the outermost call, through however many methods, unless one of them runs with its own rights.
+        """
+        raise NotImplementedError
+
+    @property
+    def outer_method(self) -> str:
+        """The method that makes this call; empty where none does."""
+        return ""
+
+    def origin(self) -> Call:
+        """The outermost call that this one is made for; itself, where no method made it."""
+        return self
 
     def key_scope(self) -> str | None:
         """Whose idempotency keys this call's belongs to. None: its key, which may be its caller's, means nothing."""

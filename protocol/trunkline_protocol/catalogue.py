@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+RunsAs = Literal["caller", "method"]
+"""Whose rights count for the calls a method makes: those of the outermost caller, or the method's own."""
+
 Lane = Literal["thread", "loop"]
 """Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
 
@@ -29,6 +32,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         chunk: JSON Schema of what it streams; None = it does not.
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
         http: its path under ``/api/v1/``; None = its name, slashes for dots.
+        runs_as: with whose rights it calls other methods and publishes.
     """
 
     name: str
@@ -45,6 +49,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     chunk: dict[str, Any] | None = None
     input: dict[str, Any] | None = None
     http: str | None = None
+    runs_as: RunsAs = "caller"
 
     @property
     def http_path(self) -> str:

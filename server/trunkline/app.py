@@ -17,6 +17,7 @@ from trunkline.admission import credentials
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
+from trunkline.control.audit_trail import audit
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
 from trunkline.control.executors import ExecutorOrders
@@ -49,7 +50,6 @@ from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
-from trunkline.hub.client_calls import ClientCall, NotificationCall
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.internal import call
@@ -201,9 +201,8 @@ class Hub:
             self.tracer.finished(call, method, seconds, code)
         if self._log_request is not None:
             self._log_request(call, method, seconds, code)
-        if self.audit is not None and isinstance(call, (ClientCall, NotificationCall)):
-            who = call.connection
-            self.audit.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
+        if self.audit is not None:
+            audit(self.audit, call, code, seconds)
         if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
 

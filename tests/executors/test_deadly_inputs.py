@@ -193,6 +193,10 @@ class Asked(Call):
         self.outcome: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     @override
+    def caller(self) -> None:
+        return None
+
+    @override
     def deliver_result(self, result: bytes) -> None:
         self.outcome.set_result(result)
 

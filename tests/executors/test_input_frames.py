@@ -40,6 +40,9 @@ class Feeder(Call):
         self.chunks_seen: list[Any] = []
         self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
+    def caller(self) -> None:
+        return None
+
     def deliver_result(self, result: bytes) -> None:
         self.outcome.set_result(msgspec.json.decode(result))
 

@@ -25,6 +25,9 @@ class Asked(Call):
         self.credits: list[int] = []
         self.room = True
 
+    def caller(self) -> None:
+        return None
+
     def deliver_result(self, result: bytes) -> None:
         self.results.append(result)
 

@@ -68,6 +68,9 @@ class Outcome(Call):
         self.result: Any = None
         self.error: RpcError | None = None
 
+    def caller(self) -> None:
+        return None
+
     def deliver_result(self, result: bytes) -> None:
         self.result = json.loads(result)
 

@@ -78,8 +78,7 @@ class CallsInFlight:
         number = decode_params(call, CancelParams).call
         target = next((other for other in self._router.calls() if other.number == number), None) if number else None
         if target is not None:
-            by = call.connection.principal.name if isinstance(call, ClientCall) else "the hub"
-            words = f"{target.method} was cancelled by {by}"
+            words = f"{target.method} was cancelled by {principal_of(call) or 'the hub'}"
             target.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=target.maybe_executed))
             target.cancel_execution()
         call.settle_result(_encoder.encode({"call": number, "cancelled": target is not None}))
@@ -94,7 +93,7 @@ def described(call: Call, now: float) -> dict[str, Any]:
         "call": call.number,
         "method": call.method[:200],
         "id": call.id if isinstance(call, ClientCall) else None,
-        "principal": None if connection is None else connection.principal.name,
+        "principal": principal_of(call),
         "connection": None if connection is None else connection.number,
         "state": "queued" if call.executor is None else "running",
         "executor": executor_name(call),
@@ -103,6 +102,12 @@ def described(call: Call, now: float) -> dict[str, Any]:
         "depth": call.depth,
         "trace_id": trace_id(call),
     }
+
+
+def principal_of(call: Call) -> str | None:
+    """The name of whom a call is made for, by however many methods; None where that is the hub."""
+    caller = call.caller()
+    return None if caller is None else caller.name
 
 
 def connection_of(call: Call) -> Any:
@@ -122,7 +127,7 @@ def trace_id(call: Call) -> str | None:
 
 
 def require_admin(call: Call) -> None:
-    """A connection without the role may not."""
-    connection = connection_of(call)
-    if connection is not None and ADMIN not in connection.principal.roles:
-        raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not use {call.method} (role {ADMIN})")
+    """Refuse whoever has not the role (6002), be it through methods that call for it."""
+    caller = call.caller()
+    if caller is not None and ADMIN not in caller.roles:
+        raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not use {call.method} (role {ADMIN})")

@@ -11,7 +11,7 @@ import msgspec
 from typing_extensions import TypedDict
 
 from trunkline.control.method import describe
-from trunkline.hub.client_calls import ClientCall, NotificationCall, decode_params
+from trunkline.hub.client_calls import decode_params
 from trunkline.hub.principal import ADMIN, Principal
 from trunkline.jobs.job import JobView, Status
 from trunkline.jobs.service import Jobs, NewJob
@@ -118,9 +118,8 @@ class JobCalls:
         params = decode_params(call, CreateParams)
         target, given = params.method, bytes(params.params)
         who = _caller(call)
-        direct = call.connection.principal if isinstance(call, (ClientCall, NotificationCall)) else None
-        if direct is not None and not direct.may_call(target):
-            raise RpcError(ErrorCode.FORBIDDEN, f"jobs.create: {direct.name} may not call {target:.200}")
+        if not who.may_call(target):
+            raise RpcError(ErrorCode.FORBIDDEN, f"jobs.create: {who.name} may not call {target:.200}")
         if given[:1] not in (b"{", b"["):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS, f"jobs.create: params: an object or an array, as {target:.200} takes them"

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol
 
 import psutil
 
-from trunkline.control.calls import connection_of, executor_name, trace_id
+from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import ExecutorTable
 from trunkline.control.failures import FailedCalls
@@ -342,7 +342,7 @@ def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
     connection = connection_of(call)
     return {
         "method": call.method[:MAX_METHOD_CHARS],
-        "principal": None if connection is None else connection.principal.name,
+        "principal": principal_of(call),
         "connection": None if connection is None else connection.number,
         "id": _short(call.id) if isinstance(call, ClientCall) else None,
         "request_id": _short(request_id_of(call)),

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from trunkline.control.calls import connection_of, executor_name, trace_id
+from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.monitoring import request_id_of
 from trunkline.hub.session_link import SessionLink
 from trunkline.observe.metrics import error_name
@@ -48,9 +48,10 @@ def _described(call: Call, seconds: float, code: int) -> dict[str, Any]:
         "trace_id": trace_id(call),
         "executor": executor_name(call),
     }
+    said["principal"] = principal_of(call)
     if connection is not None:
         session = connection.session
-        said |= {"principal": connection.principal.name, "connection": connection.number}
+        said["connection"] = connection.number
         if isinstance(session, SessionLink) and session.entry is not None:
             said["session"] = session.entry.label
     return {name: value for name, value in said.items() if value is not None}

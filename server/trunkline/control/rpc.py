@@ -55,6 +55,8 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         extension["timeout_ms"] = info.timeout_ms
     if info.http is not None:
         extension["http"] = info.http
+    if info.runs_as != "caller":
+        extension["runs_as"] = info.runs_as
     # OpenRPC wants required parameters first; by name, order means nothing.
     parameters = sorted(info.parameters, key=lambda parameter: not parameter.required)
     return {

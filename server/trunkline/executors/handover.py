@@ -108,10 +108,10 @@ class KeyOwners:
         plan = self.table.moving
         source = self._executors[plan.source] if plan is not None else None
         while source is not None and isinstance(call, NestedCall):
-            parent = call.origin.in_flight.get(call.parent)
+            parent = call.made_by.in_flight.get(call.parent)
             if parent is None:
                 break
-            if call.origin is source and call.parent in source.draining:
+            if call.made_by is source and call.parent in source.draining:
                 return source
             call = parent
         return None

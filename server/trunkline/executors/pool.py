@@ -255,7 +255,7 @@ class ExecutorPool:
         """An executor that is asked to come to an end, and cannot before this call of its own has run there."""
         if queue != ANYWHERE:
             return self.owners.still_at(call)
-        origin = call.origin
+        origin = call.made_by
         if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
             return None if any(handle.state == "ready" for handle in self.executors) else origin
         return None

@@ -55,7 +55,9 @@ def connection_of(call: Call, why: str) -> Connection:
 
 
 class ClientCall(Call):
-    """A call from a connection. Its reply goes to the outbox, or to the batch it came in."""
+    """A call from a connection, which knows what its principal may call. Its reply goes to the outbox, or its batch."""
+
+    vetted = True
 
     __slots__ = ("batch", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
 
@@ -143,7 +145,9 @@ class ClientCall(Call):
 
 
 class NotificationCall(Call):
-    """A call without an id: it runs, and nobody hears of the outcome."""
+    """A call without an id: it runs, and nobody hears of the outcome. The connection has asked whether it may."""
+
+    vetted = True
 
     __slots__ = ("connection",)
 

@@ -227,6 +227,10 @@ class SharedCall(Call):
         return self._first_caller
 
     @override
+    def origin(self) -> Call:
+        return next(iter(self._callers), self)
+
+    @override
     def input_consumed(self, consumed: int) -> None:
         for call in tuple(self._callers):
             call.last_activity = self.last_activity

@@ -23,6 +23,10 @@ class InternalCall(FutureCall):
         self.backend.grant(self, self.chunks + 1)
 
     @override
+    def caller(self) -> None:
+        return None
+
+    @override
     def deliver_progress(self, value: bytes) -> None:
         pass
 

@@ -41,6 +41,7 @@ class Principal:
         expires: when the credential ends, on the clock of :func:`time.monotonic`, so that a connection ends on time
             although the wall clock jumps; None for never.
         credential: which entry or token let it in, for revocation; never the token itself.
+        acting: the method whose rights these are, where it calls in this principal's name; else empty.
     """
 
     name: str
@@ -51,6 +52,16 @@ class Principal:
     rate: float | None = None
     expires: float | None = None
     credential: str = ""
+    acting: str = ""
+
+    def as_method(self, method: str) -> Principal:
+        """The principal of the calls that a method makes which is declared to run with its own rights.
+
+        Name, rate and end stay; it may call every method and publish to every topic, but nothing that takes a role.
+        """
+        return Principal(
+            self.name, rate=self.rate, expires=self.expires, credential=self.credential, acting=method[:MAX_TOPIC_CHARS]
+        )
 
     def may_call(self, method: str) -> bool:
         """Whether it may call a method. One attribute where there are no patterns: this is asked at every call.

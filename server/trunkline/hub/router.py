@@ -56,6 +56,16 @@ def _trace_of(call: Call) -> TraceContext | None:
     return None if traceparent is None else parse(traceparent)
 
 
+def _require_right(call: Call) -> None:
+    caller = call.caller()
+    if caller is not None and not caller.may_call(call.method):
+        words = f"{caller.name} may not call {call.method:.200}"
+        origin = call.origin()
+        if origin is not call:
+            words += f", which its call of {origin.method:.200} needs"
+        raise RpcError(ErrorCode.FORBIDDEN, words)
+
+
 Recorder = Callable[[Call, str | None, float, int], None]
 """Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
 
@@ -121,6 +131,9 @@ class Router:
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
         """Take a call. It is settled exactly once, perhaps before this returns.
 
+        This is the one place where rights are asked for every call that no connection has asked for: those of methods,
+        however deep, of jobs, and to the hub's own methods.
+
         Args:
             refusal: why its origin does not let it in; it is only counted and answered, then.
         """
@@ -134,6 +147,8 @@ class Router:
         try:
             if refusal is not None:
                 raise refusal
+            if not call.vetted:
+                _require_right(call)
             handler = self._hub_methods.get(call.method)
             if handler is not None:
                 handler(call)

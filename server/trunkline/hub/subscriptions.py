@@ -9,7 +9,7 @@ import msgspec
 import orjson
 
 from trunkline.broker.base import Broker, Joined, TopicStanding
-from trunkline.hub.client_calls import ClientCall, NotificationCall, connection_of, decode_params
+from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import Limits
@@ -237,22 +237,14 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
         raise _bad_topic(topic, "topic")
     if is_hubs_own(topic):
         raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
-    peer = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
-    if peer is not None and not peer.principal.may_publish(topic):
-        raise RpcError(ErrorCode.FORBIDDEN, f"{peer.principal.name} may not publish to {topic}")
+    caller = call.caller()
+    if caller is not None and not caller.may_publish(topic):
+        raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:
         # Subscribers get these bytes as they are: what one of them cannot read (1e400) must not reach any.
         raise RpcError(ErrorCode.INVALID_PARAMS, f"publish: data: {error}") from error
-
-
-def _connection_of(call: Call) -> Connection:
-    if isinstance(call, ClientCall):
-        return call.connection
-    raise RpcError(
-        ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: events have to go somewhere"
-    )
 
 
 def _bad_topic(topic: str, kind: str) -> RpcError:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 from typing_extensions import override
 
 from trunkline.hub.future_call import FutureCall
-from trunkline.jobs.job import Created
+from trunkline.hub.principal import ADMIN, Principal
+from trunkline.jobs.job import Created, Rights
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-
-class Creator(NamedTuple):
-    """Whose job it is."""
-
-    name: str
-    roles: frozenset[str]
 
 
 class Interrupted(Exception):
     """The hub stops: the job goes on when there is one again."""
+
+
+def creator_of(created: Created) -> Principal:
+    """The principal of a job, with the rights that it had when it made the job.
+
+    Where those were not kept, an admin has every right, and others have that of the job's own method alone.
+    """
+    roles, rights = frozenset(created.roles), created.rights
+    if rights is None:
+        rights = Rights() if ADMIN in roles else Rights((created.method,), (), ())
+    return Principal(created.principal, roles, rights.methods, rights.subscribe, rights.publish, acting=rights.acting)
 
 
 class JobCall(FutureCall):
@@ -33,12 +37,13 @@ class JobCall(FutureCall):
         on_progress: gets each report, as JSON.
     """
 
-    __slots__ = ("_creator", "_on_progress")
+    __slots__ = ("_creator", "_on_progress", "job_id")
 
     def __init__(self, created: Created, params: bytes, seconds: float, on_progress: Callable[[bytes], None]) -> None:
         own = {"progress_token": created.id, "priority": created.priority, "timeout_ms": seconds * 1000}
         FutureCall.__init__(self, created.method, params, msgspec.json.encode(created.metadata | own))
-        self._creator = Creator(created.principal, frozenset(created.roles))
+        self.job_id = created.id
+        self._creator = creator_of(created)
         self._on_progress = on_progress
 
     @override
@@ -46,7 +51,7 @@ class JobCall(FutureCall):
         self._on_progress(value)
 
     @override
-    def caller(self) -> Creator:
+    def caller(self) -> Principal:
         return self._creator
 
     def cancel(self, by: str) -> None:

@@ -38,6 +38,15 @@ LONGEST_PAUSE: Final = 60.0
 """Seconds between two attempts: twice as long each time."""
 
 
+class Rights(msgspec.Struct, frozen=True):
+    """What a job's principal may do, as patterns; None sets no limit. ``acting`` is as in :class:`Caller`."""
+
+    methods: tuple[str, ...] | None = None
+    subscribe: tuple[str, ...] | None = None
+    publish: tuple[str, ...] | None = None
+    acting: str = ""
+
+
 class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_field="event"):
     """The first event of every job. Times are milliseconds since 1970.
 
@@ -46,6 +55,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
         number: the order of creation.
         principal: whose job it is.
         roles: what that principal was when it made the job.
+        rights: what it might do then; None in jobs of earlier versions, which kept the roles alone.
         metadata: of the call that made it, less what meant that call alone.
         key: its idempotency key, of its principal.
         digest: of method and params: what the key was used for.
@@ -62,6 +72,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
     size: int
     crc: int
     roles: tuple[str, ...] = ()
+    rights: Rights | None = None
     metadata: dict[str, Any] = {}
     priority: Priority = "low"
     key: str | None = None

@@ -16,7 +16,7 @@ import msgspec
 
 from trunkline.broker.base import Broker
 from trunkline.jobs.disk import DiskThread
-from trunkline.jobs.job import STATUSES, Created, Job, JobView, Status, Succeeded, digest_of
+from trunkline.jobs.job import STATUSES, Created, Job, JobView, Rights, Status, Succeeded, digest_of
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.runner import Runner, now_ms
 from trunkline.jobs.store import JobStore
@@ -230,6 +230,7 @@ class Jobs:
             method=new.method,
             principal=who.name,
             roles=tuple(sorted(who.roles)),
+            rights=Rights(who.methods, who.subscribe, who.publish, who.acting),
             metadata=new.metadata,
             priority=new.priority,
             key=new.key,

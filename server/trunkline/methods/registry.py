@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.binding import Binding
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
@@ -40,6 +40,7 @@ class MethodOptions:
     timeout_ms: int | None
     max_timeout_ms: int | None
     http: str | None = None
+    runs_as: RunsAs = "caller"
 
 
 def method(
@@ -50,6 +51,7 @@ def method(
     timeout_ms: int | None = None,
     max_timeout_ms: int | None = None,
     http: str | None = None,
+    runs_as: RunsAs = "caller",
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -61,6 +63,9 @@ def method(
         max_timeout_ms: the longest deadline a caller may ask for.
         http: its path under ``/api/v1/``, for example ``ml/predict/difficulty``; by default the name with slashes for
             dots.
+        runs_as: with whose rights it calls other methods, publishes and makes jobs. ``caller``: those of the principal
+            of the outermost call. ``method``: its own, for whoever may call it: every method and topic but those
+            that take a role. What its params can make it call or publish is then for it to bound.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -74,8 +79,12 @@ def method(
             "joined by slashes, for example ml/predict/difficulty"
         )
 
+    if runs_as not in get_args(RunsAs):
+        raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as)
+
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, MethodOptions(name, idempotent, routing_key, timeout_ms, max_timeout_ms, http))
+        setattr(function, _MARK, MethodOptions(*options))
         return function
 
     return mark
@@ -159,6 +168,7 @@ class Registry:
             chunk=binding.chunk_schema,
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
+            runs_as=options.runs_as,
         )
         other = self._at_path.setdefault(info.http_path, options.name)
         if other != options.name:

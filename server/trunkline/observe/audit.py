@@ -97,7 +97,18 @@ class AuditLog:
         """Lines that were never written, since the start."""
         return self._refused + self._unwritten
 
-    def call(self, principal_name: str, connection: int, peer: str, method: str, code: int, seconds: float) -> None:
+    def call(
+        self,
+        principal_name: str,
+        connection: int,
+        peer: str,
+        method: str,
+        code: int,
+        seconds: float,
+        *,
+        via: str = "",
+        runs_as: str = "",
+    ) -> None:
         """A call is over. Never blocks and never raises for what a peer can choose.
 
         Args:
@@ -107,6 +118,8 @@ class AuditLog:
             method: as the peer named it, served or not.
             code: 0 for success, else the error's code.
             seconds: from receipt to outcome.
+            via: the method that made the call for this principal; empty where it called itself.
+            runs_as: the method with whose rights the call was made; empty where they were the principal's.
         """
         now = time.time()
         second = int(now)
@@ -124,6 +137,10 @@ class AuditLog:
             _OUTCOMES.get(code) or _application_error(code),
             seconds * 1000,
         )
+        if via:
+            line = b'%b,"via":%b}\n' % (line[:-2], _quoted(_clean(via)))
+        if runs_as:
+            line = b'%b,"runs_as":%b}\n' % (line[:-2], _quoted(_clean(runs_as)))
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:

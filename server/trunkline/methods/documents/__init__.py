@@ -64,7 +64,7 @@ class DocumentMethods:
         """Give the thread up, for processes that go on."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
-    @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS)
+    @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS, runs_as="method")
     async def process(
         self,
         collection: Name,
@@ -107,7 +107,7 @@ class DocumentMethods:
         await run.work()
         return run.result(len(ignored))
 
-    @method("documents.delete", idempotent=True)
+    @method("documents.delete", idempotent=True, runs_as="method")
     async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
         """Take all passages of a document out of a collection. ``deleted`` is 0 where there is none.
 

@@ -89,7 +89,7 @@ class RagMethods:
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
-    @method("rag.execute", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
+    @method("rag.execute", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
     async def execute(
         self,
         query: Query,
@@ -110,7 +110,7 @@ class RagMethods:
                 pass
         return cast("Answer", run.result(ctx.worker_id))
 
-    @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
+    @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
     async def stream(
         self,
         query: Query,

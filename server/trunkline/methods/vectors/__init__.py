@@ -60,7 +60,14 @@ class VectorMethods(lexical_methods.LexicalMethods):
         super().__init__()
         self._arrivals = Arrivals()
 
-    @method("vectors.upsert", idempotent=True, routing_key="collection", timeout_ms=120_000, max_timeout_ms=600_000)
+    @method(
+        "vectors.upsert",
+        idempotent=True,
+        routing_key="collection",
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+    )
     async def upsert(
         self, collection: Name, items: Annotated[Sequence[UpsertItem], Field(max_length=MAX_ITEMS)], ctx: Context
     ) -> dict[str, int]:
@@ -138,7 +145,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         owned = await self.owner.get(collection, ctx)
         return {"ids": await self.owner.run(owned, ctx, lambda: owned.index.missing(ids))}
 
-    @method("vectors.search", idempotent=True, routing_key="collection")
+    @method("vectors.search", idempotent=True, routing_key="collection", runs_as="method")
     async def search(
         self,
         collection: Name,
@@ -177,6 +184,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         routing_key="name",
         timeout_ms=collection_methods.HOUR_MS,
         max_timeout_ms=24 * collection_methods.HOUR_MS,
+        runs_as="method",
     )
     async def import_items(
         self, name: Name, items: InputStream[UpsertItem | UpsertPage], ctx: Context

@@ -54,7 +54,7 @@ class CollectionMethods:
         """Let go of the collections whose name is released. All that was acknowledged is on disk already."""
         await self.owner.release(released)
 
-    @method("collections.create", idempotent=True, routing_key="name")
+    @method("collections.create", idempotent=True, routing_key="name", runs_as="method")
     async def create(
         self,
         name: Name,

@@ -75,7 +75,7 @@ class LexicalMethods(collection_methods.CollectionMethods):
 
         return {"matches": await self.owner.run(owned, ctx, find)}
 
-    @method("vectors.hybrid", idempotent=True, routing_key="collection", timeout_ms=120_000)
+    @method("vectors.hybrid", idempotent=True, routing_key="collection", timeout_ms=120_000, runs_as="method")
     async def hybrid(
         self,
         collection: Name,

@@ -1,0 +1,34 @@
+"""The audit line of a call: who it was made for; and by which method or job, where it is not that principal's own."""
+
+from __future__ import annotations
+
+from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.jobs.call import JobCall
+from trunkline.observe.audit import AuditLog
+from trunkline_protocol.calls import Call
+
+
+def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
+    """Write down a call that is over, unless the hub made it for itself.
+
+    The connection is that of the outermost call: 0 for a job, which has none.
+
+    Args:
+        code: 0 for success, else the error's code.
+        seconds: from receipt to outcome.
+    """
+    if type(call) is ClientCall or type(call) is NotificationCall:
+        who = call.connection
+        log.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
+        return
+    caller = call.caller()
+    if caller is None:
+        return
+    origin = call.origin()
+    number, peer = 0, ""
+    if isinstance(origin, (ClientCall, NotificationCall)):
+        number, peer = origin.connection.number, origin.connection.peer
+    elif isinstance(origin, JobCall):
+        peer = f"job:{origin.job_id}"
+    outer = call.outer_method
+    log.call(caller.name, number, peer, call.method, code, seconds, via=outer, runs_as=caller.acting)
