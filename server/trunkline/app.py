@@ -279,7 +279,7 @@ class Hub:
         """What is missing until the hub can serve."""
         if self.router.draining:
             return ["the hub is stopping"]
-        return [] if self.pool.ready else causes_of(self.view)
+        return [] if self.pool.serving else causes_of(self.view)
 
     def _readings(self) -> Readings:
         return Readings(

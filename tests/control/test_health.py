@@ -97,10 +97,14 @@ class Pool:
 
     def __init__(self, *executors: tuple[str, int]) -> None:
         self._executors = executors
+        self.stuck: list[str] = []
 
     @property
-    def ready(self) -> bool:
-        return all(status in ("ready", "busy") for status, _ in self._executors)
+    def serving(self) -> bool:
+        return any(status in ("ready", "busy") for status, _ in self._executors)
+
+    def obstacles(self) -> list[str]:
+        return self.stuck
 
     def snapshot(self) -> list[dict[str, Any]]:
         return [
@@ -143,6 +147,14 @@ def test_a_stopping_hub_says_so() -> None:
 
 def test_causes_name_executor_and_reason() -> None:
     assert causes_of(view(("ready", 0), ("down", 1))) == ["executor-1 is down: it broke"]
+
+
+def test_what_does_not_get_on_is_a_cause_too() -> None:
+    pool = Pool(("busy", 0))
+    pool.stuck = ["plain functions wait"]
+    stuck = HubView(pool, Router(), CallStats(), 0.0, lambda: 0)
+    assert status_of(stuck) == "degraded"
+    assert causes_of(stuck) == ["plain functions wait"]
 
 
 def test_memory_of_no_process() -> None:

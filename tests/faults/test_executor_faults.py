@@ -140,10 +140,7 @@ async def test_fault_14_while_one_is_down_the_other_serves_and_health_says_so() 
                     health = await connection.result("health.detailed")
                     statuses.add(health["status"])
                     restarts = sum(executor["restarts"] for executor in health["executors"])
-                    ready = hub.get("/ready").status
-                    later = await connection.result("health.check")
-                    if health["status"] == later["status"]:
-                        assert ready == (200 if health["status"] == "healthy" else 503)
+                    assert hub.get("/ready").status == 200, "one of two serves"
                     assert bool(health["causes"]) == (health["status"] == "degraded")
             assert statuses == {"degraded", "healthy"}
             hub.executor_pids()

@@ -15,15 +15,12 @@ Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
 
 
 def status_of(view: HubView) -> Status:
-    """One word for the whole: degraded with some executors down, unhealthy with all of them down."""
+    """One word for the whole: degraded where something cannot be served, unhealthy where nothing can."""
     if view.router.draining:
         return "stopping"
-    if view.pool.ready:
-        return "healthy"
-    executors = view.pool.snapshot()
-    if any(executor["status"] in ("ready", "busy") for executor in executors):
-        return "degraded"
-    if all(executor["status"] == "starting" and not executor["restarts"] for executor in executors):
+    if view.pool.serving:
+        return "degraded" if causes_of(view) else "healthy"
+    if all(executor["status"] == "starting" and not executor["restarts"] for executor in view.pool.snapshot()):
         return "starting"
     return "unhealthy"
 
@@ -31,11 +28,17 @@ def status_of(view: HubView) -> Status:
 def causes_of(view: HubView) -> list[str]:
     """Why the status is not ``healthy``, in words."""
     causes = ["the hub is stopping"] if view.router.draining else []
-    for executor in view.pool.snapshot():
-        if executor["status"] not in ("ready", "busy"):
-            why = f": {executor['last_failure']}" if executor["last_failure"] else ""
-            causes.append(f"{executor['worker_id']} is {executor['status']}{why}")
-    return causes
+    causes += [_trouble(executor) for executor in view.pool.snapshot() if executor["status"] not in ("ready", "busy")]
+    return causes + view.pool.obstacles()
+
+
+def _trouble(executor: dict[str, Any]) -> str:
+    name = executor["worker_id"]
+    if executor["status"] == "silent":
+        work = f" with {executor['active_requests']} calls" if executor["active_requests"] else ""
+        return f"{name} is silent: its process{work} does not answer; it is stopped, or a method holds it up"
+    why = f": {executor['last_failure']}" if executor["last_failure"] else ""
+    return f"{name} is {executor['status']}{why}"
 
 
 def check(view: HubView) -> dict[str, Any]:

@@ -24,8 +24,11 @@ class PoolView(Protocol):
         """How many calls wait for an executor."""
 
     @property
-    def ready(self) -> bool:
-        """Whether all executors are warm."""
+    def serving(self) -> bool:
+        """Whether anything can be served now."""
+
+    def obstacles(self) -> list[str]:
+        """What waits for executors that answer and yet do not get on, in words."""
 
     @property
     def methods(self) -> dict[str, MethodInfo]:

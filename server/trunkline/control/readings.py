@@ -17,7 +17,7 @@ from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.page import Reading
 
-STATES: Final = ("starting", "ready", "busy", "down", "stopping")
+STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
 CAUSES: Final = ("killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started")
 TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 

@@ -91,7 +91,7 @@ RESPONSE: Final = {
 EXECUTOR: Final = record(
     {
         "worker_id": STRING,
-        "status": {"enum": ["starting", "ready", "busy", "stopping", "down"]},
+        "status": {"enum": ["starting", "ready", "busy", "silent", "stopping", "down"]},
         "pid": or_null(INTEGER),
         "slots": INTEGER,
         "slots_leaving": INTEGER,

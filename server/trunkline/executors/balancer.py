@@ -17,20 +17,23 @@ class LaneLoad:
     The executor runs ``slots`` of them at once: up to ``max_concurrency`` coroutines on its loop, one plain function on
     its thread. What is sent ahead of that may be no more than about two milliseconds of work, so that a slow call
     does not hold up others that a free executor could run, while quick ones do not wait for the wire.
+
+    Attributes:
+        mean_run: how long calls of this lane run, in seconds.
     """
 
-    __slots__ = ("_mean_run", "limit", "load", "slots")
+    __slots__ = ("limit", "load", "mean_run", "slots")
 
     def __init__(self, slots: int) -> None:
         self.load = 0
         self.limit = slots
         self.slots = slots
-        self._mean_run = PREFETCH_SECONDS * slots
+        self.mean_run = PREFETCH_SECONDS * slots
 
     def observe(self, run_seconds: float) -> None:
         """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
-        self._mean_run += (run_seconds - self._mean_run) * 0.125
-        ahead = int(self.slots * PREFETCH_SECONDS / max(self._mean_run, 1e-6))
+        self.mean_run += (run_seconds - self.mean_run) * 0.125
+        ahead = int(self.slots * PREFETCH_SECONDS / max(self.mean_run, 1e-6))
         self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
 
 

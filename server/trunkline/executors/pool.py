@@ -26,6 +26,7 @@ from trunkline.executors.nesting import Nesting
 from trunkline.executors.outcomes import crashed, may_run_again, unknown_method
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
+from trunkline.executors.serving import Standstill, report, status_of
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
@@ -87,6 +88,7 @@ class ExecutorPool:
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
+        self._silent: list[ExecutorHandle] = []
         nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
@@ -137,6 +139,18 @@ class ExecutorPool:
     def ready(self) -> bool:
         """Whether all executors are warm now."""
         return all(handle.state == "ready" for handle in self.executors)
+
+    @property
+    def serving(self) -> bool:
+        """Whether anything can be served now: an executor answers, and gets on with some kind of method."""
+        return not self.executors or self._standstill().serves({info.lane for info in self._methods.values()})
+
+    def obstacles(self) -> list[str]:
+        """What waits for executors that answer and yet do not get on, in words."""
+        return self._standstill().causes
+
+    def _standstill(self) -> Standstill:
+        return Standstill(self.executors, self._backlog, time.monotonic())
 
     @property
     def waiting(self) -> int:
@@ -460,6 +474,10 @@ class ExecutorPool:
             now = time.monotonic()
             self._watchdog.look(now)
             self.owners.look(now)
+            silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
+            if silent != self._silent:
+                self._silent = silent
+                self._on_change()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
@@ -471,21 +489,5 @@ class ExecutorPool:
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing, as data."""
         slots, leaving = self.owners.table.counts()
-        return [
-            {
-                "worker_id": handle.name,
-                "status": "busy" if handle.state == "ready" and handle.busy else handle.state,
-                "pid": handle.pid,
-                "slots": slots[handle.index],
-                "slots_leaving": leaving[handle.index],
-                "active_requests": len(handle.in_flight),
-                "request_count": handle.finished_calls,
-                "error_count": handle.failed_calls,
-                "restarts": handle.restarts,
-                "restart_causes": dict(handle.restart_causes),
-                "last_restart": handle.last_restart,
-                "last_failure": handle.last_failure,
-                "latency_ms": None if handle.latency is None else round(handle.latency * 1000, 3),
-            }
-            for handle in self.executors
-        ]
+        now = time.monotonic()
+        return [report(handle, slots[handle.index], leaving[handle.index], now) for handle in self.executors]

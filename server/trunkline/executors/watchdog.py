@@ -12,7 +12,9 @@ from typing import Final
 from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.calls import Call
 
-IDLE_PING_AFTER: Final = 5.0
+IDLE_PING_AFTER: Final = 0.5
+"""Seconds without a word after which an idle executor is asked for one: health tells within two what cannot serve."""
+
 IDLE_PONG_WITHIN: Final = 10.0
 SILENT_AFTER: Final = 0.25
 """Seconds without a word, and then without a pong, until an executor that is at work counts as silent."""
@@ -98,7 +100,9 @@ class Watchdog:
         if not handle.ping_sent_at:
             if now - handle.last_frame_at > IDLE_PING_AFTER:
                 handle.ping(now)
-        elif now - handle.ping_sent_at > IDLE_PONG_WITHIN:
+            return
+        handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
+        if now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
 
 

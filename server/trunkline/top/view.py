@@ -25,6 +25,7 @@ STATUS_STYLES: Final = {
     "stopping": "yellow",
     "degraded": "bold yellow",
     "unhealthy": "bold red",
+    "silent": "bold red",
     "down": "bold red",
 }
 

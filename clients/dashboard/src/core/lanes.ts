@@ -31,7 +31,7 @@ function extended(stretches: readonly Stretch[], status: string, at: number): re
 }
 
 /** Of two states in one place the one that matters more is shown. */
-const WEIGHT: Readonly<Record<string, number>> = { ready: 1, busy: 2, starting: 3, stopping: 3, down: 4 };
+const WEIGHT: Readonly<Record<string, number>> = { ready: 1, busy: 2, starting: 3, stopping: 3, silent: 4, down: 4 };
 export const PLACES = 150;
 
 export interface Run {

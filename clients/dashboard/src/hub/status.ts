@@ -67,7 +67,9 @@ export const condition = computed<Condition>(() => {
   }
   const up = executors.value.filter((executor) => isWorking(executor)).length;
   if (up === executors.value.length) {
-    return executors.value.length === 0 ? wordOf(said) : "healthy";
+    // What it says of executors is known here sooner; what else it says is not.
+    const others = (health.value?.causes ?? []).filter((cause) => !/^executor-\d+ is /u.test(cause));
+    return executors.value.length === 0 || others.length > 0 ? wordOf(said) : "healthy";
   }
   if (up > 0) {
     return "degraded";

@@ -39,6 +39,7 @@ const TONES: Readonly<Record<string, string>> = {
   busy: "busy",
   starting: "warn",
   stopping: "warn",
+  silent: "bad",
   down: "bad",
 };
 
