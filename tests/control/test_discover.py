@@ -72,15 +72,17 @@ async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> 
     }
     made = {"id": (await debug_peer.result("jobs.create", PARAMS["jobs.create"]))["id"]}
     given = PARAMS | {"jobs.get": made, "jobs.cancel": made}
-    for name, method in listed.items():
+    # A drain waits for what its executor runs: it comes when that has ended.
+    for name, method in sorted(listed.items(), key=lambda item: item[0] == "executors.drain"):
+        if name == "executors.drain":
+            await debug_peer.cancel(sleeping)
+            await debug_peer.reply(sleeping)
         schema = method["result"]["schema"] | {"components": document["components"]}
         assert method["result"]["schema"], f"{name} has no schema of its result"
         for params in (given.get(name, {}), *further.get(name, [])):
             jsonschema.Draft202012Validator(schema).validate(await debug_peer.result(name, params))
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(schema).validate({})
-    await debug_peer.cancel(sleeping)
-    await debug_peer.reply(sleeping)
 
 
 async def test_what_the_executors_serve_is_listed(debug_peer: Peer) -> None:
