@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -15,6 +15,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
 
 DEFAULT_PORT = 8765
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,6 +27,31 @@ DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
 
+CREDENTIALS = (
+    "token",
+    "tokens_file",
+    "jwt_key",
+    "jwt_keys_file",
+    "jwt_algorithms",
+    "jwt_audience",
+    "jwt_issuer",
+    "authenticate",
+    "llm_api_key",
+)
+"""Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be.
+
+    Attributes:
+        problems: each in words, with the name of the setting, and without values, which may be secrets.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
 
 def default_executors() -> int:
     """Two at least, so that one stuck method never stops all; four at most, for each loads the models."""
@@ -34,7 +61,7 @@ def default_executors() -> int:
 class Settings(BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", extra="forbid", validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
 
     host: str = "127.0.0.1"
     port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
@@ -133,6 +160,27 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
+    @field_validator(*CREDENTIALS, mode="before")
+    @classmethod
+    def _not_blank(cls, value: Any, info: ValidationInfo) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and not text.strip():
+            name = info.field_name or ""
+            raise ValueError(
+                f"is empty: give it a value, or leave it out ({PREFIX}{name.upper()}, or {name} in the file)"
+            )
+        return value
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(
+                "is what Kubernetes sets for a service named trunkline: put enableServiceLinks: false into the pod's "
+                "spec, or give the service another name"
+            )
+        return value
+
     @field_validator("uds_mode", mode="before")
     @classmethod
     def _octal(cls, value: Any) -> Any:
@@ -192,6 +240,11 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
+def unknown_settings() -> list[str]:
+    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each."""
+    return unknown_variables(os.environ, Settings.model_fields)
+
+
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings.
 
@@ -201,7 +254,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
     Raises:
         FileNotFoundError: ``config`` does not exist.
-        pydantic.ValidationError: a value that cannot be.
+        SettingsError: a value that cannot be, or a name that nothing has, in the file or among ``TRUNKLINE_*``.
     """
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"no such configuration file: {config}")
@@ -210,4 +263,20 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     class FileSettings(Settings):
         model_config = SettingsConfigDict(toml_file=config)
 
-    return FileSettings(**said)
+    unknown = unknown_settings()
+    try:
+        settings = FileSettings(**said)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError([*unknown, *map(_problem, details)]) from None  # its own text shows values
+    if unknown:
+        raise SettingsError(unknown)
+    return settings
+
+
+def _problem(item: Any) -> str:
+    name = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return unknown_key(name, Settings.model_fields)
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text

@@ -31,6 +31,7 @@ async def run_checks(url: str, token: str | None) -> list[Check]:
         _python(),
         _picows(),
         *(_pack(name) for name in PACKS),
+        _settings(),
         _model(),
         _file_descriptors(),
         await _hub(url, token),
@@ -59,13 +60,25 @@ def _pack(name: str) -> Check:
     return Check(f"pack {name}", "ok", "installed")
 
 
-def _model() -> Check:
+def _settings() -> Check:
     from trunkline.config import load_settings
+
+    try:
+        load_settings()
+    except ValueError as error:
+        return Check("settings", "failed", str(error))
+    return Check("settings", "ok", "those of TRUNKLINE_* variables can be")
+
+
+def _model() -> Check:
+    from trunkline.config import SettingsError, load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
 
     try:
         settings = load_settings()
         found = find_model(settings.model)
+    except SettingsError:
+        return Check("embedding model", "warning", "not looked at: the settings say which, and cannot be")
     except (ModelError, ValueError) as error:
         return Check("embedding model", "failed", str(error))
     if found.local:
