@@ -27,6 +27,8 @@ DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
 
+_LISTS = ("packs", "methods", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
+
 CREDENTIALS = (
     "token",
     "tokens_file",
@@ -93,6 +95,8 @@ class Settings(BaseSettings):
     allowed_hosts: Names = Field((), description="names Host may have, beside the bound address")
     allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
 
+    trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is believed")
+
     model: str = Field(DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
         "auto",
@@ -155,7 +159,7 @@ class Settings(BaseSettings):
     trace_ratio: float = Field(1.0, ge=0, le=1, description="of the traces that begin here, how many are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")
 
-    @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", "jwt_algorithms", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -190,6 +194,16 @@ class Settings(BaseSettings):
             return int(value.removeprefix("0o"), 8)
         except ValueError as error:
             raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r:.100} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from error
+        return value
 
     @field_validator("packs")
     @classmethod
