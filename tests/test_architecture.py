@@ -40,7 +40,9 @@ ALLOWED: dict[str, set[str]] = {
         P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call", *COMMON,
     },
     "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
-    "trunkline.executors.process": {P, "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON},
+    "trunkline.executors.process": {
+        P, "trunkline.executors.environment", "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON,
+    },
     "trunkline.methods": {P, "trunkline", "trunkline.durable", "trunkline.methods", "cachetools", "pydantic", *COMMON},
     "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
     "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
@@ -51,13 +53,15 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
     "trunkline.admission": {"trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
     "trunkline.executor_settings": {
-        "trunkline.config", "trunkline.executors.supervisor", "trunkline.methods.packs", "trunkline.runtime",
+        "trunkline.config", "trunkline.executors.environment",
+        "trunkline.executors.supervisor", "trunkline.methods.packs", "trunkline.runtime",
     },
     "trunkline.runtime": {"uvloop"},
     "trunkline.setting_names": set(),
+    "trunkline.private_files": set(),
     "trunkline.config": {"pydantic", "pydantic_settings", "trunkline.setting_names"},
     "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
-    "trunkline.doctor": {*SIDE, P, "trunkline.methods.embeddings.model"},
+    "trunkline.doctor": {*SIDE, P, "trunkline.executors.environment", "trunkline.methods.embeddings.model"},
     "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},
     "trunkline.cli_settings": {"trunkline.cli_talk", "trunkline.config"},
     "trunkline.cli_stdio": {
@@ -83,7 +87,8 @@ ALLOWED: dict[str, set[str]] = {
         "trunkline.cli_jobs", "trunkline.cli_talk", "trunkline.client", "trunkline.methods.documents", "rich", "typer",
     },
     "trunkline.cli_model": {
-        P, "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.methods.embeddings.model", "typer",
+        P, "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.methods.embeddings.model",
+        "trunkline.private_files", "typer",
     },
     "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip

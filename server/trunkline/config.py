@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +28,7 @@ DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
 
-_LISTS = ("packs", "methods", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
+_LISTS = ("packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
 
 CREDENTIALS = (
     "token",
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     uds_dialect: DialectName = "jsonrpc"
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
+    executor_env: Names = Field((), description="variables that methods get beside the usual ones; a last * for all so")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
@@ -205,6 +207,14 @@ class Settings(BaseSettings):
                 raise ValueError(f"{proxy!r:.100} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from error
         return value
 
+    @field_validator("executor_env")
+    @classmethod
+    def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
+                raise ValueError(f"{name!r:.100} is no name of a variable, or beginning of names such as MYAPP_*")
+        return value
+
     @field_validator("packs")
     @classmethod
     def _no_packs(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -254,9 +264,14 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
-def unknown_settings() -> list[str]:
-    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each."""
-    return unknown_variables(os.environ, Settings.model_fields)
+def unknown_settings(others: tuple[str, ...] = ()) -> list[str]:
+    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each.
+
+    Args:
+        others: those that are for methods, beside what the environment itself says of that.
+    """
+    said = os.environ.get(f"{PREFIX}EXECUTOR_ENV", "")
+    return unknown_variables(os.environ, Settings.model_fields, [*others, *(name.strip() for name in said.split(","))])
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
@@ -277,13 +292,12 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     class FileSettings(Settings):
         model_config = SettingsConfigDict(toml_file=config)
 
-    unknown = unknown_settings()
     try:
         settings = FileSettings(**said)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise SettingsError([*unknown, *map(_problem, details)]) from None  # its own text shows values
-    if unknown:
+        raise SettingsError([*unknown_settings(), *map(_problem, details)]) from None  # its own text shows values
+    if unknown := unknown_settings(settings.executor_env):
         raise SettingsError(unknown)
     return settings
 

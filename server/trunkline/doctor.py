@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trunkline.client import connect
+from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.version import __version__
 from trunkline_protocol.errors import RpcError
@@ -64,10 +65,12 @@ def _settings() -> Check:
     from trunkline.config import load_settings
 
     try:
-        load_settings()
+        settings = load_settings()
     except ValueError as error:
         return Check("settings", "failed", str(error))
-    return Check("settings", "ok", "those of TRUNKLINE_* variables can be")
+    _passed, withheld, _secrets = executor_environment(os.environ, settings.executor_env)
+    names = f"methods do not get {', '.join(withheld)}; add those they need to {SETTING}" if withheld else "fine"
+    return Check("settings", "ok", names)
 
 
 def _model() -> Check:
