@@ -43,4 +43,6 @@ def _hook(named: str) -> Authenticate:
         hook: Authenticate = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {error}") from error
+    if not callable(hook):  # None would be no hook at all: everybody would come in
+        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {name} is no function")
     return hook

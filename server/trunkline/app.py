@@ -42,6 +42,7 @@ from trunkline.edge.http_exchange import exchange_services
 from trunkline.edge.http_protocol import BoundedHttpProtocol
 from trunkline.edge.http_server import HttpServer
 from trunkline.edge.mcp import McpDoor
+from trunkline.edge.request_head import RequestHeads
 from trunkline.edge.stdio import StandardIo
 from trunkline.edge.upgrade import UpgradeProtocol
 from trunkline.edge.websocket_door import WebSocketDoor
@@ -374,10 +375,12 @@ class Hub:
         )
         doors[mcp.PATH] = self.mcp
         app = http_app(self.door.access, pages, doors, self.settings.allowed_origins)
+        heads = RequestHeads(self.settings.trusted_proxies, is_open=self.credentials.is_open, refused=self._refused)
         config = uvicorn.Config(
             app,
-            ws=functools.partial(UpgradeProtocol, self.door),  # type: ignore[arg-type]  # a factory serves, too
-            http=BoundedHttpProtocol,
+            ws=functools.partial(UpgradeProtocol, self.door, heads),  # type: ignore[arg-type]  # a factory serves, too
+            http=functools.partial(BoundedHttpProtocol, heads=heads),  # type: ignore[arg-type]
+            proxy_headers=False,  # uvicorn would believe any process of this machine, at some doors alone
             lifespan="off",
             log_config=None,
             access_log=False,

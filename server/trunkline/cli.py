@@ -120,9 +120,12 @@ def _serve(
     from trunkline.app import Hub
     from trunkline.demo import greet
     from trunkline.observe.logs import configure_logs
+    from trunkline.private_files import make_private, write_privately
     from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
 
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
+    write_privately()
+    make_private(settings.data.absolute(), [path for path in (settings.uds, settings.uds_framed) if path is not None])
 
     async def main() -> None:
         hub = Hub(settings)

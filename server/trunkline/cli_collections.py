@@ -153,13 +153,13 @@ class FileProblem(Exception):
 
 @contextmanager
 def written(file: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which gets its name when it is whole."""
+    """A file to write to, which gets its name when it is whole. It is for its owner alone, as the collection was."""
     if file == "-":
         yield sys.stdout.buffer
         return
     unfinished = Path(f"{file}.part")
     try:
-        with unfinished.open("wb") as output:
+        with open(unfinished, "wb", opener=_private) as output:
             yield output
         unfinished.replace(file)
     except OSError as error:
@@ -170,6 +170,12 @@ def written(file: str) -> Iterator[IO[bytes]]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _private(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # one that was left unfinished may have been open to others
+    return descriptor
 
 
 @contextmanager

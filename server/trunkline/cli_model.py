@@ -21,8 +21,10 @@ def convert_model(
 ) -> None:
     """Convert the embedding model for OpenVINO, which computes it several times quicker on a CPU."""
     from trunkline.methods.embeddings.model import Backend, load_model
+    from trunkline.private_files import write_privately
 
     settings = read_settings(config, data=data)
+    write_privately()
     backend: Backend = "openvino-int8" if int8 else "openvino"
     try:
         model = load_model(settings.model, backend, str(settings.data.absolute()))

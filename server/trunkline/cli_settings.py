@@ -13,21 +13,13 @@ if TYPE_CHECKING:
 
 def read_settings(config: Path | None, **options: Any) -> Settings:
     """Settings of a hub; ends the program where they cannot be."""
-    from pydantic import ValidationError
-
-    from trunkline.config import load_settings
+    from trunkline.config import SettingsError, load_settings
 
     try:
         return load_settings(config, **options)
-    except ValidationError as error:
-        fail(
-            EXIT_USAGE,
-            *(_setting_problem(item) for item in error.errors(include_url=False, include_input=False)),
-        )
-    except (FileNotFoundError, ValueError) as error:
+    except SettingsError as error:
+        fail(EXIT_USAGE, *error.problems)
+    except OSError as error:
         fail(EXIT_USAGE, str(error))
-
-
-def _setting_problem(item: Any) -> str:
-    name = ".".join(map(str, item["loc"]))
-    return f"{name}: {item['msg']}" if name else str(item["msg"]).removeprefix("Value error, ")
+    except ValueError as error:  # the file is no TOML
+        fail(EXIT_USAGE, f"{config}: {error}")

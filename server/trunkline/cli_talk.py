@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -20,6 +21,7 @@ EXIT_INTERRUPTED: Final = 130
 EXIT_UNREAD: Final = 141
 
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
+OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
 
 Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
@@ -38,8 +40,19 @@ def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[No
     with_hub(url, run)
 
 
+def require_known_variables() -> None:
+    """End the program where a ``TRUNKLINE_*`` variable is misspelt: what it was to say would be passed over."""
+    if all(name in OWN_VARIABLES for name in os.environ if name.upper().startswith("TRUNKLINE_")):
+        return
+    from trunkline.config import unknown_settings
+
+    if problems := unknown_settings():
+        fail(EXIT_USAGE, *problems)
+
+
 def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run something that needs a hub, and turn what goes wrong into words and an exit code."""
+    require_known_variables()
     import websockets
 
     from trunkline.client import DisconnectedError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -15,6 +16,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+
+from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
 
 DEFAULT_PORT = 8765
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,6 +28,33 @@ DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
 
+_LISTS = ("packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
+
+CREDENTIALS = (
+    "token",
+    "tokens_file",
+    "jwt_key",
+    "jwt_keys_file",
+    "jwt_algorithms",
+    "jwt_audience",
+    "jwt_issuer",
+    "authenticate",
+    "llm_api_key",
+)
+"""Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be.
+
+    Attributes:
+        problems: each in words, with the name of the setting, and without values, which may be secrets.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
 
 def default_executors() -> int:
     """Two at least, so that one stuck method never stops all; four at most, for each loads the models."""
@@ -34,7 +64,7 @@ def default_executors() -> int:
 class Settings(BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
-    model_config = SettingsConfigDict(env_prefix="TRUNKLINE_", extra="forbid", validate_default=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
 
     host: str = "127.0.0.1"
     port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
@@ -45,6 +75,7 @@ class Settings(BaseSettings):
     uds_dialect: DialectName = "jsonrpc"
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
+    executor_env: Names = Field((), description="variables that methods get beside the usual ones; a last * for all so")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
@@ -65,6 +96,8 @@ class Settings(BaseSettings):
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
     allowed_hosts: Names = Field((), description="names Host may have, beside the bound address")
     allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
+
+    trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is believed")
 
     model: str = Field(DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
@@ -128,10 +161,31 @@ class Settings(BaseSettings):
     trace_ratio: float = Field(1.0, ge=0, le=1, description="of the traces that begin here, how many are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")
 
-    @field_validator("packs", "methods", "allowed_hosts", "allowed_origins", "jwt_algorithms", mode="before")
+    @field_validator(*_LISTS, mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator(*CREDENTIALS, mode="before")
+    @classmethod
+    def _not_blank(cls, value: Any, info: ValidationInfo) -> Any:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if isinstance(text, str) and not text.strip():
+            name = info.field_name or ""
+            raise ValueError(
+                f"is empty: give it a value, or leave it out ({PREFIX}{name.upper()}, or {name} in the file)"
+            )
+        return value
+
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_service_link(cls, value: Any) -> Any:
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(
+                "is what Kubernetes sets for a service named trunkline: put enableServiceLinks: false into the pod's "
+                "spec, or give the service another name"
+            )
+        return value
 
     @field_validator("uds_mode", mode="before")
     @classmethod
@@ -142,6 +196,24 @@ class Settings(BaseSettings):
             return int(value.removeprefix("0o"), 8)
         except ValueError as error:
             raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in value:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{proxy!r:.100} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from error
+        return value
+
+    @field_validator("executor_env")
+    @classmethod
+    def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
+                raise ValueError(f"{name!r:.100} is no name of a variable, or beginning of names such as MYAPP_*")
+        return value
 
     @field_validator("packs")
     @classmethod
@@ -192,6 +264,16 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
+def unknown_settings(others: tuple[str, ...] = ()) -> list[str]:
+    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each.
+
+    Args:
+        others: those that are for methods, beside what the environment itself says of that.
+    """
+    said = os.environ.get(f"{PREFIX}EXECUTOR_ENV", "")
+    return unknown_variables(os.environ, Settings.model_fields, [*others, *(name.strip() for name in said.split(","))])
+
+
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings.
 
@@ -201,7 +283,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
     Raises:
         FileNotFoundError: ``config`` does not exist.
-        pydantic.ValidationError: a value that cannot be.
+        SettingsError: a value that cannot be, or a name that nothing has, in the file or among ``TRUNKLINE_*``.
     """
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"no such configuration file: {config}")
@@ -210,4 +292,19 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     class FileSettings(Settings):
         model_config = SettingsConfigDict(toml_file=config)
 
-    return FileSettings(**said)
+    try:
+        settings = FileSettings(**said)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError([*unknown_settings(), *map(_problem, details)]) from None  # its own text shows values
+    if unknown := unknown_settings(settings.executor_env):
+        raise SettingsError(unknown)
+    return settings
+
+
+def _problem(item: Any) -> str:
+    name = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return unknown_key(name, Settings.model_fields)
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return f"{name}: {text}" if name else text

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trunkline.client import connect
+from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.methods.packs import PACKS, missing_modules
 from trunkline.version import __version__
 from trunkline_protocol.errors import RpcError
@@ -31,6 +32,7 @@ async def run_checks(url: str, token: str | None) -> list[Check]:
         _python(),
         _picows(),
         *(_pack(name) for name in PACKS),
+        _settings(),
         _model(),
         _file_descriptors(),
         await _hub(url, token),
@@ -59,13 +61,27 @@ def _pack(name: str) -> Check:
     return Check(f"pack {name}", "ok", "installed")
 
 
-def _model() -> Check:
+def _settings() -> Check:
     from trunkline.config import load_settings
+
+    try:
+        settings = load_settings()
+    except ValueError as error:
+        return Check("settings", "failed", str(error))
+    _passed, withheld, _secrets = executor_environment(os.environ, settings.executor_env)
+    names = f"methods do not get {', '.join(withheld)}; add those they need to {SETTING}" if withheld else "fine"
+    return Check("settings", "ok", names)
+
+
+def _model() -> Check:
+    from trunkline.config import SettingsError, load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
 
     try:
         settings = load_settings()
         found = find_model(settings.model)
+    except SettingsError:
+        return Check("embedding model", "warning", "not looked at: the settings say which, and cannot be")
     except (ModelError, ValueError) as error:
         return Check("embedding model", "failed", str(error))
     if found.local:

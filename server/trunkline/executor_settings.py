@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from trunkline.config import Settings
+from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 from trunkline.runtime import ConfigurationError, available_cpus
+
+logger = logging.getLogger("trunkline")
 
 
 def pack_modules(settings: Settings) -> tuple[str, ...]:
@@ -33,6 +37,7 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
     Args:
         modules: what it imports; see :func:`pack_modules`.
     """
+    _say_withheld(settings.executor_env)
     return ExecutorSpec(
         modules=modules,
         settings={
@@ -51,4 +56,20 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
         threads=max(1, available_cpus() // settings.executors),
         start_timeout=settings.start_timeout,
         python_path=(os.getcwd(),) if settings.methods else (),
+        environment=settings.executor_env,
     )
+
+
+def _say_withheld(named: tuple[str, ...]) -> None:
+    """Names only. Of what libraries would use, such as HF_TOKEN, at once; of the rest to whoever looks for it."""
+    _passed, withheld, secrets = executor_environment(os.environ, named)
+    if secrets:
+        logger.info(
+            "executors do not get what looks like a secret; name it in %s if they need it",
+            SETTING,
+            extra={"withheld": secrets},
+        )
+    if withheld:
+        logger.debug(
+            "executors do not get these variables; name in %s what methods need", SETTING, extra={"withheld": withheld}
+        )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -54,15 +55,27 @@ backend hub
 
 CONFIGURATIONS: Final = {"nginx": NGINX, "haproxy": HAPROXY}
 
+_UPGRADE: Final = "Upgrade $http_upgrade; proxy_set_header"
+FORWARDING: Final = {
+    "nginx": NGINX.replace(_UPGRADE, f"X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header {_UPGRADE}"),
+    "haproxy": HAPROXY.replace("  mode http\n", "  mode http\n  option forwardfor\n"),
+}
+"""They say whom they forward for."""
+
+BARE: Final = {
+    "nginx": re.sub(r"proxy_http_version 1.1;|proxy_set_header [^;]+;", "", NGINX).replace("proxy_buffering off;", ""),
+}
+"""What one line, ``proxy_pass``, makes of it: the hub's own address in Host, and no word of whom it is for."""
+
 
 class ReverseProxy:
     """One of them, in front of a port. Use :func:`reverse_proxy`."""
 
-    def __init__(self, name: str, program: str, folder: Path, target: int) -> None:
+    def __init__(self, name: str, program: str, folder: Path, target: int, configuration: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port: int = free.getsockname()[1]
         config = folder / f"{name}.conf"
-        text = CONFIGURATIONS[name].format(folder=folder, port=self.port, target=target, idle=IDLE_SECONDS)
+        text = configuration.format(folder=folder, port=self.port, target=target, idle=IDLE_SECONDS)
         config.write_text(text)
         self._command = [program, "-c", str(config)] if name == "nginx" else [program, "-db", "-f", str(config)]
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +101,7 @@ class ReverseProxy:
 
 
 @contextmanager
-def reverse_proxy(name: str, target: int) -> Iterator[ReverseProxy]:
+def reverse_proxy(name: str, target: int, configurations: Mapping[str, str] = CONFIGURATIONS) -> Iterator[ReverseProxy]:
     """nginx or haproxy in front of a port of this machine; skipped where it is not installed, but not in CI."""
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -98,7 +111,7 @@ def reverse_proxy(name: str, target: int) -> Iterator[ReverseProxy]:
         pytest.skip(reason)
     with tempfile.TemporaryDirectory(prefix="trunkline-proxy-") as folder:
         Path(folder).chmod(0o755)
-        proxy = ReverseProxy(name, program, Path(folder), target)
+        proxy = ReverseProxy(name, program, Path(folder), target, configurations[name])
         proxy.start()
         try:
             yield proxy

@@ -30,9 +30,12 @@ DEBUG_METHODS: Final = "trunkline.methods.debug"
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without settings that would leak into the hub."""
+    """This process's environment without settings that would leak into the hub. Methods get what is added to it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TRUNKLINE_")}
-    return kept | {"PYTHONUNBUFFERED": "1"} | dict(extra or {})
+    added = dict(extra or {})
+    if for_methods := ",".join(name for name in added if not name.startswith("TRUNKLINE_")):
+        kept["TRUNKLINE_EXECUTOR_ENV"] = for_methods
+    return kept | {"PYTHONUNBUFFERED": "1"} | added
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,6 +21,11 @@ SUBPROTOCOLS: Final = (SUBPROTOCOL, msgpack.SUBPROTOCOL)
 
 UNIX: Final = "unix"
 """The peer of a handshake that came through a Unix socket."""
+
+_HOST: Final = re.compile(
+    r"(\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\]|([A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+)(:[0-9]{0,5})?", re.ASCII
+)
+"""``uri-host [":" port]`` of RFC 9110, 7.2, without the punctuation that no name has."""
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -79,12 +85,19 @@ def is_same_host(origin: str, host: str) -> bool:
         return False
 
 
+def is_host(text: str) -> bool:
+    """Whether a ``Host`` header is one name or address, with or without a port, and nothing else."""
+    return _HOST.fullmatch(text) is not None
+
+
 def host_name(host: str) -> str:
-    """The name in a ``Host`` header, without port and brackets, in lower case."""
+    """The name in a ``Host`` header, without port and brackets, in lower case; all of it where that cannot be one."""
     host = host.strip().lower()
+    if not is_host(host):
+        return host
     if host.startswith("["):
         return host[1:].partition("]")[0]
-    return host.partition(":")[0] if host.count(":") <= 1 else host
+    return host.partition(":")[0]
 
 
 def find_token(headers: Mapping[str, str]) -> str | None:

@@ -52,7 +52,7 @@ class Credentials:
         jwt: JwtOptions | None = None,
         hook: Authenticate | None = None,
     ) -> None:
-        if token == "":
+        if token is not None and not token.strip():
             raise ValueError("TRUNKLINE_TOKEN is empty; set a token or leave it unset")
         if inspect.iscoroutinefunction(hook):
             raise ValueError(
@@ -64,6 +64,8 @@ class Credentials:
         self._hook = hook
         self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
         self._jwt = None if jwt is None else JwtTokens(jwt)
+        if self._tokens is not None and not self._tokens and jwt is None:  # a reload may take the last one away
+            raise ValueError(f"{tokens_file}: has no tokens: make one with 'trunkline token NAME >> {tokens_file}'")
 
     @property
     def is_open(self) -> bool:

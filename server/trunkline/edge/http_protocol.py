@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 import socket
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from trunkline.edge.request_head import RequestHeads
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_TIMEOUT: Final = 10.0
@@ -64,6 +69,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     Where an answer comes before its request was read whole, the rest is read and dropped, for :data:`LINGER_SECONDS` at
     most; if the answer was to end the connection, it is followed by a half-close.
+
+    Args:
+        heads: judges each request's head before the application, or a WebSocket's door, sees it; None lets all in.
     """
 
     _head_bytes = 0
@@ -72,6 +80,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _wire: Wire
     _unanswered: list[RequestResponseCycle]
+    _refusal: ASGIApp | None = None
+
+    def __init__(self, *args: Any, heads: RequestHeads | None = None, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._heads = heads
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Called by the event loop."""
@@ -118,10 +131,27 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._stop_timer()
         before = self.cycle
+        self._judge()
         super().on_headers_complete()
         if self.cycle is not before:  # no upgrade
             self._unanswered.append(self.cycle)
             self.cycle.transport = _Ending(self, self.cycle)  # type: ignore[assignment]  # what a response needs of one
+
+    def _judge(self) -> None:
+        """Find out whose request it is, and put what refuses it in the application's place where it cannot be."""
+        if self._heads is None:
+            return
+        forwarded_for = [value.decode("latin-1") for name, value in self.headers if name == b"x-forwarded-for"]
+        self.scope["client"] = peer = self._heads.origin(self.client, forwarded_for)
+        self._refusal = self._heads.refusal(peer, self.url, self.parser.get_http_version(), self.headers)
+        self.app = self.config.loaded_app if self._refusal is None else self._refusal
+
+    def _should_upgrade(self) -> bool:
+        return self._refusal is None and super()._should_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        if self._refusal is None:  # else all is said
+            super()._unsupported_upgrade_warning()
 
     def on_response_complete(self) -> None:
         """Called by uvicorn when an answer is written."""

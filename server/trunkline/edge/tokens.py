@@ -59,6 +59,9 @@ def digest_of(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+_NO_TOKEN: Final = digest_of("")
+
+
 class _Entry(Grants, frozen=True, forbid_unknown_fields=True, kw_only=True):
     name: str
     sha256: str
@@ -188,6 +191,8 @@ def _check(entry: _Entry, where: str, roles: Roles) -> None:
     if not _SHA256.fullmatch(entry.sha256):
         # The value is not shown: it may be the token itself.
         raise ValueError(f"{where}.sha256: wants the 64 hex digits of the token's SHA-256")
+    if entry.sha256.lower() == _NO_TOKEN:
+        raise ValueError(f"{where}.sha256: is that of an empty token, which everybody has")
     if unknown := roles.unknown(entry.roles):
         raise ValueError(f"{where}.roles: no role {unknown[0]!r:.100}; define it as [roles.<name>]")
     if fault := entry.fault():

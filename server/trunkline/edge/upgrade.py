@@ -9,6 +9,7 @@ from typing import Any, Final
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from trunkline.edge.access import UNIX
+from trunkline.edge.request_head import FORWARDED_FOR, Address, RequestHeads
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
 from trunkline.edge.websocket import WebSocketListener
 from trunkline.edge.websocket_door import WebSocketDoor
@@ -25,9 +26,10 @@ class UpgradeProtocol(asyncio.Protocol):
     between is passed on.
     """
 
-    def __init__(self, door: WebSocketDoor, **_uvicorn: Any) -> None:
+    def __init__(self, door: WebSocketDoor, heads: RequestHeads | None = None, **_uvicorn: Any) -> None:
         self._door = door
-        self._peer = UNIX
+        self._heads = heads or RequestHeads()
+        self._address: Address | None = None
         self._transport: LingeringTransport | None = None
         self._listener: WebSocketListener | None = None
 
@@ -35,14 +37,16 @@ class UpgradeProtocol(asyncio.Protocol):
         """Called by uvicorn."""
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
-            self._peer = f"{peername[0]}:{peername[1]}"
+            self._address = peername[0], peername[1]
         picows = picows_protocol(self._accept, self._door.max_message_bytes, FramingErrors(self._frame_refused))
         # uvloop's transport is an asyncio.Transport by shape only
         self._transport = LingeringTransport(transport, picows, self._ending)  # type: ignore[arg-type]
         picows.connection_made(self._transport)
 
     def _accept(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
-        answer = self._door.accept(request, self._peer)
+        lines = [value for name, value in request.headers.items() if name.lower() == FORWARDED_FOR]
+        origin = self._heads.origin(self._address, lines)
+        answer = self._door.accept(request, UNIX if origin is None else f"{origin[0]}:{origin[1]}")
         self._listener = answer.listener
         return answer
 

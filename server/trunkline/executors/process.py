@@ -26,6 +26,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.executors import ipc
+from trunkline.executors.environment import watch
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.figures import FIGURES
@@ -336,6 +337,7 @@ def main() -> None:
     """Entry point."""
     config = json.load(sys.stdin)
     die_with_parent(config["parent"])
+    watch(config["withheld"])
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     faulthandler.enable()  # a crash in native code says where
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle

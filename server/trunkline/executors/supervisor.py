@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
+from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.ipc import STOP, frame
 from trunkline.executors.output import OutputReader
@@ -43,6 +44,9 @@ class ExecutorSpec:
         max_concurrency: how many coroutine methods one executor runs at once.
         threads: how many threads numeric libraries may use in one executor.
         start_timeout: seconds until READY, model loading included.
+        python_path: where modules are looked for first.
+        environment: variables that executors get beside those that all do, see
+            :mod:`trunkline.executors.environment`.
     """
 
     modules: tuple[str, ...]
@@ -51,6 +55,7 @@ class ExecutorSpec:
     max_concurrency: int = 32
     start_timeout: float = 300.0
     python_path: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
 
 class Supervisor:
@@ -187,6 +192,7 @@ class Supervisor:
 
     def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
         spec = self._spec
+        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
         config = {
             "index": self._handle.index,
             "modules": spec.modules,
@@ -194,15 +200,15 @@ class Supervisor:
             "max_concurrency": spec.max_concurrency,
             "parent": os.getpid(),
             "python_path": spec.python_path,
+            "withheld": withheld,
         }
         threads = str(spec.threads)
-        environment = os.environ | {
+        environment = passed | {
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
         }
-        environment.pop("TRUNKLINE_TOKEN", None)  # methods have no use for it
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
             [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
             pass_fds=[wire.fileno()],

@@ -1,0 +1,64 @@
+"""Which names settings and variables of the environment may have, and what a misspelt one was probably to be."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+PREFIX: Final = "TRUNKLINE_"
+
+NO_SETTINGS: Final = {
+    "URL": "the hub that clients of the command line talk to",
+    "BIN": "the command that the tests of the JavaScript client start",
+    "PYTHON": "the interpreter that examples/node starts",
+    "TEST_TIMEOUT_SCALE": "how patient the Python tests are",
+    "TEST_TIME_SCALE": "how patient the JavaScript tests are",
+    "FUZZ_SCALE": "how long the fuzzing tests search",
+    "CHAOS_SEEDS": "what the JavaScript chaos test runs",
+    "KILL_SECONDS": "how long the tests kill owners of collections",
+    "CRASH_ROUNDS": "how often the tests crash a collection",
+}
+"""Every other variable with our prefix, without it. The one place: what is neither here nor a setting is refused."""
+
+_OF_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""What Kubernetes sets in every pod for a service named ``trunkline``, or ``trunkline-<something>``."""
+
+
+def unknown_variables(
+    environment: Mapping[str, str], settings: Collection[str], others: Iterable[str] = ()
+) -> list[str]:
+    """What is wrong with the names of variables, one sentence each. Never shows a value: it may be a secret.
+
+    Args:
+        environment: all variables; only names with our prefix are looked at, in upper or lower case.
+        settings: the names of settings.
+        others: further names that are right, with the prefix.
+    """
+    known = [name.upper() for name in (*settings, *NO_SETTINGS)]
+    right = {PREFIX + name for name in known} | {name.upper() for name in others}
+    given = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in right)
+    return [
+        f"{name}: no such setting{_meant(short, known, PREFIX)}"
+        for name in given
+        if not _is_of_kubernetes(short := name.upper().removeprefix(PREFIX), environment[name])
+    ]
+
+
+def unknown_key(name: str, settings: Collection[str]) -> str:
+    """What is wrong with a key of the configuration file that is no setting."""
+    return f"{name}: no such setting{_meant(name.lower(), settings)}"
+
+
+def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return (
+        f"; did you mean {prefix}{near[0]}?"
+        if near
+        else "; take it out, or see Settings in the README for those there are"
+    )
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    return bool(_OF_KUBERNETES.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
