@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,7 @@ from typing_extensions import TypedDict
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
 from trunkline.methods.documents.process import Processed, Run
+from trunkline.methods.documents.reading_time import DEFAULT_SECONDS, ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
 from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
 from trunkline.methods.embeddings.model import DEFAULT_MODEL
@@ -54,11 +56,18 @@ class DocumentMethods:
         self._roots = Roots(None)
         self._tokens: ModelTokens | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+        self._time_limit = ReadingTime(DEFAULT_SECONDS)
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """Take ``settings["model"]`` and ``settings["documents_root"]``. Libraries are loaded when first used."""
+        """Take ``settings["model"]``, ``settings["documents_root"]`` and ``settings["document_seconds"]``.
+
+        What a document may end is the process where ``settings["is_executor"]`` says so, with a note in
+        ``settings["data_dir"]``. Libraries are loaded when first used.
+        """
         self._model = settings.get("model") or DEFAULT_MODEL
         self._roots = Roots(settings.get("documents_root"))
+        notes = Path(settings["data_dir"]) / "documents" if settings.get("is_executor") else None
+        self._time_limit = ReadingTime(settings.get("document_seconds") or DEFAULT_SECONDS, notes)
 
     def close(self) -> None:
         """Give the thread up, for processes that go on."""
@@ -103,7 +112,7 @@ class DocumentMethods:
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
         await _require_collection(ctx, collection, create)
-        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, settings)
+        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
         await run.work()
         return run.result(len(ignored))
 

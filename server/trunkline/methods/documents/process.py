@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
@@ -21,6 +22,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
 from trunkline.methods.documents.formats import Unreadable
 from trunkline.methods.documents.plan import Item, Plan, fingerprint, first_id, items_of, plan, stale
+from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -122,6 +124,7 @@ class Run:
     Args:
         reader: one thread for all calls of an executor. It is not the one that methods run on, so that searches need
             not wait for it.
+        time_limit: of reading and splitting one document.
         settings: sizes, as part of each document's fingerprint.
     """
 
@@ -133,6 +136,7 @@ class Run:
         splitter: Splitter,
         roots: Roots,
         reader: ThreadPoolExecutor,
+        time_limit: ReadingTime,
         settings: dict[str, Any],
     ) -> None:
         self.removed = 0
@@ -142,6 +146,8 @@ class Run:
         self._splitter = splitter
         self._roots = roots
         self._reader = reader
+        self._time_limit = time_limit
+        self._refusals: dict[str, RpcError] = {}
         self._over = False
         self._settings = settings
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
@@ -159,6 +165,7 @@ class Run:
         """
         gate = asyncio.Semaphore(GROUPS_AT_ONCE)
         waiting = iter(self.entries)
+        self._refusals = await self._in_reader(self._time_limit.refusals)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while group := await self._in_reader(self._hash, waiting):
@@ -221,9 +228,14 @@ class Run:
             self._check()
             self._current = entry.pending.source
             try:
-                self._extract_one(entry)
+                if (refusal := self._refusals.get(entry.version)) is not None:
+                    raise refusal
+                self._time_limit.run(entry.version, partial(self._extract_one, entry))
             except Unreadable as error:
                 entry.error = as_error(error)
+            except RpcError as error:
+                self._check()  # which ends the call, not this document alone
+                entry.items, entry.passages, entry.error = [], 0, error
             entry.data = None
             if time.monotonic() > until:
                 return True
