@@ -45,6 +45,7 @@ async def test_every_method_of_a_collection_has_one_owner() -> None:
         "collections.import": "name",
         "vectors.hybrid": "collection",
         "vectors.lexical": "collection",
+        "vectors.claim": "collection",
         "vectors.upsert": "collection",
         "vectors.delete": "collection",
         "vectors.get": "collection",

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
+from trunkline.methods.documents.plan import first_id
 from trunkline.methods.documents.process import Processed, Run
 from trunkline.methods.documents.reading_time import DEFAULT_SECONDS, ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
@@ -120,12 +121,24 @@ class DocumentMethods:
     async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
         """Take all passages of a document out of a collection. ``deleted`` is 0 where there is none.
 
+        Where it is being processed, that version is not put in any more.
+
         Raises:
             RpcError: 4001, there is no such collection.
         """
-        params = {"collection": collection, "filter": {"source": source}}
-        deleted: dict[str, int] = await ctx.call("vectors.delete", params)
-        return deleted
+        turn = (await ctx.call("vectors.claim", {"collection": collection}))["turn"]
+        begun = {source: {"first": first_id(source), "turn": turn}}
+        while True:
+            claimed = await ctx.call("vectors.claim", {"collection": collection, "documents": begun})
+            params = {
+                "collection": collection, "items": [], "replaces": {"source": source},
+                "claim": {"opening": claimed["opening"], "turns": {source: turn}},
+            }  # fmt: skip
+            try:
+                return {"deleted": (await ctx.call("vectors.upsert", params))["deleted"]}
+            except RpcError as error:
+                if not error.data.get("claim_again"):
+                    raise
 
     def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
         """On the reader's thread: loading a tokenizer takes a while, once."""

@@ -21,6 +21,7 @@ from trunkline.methods.vectors.manifest import FORMAT_VERSION, Manifest, write_m
 from trunkline.methods.vectors.ownership import Ownership
 from trunkline.methods.vectors.recovery import Recovered, list_contents, recover, snapshot_path
 from trunkline.methods.vectors.snapshot import Damaged, Snapshot, write_snapshot
+from trunkline.methods.vectors.versions import Versions
 from trunkline.methods.vectors.writer import LogWriter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -37,6 +38,7 @@ class Collection:
         manifest: what it is.
         index: what is in it.
         lexicon: the words of its texts, once somebody has looked for words.
+        versions: which version of a document may be put in.
         closed: deleted, failed, or another process's: it must not be used any more.
 
     Raises:
@@ -55,6 +57,7 @@ class Collection:
         self._segment_bytes = segment_bytes
         self._compaction: Compaction | None = None
         self.lexicon: Lexicon | None = None
+        self.versions = Versions(ownership.generation)
         recovered = self._recover()
         self.index = VectorIndex(manifest.spec, *recovered.table.live())
         if recovered.fallback:
