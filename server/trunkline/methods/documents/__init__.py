@@ -103,16 +103,16 @@ class DocumentMethods:
         in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
         splitter, settings = await in_reader(self._splitter, wanted)
         documents = await in_reader(pending, sources, self._roots, ignored)
+        await _require_collection(ctx, collection, create)
         if async_:
             params = {
                 "collection": collection,
                 "sources": [source.model_dump(exclude_defaults=True) for source in sources],
                 "options": wanted.model_dump(exclude_defaults=True),
-                "create": create,
+                "create": False,  # it is there: one that is deleted meanwhile stays deleted
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        await _require_collection(ctx, collection, create)
         run = Run(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
         await run.work()
         return run.result(len(ignored))
