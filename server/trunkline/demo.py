@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -15,6 +16,9 @@ Result = TypeVar("Result")
 COLLECTION: Final = "python-reference"
 EXPECTED: Final = "expected_items"
 """In a collection's metadata: how many items it is to have, for whoever asks while it is filled."""
+COMMAND: Final = Path(".venv/bin/trunkline")
+CLIENT: Final = Path("clients/js/dist/index.js")
+"""Both where the sources are, once they are set up."""
 CHUNK_CHARACTERS: Final = (400, 900)
 BATCH: Final = 64
 BATCHES_AT_ONCE: Final = 2
@@ -101,7 +105,10 @@ def reference_passages() -> list[dict[str, Any]]:
 
 
 def try_next(where: str, collection: str | None) -> str:
-    """What to try next: one line each for the command line, Node and a browser's console."""
+    """What to try next: one line each for the command line, Node and a browser's console.
+
+    They work from the folder the hub runs in: that of the sources, or any other.
+    """
     if collection is None:
         method, params = "rpc.discover", {}
     else:
@@ -113,13 +120,21 @@ def try_next(where: str, collection: str | None) -> str:
         f"const ws=new WebSocket('ws://{where}/ws');ws.onmessage=e=>console.log(JSON.parse(e.data).result);"
         f"ws.onopen=()=>ws.send({json.dumps(message)})"
     )
-    node = (
-        f"import {{connect}} from './clients/js/dist/index.js';const hub=await connect('ws://{where}/ws');"
-        f"console.log(await hub.call({json.dumps(method)},{body}));await hub.close()"
-    )
+    if CLIENT.exists():
+        node = (
+            f"import {{connect}} from './{CLIENT}';const hub=await connect('ws://{where}/ws');"
+            f"console.log(await hub.call({json.dumps(method)},{body}));await hub.close()"
+        )
+    else:
+        headers = "{'content-type':'application/json'}"
+        node = (
+            f"const reply=await fetch('http://{where}/rpc',{{method:'POST',headers:{headers},"
+            f"body:{json.dumps(message)}}});console.log((await reply.json()).result)"
+        )
+    command = COMMAND if COMMAND.exists() else "trunkline"
     url = "" if where == "127.0.0.1:8765" else f" --url ws://{where}/ws"
     return (
-        f"\nTry next:\n\n  command line    .venv/bin/trunkline call {method} '{body}'{url}\n\n"
+        f"\nTry next:\n\n  command line    {command} call {method} '{body}'{url}\n\n"
         f'  Node            node --input-type=module -e "{_in_double_quotes(node)}"\n\n'
         f"  browser         open http://{where}/ and paste into its console:\n                  {script}\n"
     )

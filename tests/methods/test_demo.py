@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +27,9 @@ METHODS = ("tests.methods.packs.demo_embeddings", "trunkline.methods.vectors", "
 QUESTION: dict[str, Any] = {"technique": "basic", "query": "how does the with statement work?"}
 
 
-def demo_hub(folder: Path, **env: str) -> RunningHub:
-    """Some of the passages have the word that these embeddings are held up by."""
-    return RunningHub(METHODS, cwd=ROOT, env={"SIGNALS": str(folder), **env}, arguments=("--demo",), executors=2)
+def demo_hub(signals: Path, folder: Path = ROOT, **env: str) -> RunningHub:
+    """Its embeddings hold passages up."""
+    return RunningHub(METHODS, cwd=folder, env={"SIGNALS": str(signals), **env}, arguments=("--demo",), executors=2)
 
 
 async def test_who_asks_while_the_demo_is_indexed_is_told(tmp_path: Path) -> None:
@@ -61,15 +63,26 @@ def test_a_hub_that_is_stopped_while_it_indexes_the_demo_is_quiet(tmp_path: Path
     assert not any("Try next" in line for line in hub.stdout)
 
 
-def test_what_to_try_next_works_as_it_is_printed(tmp_path: Path) -> None:
-    """The line for the command line, by a shell, from the folder that has the environment in it."""
+@pytest.mark.parametrize("place", ["sources", "elsewhere"])
+def test_what_to_try_next_works_as_it_is_printed(tmp_path: Path, place: str) -> None:
+    """By a shell, in the folder that the hub runs in: with the sources, or installed from a wheel."""
     (tmp_path / "go").touch()
-    with demo_hub(tmp_path) as hub:
-        hub.ready().wait_for("Try next", within=6 * PATIENCE)
-        line = hub.wait_for(r"^  command line +(\S.*)$")[1]
-        command = line.replace(".venv/bin/trunkline", f"{sys.executable} -m trunkline.cli", 1)
-        done = subprocess.run(
-            command, shell=True, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=6 * PATIENCE
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["success"] is True
+    folder = ROOT if place == "sources" else tmp_path
+    if place == "sources" and not (folder / ".venv/bin/trunkline").exists():
+        pytest.skip("the sources are not set up by make setup")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with demo_hub(tmp_path, folder, PYTHONPATH=str(ROOT)) as hub:
+        hub.ready().wait_for("browser  ", within=6 * PATIENCE)
+        script = hub.wait_for(r"^ +(const ws=.*)$")[1]
+        tries = [hub.wait_for(rf"^  {name} +(\S.*)$")[1] for name in ("command line", "Node")]
+        if shutil.which("node") is None:
+            del tries[1:]
+        else:  # what a browser has, Node 20 has to be asked for
+            tries.append(f"timeout 5 node --experimental-websocket -e {shlex.quote(script)}")
+        for line in tries:
+            done = subprocess.run(
+                line, shell=True, cwd=folder, env=clean_environment({"PATH": path}), capture_output=True, text=True,
+                timeout=6 * PATIENCE,
+            )  # fmt: skip
+            assert re.search(r"\bsuccess\b.*true", done.stdout), (line, done.stdout, done.stderr)
+            assert "with" in done.stdout
