@@ -172,13 +172,12 @@ async def test_a_version_that_broke_off_is_repaired_by_whichever_comes_next(meth
 
     documents_lab.before_write = break_off
     call = asyncio.create_task(methods.call("documents.process", params(new)))
-    while len(documents_lab.calls) < 2:
+    while len(await passages(methods.call)) < 60:  # parts of the new version are in
         await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     documents_lab.before_write = None
-    assert len(await passages(methods.call)) > 60, "parts of the new version are in"
     await methods.call("documents.process", params(old))
     assert await require_whole(methods.call, old, new) == old
     await require_known(methods.call, old, new)
