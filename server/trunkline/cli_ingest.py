@@ -63,7 +63,8 @@ class Outcome:
     def lines(self) -> Iterator[str]:
         """In words."""
         count = {name: f"{self.totals.get(name, 0):,}" for name in (*self.totals, *_COUNTS)}
-        yield f"documents {count['documents']:>9}   failed {count['failed']}, ignored {count['ignored']}"
+        late = f", superseded {count['superseded']}" if self.totals.get("superseded") else ""
+        yield f"documents {count['documents']:>9}   failed {count['failed']}, ignored {count['ignored']}{late}"
         yield f"passages  {count['passages']:>9}   embedded {count['embedded']}, skipped {count['skipped']}"
         if self.totals.get("removed"):
             yield f"removed   {count['removed']:>9}   passages of older versions"
@@ -73,7 +74,7 @@ class Outcome:
                 yield from (f"  {name}: {reason}" for name, reason in entries)
 
 
-_COUNTS: Final = ("documents", "failed", "ignored", "passages", "embedded", "skipped", "removed")
+_COUNTS: Final = ("documents", "failed", "superseded", "ignored", "passages", "embedded", "skipped", "removed")
 
 
 def ingest(

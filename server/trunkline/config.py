@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
     )
+    document_seconds: float = Field(120.0, gt=0, le=2**31, description="how long reading one document may take")
     demo: bool = Field(True, description="index the demo collection at first start")
 
     token: SecretStr | None = Field(None, description="static bearer token, with every role")

@@ -7,9 +7,18 @@ import hashlib
 import json
 import logging
 import sys
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 COLLECTION: Final = "python-reference"
+EXPECTED: Final = "expected_items"
+"""In a collection's metadata: how many items it is to have, for whoever asks while it is filled."""
+COMMAND: Final = Path(".venv/bin/trunkline")
+CLIENT: Final = Path("clients/js/dist/index.js")
+"""Both where the sources are, once they are set up."""
 CHUNK_CHARACTERS: Final = (400, 900)
 BATCH: Final = 64
 BATCHES_AT_ONCE: Final = 2
@@ -23,34 +32,32 @@ class Caller(Protocol):
         """Call and wait."""
 
 
-async def ensure_demo(hub: Any) -> str | None:
-    """Make sure the demo collection is there and whole; index only what is missing.
+async def prepare_demo(hub: Any) -> list[dict[str, Any]] | None:
+    """Make sure the demo collection is there, and says how much is to be in it.
 
     Returns:
-        Its name, or None where the packs for it are not served.
+        The passages that are missing in it, or None where the packs for it are not served.
     """
     if not {"vectors.upsert", "embeddings.create"} <= hub.pool.methods.keys():
         return None
-    passages = reference_passages()
+    passages = await asyncio.to_thread(reference_passages)
     digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()[:16]
-    await _prepare(hub, digest)
+    await _prepare(hub, {"digest": digest, EXPECTED: len(passages)})
     ids = [passage["id"] for passage in passages]
     missing = set((await hub.call("vectors.missing", {"collection": COLLECTION, "ids": ids}))["ids"])
-    if missing:
-        await _index(hub, [passage for passage in passages if passage["id"] in missing])
-    return COLLECTION
+    return [passage for passage in passages if passage["id"] in missing]
 
 
-async def _prepare(hub: Caller, digest: str) -> None:
+async def _prepare(hub: Caller, metadata: dict[str, Any]) -> None:
     """The collection for this version of the texts and this model; one of others is replaced."""
     model = (await hub.call("embeddings.create", {"input": COLLECTION}))["model"]
     listed = (await hub.call("collections.list", {}))["collections"]
     existing = next((item for item in listed if item["name"] == COLLECTION), None)
     if existing is not None and "error" not in existing:
-        if existing["model"] == model and existing["metadata"] == {"digest": digest}:
+        if existing["model"] == model and existing["metadata"].get("digest") == metadata["digest"]:
             return
         await hub.call("collections.delete", {"name": COLLECTION})
-    await hub.call("collections.create", {"name": COLLECTION, "metadata": {"digest": digest}})
+    await hub.call("collections.create", {"name": COLLECTION, "metadata": metadata})
 
 
 async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
@@ -98,7 +105,10 @@ def reference_passages() -> list[dict[str, Any]]:
 
 
 def try_next(where: str, collection: str | None) -> str:
-    """What to try next: one line each for the command line, Node and a browser's console."""
+    """What to try next: one line each for the command line, Node and a browser's console.
+
+    They work from the folder the hub runs in: that of the sources, or any other.
+    """
     if collection is None:
         method, params = "rpc.discover", {}
     else:
@@ -110,13 +120,21 @@ def try_next(where: str, collection: str | None) -> str:
         f"const ws=new WebSocket('ws://{where}/ws');ws.onmessage=e=>console.log(JSON.parse(e.data).result);"
         f"ws.onopen=()=>ws.send({json.dumps(message)})"
     )
-    node = (
-        f"import {{connect}} from './clients/js/dist/index.js';const hub=await connect('ws://{where}/ws');"
-        f"console.log(await hub.call({json.dumps(method)},{body}));await hub.close()"
-    )
+    if CLIENT.exists():
+        node = (
+            f"import {{connect}} from './{CLIENT}';const hub=await connect('ws://{where}/ws');"
+            f"console.log(await hub.call({json.dumps(method)},{body}));await hub.close()"
+        )
+    else:
+        headers = "{'content-type':'application/json'}"
+        node = (
+            f"const reply=await fetch('http://{where}/rpc',{{method:'POST',headers:{headers},"
+            f"body:{json.dumps(message)}}});console.log((await reply.json()).result)"
+        )
+    command = COMMAND if COMMAND.exists() else "trunkline"
     url = "" if where == "127.0.0.1:8765" else f" --url ws://{where}/ws"
     return (
-        f"\nTry next:\n\n  command line    .venv/bin/trunkline call {method} '{body}'{url}\n\n"
+        f"\nTry next:\n\n  command line    {command} call {method} '{body}'{url}\n\n"
         f'  Node            node --input-type=module -e "{_in_double_quotes(node)}"\n\n'
         f"  browser         open http://{where}/ and paste into its console:\n                  {script}\n"
     )
@@ -127,13 +145,22 @@ def _in_double_quotes(script: str) -> str:
 
 
 async def greet(hub: Any, addresses: list[str]) -> None:
-    """Once the executors are warm: index the demo, say what to try."""
+    """Once the executors are warm: index the demo, say what to try. Who asks the demo meanwhile is told."""
     await hub.pool.wait_ready()
+    missing = await _attempt(hub, prepare_demo(hub)) if hub.settings.demo else None
     print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
-    try:
-        collection = await ensure_demo(hub) if hub.settings.demo else None
-    except Exception:
-        logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
-        return
-    if addresses and addresses[0].startswith("ws:"):
+    if missing:
+        await _attempt(hub, _index(hub, missing))
+    if addresses and addresses[0].startswith("ws:") and not hub.router.draining:
+        collection = None if missing is None else COLLECTION
         print(try_next(addresses[0].removeprefix("ws://").removesuffix("/ws"), collection), flush=True)
+
+
+async def _attempt(hub: Any, work: Coroutine[Any, Any, Result]) -> Result | None:
+    """What it returns; None where it failed, which is told unless that is because the hub stops."""
+    try:
+        return await work
+    except Exception:
+        if not hub.router.draining:
+            logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
+    return None

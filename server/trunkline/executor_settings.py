@@ -43,6 +43,8 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
         settings={
             "data_dir": str(settings.data.absolute()),
             "documents_root": settings.documents_root,
+            "document_seconds": settings.document_seconds,
+            "is_executor": True,
             "model": settings.model,
             "embedding_backend": settings.embedding_backend,
             "embedding_cache_bytes": settings.embedding_cache_bytes,

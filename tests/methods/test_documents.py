@@ -120,7 +120,8 @@ async def test_every_kind_of_source_can_be_given_at_once(lab: Lab) -> None:
     }  # fmt: skip
     assert entries["hen.txt"]["note"] == "it is not UTF-8, and was read as windows-1252"
     assert result["totals"] == {
-        "documents": 8, "failed": 0, "ignored": 1, "passages": 8, "embedded": 8, "skipped": 0, "removed": 0,
+        "documents": 8, "failed": 0, "superseded": 0, "ignored": 1,
+        "passages": 8, "embedded": 8, "skipped": 0, "removed": 0,
     }  # fmt: skip
     (pets,) = [item for item in await lab.items() if item["metadata"]["source"] == "b.pdf"]
     assert pets["metadata"]["page"] == 1
@@ -317,6 +318,10 @@ async def test_sources_that_cannot_be_are_refused_before_anything_is_done(
 
 async def test_two_documents_of_one_name_are_refused(lab: Lab) -> None:
     await refused(-32602, "'s' is given twice", lab.process({"text": "a", "source": "s"}, {"text": "b", "source": "s"}))
+    lab.write("s", "A cat sat here.")
+    await refused(-32602, "'s' is given twice", lab.process({"text": "a", "source": "s"}, {"path": "s"}))
+    await refused(-32602, "'s' is given twice", lab.process({"path": "s"}, {"text": "a", "source": "s"}))
+    assert (await lab.process({"path": "s"}, {"path": "s"}))["totals"]["documents"] == 1
     lab.write("a.md", "words")
     assert (await lab.process({"path": "a.md"}, {"path": "."}))["totals"]["documents"] == 1
 

@@ -87,12 +87,37 @@ async def test_a_job_goes_on_where_it_was_when_the_hub_was_killed(books: Path) -
             assert await found(client) == [f"{number:02}.md" for number in range(20)]
 
 
+@pytest.mark.parametrize("by", ["documents.process", "jobs.create"])
+async def test_a_collection_that_is_deleted_while_a_job_fills_it_stays_deleted(books: Path, by: str) -> None:
+    (books / "19.md").write_text("These words wait here.")
+    params: dict[str, Any] = {"collection": "shelf", "sources": [{"path": "."}]}
+    with ready_hub(*METHODS, cwd=ROOT, env=environment(books), executors=2) as hub:
+        async with connect(hub.url) as client:
+            if by == "jobs.create":
+                job = await client.call("jobs.create", {"method": "documents.process", "params": params})
+            else:
+                job = (await client.call("documents.process", {**params, "async": True}))["job"]
+            await reached(books.parent / "waiting")
+            await client.call("collections.delete", {"name": "shelf"})
+            (books.parent / "go").touch()
+            job = await ended(client, job["id"])
+            assert job["status"] == "failed", job
+            assert job["error"]["code"] == 4001
+            assert "'shelf' was deleted" in job["error"]["message"]
+            assert (await client.call("collections.list"))["collections"] == []
+
+
 async def finished(hub: Hub, job_id: str) -> Any:
+    job = await ended(hub, job_id)
+    assert job["status"] == "succeeded", job
+    assert job["progress"]["documents_done"] == 20
+    return job["result"]
+
+
+async def ended(hub: Hub, job_id: str) -> Any:
     async with hub.subscribe(f"jobs.{job_id}") as events:
         job = await hub.call("jobs.get", {"id": job_id})
         while job["status"] in ("queued", "running"):
             await anext(events)
             job = await hub.call("jobs.get", {"id": job_id})
-    assert job["status"] == "succeeded", job
-    assert job["progress"]["documents_done"] == 20
-    return job["result"]
+    return job

@@ -67,6 +67,20 @@ async def test_an_answer_is_made_of_sentences_with_their_sources(methods: LocalM
     assert 0 < document["score"] <= 1
 
 
+async def test_a_collection_that_is_still_being_filled_is_said_to_be(methods: LocalMethods) -> None:
+    await methods.call("collections.create", {"name": "new", "metadata": {"expected_items": 2}})
+    for items in range(2):
+        for query in ("a cat sleeps", "nothing of it"):
+            result = await methods.call("rag.execute", question(query, collection="new"))
+            assert result["metadata"]["filling"] == {"items": items, "expected_items": 2}
+            assert f"is still being indexed: {items} of 2." in result["answer"]
+        item = {"id": str(items), "text": f"A cat sleeps in house number {items}."}
+        await methods.call("vectors.upsert", {"collection": "new", "items": [item]})
+    result = await methods.call("rag.execute", question(collection="new"))
+    assert "filling" not in result["metadata"]
+    assert "still being indexed" not in result["answer"]
+
+
 async def test_times_and_metadata_are_true(methods: LocalMethods) -> None:
     loop = asyncio.get_running_loop()
     started, before = loop.time(), datetime.now(UTC)

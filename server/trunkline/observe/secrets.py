@@ -17,7 +17,9 @@ _CREDENTIALS: Final = re.compile(
     | (trunkline\.bearer\.)[A-Za-z0-9_-]+            # a subprotocol
     | (base64url\.bearer\.phx\.)[A-Za-z0-9_+/=-]+
     | ([?&](?:token|access_token|api_key)=)[^&\s"']+  # a query
-    | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*()  # a JWT
+    # A JWT, perhaps behind something that ends with a dash. That there are dots is looked at first, once a word.
+    | (?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.)
+      ([A-Za-z0-9_-]*?)\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*
     """
 )
 

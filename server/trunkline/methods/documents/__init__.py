@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,9 @@ from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
+from trunkline.methods.documents.plan import first_id
 from trunkline.methods.documents.process import Processed, Run
+from trunkline.methods.documents.reading_time import DEFAULT_SECONDS, ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
 from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
 from trunkline.methods.embeddings.model import DEFAULT_MODEL
@@ -54,11 +57,18 @@ class DocumentMethods:
         self._roots = Roots(None)
         self._tokens: ModelTokens | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
+        self._time_limit = ReadingTime(DEFAULT_SECONDS)
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """Take ``settings["model"]`` and ``settings["documents_root"]``. Libraries are loaded when first used."""
+        """Take ``settings["model"]``, ``settings["documents_root"]`` and ``settings["document_seconds"]``.
+
+        What a document may end is the process where ``settings["is_executor"]`` says so, with a note in
+        ``settings["data_dir"]``. Libraries are loaded when first used.
+        """
         self._model = settings.get("model") or DEFAULT_MODEL
         self._roots = Roots(settings.get("documents_root"))
+        notes = Path(settings["data_dir"]) / "documents" if settings.get("is_executor") else None
+        self._time_limit = ReadingTime(settings.get("document_seconds") or DEFAULT_SECONDS, notes)
 
     def close(self) -> None:
         """Give the thread up, for processes that go on."""
@@ -93,17 +103,17 @@ class DocumentMethods:
         in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
         splitter, settings = await in_reader(self._splitter, wanted)
         documents = await in_reader(pending, sources, self._roots, ignored)
+        await _require_collection(ctx, collection, create)
         if async_:
             params = {
                 "collection": collection,
                 "sources": [source.model_dump(exclude_defaults=True) for source in sources],
                 "options": wanted.model_dump(exclude_defaults=True),
-                "create": create,
+                "create": False,  # it is there: one that is deleted meanwhile stays deleted
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        await _require_collection(ctx, collection, create)
-        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, settings)
+        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
         await run.work()
         return run.result(len(ignored))
 
@@ -111,12 +121,24 @@ class DocumentMethods:
     async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
         """Take all passages of a document out of a collection. ``deleted`` is 0 where there is none.
 
+        Where it is being processed, that version is not put in any more.
+
         Raises:
             RpcError: 4001, there is no such collection.
         """
-        params = {"collection": collection, "filter": {"source": source}}
-        deleted: dict[str, int] = await ctx.call("vectors.delete", params)
-        return deleted
+        turn = (await ctx.call("vectors.claim", {"collection": collection}))["turn"]
+        begun = {source: {"first": first_id(source), "turn": turn}}
+        while True:
+            claimed = await ctx.call("vectors.claim", {"collection": collection, "documents": begun})
+            params = {
+                "collection": collection, "items": [], "replaces": {"source": source},
+                "claim": {"opening": claimed["opening"], "turns": {source: turn}},
+            }  # fmt: skip
+            try:
+                return {"deleted": (await ctx.call("vectors.upsert", params))["deleted"]}
+            except RpcError as error:
+                if not error.data.get("claim_again"):
+                    raise
 
     def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
         """On the reader's thread: loading a tokenizer takes a while, once."""

@@ -35,11 +35,14 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-_CHARSET: Final = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w.:-]+)", re.IGNORECASE)
-_HTML: Final = re.compile(rb"\s*(<!--.*?-->\s*)*<(!doctype\s+html|html[\s>])", re.IGNORECASE | re.DOTALL)
+# None of these looks at a character more than a few times, whatever the text (tests/methods/test_linear_time.py): no
+# two parts that follow each other may both take the same character, and what a search can begin with ends it.
+_META: Final = re.compile(rb"<meta\s([^<>]*)", re.IGNORECASE)
+_CHARSET: Final = re.compile(rb"charset\s*=\s*(?:[\"']\s*)?([\w.:-]+)", re.IGNORECASE)
+_HTML: Final = re.compile(rb"<(?:!doctype\s+html|html[\s>])", re.IGNORECASE)
 _FRONT_MATTER: Final = re.compile(r"---[ \t]*\r?\n(.*?\r?\n)?(---|\.\.\.)[ \t]*(\r?\n|\Z)", re.DOTALL)
-_TITLE: Final = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_HEADING: Final = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)[ \t]*#*[ \t]*$", re.MULTILINE)
+_TITLE: Final = re.compile(r"^title:(.*)$", re.MULTILINE | re.IGNORECASE)
+_HEADING: Final = re.compile(r"^ {0,3}#{1,6}[ \t](.*)$", re.MULTILINE)
 _FENCED: Final = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _CONTROLS: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SNIFFED: Final = 4096
@@ -64,7 +67,7 @@ def extract(data: bytes, name: str, check: Callable[[], None] = lambda: None) ->
         document = read_docx(data, check)
         document = document.titled(document.title or heading_of(document.text))
     elif kind == "html":
-        text, note = decode(data, declared=_CHARSET.search(data[:_SNIFFED]))
+        text, note = decode(data, declared=charset_of(data))
         document = read_html(text, note)
     else:
         text, note = decode(data)
@@ -80,8 +83,8 @@ def from_text(text: str, *, is_markdown: bool = True, note: str | None = None) -
     if not is_markdown:
         return Document(None, text, is_markdown=False, note=note)
     front = _FRONT_MATTER.match(text)
-    named = _TITLE.search(front[0]) if front is not None else None
-    title = named[1].strip("\"'") if named is not None else None
+    titles = (found[1].strip(" \t\r") for found in _TITLE.finditer(front[0])) if front is not None else ()
+    title = next((each.strip("\"'") for each in titles if each), None)
     body = front.end() if front is not None else 0
     return Document(title or heading_of(text[body:]), text, body=body, note=note)
 
@@ -101,8 +104,28 @@ def require_text(document: Document) -> Document:
 
 def heading_of(markdown: str) -> str | None:
     """The first heading, code aside."""
-    found = _HEADING.search(_FENCED.sub("", markdown[: 16 * _SNIFFED]))
-    return found[1] if found is not None else None
+    for found in _HEADING.finditer(_FENCED.sub("", markdown[: 16 * _SNIFFED])):
+        words = found[1].strip(" \t\r")
+        if heading := words.rstrip("#").rstrip(" \t") or words:
+            return heading
+    return None
+
+
+def charset_of(page: bytes) -> bytes | None:
+    """The encoding that a page says it has."""
+    for meta in _META.finditer(page[:_SNIFFED]):
+        if (found := _CHARSET.search(meta[1])) is not None:
+            return found[1]
+    return None
+
+
+def _is_html(data: bytes) -> bool:
+    """Whether it begins with what only a page begins with, comments and white space aside."""
+    begun = data[:_SNIFFED].lstrip()
+    while begun.startswith(b"<!--"):
+        _comment, closed, begun = begun.partition(b"-->")
+        begun = begun.lstrip() if closed else b""
+    return _HTML.match(begun) is not None
 
 
 def kind_of(data: bytes, name: str) -> Kind:
@@ -122,7 +145,7 @@ def kind_of(data: bytes, name: str) -> Kind:
         raise Unreadable("it has the old format of Microsoft Office (or is an encrypted docx): save it as docx")
     if said in ("pdf", "docx"):
         raise Unreadable(f"it is no {said}, although its name says so: it begins with {data[:8]!r}")
-    if said in (None, "text") and _HTML.match(data[:_SNIFFED]):
+    if said in (None, "text") and _is_html(data):
         return "html"
     return said or "text"
 
@@ -139,7 +162,7 @@ def check_size(size: int, kind: Kind | None = None) -> None:
         raise Unreadable(f"it has {size:,} bytes, and {what} read up to {limit:,}: split it")
 
 
-def decode(data: bytes, declared: re.Match[bytes] | None = None) -> tuple[str, str | None]:
+def decode(data: bytes, declared: bytes | None = None) -> tuple[str, str | None]:
     """Bytes as text, and a note where the encoding was a guess.
 
     By the byte order mark, by what the document declares, as UTF-8, and else as Windows-1252 or Latin-1, which
@@ -155,7 +178,7 @@ def decode(data: bytes, declared: re.Match[bytes] | None = None) -> tuple[str, s
             except UnicodeDecodeError as error:
                 raise Unreadable(f"it has the mark of {encoding} and is damaged at byte {error.start}") from error
     refuse_binary(data)
-    said = _known(declared[1]) if declared is not None else None
+    said = _known(declared) if declared is not None else None
     for encoding in (*([said] if said is not None else []), "utf-8", "windows-1252", "latin-1"):
         try:
             text = data.decode(encoding)

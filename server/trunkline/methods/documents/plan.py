@@ -1,8 +1,9 @@
 """What is in a collection already, what is missing, what is stale: the pure part of processing documents.
 
 The first passage of a document has an id made of its source alone, and is written last: whoever finds it with a
-document's fingerprint knows that all of that document is in, and nothing of an older one. So an unchanged document
-costs a hash and one lookup, and one that was interrupted is gone over again.
+document's fingerprint knows that all of that document is in, and nothing of another version. While a version is put in,
+that passage has no fingerprint (:mod:`trunkline.methods.vectors.versions`). So an unchanged document costs a hash and
+one lookup, and one that was interrupted is gone over again, whatever version comes next.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The work of ``documents.process``: documents in groups, from their bytes to items of a collection.
 
 Of each group, in this order: read and hash; look up which are in unchanged; read the text of the others, split it;
-put new passages in; take those of older versions out; put the first passages in, which says that the rest is there
-(:mod:`trunkline.methods.documents.plan`). At every moment a search finds the old version, the new one or parts of
-both, never none. Some groups are on their way at once, so that one is read while another is embedded.
+claim them; put new passages in; and in one moment take those of older versions out and put the first passages in, which
+says that the rest is there (:mod:`trunkline.methods.documents.plan`). At every moment a search finds the old version,
+the new one or parts of both, never none. Of versions of one document that are processed at the same time the one that
+was begun last is put in (:mod:`trunkline.methods.vectors.versions`). Some groups are on their way at once, so that one
+is read while another is embedded.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
 from trunkline.methods.context import Context
-from trunkline.methods.documents.folders import Roots
+from trunkline.methods.documents.folders import FoundFile, Roots
 from trunkline.methods.documents.formats import Unreadable
-from trunkline.methods.documents.plan import Item, Plan, fingerprint, first_id, items_of, plan, stale
+from trunkline.methods.documents.plan import Item, fingerprint, first_id, items_of, plan, stale
+from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -48,7 +52,8 @@ class DocumentFault(TypedDict):
 class ProcessedDocument(TypedDict):
     """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
 
-    ``note`` is something its owner should know, such as a guessed encoding.
+    ``note`` is something its owner should know, such as a guessed encoding. ``superseded`` is true where a version that
+    was begun later is in, or on its way, instead of this one.
     """
 
     source: str
@@ -57,6 +62,7 @@ class ProcessedDocument(TypedDict):
     embedded: int
     skipped: int
     note: NotRequired[str]
+    superseded: NotRequired[bool]
     error: NotRequired[DocumentFault]
 
 
@@ -65,6 +71,7 @@ class Totals(TypedDict):
 
     documents: int
     failed: int
+    superseded: int
     ignored: int
     passages: int
     embedded: int
@@ -93,12 +100,19 @@ class Entry:
     note: str | None = None
     error: RpcError | None = None
     items: list[Item] = field(default_factory=list)
+    turn: int = 0
+    superseded: bool = False
     finished: bool = False
 
     @property
     def changed(self) -> bool:
         """Whether it has passages that are to be put in."""
         return bool(self.items)
+
+    def supersede(self) -> None:
+        """Another version is put in, and nothing of this one is in any more, or will not be."""
+        self.superseded, self.items, self.passages, self.embedded = True, [], 0, 0
+        self.note = "a version of it that was begun later is put in instead"
 
     def to_wire(self) -> ProcessedDocument:
         """The document's entry in the result."""
@@ -111,6 +125,8 @@ class Entry:
         }
         if self.note is not None:
             entry["note"] = self.note
+        if self.superseded:
+            entry["superseded"] = True
         if self.error is not None:
             entry["error"] = {"code": self.error.code, "message": self.error.message}
         return entry
@@ -122,6 +138,7 @@ class Run:
     Args:
         reader: one thread for all calls of an executor. It is not the one that methods run on, so that searches need
             not wait for it.
+        time_limit: of reading and splitting one document.
         settings: sizes, as part of each document's fingerprint.
     """
 
@@ -133,6 +150,7 @@ class Run:
         splitter: Splitter,
         roots: Roots,
         reader: ThreadPoolExecutor,
+        time_limit: ReadingTime,
         settings: dict[str, Any],
     ) -> None:
         self.removed = 0
@@ -142,12 +160,15 @@ class Run:
         self._splitter = splitter
         self._roots = roots
         self._reader = reader
+        self._time_limit = time_limit
+        self._refusals: dict[str, RpcError] = {}
         self._over = False
         self._settings = settings
         self._batches = asyncio.Semaphore(BATCHES_AT_ONCE)
         self._passages_done = 0
         self._current: str | None = None
         self._read = 0
+        self._sent = self._turn = 0
         self._reported = 0.0
 
     async def work(self) -> None:
@@ -159,11 +180,16 @@ class Run:
         """
         gate = asyncio.Semaphore(GROUPS_AT_ONCE)
         waiting = iter(self.entries)
+        is_files = any(isinstance(entry.pending.content, FoundFile) for entry in self.entries)
+        self._sent = self._turn = await self._draw()
+        self._refusals = await self._in_reader(self._time_limit.refusals)
         try:
             async with asyncio.TaskGroup() as tasks:
                 while group := await self._in_reader(self._hash, waiting):
                     await gate.acquire()
                     tasks.create_task(self._group(group, gate))
+                    if is_files:  # before the next ones are read
+                        self._turn = await self._draw()
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
         finally:
@@ -201,6 +227,7 @@ class Run:
             self._check()
             group.append(entry)
             self._current = entry.pending.source
+            entry.turn = self._turn if isinstance(entry.pending.content, FoundFile) else self._sent
             self._read += 1
             try:
                 entry.data = entry.pending.load(self._roots)
@@ -221,9 +248,14 @@ class Run:
             self._check()
             self._current = entry.pending.source
             try:
-                self._extract_one(entry)
+                if (refusal := self._refusals.get(entry.version)) is not None:
+                    raise refusal
+                self._time_limit.run(entry.version, partial(self._extract_one, entry))
             except Unreadable as error:
                 entry.error = as_error(error)
+            except RpcError as error:
+                self._check()  # which ends the call, not this document alone
+                entry.items, entry.passages, entry.error = [], 0, error
             entry.data = None
             if time.monotonic() > until:
                 return True
@@ -251,49 +283,84 @@ class Run:
                 self._passages_done += entry.passages
                 entry.finished = True
 
+    async def _draw(self) -> int:
+        turn: int = (await self._call("vectors.claim"))["turn"]
+        return turn
+
     async def _store(self, entries: list[Entry]) -> None:
-        """Put documents in, the first passages last."""
+        """Put documents in, the first passages last, however often the collection changes hands meanwhile."""
+        again = False
+        while entries:
+            try:
+                await self._store_claimed(entries, again)
+                return
+            except RpcError as error:
+                if not error.data.get("claim_again"):
+                    raise
+            self._check()
+            again = True
+            # What was said of the last write may be lost, and it may have been done.
+            stored = await self._get([first_id(entry.pending.source) for entry in entries])
+            pairs = zip(entries, stored, strict=True)
+            entries = [entry for entry, first in pairs if first is None or _version_of(first) != entry.version]
+
+    async def _store_claimed(self, entries: list[Entry], again: bool) -> None:
+        begun = {
+            entry.pending.source: {"first": first_id(entry.pending.source), "turn": entry.turn, "again": again}
+            for entry in entries
+        }
+        claimed = await self._call("vectors.claim", documents=begun)
+        entries = _left(entries, claimed["superseded"])
         if not entries:
             return
+        claim = {"opening": claimed["opening"], "turns": {entry.pending.source: entry.turn for entry in entries}}
         plans = []
         for entry in entries:
             stored = await self._get([item["id"] for item in entry.items])
             plans.append(plan(entry.items, stored))
             self._passages_done += plans[-1].kept
         for entry, each in zip(entries, plans, strict=True):
-            entry.embedded = len(each.embed) + (not each.first_is_known)
-            entry.items = []
+            entry.embedded = max(entry.embedded, len(each.embed) + (not each.first_is_known))
         await self._upsert(
-            [item for each in plans for item in each.embed], [item for each in plans for item in each.renew]
+            [item for each in plans for item in each.embed], [item for each in plans for item in each.renew], claim
         )
+        firsts = await self._with_vectors([each.first for each in plans if each.first_is_known])
+        firsts += [each.first for each in plans if not each.first_is_known]
         filter_ = stale({entry.pending.source: entry.version for entry in entries})
-        answer = await self._call("vectors.delete", filter=filter_)
+        answer = await self._call("vectors.upsert", items=firsts, replaces=filter_, claim=claim)
+        self._passages_done += len(firsts)
         self.removed += answer["deleted"]
-        await self._upsert(*_firsts(plans))
+        for entry in _left(entries, answer["superseded"]):
+            entry.items = []
 
-    async def _upsert(self, embed: list[Item], renew: list[Item]) -> None:
+    async def _upsert(self, embed: list[Item], renew: list[Item], claim: Item) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for items, known in ((embed, False), (renew, True)):
                     for start in range(0, len(items), BATCH):
                         await self._batches.acquire()
-                        tasks.create_task(self._upsert_batch(items[start : start + BATCH], known))
+                        tasks.create_task(self._upsert_batch(items[start : start + BATCH], known, claim))
         except BaseExceptionGroup as failed:
             raise _first(failed) from None
 
-    async def _upsert_batch(self, items: list[Item], known: bool) -> None:
+    async def _upsert_batch(self, items: list[Item], known: bool, claim: Item) -> None:
         try:
             if known:
-                ids = [item["id"] for item in items]
-                stored = (await self._call("vectors.get", ids=ids, vectors=True))["items"]
-                # One that was deleted in between is embedded again.
-                pairs = zip(items, stored, strict=True)
-                items = [item | {"vector": there["vector"]} if there else item for item, there in pairs]
-            await self._call("vectors.upsert", items=items)
+                items = await self._with_vectors(items)
+            await self._call("vectors.upsert", items=items, claim=claim)
         finally:
             self._batches.release()
         self._passages_done += len(items)
         self._report()
+
+    async def _with_vectors(self, items: list[Item]) -> list[Item]:
+        """Items with the vectors that are there. One that was deleted in between is embedded again."""
+        if not items:
+            return []
+        ids = [item["id"] for item in items]
+        stored = (await self._call("vectors.get", ids=ids, vectors=True))["items"]
+        pairs = zip(items, stored, strict=True)
+        return [item | {"vector": there["vector"]} if there else item for item, there in pairs]
 
     async def _get(self, ids: list[str]) -> list[Item | None]:
         found: list[Item | None] = []
@@ -337,6 +404,7 @@ class Run:
             "totals": {
                 "documents": len(entries),
                 "failed": sum(entry.error is not None for entry in entries),
+                "superseded": sum(entry.superseded for entry in entries),
                 "ignored": ignored,
                 "passages": passages,
                 "embedded": embedded,
@@ -346,12 +414,17 @@ class Run:
         }
 
 
-def _firsts(plans: Sequence[Plan]) -> tuple[list[Item], list[Item]]:
-    """The first passages to embed, and those that only get new metadata."""
-    return (
-        [each.first for each in plans if not each.first_is_known],
-        [each.first for each in plans if each.first_is_known],
-    )
+def _left(entries: list[Entry], superseded: Sequence[str]) -> list[Entry]:
+    """The entries that are still to be put in; the others are told."""
+    for entry in entries:
+        if entry.pending.source in superseded:
+            entry.supersede()
+    return [entry for entry in entries if not entry.superseded]
+
+
+def _version_of(first: Item) -> Any:
+    """The version that is in as a whole, by the first passage."""
+    return first["metadata"].get("document")
 
 
 def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -125,9 +125,10 @@ def pending(sources: Sequence[Source], roots: Roots, ignored: list[str]) -> list
     found: dict[str, Pending] = {}
     for source in sources:
         for each in _documents(source, roots, ignored):
-            if each.source in found and not isinstance(each.content, FoundFile):
+            known = found.setdefault(each.source, each)
+            is_file = isinstance(each.content, FoundFile) and isinstance(known.content, FoundFile)
+            if known is not each and not is_file:
                 raise RpcError(ErrorCode.INVALID_PARAMS, f"sources: {each.source!r:.300} is given twice")
-            found.setdefault(each.source, each)
             if len(found) > MAX_DOCUMENTS:
                 raise RpcError(
                     ErrorCode.INVALID_PARAMS,

@@ -45,8 +45,9 @@ class Answer(TypedDict):
     ``success`` says that the technique ran; whether anything was found, ``metadata.found`` says. Failures are errors,
     not results. ``retrieved_documents`` are ``{rank, id, score, text, metadata}``, best first; a citation ``[n]`` in
     the answer is the one of rank n. ``metadata`` has ``worker_id``, ``timestamp`` (UTC, ISO 8601), ``generator``
-    (``extractive``, or the name of the language model), ``collection``, ``embedding_model``, ``found``, and
-    ``finish_reason`` where a language model gave one.
+    (``extractive``, or the name of the language model), ``collection``, ``embedding_model``, ``found``,
+    ``filling`` ``{items, expected_items}`` where the collection is still being indexed, which the answer says, too,
+    and ``finish_reason`` where a language model gave one.
     """
 
     success: bool

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.embeddings.client import embed
@@ -95,6 +96,13 @@ class Part:
     source: dict[str, Any] | None = None
 
 
+class Filling(TypedDict):
+    """Items that are in a collection, and that are to be."""
+
+    items: int
+    expected_items: int
+
+
 @dataclass(slots=True)
 class Run:
     """One question on its way to an answer. Times in seconds.
@@ -105,6 +113,7 @@ class Run:
         query_vector: of length 1.
         answer: the texts of the parts so far.
         found: the documents answer the question, as far as the generator can tell.
+        filling: where the collection is still being filled, how many items are in and how many are to be.
         details: further members of the result's ``metadata``.
     """
 
@@ -121,6 +130,7 @@ class Run:
     documents: list[Document] = field(default_factory=list)
     answer: list[str] = field(default_factory=list)
     found: bool = True
+    filling: Filling | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
     def result(self, worker_id: str) -> dict[str, Any]:
@@ -143,6 +153,7 @@ class Run:
                 "collection": self.options.collection,
                 "embedding_model": self.model,
                 "found": self.found,
+                **({} if self.filling is None else {"filling": self.filling}),
                 **self.details,
             },
         }
@@ -187,6 +198,7 @@ async def retrieve(run: Run, ctx: Context) -> None:
     Raises:
         RpcError: what embedding or search ended with; 4001 where collection and query have different models.
     """
+    run.filling = _filling(await ctx.call("collections.stats", {"name": run.options.collection}))
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
     search: dict[str, Any] = {
@@ -227,6 +239,19 @@ async def _parts(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator
     if not run.documents or not run.found:
         run.found = False
         yield Part(f'Nothing in the collection "{run.options.collection}" answers this.')
+    if run.filling is not None:
+        items, expected = run.filling["items"], run.filling["expected_items"]
+        yield Part(
+            f'\n\nThe collection "{run.options.collection}" is still being indexed: {items} of {expected}. Ask again '
+            "when it is done."
+        )
+
+
+def _filling(stats: dict[str, Any]) -> Filling | None:
+    expected = stats["metadata"].get("expected_items")
+    if not isinstance(expected, int) or stats["count"] >= expected:
+        return None
+    return {"items": stats["count"], "expected_items": expected}
 
 
 def _ms(seconds: float) -> float:

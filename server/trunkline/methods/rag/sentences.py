@@ -16,7 +16,9 @@ _BOUNDARY: Final = re.compile(
 )
 _RULE: Final = re.compile(r"^\s*([*=~^\-+#\"])\1{2,}\s*$")
 _BULLET: Final = re.compile(r"^\s*(?:[*•-]|\d{1,2}[.)])\s+")
-_WORD: Final = re.compile(r"[(\"“'‘*]*[A-Za-z][a-z’'-]*[\"”'’*)]*[.,;:!?]?\)?")
+_WORD: Final = re.compile(r"[(\"“'‘*]*+[A-Za-z][a-z’'-]*+[\"”'’*)]*+[.,;:!?]?\)?")
+"""``*+`` gives nothing back: quotes in a word may also be quotes behind it, and a word of quotes would be tried in
+every way there is to share them out."""
 _SENTENCE_END: Final = re.compile(r"[.!?][\"')\]”’*]*$")
 
 

@@ -20,7 +20,7 @@ from trunkline.methods.vectors import collection_methods, lexical_methods
 from trunkline.methods.vectors.arrivals import Arrival, Arrivals
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
-from trunkline.methods.vectors.log import Item, Upsert
+from trunkline.methods.vectors.log import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.numbers import as_vectors
 from trunkline.methods.vectors.query import query_vector, same_space
 from trunkline.methods.vectors.shapes import (
@@ -42,6 +42,16 @@ from trunkline.methods.vectors.shapes import (
     stored_item,
 )
 from trunkline.methods.vectors.store import Manifest
+from trunkline.methods.vectors.versions import (
+    Begun,
+    Claim,
+    Claimed,
+    Source,
+    Upserted,
+    is_of,
+    marked,
+    of_valid,
+)
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
@@ -69,22 +79,51 @@ class VectorMethods(lexical_methods.LexicalMethods):
         runs_as="method",
     )
     async def upsert(
-        self, collection: Name, items: Annotated[Sequence[UpsertItem], Field(max_length=MAX_ITEMS)], ctx: Context
-    ) -> dict[str, int]:
+        self,
+        collection: Name,
+        items: Annotated[Sequence[UpsertItem], Field(max_length=MAX_ITEMS)],
+        ctx: Context,
+        replaces: Filter | None = None,
+        claim: Claim | None = None,
+    ) -> Upserted:
         """Put items in, or replace those whose id is there. All or none; acknowledged when on disk.
 
         Of changes of one item the one that came in last counts, however long the texts of each take to embed.
 
+        Args:
+            replaces: a filter: the other items that meet it go in the same moment, with ``claim`` those of its
+                documents alone.
+            claim: as of ``vectors.claim``: items of documents that were claimed for a later turn are left out.
+
         Raises:
             RpcError: -32602, a vector or metadata that cannot be, or an id given twice; 4001, no such collection, or
-                another model; 5002, disk full.
+                another model; 5001 with ``data.claim_again``, a claim of an earlier opening; 5002, disk full.
         """
         ids = [item.id for item in items]
         if len(set(ids)) < len(ids):
             twice = next(each for each in ids if ids.count(each) > 1)
             raise RpcError(ErrorCode.INVALID_PARAMS, f"vectors.upsert: items: id {twice!r:.100} is given twice")
-        await self._put(collection, items, [f"vectors.upsert: items[{at}]" for at in range(len(items))], ctx)
-        return {"upserted": len(items)}
+        matches = None if replaces is None else _compiled(replaces, "vectors.upsert: replaces")
+        where = [f"vectors.upsert: items[{at}]" for at in range(len(items))]
+        return await self._put(collection, items, where, ctx, claim, matches)
+
+    @method("vectors.claim", idempotent=True, routing_key="collection")
+    async def claim(self, collection: Name, ctx: Context, documents: dict[Source, Begun] | None = None) -> Claimed:
+        """Draw a turn, and claim documents for turns drawn before: of several the highest may write, see upsert.
+
+        Of a document that is claimed the first item has a ``document`` in its metadata that says so, until another
+        item is put in its place.
+
+        Args:
+            documents: by their name, the ``source`` in the metadata of their items.
+
+        Raises:
+            RpcError: 4001, no such collection; 5002, disk full.
+        """
+        owned = await self.owner.get(collection, ctx)
+        superseded = await self.owner.run(owned, ctx, _claim_now, owned, documents or {})
+        self.owner.build_if_due(owned, ctx)
+        return {"turn": owned.versions.draw(), "opening": owned.versions.opening, "superseded": superseded}
 
     @method("vectors.delete", idempotent=True, routing_key="collection")
     async def delete_items(
@@ -99,12 +138,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
             raise RpcError(ErrorCode.INVALID_PARAMS, "vectors.delete: give either ids or filter")
         matches = None
         if filter is not None:
-            if not filter:
-                raise RpcError(
-                    ErrorCode.INVALID_PARAMS,
-                    "vectors.delete: filter: an empty one is every item; call collections.delete for that",
-                )
-            matches = compile_filter(filter, "vectors.delete: filter")
+            matches = _compiled(filter, "vectors.delete: filter")
         with self._arrivals.enter(collection) as arrival:
             owned = await self.owner.get(collection, ctx)
             deleted = await self.owner.run(owned, ctx, self._delete_now, arrival, owned, ids or [], matches)
@@ -207,24 +241,62 @@ class VectorMethods(lexical_methods.LexicalMethods):
 
     # --- inside ---
 
-    async def _put(self, collection: str, given: Sequence[UpsertItem], where: Sequence[str], ctx: Context) -> None:
+    async def _put(
+        self,
+        collection: str,
+        given: Sequence[UpsertItem],
+        where: Sequence[str],
+        ctx: Context,
+        claim: Claim | None = None,
+        matches: Callable[[Item], bool] | None = None,
+    ) -> Upserted:
         for item, place in zip(given, where, strict=True):
             check_metadata(item.metadata, f"{place}.metadata")
         items = [Item(item.id, item.text, item.metadata) for item in given]
         with self._arrivals.enter(collection, items) as arrival:
             owned = await self.owner.get(collection, ctx)
             model, vectors = await _vectors_of(given, where, owned.manifest, ctx)
-            await ctx.run_in_thread(self._put_now, arrival, owned, Upsert(items, vectors), model)
+            upserted: Upserted = await ctx.run_in_thread(
+                self._put_now, arrival, owned, Upsert(items, vectors), model, claim, matches
+            )
         self.owner.build_if_due(owned, ctx)
+        return upserted
 
-    def _put_now(self, arrival: Arrival, collection: Collection, upsert: Upsert, model: str | None) -> None:
+    def _put_now(
+        self,
+        arrival: Arrival,
+        collection: Collection,
+        upsert: Upsert,
+        model: str | None,
+        claim: Claim | None,
+        matches: Callable[[Item], bool] | None,
+    ) -> Upserted:
         """On the thread, so that log and index have one order."""
-        if arrival.superseded:
-            rows = [row for row, item in enumerate(upsert.items) if item.id not in arrival.superseded]
+        collection.check_open()
+        told: Upserted = {"upserted": len(upsert.items)}
+        late: list[str] = []
+        if claim is not None:
+            told["superseded"] = late = collection.versions.superseded(claim)
+            matches = None if matches is None else of_valid(claim, late, matches)
+        if arrival.superseded or late:
+            rows = [
+                row
+                for row, item in enumerate(upsert.items)
+                if item.id not in arrival.superseded and not is_of(item, late)
+            ]
             upsert = Upsert([upsert.items[row] for row in rows], upsert.vectors[rows])
-        if upsert.items:
-            collection.upsert(upsert, model)
-            self._arrivals.applied(arrival, [item.id for item in upsert.items])
+        ids = [item.id for item in upsert.items]
+        changes: list[Change] = [upsert] if ids else []
+        if matches is not None:
+            stays = arrival.superseded.union(ids)
+            gone = [each for each in collection.index.matching(matches) if each not in stays]
+            told["deleted"] = len(gone)
+            changes += [Delete(gone)] if gone else []
+            ids += gone
+        if changes:
+            collection.commit(changes, model)
+        self._arrivals.applied(arrival, ids, matches)
+        return told
 
     def _delete_now(
         self, arrival: Arrival, collection: Collection, ids: Sequence[str], matches: Callable[[Item], bool] | None
@@ -236,6 +308,32 @@ class VectorMethods(lexical_methods.LexicalMethods):
         deleted = collection.delete(ids)
         self._arrivals.applied(arrival, ids, matches)
         return deleted
+
+
+def _compiled(filter: Filter, where: str) -> Callable[[Item], bool]:
+    if not filter:
+        raise RpcError(
+            ErrorCode.INVALID_PARAMS, f"{where}: an empty one is every item; call collections.delete for that"
+        )
+    return compile_filter(filter, where)
+
+
+def _claim_now(collection: Collection, documents: dict[str, Begun]) -> list[str]:
+    """On the thread. Returns those that cannot be claimed."""
+    superseded = []
+    items: list[Item] = []
+    vectors = []
+    for (source, begun), found in zip(
+        documents.items(), collection.index.get([each.first for each in documents.values()]), strict=True
+    ):
+        if not collection.versions.claim(source, begun, None if found is None else found[0]):
+            superseded.append(source)
+        elif found is not None:
+            items.append(marked(found[0], begun.turn))
+            vectors.append(found[1])
+    if items:
+        collection.upsert(Upsert(items, np.stack(vectors)))
+    return superseded
 
 
 async def _batches(

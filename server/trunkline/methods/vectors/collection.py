@@ -21,6 +21,7 @@ from trunkline.methods.vectors.manifest import FORMAT_VERSION, Manifest, write_m
 from trunkline.methods.vectors.ownership import Ownership
 from trunkline.methods.vectors.recovery import Recovered, list_contents, recover, snapshot_path
 from trunkline.methods.vectors.snapshot import Damaged, Snapshot, write_snapshot
+from trunkline.methods.vectors.versions import Versions
 from trunkline.methods.vectors.writer import LogWriter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -37,7 +38,9 @@ class Collection:
         manifest: what it is.
         index: what is in it.
         lexicon: the words of its texts, once somebody has looked for words.
+        versions: which version of a document may be put in.
         closed: deleted, failed, or another process's: it must not be used any more.
+        deleted: it is closed because it was deleted.
 
     Raises:
         RpcError: 3002, its files are damaged.
@@ -48,13 +51,14 @@ class Collection:
         self, folder: Path, manifest: Manifest, ownership: Ownership, files: Files, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
         self.manifest = manifest
-        self.closed = False
+        self.closed = self.deleted = False
         self._folder = folder
         self._files = files
         self._ownership = ownership
         self._segment_bytes = segment_bytes
         self._compaction: Compaction | None = None
         self.lexicon: Lexicon | None = None
+        self.versions = Versions(ownership.generation)
         recovered = self._recover()
         self.index = VectorIndex(manifest.spec, *recovered.table.live())
         if recovered.fallback:
@@ -288,13 +292,17 @@ class Collection:
         """Call this first wherever a call may have waited.
 
         Raises:
-            RpcError: 5001, it is closed.
+            RpcError: 5001, it is closed; 4001, it was deleted.
         """
+        if self.deleted:
+            raise RpcError(
+                ErrorCode.INVALID_CONFIGURATION, f"collection {self.manifest.name!r} was deleted while this call waited"
+            )
         if self.closed:
             raise RpcError(
                 ErrorCode.DATABASE_CONNECTION_ERROR,
-                f"collection {self.manifest.name!r} was deleted, handed over, or failed to write, while this call "
-                "waited: try again",
+                f"collection {self.manifest.name!r} was handed over, or failed to write, while this call waited: "
+                "try again",
                 retry_after_ms=0,
             )
 

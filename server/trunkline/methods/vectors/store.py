@@ -142,5 +142,6 @@ class CollectionStore:
         with storage(f"collection {name!r}"):
             self._files.rename(self._root / name, discarded)
             self._files.sync_folder(self._root)
+        collection.deleted = True
         collection.close()
         shutil.rmtree(discarded, ignore_errors=True)

@@ -1,0 +1,61 @@
+"""Parsers that never come to an end, in place of the one for pdf: what they do is said in the file."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import time
+from collections.abc import Callable
+
+from trunkline.methods.documents import extract
+from trunkline.methods.documents.formats import Document
+from trunkline.methods.registry import method
+
+STORY = "A pdf that can be read."
+
+
+def _loop() -> None:
+    while True:
+        try:
+            while True:
+                pass
+        except Exception:  # as libraries do
+            continue
+
+
+def _deaf() -> None:
+    """Whoever does this is ended by the second exception, not by the first."""
+    try:
+        while True:
+            time.sleep(0.01)
+    except BaseException:
+        while True:
+            time.sleep(0.01)
+
+
+def _hold() -> None:
+    """Native code that holds the interpreter."""
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def _sleep() -> None:
+    """Native code that does not."""
+    ctypes.CDLL(None).sleep(3600)
+
+
+ACTS: dict[bytes, Callable[[], None]] = {b"loop": _loop, b"deaf": _deaf, b"hold": _hold, b"sleep": _sleep}
+
+
+def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
+    for name, act in ACTS.items():
+        if name in data:
+            act()
+    return Document(None, STORY, is_markdown=False)
+
+
+@method("hostile.none")
+def none() -> None:
+    """A module has to have a method."""
+
+
+vars(extract)["read_pdf"] = read_pdf
