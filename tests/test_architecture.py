@@ -99,6 +99,7 @@ FRAMEWORK = {
     "binding",
     "caching",
     "context",
+    "failures",
     "figures",
     "inputs",
     "packs",

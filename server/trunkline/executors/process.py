@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +28,7 @@ import msgspec
 from trunkline.executors import ipc
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.failures import typed, words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
@@ -258,11 +259,9 @@ class Executor:
         said = b""
         try:
             await self._registry.release(lambda key: slot_of(key) in slots)
-        except Exception as error:
+        except BaseException as error:
             logger.exception("what other executors are to own could not be released")
-            said = encode_error_object(
-                RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {type(error).__name__}: {error}")
-            )
+            said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {words_of(error)}"))
         self.wire.send(ipc.frame(ipc.RELEASED, number, said))
 
     def _on_input(self, call_id: int, body: bytes) -> None:
@@ -297,7 +296,7 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         for name in config["modules"]:
             registry.add_module(importlib.import_module(name))
         await registry.load(settings)
-    except Exception as error:
+    except BaseException as error:  # also what argparse and others raise to end a program
         logger.exception("loading %s failed", ", ".join(config["modules"]))
         executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_load_error(error))))
         executor.wire.flush()
@@ -316,12 +315,12 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     return 0
 
 
-def _load_error(error: Exception) -> RpcError:
+def _load_error(error: BaseException) -> RpcError:
     if isinstance(error, RpcError):
-        return error
+        return typed(error)
     if isinstance(error, ModuleNotFoundError):
         return RpcError(ErrorCode.MISSING_DEPENDENCIES, f"{error}; install it or leave the pack out")
-    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, f"{type(error).__name__}: {error}")
+    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
 
 
 def die_with_parent(parent: int) -> None:
@@ -330,6 +329,38 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
+
+
+def run_to_end(work: Coroutine[Any, Any, int]) -> int:
+    """Run the loop until ``work`` is done; returns its result.
+
+    asyncio ends the loop where a task or a callback raises SystemExit or KeyboardInterrupt. Those of methods may, and
+    that is no reason for all other calls to end, too.
+    """
+    loop_factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    loop = runner.get_loop()
+    task = loop.create_task(work, name="executor")
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            words = "%s came out of a task or callback that a method had begun; the executor goes on"
+            logger.error(words, words_of(error), exc_info=error)
+    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # what it cancels now may raise them, too
+        runner.close()
+    return task.result()
+
+
+def log_thread_failure(failure: threading.ExceptHookArgs) -> None:
+    """Log what has ended a thread that a method had begun. By default Python is silent about a SystemExit."""
+    name = failure.thread.name if failure.thread is not None else "?"
+    error = failure.exc_value or failure.exc_type()
+    logger.error("a thread that a method had begun (%s) ended by %s", name, words_of(error), exc_info=error)
 
 
 def main() -> None:
@@ -347,12 +378,8 @@ def main() -> None:
     )
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)
-    runner = asyncio.run
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        runner = uvloop.run
-    code = runner(serve(wire, config))
+    threading.excepthook = log_thread_failure
+    code = run_to_end(serve(wire, config))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a method's thread that never ends must not hold the process

@@ -54,7 +54,7 @@ class _Outcome:
         """See :class:`trunkline.methods.runner.Sink`."""
         self.fail(error)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End with an error, which need not be the method's."""
         if not self.future.done():
             self.future.set_exception(error)
@@ -164,12 +164,18 @@ class LocalMethods:
             self._runner.cancel(call_id)
         await self._runner.finish()
         self._runner.close()
+        failure: BaseException | None = None
         for instance in self._registry.instances:
             # An executor's process ends instead, which frees all it held; this one goes on.
             close = getattr(instance, "close", None)
-            outcome = close() if close is not None else None
-            if inspect.isawaitable(outcome):
-                await outcome
+            try:
+                outcome = close() if close is not None else None
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except BaseException as raised:  # the others are closed all the same
+                failure = failure or raised
+        if failure is not None:
+            raise failure
 
     async def call(
         self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
@@ -251,7 +257,7 @@ class LocalMethods:
                 credit.spend(len(data))
                 self._runner.push(call_id, data, False)
             self._runner.push(call_id, b"null", True)
-        except Exception as error:  # the caller's own: it is the one to hear of it
+        except BaseException as error:  # the caller's own: it is the one to hear of it
             outcome.fail(error)
             self._runner.cancel(call_id)
 

@@ -187,15 +187,15 @@ class Registry:
             released: whether a routing key is.
 
         Raises:
-            Exception: the first that one raised. The others were run all the same.
+            BaseException: the first that one raised. The others were run all the same.
         """
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for instance in self.instances:
             release = getattr(instance, "release", None)
             if release is not None:
                 try:
                     await release(released)
-                except Exception as error:
+                except BaseException as error:
                     failure = failure or error
         if failure is not None:
             raise failure
