@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from trunkline.admission import credentials
+from trunkline.background import start_task
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
@@ -348,7 +349,7 @@ class Hub:
         self.pool.start()
         self.jobs.start()
         self.sampler.start()
-        serving = asyncio.create_task(server.serve(sockets=listeners))
+        serving = start_task(server.serve(sockets=listeners), "http server")
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         if standard_io is not None:
@@ -356,7 +357,7 @@ class Hub:
         self._open_framed_doors()
         on_listening()
         spare_the_collector()
-        stopping = asyncio.create_task(self._stop_requested.wait())
+        stopping = start_task(self._stop_requested.wait(), "stop")
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         await self._shut_down(server, serving)
         stopping.cancel()

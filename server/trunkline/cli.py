@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -118,11 +119,13 @@ def _serve(
     stop_at_eof: bool = False,
 ) -> None:
     from trunkline.app import Hub
+    from trunkline.background import start_task, thread_died
     from trunkline.demo import greet
     from trunkline.observe.logs import configure_logs
     from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
 
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
+    threading.excepthook = thread_died
 
     async def main() -> None:
         hub = Hub(settings)
@@ -134,7 +137,7 @@ def _serve(
         def on_listening(addresses: list[str]) -> None:
             for address in addresses:
                 print(f"trunkline {__version__} listening on {address}", flush=True)
-            greeting.append(asyncio.create_task(greet(hub, addresses)))
+            greeting.append(start_task(greet(hub, addresses), "greeting"))
 
         await hub.run(on_listening, standard_io, speech)
         for task in greeting:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+from trunkline.background import start_task
 from trunkline.client.chores import Chore
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
@@ -205,7 +206,7 @@ class Serving:
         work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send))
         self._working[request_id] = work
         run = self._run(request_id, work, served.handler, message.get("params"))
-        work.task = asyncio.create_task(run, name=f"trunkline-{method}")
+        work.task = start_task(run, f"trunkline-{method}")
         self._tasks.add(work.task)
         work.task.add_done_callback(self._tasks.discard)
 

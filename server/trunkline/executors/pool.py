@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.backlog import ANYWHERE, PoolBacklog
 from trunkline.executors.balancer import least_loaded
@@ -114,7 +115,7 @@ class ExecutorPool:
             self._ready.set()
         for supervisor in self._supervisors:
             supervisor.start()
-        self._ticker = asyncio.get_running_loop().create_task(self._tick_forever(), name="pool-watch")
+        self._ticker = keep_up(self._tick_forever, "pool-watch")
 
     async def wait_ready(self) -> None:
         """Wait until every executor has been warm at the same time."""

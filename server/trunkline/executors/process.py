@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import importlib
 import itertools
 import json
@@ -25,6 +26,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
@@ -228,7 +230,6 @@ class Executor:
         self.stopped = asyncio.Event()
         self._worker_id = worker_id
         self._registry = registry
-        self._releases: set[asyncio.Task[None]] = set()
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
             ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
@@ -251,9 +252,7 @@ class Executor:
         self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
 
     def _on_release(self, number: int, body: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._release(number, ipc.parse_release(body)))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+        start_task(self._release(number, ipc.parse_release(body)), "release")
 
     async def _release(self, number: int, slots: frozenset[int]) -> None:
         said = b""
@@ -302,12 +301,12 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         executor.wire.flush()
         return EXIT_LOAD_FAILED
     executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(registry.catalogue())))
-    reporting = asyncio.ensure_future(report_figures(executor.wire.send))
-    ends = [asyncio.ensure_future(executor.wire.lost.wait()), asyncio.ensure_future(executor.stopped.wait())]
+    reporting = keep_up(functools.partial(report_figures, executor.wire.send), "figures")
+    ends = [start_task(event.wait(), "end") for event in (executor.wire.lost, executor.stopped)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not executor.wire.lost.is_set():
         await asyncio.wait(
-            [asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED
+            [start_task(executor.runner.finish(), "finish"), ends[0]], return_when=asyncio.FIRST_COMPLETED
         )
         executor.wire.flush()
     reporting.cancel()
@@ -356,13 +355,6 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     return task.result()
 
 
-def log_thread_failure(failure: threading.ExceptHookArgs) -> None:
-    """Log what has ended a thread that a method had begun. By default Python is silent about a SystemExit."""
-    name = failure.thread.name if failure.thread is not None else "?"
-    error = failure.exc_value or failure.exc_type()
-    logger.error("a thread that a method had begun (%s) ended by %s", name, words_of(error), exc_info=error)
-
-
 def main() -> None:
     """Entry point."""
     config = json.load(sys.stdin)
@@ -378,7 +370,7 @@ def main() -> None:
     )
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)
-    threading.excepthook = log_thread_failure
+    threading.excepthook = thread_died
     code = run_to_end(serve(wire, config))
     sys.stdout.flush()
     sys.stderr.flush()

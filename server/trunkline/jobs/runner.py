@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import start_task
 from trunkline.jobs.call import Interrupted, JobCall
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import (
@@ -132,7 +133,7 @@ class Runner:
 
     def _begin(self, job: Job, work: Coroutine[Any, Any, None]) -> _Run:
         run = self._runs[job.id] = _Run()
-        run.task = asyncio.get_running_loop().create_task(work, name=f"job-{job.id}")
+        run.task = start_task(work, f"job-{job.id}", expected=Exception)  # see _done
         run.task.add_done_callback(lambda task: self._done(job, task))
         return run
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, Runner
@@ -244,7 +245,7 @@ class LocalMethods:
         )
         self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
         if input is not None:
-            feeder = asyncio.ensure_future(self._feed(call_id, input, outcome))
+            feeder = start_task(self._feed(call_id, input, outcome), "input")
             outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
 
