@@ -103,6 +103,7 @@ FRAMEWORK = {
     "failures",
     "figures",
     "inputs",
+    "loading",
     "packs",
     "registry",
     "runner",

@@ -107,6 +107,8 @@ class Hub:
         self.sampler = Sampler(self.stats)
         self._count = self.stats.record
         self._stop_requested = asyncio.Event()
+        self._strict = settings.strict
+        self._refusal: ConfigurationError | None = None
         self.credentials = credentials(settings)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
@@ -239,7 +241,17 @@ class Hub:
     def _answers(self, name: str) -> bool:
         return self.router.answers(name)
 
+    def _refuse_failed_modules(self) -> None:
+        """With ``strict``: stop where the first executors could not load something. Later ones do not end the hub."""
+        failures = self.pool.module_failures()
+        if failures and self._strict:
+            self._refusal = self._refusal or ConfigurationError("; ".join(failures))
+            self.stop()
+        elif self.pool.ready:
+            self._strict = False
+
     def _executors_changed(self) -> None:
+        self._refuse_failed_modules()
         self.monitor.executors_changed()
         self.jobs.wake()
         self._open_framed_doors()
@@ -320,7 +332,7 @@ class Hub:
             speech: its framing and dialect.
 
         Raises:
-            ConfigurationError: an address cannot be listened on.
+            ConfigurationError: an address cannot be listened on; with ``strict``, a module cannot be loaded.
         """
         self.log_tap.start()
         try:
@@ -333,6 +345,8 @@ class Hub:
                 on_listening(addresses)
 
             await self._serve(listeners, listening, standard_io, speech or Speech())
+            if self._refusal is not None:
+                raise self._refusal
         finally:
             self.framed.stop()
             self.log_tap.stop()

@@ -89,6 +89,12 @@ def serve(
     executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
     demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict/--no-strict", help="Exit where a module of methods cannot be loaded.  [default: no-strict]"
+        ),
+    ] = None,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
@@ -105,6 +111,7 @@ def serve(
         "executors": executors,
         "data": data,
         "demo": demo,
+        "strict": strict,
     }
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")

@@ -102,6 +102,9 @@ class Pool:
     def ready(self) -> bool:
         return all(status in ("ready", "busy") for status, _ in self._executors)
 
+    def module_failures(self) -> list[str]:
+        return []
+
     def snapshot(self) -> list[dict[str, Any]]:
         return [
             {"worker_id": f"executor-{i}", "status": status, "restarts": restarts, "last_failure": "it broke"}

@@ -15,11 +15,11 @@ Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
 
 
 def status_of(view: HubView) -> Status:
-    """One word for the whole: degraded with some executors down, unhealthy with all of them down."""
+    """One word for the whole: degraded with some executors down or modules not loaded, unhealthy with all down."""
     if view.router.draining:
         return "stopping"
     if view.pool.ready:
-        return "healthy"
+        return "degraded" if view.pool.module_failures() else "healthy"
     executors = view.pool.snapshot()
     if any(executor["status"] in ("ready", "busy") for executor in executors):
         return "degraded"
@@ -35,7 +35,7 @@ def causes_of(view: HubView) -> list[str]:
         if executor["status"] not in ("ready", "busy"):
             why = f": {executor['last_failure']}" if executor["last_failure"] else ""
             causes.append(f"{executor['worker_id']} is {executor['status']}{why}")
-    return causes
+    return causes + view.pool.module_failures()
 
 
 def check(view: HubView) -> dict[str, Any]:

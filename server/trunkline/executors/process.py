@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import faulthandler
 import functools
-import importlib
 import itertools
 import json
 import logging
@@ -30,10 +29,12 @@ from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
-from trunkline.methods.failures import typed, words_of
+from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
+from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
+from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
@@ -290,17 +291,15 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         debug=bool(settings.get("debug")),
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
-    try:
-        sys.path[:0] = config["python_path"]
-        for name in config["modules"]:
-            registry.add_module(importlib.import_module(name))
-        await registry.load(settings)
-    except BaseException as error:  # also what argparse and others raise to end a program
-        logger.exception("loading %s failed", ", ".join(config["modules"]))
-        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_load_error(error))))
+    sys.path[:0] = config["python_path"]
+    failed = await load_modules(registry, config["modules"], settings)
+    if failed and not registry.methods:
+        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed))))
         executor.wire.flush()
         return EXIT_LOAD_FAILED
-    executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(registry.catalogue())))
+    executor.runner.failed = failed
+    catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed)
+    executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(catalogue)))
     reporting = keep_up(functools.partial(report_figures, executor.wire.send), "figures")
     ends = [start_task(event.wait(), "end") for event in (executor.wire.lost, executor.stopped)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -314,12 +313,9 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     return 0
 
 
-def _load_error(error: BaseException) -> RpcError:
-    if isinstance(error, RpcError):
-        return typed(error)
-    if isinstance(error, ModuleNotFoundError):
-        return RpcError(ErrorCode.MISSING_DEPENDENCIES, f"{error}; install it or leave the pack out")
-    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
+def _all_failed(failed: list[ModuleFailure]) -> RpcError:
+    words = "; ".join(failure.words for failure in failed)
+    return RpcError(failed[0].code, words, data={"failed": msgspec.to_builtins(failed)})
 
 
 def die_with_parent(parent: int) -> None:

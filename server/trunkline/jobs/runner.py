@@ -47,6 +47,9 @@ job of days says does not fill the disk."""
 MAX_PROGRESS_BYTES: Final = 16 * 1024
 FIRST_RECORDING_PAUSE: Final = 0.5
 LONGEST_RECORDING_PAUSE: Final = 30.0
+NOT_LOADED_PAUSE: Final = 10.0
+"""Seconds until a job is looked at again whose method's module could not be loaded."""
+
 STOP_SECONDS: Final = 5.0
 """What is being written when the hub stops has so long."""
 
@@ -126,6 +129,9 @@ class Runner:
                 if error.code == ErrorCode.WORKER_UNAVAILABLE:
                     return  # nobody knows yet what there is to run
                 self._queue.pop()
+                if "modules" in error.data:  # they could not be loaded, which may be mended: others go on meanwhile
+                    self._wait(job, NOT_LOADED_PAUSE)
+                    continue
                 self._begin(job, self._conclude(job, Failed(now_ms(), 0, error.to_wire())))
                 continue
             self._queue.pop()

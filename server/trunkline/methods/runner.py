@@ -19,6 +19,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.failures import attempt, log_failure, typed, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
+from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 from trunkline_protocol.messages import Window
@@ -101,10 +102,14 @@ class Runner:
     Args:
         max_concurrency: how many calls run on the loop at once; others wait for a slot, in order.
         debug: send tracebacks to callers.
+
+    Attributes:
+        failed: modules that could not be loaded: calls of their methods are answered with the cause.
     """
 
     def __init__(self, registry: Registry, *, max_concurrency: int = 32, debug: bool = False) -> None:
         self._methods = registry.methods
+        self.failed: list[ModuleFailure] = []
         self._debug = debug
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
@@ -116,8 +121,8 @@ class Runner:
         """Begin a call, or let it wait for a slot; its outcome comes through ``sink``."""
         bound = self._methods.get(context.method)
         if bound is None:
-            message = f"this executor has no method {context.method!r:.200}"
-            sink.error(RpcError(ErrorCode.METHOD_NOT_FOUND, message))
+            unknown = RpcError(ErrorCode.METHOD_NOT_FOUND, f"this executor has no method {context.method!r:.200}")
+            sink.error(not_loaded(context.method, self.failed, alone=False) or unknown)
             return
         running = Running(context, has_slot=bound.info.lane == "loop")
         if bound.binding.items is not None:
