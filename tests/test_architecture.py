@@ -19,8 +19,8 @@ PROTOCOL = ROOT / "protocol"
 P = "trunkline_protocol"
 DOORS = {"starlette", "uvicorn", "picows"}
 ML = {"torch", "faiss", "numpy", "sentence_transformers", "openai"}
-COMMON = {"msgspec", "orjson", "typing_extensions"}
-"""Small pure libraries that any room may use."""
+COMMON = {"msgspec", "orjson", "typing_extensions", "trunkline.background"}
+"""Small libraries that any room may use."""
 
 SIDE = {"trunkline", "trunkline.client", "trunkline.version", "trunkline.config", "trunkline.methods.packs"}
 """What the command line's helpers (doctor, render, demo) are made of."""
@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
         "trunkline.jobs", "psutil", *COMMON,
     },
+    "trunkline.background": set(),
     "trunkline.durable": set(),
     "trunkline.jobs": {
         P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call",
@@ -71,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
         "trunkline.relay",
     },
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
-    "trunkline.relay": {P, "trunkline.client", "trunkline.edge", "trunkline.version"},
+    "trunkline.relay": {P, "trunkline.background", "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {"trunkline.generate"},
     "trunkline.terminal": set(),
     "trunkline.progress": {"trunkline.terminal", "rich"},
@@ -106,8 +107,10 @@ FRAMEWORK = {
     "binding",
     "caching",
     "context",
+    "failures",
     "figures",
     "inputs",
+    "loading",
     "packs",
     "registry",
     "runner",
@@ -209,6 +212,43 @@ def test_protocol_is_free_of_io() -> None:
             imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
             imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
             assert not imported & io, name
+
+
+OWN_TASKS = {
+    "trunkline.background": 1,  # this is where they are begun
+    "trunkline.executors.process": 1,  # its main task, which it runs the loop for
+    "trunkline.methods.runner": 1,  # one a call: it ends in an outcome whatever is raised, and is held until then
+    "trunkline.methods.documents.process": 2,  # a TaskGroup awaits them
+}
+"""How many tasks modules of hub, executors and client begin by themselves."""
+
+COMMANDS = ("trunkline.top", "trunkline.evaluate", "trunkline.cli_")
+"""Programs of one command: they await what they begin."""
+
+TASK_MAKERS = {"create_task", "ensure_future"}
+
+
+def tasks_begun(path: Path) -> list[int]:
+    """Lines that begin a task by asyncio's own means."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in TASK_MAKERS)
+        or (isinstance(node, ast.Name) and node.id in TASK_MAKERS)
+    ]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(COMMANDS)])
+def test_tasks_are_begun_where_they_are_watched(module: str) -> None:
+    lines = tasks_begun(MODULES[module])
+    words = f"{module}, lines {lines}: begin tasks by trunkline.background, which says what they die of"
+    assert len(lines) <= OWN_TASKS.get(module, 0), words
+
+
+def test_the_walk_sees_tasks_however_they_are_begun(tmp_path: Path) -> None:
+    source = tmp_path / "example.py"
+    source.write_text("loop.create_task(x)\nensure_future(x)\nbackground.start(x)\n")
+    assert tasks_begun(source) == [1, 2]
 
 
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import msgspec
+
+from trunkline_protocol.errors import RpcError
 
 RunsAs = Literal["caller", "method"]
 """Whose rights count for the calls a method makes: those of the outermost caller, or the method's own."""
@@ -57,9 +60,54 @@ class MethodInfo(msgspec.Struct, frozen=True):
         return self.http if self.http is not None else self.name.replace(".", "/")
 
 
+def pack_of(module: str) -> str:
+    """The name of a module's methods' pack, by its import path."""
+    return module.removeprefix("trunkline.methods.")
+
+
+class ModuleFailure(msgspec.Struct, frozen=True):
+    """A module of methods that could not be loaded.
+
+    Attributes:
+        module: its import path.
+        code: of the error that its methods are answered with; never a retryable one.
+        message: why, in words.
+        methods: what it would serve, as far as that is known: nothing where the import failed already.
+    """
+
+    module: str
+    code: int
+    message: str
+    methods: list[str] = []
+
+    @property
+    def words(self) -> str:
+        """The module and why it could not be loaded."""
+        return f"module {self.module} could not be loaded: {self.message}"
+
+
 class Catalogue(msgspec.Struct, frozen=True):
-    """Everything one executor serves, sent with READY."""
+    """Everything one executor serves, sent with READY; and ``failed``, what it was to serve and does not."""
 
     methods: list[MethodInfo]
     packs: list[str] = []
     details: dict[str, Any] = {}
+    failed: list[ModuleFailure] = []
+
+
+def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -> RpcError | None:
+    """The error for a method that is not served because a module could not be loaded; None where that is not why.
+
+    Args:
+        alone: nothing else is served, so that every name may be one of theirs.
+
+    Returns:
+        ``data.modules`` has the modules; ``data.known`` says whether the name is known to be theirs.
+    """
+    owners = [failure for failure in failed if method in failure.methods]
+    possible = owners or [failure for failure in failed if alone or not failure.methods]
+    if not possible:
+        return None
+    words = "; ".join(failure.words for failure in possible)
+    data = {"modules": [failure.module for failure in possible], "known": bool(owners)}
+    return RpcError(possible[0].code, f"{method:.200} is not served: {words}", data=data)

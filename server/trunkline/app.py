@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from trunkline.admission import credentials
+from trunkline.background import start_task
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
@@ -107,6 +108,8 @@ class Hub:
         self.sampler = Sampler(self.stats)
         self._count = self.stats.record
         self._stop_requested = asyncio.Event()
+        self._strict = settings.strict
+        self._refusal: ConfigurationError | None = None
         self.credentials = credentials(settings)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
@@ -238,7 +241,17 @@ class Hub:
     def _answers(self, name: str) -> bool:
         return self.router.answers(name)
 
+    def _refuse_failed_modules(self) -> None:
+        """With ``strict``: stop where the first executors could not load something. Later ones do not end the hub."""
+        failures = self.pool.module_failures()
+        if failures and self._strict:
+            self._refusal = self._refusal or ConfigurationError("; ".join(failures))
+            self.stop()
+        elif self.pool.ready:
+            self._strict = False
+
     def _executors_changed(self) -> None:
+        self._refuse_failed_modules()
         self.monitor.executors_changed()
         self.jobs.wake()
         self._open_framed_doors()
@@ -319,7 +332,7 @@ class Hub:
             speech: its framing and dialect.
 
         Raises:
-            ConfigurationError: an address cannot be listened on.
+            ConfigurationError: an address cannot be listened on; with ``strict``, a module cannot be loaded.
         """
         self.log_tap.start()
         try:
@@ -332,6 +345,8 @@ class Hub:
                 on_listening(addresses)
 
             await self._serve(listeners, listening, standard_io, speech or Speech())
+            if self._refusal is not None:
+                raise self._refusal
         finally:
             self.framed.stop()
             self.log_tap.stop()
@@ -348,7 +363,7 @@ class Hub:
         self.pool.start()
         self.jobs.start()
         self.sampler.start()
-        serving = asyncio.create_task(server.serve(sockets=listeners))
+        serving = start_task(server.serve(sockets=listeners), "http server")
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
         if standard_io is not None:
@@ -356,7 +371,7 @@ class Hub:
         self._open_framed_doors()
         on_listening()
         spare_the_collector()
-        stopping = asyncio.create_task(self._stop_requested.wait())
+        stopping = start_task(self._stop_requested.wait(), "stop")
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         await self._shut_down(server, serving)
         stopping.cancel()

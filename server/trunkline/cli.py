@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +89,12 @@ def serve(
     executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
     demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict/--no-strict", help="Exit where a module of methods cannot be loaded.  [default: no-strict]"
+        ),
+    ] = None,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
@@ -104,6 +111,7 @@ def serve(
         "executors": executors,
         "data": data,
         "demo": demo,
+        "strict": strict,
     }
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
@@ -118,6 +126,7 @@ def _serve(
     stop_at_eof: bool = False,
 ) -> None:
     from trunkline.app import Hub
+    from trunkline.background import start_task, thread_died
     from trunkline.demo import greet
     from trunkline.observe.logs import configure_logs
     from trunkline.private_files import make_private, write_privately
@@ -126,6 +135,7 @@ def _serve(
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
     write_privately()
     make_private(settings.data.absolute(), [path for path in (settings.uds, settings.uds_framed) if path is not None])
+    threading.excepthook = thread_died
 
     async def main() -> None:
         hub = Hub(settings)
@@ -137,7 +147,7 @@ def _serve(
         def on_listening(addresses: list[str]) -> None:
             for address in addresses:
                 print(f"trunkline {__version__} listening on {address}", flush=True)
-            greeting.append(asyncio.create_task(greet(hub, addresses)))
+            greeting.append(start_task(greet(hub, addresses), "greeting"))
 
         await hub.run(on_listening, standard_io, speech)
         for task in greeting:

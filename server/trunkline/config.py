@@ -130,6 +130,7 @@ class Settings(BaseSettings):
     quarantine_seconds: float = Field(300.0, gt=0, description="how long such an input is not run")
     hand_over_seconds: float = Field(10.0, gt=0, description="how long calls may go on whose owner changes")
     rebalance_seconds: float = Field(5.0, ge=0, description="between moves of owned keys that even load; 0 = none")
+    strict: bool = Field(False, description="refuse to serve where a module of methods cannot be loaded")
     start_timeout: float = Field(300.0, gt=0, description="until an executor must be ready")
     drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
     close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed then")

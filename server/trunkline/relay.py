@@ -9,6 +9,7 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
+from trunkline.background import start_task
 from trunkline.client.conversation import Conversation
 from trunkline.client.link import KEEPALIVE_SECONDS, Link
 from trunkline.client.opening import Door, Opened
@@ -124,7 +125,7 @@ class RelayProgram:
         self._unsent += len(message)
         if self._unsent > UNSENT_BYTES and self._sending is None and self._conversation.is_connected:
             self.peer.hold_back("the hub does not take more")
-            self._sending = asyncio.create_task(self._until_sent())
+            self._sending = start_task(self._until_sent(), "relay")
 
     async def _until_sent(self) -> None:
         await self._conversation.emptied()

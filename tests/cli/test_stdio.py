@@ -82,7 +82,7 @@ async def test_calls_wait_for_executors_and_the_hub_answers_for_itself() -> None
 async def test_executors_that_cannot_load_are_told() -> None:
     async with program(methods=("broken_import",), cwd=MODULES) as peer:
         error = await peer.error("debug.echo", {"value": 1})
-        assert error["code"] == ErrorCode.WORKER_UNAVAILABLE
+        assert error["code"] == ErrorCode.PIPELINE_INITIALIZATION_FAILED
 
 
 async def test_a_thousand_calls_at_once() -> None:

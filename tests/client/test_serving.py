@@ -233,6 +233,26 @@ async def test_a_handler_that_cancels_itself_is_answered(callee: Hub, caller: Hu
     assert caught.value.code == ErrorCode.CANCELLED
 
 
+class Odd(BaseException):
+    """Of the kind that `except Exception` does not catch, and without a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    "error", [Odd(), BaseException("x"), GeneratorExit(), StopAsyncIteration()], ids=lambda e: type(e).__name__
+)
+async def test_whatever_a_handler_raises_its_caller_hears_of_it(callee: Hub, caller: Hub, error: BaseException) -> None:
+    async def fail(_params: Any, _call: ServedCall) -> None:
+        raise error
+
+    async with await callee.register("serve.fail_oddly", fail):
+        with pytest.raises(RpcError, match=type(error).__name__) as caught:
+            await asyncio.wait_for(caller.call("serve.fail_oddly"), PATIENCE / 5)
+        assert caught.value.code == ErrorCode.INTERNAL_ERROR
+
+
 async def test_unregistering(callee: Hub, caller: Hub) -> None:
     finish = asyncio.Event()
     running = asyncio.Event()

@@ -106,6 +106,9 @@ class Pool:
     def obstacles(self) -> list[str]:
         return self.stuck
 
+    def module_failures(self) -> list[str]:
+        return []
+
     def snapshot(self) -> list[dict[str, Any]]:
         return [
             {"worker_id": f"executor-{i}", "status": status, "restarts": restarts, "last_failure": "it broke"}

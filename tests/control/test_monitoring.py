@@ -67,6 +67,9 @@ class Pool:
     def __init__(self) -> None:
         self.calls: list[tuple[Call, bool]] = []
 
+    def module_failures(self) -> list[str]:
+        return []
+
     def snapshot(self) -> list[dict[str, Any]]:
         return [{"worker_id": "executor-0", "status": "ready", "pid": os.getpid()}]
 

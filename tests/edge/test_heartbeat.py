@@ -109,3 +109,26 @@ async def test_once_stopped_it_is_still() -> None:
     await asyncio.sleep(0.3)
     assert line.pings == []
     assert not line.lost.is_set()
+
+
+async def test_a_heartbeat_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    def fail_once(line: Line) -> None:
+        if len(line.pings) == 1:
+            raise OSError("no buffer")
+        sign(line)
+
+    line = Line(fail_once)
+    await line.beat(0.6)
+    assert len(line.pings) >= 3
+    assert not line.lost.is_set()
+    assert "no buffer" in caplog.text
+
+
+async def test_a_peer_is_found_silent_though_a_heartbeat_failed() -> None:
+    def fail_once(line: Line) -> None:
+        if len(line.pings) == 1:
+            raise OSError("no buffer")
+
+    line = Line(fail_once)
+    await line.beat(0.6)
+    assert line.lost.is_set()

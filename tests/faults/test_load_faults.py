@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE
@@ -18,6 +20,11 @@ CAUSES = {
     "broken_load": "no weights for model tiny-test; fetch them first",
     "broken_dependency": "no_such_library",
     "no_module_of_that_name": "no_module_of_that_name",
+}
+
+CODES = {
+    "broken_dependency": ErrorCode.MISSING_DEPENDENCIES,
+    "no_module_of_that_name": ErrorCode.MISSING_DEPENDENCIES,
 }
 
 
@@ -40,9 +47,9 @@ async def test_fault_17_not_ready_and_the_cause_is_named(module: str) -> None:
             error = await connection.error("broken.ping")
             require(
                 {
-                    "code": ErrorCode.WORKER_UNAVAILABLE,
+                    "code": CODES.get(module, ErrorCode.PIPELINE_INITIALIZATION_FAILED),
                     "message": {"$contains": cause},
-                    "data": {"maybe_executed": False, "retryable": True},
+                    "data": {"maybe_executed": False, "retryable": False, "modules": [module]},
                 },
                 error,
             )
@@ -68,10 +75,91 @@ async def test_fault_17_no_restart_storm_and_no_names_that_peers_make_up() -> No
             assert not [name for name in methods if name.startswith("made.up")], "peers must not make labels"
 
 
-async def test_fault_17_one_bad_module_of_two_is_named() -> None:
-    with RunningHub([DEBUG_METHODS, "broken_load"], cwd=MODULES) as hub:
+@pytest.mark.parametrize("module", CAUSES)
+@pytest.mark.parametrize("last", [True, False])
+async def test_the_good_modules_serve_and_the_bad_one_says_why(module: str, last: bool) -> None:
+    names = [DEBUG_METHODS, module] if last else [module, DEBUG_METHODS]
+    with ready_hub(*names, cwd=MODULES) as hub:
         async with peer(hub.url) as connection:
-            await cause_is_known(connection, CAUSES["broken_load"])
+            assert await connection.result("debug.echo", {"value": 1}) == 1
+            code = CODES.get(module, ErrorCode.PIPELINE_INITIALIZATION_FAILED)
+            error = await connection.error("broken.ping")
+            require({"code": code, "message": {"$contains": CAUSES[module]}}, error)
+            require({"data": {"maybe_executed": False, "retryable": False, "modules": [module]}}, error)
+            assert "Traceback" not in str(error)
+            health = await connection.result("health.detailed")
+            require({"status": "degraded", "executors": [{"status": "ready", "restarts": 0}]}, health)
+            (cause,) = health["causes"]
+            assert all(part in cause for part in (module, CAUSES[module], "executors.drain"))
+            assert hub.get("/ready").status == 200
+            assert hub.get("/health").json()["status"] == "degraded"
+            methods = [method["name"] for method in (await connection.result("rpc.discover"))["methods"]]
+            assert "debug.echo" in methods
+            assert "broken.ping" not in methods
+        hub.wait_for("Traceback")
+
+
+async def test_a_name_that_is_nobodys_is_unknown_where_all_names_are_known() -> None:
+    with ready_hub(DEBUG_METHODS, "broken_load", cwd=MODULES) as hub:
+        async with peer(hub.url) as connection:
+            assert (await connection.error("made.up"))["code"] == ErrorCode.METHOD_NOT_FOUND
+            # Clients may serve what is nobody's, and not what a module of the hub's would serve.
+            assert (await connection.result("method.register", {"method": "made.up"}))["callees"] == 1
+            await connection.error("method.register", {"method": "broken.ping"})
+
+
+async def test_a_pack_with_a_wrong_setting_leaves_the_others_alone() -> None:
+    env = {"TRUNKLINE_LLM_BASE_URL": "http://127.0.0.1:1/v1"}
+    with ready_hub(DEBUG_METHODS, "trunkline.methods.rag", env=env) as hub:
+        async with peer(hub.url) as connection:
+            assert await connection.result("debug.echo", {"value": 1}) == 1
+            error = await connection.error("rag.execute", {"technique": "basic", "query": "?"})
+            require({"code": ErrorCode.INVALID_CONFIGURATION, "message": {"$contains": "LLM_MODEL"}}, error)
+            require({"data": {"retryable": False, "maybe_executed": False}}, error)
+
+
+async def test_a_module_that_is_mended_is_served_after_a_drain(tmp_path: Path) -> None:
+    mended = tmp_path / "weights.bin"
+    with ready_hub(DEBUG_METHODS, "mended", cwd=MODULES, env={"MENDED_BY": str(mended)}) as hub:
+        async with peer(hub.url) as connection:
+            require({"code": ErrorCode.INVALID_CONFIGURATION}, await connection.error("mended.ping"))
+            nested = await connection.error("jobs.create", {"method": "mended.ping"})
+            require({"code": ErrorCode.INVALID_CONFIGURATION}, nested)
+            mended.touch()
+            await connection.result("executors.drain", {"worker_id": "executor-0"}, within=2 * PATIENCE)
+            assert await connection.result("mended.ping") == "pong"
+            assert (await connection.result("health.check"))["status"] == "healthy"
+            mended.unlink()
+            await connection.result("executors.drain", {"worker_id": "executor-0"}, within=2 * PATIENCE)
+            require({"code": ErrorCode.INVALID_CONFIGURATION}, await connection.error("mended.ping"))
+            assert await connection.result("debug.echo", {"value": 1}) == 1
+
+
+async def test_a_job_waits_for_its_module_to_be_mended(tmp_path: Path) -> None:
+    """What was accepted is not lost because the next start of the hub lacks a file."""
+    mended = tmp_path / "weights.bin"
+    mended.touch()
+    env = {"MENDED_BY": str(mended)}
+    data = ["--data", str(tmp_path / "data")]
+    with ready_hub("mended", "labours", cwd=MODULES, env=env, arguments=data) as hub:
+        async with peer(hub.url) as connection:
+            params = {"folder": str(tmp_path), "count": 1, "hold_at": 0}
+            first = await job(connection, "labours.steps", params)
+            await until(connection, first["id"], "running")
+            waits = await job(connection, "mended.ping")
+    mended.unlink()
+    (tmp_path / "go").touch()
+    with ready_hub("mended", "labours", cwd=MODULES, env=env, arguments=data) as hub:
+        async with peer(hub.url) as connection:
+            await until(connection, first["id"], "succeeded", within=2 * PATIENCE)
+            assert (await connection.result("jobs.get", {"id": waits["id"]}))["status"] == "queued"
+
+
+@pytest.mark.parametrize("modules", [["broken_load"], [DEBUG_METHODS, "broken_import"]], ids=["all", "one of two"])
+def test_strict_refuses_to_serve_and_says_why(modules: list[str]) -> None:
+    with RunningHub(modules, cwd=MODULES, arguments=["--strict"]) as hub:
+        hub.wait_ended(2)
+        assert CAUSES[modules[-1]] in hub.stderr[-1]
 
 
 async def test_while_loading_it_is_starting_and_not_ready() -> None:

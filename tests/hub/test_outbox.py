@@ -159,3 +159,16 @@ async def test_the_real_flusher_runs_at_the_end_of_the_turn() -> None:
     assert order == ["a", "b"]
     await asyncio.sleep(0)
     assert order == ["a", "b", "c"]
+
+
+async def test_a_connection_that_cannot_be_written_to_does_not_keep_the_others_from_it() -> None:
+    flusher, order = Flusher(asyncio.get_running_loop()), []
+
+    def fail() -> None:
+        raise OSError("gone")
+
+    flusher.schedule(fail)
+    flusher.schedule(lambda: order.append("after"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == ["after"]

@@ -234,3 +234,15 @@ async def test_an_internal_call_that_is_cancelled_is_abandoned(router: Router, b
         await task
     assert backend.cancelled == backend.calls
     assert router.in_flight == 0
+
+
+async def test_a_deadline_that_cannot_be_enforced_is_not_the_last(router: Router, backend: FakeBackend) -> None:
+    class Broken(Asked):
+        def deliver_error(self, error: RpcError) -> None:
+            raise OSError("nobody to tell")
+
+    broken, other = Broken("work.do", b'{"timeout_ms":1}'), Asked("work.do", b'{"timeout_ms":20}')
+    router.route(broken)
+    router.route(other)
+    error = await asyncio.wait_for(other.outcome, PATIENCE)
+    assert error.code == ErrorCode.COMMUNICATION_TIMEOUT

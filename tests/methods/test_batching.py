@@ -259,3 +259,45 @@ async def test_closing_ends_what_waits() -> None:
 def _no_thread_is_left() -> Iterator[None]:
     yield
     assert "test" not in {thread.name for thread in threading.enumerate()}
+
+
+# --- what a pass raises ---
+
+
+class Odd(BaseException):
+    """Of the kind that `except Exception` does not catch."""
+
+
+@pytest.mark.parametrize("error", [StopIteration(), Odd("x"), SystemExit(2), KeyboardInterrupt(), GeneratorExit()])
+async def test_whatever_a_pass_raises_ends_its_jobs_and_the_thread_goes_on(error: BaseException) -> None:
+    def run(values: list[int]) -> list[int]:
+        if 0 in values:
+            raise error
+        return values
+
+    batcher: Batcher[int, int] = Batcher("odd", run, Limits(100, 1))
+    try:
+        bad, good = jobs(1, 1)
+        bad.value = 0
+        batcher.put([bad], "bad")
+        await asyncio.wait([bad.future], timeout=PATIENCE / 5)
+        assert bad.future.done(), "its caller waits for ever"
+        assert type(error).__name__ in repr(bad.future.exception())
+        batcher.put([good], "good")
+        assert await asyncio.wait_for(good.future, PATIENCE) == 1
+    finally:
+        batcher.close()
+
+
+@pytest.mark.parametrize("results", [[], [1, 2, 3], None])
+async def test_a_pass_that_returns_too_few_or_too_many_fails_by_name(results: Any) -> None:
+    batcher: Batcher[int, int] = Batcher("counts", lambda _values: results, Limits(100, 1))
+    try:
+        (job,) = jobs(1)
+        batcher.put([job], "one")
+        await asyncio.wait([job.future], timeout=PATIENCE / 5)
+        assert job.future.done(), "its caller waits for ever"
+        assert "results for 1 values" in repr(job.future.exception()) or results is None
+        assert batcher._thread.is_alive()
+    finally:
+        batcher.close()

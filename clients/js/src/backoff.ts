@@ -2,6 +2,9 @@
  * How long to wait before trying again.
  */
 
+/** What no delay exceeds where nobody says otherwise: a timer of 2 ** 31 ms or more is over at once. */
+const LONGEST_MS = 60_000;
+
 /** Limits of a delay that grows. */
 export interface Backoff {
   readonly minMs: number;
@@ -18,7 +21,7 @@ export interface Backoff {
  */
 export function fullJitter(
   attempt: number,
-  { minMs, factor = 2, maxMs = Infinity }: Backoff,
+  { minMs, factor = 2, maxMs = LONGEST_MS }: Backoff,
   random = Math.random,
 ): number {
   return random() * Math.min(maxMs, minMs * factor ** attempt);

@@ -14,6 +14,7 @@ test("full jitter: from nothing to a limit that grows up to a maximum", () => {
   const policy = { minMs: 500, maxMs: 20_000 };
   const most = [0, 1, 2, 5, 6, 60, 2_000].map((attempt) => fullJitter(attempt, policy, () => 1));
   assert.deepEqual(most, [500, 1_000, 2_000, 16_000, 20_000, 20_000, 20_000]);
+  assert.equal(fullJitter(10_000, { minMs: 100 }, () => 1), 60_000, "no timer is longer than it can be");
   assert.equal(fullJitter(9, policy, () => 0), 0);
   assert.equal(fullJitter(3, { minMs: 100, factor: 3 }, () => 0.5), 1_350);
   const drawn = Array.from({ length: 200 }, () => fullJitter(1, policy));

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable
 from typing import Any
 
+from trunkline.background import start_task
 from trunkline.client.calls import Pending
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.outbox import Outgoing
@@ -52,7 +53,7 @@ class Feeder:
         self._window = SendWindow()
         self._room = asyncio.Event()
         call.feeder = self
-        self._task = asyncio.create_task(self._feed(), name=f"trunkline-input-{call.id}")
+        self._task = start_task(self._feed(), f"trunkline-input-{call.id}")
 
     def grant(self, taken: int) -> None:
         """The method has taken so many items in total."""

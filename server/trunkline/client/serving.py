@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol
 
+from trunkline.background import start_task
 from trunkline.client.chores import Chore
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
@@ -205,7 +206,7 @@ class Serving:
         work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send))
         self._working[request_id] = work
         run = self._run(request_id, work, served.handler, message.get("params"))
-        work.task = asyncio.create_task(run, name=f"trunkline-{method}")
+        work.task = start_task(run, f"trunkline-{method}")
         self._tasks.add(work.task)
         work.task.add_done_callback(self._tasks.discard)
 
@@ -237,8 +238,14 @@ class Serving:
             # Nobody cancelled it: it did so itself, and its caller waits.
             error = RpcError(ErrorCode.CANCELLED, f"{work.call.method} was cancelled", maybe_executed=True)
             answer = _error(request_id, error)
-        except Exception as failure:
+        except BaseException as failure:
             answer = _error(request_id, _typed(failure, work.call.method))
+            if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+                self._answer(request_id, work, answer)  # its caller is told, and then this program ends by it
+                raise
+        self._answer(request_id, work, answer)
+
+    def _answer(self, request_id: str, work: _Work, answer: bytes) -> None:
         work.call._is_over = True
         if self._working.get(request_id) is work:
             del self._working[request_id]
@@ -318,11 +325,15 @@ def _encode(value: Any, method: str) -> bytes:
         raise RpcError(ErrorCode.SERIALIZATION_ERROR, str(error), maybe_executed=True) from error
 
 
-def _typed(error: Exception, method: str) -> RpcError:
+def _typed(error: BaseException, method: str) -> RpcError:
     if isinstance(error, RpcError):
         return error
+    try:
+        text = str(error)
+    except BaseException as fault:  # an error whose text is one, too
+        text = f"(its text cannot be read: {type(fault).__name__})"
     logger.warning("%s failed", method, exc_info=error)
-    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {error}", maybe_executed=True)
+    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {text}", maybe_executed=True)
 
 
 def _error(request_id: str, error: RpcError) -> bytes:

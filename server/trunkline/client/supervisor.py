@@ -7,6 +7,7 @@ import itertools
 import logging
 from typing import Final, Protocol
 
+from trunkline.background import start_task
 from trunkline.client.backoff import Random, full_jitter
 from trunkline.client.conversation import Conversation, Session
 from trunkline.client.errors import Refused
@@ -97,7 +98,7 @@ class Supervisor:
         """
         opened = await self._door.open(None)
         self._attach(opened)
-        self._task = asyncio.create_task(self._run(opened.link), name="trunkline-client")
+        self._task = start_task(self._run(opened.link), "trunkline-client")
 
     async def close(self) -> None:
         """End the session and the connection, whatever state they are in."""

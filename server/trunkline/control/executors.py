@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
@@ -11,6 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import psutil
 
+from trunkline.background import start_task
 from trunkline.control.calls import described, require_admin
 from trunkline.control.health import detailed_executors
 from trunkline.control.method import HubView, describe
@@ -96,7 +96,6 @@ class ExecutorOrders:
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def methods(self) -> dict[str, Callable[[Call], None]]:
         """The calls of this file, by name."""
@@ -112,9 +111,7 @@ class ExecutorOrders:
         self._begin(call, self._owners.assign(params.key, params.worker_id))
 
     def _begin(self, call: Call, order: Coroutine[Any, Any, dict[str, Any]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._settle(call, order), name=call.method)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_task(self._settle(call, order), call.method)
 
     async def _settle(self, call: Call, order: Coroutine[Any, Any, dict[str, Any]]) -> None:
         try:

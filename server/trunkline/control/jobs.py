@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Final
@@ -10,6 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from typing_extensions import TypedDict
 
+from trunkline.background import start_task
 from trunkline.control.method import describe
 from trunkline.hub.client_calls import decode_params
 from trunkline.hub.principal import ADMIN, Principal
@@ -103,7 +103,6 @@ class JobCalls:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def methods(self) -> dict[str, Callable[[Call], None]]:
         """The calls of this file, by name."""
@@ -148,9 +147,7 @@ class JobCalls:
         return {"id": job.id, "status": job.status, "cancelled": cancelled}
 
     def _answer(self, call: Call, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.get_running_loop().create_task(_settle(call, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        start_task(_settle(call, work), call.method)
 
 
 async def _settle(call: Call, work: Coroutine[Any, Any, Any]) -> None:

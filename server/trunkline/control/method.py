@@ -34,6 +34,9 @@ class PoolView(Protocol):
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue by name."""
 
+    def module_failures(self) -> list[str]:
+        """What could not be loaded, and is not served, in words."""
+
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing."""
 

@@ -33,5 +33,5 @@ class Sampler:
             self._timer.cancel()
 
     def _tick(self) -> None:
+        self.start()  # first: a sample that cannot be taken is not the last
         self._history.take(time.monotonic())
-        self.start()

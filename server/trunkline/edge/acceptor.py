@@ -16,6 +16,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from trunkline.background import start_task
+
 ACCEPT_PER_TURN: Final = 32
 PAUSE_SECONDS: Final = 0.25
 RESERVED_DESCRIPTORS: Final = 48
@@ -38,7 +40,6 @@ class Acceptor:
         self._listener = listener
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._handing_over: set[asyncio.Task[None]] = set()
         self._resuming: asyncio.TimerHandle | None = None
         self._exhausted = False
         self._last_fd = 0
@@ -101,9 +102,7 @@ class Acceptor:
         accepted.setblocking(False)
         if accepted.family != socket.AF_UNIX:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = self._loop.create_task(self._connect(accepted))
-        self._handing_over.add(task)
-        task.add_done_callback(self._handing_over.discard)
+        start_task(self._connect(accepted), "accepted connection")
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
+
+logger = logging.getLogger("trunkline.edge")
 
 
 class Heartbeat:
@@ -67,18 +70,29 @@ class Heartbeat:
     def _wake(self) -> None:
         """A ping is due, or the sign of life that one of them has to bring."""
         now = self._loop.time()
+        try:
+            if self._is_silent(now):
+                self._on_silence()
+                return
+            if now >= self._next:
+                self._next = now + self._interval
+                self._beat(now)
+        except Exception:  # a heart that stops would keep a connection for ever whose peer is gone
+            logger.exception("a heartbeat failed; the next one is as if it were the first")
+            self._next, self._due = now + self._interval, None
+        wake = self._next if self._due is None else min(self._next, self._due)
+        self._timer = self._loop.call_at(wake, self._wake)
+
+    def _is_silent(self, now: float) -> bool:
+        """Whether no sign of life has come in time."""
         if self._due is not None:
             delivered = self._delivery()
             fetching = delivered is not None and delivered != self._delivered
             if fetching or self._signs() != self._before:
                 self._due = None
-            elif now >= self._due:
-                self._on_silence()
-                return
-        if now >= self._next:
-            self._beat(now)
-        wake = self._next if self._due is None else min(self._next, self._due)
-        self._timer = self._loop.call_at(wake, self._wake)
+            else:
+                return now >= self._due
+        return False
 
     def _beat(self, now: float) -> None:
         if self._due is None:
@@ -88,4 +102,3 @@ class Heartbeat:
             self._due = now + self._timeout
         else:
             self._ping()
-        self._next = now + self._interval

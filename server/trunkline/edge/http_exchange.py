@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from trunkline.background import start_task
 from trunkline.edge.brief_door import BriefDoor
 from trunkline.edge.http_request import EVENT_STREAM, Answer, PeerLeft, peer_of, send_answer, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
@@ -190,7 +191,7 @@ class HttpExchange(BriefDoor):
         try:
             if connection.calls:
                 self._wire.limit_silence(door.ping_interval + door.ping_timeout)
-                watcher = asyncio.create_task(self._watch(receive))
+                watcher = start_task(self._watch(receive), "peer of an HTTP call")
             if self.takes_events and (connection.calls or self._reply is not None):
                 await self._send_events(form, send)
             else:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from trunkline.background import start_task
 from trunkline.edge.http_request import Answer, Refused, admit, json_rpc_error, peer_of, send_answer
 from trunkline.edge.local_exchange import LocalExchange
 from trunkline.hub.connection import Services
@@ -79,7 +80,7 @@ class McpDoor:
 
     async def _started(self) -> StreamableHTTPSessionManager:
         async with self._starting:
-            if self._manager is None:
+            if self._manager is None or (self._running is not None and self._running.done()):
                 if importlib.util.find_spec("mcp") is None:
                     error = RpcError(
                         ErrorCode.MISSING_DEPENDENCIES, "MCP needs a package: pip install 'trunkline[mcp]'"
@@ -87,8 +88,10 @@ class McpDoor:
                     raise Refused(error)
                 self._manager = self._make()
                 ready = asyncio.Event()
-                self._running = asyncio.create_task(self._run(self._manager, ready))
+                self._running = start_task(self._run(self._manager, ready), "MCP")
                 await ready.wait()
+                if self._running.done():
+                    await self._running  # it could not begin
             return self._manager
 
     def _make(self) -> StreamableHTTPSessionManager:
@@ -104,9 +107,12 @@ class McpDoor:
 
     @staticmethod
     async def _run(manager: StreamableHTTPSessionManager, ready: asyncio.Event) -> None:
-        async with manager.run():
+        try:
+            async with manager.run():
+                ready.set()
+                await asyncio.Event().wait()
+        finally:
             ready.set()
-            await asyncio.Event().wait()
 
     # --- what MCP asks ---
 

@@ -14,7 +14,7 @@ from trunkline.executors.balancer import LaneLoad
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nested import NestedCall
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import Catalogue, Lane
+from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -39,6 +39,7 @@ class ExecutorHandle(asyncio.Protocol):
         restart_causes: how often it was started again, and why.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
         latency: seconds between the last ping that was answered and its pong; None before the first.
+        failed_modules: what its process, or the one before that did not get so far, could not load.
         pinged_at: when it was last asked, or began.
         silent: it is at work and does not answer a ping: a method holds the interpreter lock, or the loop. What it has
             is left to it; what is new waits, or goes elsewhere.
@@ -61,6 +62,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_restart: dict[str, Any] | None = None
         self.last_failure: str | None = None
         self.load_failure: str | None = None
+        self.failed_modules: list[ModuleFailure] = []
         self.ready_since = 0.0
         self.finished_calls = 0
         self.last_method: str | None = None

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from trunkline.background import start_task
 from trunkline.executors import ipc
 from trunkline.executors.backlog import PoolBacklog
 from trunkline.executors.handle import ExecutorHandle
@@ -176,7 +177,7 @@ class KeyOwners:
         if plan is None or self._executors[plan.source].silent:
             return
         self._not_before = now + self._pause
-        self._rebalancing = asyncio.get_running_loop().create_task(self._rebalance(plan), name="rebalance")
+        self._rebalancing = start_task(self._rebalance(plan), "rebalance")
 
     def stop(self) -> None:
         """No more hand-overs. What is held goes back to those that wait."""

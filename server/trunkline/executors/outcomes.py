@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_ATTEMPTS: Final = 3
@@ -18,8 +19,12 @@ def may_run_again(call: Call) -> bool:
     return idempotent and not begun and call.attempts < MAX_ATTEMPTS
 
 
-def unknown_method(method: str, starting: bool, failures: Iterable[str | None]) -> RpcError:
+def unknown_method(
+    method: str, starting: bool, failures: Iterable[str | None], failed: Collection[ModuleFailure]
+) -> RpcError:
     """Nobody serves it; ``starting``: nobody serves anything yet, perhaps because of the failures."""
+    if (unloaded := not_loaded(method, failed, alone=starting)) is not None:
+        return unloaded
     if starting:
         failure = next((f" ({words})" for words in failures if words), "")
         return RpcError(

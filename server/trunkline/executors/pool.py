@@ -15,15 +15,17 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.backlog import ANYWHERE, PoolBacklog
 from trunkline.executors.balancer import least_loaded
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverLimits, KeyOwners
 from trunkline.executors.inputs import HeldInput, open_input
+from trunkline.executors.modules import FailedModules
 from trunkline.executors.nested import NestedCall
 from trunkline.executors.nesting import Nesting
-from trunkline.executors.outcomes import crashed, may_run_again, unknown_method
+from trunkline.executors.outcomes import crashed, may_run_again
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.routing import RoutingKeys
 from trunkline.executors.serving import Standstill, report, status_of
@@ -76,6 +78,7 @@ class ExecutorPool:
         self._watchdog = Watchdog(self.executors, kill_after, self.kill)
         self._quarantine = Quarantine(quarantine)
         self._methods: dict[str, MethodInfo] = {}
+        self._failed = FailedModules(self.executors, self._methods)
         self._keys = RoutingKeys()
         limits = queue_limits or QueueLimits()
         self._backlog = PoolBacklog(limits, self._retry_after_ms)
@@ -116,7 +119,7 @@ class ExecutorPool:
             self._ready.set()
         for supervisor in self._supervisors:
             supervisor.start()
-        self._ticker = asyncio.get_running_loop().create_task(self._tick_forever(), name="pool-watch")
+        self._ticker = keep_up(self._tick_forever, "pool-watch")
 
     async def wait_ready(self) -> None:
         """Wait until every executor has been warm at the same time."""
@@ -162,6 +165,10 @@ class ExecutorPool:
         """How many inputs are not run now, because they killed executors."""
         return self._quarantine.quarantined(time.monotonic())
 
+    def module_failures(self) -> list[str]:
+        """What could not be loaded, and is not served, in words."""
+        return self._failed.words()
+
     @property
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue: methods by name."""
@@ -173,8 +180,7 @@ class ExecutorPool:
         """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = self._methods.get(method)
         if info is None:
-            starting = bool(self.executors) and not self._methods
-            raise unknown_method(method, starting, (handle.last_failure for handle in self.executors))
+            raise self._failed.unknown(method)
         return info
 
     def submit(self, call: Call) -> None:
@@ -396,6 +402,7 @@ class ExecutorPool:
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
+        self._failed.found(handle, catalogue.failed)
         for info in catalogue.methods:
             self._methods[info.name] = info
         logger.info(
@@ -415,8 +422,8 @@ class ExecutorPool:
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         error = RpcError.from_wire(msgspec.json.decode(body))
-        handle.load_failure = handle.last_failure = error.message
-        logger.error("executor %d could not load its methods: %s", handle.index, error.message)
+        self._failed.nothing_loaded(handle, error)
+        self._on_change()
 
     # --- faults ---
 
@@ -489,5 +496,4 @@ class ExecutorPool:
     def snapshot(self) -> list[dict[str, Any]]:
         """What each executor is doing, as data."""
         slots, leaving = self.owners.table.counts()
-        now = time.monotonic()
-        return [report(handle, slots[handle.index], leaving[handle.index], now) for handle in self.executors]
+        return [report(handle, slots[handle.index], leaving[handle.index]) for handle in self.executors]

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import importlib
+import functools
 import itertools
 import json
 import logging
@@ -20,18 +20,22 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
+from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
+from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
@@ -228,7 +232,6 @@ class Executor:
         self.stopped = asyncio.Event()
         self._worker_id = worker_id
         self._registry = registry
-        self._releases: set[asyncio.Task[None]] = set()
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
             ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
@@ -251,19 +254,15 @@ class Executor:
         self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
 
     def _on_release(self, number: int, body: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._release(number, ipc.parse_release(body)))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
+        start_task(self._release(number, ipc.parse_release(body)), "release")
 
     async def _release(self, number: int, slots: frozenset[int]) -> None:
         said = b""
         try:
             await self._registry.release(lambda key: slot_of(key) in slots)
-        except Exception as error:
+        except BaseException as error:
             logger.exception("what other executors are to own could not be released")
-            said = encode_error_object(
-                RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {type(error).__name__}: {error}")
-            )
+            said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {words_of(error)}"))
         self.wire.send(ipc.frame(ipc.RELEASED, number, said))
 
     def _on_input(self, call_id: int, body: bytes) -> None:
@@ -293,23 +292,21 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         debug=bool(settings.get("debug")),
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
-    try:
-        sys.path[:0] = config["python_path"]
-        for name in config["modules"]:
-            registry.add_module(importlib.import_module(name))
-        await registry.load(settings)
-    except Exception as error:
-        logger.exception("loading %s failed", ", ".join(config["modules"]))
-        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_load_error(error))))
+    sys.path[:0] = config["python_path"]
+    failed = await load_modules(registry, config["modules"], settings)
+    if failed and not registry.methods:
+        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed))))
         executor.wire.flush()
         return EXIT_LOAD_FAILED
-    executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(registry.catalogue())))
-    reporting = asyncio.ensure_future(report_figures(executor.wire.send))
-    ends = [asyncio.ensure_future(executor.wire.lost.wait()), asyncio.ensure_future(executor.stopped.wait())]
+    executor.runner.failed = failed
+    catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed)
+    executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(catalogue)))
+    reporting = keep_up(functools.partial(report_figures, executor.wire.send), "figures")
+    ends = [start_task(event.wait(), "end") for event in (executor.wire.lost, executor.stopped)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if not executor.wire.lost.is_set():
         await asyncio.wait(
-            [asyncio.ensure_future(executor.runner.finish()), ends[0]], return_when=asyncio.FIRST_COMPLETED
+            [start_task(executor.runner.finish(), "finish"), ends[0]], return_when=asyncio.FIRST_COMPLETED
         )
         executor.wire.flush()
     reporting.cancel()
@@ -317,12 +314,9 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
     return 0
 
 
-def _load_error(error: Exception) -> RpcError:
-    if isinstance(error, RpcError):
-        return error
-    if isinstance(error, ModuleNotFoundError):
-        return RpcError(ErrorCode.MISSING_DEPENDENCIES, f"{error}; install it or leave the pack out")
-    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, f"{type(error).__name__}: {error}")
+def _all_failed(failed: list[ModuleFailure]) -> RpcError:
+    words = "; ".join(failure.words for failure in failed)
+    return RpcError(failed[0].code, words, data={"failed": msgspec.to_builtins(failed)})
 
 
 def die_with_parent(parent: int) -> None:
@@ -331,6 +325,31 @@ def die_with_parent(parent: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
+
+
+def run_to_end(work: Coroutine[Any, Any, int]) -> int:
+    """Run the loop until ``work`` is done; returns its result.
+
+    asyncio ends the loop where a task or a callback raises SystemExit or KeyboardInterrupt. Those of methods may, and
+    that is no reason for all other calls to end, too.
+    """
+    loop_factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        loop_factory = uvloop.new_event_loop
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    loop = runner.get_loop()
+    task = loop.create_task(work, name="executor")
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            words = "%s came out of a task or callback that a method had begun; the executor goes on"
+            logger.error(words, words_of(error), exc_info=error)
+    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # what it cancels now may raise them, too
+        runner.close()
+    return task.result()
 
 
 def main() -> None:
@@ -349,12 +368,8 @@ def main() -> None:
     )
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)
-    runner = asyncio.run
-    with contextlib.suppress(ImportError):
-        import uvloop
-
-        runner = uvloop.run
-    code = runner(serve(wire, config))
+    threading.excepthook = thread_died
+    code = run_to_end(serve(wire, config))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # a method's thread that never ends must not hold the process

@@ -1,7 +1,8 @@
-"""What a pool can serve now, judged by what executors answer and what gets on, not by which processes live. Pure."""
+"""What a pool can serve now, judged by what executors answer and what gets on, not by which processes live."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
@@ -31,7 +32,7 @@ def status_of(handle: ExecutorHandle, now: float) -> Status:
     return "busy" if handle.busy else "ready"
 
 
-def report(handle: ExecutorHandle, slots: int, slots_leaving: int, now: float) -> dict[str, Any]:
+def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, Any]:
     """What an executor is doing, as ``health.detailed`` tells it.
 
     Args:
@@ -40,7 +41,7 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int, now: float) -
     """
     return {
         "worker_id": handle.name,
-        "status": status_of(handle, now),
+        "status": status_of(handle, time.monotonic()),
         "pid": handle.pid,
         "slots": slots,
         "slots_leaving": slots_leaving,

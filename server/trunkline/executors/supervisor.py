@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from trunkline.background import keep_up
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
@@ -24,6 +25,9 @@ from trunkline.executors.output import OutputReader
 
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_LIMIT: Final = 30.0
+MAX_DOUBLINGS: Final = 16
+"""Far above the limit, and far below what a float can hold."""
+
 LAST_WORDS_SECONDS: Final = 0.25
 STABLE_AFTER: Final = 30.0
 """An executor that was ready this long starts over with the first back-off."""
@@ -58,6 +62,11 @@ class ExecutorSpec:
     environment: tuple[str, ...] = ()
 
 
+def pause(failures: int) -> float:
+    """Seconds until an executor is started again, however often in a row (1 or more) that has failed."""
+    return min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
+
+
 class Supervisor:
     """Keeps one executor process alive.
 
@@ -87,7 +96,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Begin to keep the executor alive."""
-        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"executor-{self._handle.index}")
+        self._task = keep_up(self._run, f"executor-{self._handle.index}")
 
     async def stop(self, grace: float) -> None:
         """Ask the executor to finish and exit; kill it after ``grace`` seconds."""
@@ -133,7 +142,9 @@ class Supervisor:
             kind: RestartCause
             try:
                 kind, cause = await self._run_once()
-            except OSError as error:
+            except Exception as error:
+                if not isinstance(error, OSError):
+                    logger.exception("executor %d could not be started", handle.index)
                 kind, cause = "not_started", f"it could not be started: {error}"
             replaced, self._replaced = self._replaced, None
             stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
@@ -149,7 +160,7 @@ class Supervisor:
             if replaced is not None:
                 self._failures = 0
                 continue
-            delay = min(BACKOFF_LIMIT, BACKOFF_FIRST * 2 ** (self._failures - 1))
+            delay = pause(self._failures)
             logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
 

@@ -13,12 +13,15 @@ their streams, which ask ``writable`` and wait.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from trunkline.hub.gaps import Gaps, announcement
 from trunkline_protocol.events import Event, Position, is_after
+
+logger = logging.getLogger("trunkline.hub")
 
 STREAM_PAUSE_BYTES: Final = 256 * 1024
 """With more than this waiting, streams of the connection get no more credit."""
@@ -51,7 +54,10 @@ class Flusher:
     def _run(self) -> None:
         dirty, self._dirty = self._dirty, []
         for flush in dirty:
-            flush()
+            try:
+                flush()
+            except Exception:  # one connection's trouble must not keep the others from being written to
+                logger.exception("a connection could not be written to")
 
 
 class Writer(Protocol):

@@ -191,7 +191,8 @@ class Registrations:
         try:
             return self._executors.find(name).pack != CLIENT_PACK
         except RpcError as error:
-            return error.code != ErrorCode.METHOD_NOT_FOUND and error.code != ErrorCode.WORKER_UNAVAILABLE
+            unknown = (ErrorCode.METHOD_NOT_FOUND, ErrorCode.WORKER_UNAVAILABLE)
+            return error.code not in unknown and error.data.get("known") is True  # of a module that did not load
 
     def _unregister(self, call: Call) -> None:
         name = decode_params(call, UnregisterParams).method

@@ -210,7 +210,10 @@ class Router:
     def _tick(self) -> None:
         now = time.monotonic()
         for call in self._deadlines.expired(now):
-            self._expire(call, now)
+            try:
+                self._expire(call, now)
+            except Exception:  # the others' deadlines count, and those of the next tick
+                logger.exception("the deadline of a call of %s could not be enforced", call.method)
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._deadlines else None
 
     def _expire(self, call: Call, now: float) -> None:

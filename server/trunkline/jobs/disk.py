@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+logger = logging.getLogger("trunkline.jobs")
 
 
 class DiskThread:
@@ -23,9 +26,14 @@ class DiskThread:
         return await asyncio.wrap_future(future)
 
     def soon(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run it sometime; it has to report errors itself."""
-        self._thread.submit(function, *args, **kwargs)
+        """Run it sometime. Errors that can be expected it has to report itself; the others are logged."""
+        self._thread.submit(function, *args, **kwargs).add_done_callback(_report)
 
     def stop(self) -> None:
         """Do what was asked for so far, then no more. Blocks."""
         self._thread.shutdown(wait=True)
+
+
+def _report(future: Future[object]) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        logger.error("what nobody waits for could not be written", exc_info=error)

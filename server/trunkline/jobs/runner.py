@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import start_task
 from trunkline.jobs.call import Interrupted, JobCall
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import (
@@ -46,6 +47,9 @@ job of days says does not fill the disk."""
 MAX_PROGRESS_BYTES: Final = 16 * 1024
 FIRST_RECORDING_PAUSE: Final = 0.5
 LONGEST_RECORDING_PAUSE: Final = 30.0
+NOT_LOADED_PAUSE: Final = 10.0
+"""Seconds until a job is looked at again whose method's module could not be loaded."""
+
 STOP_SECONDS: Final = 5.0
 """What is being written when the hub stops has so long."""
 
@@ -125,6 +129,9 @@ class Runner:
                 if error.code == ErrorCode.WORKER_UNAVAILABLE:
                     return  # nobody knows yet what there is to run
                 self._queue.pop()
+                if "modules" in error.data:  # they could not be loaded, which may be mended: others go on meanwhile
+                    self._wait(job, NOT_LOADED_PAUSE)
+                    continue
                 self._begin(job, self._conclude(job, Failed(now_ms(), 0, error.to_wire())))
                 continue
             self._queue.pop()
@@ -132,7 +139,7 @@ class Runner:
 
     def _begin(self, job: Job, work: Coroutine[Any, Any, None]) -> _Run:
         run = self._runs[job.id] = _Run()
-        run.task = asyncio.get_running_loop().create_task(work, name=f"job-{job.id}")
+        run.task = start_task(work, f"job-{job.id}", expected=Exception)  # see _done
         run.task.add_done_callback(lambda task: self._done(job, task))
         return run
 

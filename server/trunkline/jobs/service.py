@@ -7,13 +7,14 @@ import logging
 import secrets
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from trunkline.background import keep_up, start_task
 from trunkline.broker.base import Broker
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, JobView, Rights, Status, Succeeded, digest_of
@@ -89,13 +90,13 @@ class Jobs:
         self._opening = asyncio.Lock()
         self._is_open = False
         self._stopping = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._house: asyncio.Task[None] | None = None
 
     # --- life ---
 
     def start(self) -> None:
         """Go on with the jobs there are. Where that fails it is tried again, and the hub serves meanwhile."""
-        self._spawn(self._keep_house())
+        self._house = keep_up(self._keep_house, "jobs")
 
     def wake(self) -> None:
         """Executors have changed."""
@@ -108,8 +109,8 @@ class Jobs:
 
     async def close(self) -> None:
         """Nobody asks any more: finish writing, and leave the folder to the next hub."""
-        for task in self._tasks:
-            task.cancel()
+        if self._house is not None:
+            self._house.cancel()
         self._disk.soon(self._store.close)
         await asyncio.to_thread(self._disk.stop)
 
@@ -117,11 +118,6 @@ class Jobs:
         """How many jobs there are, by status."""
         found = Counter(job.status for job in self._jobs.values())
         return {status: found[status] for status in STATUSES}
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _keep_house(self) -> None:
         said = ""
@@ -213,7 +209,7 @@ class Jobs:
         if job is None:
             task = self._new.get(key)
             if task is None:
-                task = self._new[key] = asyncio.get_running_loop().create_task(self._make(who, new))
+                task = self._new[key] = start_task(self._make(who, new), "jobs.create", expected=RpcError)
                 task.add_done_callback(lambda _: self._new.pop(key))
             job = await asyncio.shield(task)
         if job.created.digest != digest_of(new.method, new.params):

@@ -192,7 +192,16 @@ class _Outcomes(Generic[T, R]):
                 job.future.set_result(result)
         for failed, error in self.errors:
             if not failed.future.done():
-                failed.future.set_exception(error)
+                failed.future.set_exception(_as_future_takes(error))
+
+
+def _as_future_takes(error: BaseException) -> BaseException:
+    """A StopIteration, which futures refuse, as Python itself passes it on (PEP 479); others as they are."""
+    if not isinstance(error, StopIteration):
+        return error
+    converted = RuntimeError(f"a pass raised StopIteration: {error}")
+    converted.__cause__ = error
+    return converted
 
 
 class Batcher(Generic[T, R]):
@@ -267,8 +276,11 @@ class Batcher(Generic[T, R]):
 
     def _results(self, jobs: list[Job[T, R]]) -> Sequence[R | BaseException]:
         try:
-            return self._run([job.value for job in jobs])
-        except Exception as error:
+            results = list(self._run([job.value for job in jobs]))
+            if len(results) != len(jobs):
+                raise ValueError(f"{self._name}: run returned {len(results)} results for {len(jobs)} values")
+            return results
+        except BaseException as error:  # what gets past would end the thread, and all that wait for it
             if len(jobs) == 1:
                 return [error]
         return [self._results([job])[0] for job in jobs]

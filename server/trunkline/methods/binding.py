@@ -16,6 +16,7 @@ from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict
 
 from trunkline.methods.context import Chunk, Context
+from trunkline.methods.failures import bounded, words_of
 from trunkline.methods.inputs import InputStream
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.catalogue import Parameter
@@ -195,7 +196,7 @@ def _params_adapter(name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
 
 def _invalid(where: str, error: ValidationError) -> RpcError:
     problems = [
-        {"field": ".".join(map(str, item["loc"])), "message": item["msg"]}
+        {"field": ".".join(map(str, item["loc"])), "message": bounded(item["msg"])}
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     first = problems[0]
@@ -213,7 +214,7 @@ def encode(value: Any, name: str) -> bytes:
     try:
         data = orjson.dumps(value, default=_as_plain, option=_ENCODE)
     except (TypeError, orjson.JSONEncodeError) as error:
-        cause = f" ({error.__cause__})" if error.__cause__ is not None else ""
+        cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
         raise RpcError(
             ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}"
         ) from None

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, Runner
@@ -54,7 +55,7 @@ class _Outcome:
         """See :class:`trunkline.methods.runner.Sink`."""
         self.fail(error)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """End with an error, which need not be the method's."""
         if not self.future.done():
             self.future.set_exception(error)
@@ -164,12 +165,18 @@ class LocalMethods:
             self._runner.cancel(call_id)
         await self._runner.finish()
         self._runner.close()
+        failure: BaseException | None = None
         for instance in self._registry.instances:
             # An executor's process ends instead, which frees all it held; this one goes on.
             close = getattr(instance, "close", None)
-            outcome = close() if close is not None else None
-            if inspect.isawaitable(outcome):
-                await outcome
+            try:
+                outcome = close() if close is not None else None
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except BaseException as raised:  # the others are closed all the same
+                failure = failure or raised
+        if failure is not None:
+            raise failure
 
     async def call(
         self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
@@ -238,7 +245,7 @@ class LocalMethods:
         )
         self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
         if input is not None:
-            feeder = asyncio.ensure_future(self._feed(call_id, input, outcome))
+            feeder = start_task(self._feed(call_id, input, outcome), "input")
             outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
 
@@ -251,7 +258,7 @@ class LocalMethods:
                 credit.spend(len(data))
                 self._runner.push(call_id, data, False)
             self._runner.push(call_id, b"null", True)
-        except Exception as error:  # the caller's own: it is the one to hear of it
+        except BaseException as error:  # the caller's own: it is the one to hear of it
             outcome.fail(error)
             self._runner.cancel(call_id)
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.binding import Binding
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
@@ -100,6 +100,15 @@ class BoundMethod:
     binding: Binding
 
 
+@dataclass(slots=True)
+class Module:
+    """A module whose methods are registered: their names, and the instances they are methods of."""
+
+    pack: str
+    methods: list[str]
+    instances: list[Any]
+
+
 class Registry:
     """Methods by name, and the pack instances that have to load before they work."""
 
@@ -109,16 +118,33 @@ class Registry:
         self.packs: list[str] = []
         self._at_path: dict[str, str] = {}
 
-    def add_module(self, module: ModuleType) -> None:
+    def add_module(self, module: ModuleType) -> Module:
         """Register everything the module marks: functions, and classes with marked methods.
 
         Classes are instantiated without arguments; their ``load(settings)``, where they have one, runs in
         :meth:`load`.
 
         Raises:
-            RegistrationError: nothing is marked, or a name is taken.
+            RegistrationError: nothing is marked, or a name is taken. Nothing of the module is registered then.
         """
-        pack = module.__name__.removeprefix("trunkline.methods.")
+        pack = pack_of(module.__name__)
+        methods, instances = len(self.methods), len(self.instances)
+        self.packs.append(pack)
+        try:
+            self._add_marked(module, pack)
+        except BaseException:
+            self.remove(Module(pack, list(self.methods)[methods:], self.instances[instances:]))
+            raise
+        return Module(pack, list(self.methods)[methods:], self.instances[instances:])
+
+    def remove(self, module: Module) -> None:
+        """Serve nothing of a module."""
+        for name in module.methods:
+            del self._at_path[self.methods.pop(name).info.http_path]
+        self.instances = [each for each in self.instances if not any(each is other for other in module.instances)]
+        self.packs.remove(module.pack)
+
+    def _add_marked(self, module: ModuleType, pack: str) -> None:
         found = 0
         for value in list(vars(module).values()):
             if inspect.isclass(value) and value.__module__.startswith(module.__name__):
@@ -128,7 +154,6 @@ class Registry:
                 found += 1
         if not found:
             raise RegistrationError(f"module {module.__name__} has no function marked with @method")
-        self.packs.append(pack)
 
     def _add_class(self, cls: type[Any], pack: str) -> int:
         marked = [name for name, value in inspect.getmembers(cls, inspect.isfunction) if hasattr(value, _MARK)]
@@ -181,11 +206,7 @@ class Registry:
     async def load(self, settings: Mapping[str, Any]) -> None:
         """Run the load step of each pack instance, in order of registration."""
         for instance in self.instances:
-            load = getattr(instance, "load", None)
-            if load is not None:
-                outcome = load(settings)
-                if inspect.isawaitable(outcome):
-                    await outcome
+            await load_instance(instance, settings)
 
     async def release(self, released: Callable[[str], bool]) -> None:
         """Run the release step of each pack instance that has one: other executors get these routing keys.
@@ -197,15 +218,15 @@ class Registry:
             released: whether a routing key is.
 
         Raises:
-            Exception: the first that one raised. The others were run all the same.
+            BaseException: the first that one raised. The others were run all the same.
         """
-        failure: Exception | None = None
+        failure: BaseException | None = None
         for instance in self.instances:
             release = getattr(instance, "release", None)
             if release is not None:
                 try:
                     await release(released)
-                except Exception as error:
+                except BaseException as error:
                     failure = failure or error
         if failure is not None:
             raise failure
@@ -213,6 +234,15 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """What is registered, as data."""
         return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))
+
+
+async def load_instance(instance: Any, settings: Mapping[str, Any]) -> None:
+    """Run the load step of one pack instance, if it has one."""
+    load = getattr(instance, "load", None)
+    if load is not None:
+        outcome = load(settings)
+        if inspect.isawaitable(outcome):
+            await outcome
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:

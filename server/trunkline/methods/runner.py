@@ -7,9 +7,6 @@ its outcome and a :class:`trunkline.methods.context.Host` for what methods ask f
 from __future__ import annotations
 
 import asyncio
-import functools
-import logging
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
@@ -19,8 +16,10 @@ from typing_extensions import override
 
 from trunkline.methods.binding import encode, encode_chunk
 from trunkline.methods.context import Context
+from trunkline.methods.failures import attempt, log_failure, typed, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
+from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 from trunkline_protocol.messages import Window
@@ -28,8 +27,6 @@ from trunkline_protocol.messages import Window
 MAX_WINDOW: Final = 1024
 MAX_WINDOW_BYTES: Final = 4 * 2**20
 """What a reader may ask for at most: the hub keeps it until the reader's socket takes it."""
-
-logger = logging.getLogger("trunkline.methods")
 
 
 class Sink(Protocol):
@@ -105,10 +102,14 @@ class Runner:
     Args:
         max_concurrency: how many calls run on the loop at once; others wait for a slot, in order.
         debug: send tracebacks to callers.
+
+    Attributes:
+        failed: modules that could not be loaded: calls of their methods are answered with the cause.
     """
 
     def __init__(self, registry: Registry, *, max_concurrency: int = 32, debug: bool = False) -> None:
         self._methods = registry.methods
+        self.failed: list[ModuleFailure] = []
         self._debug = debug
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
@@ -120,8 +121,8 @@ class Runner:
         """Begin a call, or let it wait for a slot; its outcome comes through ``sink``."""
         bound = self._methods.get(context.method)
         if bound is None:
-            message = f"this executor has no method {context.method!r:.200}"
-            sink.error(RpcError(ErrorCode.METHOD_NOT_FOUND, message))
+            unknown = RpcError(ErrorCode.METHOD_NOT_FOUND, f"this executor has no method {context.method!r:.200}")
+            sink.error(not_loaded(context.method, self.failed, alone=False) or unknown)
             return
         running = Running(context, has_slot=bound.info.lane == "loop")
         if bound.binding.items is not None:
@@ -218,34 +219,40 @@ class Runner:
                 self._release_slot()
 
     async def _run_method(self, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
-        context = running.context
+        began = False
         try:
-            if context.cancelled:
-                raise RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled before it ran")
+            if running.context.cancelled:
+                raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
             arguments = bound.binding.arguments(params)
-        except RpcError as error:
-            sink.error(error)
-            return
-        try:
+            began = True
             result = await self._outcome(bound, arguments, running, sink)
             if running.input is not None and running.input.fault is not None:
                 raise running.input.fault  # a method that did not mind a bad item
             sink.result(result)
-        except asyncio.CancelledError:
-            sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
-        except RpcError as error:
-            # Whatever else it raised, it had begun; and so it has where it took some of its input.
-            began = running.input is not None and running.input.taken > 0
-            error.maybe_executed = began or error.code != ErrorCode.INVALID_PARAMS
-            sink.error(error)
-        except Exception as error:
-            sink.error(self._unexpected(context.method, error))
+        except BaseException as error:  # here and nowhere else: what gets past would end the loop, or nobody's wait
+            self._fail(running, error, sink, began=began)
 
-    def _unexpected(self, method: str, error: Exception) -> RpcError:
-        logger.warning("%s failed", method, exc_info=error)
-        data = {"traceback": traceback.format_exception(error)} if self._debug else {}
-        text = f"{method} failed: {type(error).__name__}: {error}"
-        return RpcError(ErrorCode.INTERNAL_ERROR, text, maybe_executed=True, data=data)
+    def _fail(self, running: Running, error: BaseException, sink: Sink, *, began: bool) -> None:
+        """End a call with whatever was raised.
+
+        Args:
+            began: the method did; before that only checks of its parameters have run.
+        """
+        context = running.context
+        if isinstance(error, asyncio.CancelledError) and context.cancelled:
+            sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
+        elif isinstance(error, RpcError):
+            failure = typed(error)
+            if began:
+                # Whatever else it raised, it had begun; and so it has where it took some of its input.
+                took = running.input is not None and running.input.taken > 0
+                failure.maybe_executed = took or failure.code != ErrorCode.INVALID_PARAMS
+            sink.error(failure)
+        else:  # a CancelledError that nobody has asked for, too: the method made it itself
+            failure = unexpected(context.method, error, debug=self._debug)
+            failure.maybe_executed = began
+            sink.error(failure)
+            log_failure(context.method, error)
 
     async def _outcome(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
         binding = bound.binding
@@ -303,17 +310,21 @@ class Runner:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the thread. A cancel drops it while it waits, else waits for its end."""
-        future: Future[Any] = self._thread.submit(functools.partial(function, *args))
+        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(attempt, function, *args)
         waiting = asyncio.wrap_future(future)
         try:
-            return await asyncio.shield(waiting)
+            result, error = await asyncio.shield(waiting)
         except asyncio.CancelledError:
             if not future.cancel():
                 # It runs, and a running function cannot be stopped: the slot is not free before it ends.
                 await asyncio.wait([waiting])
-                if not waiting.cancelled():
-                    waiting.exception()
             raise
+        if error is None:
+            return result
+        try:
+            raise error
+        finally:
+            del error  # its traceback has this frame: no cycles
 
 
 def _call_and_encode(bound: BoundMethod, arguments: dict[str, Any]) -> bytes:

@@ -194,7 +194,10 @@ class AuditLog:
             self._hurry.clear()
             closing = self._closing  # read ahead of the last flush, which then has every line
             self._awake = False  # ahead of taking: a line that comes later wakes us again
-            self._flush()
+            try:
+                self._flush()
+            except Exception:  # whatever it is, the next lines count
+                logger.exception("audit log: lines could not be written", extra={"path": str(self._path)})
         _close(self._file)
 
     def _flush(self) -> None:

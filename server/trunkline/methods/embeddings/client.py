@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from trunkline.background import start_task
 from trunkline.methods.context import Context
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def embed(ctx: Context, texts: Sequence[str]) -> Embedded:
             return await ctx.call("embeddings.create", {"input": part, "encoding_format": "base64"})
 
     parts = [texts[start : start + TEXTS_PER_CALL] for start in range(0, len(texts), TEXTS_PER_CALL)]
-    tasks = [asyncio.ensure_future(call(part)) for part in parts]
+    tasks = [start_task(call(part), "embed", expected=Exception) for part in parts]
     try:
         answers = await asyncio.gather(*tasks)
     except BaseException:

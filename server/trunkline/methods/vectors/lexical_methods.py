@@ -9,6 +9,7 @@ from typing import Annotated, Final, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from trunkline.background import start_task
 from trunkline.methods.context import Context
 from trunkline.methods.registry import method
 from trunkline.methods.vectors import collection_methods
@@ -127,7 +128,7 @@ class LexicalMethods(collection_methods.CollectionMethods):
         """The words of a collection: made now, if they never were; made anew beside, if much has changed."""
         making = self._making.get(collection)
         if making is None and (collection.lexicon is None or collection.lexicon.due):
-            making = self._making[collection] = asyncio.create_task(self._make(collection, ctx))
+            making = self._making[collection] = start_task(self._make(collection, ctx), "words", expected=RpcError)
             making.add_done_callback(lambda _: self._making.pop(collection, None))
         if making is not None and (collection.lexicon is None or collection.lexicon.index is None):
             await asyncio.shield(making)

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from trunkline.background import start_task
 from trunkline.methods.context import Context
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
@@ -150,7 +151,7 @@ class CollectionOwner:
         if collection.closed or not index.due:
             return None
         buildings: list[Building] = []
-        task = asyncio.create_task(self._build(index, buildings, ctx.run_in_thread))
+        task = start_task(self._build(index, buildings, ctx.run_in_thread), "build", expected=Exception)  # see _built
         self._builds[index] = (task, buildings)
         task.add_done_callback(functools.partial(self._built, index))
         return task

@@ -1,0 +1,62 @@
+"""What executors could not load: one module's trouble takes its own methods from the catalogue, and nobody else's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.outcomes import unknown_method
+from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, pack_of
+from trunkline_protocol.errors import RpcError
+
+TRIED_AGAIN: Final = "it is tried again when its executor starts (executors.drain)"
+
+logger = logging.getLogger("trunkline.executors")
+
+
+class FailedModules:
+    """See the file.
+
+    Args:
+        executors: whose failures count.
+        methods: what the pool serves, by name; names that no executor has any more are taken out.
+    """
+
+    def __init__(self, executors: Sequence[ExecutorHandle], methods: dict[str, MethodInfo]) -> None:
+        self._executors = executors
+        self._methods = methods
+
+    def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
+        """An executor has loaded what it could; ``failed`` is the rest."""
+        handle.failed_modules = failed
+        for failure in failed:
+            logger.error("executor %d: %s", handle.index, failure.words)
+        catalogues = [other.catalogue for other in self._executors if other.catalogue is not None]
+        served = {info.name for catalogue in catalogues for info in catalogue.methods}
+        packs = {pack_of(failure.module) for failure in failed}
+        for name in [name for name, info in self._methods.items() if info.pack in packs and name not in served]:
+            del self._methods[name]
+
+    def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
+        """An executor has nothing to serve, for this reason, and ends."""
+        handle.load_failure = handle.last_failure = error.message
+        logger.error("executor %d could not load its methods: %s", handle.index, error.message)
+        self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
+
+    def unknown(self, method: str) -> RpcError:
+        """The error for a name that the pool does not serve."""
+        starting = bool(self._executors) and not self._methods
+        failures = (handle.last_failure for handle in self._executors)
+        return unknown_method(method, starting, failures, self.all())
+
+    def all(self) -> list[ModuleFailure]:
+        """One failure of each module: executors meet the same trouble, as a rule."""
+        return list({each.module: each for handle in self._executors for each in handle.failed_modules}.values())
+
+    def words(self) -> list[str]:
+        """The same in words, with what becomes of them."""
+        return [f"{failure.words}; {TRIED_AGAIN}" for failure in self.all()]
