@@ -152,6 +152,6 @@ async def test_the_audit_names_the_principal_at_every_depth(hub: RunningHub, aud
         return [want for want in wanted if not any(want.items() <= line.items() for line in said)]
 
     eventually(lambda: not missing(), "each call of a method or a job is in the audit")
-    nested = next(line for line in lines() if wanted[0].items() <= line.items())
-    assert nested["connection"] > 0
-    assert nested["peer"].startswith("127.0.0.1:"), "the connection is that of the outermost call"
+    origins = {(line["connection"] > 0, line["peer"][:4]) for line in lines() if wanted[0].items() <= line.items()}
+    assert (True, "127.") in origins, "the connection is that of the outermost call"
+    assert origins <= {(True, "127."), (False, "job:")}
