@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, SOON
 from trunkline.client import DisconnectedError, Hub, ServedCall, StreamChunk, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -276,6 +276,19 @@ async def test_a_callee_that_is_closed(lab_hub: RunningHub, caller: Hub) -> None
     assert handler.cancelled.is_set()
     with pytest.raises(RpcError) as caught:
         await asyncio.wait_for(call, PATIENCE)
+    assert caught.value.code == ErrorCode.WORKER_CRASHED
+    assert caught.value.maybe_executed
+
+
+async def test_a_callee_that_unregisters_first_and_is_closed(lab_hub: RunningHub, caller: Hub) -> None:
+    handler = Endless()
+    async with connect(lab_hub.url) as callee:
+        async with await callee.register("serve.polite", handler):
+            call = asyncio.create_task(caller.call("serve.polite"))
+            await began(handler.began)
+        assert not handler.cancelled.is_set(), "what is being worked on may finish"
+    with pytest.raises(RpcError) as caught:
+        await asyncio.wait_for(call, SOON)
     assert caught.value.code == ErrorCode.WORKER_CRASHED
     assert caught.value.maybe_executed
 

@@ -72,13 +72,18 @@ class _Progress(msgspec.Struct):
 
 
 class Callee:
-    """One connection's registration of one method, and the calls it is working on, by the hub's id."""
+    """One connection's registration of one method, and the calls it is working on, by the hub's id.
 
-    __slots__ = ("connection", "limit", "running")
+    Attributes:
+        is_leaving: it has unregistered, and is kept for what it works on. If it registers anew it is the same again.
+    """
+
+    __slots__ = ("connection", "is_leaving", "limit", "running")
 
     def __init__(self, connection: Connection, limit: int) -> None:
         self.connection = connection
         self.limit = limit
+        self.is_leaving = False
         self.running: dict[str, Call] = {}
 
     @property
@@ -162,7 +167,8 @@ class Registrations:
         if self._is_taken(name) or self._is_executors(name) or name.startswith(("rpc.", "session.", "stream.", "$/")):
             raise RpcError(ErrorCode.FORBIDDEN, f"{name} is the hub's own; register another name")
         own = self._of_connection.setdefault(connection, {})
-        if len(own) >= MAX_REGISTRATIONS and name not in own:
+        others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
+        if others >= MAX_REGISTRATIONS:
             raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection may register {MAX_REGISTRATIONS} methods")
         info = MethodInfo(
             name,
@@ -180,9 +186,11 @@ class Registrations:
                 ErrorCode.INVALID_PARAMS,
                 f"{name} is registered already, with another streaming or idempotent; all its callees have to agree",
             )
-        callee = registered.callees.get(connection)
+        callee = own.get(name)
         if callee is None:
-            callee = registered.callees[connection] = own[name] = Callee(connection, params.max_concurrency)
+            callee = own[name] = Callee(connection, params.max_concurrency)
+        registered.callees[connection] = callee
+        callee.is_leaving = False
         callee.limit = params.max_concurrency
         call.settle_result(_encoder.encode({"method": name, "callees": len(registered.callees)}))
         self._refill(registered)
@@ -196,10 +204,17 @@ class Registrations:
     def _unregister(self, call: Call) -> None:
         name = decode_params(call, UnregisterParams).method
         connection = connection_of(call, "somebody has to serve it")
-        callee = self._of_connection.get(connection, {}).pop(name, None)
-        if callee is not None:
+        callee = self._of_connection.get(connection, {}).get(name)
+        serves = callee is not None and not callee.is_leaving
+        if callee is not None and serves:
+            callee.is_leaving = True
             self._leave(name, connection)
-        call.settle_result(_encoder.encode({"method": name, "unregistered": callee is not None}))
+            self._forget_if_done(callee, name)
+        call.settle_result(_encoder.encode({"method": name, "unregistered": serves}))
+
+    def _forget_if_done(self, callee: Callee, name: str) -> None:
+        if callee.is_leaving and not callee.running:
+            self._of_connection.get(callee.connection, {}).pop(name, None)
 
     def _leave(self, name: str, connection: Connection) -> None:
         """A callee takes no more calls of a method. What it works on it may finish."""
@@ -216,7 +231,8 @@ class Registrations:
         """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
         own = self._of_connection.pop(connection, {})
         for name, callee in own.items():
-            self._leave(name, connection)
+            if not callee.is_leaving:
+                self._leave(name, connection)
             running, callee.running = callee.running, {}
             for request_id, call in running.items():
                 del self._running[request_id]
@@ -225,14 +241,17 @@ class Registrations:
 
     def attached(self, connection: Connection) -> None:
         """A client is back: its registrations take calls again."""
-        for name in self._of_connection.get(connection, {}):
-            self._refill(self._methods[name])
+        for name, callee in self._of_connection.get(connection, {}).items():
+            if not callee.is_leaving:
+                self._refill(self._methods[name])
 
     def _lost(self, call: Call) -> None:
         assert call.info is not None
         registered = self._methods.get(call.method)
         call.executor = None
-        if registered is not None and call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS:
+        # Those who serve the name now may have agreed on something else than those it was routed by.
+        is_served = registered is not None and _contract(registered.info) == _contract(call.info)
+        if registered is not None and is_served and _may_move(call):
             self._backlog.push_front(call, call.method)
             self._refill(registered)
             return
@@ -368,6 +387,7 @@ class Registrations:
     def _finished(self, request_id: str, running: _Running) -> None:
         del self._running[request_id]
         running.callee.running.pop(request_id, None)
+        self._forget_if_done(running.callee, running.call.method)
         registered = self._methods.get(running.call.method)
         if registered is not None:
             self._refill(registered)
@@ -385,6 +405,12 @@ def _id_of(call: Call) -> str:
 
 def _contract(info: MethodInfo) -> tuple[bool, bool]:
     return info.streaming, info.idempotent
+
+
+def _may_move(call: Call) -> bool:
+    """Whether a call whose callee is gone may run at another one."""
+    idempotent = call.info is not None and call.info.idempotent
+    return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
 
 
 def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
