@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -237,7 +237,9 @@ class Serving:
             # Nobody cancelled it: it did so itself, and its caller waits.
             error = RpcError(ErrorCode.CANCELLED, f"{work.call.method} was cancelled", maybe_executed=True)
             answer = _error(request_id, error)
-        except Exception as failure:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise  # the program ends
+        except BaseException as failure:  # SystemExit too: what serves others does not end because of one call
             answer = _error(request_id, _typed(failure, work.call.method))
         work.call._is_over = True
         if self._working.get(request_id) is work:
@@ -318,11 +320,14 @@ def _encode(value: Any, method: str) -> bytes:
         raise RpcError(ErrorCode.SERIALIZATION_ERROR, str(error), maybe_executed=True) from error
 
 
-def _typed(error: Exception, method: str) -> RpcError:
+def _typed(error: BaseException, method: str) -> RpcError:
     if isinstance(error, RpcError):
         return error
     logger.warning("%s failed", method, exc_info=error)
-    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {error}", maybe_executed=True)
+    words = type(error).__name__
+    with suppress(Exception):  # whoever raises it may have broken its __str__
+        words = f"{words}: {error}"
+    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {words}", maybe_executed=True)
 
 
 def _error(request_id: str, error: RpcError) -> bytes:

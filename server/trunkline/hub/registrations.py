@@ -7,6 +7,7 @@ requests with ids ``h:<n>``, answered by responses, chunks and progress as the h
 from __future__ import annotations
 
 import itertools
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,6 +21,7 @@ from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.codecs.answers import unreadable
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
@@ -38,7 +40,11 @@ RETRY_AFTER_MS: Final = 1000
 NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
 """What a callee says before it has done anything."""
 
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder: Final = msgspec.json.Encoder()
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+logger = logging.getLogger("trunkline.hub")
 
 
 class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -64,6 +70,12 @@ class _Chunk(msgspec.Struct):
     data: msgspec.Raw = msgspec.Raw(b"null")
     chunk_type: str = "data"
     is_final: bool = False
+
+
+class _ChunkOf(msgspec.Struct):
+    """What tells which call it is for."""
+
+    request_id: str
 
 
 class _Progress(msgspec.Struct):
@@ -281,6 +293,7 @@ class Registrations:
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
+        _require_readable(call)
         callee = _most_room(registered) if not self._backlog.has(call.method) else None
         if callee is not None:
             self._dispatch(callee, call)
@@ -299,12 +312,12 @@ class Registrations:
 
     def _dispatch(self, callee: Callee, call: Call) -> None:
         call.key = next(self._ids)
+        request_id = _id_of(call)
+        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
         call.executor = callee
         call.attempts += 1
-        request_id = _id_of(call)
         callee.running[request_id] = call
         self._running[request_id] = _Running(callee, call)
-        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
         callee.connection.outbox.send(request)
 
     def cancel(self, call: Call) -> None:
@@ -337,24 +350,31 @@ class Registrations:
         if running is None:
             return False
         call = running.call
+        if response.fault is not None:
+            self._unreadable(running, response.fault.message)
+            return True
         self._finished(str(response.id), running)
         if response.error is not None:
             error = RpcError.from_wire(response.error)
             error.maybe_executed = error.maybe_executed or error.code not in NOT_EXECUTED
             call.settle_error(error)
-        elif response.result is msgspec.UNSET:
-            call.settle_error(
-                RpcError(ErrorCode.INTERNAL_ERROR, f"the client that serves {call.method} sent no result")
-            )
         else:
-            call.settle_result(bytes(response.result))
+            call.settle_result(b"null" if response.result is msgspec.UNSET else bytes(response.result))
         return True
+
+    def _unreadable(self, running: _Running, problem: str) -> None:
+        """A callee sent what cannot be passed on: nothing that comes after it would be whole."""
+        call = running.call
+        words = f"what the client that serves {call.method} sent cannot be passed on: {problem}"
+        call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True))
+        self.cancel(call)
 
     def chunk(self, connection: Connection, params: bytes) -> None:
         """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
         try:
             chunk = msgspec.json.decode(params, type=_Chunk)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNDECODABLE as error:
+            self._bad_chunk(connection, params, str(error))
             return
         running = self._find(connection, chunk.request_id)
         if running is None or chunk.is_final:
@@ -366,17 +386,27 @@ class Registrations:
         if problem is None:
             call.stream(_encoder.encode(chunk.chunk_type), bytes(chunk.data))
             return
-        call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, f"{call.method}: {problem}", maybe_executed=True))
-        self.cancel(call)
+        self._unreadable(running, problem)
+
+    def _bad_chunk(self, connection: Connection, params: bytes, problem: str) -> None:
+        try:
+            request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
+        except _UNDECODABLE:
+            return  # it does not even say which call it is for
+        running = self._find(connection, request_id)
+        if running is not None:
+            self._unreadable(running, f"a chunk: {problem}")
 
     def progress(self, connection: Connection, params: bytes) -> None:
         """A ``$/progress`` came."""
         try:
             progress = msgspec.json.decode(params, type=_Progress)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNDECODABLE:
             return
         running = self._find(connection, progress.token)
-        if running is not None:
+        if running is not None and (problem := unreadable(progress.value)) is not None:
+            logger.info("a progress report of %s is not passed on: %s", running.call.method, problem)
+        elif running is not None:
             running.call.last_activity = time.monotonic()
             running.call.progress(bytes(progress.value))
 
@@ -415,17 +445,29 @@ def _may_move(call: Call) -> bool:
 
 def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
     if not streaming:
-        return "its callee sent a chunk, but registered it without streaming"
+        return "a chunk came, but it is registered without streaming"
     if chunk.index != call.chunks:
-        return f"its callee sent chunk {chunk.index} where {call.chunks} had to come"
+        return f"chunk {chunk.index} came where {call.chunks} had to"
     if call.chunks - granted >= CALLEE_WINDOW:
-        return f"its callee sent {CALLEE_WINDOW} chunks more than were taken; wait for stream.credit"
-    return None
+        return f"{CALLEE_WINDOW} chunks more came than were taken; wait for stream.credit"
+    problem = unreadable(chunk.data)
+    return None if problem is None else f"chunk {chunk.index}: {problem}"
+
+
+def _require_readable(call: Call) -> None:
+    """Executors find out themselves; a callee that cannot read a message can but close the connection it came over.
+
+    Raises:
+        RpcError: -32602.
+    """
+    for member, data in (("params", call.params), ("metadata", call.metadata)):
+        if (problem := unreadable(data)) is not None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{member} of {call.method}: {problem}")
 
 
 def _metadata_for(call: Call, request_id: str) -> bytes:
     """What the callee is told beside the params: the caller's metadata, the time that is left, where to report."""
-    metadata: dict[str, Any] = msgspec.json.decode(call.metadata) if call.metadata else {}
+    metadata: dict[str, Any] = dict(_members.decode(call.metadata)) if call.metadata else {}
     for member in (*CALLERS_OWN, "timeout_ms"):
         metadata.pop(member, None)
     if call.idle_timeout:
