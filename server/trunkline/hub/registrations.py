@@ -6,6 +6,7 @@ requests with ids ``h:<n>``, answered by responses, chunks and progress as the h
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.hub.callees import Callee, ServedMethod
 from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import CALLEE
@@ -33,6 +35,9 @@ MAX_REGISTRATIONS: Final = 256
 MAX_ATTEMPTS: Final = 3
 CALLEE_WINDOW: Final = 256
 """Chunks a callee may send ahead of what their reader took: beyond it the stream ends."""
+
+PATIENCE: Final = 1.0
+"""Seconds: to have been too slow within less says more of the caller's deadline than of the callee."""
 
 RETRY_AFTER_MS: Final = 1000
 """How long callees take nobody knows: the hint of a refusal because too many calls wait for them."""
@@ -83,51 +88,16 @@ class _Progress(msgspec.Struct):
     value: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Callee:
-    """One connection's registration of one method, and the calls it is working on, by the hub's id.
-
-    Attributes:
-        is_leaving: it has unregistered, and is kept for what it works on. If it registers anew it is the same again.
-    """
-
-    __slots__ = ("connection", "is_leaving", "limit", "running")
-
-    def __init__(self, connection: Connection, limit: int) -> None:
-        self.connection = connection
-        self.limit = limit
-        self.is_leaving = False
-        self.running: dict[str, Call] = {}
-
-    @property
-    def name(self) -> str:
-        """Who that is, for those who look at calls."""
-        return f"connection {self.connection.number}"
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it is there and may take a call. One that is detached gets none."""
-        return len(self.running) < self.limit and self.connection.is_attached
-
-
 class _Running:
-    """A call that a callee works on; ``granted`` is how many of its chunks the reader took."""
+    """A call that a callee works on, since when; ``granted`` is how many of its chunks the reader took."""
 
-    __slots__ = ("call", "callee", "granted")
+    __slots__ = ("call", "callee", "granted", "since")
 
     def __init__(self, callee: Callee, call: Call) -> None:
         self.callee = callee
         self.call = call
         self.granted = 0
-
-
-class _Registered:
-    """A method and whoever serves it."""
-
-    __slots__ = ("callees", "info")
-
-    def __init__(self, info: MethodInfo) -> None:
-        self.info = info
-        self.callees: dict[Connection, Callee] = {}
+        self.since = time.monotonic()
 
 
 class Registrations:
@@ -144,7 +114,7 @@ class Registrations:
     ) -> None:
         self._executors = executors
         self._is_taken = is_taken
-        self._methods: dict[str, _Registered] = {}
+        self._methods: dict[str, ServedMethod] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
         self._running: dict[str, _Running] = {}
         self._backlog: Backlog[str] = Backlog(queue_limits or QueueLimits(), lambda: RETRY_AFTER_MS)
@@ -192,7 +162,7 @@ class Registrations:
         )
         registered = self._methods.get(name)
         if registered is None:
-            registered = self._methods[name] = _Registered(info)
+            registered = self._methods[name] = ServedMethod(info)
         elif _contract(registered.info) != _contract(info):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
@@ -238,6 +208,8 @@ class Registrations:
                 left = _nobody(name)
                 left.maybe_executed = call.maybe_executed
                 call.settle_error(left)
+        else:
+            self._refill(registered)
 
     def gone(self, connection: Connection) -> None:
         """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
@@ -251,11 +223,10 @@ class Registrations:
                 if not call.settled:
                     self._lost(call)
 
-    def attached(self, connection: Connection) -> None:
-        """A client is back: its registrations take calls again."""
-        for name, callee in self._of_connection.get(connection, {}).items():
-            if not callee.is_leaving:
-                self._refill(self._methods[name])
+    def changed(self, connection: Connection) -> None:
+        """A client is back, or away: its registrations take calls again, or others are asked instead."""
+        for name in tuple(self._of_connection.get(connection, ())):
+            self._refill_method(name)
 
     def _lost(self, call: Call) -> None:
         assert call.info is not None
@@ -294,20 +265,20 @@ class Registrations:
         if registered is None:
             raise _nobody(call.method)
         _require_readable(call)
-        callee = _most_room(registered) if not self._backlog.has(call.method) else None
+        callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
             self._dispatch(callee, call)
         else:
             self._backlog.push(call, call.method)
             self._refill(registered)
 
-    def _refill(self, registered: _Registered) -> None:
+    def _refill(self, registered: ServedMethod) -> None:
         """Hand waiting calls to the callees with the most room."""
-        name = registered.info.name
-        while self._backlog.has(name) and (callee := _most_room(registered)) is not None:
+        name, now = registered.info.name, time.monotonic()
+        while self._backlog.has(name) and (callee := registered.next_callee(now)) is not None:
             call = self._backlog.pop(name)
             assert call is not None
-            call.waited = time.monotonic() - call.received
+            call.waited = now - call.received
             self._dispatch(callee, call)
 
     def _dispatch(self, callee: Callee, call: Call) -> None:
@@ -316,6 +287,7 @@ class Registrations:
         request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
         call.executor = callee
         call.attempts += 1
+        callee.standing.asked(time.monotonic())
         callee.running[request_id] = call
         self._running[request_id] = _Running(callee, call)
         callee.connection.outbox.send(request)
@@ -327,7 +299,7 @@ class Registrations:
         elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
             running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
             # Its answer is not waited for: a callee that does not hear it must not keep the slot for ever.
-            self._finished(_id_of(call), running)
+            self._finished(_id_of(call), running, _how_cancelled(call, running.since))
 
     def grant(self, call: Call, consumed: int) -> None:
         """See :class:`trunkline_protocol.calls.CallExecution`."""
@@ -353,9 +325,9 @@ class Registrations:
         if response.fault is not None:
             self._unreadable(running, response.fault.message)
             return True
-        self._finished(str(response.id), running)
-        if response.error is not None:
-            error = RpcError.from_wire(response.error)
+        error = None if response.error is None else RpcError.from_wire(response.error)
+        self._finished(str(response.id), running, 0 if error is None else error.code)
+        if error is not None:
             error.maybe_executed = error.maybe_executed or error.code not in NOT_EXECUTED
             call.settle_error(error)
         else:
@@ -367,7 +339,8 @@ class Registrations:
         call = running.call
         words = f"what the client that serves {call.method} sent cannot be passed on: {problem}"
         call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True))
-        self.cancel(call)
+        running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
+        self._finished(_id_of(call), running, ErrorCode.SERIALIZATION_ERROR)
 
     def chunk(self, connection: Connection, params: bytes) -> None:
         """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
@@ -414,19 +387,27 @@ class Registrations:
         running = self._running.get(request_id) if isinstance(request_id, str) else None
         return running if running is not None and running.callee.connection is connection else None
 
-    def _finished(self, request_id: str, running: _Running) -> None:
+    def _finished(self, request_id: str, running: _Running, code: int) -> None:
         del self._running[request_id]
-        running.callee.running.pop(request_id, None)
-        self._forget_if_done(running.callee, running.call.method)
-        registered = self._methods.get(running.call.method)
+        callee, name = running.callee, running.call.method
+        callee.running.pop(request_id, None)
+        self._forget_if_done(callee, name)
+        registered = self._methods.get(name)
         if registered is not None:
+            now = time.monotonic()
+            if not callee.is_leaving and registered.answered(callee, code, now):
+                self._ejected(callee, name, now)
             self._refill(registered)
 
+    def _ejected(self, callee: Callee, name: str, now: float) -> None:
+        seconds = callee.standing.ejected_until - now
+        logger.warning("%s is not asked for %s for %.0f s: its calls fail in a row", callee.name, name, seconds)
+        # What waits meanwhile may be waiting for nothing else.
+        asyncio.get_running_loop().call_later(seconds, self._refill_method, name)
 
-def _most_room(registered: _Registered) -> Callee | None:
-    """The callee that is least busy for what it takes at once, or None where none has room."""
-    free = [callee for callee in registered.callees.values() if callee.has_room]
-    return min(free, key=lambda callee: len(callee.running) / callee.limit, default=None)
+    def _refill_method(self, name: str) -> None:
+        if (registered := self._methods.get(name)) is not None:
+            self._refill(registered)
 
 
 def _id_of(call: Call) -> str:
@@ -441,6 +422,16 @@ def _may_move(call: Call) -> bool:
     """Whether a call whose callee is gone may run at another one."""
     idempotent = call.info is not None and call.info.idempotent
     return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
+
+
+def _how_cancelled(call: Call, since: float) -> int:
+    """The code that tells of the callee of a call whose outcome is not wanted any more.
+
+    That a deadline has passed does, unless hardly any time was left when the callee got it.
+    """
+    now = time.monotonic()
+    timed_out = now >= call.deadline and now - since >= PATIENCE
+    return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
 
 
 def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
