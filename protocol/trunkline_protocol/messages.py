@@ -27,11 +27,12 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Response(msgspec.Struct, frozen=True):
-    """A peer's answer to a request that was sent to it."""
+    """A peer's answer to a request that was sent to it: a result, an error, or what is wrong with the answer."""
 
     id: Id
     result: RawOrUnset = msgspec.UNSET
     error: dict[str, Any] | None = None
+    fault: Malformed | None = None
 
 
 class Malformed(msgspec.Struct, frozen=True):

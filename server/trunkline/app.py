@@ -220,6 +220,7 @@ class Hub:
         self.topics.forget(connection)
         self.authentication.closed(connection)
         self.sessions.detached()
+        self.registrations.changed(connection)
         self.monitor.closed(connection)
         if self.audit is not None:
             self.audit.event("disconnected", **_who(connection))
@@ -228,7 +229,7 @@ class Hub:
         """A session goes on: the connection made for its new socket gives way to the one it has."""
         self._closed(newcomer)
         self._opened(own)
-        asyncio.get_running_loop().call_soon(self.registrations.attached, own)
+        asyncio.get_running_loop().call_soon(self.registrations.changed, own)
 
     def _authenticated(self, connection: Connection) -> None:
         if self.audit is not None:

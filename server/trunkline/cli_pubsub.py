@@ -33,7 +33,7 @@ def subscribe(
         list[str],
         typer.Argument(
             metavar="TOPIC",
-            help="Topics or patterns, in quotes: '*' is one token, '>' at the end one or more, as in 'jobs.*.done'.",
+            help="Topics or patterns, in quotes: '*' is one token, '>' at the end one or more, as in 'orders.*.done'.",
         ),
     ],
     url: Url = DEFAULT_URL,
@@ -102,7 +102,10 @@ def read_position(topics: list[str], recover: str | None) -> Position | None:
 
     for topic in topics:
         if not valid_pattern(topic):
-            fail(EXIT_USAGE, f"{topic!r} is no topic and no pattern: tokens joined by dots, as in jobs.42 or 'jobs.*'")
+            fail(
+                EXIT_USAGE,
+                f"{topic!r} is no topic and no pattern: tokens joined by dots, as in orders.42 or 'orders.*'",
+            )
     if recover is None:
         return None
     if len(topics) > 1 or is_wildcard(topics[0]):
@@ -114,7 +117,7 @@ def read_position(topics: list[str], recover: str | None) -> Position | None:
 
 
 def publish(
-    topic: Annotated[str, typer.Argument(help="Topic, for example jobs.42.done.")],
+    topic: Annotated[str, typer.Argument(help="Topic, for example orders.42.done.")],
     data: Annotated[
         str | None, typer.Argument(help="The event's data as JSON. '-', or nothing in a pipe, reads standard input.")
     ] = None,
@@ -131,7 +134,7 @@ def publish(
     from trunkline_protocol.topics import valid_topic
 
     if not valid_topic(topic):
-        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in jobs.42")
+        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in orders.42")
     decoded = read_data(data, as_text=text)
 
     async def run(hub: Hub) -> None:

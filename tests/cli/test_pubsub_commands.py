@@ -333,7 +333,7 @@ def read_all(descriptor: int) -> str:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["subscribe", "a..b"], ["'a..b'", "jobs.*"]),
+        (["subscribe", "a..b"], ["'a..b'", "orders.*"]),
         (["subscribe", "a", "--recover", "5"], ["'5'", "EPOCH:OFFSET"]),
         (["subscribe", "a", "b", "--recover", "e:5"], ["one topic"]),
         (["subscribe", "a.*", "--recover", "e:5"], ["without wildcards"]),

@@ -204,6 +204,18 @@ async def test_served_methods_over_cuts(debug_hub: RunningHub) -> None:
         require({"method": "$/cancelRequest", "params": {"id": call["id"]}}, await program.receive())
 
 
+async def test_answers_of_served_methods_in_a_batch(debug_hub: RunningHub) -> None:
+    async with relay(debug_hub.url) as program, peer(debug_hub.url) as other:
+        await other.result("method.register", {"method": "relay.first"})
+        await other.request("relay.first")  # so that the hub's ids are others than the relay's
+        assert (await other.receive())["id"]
+        await program.result("method.register", {"method": "relay.batched"})
+        calls = [await other.request("relay.batched", {"n": n}) for n in range(2)]
+        requests = [await program.receive() for _ in calls]
+        await program.send([{"jsonrpc": "2.0", "id": each["id"], "result": each["params"]["n"]} for each in requests])
+        assert [(await other.reply(call))["result"] for call in calls] == [0, 1]
+
+
 async def test_another_hub_ends_what_was_open_and_goes_on(tmp_path: Path) -> None:
     with ready_hub() as second:
         async with Proxy(0) as proxy:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, SOON
 from trunkline.client import DisconnectedError, Hub, ServedCall, StreamChunk, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -197,6 +197,75 @@ async def test_errors(callee: Hub, caller: Hub) -> None:
         assert (await error_of(how)).code == ErrorCode.SERIALIZATION_ERROR
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Unknown(BaseException):
+    pass
+
+
+def raising(error: BaseException) -> Any:
+    raise error
+
+
+def circle() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+OUTCOMES: dict[str, tuple[Callable[[], Any], int]] = {
+    "circle": (circle, ErrorCode.SERIALIZATION_ERROR),
+    "keys": (lambda: {1: 2}, ErrorCode.SERIALIZATION_ERROR),
+    "function": (lambda: raising, ErrorCode.SERIALIZATION_ERROR),
+    "surrogate": (lambda: "\ud800", ErrorCode.SERIALIZATION_ERROR),
+    "strided": (lambda: memoryview(bytearray(8))[::2], ErrorCode.SERIALIZATION_ERROR),
+    "unprintable": (lambda: raising(Unprintable()), ErrorCode.INTERNAL_ERROR),
+    "exit": (lambda: raising(SystemExit(2)), ErrorCode.INTERNAL_ERROR),
+    "base": (lambda: raising(Unknown("lost")), ErrorCode.INTERNAL_ERROR),
+    "stop": (lambda: raising(StopIteration()), ErrorCode.INTERNAL_ERROR),
+    "message": (lambda: raising(RpcError(4321, [object()])), 4321),  # type: ignore[arg-type]
+    "data": (lambda: raising(RpcError(4321, "\ud800", data={"a": object()})), 4321),
+}
+
+
+@pytest.mark.parametrize("how", OUTCOMES)
+@pytest.mark.parametrize("kind", ["call", "chunk"])
+async def test_whatever_a_handler_does_is_answered_at_once(callee: Hub, caller: Hub, how: str, kind: str) -> None:
+    outcome, code = OUTCOMES[how]
+
+    async def work(_params: Any, _call: ServedCall) -> Any:
+        return outcome()
+
+    async def pieces(_params: Any, _call: ServedCall) -> AsyncIterator[Any]:
+        yield outcome()
+
+    async def result(name: str) -> Any:
+        if kind == "call":
+            return await caller.call(name, timeout_ms=60_000)
+        return [item async for item in await caller.stream(name)]
+
+    name = f"serve.whatever.{kind}.{how}"
+    async with await callee.register(name, work if kind == "call" else pieces, max_concurrency=1):
+        for _ in range(2):
+            with pytest.raises(RpcError) as caught:
+                await asyncio.wait_for(result(name), SOON)
+            assert caught.value.code == code
+    assert await callee.call("debug.echo", {"value": 1}) == 1
+
+
+async def test_a_chunk_type_that_is_no_text(callee: Hub, caller: Hub) -> None:
+    async def typed(_params: Any, _call: ServedCall) -> AsyncIterator[Any]:
+        yield StreamChunk(7, "x")  # type: ignore[arg-type]
+
+    await callee.register("serve.typed", typed)
+    with pytest.raises(RpcError) as caught:
+        await asyncio.wait_for(anext(aiter(await caller.stream("serve.typed"))), SOON)
+    assert caught.value.code == ErrorCode.SERIALIZATION_ERROR
+
+
 async def test_a_stream_that_fails_after_some_chunks(callee: Hub, caller: Hub) -> None:
     async def broken(_params: Any, _call: ServedCall) -> AsyncIterator[Any]:
         yield 1
@@ -296,6 +365,19 @@ async def test_a_callee_that_is_closed(lab_hub: RunningHub, caller: Hub) -> None
     assert handler.cancelled.is_set()
     with pytest.raises(RpcError) as caught:
         await asyncio.wait_for(call, PATIENCE)
+    assert caught.value.code == ErrorCode.WORKER_CRASHED
+    assert caught.value.maybe_executed
+
+
+async def test_a_callee_that_unregisters_first_and_is_closed(lab_hub: RunningHub, caller: Hub) -> None:
+    handler = Endless()
+    async with connect(lab_hub.url) as callee:
+        async with await callee.register("serve.polite", handler):
+            call = asyncio.create_task(caller.call("serve.polite"))
+            await began(handler.began)
+        assert not handler.cancelled.is_set(), "what is being worked on may finish"
+    with pytest.raises(RpcError) as caught:
+        await asyncio.wait_for(call, SOON)
     assert caught.value.code == ErrorCode.WORKER_CRASHED
     assert caught.value.maybe_executed
 

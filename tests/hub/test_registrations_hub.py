@@ -22,7 +22,7 @@ async def callee(hub: RunningHub, method: str, **options: Any) -> AsyncIterator[
         yield connection
 
 
-async def asked(connection: Peer) -> Any:
+async def asked(connection: Any) -> Any:
     """The next request of the hub's."""
     while True:
         message = await connection.receive()

@@ -130,7 +130,7 @@ export class Callee {
         progress: (value) => {
           const token = metadata.progress_token;
           if (token !== undefined) {
-            this.#tell(run, "$/progress", { token, value });
+            this.#tell(run, "$/progress", { token, value: value ?? null }, "value");
           }
         },
       }),
@@ -149,7 +149,7 @@ export class Callee {
       if (isAsyncIterable(result)) {
         result = await this.#stream(run, result[Symbol.asyncIterator]());
       }
-      return exact({ jsonrpc: "2.0", id, result: result ?? null });
+      return exact({ jsonrpc: "2.0", id, result: result ?? null }, "result");
     } catch (error) {
       try {
         return encode({ jsonrpc: "2.0", id, error: wireError(error) });
@@ -171,7 +171,8 @@ export class Callee {
         // oxlint-disable-next-line no-await-in-loop
         if (await run.room.wait()) {
           run.room.add(1);
-          this.#tell(run, "stream_chunk", { request_id: run.id, chunk_type: "data", data: value ?? null, index });
+          const params = { request_id: run.id, chunk_type: "data", data: value ?? null, index };
+          this.#tell(run, "stream_chunk", params, "data");
         }
       }
     } finally {
@@ -180,8 +181,8 @@ export class Callee {
     return null;
   }
 
-  #tell(run: Run, method: string, params: object): void {
-    const text = exact({ jsonrpc: "2.0", method, params });
+  #tell(run: Run, method: string, params: object, name: string): void {
+    const text = exact({ jsonrpc: "2.0", method, params }, name);
     if (run.room.isOpen) {
       this.#send(text);
     }
@@ -203,17 +204,26 @@ export class Callee {
   }
 }
 
-/** @throws RpcError SERIALIZATION_ERROR for what JSON cannot carry. */
-function exact(message: object): string {
+/**
+ * The text of a message.
+ *
+ * @param name of the member that a handler gave.
+ * @throws RpcError SERIALIZATION_ERROR for what JSON cannot carry, or leaves out without a word: functions, symbols.
+ */
+function exact(message: object, name: string): string {
   try {
-    return encode(message);
+    const text = encode(message);
+    if (text.includes(`"${name}":`)) {
+      return text;
+    }
+    throw new TypeError(`${name} has no form in JSON`);
   } catch (error) {
     throw new RpcError(unserializable(error));
   }
 }
 
 function unserializable(error: unknown): { code: number; message: string } {
-  return { code: SERIALIZATION_ERROR, message: (error as Error).message };
+  return { code: SERIALIZATION_ERROR, message: String(error).replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") };
 }
 
 function wireError(error: unknown): { code: number; message: string; data?: unknown } {

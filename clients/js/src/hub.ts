@@ -77,7 +77,7 @@ export interface Hub extends AsyncDisposable {
   notify(method: string, params?: Params): void;
 
   /**
-   * Subscribes to a topic (`jobs.42.progress`) or a pattern: `*` stands for one token, a last `>` for one or more. A
+   * Subscribes to a topic (`orders.42.progress`) or a pattern: `*` stands for one token, a last `>` for one or more. A
    * pattern that begins with one of them does not reach `system.`.
    *
    * Resolves when the hub has confirmed; from then on nothing is missed. Any number of subscriptions of a connection

@@ -79,6 +79,47 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     assert.match(errors[2]?.message ?? "", /result\.score is NaN/u);
   });
 
+  test("what has no form in JSON is answered at once, and its slot is free", async (t) => {
+    const hub = await callee(t);
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    const results: Record<string, () => unknown> = {
+      function: () => () => 1,
+      symbol: () => Symbol("s"),
+      bigint: () => Promise.resolve(10n),
+      circle: () => circle,
+      left_out: () => ({ toJSON: () => undefined }),
+      throwing: () => ({
+        toJSON: () => {
+          throw new Error("half of \uD83D");
+        },
+      }),
+    };
+    await hub.register("node.formless", ({ how }: { how: string }) => results[how]?.(), { maxConcurrency: 1 });
+    await hub.register(
+      "node.formless.chunks",
+      async function* one({ how }: { how: string }) {
+        yield results[how]?.();
+      },
+      { maxConcurrency: 1, streaming: true },
+    );
+    await hub.register("node.formless.progress", ({ how }: { how: string }, call) => {
+      call.progress(results[how]?.());
+    });
+    for (const how of ["function", "symbol", "circle", "left_out", "throwing", "bigint"]) {
+      const streamed = caller.stream("node.formless.chunks", { how }).result;
+      const calls = [caller.call("node.formless", { how }, { timeoutMs: 60_000 }), streamed];
+      if (how !== "bigint") {
+        calls.push(caller.call("node.formless.progress", { how }, { onProgress: () => {} }));
+      }
+      for (const call of calls) {
+        const error = await within(5_000, how, rejection(call));
+        assert.ok(error instanceof RpcError);
+        assert.equal(error.errorName, "SERIALIZATION_ERROR", how);
+      }
+    }
+  });
+
   test("streams, their summary, and progress", async (t) => {
     const hub = await callee(t);
     await hub.register("node.count", count, { streaming: true });

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline_protocol.codecs.answers import about_request, is_hubs_id
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import (
     NO_METADATA,
@@ -178,14 +179,14 @@ def encode_error(request_id: bytes, error: bytes) -> bytes:
 
 
 def encode_error_object(error: RpcError) -> bytes:
-    """``{code, message, data}`` as JSON; text that is not valid Unicode is escaped, never fatal.
+    """``{code, message, data}`` as JSON; a message that is no text, or not valid Unicode, is escaped, never fatal.
 
     ``data`` that JSON cannot carry (objects, cycles, integers of thousands of digits) is left out.
     """
     try:
         return _encoder.encode(error.to_wire())
     except (ValueError, TypeError, RecursionError):
-        safe = error.message.encode("utf-8", "backslashreplace").decode()
+        safe = str(error.message).encode("utf-8", "backslashreplace").decode()
         plain = RpcError(error.code, safe, maybe_executed=error.maybe_executed, retry_after_ms=error.retry_after_ms)
         return _encoder.encode(plain.to_wire())
 
@@ -309,41 +310,60 @@ def _decode_invalid(data: bytes) -> Response | Malformed:
     except msgspec.ValidationError as error:
         return _not_representable(data, error)
     except _UNDECODABLE as error:
-        return _parse_error(error)
+        return _unparsable(data, error)
     if not isinstance(value, dict):
         return Malformed(None, ErrorCode.INVALID_REQUEST, "a message must be a JSON object")
     request_id = value.get("id")
     known_id = request_id if type(request_id) in (int, str) else None
-    if "method" not in value and ("result" in value or "error" in value) and value.get("jsonrpc") == "2.0":
+    has_outcome = "result" in value or "error" in value
+    if "method" not in value and has_outcome and value.get("jsonrpc") == "2.0":
         return _response(known_id, value)
-    return Malformed(known_id, ErrorCode.INVALID_REQUEST, _what_is_wrong(value))
+    fault = Malformed(known_id, ErrorCode.INVALID_REQUEST, _what_is_wrong(value))
+    is_answer = is_hubs_id(known_id) and (has_outcome or "method" not in value)
+    return Response(known_id, fault=fault) if is_answer else fault
 
 
-def _not_representable(data: bytes, error: Exception) -> Malformed:
+def _unparsable(data: bytes, error: Exception) -> Response | Malformed:
+    fault = _parse_error(error)
+    about = about_request(data)
+    return fault if about is None else Response(about, fault=fault)
+
+
+def _not_representable(data: bytes, error: Exception) -> Response | Malformed:
     """A number nobody can hold, like 1e400, in what may be no JSON further on."""
     try:
         _raw_decoder.decode(data)
     except _UNDECODABLE as worse:
-        return _parse_error(worse)
-    return Malformed(_id_of_request(data), ErrorCode.INVALID_REQUEST, f"not representable: {error}")
-
-
-def _id_of_request(data: bytes) -> Id:
+        return _unparsable(data, worse)
+    words = f"not representable: {error}"
+    unknown = Malformed(None, ErrorCode.INVALID_REQUEST, words)
     try:
         call = _call_decoder.decode(data)
-        if call.method is msgspec.UNSET or call.id is msgspec.UNSET:
-            return None  # a response: an error under its id could settle a call of the peer's own
-        request_id: Id = _id_decoder.decode(call.id)
+        known_id: Id = None if call.id is msgspec.UNSET else _id_decoder.decode(call.id)
     except _UNDECODABLE:
-        return None
-    return request_id
+        return unknown
+    if call.method is not msgspec.UNSET:
+        return Malformed(known_id, ErrorCode.INVALID_REQUEST, words)
+    # An error under the id of a response could settle a call of the peer's own.
+    return Response(known_id, fault=unknown) if is_hubs_id(known_id) else unknown
 
 
 def _response(request_id: Id, value: dict[str, Any]) -> Response:
-    error = value.get("error")
+    error, result = value.get("error"), value.get("result")
+    if error is not None and result is not None:
+        return _no_response(request_id, "a response must not have both result and error")
     if error is not None:
         return Response(request_id, error=error if isinstance(error, dict) else {"message": str(error)})
-    return Response(request_id, result=msgspec.Raw(_encoder.encode(value.get("result"))))
+    if "result" not in value:
+        return _no_response(request_id, "a response must have a result or an error")
+    try:
+        return Response(request_id, result=msgspec.Raw(_encoder.encode(result)))
+    except (ValueError, OverflowError, RecursionError) as unwritable:
+        return _no_response(request_id, f"its result cannot be passed on: {unwritable}")
+
+
+def _no_response(request_id: Id, words: str) -> Response:
+    return Response(request_id, fault=Malformed(None, ErrorCode.INVALID_REQUEST, words))
 
 
 def _what_is_wrong(value: dict[str, Any]) -> str:

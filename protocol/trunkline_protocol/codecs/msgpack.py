@@ -13,6 +13,7 @@ import msgspec
 
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.codecs.answers import is_hubs_id
 from trunkline_protocol.codecs.dialect import DialectViolation, Frame, Received
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -41,6 +42,8 @@ class MessagePackDialect:
             return Received((_to_json(frame.payload),))
         except (msgspec.DecodeError, msgspec.EncodeError, ValueError, TypeError, RecursionError) as error:
             fault = "it is nested too deeply" if isinstance(error, RecursionError) else error
+            if (answer := _failed_answer(frame.payload, f"not valid: {fault}")) is not None:
+                return Received((answer,))
             return Received(to_peer=tuple(self.refuse(RpcError(ErrorCode.PARSE_ERROR, f"not valid: {fault}"))))
 
     def send(self, message: bytes) -> list[Frame]:
@@ -53,6 +56,35 @@ class MessagePackDialect:
     def refuse(self, error: RpcError) -> list[Frame]:
         """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return self.send(jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error)))
+
+
+class _Chunk(msgspec.Struct):
+    request_id: str = ""
+
+
+class _Envelope(msgspec.Struct):
+    """What tells which request of the hub's a message is about."""
+
+    id: int | str | None = None
+    method: str | None = None
+    params: msgspec.Raw = msgspec.Raw()
+    seq: int | None = None
+
+
+def _failed_answer(payload: bytes, words: str) -> bytes | None:
+    """What was to answer a request of the hub's, or was a chunk for it, as an error; None if it was neither."""
+    try:
+        message = msgspec.msgpack.decode(payload, type=_Envelope)
+        about = message.id if message.method is None else None
+        if message.method == "stream_chunk":
+            about = msgspec.msgpack.decode(message.params, type=_Chunk).request_id
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    if not is_hubs_id(about):
+        return None
+    error = RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True).to_wire()
+    number = {} if message.seq is None else {"seq": message.seq}
+    return _write({**number, "jsonrpc": "2.0", "id": about, "error": error})
 
 
 def _to_json(payload: bytes) -> bytes:

@@ -135,7 +135,7 @@ class Hub:
     ) -> AsyncIterator[Subscription]:
         """Read what is published, for the length of a ``with`` block::
 
-            async with hub.subscribe("jobs.*") as events:
+            async with hub.subscribe("orders.*") as events:
                 async for event in events:
                     match event:
                         case Event(topic, data): ...

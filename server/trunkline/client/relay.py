@@ -165,7 +165,7 @@ class Relay:
             elif isinstance(message, Batch):
                 self._batch(message, data)
             else:
-                self._response(message, data)
+                self._response(message)
         except RpcError as error:
             self._refuse(message, error)
 
@@ -186,6 +186,13 @@ class Relay:
 
     def _batch(self, batch: Batch, data: bytes) -> None:
         ids: dict[Id, str] = {}
+        answers = [member for member in batch.members if isinstance(member, Response)]
+        if answers and len(answers) < len(batch.members):
+            raise RpcError(ErrorCode.INVALID_REQUEST, "answers and requests cannot be in one batch")
+        if answers:
+            for answer in answers:
+                self._response(answer)
+            return
         for member in batch.members:
             if isinstance(member, Malformed):
                 raise RpcError(ErrorCode.INVALID_REQUEST, f"a member of the batch is malformed: {member.message}")
@@ -223,13 +230,22 @@ class Relay:
 
     # --- calls that the peer serves ---
 
-    def _response(self, response: Response, data: bytes) -> None:
+    def _response(self, response: Response) -> None:
         number = self._asked.pop(response.id, None) if isinstance(response.id, str) else None
         if number is None:
+            if response.fault is not None:
+                raise RpcError(response.fault.code, response.fault.message)
             logger.info("the peer answered %r, which nobody asks any more", response.id)
-            return
-        members = _members.decode(data)
-        self._conversation.send(_Answer(encode(members | {"id": number})))
+        elif response.fault is not None:
+            error = RpcError(ErrorCode.SERIALIZATION_ERROR, response.fault.message, maybe_executed=True)
+            self._answer(number, {"error": error.to_wire()})
+        elif response.error is not None:
+            self._answer(number, {"error": response.error})
+        else:
+            self._answer(number, {"result": response.result})
+
+    def _answer(self, number: str, outcome: dict[str, Any]) -> None:
+        self._conversation.send(_Answer(encode({"jsonrpc": "2.0", "id": number} | outcome)))
 
     def _serving(self, method: str, request: Request) -> None:
         try:

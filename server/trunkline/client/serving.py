@@ -240,9 +240,10 @@ class Serving:
             answer = _error(request_id, error)
         except BaseException as failure:
             answer = _error(request_id, _typed(failure, work.call.method))
-            if isinstance(failure, (SystemExit, KeyboardInterrupt)):
+            if isinstance(failure, (KeyboardInterrupt, GeneratorExit)):
                 self._answer(request_id, work, answer)  # its caller is told, and then this program ends by it
                 raise
+            # SystemExit does not: what serves others goes on, whatever one call did.
         self._answer(request_id, work, answer)
 
     def _answer(self, request_id: str, work: _Work, answer: bytes) -> None:

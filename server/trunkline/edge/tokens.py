@@ -4,7 +4,7 @@
 
     [roles.reader]
     methods = ["rag.*", "vectors.search"]
-    subscribe = ["jobs.>"]
+    subscribe = ["orders.>"]
     publish = []
     rate = 50
 

@@ -217,8 +217,8 @@ class Connection:
             self._batch(message)
         elif type(message) is Malformed:
             self.outbox.send(_malformed(message))
-        else:
-            self._response(message)  # type: ignore[arg-type]  # the fourth kind there is
+        elif (fault := self._response(message)) is not None:  # type: ignore[arg-type]  # the fourth kind there is
+            self.outbox.send(_malformed(fault))
 
     def receive_first(self, data: bytes) -> bool:
         """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
@@ -418,10 +418,9 @@ class Connection:
     def _batch(self, batch: Batch) -> None:
         members = []
         for member in batch.members:
-            if isinstance(member, Response):
-                self._response(member)
-            else:
-                members.append(member)
+            told = self._response(member) if isinstance(member, Response) else member
+            if told is not None:
+                members.append(told)
         expected = sum(1 for member in members if isinstance(member, Malformed) or member.id is not UNSET)
         reply = BatchReply(self.outbox, expected)
         for member in members:
@@ -433,11 +432,15 @@ class Connection:
             else:
                 self._request(member, reply)
 
-    def _response(self, response: Response) -> None:
-        callees = self._services.callees
+    def _response(self, response: Response) -> Malformed | None:
+        """Settle what it answers. Returns what is wrong with it, for the peer to be told."""
+        callees, fault = self._services.callees, response.fault
         if callees is not None and callees.answered(self, response):
-            return
-        logger.info("connection %d answered %r, which nobody asked", self.number, response.id)
+            # Under the id of the hub's own request it would look like an answer to one of the peer's.
+            return None if fault is None else Malformed(None, fault.code, fault.message)
+        if fault is None:
+            logger.info("connection %d answered %r, which nobody asked", self.number, response.id)
+        return fault
 
     def _grant_streams(self) -> None:
         for call in tuple(self.streams):

@@ -6,13 +6,16 @@ requests with ids ``h:<n>``, answered by responses, chunks and progress as the h
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
+from trunkline.hub.callees import Callee, ServedMethod
 from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import CALLEE
@@ -20,6 +23,7 @@ from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.codecs.answers import unreadable
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
@@ -32,13 +36,20 @@ MAX_ATTEMPTS: Final = 3
 CALLEE_WINDOW: Final = 256
 """Chunks a callee may send ahead of what their reader took: beyond it the stream ends."""
 
+PATIENCE: Final = 1.0
+"""Seconds: to have been too slow within less says more of the caller's deadline than of the callee."""
+
 RETRY_AFTER_MS: Final = 1000
 """How long callees take nobody knows: the hint of a refusal because too many calls wait for them."""
 
 NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
 """What a callee says before it has done anything."""
 
+_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder: Final = msgspec.json.Encoder()
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+logger = logging.getLogger("trunkline.hub")
 
 
 class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,51 +77,27 @@ class _Chunk(msgspec.Struct):
     is_final: bool = False
 
 
+class _ChunkOf(msgspec.Struct):
+    """What tells which call it is for."""
+
+    request_id: str
+
+
 class _Progress(msgspec.Struct):
     token: str
     value: msgspec.Raw = msgspec.Raw(b"null")
 
 
-class Callee:
-    """One connection's registration of one method, and the calls it is working on, by the hub's id."""
-
-    __slots__ = ("connection", "limit", "running")
-
-    def __init__(self, connection: Connection, limit: int) -> None:
-        self.connection = connection
-        self.limit = limit
-        self.running: dict[str, Call] = {}
-
-    @property
-    def name(self) -> str:
-        """Who that is, for those who look at calls."""
-        return f"connection {self.connection.number}"
-
-    @property
-    def has_room(self) -> bool:
-        """Whether it is there and may take a call. One that is detached gets none."""
-        return len(self.running) < self.limit and self.connection.is_attached
-
-
 class _Running:
-    """A call that a callee works on; ``granted`` is how many of its chunks the reader took."""
+    """A call that a callee works on, since when; ``granted`` is how many of its chunks the reader took."""
 
-    __slots__ = ("call", "callee", "granted")
+    __slots__ = ("call", "callee", "granted", "since")
 
     def __init__(self, callee: Callee, call: Call) -> None:
         self.callee = callee
         self.call = call
         self.granted = 0
-
-
-class _Registered:
-    """A method and whoever serves it."""
-
-    __slots__ = ("callees", "info")
-
-    def __init__(self, info: MethodInfo) -> None:
-        self.info = info
-        self.callees: dict[Connection, Callee] = {}
+        self.since = time.monotonic()
 
 
 class Registrations:
@@ -127,7 +114,7 @@ class Registrations:
     ) -> None:
         self._executors = executors
         self._is_taken = is_taken
-        self._methods: dict[str, _Registered] = {}
+        self._methods: dict[str, ServedMethod] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
         self._running: dict[str, _Running] = {}
         self._backlog: Backlog[str] = Backlog(queue_limits or QueueLimits(), lambda: RETRY_AFTER_MS)
@@ -162,7 +149,8 @@ class Registrations:
         if self._is_taken(name) or self._is_executors(name) or name.startswith(("rpc.", "session.", "stream.", "$/")):
             raise RpcError(ErrorCode.FORBIDDEN, f"{name} is the hub's own; register another name")
         own = self._of_connection.setdefault(connection, {})
-        if len(own) >= MAX_REGISTRATIONS and name not in own:
+        others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
+        if others >= MAX_REGISTRATIONS:
             raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection may register {MAX_REGISTRATIONS} methods")
         info = MethodInfo(
             name,
@@ -174,15 +162,17 @@ class Registrations:
         )
         registered = self._methods.get(name)
         if registered is None:
-            registered = self._methods[name] = _Registered(info)
+            registered = self._methods[name] = ServedMethod(info)
         elif _contract(registered.info) != _contract(info):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
                 f"{name} is registered already, with another streaming or idempotent; all its callees have to agree",
             )
-        callee = registered.callees.get(connection)
+        callee = own.get(name)
         if callee is None:
-            callee = registered.callees[connection] = own[name] = Callee(connection, params.max_concurrency)
+            callee = own[name] = Callee(connection, params.max_concurrency)
+        registered.callees[connection] = callee
+        callee.is_leaving = False
         callee.limit = params.max_concurrency
         call.settle_result(_encoder.encode({"method": name, "callees": len(registered.callees)}))
         self._refill(registered)
@@ -197,10 +187,17 @@ class Registrations:
     def _unregister(self, call: Call) -> None:
         name = decode_params(call, UnregisterParams).method
         connection = connection_of(call, "somebody has to serve it")
-        callee = self._of_connection.get(connection, {}).pop(name, None)
-        if callee is not None:
+        callee = self._of_connection.get(connection, {}).get(name)
+        serves = callee is not None and not callee.is_leaving
+        if callee is not None and serves:
+            callee.is_leaving = True
             self._leave(name, connection)
-        call.settle_result(_encoder.encode({"method": name, "unregistered": callee is not None}))
+            self._forget_if_done(callee, name)
+        call.settle_result(_encoder.encode({"method": name, "unregistered": serves}))
+
+    def _forget_if_done(self, callee: Callee, name: str) -> None:
+        if callee.is_leaving and not callee.running:
+            self._of_connection.get(callee.connection, {}).pop(name, None)
 
     def _leave(self, name: str, connection: Connection) -> None:
         """A callee takes no more calls of a method. What it works on it may finish."""
@@ -212,28 +209,33 @@ class Registrations:
                 left = _nobody(name)
                 left.maybe_executed = call.maybe_executed
                 call.settle_error(left)
+        else:
+            self._refill(registered)
 
     def gone(self, connection: Connection) -> None:
         """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
         own = self._of_connection.pop(connection, {})
         for name, callee in own.items():
-            self._leave(name, connection)
+            if not callee.is_leaving:
+                self._leave(name, connection)
             running, callee.running = callee.running, {}
             for request_id, call in running.items():
                 del self._running[request_id]
                 if not call.settled:
                     self._lost(call)
 
-    def attached(self, connection: Connection) -> None:
-        """A client is back: its registrations take calls again."""
-        for name in self._of_connection.get(connection, {}):
-            self._refill(self._methods[name])
+    def changed(self, connection: Connection) -> None:
+        """A client is back, or away: its registrations take calls again, or others are asked instead."""
+        for name in tuple(self._of_connection.get(connection, ())):
+            self._refill_method(name)
 
     def _lost(self, call: Call) -> None:
         assert call.info is not None
         registered = self._methods.get(call.method)
         call.executor = None
-        if registered is not None and call.info.idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS:
+        # Those who serve the name now may have agreed on something else than those it was routed by.
+        is_served = registered is not None and _contract(registered.info) == _contract(call.info)
+        if registered is not None and is_served and _may_move(call):
             self._backlog.push_front(call, call.method)
             self._refill(registered)
             return
@@ -263,30 +265,32 @@ class Registrations:
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
-        callee = _most_room(registered) if not self._backlog.has(call.method) else None
+        _require_readable(call)
+        callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
             self._dispatch(callee, call)
         else:
             self._backlog.push(call, call.method)
             self._refill(registered)
 
-    def _refill(self, registered: _Registered) -> None:
+    def _refill(self, registered: ServedMethod) -> None:
         """Hand waiting calls to the callees with the most room."""
-        name = registered.info.name
-        while self._backlog.has(name) and (callee := _most_room(registered)) is not None:
+        name, now = registered.info.name, time.monotonic()
+        while self._backlog.has(name) and (callee := registered.next_callee(now)) is not None:
             call = self._backlog.pop(name)
             assert call is not None
-            call.waited = time.monotonic() - call.received
+            call.waited = now - call.received
             self._dispatch(callee, call)
 
     def _dispatch(self, callee: Callee, call: Call) -> None:
         call.key = next(self._ids)
+        request_id = _id_of(call)
+        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
         call.executor = callee
         call.attempts += 1
-        request_id = _id_of(call)
+        callee.standing.asked(time.monotonic())
         callee.running[request_id] = call
         self._running[request_id] = _Running(callee, call)
-        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
         callee.connection.outbox.send(request)
 
     def cancel(self, call: Call) -> None:
@@ -296,7 +300,7 @@ class Registrations:
         elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
             running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
             # Its answer is not waited for: a callee that does not hear it must not keep the slot for ever.
-            self._finished(_id_of(call), running)
+            self._finished(_id_of(call), running, _how_cancelled(call, running.since))
 
     def grant(self, call: Call, consumed: int) -> None:
         """See :class:`trunkline_protocol.calls.CallExecution`."""
@@ -319,24 +323,32 @@ class Registrations:
         if running is None:
             return False
         call = running.call
-        self._finished(str(response.id), running)
-        if response.error is not None:
-            error = RpcError.from_wire(response.error)
+        if response.fault is not None:
+            self._unreadable(running, response.fault.message)
+            return True
+        error = None if response.error is None else RpcError.from_wire(response.error)
+        self._finished(str(response.id), running, 0 if error is None else error.code)
+        if error is not None:
             error.maybe_executed = error.maybe_executed or error.code not in NOT_EXECUTED
             call.settle_error(error)
-        elif response.result is msgspec.UNSET:
-            call.settle_error(
-                RpcError(ErrorCode.INTERNAL_ERROR, f"the client that serves {call.method} sent no result")
-            )
         else:
-            call.settle_result(bytes(response.result))
+            call.settle_result(b"null" if response.result is msgspec.UNSET else bytes(response.result))
         return True
+
+    def _unreadable(self, running: _Running, problem: str) -> None:
+        """A callee sent what cannot be passed on: nothing that comes after it would be whole."""
+        call = running.call
+        words = f"what the client that serves {call.method} sent cannot be passed on: {problem}"
+        call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True))
+        running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
+        self._finished(_id_of(call), running, ErrorCode.SERIALIZATION_ERROR)
 
     def chunk(self, connection: Connection, params: bytes) -> None:
         """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
         try:
             chunk = msgspec.json.decode(params, type=_Chunk)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNDECODABLE as error:
+            self._bad_chunk(connection, params, str(error))
             return
         running = self._find(connection, chunk.request_id)
         if running is None or chunk.is_final:
@@ -348,17 +360,27 @@ class Registrations:
         if problem is None:
             call.stream(_encoder.encode(chunk.chunk_type), bytes(chunk.data))
             return
-        call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, f"{call.method}: {problem}", maybe_executed=True))
-        self.cancel(call)
+        self._unreadable(running, problem)
+
+    def _bad_chunk(self, connection: Connection, params: bytes, problem: str) -> None:
+        try:
+            request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
+        except _UNDECODABLE:
+            return  # it does not even say which call it is for
+        running = self._find(connection, request_id)
+        if running is not None:
+            self._unreadable(running, f"a chunk: {problem}")
 
     def progress(self, connection: Connection, params: bytes) -> None:
         """A ``$/progress`` came."""
         try:
             progress = msgspec.json.decode(params, type=_Progress)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNDECODABLE:
             return
         running = self._find(connection, progress.token)
-        if running is not None:
+        if running is not None and (problem := unreadable(progress.value)) is not None:
+            logger.info("a progress report of %s is not passed on: %s", running.call.method, problem)
+        elif running is not None:
             running.call.last_activity = time.monotonic()
             running.call.progress(bytes(progress.value))
 
@@ -366,18 +388,27 @@ class Registrations:
         running = self._running.get(request_id) if isinstance(request_id, str) else None
         return running if running is not None and running.callee.connection is connection else None
 
-    def _finished(self, request_id: str, running: _Running) -> None:
+    def _finished(self, request_id: str, running: _Running, code: int) -> None:
         del self._running[request_id]
-        running.callee.running.pop(request_id, None)
-        registered = self._methods.get(running.call.method)
+        callee, name = running.callee, running.call.method
+        callee.running.pop(request_id, None)
+        self._forget_if_done(callee, name)
+        registered = self._methods.get(name)
         if registered is not None:
+            now = time.monotonic()
+            if not callee.is_leaving and registered.answered(callee, code, now):
+                self._ejected(callee, name, now)
             self._refill(registered)
 
+    def _ejected(self, callee: Callee, name: str, now: float) -> None:
+        seconds = callee.standing.ejected_until - now
+        logger.warning("%s is not asked for %s for %.0f s: its calls fail in a row", callee.name, name, seconds)
+        # What waits meanwhile may be waiting for nothing else.
+        asyncio.get_running_loop().call_later(seconds, self._refill_method, name)
 
-def _most_room(registered: _Registered) -> Callee | None:
-    """The callee that is least busy for what it takes at once, or None where none has room."""
-    free = [callee for callee in registered.callees.values() if callee.has_room]
-    return min(free, key=lambda callee: len(callee.running) / callee.limit, default=None)
+    def _refill_method(self, name: str) -> None:
+        if (registered := self._methods.get(name)) is not None:
+            self._refill(registered)
 
 
 def _id_of(call: Call) -> str:
@@ -388,19 +419,47 @@ def _contract(info: MethodInfo) -> tuple[bool, bool]:
     return info.streaming, info.idempotent
 
 
+def _may_move(call: Call) -> bool:
+    """Whether a call whose callee is gone may run at another one."""
+    idempotent = call.info is not None and call.info.idempotent
+    return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
+
+
+def _how_cancelled(call: Call, since: float) -> int:
+    """The code that tells of the callee of a call whose outcome is not wanted any more.
+
+    That a deadline has passed does, unless hardly any time was left when the callee got it.
+    """
+    now = time.monotonic()
+    timed_out = now >= call.deadline and now - since >= PATIENCE
+    return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
+
+
 def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
     if not streaming:
-        return "its callee sent a chunk, but registered it without streaming"
+        return "a chunk came, but it is registered without streaming"
     if chunk.index != call.chunks:
-        return f"its callee sent chunk {chunk.index} where {call.chunks} had to come"
+        return f"chunk {chunk.index} came where {call.chunks} had to"
     if call.chunks - granted >= CALLEE_WINDOW:
-        return f"its callee sent {CALLEE_WINDOW} chunks more than were taken; wait for stream.credit"
-    return None
+        return f"{CALLEE_WINDOW} chunks more came than were taken; wait for stream.credit"
+    problem = unreadable(chunk.data)
+    return None if problem is None else f"chunk {chunk.index}: {problem}"
+
+
+def _require_readable(call: Call) -> None:
+    """Executors find out themselves; a callee that cannot read a message can but close the connection it came over.
+
+    Raises:
+        RpcError: -32602.
+    """
+    for member, data in (("params", call.params), ("metadata", call.metadata)):
+        if (problem := unreadable(data)) is not None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{member} of {call.method}: {problem}")
 
 
 def _metadata_for(call: Call, request_id: str) -> bytes:
     """What the callee is told beside the params: the caller's metadata, the time that is left, where to report."""
-    metadata: dict[str, Any] = msgspec.json.decode(call.metadata) if call.metadata else {}
+    metadata: dict[str, Any] = dict(_members.decode(call.metadata)) if call.metadata else {}
     for member in (*CALLERS_OWN, "timeout_ms"):
         metadata.pop(member, None)
     if call.idle_timeout:
