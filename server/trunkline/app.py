@@ -142,6 +142,7 @@ class Hub:
             max_batch=settings.max_batch,
             max_calls_per_connection=settings.max_calls_per_connection,
             max_subscriptions=settings.max_subscriptions,
+            max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
         )
         self.broker = MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     max_calls: int = Field(131_072, ge=1, description="calls in flight, all connections")
     max_calls_per_connection: int = Field(16_384, ge=1, description="calls in flight")
     max_subscriptions: int = Field(1_024, ge=0, description="of one connection")
+    max_subscriptions_per_principal: int = Field(
+        262_144, ge=0, description="of all its connections; a pattern counts as many as it has tokens"
+    )
     max_channels: int = Field(128, ge=1, description="of one Phoenix socket")
     max_sessions: int = Field(16_384, ge=0, description="that clients can come back to, all principals")
     max_sessions_per_principal: int = Field(4_096, ge=0)

@@ -20,7 +20,6 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
-from trunkline_protocol.topics import any_matches
 from trunkline_protocol.traces import inherit
 
 logger = logging.getLogger("trunkline.hub")
@@ -140,6 +139,7 @@ class Connection:
 
     Attributes:
         may_open_session: while the first message is handled.
+        subscriptions: topics and patterns, each with the principal's name it was made under.
         trace: metadata of calls that bring no trace of their own: that of the request which opened the connection.
     """
 
@@ -183,7 +183,7 @@ class Connection:
         self.calls: dict[Id, ClientCall] = {}
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
-        self.subscriptions: dict[str, None] = {}
+        self.subscriptions: dict[str, str] = {}
         self.trace: dict[str, str] = {}
         self._services = services
         self._route = services.router.route
@@ -203,10 +203,6 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """End the connection with a close code and a reason."""
         self.door.close(code, reason)
-
-    def wants(self, topic: str) -> bool:
-        """Whether one of its subscriptions reaches the topic."""
-        return topic in self.subscriptions or any_matches(self.subscriptions, topic)
 
     def receive(self, data: bytes) -> None:
         """Take one text message (UTF-8, checked by the door)."""
