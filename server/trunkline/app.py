@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 
 from trunkline.admission import credentials
+from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
@@ -52,6 +53,7 @@ from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED,
 from trunkline.hub.client_calls import ClientCall, NotificationCall
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
+from trunkline.hub.idempotency import KeyLimits
 from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
@@ -124,7 +126,8 @@ class Hub:
             on_figures=self.figures.update,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
-        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
+        keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
+        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*keys))
         self.router.tracer = self.tracer
         self.view = HubView(
             self.pool,
@@ -148,6 +151,7 @@ class Hub:
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
             time.monotonic,
             time.time,
+            PublishKeyLimits(*keys),
         )
         serves = (self.router.route, self.pool.find, self._answers)
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))

@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     session_seconds: float = Field(60.0, ge=0, description="how long a session outlives its connection")
     rate_limit: float = Field(0.0, ge=0, description="calls a second a principal; 0 = no limit")
     rate_burst: int = Field(0, ge=0, description="calls at once a principal; 0 = one second's worth")
+    idempotency_keys: int = Field(
+        262_144, ge=0, description="of calls, and as many of publications, kept for their time; all principals"
+    )
+    idempotency_keys_per_principal: int = Field(65_536, ge=0)
     queue_limit: int = Field(16_384, ge=0, description="calls that may wait for an executor, and as many for callees")
     queue_limit_per_connection: int = Field(10_240, ge=0, description="of them from one connection")
     queue_bytes: int = Field(256 * 2**20, ge=1024, description="params of calls that wait")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined, TopicStanding
+from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.hub.client_calls import ClientCall, NotificationCall, connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
@@ -252,7 +252,8 @@ class Subscriptions:
                 position = {"topic": topic, "epoch": answer.epoch, "offset": answer.offset}
                 call.settle_result(_encoder.encode(position))
 
-        self._broker.publish(topic, data, params.idempotency_key, done)
+        key = params.idempotency_key
+        self._broker.publish(topic, data, None if key is None else PublishKey(call.key_scope() or "", key), done)
 
     # --- events ---
 
