@@ -72,6 +72,7 @@ class FramedPeer(FramedStream):
 
     @override
     def take(self, frame: Frame) -> None:
+        self._intake.require_room(len(frame.payload))
         self._translation.receive(frame, self._gate if self._gate.is_shut_to(self.principal) else self._intake)
 
     @override

@@ -7,6 +7,7 @@ from typing import Final
 
 from trunkline.edge.translation import Receiver
 from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.codecs.dialect import Deferred
 from trunkline_protocol.codecs.jsonrpc import method_of
 
 MAX_HELD_BYTES: Final = 1024 * 1024
@@ -55,6 +56,10 @@ class Gate:
         self._bytes += len(message)
         if self._bytes > MAX_HELD_BYTES:
             self._hold_back("starting")
+
+    def take(self, deferred: Deferred) -> None:
+        """Hand on a request as it is: no dialect of a peer behind a gate defers any."""
+        self._intake.take(deferred)
 
     def open(self) -> None:
         """Hand on what waits, and hold nothing any more."""

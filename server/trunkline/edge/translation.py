@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from trunkline.hub.connection import Connection, Traffic
-from trunkline_protocol.codecs.dialect import Dialect, Frame
+from trunkline_protocol.codecs.dialect import Deferred, Dialect, Frame
 from trunkline_protocol.events import Event
 
 
@@ -44,6 +44,9 @@ class Receiver(Protocol):
     @property
     def receive(self) -> Callable[[bytes], None]:
         """Takes one message. Look it up for each: it changes."""
+
+    def take(self, deferred: Deferred) -> None:
+        """Take a request that is translated only if that is of use."""
 
 
 class TranslatingDoor:
@@ -97,6 +100,9 @@ class TranslatingDoor:
             DialectViolation: see :class:`trunkline_protocol.codecs.dialect.Dialect`.
         """
         received = self.dialect.receive(frame)
+        if received.deferred is not None:
+            intake.take(received.deferred)
+            return
         if received.to_peer:
             self._sink.send_frames(list(received.to_peer))
         for message in received.to_hub:

@@ -148,6 +148,7 @@ class WebSocketListener(WSListener):
     def _translate(self, frame: Frame) -> None:
         assert self._translation is not None
         assert self._intake is not None
+        self._intake.require_room(len(frame.payload))
         try:
             self._translation.receive(frame, self._intake)
         except DialectViolation as violation:

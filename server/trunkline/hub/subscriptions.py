@@ -30,6 +30,7 @@ from trunkline_protocol.topics import (
     valid_pattern,
     valid_topic,
 )
+from trunkline_protocol.values import json_is_too_much, too_much
 
 MAX_KEY_CHARS: Final = 256
 """Brokers remember thousands of idempotency keys: each has to be small."""
@@ -280,6 +281,8 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
     peer = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
     if peer is not None and not peer.principal.may_publish(topic):
         raise RpcError(ErrorCode.FORBIDDEN, f"{peer.principal.name} may not publish to {topic}")
+    if json_is_too_much(data):
+        raise too_much("publish: data")
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:
