@@ -123,6 +123,12 @@ class FramedPeer(FramedStream):
             connection.disconnected()
         self._door.left(self)
 
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for part in (self._translation, self._intake, self._gate):
+            part.end()
+
     # --- the hub's side ---
 
     @property

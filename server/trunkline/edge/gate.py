@@ -57,6 +57,10 @@ class Gate:
         if self._bytes > MAX_HELD_BYTES:
             self._hold_back("starting")
 
+    def end(self) -> None:
+        """The socket is gone. It has this, and is what is held back: only a collection would free them."""
+        self._hold_back = _nothing
+
     def take(self, deferred: Deferred) -> None:
         """Hand on a request as it is: no dialect of a peer behind a gate defers any."""
         self._intake.take(deferred)
@@ -67,3 +71,7 @@ class Gate:
         held, self._held = self._held, []
         for message in held:
             self._intake.receive(message)
+
+
+def _nothing(_reason: str) -> None:
+    """Nobody is there to be held back."""

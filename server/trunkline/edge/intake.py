@@ -77,9 +77,18 @@ class Intake:
         self._connection = connection
         self.receive = connection.receive_numbered
 
+    def end(self) -> None:
+        """The socket is gone. What this has, has this, too (:attr:`receive` as well): only a collection frees such."""
+        self.receive = _ignore
+        self._authenticated = _nothing
+
     def disown(self) -> None:
         """The connection goes on over a newer socket: what this one still brings is for nobody."""
         self.receive = _ignore
+
+
+def _nothing() -> None:
+    """Nobody is there to be told."""
 
 
 def _ignore(_message: bytes) -> None:

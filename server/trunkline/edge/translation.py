@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trunkline.hub.connection import Connection, Traffic
+from trunkline.hub.connection import NOWHERE, Connection, Traffic
 from trunkline_protocol.codecs.dialect import Deferred, Dialect, Frame
 from trunkline_protocol.events import Event
 
@@ -59,13 +59,23 @@ class TranslatingDoor:
 
     def __init__(self, sink: FrameSink, dialect: Dialect) -> None:
         self.dialect = dialect
-        self._sink = sink
+        self._sink: FrameSink = sink
         self.close = sink.close
         self.adopt = sink.adopt
         self.disown = sink.disown
         self.overflow = sink.overflow
         self.pause_reading = sink.pause_reading
         self.resume_reading = sink.resume_reading
+
+    def end(self) -> None:
+        """The socket is gone. It has this, and this has it: only a collection would free them."""
+        self._sink = NOWHERE
+        self.close, self.adopt, self.disown = NOWHERE.close, NOWHERE.adopt, NOWHERE.disown
+        self.overflow, self.pause_reading, self.resume_reading = (
+            NOWHERE.overflow,
+            NOWHERE.pause_reading,
+            NOWHERE.resume_reading,
+        )
 
     def traffic(self) -> Traffic:
         """See :class:`trunkline.hub.connection.Door`."""

@@ -85,6 +85,7 @@ class WebSocketListener(WSListener):
         self._resumed = 0
         self._full = False
         self._owed_pong: bytes | None = None
+        self._cut: asyncio.TimerHandle | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The upgrade is done."""
@@ -236,7 +237,13 @@ class WebSocketListener(WSListener):
         if self._principal is PENDING:
             self._door.pending -= 1
         self.leave()
-        self._intake = None
+        if self._intake is not None:
+            self._intake.end()
+        if self._cut is not None:
+            self._cut.cancel()
+        # Each of these has this object, too: with them it would stay until a collection, which stops everybody.
+        self._intake = self._transport = self._heartbeat = self._translation = self._assembler = self._cut = None
+        self.write_payload = _drop
 
     def leave(self) -> None:
         """Nothing can be sent any more: the hub forgets the connection, however long the socket still takes to end."""
@@ -273,7 +280,7 @@ class WebSocketListener(WSListener):
         if self._closing or self._transport is None:
             return
         self._say_goodbye(code, reason)
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
+        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
 
     def _say_goodbye(self, code: int, reason: str = "") -> None:
         """Send what waits and a close frame, behind which nothing may go."""

@@ -14,10 +14,11 @@ import msgspec
 from trunkline.hub.attached import Callees, Session
 from trunkline.hub.client_calls import BatchReply, ClientCall, NotificationCall
 from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
-from trunkline.hub.outbox import Outbox, Writer
+from trunkline.hub.outbox import Nobody, Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
@@ -93,6 +94,29 @@ class Services:
     opened: Callable[[Connection], None]
     closed: Callable[[Connection], None]
     callees: Callees | None = None
+
+
+class _Nowhere(Nobody):
+    """The door of who is gone. Doors have their connection, and only a collection would free the two."""
+
+    def send_frames(self, frames: list[Frame]) -> None:
+        """What a socket of frames does, too."""
+
+    def traffic(self) -> Traffic:
+        """See :class:`Door`."""
+        return Traffic("none")
+
+    def close(self, code: int, reason: str) -> None:
+        """See :class:`Door`."""
+
+    def adopt(self, connection: Connection) -> None:
+        """See :class:`Door`."""
+
+    def disown(self) -> None:
+        """See :class:`Door`."""
+
+
+NOWHERE: Final = _Nowhere()
 
 
 class Connection:
@@ -250,9 +274,12 @@ class Connection:
 
     def disconnected(self) -> None:
         """The socket is gone. Without a session so is the peer: what it asked for is not wanted any more."""
-        if self.session is None or not self.session.disconnected():
+        waits = self.session is not None and self.session.disconnected()
+        if not waits:
             self.give_up()
         self._services.closed(self)
+        if not waits:
+            self.door = NOWHERE
 
     @property
     def is_attached(self) -> bool:

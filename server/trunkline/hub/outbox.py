@@ -77,6 +77,31 @@ class Writer(Protocol):
         """Read the peer again."""
 
 
+class Nobody:
+    """The writer of who is gone."""
+
+    def write(self, messages: list[bytes]) -> None:
+        """See :class:`Writer`."""
+
+    def write_event(self, event: Event) -> None:
+        """See :class:`Writer`."""
+
+    def write_payload(self, payload: bytes) -> None:
+        """See :class:`Writer`."""
+
+    def overflow(self) -> None:
+        """See :class:`Writer`."""
+
+    def pause_reading(self) -> None:
+        """See :class:`Writer`."""
+
+    def resume_reading(self) -> None:
+        """See :class:`Writer`."""
+
+
+NOBODY: Final = Nobody()
+
+
 class Outbox:
     """The queue between the hub and one connection's door.
 
@@ -192,8 +217,9 @@ class Outbox:
         return self._bulk_sent + len(self._bulk)
 
     def _cut_off(self) -> None:
+        writer = self._writer
         self.close()
-        self._writer.overflow()
+        writer.overflow()
 
     # --- events ---
 
@@ -385,8 +411,11 @@ class Outbox:
             self._resumed()
 
     def close(self) -> None:
-        """Drop what waits and take nothing more."""
+        """Drop what waits, take nothing more, and let go of the door: it has this, and only a collection frees such."""
         self.closed = True
+        self._writer = NOBODY
+        self.write_payload = NOBODY.write_payload
+        self._resumed = None
         self.quiet = False
         self._messages.clear()
         self._bulk = self._replays = self._events = self._gaps = None

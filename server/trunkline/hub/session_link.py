@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trunkline.hub.connection import Connection, Door
+from trunkline.hub.connection import NOWHERE, Connection, Door
 from trunkline.hub.gaps import announcement
 from trunkline.hub.sessions import DetachReason, EndReason, SessionEntry, SessionTable
 from trunkline_protocol.events import Event
@@ -213,11 +213,13 @@ class SessionLink:
         """See :class:`trunkline.hub.sessions.SessionOwner`."""
         self._stop_timer()
         door, self._door = self._door, None
+        self.entry = None  # it has this
         self.connection.session = None
         if door is not None:
             door.close(_CLOSE_CODES[reason], f"the session has ended: {reason}")
         else:
             self.connection.give_up()
+            self.connection.door = NOWHERE
 
 
 def _drop(_payload: bytes) -> None:
