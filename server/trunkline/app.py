@@ -50,6 +50,7 @@ from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
+from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.client_calls import ClientCall, NotificationCall
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
@@ -163,7 +164,8 @@ class Hub:
         table: SessionTable[SessionLink] = SessionTable(
             settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
         )
-        self.sessions = Resumption(table, self._moved)
+        detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
+        self.sessions = Resumption(table, self._moved, detached)
         self.door = self._websocket_door(limits)
         self.framed = FramedDoors(self.door, __version__)
         self._control = control_methods(self.view)
@@ -195,6 +197,10 @@ class Hub:
             ping_timeout=settings.ping_timeout,
             auth_call=settings.auth_call and not self.credentials.is_open,
             refused=self._refused,
+            partial=ByteAccount(
+                max(settings.partial_bytes, settings.max_message_bytes),
+                max(settings.partial_bytes_per_principal, settings.max_message_bytes),
+            ),
             endpoints=endpoints() | {phoenix.PATH: phoenix.PhoenixEndpoint(settings.max_channels)},
         )
 

@@ -75,6 +75,8 @@ _text_decoder: Final = msgspec.json.Decoder(_Text)
 class CommandBusDialect:
     """See the file."""
 
+    kept: Final = 0
+
     def __init__(self) -> None:
         self._asked: Outstanding[_Asked] = Outstanding()
         self._ids: set[int | str | None] = set()  # in flight; none is not

@@ -91,6 +91,11 @@ class DspyPortDialect:
         self._pid = pid
         self._now = now
 
+    @property
+    def kept(self) -> int:
+        """See :class:`trunkline_protocol.codecs.plain.FramedDialect`."""
+        return self._transfers.kept
+
     def greet(self, causes: list[str]) -> list[Frame]:
         """The confirmation that the other side waits for before it sends anything."""
         hello: dict[str, Any] = {

@@ -76,7 +76,7 @@ class McpDoor:
             principal = admit(self._door, scope, headers)
             manager = await self._started()
             if scope["method"] == "POST":
-                body = await read_body(headers, receive, self._door.max_message_bytes)
+                body = await read_body(self._door, principal, headers, receive)
                 if json_is_too_much(body):
                     raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
                 receive = _replayed(body, receive)

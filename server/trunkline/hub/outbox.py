@@ -133,6 +133,7 @@ class Outbox:
         "_replays",
         "_resumed",
         "_scheduled",
+        "_waits",
         "_writer",
         "closed",
         "dropped_events",
@@ -162,9 +163,15 @@ class Outbox:
         self._reading = True
         self._refused = False
         self._resumed: Callable[[], None] | None = None
+        self._waits: Callable[[], None] | None = None
         self.waiting_bytes = 0
         self.dropped_events = 0
         self.closed = False
+
+    @property
+    def limit(self) -> int:
+        """Bytes of replies that may wait."""
+        return self._limit
 
     @property
     def buffered_bytes(self) -> int:
@@ -205,10 +212,16 @@ class Outbox:
                 self._flusher.schedule(self.flush)
         elif self.waiting_bytes - self._chunk_bytes > self._limit:
             self._cut_off()
+        elif self._waits is not None:
+            self._waits()
         elif self.waiting_bytes > READ_PAUSE_BYTES and self._reading:
             self._reading = False
             self._writer.pause_reading()
         return after
+
+    def when_waiting(self, told: Callable[[], None] | None) -> None:
+        """While it is paused and nobody is read: ``told`` is called when more waits. None for nobody."""
+        self._waits = told
 
     def _queue_bulk(self, message: bytes, chunk: bool) -> int:
         if self._bulk is None:
@@ -415,7 +428,7 @@ class Outbox:
         self.closed = True
         self._writer = NOBODY
         self.write_payload = NOBODY.write_payload
-        self._resumed = None
+        self._resumed = self._waits = None
         self.quiet = False
         self._messages.clear()
         self._bulk = self._replays = self._events = self._gaps = None
