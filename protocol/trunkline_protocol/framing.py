@@ -29,6 +29,10 @@ class OversizeError(FramingError):
 class Framing(Protocol):
     """One direction of reading, and how frames are written. After an error it is of no use any more."""
 
+    @property
+    def kept(self) -> int:
+        """Bytes of a frame that has not come whole."""
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
         """Take the next bytes.
 
@@ -60,6 +64,11 @@ class Packet4:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
+
+    @property
+    def kept(self) -> int:
+        """See :class:`Framing`."""
+        return len(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
         """See :class:`Framing`."""
@@ -108,6 +117,11 @@ class Ndjson:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._buffer = bytearray()
+
+    @property
+    def kept(self) -> int:
+        """See :class:`Framing`."""
+        return len(self._buffer)
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
         """See :class:`Framing`."""

@@ -8,7 +8,7 @@ itself is only for those who ask for it by name. Methods are named, and allowed,
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 MAX_TOPIC_CHARS: Final = 256
@@ -81,9 +81,55 @@ def covers(allowed: str, requested: str) -> bool:
     return len(wide) == len(narrow)
 
 
-def any_matches(patterns: Iterable[str], topic: str) -> bool:
-    """Whether one of the patterns reaches the topic."""
-    return any(covers(pattern, topic) for pattern in patterns)
+class PatternSet:
+    """Wildcard patterns of one subscriber, asked of many topics: a few operations a token, however many there are.
+
+    Each pattern has a bit. For each place and token there are the bits of the patterns that accept it there: ``*`` and
+    ``>`` stand for themselves, and ``.`` for the end.
+    """
+
+    __slots__ = ("_accepting", "_bits", "_free")
+
+    def __init__(self) -> None:
+        self._bits: dict[str, int] = {}
+        self._free: list[int] = []
+        self._accepting: dict[tuple[int, str], int] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._bits)
+
+    def add(self, pattern: str) -> None:
+        """Add a valid pattern. Doing it twice is the same as once."""
+        if pattern not in self._bits:
+            self._bits[pattern] = bit = self._free.pop() if self._free else 1 << len(self._bits)
+            self._flip(pattern, bit)
+
+    def remove(self, pattern: str) -> None:
+        """Take one out; an unknown one is ignored."""
+        if (bit := self._bits.pop(pattern, None)) is not None:
+            self._free.append(bit)
+            self._flip(pattern, bit)
+
+    def _flip(self, pattern: str, bit: int) -> None:
+        for place in enumerate((*pattern.split("."), ".")):
+            if bits := self._accepting.get(place, 0) ^ bit:
+                self._accepting[place] = bits
+            else:
+                del self._accepting[place]
+
+    def reaches(self, topic: str) -> bool:
+        """Whether one of them reaches the topic."""
+        accepting, tokens = self._accepting, topic.split(".")
+        left, wild = -1, tokens[0] != SYSTEM
+        for at, token in enumerate(tokens):
+            if wild and left & accepting.get((at, ">"), 0):
+                return True
+            left &= accepting.get((at, token), 0) | (accepting.get((at, "*"), 0) if wild else 0)
+            if not left:
+                return False
+            wild = True
+        return left & accepting.get((len(tokens), "."), 0) != 0
 
 
 class _Node(Generic[S]):
@@ -104,7 +150,7 @@ class TopicIndex(Generic[S]):
     """Who subscribed to what.
 
     Looking a topic up costs one dictionary access plus, where there are wildcard patterns, a walk that grows with
-    the topic's tokens, not with the number of topics or subscribers.
+    the topic's tokens, not with the number of topics or subscribers (its worst case: ``match_cost.py``).
     """
 
     def __init__(self) -> None:
@@ -158,25 +204,33 @@ class TopicIndex(Generic[S]):
         if self._root.is_empty():
             return exact
         found = dict.fromkeys(exact)
-        tokens = topic.split(".")
-        for subscribers in self._walk(self._root, tokens, 0, wild=tokens[0] != SYSTEM):
+        for subscribers in self._reached(topic):
             found.update(subscribers)
         return tuple(found) if len(found) > len(exact) else exact
 
-    def _walk(self, node: _Node[S], tokens: list[str], at: int, *, wild: bool) -> Iterator[dict[S, None]]:
-        if at == len(tokens):
-            yield node.ends
-            return
-        if wild:
-            yield node.tails
-        steps = (tokens[at], "*") if wild else (tokens[at],)
-        for token in steps:
-            if (child := node.children.get(token)) is not None:
-                yield from self._walk(child, tokens, at + 1, wild=True)
+    def _reached(self, topic: str) -> Iterator[dict[S, None]]:
+        """The subscribers of each pattern that reaches the topic. How many nodes it meets, see match_cost.py."""
+        tokens = topic.split(".")
+        level, wild = [self._root], tokens[0] != SYSTEM
+        for token in tokens:
+            below = []
+            for node in level:
+                if wild and node.tails:
+                    yield node.tails
+                if (child := node.children.get(token)) is not None:
+                    below.append(child)
+                if wild and (child := node.children.get("*")) is not None:
+                    below.append(child)
+            if not below:
+                return
+            level, wild = below, True
+        for node in level:
+            if node.ends:
+                yield node.ends
 
     def reaches(self, topic: str) -> bool:
         """Whether anybody subscribed to the topic."""
-        return bool(self.match(topic))
+        return topic in self._exact or any(True for _ in self._reached(topic))
 
     def patterns(self) -> Iterator[tuple[str, int]]:
         """Each topic and pattern with subscribers, and how many it has: topics first. Not to be used after a change."""

@@ -15,6 +15,7 @@ import uvicorn
 
 from trunkline.admission import credentials
 from trunkline.background import start_task
+from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
@@ -52,8 +53,10 @@ from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
+from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
+from trunkline.hub.idempotency import KeyLimits
 from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
@@ -128,7 +131,8 @@ class Hub:
             on_figures=self.figures.update,
         )
         self.registrations = Registrations(self.pool, self._answers, queue_limits)
-        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls)
+        keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
+        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*keys))
         self.router.tracer = self.tracer
         self.view = HubView(
             self.pool,
@@ -146,11 +150,13 @@ class Hub:
             max_batch=settings.max_batch,
             max_calls_per_connection=settings.max_calls_per_connection,
             max_subscriptions=settings.max_subscriptions,
+            max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
         )
         self.broker = MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
             time.monotonic,
             time.time,
+            PublishKeyLimits(*keys),
         )
         serves = (self.router.route, self.pool.find, self._answers)
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
@@ -162,7 +168,8 @@ class Hub:
         table: SessionTable[SessionLink] = SessionTable(
             settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
         )
-        self.sessions = Resumption(table, self._moved)
+        detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
+        self.sessions = Resumption(table, self._moved, detached)
         self.door = self._websocket_door(limits)
         self.framed = FramedDoors(self.door, __version__)
         self._control = control_methods(self.view)
@@ -194,6 +201,10 @@ class Hub:
             ping_timeout=settings.ping_timeout,
             auth_call=settings.auth_call and not self.credentials.is_open,
             refused=self._refused,
+            partial=ByteAccount(
+                max(settings.partial_bytes, settings.max_message_bytes),
+                max(settings.partial_bytes_per_principal, settings.max_message_bytes),
+            ),
             endpoints=endpoints() | {phoenix.PATH: phoenix.PhoenixEndpoint(settings.max_channels)},
         )
 

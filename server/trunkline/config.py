@@ -115,12 +115,19 @@ class Settings(BaseSettings):
     max_calls: int = Field(131_072, ge=1, description="calls in flight, all connections")
     max_calls_per_connection: int = Field(16_384, ge=1, description="calls in flight")
     max_subscriptions: int = Field(1_024, ge=0, description="of one connection")
+    max_subscriptions_per_principal: int = Field(
+        262_144, ge=0, description="of all its connections; a pattern counts as many as it has tokens"
+    )
     max_channels: int = Field(128, ge=1, description="of one Phoenix socket")
     max_sessions: int = Field(16_384, ge=0, description="that clients can come back to, all principals")
     max_sessions_per_principal: int = Field(4_096, ge=0)
     session_seconds: float = Field(60.0, ge=0, description="how long a session outlives its connection")
     rate_limit: float = Field(0.0, ge=0, description="calls a second a principal; 0 = no limit")
     rate_burst: int = Field(0, ge=0, description="calls at once a principal; 0 = one second's worth")
+    idempotency_keys: int = Field(
+        262_144, ge=0, description="of calls, and as many of publications, kept for their time; all principals"
+    )
+    idempotency_keys_per_principal: int = Field(65_536, ge=0)
     queue_limit: int = Field(16_384, ge=0, description="calls that may wait for an executor, and as many for callees")
     queue_limit_per_connection: int = Field(10_240, ge=0, description="of them from one connection")
     queue_bytes: int = Field(256 * 2**20, ge=1024, description="params of calls that wait")
@@ -138,6 +145,10 @@ class Settings(BaseSettings):
     ping_timeout: float = Field(20.0, gt=0, description="until a sign of life has to follow a ping")
     max_message_bytes: int = Field(16 * 2**20, ge=1024)
     max_batch: int = Field(100, ge=1)
+    partial_bytes: int = Field(256 * 2**20, ge=2**20, description="messages that have come in part, all principals")
+    partial_bytes_per_principal: int = Field(128 * 2**20, ge=2**20)
+    detached_bytes: int = Field(256 * 2**20, ge=2**20, description="what waits for clients of detached sessions, all")
+    detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="replies that may wait for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events that may wait for one slow connection")
     history_events: int = Field(256, ge=0, description="events kept of each topic")

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.support.timing import PATIENCE
-from trunkline.broker.base import Broker, Joined
-from trunkline.broker.memory import REMEMBER_KEY_SECONDS, HistoryLimits
+from trunkline.broker.base import Broker, Joined, PublishKey
+from trunkline.broker.keys import REMEMBER_KEY_SECONDS
+from trunkline.broker.memory import HistoryLimits
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
 
@@ -51,8 +52,11 @@ class Station:
         self.delivered: list[Event] = []
         broker.start(self.delivered.append)
 
-    async def publish(self, topic: str = "t", data: bytes = b"1", key: str | None = None) -> Position:
-        position = await _answered(lambda done: self.broker.publish(topic, data, key, done))
+    async def publish(
+        self, topic: str = "t", data: bytes = b"1", key: str | None = None, principal: str = "ann"
+    ) -> Position:
+        used = None if key is None else PublishKey(principal, key)
+        position = await _answered(lambda done: self.broker.publish(topic, data, used, done))
         assert isinstance(position, Position)
         return position
 
@@ -178,6 +182,21 @@ class BrokerContract:
         await at.publish("a", b"3", "another")
         await at.publish("a", b"4")
         assert [event.data for event in at.delivered] == [b"1", b"2", b"3", b"4"]
+
+    async def test_a_key_belongs_to_its_principal(self, at: Station) -> None:
+        await at.publish("t", b"1", "k", "ann")
+        await at.publish("t", b"2", "k", "bob")
+        await at.publish("t", b"3", "nk", "an")
+        await at.publish("t", b"4", "k", "ann")
+        assert [event.data for event in at.delivered] == [b"1", b"2", b"3"]
+
+    @pytest.mark.parametrize("principal", ["ann", "bob"])
+    async def test_no_key_is_forgotten_for_others(self, at: Station, principal: str) -> None:
+        """As many as were forgotten for formerly."""
+        first = await at.publish("t", b"1", "k")
+        for number in range(10_100):
+            at.broker.publish("t", b"2", PublishKey(principal, str(number)), lambda _: None)
+        assert await at.publish("t", b"1", "k") == first
 
     async def test_an_empty_key_is_a_key(self, at: Station) -> None:
         assert await at.publish("t", b"1", "") == await at.publish("t", b"2", "")

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.broker.contract import BrokerContract, Clock, Station, offsets
 from tests.fuzz.profile import fuzzing
-from trunkline.broker.memory import EVENT_OVERHEAD, REMEMBER_KEYS, HistoryLimits, MemoryBroker
+from trunkline.broker.keys import PublishKeyLimits
+from trunkline.broker.memory import EVENT_OVERHEAD, HistoryLimits, MemoryBroker
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
 
 DATA = b"x" * 100
@@ -142,13 +145,50 @@ async def test_who_joined_a_silent_topic_before_others_were_forgotten_is_told() 
     assert not (await at.join("a", silent)).recovered, "another epoch: the hub cannot know that nothing was missed"
 
 
-async def test_the_keys_it_remembers_are_bounded() -> None:
-    at, broker = station(events=0)
-    for number in range(REMEMBER_KEYS + 1):
-        broker.publish("t", b"1", str(number), lambda _: None)
-    assert len(broker._keys) == REMEMBER_KEYS
-    assert (await at.publish("t", b"1", "1")).offset == 2
-    assert (await at.publish("t", b"1", "0")).offset == REMEMBER_KEYS + 2, "the oldest was forgotten"
+def keyed(keys: PublishKeyLimits) -> Station:
+    clock = Clock()
+    return Station(MemoryBroker(HistoryLimits(), clock.monotonic, clock.wall, keys), clock)
+
+
+async def test_a_publication_is_refused_rather_than_a_key_forgotten() -> None:
+    at = keyed(PublishKeyLimits(keys=100, keys_per_principal=3))
+    kept = []
+    for number in range(3):
+        kept.append(await at.publish("t", b"1", str(number)))
+        at.clock.pass_by(10)
+    with pytest.raises(RpcError) as refused:
+        await at.publish("t", b"1", "3")
+    assert (refused.value.code, refused.value.retryable) == (ErrorCode.RESOURCE_EXHAUSTED, True)
+    assert refused.value.data["limit"] == "TRUNKLINE_IDEMPOTENCY_KEYS_PER_PRINCIPAL"
+    assert not refused.value.maybe_executed
+    assert len(at.delivered) == 3
+    assert [await at.publish("t", b"1", str(number)) for number in range(3)] == kept
+    await at.publish("t", b"1", "3", "bob")
+    await at.publish("t", b"1")
+    assert refused.value.retry_after_ms is not None
+    at.clock.pass_by(refused.value.retry_after_ms / 1000)
+    await at.publish("t", b"1", "3")
+    assert await at.publish("t", b"1", "1") == kept[1]
+
+
+async def test_the_keys_of_all_principals_are_bounded() -> None:
+    at = keyed(PublishKeyLimits(keys=5, keys_per_principal=2))
+    for number in range(5):
+        await at.publish("t", b"1", str(number), f"p{number // 2}")
+    with pytest.raises(RpcError) as refused:
+        await at.publish("t", b"1", "k", "bob")
+    assert refused.value.data["limit"] == "TRUNKLINE_IDEMPOTENCY_KEYS"
+    assert refused.value.retry_after_ms == 300_001
+
+
+async def test_keys_that_grew_old_take_no_memory() -> None:
+    at = keyed(PublishKeyLimits())
+    for number in range(100):
+        await at.publish("t", b"1", str(number), f"p{number % 7}")
+    at.clock.pass_by(301)
+    await at.publish("t", b"1", "k")
+    assert isinstance(at.broker, MemoryBroker)
+    assert len(at.broker._keys) == len(at.broker._keys._times) == 1
 
 
 # --- against a model ---

@@ -66,54 +66,95 @@ def test_outcomes_grow_old(keys: IdempotencyKeys, backend: Backend, clock: Clock
     assert len(keys.outcomes) == keys.outcomes.bytes == 0
 
 
-def test_the_least_recently_used_go_first(clock: Clock, backend: Backend) -> None:
-    keys = IdempotencyKeys(clock, KeyLimits(outcomes=3))
+def test_a_call_is_refused_rather_than_a_key_forgotten(clock: Clock, backend: Backend) -> None:
+    keys = IdempotencyKeys(clock, KeyLimits(keys_per_principal=3))
     for name in "abc":
         ask(keys, backend, key=name)
         backend.calls[-1].settle_result(b"1")
-    ask(keys, backend, key="a")
+        clock.now += 10
+    refused = ask(keys, backend, key="d").error
+    assert (refused.code, refused.retryable) == (ErrorCode.RESOURCE_EXHAUSTED, True)
+    assert refused.data == {"limit": "TRUNKLINE_IDEMPOTENCY_KEYS_PER_PRINCIPAL"}
+    assert not refused.maybe_executed
+    assert [ask(keys, backend, key=name).results for name in "abc"] == [[b"1"]] * 3
+    assert len(backend.calls) == 3
+    assert refused.retry_after_ms is not None
+    clock.now += refused.retry_after_ms / 1000
     ask(keys, backend, key="d")
+    assert len(backend.calls) == 4
+    assert ask(keys, backend, key="b").results == [b"1"]
+
+
+@pytest.mark.parametrize("number", [10_100, 40_000])
+def test_one_principal_does_not_push_out_anothers_keys(keys: IdempotencyKeys, backend: Backend, number: int) -> None:
+    ask(keys, backend)
     backend.calls[-1].settle_result(b"1")
-    assert len(keys.outcomes) == 3
-    before = len(backend.calls)
-    for name in "acd":
-        ask(keys, backend, key=name)
-    assert len(backend.calls) == before
-    ask(keys, backend, key="b")
-    assert len(backend.calls) == before + 1
+    for key in range(number):
+        ask(keys, backend, key=str(key), principal="bob")
+        backend.calls[-1].settle_result(b"2")
+    assert ask(keys, backend).results == [b"1"]
 
 
-def test_work_in_progress_is_never_pushed_out(clock: Clock, backend: Backend) -> None:
-    keys = IdempotencyKeys(clock, KeyLimits(outcomes=1))
+def test_the_keys_of_all_principals_are_bounded(clock: Clock, backend: Backend) -> None:
+    keys = IdempotencyKeys(clock, KeyLimits(keys=4, keys_per_principal=2))
+    for number in range(4):
+        ask(keys, backend, key=str(number), principal=f"p{number // 2}")
+    assert ask(keys, backend).error.data == {"limit": "TRUNKLINE_IDEMPOTENCY_KEYS"}
+    backend.calls[0].settle_error(crash(maybe_executed=False))
+    assert not ask(keys, backend).errors
+
+
+def test_work_in_progress_is_counted_and_never_pushed_out(clock: Clock, backend: Backend) -> None:
+    keys = IdempotencyKeys(clock, KeyLimits(keys_per_principal=5))
     for number in range(5):
         ask(keys, backend, key=f"slow {number}")
+    assert ask(keys, backend, key="one more").error.code == ErrorCode.RESOURCE_EXHAUSTED
     for number in range(5):
         joined = ask(keys, backend, key=f"slow {number}")
         backend.calls[number].settle_result(b"1")
         assert joined.results == [b"1"]
-    assert len(backend.calls) == 5
-    assert len(keys.outcomes) == 1
+    assert len(backend.calls) == len(keys.outcomes) == 5
 
 
-def test_bytes_are_bounded(clock: Clock, backend: Backend) -> None:
-    keys = IdempotencyKeys(clock, KeyLimits(bytes=100_000))
+def test_bytes_are_bounded_and_the_fact_is_kept(clock: Clock, backend: Backend) -> None:
+    keys = IdempotencyKeys(clock, KeyLimits(bytes=400_000))
+    ask(keys, backend, principal="bob")
+    backend.calls[-1].settle_result(b"y" * 20_000)
     for number in range(50):
         ask(keys, backend, key=str(number))
         backend.calls[-1].settle_result(b"x" * 20_000)
-        assert keys.outcomes.bytes <= 100_000
-    assert len(keys.outcomes) == 4
+        assert keys.outcomes.bytes <= 121_000 + 52 * (OUTCOME_OVERHEAD + 60), "a quarter, and what is bob's"
+    answers = [ask(keys, backend, key=str(number)) for number in range(50)]
+    assert len(backend.calls) == 51, "none runs again"
+    assert [len(answer.results) for answer in answers] == [0] * 45 + [1] * 5
+    assert {answer.error.data["idempotency"] for answer in answers[:45]} == {"executed"}
+    assert ask(keys, backend, principal="bob").results == [b"y" * 20_000]
+
+
+def test_bytes_of_all_principals_are_bounded(clock: Clock, backend: Backend) -> None:
+    keys = IdempotencyKeys(clock, KeyLimits(bytes=100_000))
+    for number in range(10):
+        ask(keys, backend, principal=f"p{number}")
+        backend.calls[-1].settle_result(b"x" * 20_000)
+    answers = [ask(keys, backend, principal=f"p{number}") for number in range(10)]
+    assert [len(answer.results) for answer in answers] == [1] * 5 + [0] * 5, "who came first keeps it"
+    clock.now += 601
+    ask(keys, backend)
+    assert keys.outcomes.bytes == 0
+    assert set(keys.outcomes._held) == {"ann"}
 
 
 def test_the_default_bounds() -> None:
-    assert KeyLimits() == KeyLimits(10_000, 32 * 2**20, 600.0)
+    assert KeyLimits() == KeyLimits(262_144, 65_536, 32 * 2**20, 600.0)
 
 
 def test_what_is_counted_is_what_it_takes() -> None:
     """The real memory of kept outcomes, against the count."""
-    outcomes, size, number = Outcomes(KeyLimits(outcomes=5000)), 300, 5000
+    outcomes, size, number = Outcomes(KeyLimits()), 300, 5000
     tracemalloc.start()
     try:
         for n in range(number):
+            outcomes.take("ann", 0.0)
             outcomes.put(("ann", f"key-{n}" * 4), Outcome(n.to_bytes(32, "big"), result=bytes(size)), 0.0)
         used, _ = tracemalloc.get_traced_memory()
     finally:
@@ -143,7 +184,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.clock = Clock()
         self.backend = Backend()
-        self.keys = IdempotencyKeys(self.clock, KeyLimits(outcomes=2, seconds=10.0))
+        self.keys = IdempotencyKeys(self.clock, KeyLimits(keys_per_principal=2, seconds=10.0))
         self.calls: list[Asked] = []
 
     @rule(key=st.sampled_from("abc"), dispatch=st.booleans(), stream=st.booleans())

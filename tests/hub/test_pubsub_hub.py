@@ -240,3 +240,23 @@ async def test_the_hub_says_who_comes_goes_and_calls(hub: RunningHub) -> None:
         await watcher.result("unsubscribe", {"topic": "system.*"})
         watcher.others.clear()
         await nothing_more(watcher)
+
+
+async def test_a_thousand_patterns_of_one_peer_delay_nobody(topic: str) -> None:
+    """They are refused beyond a number of steps; everybody's exact topics get all their events meanwhile."""
+    dear = [".".join(each) + ".a" * 22 for each in itertools.product("a*", repeat=10)]
+    dearest = ".".join("a" * 32)
+    with RunningHub() as hub:
+        async with peer(hub.url) as attacker, peer(hub.url) as listener:
+            await listener.result("subscribe", {"topic": dearest})
+            for pattern in dear[1:1000]:
+                await attacker.send(
+                    {"jsonrpc": "2.0", "id": pattern, "method": "subscribe", "params": {"topic": pattern}}
+                )
+            replies = [await attacker.receive() for _ in dear[1:1000]]
+            refused = [reply["error"] for reply in replies if "error" in reply]
+            assert len(refused) > 900
+            require({"code": ErrorCode.RESOURCE_EXHAUSTED, "data": {"limit": "match_steps"}}, refused[0])
+            for number in range(200):
+                await attacker.result("publish", {"topic": dearest, "data": number})
+            assert [event["data"] for event in await next_params(listener, 200)] == list(range(200))

@@ -25,6 +25,7 @@ from trunkline.jobs.job import (
     pause,
     runs_again,
 )
+from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.queue import JobQueue
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -171,3 +172,26 @@ def test_principals_take_turns_and_the_priority_counts_among_ones_own() -> None:
         order.append(job.created.number)
     assert order == [3, 4, 0, 5, 2]
     assert queue.peek() is None
+
+
+# --- how long they are kept ---
+
+
+def ended(number: int, principal: str, at: int) -> Job:
+    job = new(number, principal)
+    job.finished_at = at
+    return job
+
+
+def test_who_makes_many_jobs_pushes_out_their_own() -> None:
+    over = [ended(1, "bob", 100), *(ended(n, "ann", 100 + n) for n in range(2, 12)), ended(12, "carl", 200)]
+    gone = superfluous(over, kept=6, too_old=0)
+    assert [(job.created.principal, job.created.number) for job in gone] == [("ann", n) for n in range(2, 8)]
+    assert superfluous([job for job in over if job not in gone], kept=6, too_old=0) == []
+
+
+def test_what_is_too_old_goes_whoever_made_it() -> None:
+    over = [ended(1, "bob", 100), ended(2, "ann", 150), ended(3, "ann", 160), ended(4, "bob", 170)]
+    assert [job.created.number for job in superfluous(over, kept=10, too_old=155)] == [1, 2]
+    assert [job.created.number for job in superfluous(over, kept=1, too_old=155)] == [1, 2, 3]
+    assert superfluous(over, kept=4, too_old=100) == []

@@ -42,6 +42,17 @@ def test_packets_come_out_whole_however_they_come_in() -> None:
         assert fed(Packet4(LIMIT), stream[:cut], stream[cut:]) == expected
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_kept_of_a_frame_is_told(name: FramingName) -> None:
+    parser = framing(name, LIMIT)
+    whole = parser.encode(b"{}")
+    assert parser.kept == 0
+    fed(parser, whole + whole[:-1])
+    assert parser.kept == len(whole) - 1
+    fed(parser, whole[-1:])
+    assert parser.kept == 0
+
+
 def test_what_follows_a_packet_waits_for_its_rest() -> None:
     parser = Packet4(LIMIT)
     assert fed(parser, packet(b"one") + packet(b"two")[:5]) == [b"one"]

@@ -15,8 +15,8 @@ from tests.fuzz.topics import reaches
 from trunkline_protocol.topics import (
     MAX_TOKENS,
     MAX_TOPIC_CHARS,
+    PatternSet,
     TopicIndex,
-    any_matches,
     covers,
     is_hubs_own,
     is_job,
@@ -136,7 +136,6 @@ def test_what_is_covered_is_matched(wide: str, narrow: str, topic: str) -> None:
         assert matches(wide, topic)
     assert covers(narrow, narrow)
     assert covers(narrow, topic) == matches(narrow, topic) == reaches(narrow, topic)
-    assert any_matches([wide, narrow], topic) == (matches(wide, topic) or matches(narrow, topic))
 
 
 @fuzzing(150)
@@ -147,6 +146,20 @@ def test_what_is_not_covered_has_a_witness(wide: str, narrow: str) -> None:
     heads = [narrow.replace("*", token).replace(">", token) + more for token in fresh for more in both]
     witnesses = [topic for topic in heads if matches(narrow, topic) and not matches(wide, topic)]
     assert bool(witnesses) != covers(wide, narrow)
+
+
+@fuzzing(200)
+@given(st.lists(st.tuples(st.booleans(), patterns.filter(is_wildcard))), topics)
+def test_a_set_of_patterns_is_a_list_of_them(steps: list[tuple[bool, str]], topic: str) -> None:
+    patterns, model = PatternSet(), set[str]()
+    for adding, pattern in steps:
+        (patterns.add if adding else patterns.remove)(pattern)
+        (model.add if adding else model.discard)(pattern)
+    assert len(patterns) == len(model)
+    assert patterns.reaches(topic) == any(matches(pattern, topic) for pattern in model)
+    for pattern in model:
+        patterns.remove(pattern)
+    assert not patterns._accepting
 
 
 steps = st.lists(st.tuples(st.booleans(), topics | patterns, st.integers(0, 3)), max_size=30)

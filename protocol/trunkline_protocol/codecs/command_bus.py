@@ -35,6 +35,7 @@ from trunkline_protocol.codecs.requests import (
     recovery_of,
 )
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.values import has_too_many_members, too_much
 
 COMMANDS: Final = ("query", "process_documents", "create_tenant", "manage_collections", "auth")
 ACTIONS: Final = ("create", "list", "stats", "delete")
@@ -74,6 +75,8 @@ _text_decoder: Final = msgspec.json.Decoder(_Text)
 class CommandBusDialect:
     """See the file."""
 
+    kept: Final = 0
+
     def __init__(self) -> None:
         self._asked: Outstanding[_Asked] = Outstanding()
         self._ids: set[int | str | None] = set()  # in flight; none is not
@@ -84,6 +87,8 @@ class CommandBusDialect:
 
     def receive(self, frame: Frame) -> Received:
         """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
+        if has_too_many_members(frame.payload):
+            return _refused(_id_of(frame.payload), too_much("the command", ErrorCode.INVALID_REQUEST))
         try:
             command = _command_decoder.decode(frame.payload)
         except UNREADABLE as error:

@@ -6,6 +6,7 @@ may have state (which channels were joined, which request an answer belongs to),
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,16 +22,33 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Deferred:
+    """A large request, translated only if the hub does not refuse it whatever its params are.
+
+    Attributes:
+        method: what it calls.
+        envelope: the JSON-RPC request without its params.
+        translate: makes the whole JSON-RPC request. Raises RpcError where it cannot be made.
+    """
+
+    method: str
+    envelope: bytes
+    translate: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Received:
     """What a frame of the peer means.
 
     Attributes:
         to_hub: JSON-RPC messages, in order.
         to_peer: answers the dialect gives itself (a heartbeat, a refusal). They go out at once.
+        deferred: instead of both, a large request.
     """
 
     to_hub: tuple[bytes, ...] = ()
     to_peer: tuple[Frame, ...] = ()
+    deferred: Deferred | None = None
 
 
 NOTHING: Final = Received()

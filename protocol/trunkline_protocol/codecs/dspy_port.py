@@ -36,6 +36,7 @@ from trunkline_protocol.codecs.requests import (
 )
 from trunkline_protocol.codecs.transfer import CHUNK_BYTES, DataChunk, MessageId, Transfers, in_chunks
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.values import has_too_many_members, too_much
 
 SHUTDOWN: Final = "shutdown"
 NORMAL_CLOSURE: Final = 1000
@@ -53,7 +54,6 @@ class _Message(msgspec.Struct):
     request_type: str
     message_id: MessageId = None
     payload: Members | None = None
-    timestamp: Any = None
     metadata: Members | None = None
 
 
@@ -90,6 +90,11 @@ class DspyPortDialect:
         self._about = {"source": "trunkline", "version": version}
         self._pid = pid
         self._now = now
+
+    @property
+    def kept(self) -> int:
+        """See :class:`trunkline_protocol.codecs.plain.FramedDialect`."""
+        return self._transfers.kept
 
     def greet(self, causes: list[str]) -> list[Frame]:
         """The confirmation that the other side waits for before it sends anything."""
@@ -193,6 +198,8 @@ def _read(decoder: msgspec.json.Decoder[Any], payload: bytes) -> Any:
     Raises:
         RpcError: -32700 for what is no JSON, -32600 for what is no message.
     """
+    if has_too_many_members(payload):
+        raise too_much("the message", ErrorCode.INVALID_REQUEST)
     try:
         return decoder.decode(payload)
     except RecursionError as error:

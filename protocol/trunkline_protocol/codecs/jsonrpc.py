@@ -6,6 +6,7 @@ takes the slow path, whose job is a precise error and, where possible, the id of
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +25,7 @@ from trunkline_protocol.messages import (
     StreamPush,
 )
 from trunkline_protocol.session import ProtocolViolation, batch_seq
+from trunkline_protocol.values import SMALL, json_is_too_much, too_much
 
 
 class _CallOnly(msgspec.Struct):
@@ -53,6 +55,9 @@ Message = Request | Response | Malformed
 _WHITESPACE: Final = b" \t\r\n"
 _EMPTY_PARAMS: Final = b"{}"
 _STRUCTURED: Final = b"{["
+MAX_METADATA_BYTES: Final = 64 * 1024
+"""It is read wherever a call goes: what is large belongs into the params."""
+
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -71,7 +76,7 @@ def decode(data: bytes, max_batch: int) -> Message | Batch:
         if data.lstrip(_WHITESPACE)[:1] == b"[":
             return _decode_batch(data, max_batch)
         return _decode_invalid(data)
-    return request if _params_are_structured(request) else _bad_params(request)
+    return request if _is_well_formed(request) else _ill_formed(request)
 
 
 class _Numbered(msgspec.Struct):
@@ -93,6 +98,14 @@ _odd_decoder: Final = msgspec.json.Decoder(_Odd)
 _odd_list_decoder: Final = msgspec.json.Decoder(list[_Odd])
 _named_decoder: Final = msgspec.json.Decoder(_Named)
 
+_FIRST: Final = tuple(f"m{position}" for position in range(1000))
+_first_odd_decoder: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "_FirstOdd", [(name, _Odd | msgspec.UnsetType, msgspec.UNSET) for name in _FIRST], array_like=True
+    )
+)
+"""So that an array of millions does not become as many objects."""
+
 
 def seq_of(data: bytes) -> int | None:
     """The number of a frame (SPEC.md, Sessions); None where it has none, or is no JSON object or batch of them.
@@ -111,10 +124,18 @@ def _odd_seq(data: bytes) -> int | None:
     """The number of a batch, or of what is no message."""
     try:
         if data.lstrip(_WHITESPACE)[:1] == b"[":
-            return batch_seq(_number(member.seq) for member in _odd_list_decoder.decode(data))
+            return batch_seq(_number(member.seq) for member in _odd_members(data))
         return _number(_odd_decoder.decode(data).seq)
     except _UNDECODABLE:
         return None
+
+
+def _odd_members(data: bytes) -> list[_Odd]:
+    """The members of a batch; of more than can be allowed to be one, the first."""
+    if len(data) <= SMALL:
+        return _odd_list_decoder.decode(data)
+    members = _first_odd_decoder.decode(data)
+    return [member for name in _FIRST if (member := getattr(members, name)) is not msgspec.UNSET]
 
 
 def _number(seq: RawOrUnset) -> int | None:
@@ -269,18 +290,27 @@ def metadata_of(request: Request) -> bytes:
     return b"" if request.metadata is msgspec.UNSET else bytes(request.metadata)
 
 
-def _params_are_structured(request: Request) -> bool:
-    params = request.params
-    return params is msgspec.UNSET or memoryview(params)[0] in _STRUCTURED
+def _is_well_formed(request: Request) -> bool:
+    params, metadata = request.params, request.metadata
+    return (params is msgspec.UNSET or memoryview(params)[0] in _STRUCTURED) and (
+        metadata is msgspec.UNSET or len(memoryview(metadata)) <= MAX_METADATA_BYTES
+    )
 
 
-def _bad_params(request: Request) -> Malformed:
+def _ill_formed(request: Request) -> Malformed:
     request_id = None if request.id is msgspec.UNSET else request.id
+    if not isinstance(request.metadata, msgspec.UnsetType) and len(memoryview(request.metadata)) > MAX_METADATA_BYTES:
+        words = f"metadata may have {MAX_METADATA_BYTES} bytes; send what is larger in the params"
+        return Malformed(request_id, ErrorCode.INVALID_PARAMS, words)
     return Malformed(request_id, ErrorCode.INVALID_REQUEST, "params must be an object or an array")
 
 
 def _decode_batch(data: bytes, max_batch: int) -> Batch | Malformed:
     try:
+        if len(data) > SMALL and not isinstance(_first_decoder(max_batch + 1).decode(data).last, msgspec.UnsetType):
+            return Malformed(
+                None, ErrorCode.INVALID_REQUEST, f"a batch may have {max_batch} members, this one has more"
+            )
         members = _raw_list_decoder.decode(data)
     except _UNDECODABLE as error:
         return _parse_error(error)
@@ -295,16 +325,26 @@ def _decode_batch(data: bytes, max_batch: int) -> Batch | Malformed:
     return Batch([_decode_member(bytes(member)) for member in members])
 
 
+@functools.lru_cache(maxsize=4)
+def _first_decoder(number: int) -> msgspec.json.Decoder[Any]:
+    """Reads so many members of an array, and skips those behind them."""
+    names = [f"m{position}" for position in range(number - 1)]
+    fields = [(name, RawOrUnset, msgspec.UNSET) for name in (*names, "last")]
+    return msgspec.json.Decoder(msgspec.defstruct("_First", fields, array_like=True))
+
+
 def _decode_member(data: bytes) -> Message:
     try:
         request = _request_decoder.decode(data)
     except _UNDECODABLE:
         return _decode_invalid(data)
-    return request if _params_are_structured(request) else _bad_params(request)
+    return request if _is_well_formed(request) else _ill_formed(request)
 
 
 def _decode_invalid(data: bytes) -> Response | Malformed:
     """Find out what is wrong with something that is not a request."""
+    if json_is_too_much(data):
+        return _decode_unread(data)
     try:
         value = msgspec.json.decode(data)
     except msgspec.ValidationError as error:
@@ -327,6 +367,30 @@ def _unparsable(data: bytes, error: Exception) -> Response | Malformed:
     fault = _parse_error(error)
     about = about_request(data)
     return fault if about is None else Response(about, fault=fault)
+
+
+class _Unread(msgspec.Struct):
+    """A message that is no request, unparsed."""
+
+    id: RawOrUnset = msgspec.UNSET
+    method: RawOrUnset = msgspec.UNSET
+    result: RawOrUnset = msgspec.UNSET
+    error: RawOrUnset = msgspec.UNSET
+
+
+_unread_decoder: Final = msgspec.json.Decoder(_Unread)
+
+
+def _decode_unread(data: bytes) -> Response | Malformed:
+    """One that holds more than may be unpacked. If it answers something, whoever asked has to be told."""
+    try:
+        unread = _unread_decoder.decode(data)
+        request_id = None if isinstance(unread.id, msgspec.UnsetType) else _id_decoder.decode(unread.id)
+    except _UNDECODABLE:
+        return Malformed(None, ErrorCode.INVALID_REQUEST, too_much("the message").message)
+    if unread.method is msgspec.UNSET and (unread.result is not msgspec.UNSET or unread.error is not msgspec.UNSET):
+        return Response(request_id, error=too_much("the reply", ErrorCode.SERIALIZATION_ERROR).to_wire())
+    return Malformed(request_id, ErrorCode.INVALID_REQUEST, too_much("the message").message)
 
 
 def _not_representable(data: bytes, error: Exception) -> Response | Malformed:

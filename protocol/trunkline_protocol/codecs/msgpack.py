@@ -2,10 +2,14 @@
 
 A map per message, an array per batch; ``bin`` carries binary data that JSON needs base64 for. What MessagePack has and
 JSON has not (extension types, keys that are no text, NaN) is refused as malformed text is on the other door.
+
+The hub reads params in no other place. Here they have to be unpacked, so of a large message the envelope is read first:
+what the hub refuses anyway is not, nor what holds too many values (:mod:`trunkline_protocol.values`).
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Final
 
@@ -14,11 +18,15 @@ import msgspec
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import is_hubs_id
-from trunkline_protocol.codecs.dialect import DialectViolation, Frame, Received
+from trunkline_protocol.codecs.dialect import Deferred, DialectViolation, Frame, Received
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import RawOrUnset
+from trunkline_protocol.values import SMALL, json_is_too_much, msgpack_is_too_much, too_much
 
 SUBPROTOCOL: Final = "trunkline.v1+msgpack"
 UNSUPPORTED_DATA: Final = 1003
+EVENT_WORTH_KEEPING: Final = 1024
+_EVENT: Final = b'{"jsonrpc":"2.0","method":"event",'
 _pack: Final = msgspec.msgpack.Encoder().encode
 _parse: Final = msgspec.json.Decoder().decode
 _write: Final = msgspec.json.Encoder().encode
@@ -31,27 +39,50 @@ def _no_extension(code: int, _data: memoryview) -> Any:
 _unpack: Final = msgspec.msgpack.Decoder(ext_hook=_no_extension).decode
 
 
+_UNREADABLE: Final = (msgspec.DecodeError, msgspec.EncodeError, ValueError, TypeError, RecursionError)
+
+
+class _Envelope(msgspec.Struct, omit_defaults=True):
+    """What is read of a large message before its params are."""
+
+    jsonrpc: RawOrUnset = msgspec.UNSET
+    method: RawOrUnset = msgspec.UNSET
+    id: RawOrUnset = msgspec.UNSET
+    seq: RawOrUnset = msgspec.UNSET
+    metadata: RawOrUnset = msgspec.UNSET
+    params: RawOrUnset = msgspec.UNSET
+    result: RawOrUnset = msgspec.UNSET
+
+
+_envelope: Final = msgspec.msgpack.Decoder(_Envelope).decode
+
+
 class MessagePackDialect:
-    """See the file. It has no state."""
+    """See the file. It has no state but the last event that was translated: many connections get the same one."""
+
+    _event: tuple[bytes, list[Frame]] = (b"", [])
 
     def receive(self, frame: Frame) -> Received:
         """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if not frame.binary:
             raise DialectViolation(UNSUPPORTED_DATA, f"{SUBPROTOCOL} has binary messages only")
         try:
-            return Received((_to_json(frame.payload),))
-        except (msgspec.DecodeError, msgspec.EncodeError, ValueError, TypeError, RecursionError) as error:
-            fault = "it is nested too deeply" if isinstance(error, RecursionError) else error
-            if (answer := _failed_answer(frame.payload, f"not valid: {fault}")) is not None:
+            return _receive_large(frame.payload) if len(frame.payload) > SMALL else Received((_to_json(frame.payload),))
+        except (RpcError, *_UNREADABLE) as error:
+            refusal = error if isinstance(error, RpcError) else _unreadable(error)
+            if (answer := _failed_answer(frame.payload, refusal.message)) is not None:
                 return Received((answer,))
-            return Received(to_peer=tuple(self.refuse(RpcError(ErrorCode.PARSE_ERROR, f"not valid: {fault}"))))
+            return Received(to_peer=tuple(self.refuse(refusal)))
 
     def send(self, message: bytes) -> list[Frame]:
         """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
-        value = _parse(message)
-        if MARK in message:
-            value = unwrapped(value)
-        return [Frame(_pack(value), binary=True)]
+        if len(message) > EVENT_WORTH_KEEPING and message.startswith(_EVENT):
+            known, frames = MessagePackDialect._event
+            if known is not message:
+                frames = _from_json(message)
+                MessagePackDialect._event = message, frames
+            return frames
+        return _from_json(message)
 
     def refuse(self, error: RpcError) -> list[Frame]:
         """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
@@ -62,7 +93,7 @@ class _Chunk(msgspec.Struct):
     request_id: str = ""
 
 
-class _Envelope(msgspec.Struct):
+class _About(msgspec.Struct):
     """What tells which request of the hub's a message is about."""
 
     id: int | str | None = None
@@ -74,7 +105,7 @@ class _Envelope(msgspec.Struct):
 def _failed_answer(payload: bytes, words: str) -> bytes | None:
     """What was to answer a request of the hub's, or was a chunk for it, as an error; None if it was neither."""
     try:
-        message = msgspec.msgpack.decode(payload, type=_Envelope)
+        message = msgspec.msgpack.decode(payload, type=_About)
         about = message.id if message.method is None else None
         if message.method == "stream_chunk":
             about = msgspec.msgpack.decode(message.params, type=_Chunk).request_id
@@ -85,6 +116,76 @@ def _failed_answer(payload: bytes, words: str) -> bytes | None:
     error = RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True).to_wire()
     number = {} if message.seq is None else {"seq": message.seq}
     return _write({**number, "jsonrpc": "2.0", "id": about, "error": error})
+
+
+def _unreadable(error: Exception) -> RpcError:
+    fault = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    return RpcError(ErrorCode.PARSE_ERROR, f"not valid: {fault}")
+
+
+def _receive_large(payload: bytes) -> Received:
+    try:
+        envelope = _envelope(payload)
+    except msgspec.ValidationError:
+        envelope = _Envelope()  # a batch, or no message at all
+    method = None if isinstance(envelope.method, msgspec.UnsetType) else _unpack(envelope.method)
+    if isinstance(method, str) and method != "stream_chunk":
+        return Received(deferred=Deferred(method, _head(envelope), functools.partial(_translate, payload, method)))
+    if not msgpack_is_too_much(payload):
+        return Received((_to_json(payload),))
+    if method is None and envelope.result is not msgspec.UNSET:
+        # It answers a call of the hub's, whose caller has to be told.
+        error = too_much("the result", ErrorCode.SERIALIZATION_ERROR).to_wire()
+        return Received((_write(msgspec.json.decode(_head(envelope)) | {"error": error}),))
+    raise too_much("the message", ErrorCode.INVALID_REQUEST)
+
+
+def _head(envelope: _Envelope) -> bytes:
+    """What says whom to answer, and what counts the message, as JSON."""
+    members = {
+        name: _unpack(raw)
+        for name in ("jsonrpc", "method", "id", "seq", "metadata")
+        if not isinstance(raw := getattr(envelope, name), msgspec.UnsetType) and len(memoryview(raw)) <= SMALL
+    }
+    return _write(_plain(members))
+
+
+def _translate(payload: bytes, method: str) -> bytes:
+    """The whole request.
+
+    Raises:
+        RpcError: -32602, it holds too many values; -32700, it is not valid.
+    """
+    if msgpack_is_too_much(payload):
+        raise too_much(f"{method:.200}: params")
+    try:
+        return _to_json(payload)
+    except _UNREADABLE as error:
+        raise _unreadable(error) from error
+
+
+def _from_json(message: bytes) -> list[Frame]:
+    if json_is_too_much(message) and (answer := _Answer.read(message)) is not None:
+        error = too_much("the result, as MessagePack,", ErrorCode.SERIALIZATION_ERROR)
+        error.maybe_executed = True
+        message = jsonrpc.encode_error(answer, jsonrpc.encode_error_object(error))
+    value = _parse(message)
+    if MARK in message:
+        value = unwrapped(value)
+    return [Frame(_pack(value), binary=True)]
+
+
+class _Answer(msgspec.Struct):
+    id: msgspec.Raw
+    result: msgspec.Raw
+
+    @classmethod
+    def read(cls, message: bytes) -> bytes | None:
+        """The id of a reply that is a result; None for any other message."""
+        try:
+            return bytes(msgspec.json.decode(message, type=cls).id)
+        except msgspec.DecodeError:
+            return None
 
 
 def _to_json(payload: bytes) -> bytes:

@@ -16,6 +16,7 @@ from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.topics import MAX_TOPIC_CHARS
+from trunkline_protocol.values import has_too_many_members, too_much
 
 Ref = str | int | None
 """Clients number with strings; an integer is echoed as the integer it was."""
@@ -80,6 +81,14 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     payload: msgspec.Raw
 
 
+class _Begun(msgspec.Struct, array_like=True):
+    """How a message begins, whatever follows."""
+
+    join_ref: msgspec.Raw
+    ref: msgspec.Raw
+    topic: msgspec.Raw
+
+
 class _Binary(msgspec.Struct, forbid_unknown_fields=True):
     """``{"$bytes": base64}`` and nothing else."""
 
@@ -87,7 +96,7 @@ class _Binary(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _wire_decoder: Final = msgspec.json.Decoder(_Wire)
-_members_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_begun_decoder: Final = msgspec.json.Decoder(_Begun)
 _ref_decoder: Final = msgspec.json.Decoder(_RefField)
 _topic_decoder: Final = msgspec.json.Decoder(_TopicField)
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -114,6 +123,8 @@ def _decode_text(data: bytes) -> Message:
     payload = bytes(wire.payload)
     if _is_too_deep(payload):
         raise BadFrame(_too_deep(), wire.join_ref, wire.ref, wire.topic)
+    if has_too_many_members(payload):
+        raise BadFrame(too_much("the payload", ErrorCode.INVALID_REQUEST), wire.join_ref, wire.ref, wire.topic)
     return Message(wire.join_ref, wire.ref, wire.topic, wire.event, payload)
 
 
@@ -129,8 +140,9 @@ def _bad_text(data: bytes, error: Exception) -> BadFrame:
         ErrorCode.INVALID_REQUEST, f"a message is [join_ref, ref, topic, event, payload]; this one is not: {error}"
     )
     try:
-        join_ref, ref, topic, *_ = _members_decoder.decode(data)
-        return BadFrame(refusal, _ref_decoder.decode(join_ref), _ref_decoder.decode(ref), _topic_decoder.decode(topic))
+        begun = _begun_decoder.decode(data)
+        refs = (_ref_decoder.decode(begun.join_ref), _ref_decoder.decode(begun.ref))
+        return BadFrame(refusal, *refs, _topic_decoder.decode(begun.topic))
     except (*_UNDECODABLE, ValueError):
         return BadFrame(refusal)
 

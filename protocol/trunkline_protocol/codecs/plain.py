@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
@@ -11,6 +11,10 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 class FramedDialect(Dialect, Protocol):
     """A dialect for pipes and Unix sockets: there is no upgrade, so it may begin with a word of its own."""
+
+    @property
+    def kept(self) -> int:
+        """Bytes of messages that have come in part, in several frames."""
 
     def greet(self, causes: list[str]) -> list[Frame]:
         """What a peer is told once the hub is ready for it.
@@ -31,6 +35,8 @@ def utf8_error(frame: Frame) -> RpcError | None:
 
 class PlainDialect:
     """See the file."""
+
+    kept: Final = 0
 
     def greet(self, _causes: list[str]) -> list[Frame]:
         """Nothing: a plain JSON-RPC peer speaks first."""

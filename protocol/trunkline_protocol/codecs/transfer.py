@@ -49,6 +49,11 @@ class Transfers:
         self._max_bytes = max_bytes
         self._arriving: dict[MessageId, tuple[int, bytearray]] = {}
 
+    @property
+    def kept(self) -> int:
+        """Bytes of messages that have not come whole."""
+        return sum(len(packed) for _next, packed in self._arriving.values())
+
     def take(self, chunk: DataChunk) -> bytes | None:
         """Take a chunk. Returns the message that it completes.
 
@@ -66,7 +71,7 @@ class Transfers:
             packed += binascii.a2b_base64(chunk.data.encode(), strict_mode=True)
         except ValueError as error:
             raise RpcError(ErrorCode.PARSE_ERROR, f"chunk {expected} is no base64: {error}") from error
-        if len(packed) + sum(len(others) for _next, others in self._arriving.values()) > self._max_bytes:
+        if len(packed) + self.kept > self._max_bytes:
             raise _too_much(f"what arrives in chunks has more than {self._max_bytes} bytes")
         if chunk.is_final:
             return unpack(packed, self._max_bytes)

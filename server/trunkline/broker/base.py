@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
+
+
+class PublishKey(NamedTuple):
+    """An idempotency key, and the name of the principal whose it is."""
+
+    principal: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +64,8 @@ class Broker(Protocol):
         A publication is answered when its event is stored, and delivered before the answer or after it.
         Between a ``join`` that was answered with ``head`` and the first event delivered after it, nothing of that topic
         is missing.
-        The same idempotency key on the same topic, while the broker remembers it, is one event.
+        The same idempotency key of the same principal on the same topic is one event, for the time that was promised: a
+        publication whose key cannot be remembered for so long is refused (2003), and none that was is forgotten.
     """
 
     def start(self, deliver: Callable[[Event], None]) -> None:
@@ -67,7 +75,7 @@ class Broker(Protocol):
         self,
         topic: str,
         data: bytes,
-        idempotency_key: str | None,
+        idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
     ) -> None:
         """Store an event. ``done`` is called exactly once, perhaps before this returns."""

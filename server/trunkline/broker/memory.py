@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from trunkline.broker.base import Joined, TopicStanding
+from trunkline.broker.base import Joined, PublishKey, TopicStanding
+from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.topics import is_system
 
-REMEMBER_KEYS: Final = 10_000
-REMEMBER_KEY_SECONDS: Final = 300.0
 EVENT_OVERHEAD: Final = 256
 """Bytes an event costs beside its data and topic, roughly."""
 SYSTEM_SHARE: Final = 1 / 32
@@ -56,9 +55,16 @@ class MemoryBroker:
         limits: of the history.
         monotonic: seconds, for ages.
         wall_clock: seconds since 1970, for ``published_at``.
+        keys: idempotency keys that are remembered.
     """
 
-    def __init__(self, limits: HistoryLimits, monotonic: Callable[[], float], wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: HistoryLimits,
+        monotonic: Callable[[], float],
+        wall_clock: Callable[[], float],
+        keys: PublishKeyLimits | None = None,
+    ) -> None:
         self._limits = limits
         self._monotonic = monotonic
         self._wall_clock = wall_clock
@@ -67,7 +73,7 @@ class MemoryBroker:
         # Both ordered by the last publication, the quietest first.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._with_history: OrderedDict[str, _Topic] = OrderedDict()
-        self._keys: OrderedDict[tuple[str, str], tuple[float, Position]] = OrderedDict()
+        self._keys = PublishKeys(keys or PublishKeyLimits())
         self._deliver: Callable[[Event], None] = lambda event: None
         self.history_bytes = 0
 
@@ -79,21 +85,27 @@ class MemoryBroker:
         self,
         topic: str,
         data: bytes,
-        idempotency_key: str | None,
+        idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
     ) -> None:
         """See the contract. Always answered before it returns."""
         now = self._monotonic()
-        if idempotency_key is not None and (known := self._recall(topic, idempotency_key, now)) is not None:
-            done(known)
-            return
+        if idempotency_key is not None:
+            try:
+                known = self._keys.recall(topic, idempotency_key, now)
+            except RpcError as refusal:
+                done(refusal)
+                return
+            if known is not None:
+                done(known)
+                return
         state = self._state(topic)
         state.head += 1
         event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000))
         self._keep(topic, state, event, now)
         position = Position(state.epoch, state.head)
         if idempotency_key is not None:
-            self._remember(topic, idempotency_key, now, position)
+            self._keys.remember(topic, idempotency_key, now, position)
         self._deliver(event)
         done(position)
 
@@ -186,18 +198,6 @@ class MemoryBroker:
     def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:
         self._trim(topic, state, self._monotonic())
         return tuple(event for _, event in state.history or () if event.offset > offset)
-
-    def _recall(self, topic: str, key: str, now: float) -> Position | None:
-        known = self._keys.get((topic, key))
-        if known is None or now - known[0] > REMEMBER_KEY_SECONDS:
-            return None
-        return known[1]
-
-    def _remember(self, topic: str, key: str, now: float, position: Position) -> None:
-        self._keys[topic, key] = (now, position)
-        self._keys.move_to_end((topic, key))
-        while len(self._keys) > REMEMBER_KEYS:
-            self._keys.popitem(last=False)
 
 
 def _size(event: Event) -> int:

@@ -9,6 +9,9 @@ PROTOCOL_ERROR: Final = 1002
 UNSUPPORTED_DATA: Final = 1003
 INVALID_TEXT: Final = 1007
 MESSAGE_TOO_BIG: Final = 1009
+TRY_AGAIN_LATER: Final = 1013
+
+TOO_MUCH_IN_PART: Final = "too much has come in part (TRUNKLINE_PARTIAL_BYTES_PER_PRINCIPAL, TRUNKLINE_PARTIAL_BYTES)"
 
 
 class FrameRefused(Exception):
@@ -41,6 +44,11 @@ class Assembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self.open = False
         self.text = True
+
+    @property
+    def size(self) -> int:
+        """Bytes of the open message that have come."""
+        return len(self._message)
 
     def start(self, payload: bytes, *, text: bool) -> None:
         """A text or binary frame without FIN."""

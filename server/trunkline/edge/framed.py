@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from typing_extensions import override
 
-from trunkline.edge.fragments import MESSAGE_TOO_BIG
+from trunkline.edge.fragments import MESSAGE_TOO_BIG, TOO_MUCH_IN_PART, TRY_AGAIN_LATER
 from trunkline.edge.framed_stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
 from trunkline.edge.reading import PacedReading
 from trunkline.edge.translation import TranslatingDoor
+from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal
@@ -45,6 +46,7 @@ class FramedPeer(FramedStream):
         self._connection: Connection | None = Connection(shared.services, outbox, principal, name, self._translation)
         self._intake = Intake(self._connection, shared.services.limits.pending_bytes, self._authenticated)
         self._gate = Gate(self._intake, shared.services.router.answers, self.hold_back)
+        self._part: Holding | None = None  # of what has come in part, once that is much
 
     @override
     def begin(self, reading: PacedReading, output: asyncio.WriteTransport) -> None:
@@ -71,7 +73,21 @@ class FramedPeer(FramedStream):
     # --- see FramedStream ---
 
     @override
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        kept = self._framing.kept + self._dialect.kept
+        if self._part is None and kept >= STEP and not self.is_over:
+            self._part = self._door.shared.partial.holding(self.principal.name, self._evict_part)
+        if self._part is not None and not self._part.update(kept):
+            self._evict_part()
+
+    def _evict_part(self) -> None:
+        logger.info("a peer's messages have come in part for too long", extra={"peer": self.name})
+        self.close(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
+
+    @override
     def take(self, frame: Frame) -> None:
+        self._intake.require_room(len(frame.payload))
         self._translation.receive(frame, self._gate if self._gate.is_shut_to(self.principal) else self._intake)
 
     @override
@@ -121,6 +137,15 @@ class FramedPeer(FramedStream):
             logger.debug("disconnected", extra={"connection": connection.number})
             connection.disconnected()
         self._door.left(self)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for part in (self._translation, self._intake, self._gate):
+            part.end()
+        if self._part is not None:
+            self._part.release()
+            self._part = None
 
     # --- the hub's side ---
 

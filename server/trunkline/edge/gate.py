@@ -7,6 +7,7 @@ from typing import Final
 
 from trunkline.edge.translation import Receiver
 from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.codecs.dialect import Deferred
 from trunkline_protocol.codecs.jsonrpc import method_of
 
 MAX_HELD_BYTES: Final = 1024 * 1024
@@ -56,9 +57,21 @@ class Gate:
         if self._bytes > MAX_HELD_BYTES:
             self._hold_back("starting")
 
+    def end(self) -> None:
+        """The socket is gone. It has this, and is what is held back: only a collection would free them."""
+        self._hold_back = _nothing
+
+    def take(self, deferred: Deferred) -> None:
+        """Hand on a request as it is: no dialect of a peer behind a gate defers any."""
+        self._intake.take(deferred)
+
     def open(self) -> None:
         """Hand on what waits, and hold nothing any more."""
         self._is_open = True
         held, self._held = self._held, []
         for message in held:
             self._intake.receive(message)
+
+
+def _nothing(_reason: str) -> None:
+    """Nobody is there to be held back."""

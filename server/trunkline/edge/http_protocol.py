@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -100,6 +100,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
+        # What runs an answer has this protocol, too: with it this would stay until a collection, which stops everybody.
+        self.cycle, self._unanswered = None, []  # type: ignore[assignment]  # uvicorn sets it to None as well
+
+    def handle_websocket_upgrade(self) -> None:
+        """Called when the head of an upgrade is complete: from now on another protocol has the socket."""
+        super().handle_websocket_upgrade()
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end; it has this object
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -183,12 +190,22 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 class _Ending:
-    """What a response is written to: a transport whose ``close`` lets the peer read the answer."""
+    """What a response is written to: a transport whose ``close`` lets the peer read the answer.
 
-    __slots__ = ("close", "is_closing", "write")
+    The response has this, and the protocol has the response: both are known by weak references.
+    """
+
+    __slots__ = ("_cycle", "_protocol", "is_closing", "write")
 
     def __init__(self, protocol: BoundedHttpProtocol, cycle: RequestResponseCycle) -> None:
         transport = protocol.transport
+        self._protocol = weakref.ref(protocol)
+        self._cycle = weakref.ref(cycle)
         self.write: Any = transport.write
         self.is_closing: Any = transport.is_closing
-        self.close: Any = functools.partial(protocol.end, cycle)
+
+    def close(self) -> None:
+        """See :meth:`BoundedHttpProtocol.end`."""
+        protocol, cycle = self._protocol(), self._cycle()
+        if protocol is not None and cycle is not None:
+            protocol.end(cycle)

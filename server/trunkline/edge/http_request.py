@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from trunkline.edge.access import find_token
 from trunkline.edge.fragments import FrameRefused, check_text
 from trunkline.edge.http_protocol import WIRE, Wire
+from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
@@ -153,23 +154,27 @@ def wants_events(headers: Headers) -> bool:
     return False
 
 
-async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
+async def read_body(door: WebSocketDoor, principal: Principal, headers: Headers, receive: Receive) -> bytes:
     """The whole body, as UTF-8 text.
 
     Args:
-        limit: in bytes.
+        door: how large it may be, and how much all that has come in part.
+        principal: who sends it.
 
     Raises:
-        Refused: 413 before more than that is kept, 408 where it takes too long, 400 where it is no UTF-8.
+        Refused: 413 before more is kept than may be, 503 where too much has come in part already, 408 where it takes
+            too long, 400 where it is no UTF-8.
         PeerLeft: it will not come.
     """
+    limit = door.max_message_bytes
     announced = headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limit:
         raise _too_large(limit)
     message = await _next(receive, BODY_GRACE)
     body: bytes = message["body"]
     if message["more_body"] or len(body) > limit:
-        body = await _read_on(body, receive, limit)
+        with _Part(door.partial, principal.name) as part:
+            body = await _read_on(body, receive, limit, part)
     try:
         check_text(body)
     except FrameRefused as refused:
@@ -177,13 +182,54 @@ async def read_body(headers: Headers, receive: Receive, limit: int) -> bytes:
     return body
 
 
-async def _read_on(first: bytes, receive: Receive, limit: int) -> bytes:
+class _Part:
+    """A body that has come in part, in the account of all such. Reading it ends where it has to go for others."""
+
+    def __init__(self, account: ByteAccount, principal: str) -> None:
+        self._holding = account.holding(principal, self._evict)
+        self._waiting: asyncio.Timeout | None = None
+        self._evicted = False
+
+    def __enter__(self) -> _Part:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._holding.release()
+
+    def grown(self, size: int) -> None:
+        """So much of it has come."""
+        if self._evicted or not self._holding.update(size):
+            raise Refused(partial_error(), headers={"Connection": "close"})
+
+    async def next(self, receive: Receive, seconds: float) -> dict[str, Any]:
+        """The next part, if it comes in time."""
+        try:
+            async with asyncio.timeout(seconds) as self._waiting:
+                message = await receive()
+        except TimeoutError:
+            if self._evicted:
+                raise Refused(partial_error(), headers={"Connection": "close"}) from None
+            raise _too_slow() from None
+        finally:
+            self._waiting = None
+        if message["type"] != "http.request":
+            raise PeerLeft
+        return dict(message)
+
+    def _evict(self) -> None:
+        self._evicted = True
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+
+async def _read_on(first: bytes, receive: Receive, limit: int, part: _Part) -> bytes:
     loop = asyncio.get_running_loop()
     parts, size, started, more = [first], len(first), loop.time(), True
     while more:
         if size > limit:
             raise _too_large(limit)
-        message = await _next(receive, started + BODY_GRACE + size / BODY_RATE - loop.time())
+        part.grown(size)
+        message = await part.next(receive, started + BODY_GRACE + size / BODY_RATE - loop.time())
         parts.append(message["body"])
         size += len(message["body"])
         more = message["more_body"]
@@ -197,11 +243,23 @@ async def _next(receive: Receive, seconds: float) -> dict[str, Any]:
         async with asyncio.timeout(seconds):
             message = await receive()
     except TimeoutError:
-        error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, "the body of the request did not come in time")
-        raise Refused(error, REQUEST_TIMEOUT, {"Connection": "close"}) from None
+        raise _too_slow() from None
     if message["type"] != "http.request":
         raise PeerLeft
     return dict(message)
+
+
+def partial_error() -> RpcError:
+    """Too much has come in part."""
+    return limit_error(
+        "partial_bytes_per_principal",
+        "too many bodies, or other messages, of this principal or of all have come in part; send fewer at a time",
+    )
+
+
+def _too_slow() -> Refused:
+    error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, "the body of the request did not come in time")
+    return Refused(error, REQUEST_TIMEOUT, {"Connection": "close"})
 
 
 def _too_large(limit: int) -> Refused:

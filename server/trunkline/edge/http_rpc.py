@@ -103,7 +103,7 @@ class RpcEndpoint:
             principal = admit(self._door, scope, headers)
             require_json(headers)
             with HttpExchange(self._door, self._services, principal, scope, wants_events(headers)) as exchange:
-                body = await read_body(headers, receive, self._door.max_message_bytes)
+                body = await read_body(self._door, principal, headers, receive)
                 await exchange.run(body, RPC_FORM, receive, send)
         except PeerLeft:
             pass

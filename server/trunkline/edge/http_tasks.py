@@ -27,6 +27,7 @@ from trunkline.edge.http_request import (
 )
 from trunkline.edge.http_rpc import one_line
 from trunkline.hub.connection import Services
+from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -195,7 +196,7 @@ class TaskEndpoint:
             if takes_events:
                 metadata["progress_token"] = 0
             with HttpExchange(self._door, self._services, principal, scope, takes_events) as exchange:
-                params = await self._params(headers, receive)
+                params = await self._params(principal, headers, receive)
                 message = jsonrpc.encode_request(_ID, method, params, _encoder.encode(metadata))
                 await exchange.run(message, TaskForm(echoed), receive, send)
         except PeerLeft:
@@ -209,10 +210,10 @@ class TaskEndpoint:
         except RpcError as error:
             raise Refused(error) from error
 
-    async def _params(self, headers: Headers, receive: Receive) -> bytes:
+    async def _params(self, principal: Principal, headers: Headers, receive: Receive) -> bytes:
         if "content-type" in headers or "content-encoding" in headers:
             require_json(headers)
-        body = await read_body(headers, receive, self._door.max_message_bytes)
+        body = await read_body(self._door, principal, headers, receive)
         if not body:
             return b"{}"
         require_json(headers)

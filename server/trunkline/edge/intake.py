@@ -7,6 +7,8 @@ from collections.abc import Callable
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, FrameRefused
 from trunkline.hub.connection import Connection
 from trunkline.hub.principal import PENDING
+from trunkline_protocol.codecs.dialect import Deferred
+from trunkline_protocol.errors import RpcError
 
 
 class Intake:
@@ -28,11 +30,37 @@ class Intake:
             self._receive_pending if connection.principal is PENDING else self._receive_first
         )
 
+    def require_room(self, size: int) -> None:
+        """Refuse a frame that is too large for who has not authenticated, before it is unpacked.
+
+        Raises:
+            FrameRefused: with close code 1009.
+        """
+        if size > self._pending_bytes and self.receive == self._receive_pending:
+            raise FrameRefused(MESSAGE_TOO_BIG, "authenticate before you send large messages")
+
+    def take(self, deferred: Deferred) -> None:
+        """Take a request that is translated only if the hub does not refuse it whatever its params are."""
+        if self.receive == _ignore:
+            return
+        connection = self._connection
+        error = connection.refusal_of(deferred.method)
+        if error is None:
+            try:
+                message = deferred.translate()
+            except RpcError as untranslated:
+                error = untranslated
+            else:
+                self.receive(message)
+                return
+        if self.receive == self._receive_first:
+            self.receive = connection.receive
+        connection.refuse(deferred.envelope, error)
+
     def _receive_pending(self, message: bytes) -> None:
         """Until the peer has authenticated, it gets little room."""
         connection = self._connection
-        if len(message) > self._pending_bytes:
-            raise FrameRefused(MESSAGE_TOO_BIG, "authenticate before you send large messages")
+        self.require_room(len(message))
         connection.receive(message)
         if connection.principal is not PENDING:
             self.receive = self._receive_first
@@ -49,9 +77,18 @@ class Intake:
         self._connection = connection
         self.receive = connection.receive_numbered
 
+    def end(self) -> None:
+        """The socket is gone. What this has, has this, too (:attr:`receive` as well): only a collection frees such."""
+        self.receive = _ignore
+        self._authenticated = _nothing
+
     def disown(self) -> None:
         """The connection goes on over a newer socket: what this one still brings is for nobody."""
         self.receive = _ignore
+
+
+def _nothing() -> None:
+    """Nobody is there to be told."""
 
 
 def _ignore(_message: bytes) -> None:

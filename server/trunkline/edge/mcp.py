@@ -13,15 +13,26 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.datastructures import Headers
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.http_request import Answer, Refused, admit, json_rpc_error, peer_of, send_answer
+from trunkline.edge.http_request import (
+    PAYLOAD_TOO_LARGE,
+    Answer,
+    PeerLeft,
+    Refused,
+    admit,
+    json_rpc_error,
+    peer_of,
+    read_body,
+    send_answer,
+)
 from trunkline.edge.local_exchange import LocalExchange
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.values import json_is_too_much, too_much
 
 if TYPE_CHECKING:
     import mcp_types
@@ -62,10 +73,18 @@ class McpDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         try:
-            principal = admit(self._door, scope, Headers(scope=scope))
+            headers = Headers(scope=scope)
+            principal = admit(self._door, scope, headers)
             manager = await self._started()
+            if scope["method"] == "POST":
+                body = await read_body(self._door, principal, headers, receive)
+                if json_is_too_much(body):
+                    raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
+                receive = _replayed(body, receive)
         except Refused as refused:
             await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), refused.headers))
+            return
+        except PeerLeft:
             return
         scope[_PRINCIPAL] = principal
         scope["user"] = _owner(principal)  # a session of MCP belongs to who opened it
@@ -143,6 +162,18 @@ class McpDoor:
         except RpcError as error:
             reply = {"error": error.to_wire()}
         return outcome.result(reply)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, then whatever comes."""
+    waiting = [body]
+
+    async def replay() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return replay
 
 
 def _principal(context: ServerRequestContext[Any, Any]) -> Principal:

@@ -17,6 +17,9 @@ TURN_BYTES: Final = 64 * 1024
 class PacedReading(asyncio.BufferedProtocol):
     """Passes everything on to picows' protocol, and pauses the socket once it had its share.
 
+    Args:
+        on_lost: called after picows was told that the connection is lost.
+
     Attributes:
         received: bytes so far.
     """
@@ -27,6 +30,8 @@ class PacedReading(asyncio.BufferedProtocol):
         "_look_at",
         "_loop",
         "_on_excess",
+        "_on_lost",
+        "_on_turn",
         "_picows",
         "_picows_buffer_updated",
         "_picows_get_buffer",
@@ -36,7 +41,9 @@ class PacedReading(asyncio.BufferedProtocol):
         "received",
     )
 
-    def __init__(self, transport: asyncio.Transport, picows: Any) -> None:
+    def __init__(self, transport: asyncio.Transport, picows: Any, on_lost: Callable[[], None] | None = None) -> None:
+        self._on_lost = on_lost
+        self._on_turn: Callable[[], None] | None = None
         self._transport = transport
         self._picows = picows
         self._loop = asyncio.get_running_loop()
@@ -67,6 +74,8 @@ class PacedReading(asyncio.BufferedProtocol):
             self._on_excess()
         self._picows_buffer_updated(nbytes)
         if self.received >= self._rest_at and not self._resting:
+            if self._on_turn is not None:
+                self._on_turn()
             self._rest()
 
     def _rest(self) -> None:
@@ -94,9 +103,14 @@ class PacedReading(asyncio.BufferedProtocol):
         self._on_excess = on_excess
         self._plan(self._rest_at)
 
+    def watch(self, on_turn: Callable[[], None]) -> None:
+        """Call a function whenever the connection has had its share of a turn."""
+        self._on_turn = on_turn
+
     def detach(self) -> None:
         """The connection is lost: let go of picows."""
-        self._picows = self._picows_get_buffer = self._picows_buffer_updated = self._on_excess = None
+        self._picows = self._picows_get_buffer = self._picows_buffer_updated = None
+        self._on_excess = self._on_lost = self._on_turn = None
 
     def hold(self) -> None:
         """Read nothing until :meth:`release`."""
@@ -120,7 +134,10 @@ class PacedReading(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the event loop."""
+        on_lost = self._on_lost
         self._picows.connection_lost(exc)
+        if on_lost is not None:
+            on_lost()
 
     def pause_writing(self) -> None:
         """Called by the event loop."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from trunkline.hub.connection import Connection, Traffic
-from trunkline_protocol.codecs.dialect import Dialect, Frame
+from trunkline.hub.connection import NOWHERE, Connection, Traffic
+from trunkline_protocol.codecs.dialect import Deferred, Dialect, Frame
 from trunkline_protocol.events import Event
 
 
@@ -45,6 +45,9 @@ class Receiver(Protocol):
     def receive(self) -> Callable[[bytes], None]:
         """Takes one message. Look it up for each: it changes."""
 
+    def take(self, deferred: Deferred) -> None:
+        """Take a request that is translated only if that is of use."""
+
 
 class TranslatingDoor:
     """The :class:`trunkline.hub.connection.Door` of a peer with a dialect: what the hub writes is translated.
@@ -56,13 +59,23 @@ class TranslatingDoor:
 
     def __init__(self, sink: FrameSink, dialect: Dialect) -> None:
         self.dialect = dialect
-        self._sink = sink
+        self._sink: FrameSink = sink
         self.close = sink.close
         self.adopt = sink.adopt
         self.disown = sink.disown
         self.overflow = sink.overflow
         self.pause_reading = sink.pause_reading
         self.resume_reading = sink.resume_reading
+
+    def end(self) -> None:
+        """The socket is gone. It has this, and this has it: only a collection would free them."""
+        self._sink = NOWHERE
+        self.close, self.adopt, self.disown = NOWHERE.close, NOWHERE.adopt, NOWHERE.disown
+        self.overflow, self.pause_reading, self.resume_reading = (
+            NOWHERE.overflow,
+            NOWHERE.pause_reading,
+            NOWHERE.resume_reading,
+        )
 
     def traffic(self) -> Traffic:
         """See :class:`trunkline.hub.connection.Door`."""
@@ -97,6 +110,9 @@ class TranslatingDoor:
             DialectViolation: see :class:`trunkline_protocol.codecs.dialect.Dialect`.
         """
         received = self.dialect.receive(frame)
+        if received.deferred is not None:
+            intake.take(received.deferred)
+            return
         if received.to_peer:
             self._sink.send_frames(list(received.to_peer))
         for message in received.to_hub:

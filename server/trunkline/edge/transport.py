@@ -51,7 +51,7 @@ class LingeringTransport:
         self._transport = transport
         self._on_closing = on_closing
         self.protocol: Any = protocol
-        self.reading = PacedReading(transport, protocol)
+        self.reading = PacedReading(transport, protocol, self.release)
         self.write = transport.write
         self.writelines = transport.writelines
         self.get_write_buffer_size = transport.get_write_buffer_size
@@ -99,6 +99,7 @@ class LingeringTransport:
         connections would pile up by the megabyte.
         """
         self.protocol = None
+        self._on_closing = _nothing
         self.reading.detach()
 
     def close(self) -> None:
@@ -108,8 +109,12 @@ class LingeringTransport:
         self._on_closing()
         handshake = self.protocol.transport.close_handshake
         sending = handshake is not None and handshake.recv is None
-        self.protocol = _Draining(self._transport, self.protocol, sending)
+        self.protocol = _Draining(self._transport, self.protocol, sending, self.release)
         self.take_over()
+
+
+def _nothing() -> None:
+    """Nobody is there to be told."""
 
 
 class _UnixSocket:
@@ -140,12 +145,20 @@ class _Draining(asyncio.BufferedProtocol):
     Args:
         sending: the peer may be in the middle of a message. The half-close waits until it is quiet, for some clients
             stumble over the end of a stream that they are still writing to.
+        on_lost: called at the very end.
     """
 
-    def __init__(self, transport: asyncio.Transport, before: asyncio.BaseProtocol, sending: bool) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        before: asyncio.BaseProtocol,
+        sending: bool,
+        on_lost: Callable[[], None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._transport = transport
         self._before = before
+        self._on_lost = on_lost
         self._heard = sending
         self._cut = loop.call_later(CLOSE_TIMEOUT, transport.abort)
         transport.resume_reading()
@@ -174,6 +187,7 @@ class _Draining(asyncio.BufferedProtocol):
         """Called by the event loop."""
         self._cut.cancel()
         self._before.connection_lost(exc)
+        self._on_lost()
 
 
 class FramingErrors:

@@ -68,6 +68,7 @@ class UpgradeProtocol(asyncio.Protocol):
         """The peer left before picows took over."""
         if self._transport is not None:
             self._transport.protocol.connection_lost(exc)
+            self._transport.release()
 
     def pause_writing(self) -> None:
         """Nothing of ours was written yet."""

@@ -18,6 +18,8 @@ from trunkline.edge.endpoints import Negotiated
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
+    TOO_MUCH_IN_PART,
+    TRY_AGAIN_LATER,
     UNSUPPORTED_DATA,
     Assembler,
     FrameRefused,
@@ -28,6 +30,7 @@ from trunkline.edge.heartbeat import Heartbeat
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
+from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.connection import Connection, Door, Traffic
 from trunkline.hub.outbox import SMALL_EVENT, Outbox
 from trunkline.hub.principal import PENDING, Principal
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from trunkline.edge.websocket_door import WebSocketDoor
 
 NORMAL_CLOSURE: Final = 1000
-TRY_AGAIN_LATER: Final = 1013
 GOING_AWAY: Final = 1001
 PING_INTERVAL: Final = 25.0
 PING_TIMEOUT: Final = 20.0
@@ -85,6 +87,10 @@ class WebSocketListener(WSListener):
         self._resumed = 0
         self._full = False
         self._owed_pong: bytes | None = None
+        self._cut: asyncio.TimerHandle | None = None
+        self._part: Holding | None = None  # of what has come in part, once that is much
+        self._turns = 0  # of reading since a frame came last
+        self._part_begins = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The upgrade is done."""
@@ -106,6 +112,7 @@ class WebSocketListener(WSListener):
             transport.underlying_transport.reading.allow(allowed, self._too_much_before_auth)  # type: ignore[attr-defined]
         door.services.opened(connection)
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
+        socket.reading.watch(self._look_at_part)
         self._heartbeat = Heartbeat(
             door.ping_interval,
             door.ping_timeout,
@@ -121,6 +128,9 @@ class WebSocketListener(WSListener):
         if self._closing and frame.msg_type != WSMsgType.CLOSE:
             return
         try:
+            if self._turns:
+                self._turns = 0
+                self._count_part(0)
             if frame.msg_type == WSMsgType.TEXT and frame.fin and self._assembler is None:
                 if frame.rsv1 or frame.rsv2 or frame.rsv3:
                     raise FrameRefused(PROTOCOL_ERROR, "reserved bits are set")
@@ -136,6 +146,38 @@ class WebSocketListener(WSListener):
             self._log_refusal(refusal.code, refusal.reason)
             self.close(refusal.code, refusal.reason)
 
+    def _look_at_part(self) -> None:
+        """Some more was read. Where no frame came of it, it is part of a large one, which picows keeps."""
+        received = self._transport.underlying_transport.reading.received  # type: ignore[union-attr]
+        if not self._turns:
+            self._part_begins = received
+        self._turns += 1
+        try:
+            self._count_part(received - self._part_begins)
+        except FrameRefused as refusal:
+            self._refuse_part(refusal.code, refusal.reason)
+
+    def _count_part(self, unfinished: int) -> None:
+        """Account for a message of which only a part is there: fragments, and so many bytes of a frame."""
+        size = unfinished + (0 if self._assembler is None else self._assembler.size)
+        if self._part is None:
+            if size < STEP:
+                return
+            self._part = self._door.partial.holding(self.principal.name, self._evict_part)
+        if not self._part.update(size):
+            raise FrameRefused(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
+
+    def _evict_part(self) -> None:
+        self._refuse_part(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
+
+    def _refuse_part(self, code: int, reason: str) -> None:
+        if not self._closing and self._transport is not None:
+            self._transport.underlying_transport.pause_reading()  # picows would keep what comes of the message
+            self._log_refusal(code, reason)
+            self._say_goodbye(code, reason)
+            # Not at once: this may be called from the middle of reading.
+            asyncio.get_running_loop().call_soon(self._transport.disconnect)
+
     def _receive_text(self, message: bytes) -> None:
         if self._translation is None:
             self._intake.receive(message)  # type: ignore[union-attr]  # set since on_ws_connected
@@ -148,6 +190,7 @@ class WebSocketListener(WSListener):
     def _translate(self, frame: Frame) -> None:
         assert self._translation is not None
         assert self._intake is not None
+        self._intake.require_room(len(frame.payload))
         try:
             self._translation.receive(frame, self._intake)
         except DialectViolation as violation:
@@ -188,12 +231,16 @@ class WebSocketListener(WSListener):
         else:
             self._assembler = Assembler(self._door.max_message_bytes)
             self._assembler.start(frame.get_payload_as_bytes(), text=frame.msg_type == WSMsgType.TEXT)
+            self._count_part(0)
 
     def _continuation(self, frame: WSFrame) -> None:
         assembler = self._assembler or Assembler(self._door.max_message_bytes)
         message = assembler.proceed(frame.get_payload_as_bytes(), final=bool(frame.fin))
-        if message is not None:
+        if message is None:
+            self._count_part(0)
+        else:
             self._assembler = None
+            self._count_part(0)
             (self._receive_text if assembler.text else self._receive_binary)(message)
 
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -235,7 +282,16 @@ class WebSocketListener(WSListener):
         if self._principal is PENDING:
             self._door.pending -= 1
         self.leave()
-        self._intake = None
+        if self._intake is not None:
+            self._intake.end()
+        if self._cut is not None:
+            self._cut.cancel()
+        if self._part is not None:
+            self._part.release()
+        # Each of these has this object, too: with them it would stay until a collection, which stops everybody.
+        self._intake = self._transport = self._heartbeat = self._translation = self._assembler = None
+        self._cut = self._part = None
+        self.write_payload = _drop
 
     def leave(self) -> None:
         """Nothing can be sent any more: the hub forgets the connection, however long the socket still takes to end."""
@@ -272,7 +328,7 @@ class WebSocketListener(WSListener):
         if self._closing or self._transport is None:
             return
         self._say_goodbye(code, reason)
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
+        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
 
     def _say_goodbye(self, code: int, reason: str = "") -> None:
         """Send what waits and a close frame, behind which nothing may go."""

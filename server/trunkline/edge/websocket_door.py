@@ -16,6 +16,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithLis
 from trunkline.edge.access import AccessRules
 from trunkline.edge.endpoints import Endpoint, endpoints
 from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
+from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
@@ -63,6 +64,7 @@ class WebSocketDoor:
     ping_interval: float = PING_INTERVAL
     ping_timeout: float = PING_TIMEOUT
     refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
+    partial: ByteAccount = field(default_factory=lambda: ByteAccount(256 * 2**20, 128 * 2**20))
     endpoints: dict[str, Endpoint] = field(default_factory=endpoints)
     listeners: dict[Listener, None] = field(default_factory=dict)
     pending: int = 0

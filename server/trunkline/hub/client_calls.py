@@ -12,7 +12,7 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Id, Request
 from trunkline_protocol.session import UNNUMBERED_CALLS
 
@@ -26,7 +26,8 @@ GRANT_STEP: Final = 16
 
 GRANT_BYTES: Final = 64 * 1024
 """Bytes per grant, where chunks are large."""
-
+SMALL_REPLY: Final = 4096
+"""Bytes of a reply that has room in any batch: an error has, for example."""
 
 P = TypeVar("P", bound=msgspec.Struct)
 
@@ -97,7 +98,13 @@ class ClientCall(Call):
         elif self.batch is None:
             self.connection.outbox.send(reply, self.mark)
         else:
-            self.batch.add(reply, self.mark)
+            self.batch.add(reply if self.batch.has_room(len(reply)) else self._too_much(), self.mark)
+
+    def _too_much(self) -> bytes:
+        words = f"{self.method}: the replies of this batch together are too large; call it in a frame of its own"
+        error = limit_error("outbox_bytes", words, retry_after_ms=None)
+        error.maybe_executed = self.maybe_executed
+        return jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error))
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
@@ -187,17 +194,23 @@ class NotificationCall(Call):
 class BatchReply:
     """Gathers the replies of one batch and sends them as one frame."""
 
-    __slots__ = ("_mark", "_outbox", "_replies", "_waiting")
+    __slots__ = ("_bytes", "_mark", "_outbox", "_replies", "_waiting")
 
     def __init__(self, outbox: Outbox, expected: int) -> None:
         self._outbox = outbox
         self._replies: list[bytes] = []
         self._waiting = expected
+        self._bytes = 0
         self._mark = 0
+
+    def has_room(self, size: int) -> bool:
+        """Whether one more reply may be so large: all are kept until the last is there, and go out as one."""
+        return size <= SMALL_REPLY or self._bytes + size <= self._outbox.limit
 
     def add(self, reply: bytes, mark: int = 0) -> None:
         """One more member is answered; the whole must not overtake what ``mark`` stands for in the outbox."""
         self._replies.append(reply)
+        self._bytes += len(reply)
         self._mark = max(self._mark, mark)
         self.skip()
 

@@ -11,16 +11,17 @@ from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
+from trunkline.hub.attached import Callees, Session
 from trunkline.hub.client_calls import BatchReply, ClientCall, NotificationCall
 from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
-from trunkline.hub.outbox import Outbox, Writer
+from trunkline.hub.outbox import Nobody, Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
-from trunkline_protocol.topics import any_matches
 from trunkline_protocol.traces import inherit
 
 logger = logging.getLogger("trunkline.hub")
@@ -39,6 +40,13 @@ MAX_REMEMBERED: Final = 64
 _NOTHING: Final[frozenset[str]] = frozenset()
 
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
+
+
+class _Cancelled(msgspec.Struct):
+    """Params of what cancels: of many members only these are read."""
+
+    id: int | str | None = None
+    requestId: int | str | None = None  # as MCP spells it
 
 
 class Traffic(NamedTuple):
@@ -72,51 +80,6 @@ class Door(Writer, Protocol):
         """Its connection goes on elsewhere: hand on nothing more, and tell nobody when the socket is gone."""
 
 
-class Session(Protocol):
-    """What a connection knows of its session."""
-
-    def receive(self, seq: int, size: int) -> bool:
-        """A numbered frame has come. Returns whether it is to be acted on."""
-
-    def acknowledge(self, received: int) -> None:
-        """The client has everything up to this number."""
-
-    def send_unnumbered(self, reply: bytes) -> None:
-        """A reply that concerns this socket only."""
-
-    @property
-    def is_attached(self) -> bool:
-        """Whether the client is there."""
-
-    def disconnected(self) -> bool:
-        """The socket is gone. Returns whether the session waits for its client."""
-
-    def violated(self, violation: ProtocolViolation) -> None:
-        """The peer broke a rule: close the connection and end the session."""
-
-    def door_full(self) -> None:
-        """The transport's buffer is full."""
-
-    def door_free(self) -> None:
-        """The transport has room again."""
-
-
-class Callees(Protocol):
-    """What a connection hands on of what it serves itself (see :mod:`trunkline.hub.registrations`)."""
-
-    def answered(self, connection: Connection, response: Response) -> bool:
-        """A response came. Returns whether it answers something that was asked of this connection."""
-
-    def chunk(self, connection: Connection, params: bytes) -> None:
-        """A chunk came."""
-
-    def progress(self, connection: Connection, params: bytes) -> None:
-        """Progress came."""
-
-    def gone(self, connection: Connection) -> None:
-        """The client does not come back."""
-
-
 @dataclass(slots=True)
 class Services:
     """What all connections of a hub share.
@@ -133,6 +96,29 @@ class Services:
     callees: Callees | None = None
 
 
+class _Nowhere(Nobody):
+    """The door of who is gone. Doors have their connection, and only a collection would free the two."""
+
+    def send_frames(self, frames: list[Frame]) -> None:
+        """What a socket of frames does, too."""
+
+    def traffic(self) -> Traffic:
+        """See :class:`Door`."""
+        return Traffic("none")
+
+    def close(self, code: int, reason: str) -> None:
+        """See :class:`Door`."""
+
+    def adopt(self, connection: Connection) -> None:
+        """See :class:`Door`."""
+
+    def disown(self) -> None:
+        """See :class:`Door`."""
+
+
+NOWHERE: Final = _Nowhere()
+
+
 class Connection:
     """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
 
@@ -140,6 +126,7 @@ class Connection:
 
     Attributes:
         may_open_session: while the first message is handled.
+        subscriptions: topics and patterns, each with the principal's name it was made under.
         trace: metadata of calls that bring no trace of their own: that of the request which opened the connection.
     """
 
@@ -183,7 +170,7 @@ class Connection:
         self.calls: dict[Id, ClientCall] = {}
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
-        self.subscriptions: dict[str, None] = {}
+        self.subscriptions: dict[str, str] = {}
         self.trace: dict[str, str] = {}
         self._services = services
         self._route = services.router.route
@@ -203,10 +190,6 @@ class Connection:
     def close(self, code: int, reason: str) -> None:
         """End the connection with a close code and a reason."""
         self.door.close(code, reason)
-
-    def wants(self, topic: str) -> bool:
-        """Whether one of its subscriptions reaches the topic."""
-        return topic in self.subscriptions or any_matches(self.subscriptions, topic)
 
     def receive(self, data: bytes) -> None:
         """Take one text message (UTF-8, checked by the door)."""
@@ -230,15 +213,50 @@ class Connection:
 
     def receive_numbered(self, data: bytes) -> None:
         """Take one message on a connection with a session: once, however often it comes."""
+        if self._is_due(data):
+            self.receive(data)
+
+    def _is_due(self, data: bytes) -> bool:
+        """Count a message of a session. Returns whether it is to be acted on."""
         session = self.session
         try:
             seq = jsonrpc.seq_of(data)
         except ProtocolViolation as violation:
             if session is not None:
                 session.violated(violation)
+            return False
+        return seq is None or session is None or session.receive(seq, len(data))
+
+    def refusal_of(self, method: str) -> RpcError | None:
+        """Why a request or notification would be refused whatever its params are; None if they decide."""
+        if self._restricted and (error := self._forbidden(method)) is not None:
+            return error
+        router = self._services.router
+        if method in _OWN_NOTIFICATIONS or method in CANCEL_METHODS or router.answers(method):
+            return None
+        try:
+            router.backend.find(method)
+        except RpcError as unknown:
+            return unknown
+        return None
+
+    def refuse(self, envelope: bytes, error: RpcError) -> None:
+        """Take a message whose params were not translated: it is counted, and refused as any other call.
+
+        Args:
+            envelope: the request without its params.
+        """
+        if self.session is not None and not self._is_due(envelope):
             return
-        if seq is None or session is None or session.receive(seq, len(data)):
-            self.receive(data)
+        request = jsonrpc.decode(envelope, self._services.limits.max_batch)
+        if not isinstance(request, Request) or request.id in self.calls:
+            self.receive(envelope)  # it is refused anyway
+        elif request.id is UNSET:
+            self._route(NotificationCall(self, request), error)
+        else:
+            call = ClientCall(self, request, None)
+            self.calls[call.id] = call
+            self._route(call, error)
 
     def writing_paused(self) -> None:
         """The transport's buffer is full."""
@@ -256,9 +274,12 @@ class Connection:
 
     def disconnected(self) -> None:
         """The socket is gone. Without a session so is the peer: what it asked for is not wanted any more."""
-        if self.session is None or not self.session.disconnected():
+        waits = self.session is not None and self.session.disconnected()
+        if not waits:
             self.give_up()
         self._services.closed(self)
+        if not waits:
+            self.door = NOWHERE
 
     @property
     def is_attached(self) -> bool:
@@ -302,6 +323,19 @@ class Connection:
         return None
 
     def _not_now(self, method: str) -> RpcError | None:
+        if (error := self._forbidden(method)) is not None:
+            return error
+        principal = self.principal
+        if principal is not PENDING and self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
+            return limit_error(
+                "rate_limit",
+                f"{principal.name} calls too often",
+                code=ErrorCode.RATE_LIMITED,
+                retry_after_ms=1 + int(wait * 1000),
+            )
+        return None
+
+    def _forbidden(self, method: str) -> RpcError | None:
         principal = self.principal
         if principal is PENDING:
             if method == "auth":
@@ -312,13 +346,6 @@ class Connection:
                 return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
             if len(self._allowed) < MAX_REMEMBERED:
                 self._allowed = self._allowed | {method}
-        if self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
-            return limit_error(
-                "rate_limit",
-                f"{principal.name} calls too often",
-                code=ErrorCode.RATE_LIMITED,
-                retry_after_ms=1 + int(wait * 1000),
-            )
         return None
 
     def _notification(self, request: Request) -> None:
@@ -335,11 +362,10 @@ class Connection:
             self._route(call, refusal)
             return
         try:
-            params = msgspec.json.decode(jsonrpc.params_of(request))
+            target = getattr(msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled), member)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return
-        target = params.get(member) if isinstance(params, dict) else None
-        if type(target) in (int, str):
+        if target is not None:
             self._cancel(target, silent=request.method != "$/cancelRequest")
 
     def _acknowledged(self, params: bytes) -> None:

@@ -57,6 +57,11 @@ class Fanout:
         self.backlog = 0
         self.deliveries = 0
 
+    @property
+    def events(self) -> int:
+        """How many events wait to be handed out."""
+        return len(self._jobs)
+
     def deliver(self, event: Event, outboxes: tuple[Outbox, ...]) -> None:
         """Send the event to each outbox, after all events that were delivered before."""
         if len(outboxes) <= AT_ONCE and not self._jobs:

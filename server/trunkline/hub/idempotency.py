@@ -2,7 +2,8 @@
 
 A key belongs to a principal. The first call with it starts the work (:class:`SharedCall`); calls that come while it
 runs join it; calls that come later get the outcome that was kept. What ended before anything was executed is
-forgotten, so that the key may be used again.
+forgotten, so that the key may be used again. No other key is forgotten before its time: a call that would be one too
+many is refused.
 
 Pure but for the calls it settles: the clock is an argument.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +22,7 @@ from typing_extensions import override
 
 from trunkline_protocol.calls import Call, CallBackend, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 MAX_KEY_CHARS: Final = 256
 MAX_RESULT_BYTES: Final = 2**20
@@ -36,13 +37,18 @@ KeyId = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """How much is kept: the outcomes used least recently go first.
+    """How much is kept.
 
     Attributes:
+        keys: with an outcome, or work in progress; of all principals.
+        keys_per_principal: of one of them.
+        bytes: results and errors. Beyond them, or a quarter for one principal, its oldest keys only tell that they were
+            used.
         seconds: how long an outcome is kept, from when the work ended.
     """
 
-    outcomes: int = 10_000
+    keys: int = 262_144
+    keys_per_principal: int = 65_536
     bytes: int = 32 * 2**20
     seconds: float = 600.0
 
@@ -50,14 +56,22 @@ class KeyLimits:
 class Outcome:
     """How the work of a key ended: JSON of its result or of its error; neither where the result was not kept."""
 
-    __slots__ = ("at", "digest", "error", "result", "size")
+    __slots__ = ("at", "digest", "error", "result")
 
     def __init__(self, digest: bytes, *, result: bytes | None = None, error: bytes | None = None) -> None:
         self.digest = digest
         self.result = result
         self.error = error
         self.at = 0.0
-        self.size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the JSON."""
+        return len(self.result or self.error or b"")
+
+    def drop(self) -> None:
+        """From now on only tell that there was one."""
+        self.result = self.error = None
 
     def settle(self, call: Call) -> None:
         """Answer a call with it."""
@@ -70,12 +84,27 @@ class Outcome:
             call.settle_error(_refusal("executed", words))
 
 
+class _Held:
+    """What one principal has: keys in all, when the work of each ended, and the outcomes that are still whole."""
+
+    __slots__ = ("bytes", "ended", "keys", "whole")
+
+    def __init__(self) -> None:
+        self.keys = 0
+        self.ended: deque[float] = deque()
+        self.bytes = 0
+        self.whole: OrderedDict[KeyId, Outcome] = OrderedDict()
+
+
 class Outcomes:
-    """What is kept: bounded in number, bytes and age."""
+    """What is kept: for its time, and bounded in number and bytes."""
 
     def __init__(self, limits: KeyLimits) -> None:
         self._limits = limits
         self._kept: OrderedDict[KeyId, Outcome] = OrderedDict()
+        self._held: dict[str, _Held] = {}
+        self._taken = 0
+        self._whole_bytes = 0
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -83,35 +112,77 @@ class Outcomes:
 
     def get(self, key: KeyId, now: float) -> Outcome | None:
         """The outcome of a key, unless it is too old."""
-        outcome = self._kept.get(key)
-        if outcome is None:
-            return None
-        if now - outcome.at >= self._limits.seconds:
-            self._forget(key)
-            return None
-        self._kept.move_to_end(key)
-        return outcome
+        self._expire(now)
+        return self._kept.get(key)
+
+    def take(self, principal: str, now: float) -> None:
+        """Count one more key, whose work is to begin.
+
+        Raises:
+            RpcError: 2003, one has to grow too old before.
+        """
+        self._expire(now)
+        limits, held = self._limits, self._held.get(principal)
+        if held is not None and held.keys >= limits.keys_per_principal:
+            oldest = held.ended[0] if held.ended else now
+            raise self._full("idempotency_keys_per_principal", f"{principal} has {held.keys}", now - oldest)
+        if self._taken >= limits.keys:
+            oldest = next((outcome.at for outcome in self._kept.values()), now)
+            raise self._full("idempotency_keys", f"all principals have {self._taken}", now - oldest)
+        if held is None:
+            held = self._held[principal] = _Held()
+        held.keys += 1
+        self._taken += 1
+
+    def give_back(self, principal: str) -> None:
+        """Nothing was executed under a key that was taken."""
+        held = self._held[principal]
+        held.keys -= 1
+        self._taken -= 1
+        if not held.keys:
+            del self._held[principal]
 
     def put(self, key: KeyId, outcome: Outcome, now: float) -> None:
-        """Keep the outcome of a key that has none, and make room for it."""
+        """Keep the outcome of a key that was taken."""
         outcome.at = now
-        kept = outcome.result or outcome.error or b""
-        outcome.size = OUTCOME_OVERHEAD + sys.getsizeof(key[1]) + len(kept)
         self._kept[key] = outcome
-        self.bytes += outcome.size
-        self._make_room(now)
+        self.bytes += OUTCOME_OVERHEAD + sys.getsizeof(key[1])
+        held = self._held[key[0]]
+        held.ended.append(now)
+        if outcome.size:
+            held.whole[key] = outcome
+            held.bytes += outcome.size
+            self._whole_bytes += outcome.size
+            self.bytes += outcome.size
+            while held.bytes > self._limits.bytes // 4 or self._whole_bytes > self._limits.bytes:
+                self._drop(held, next(iter(held.whole)))
 
-    def _make_room(self, now: float) -> None:
-        limits = self._limits
+    def _drop(self, held: _Held, key: KeyId) -> None:
+        outcome = held.whole.pop(key)
+        held.bytes -= outcome.size
+        self._whole_bytes -= outcome.size
+        self.bytes -= outcome.size
+        outcome.drop()
+
+    def _expire(self, now: float) -> None:
         while self._kept:
-            oldest = next(iter(self._kept))
-            expired = now - self._kept[oldest].at >= limits.seconds
-            if not expired and len(self._kept) <= limits.outcomes and self.bytes <= limits.bytes:
+            key, outcome = next(iter(self._kept.items()))
+            if now - outcome.at < self._limits.seconds:
                 return
-            self._forget(oldest)
+            del self._kept[key]
+            self.bytes -= OUTCOME_OVERHEAD + sys.getsizeof(key[1])
+            held = self._held[key[0]]
+            held.ended.popleft()
+            if outcome.size:
+                self._drop(held, key)
+            self.give_back(key[0])
 
-    def _forget(self, key: KeyId) -> None:
-        self.bytes -= self._kept.pop(key).size
+    def _full(self, setting: str, words: str, age: float) -> RpcError:
+        return limit_error(
+            setting,
+            f"{words} idempotency keys, each kept for {self._limits.seconds:g} s after its work; wait, or call without",
+            retry_after_ms=1 + int(1000 * (self._limits.seconds - age)),
+        )
 
 
 class SharedCall(Call):
@@ -287,7 +358,7 @@ class IdempotencyKeys:
 
         Raises:
             RpcError: -32602 for an unusable key, or one that was used for something else; -32600 where the work runs
-                and cannot be shared. The key's work is unharmed.
+                and cannot be shared; 2003 where there are too many keys. The key's work is unharmed.
         """
         if not 0 < len(key) <= MAX_KEY_CHARS:
             message = f"metadata.idempotency_key must have 1 to {MAX_KEY_CHARS} characters, not {len(key)}"
@@ -308,6 +379,7 @@ class IdempotencyKeys:
             self._begin(call, used, digest, backend)
 
     def _begin(self, call: Call, used: KeyId, digest: bytes, backend: CallBackend) -> None:
+        self.outcomes.take(used[0], self._clock())
         shared = self._running[used] = SharedCall(call, used, digest, self._end)
         shared.backend = backend
         try:
@@ -322,6 +394,8 @@ class IdempotencyKeys:
         del self._running[shared.used]
         if outcome is not None:
             self.outcomes.put(shared.used, outcome, self._clock())
+        else:
+            self.outcomes.give_back(shared.used[0])
 
 
 def digest_of(call: Call) -> bytes:

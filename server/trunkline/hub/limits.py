@@ -15,13 +15,16 @@ class Limits:
 
     Attributes:
         max_backlog: deliveries of events that may wait to be handed out.
+        max_waiting_events: events that may wait to be handed out.
         pending_bytes: how large messages may be before a peer has authenticated.
     """
 
     max_batch: int = 100
     max_calls_per_connection: int = 16_384
     max_subscriptions: int = 1_024
+    max_subscriptions_per_principal: int = 262_144
     max_backlog: int = 1_000_000
+    max_waiting_events: int = 16_384
     pending_bytes: int = 16_384
 
 

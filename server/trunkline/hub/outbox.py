@@ -83,6 +83,31 @@ class Writer(Protocol):
         """Read the peer again."""
 
 
+class Nobody:
+    """The writer of who is gone."""
+
+    def write(self, messages: list[bytes]) -> None:
+        """See :class:`Writer`."""
+
+    def write_event(self, event: Event) -> None:
+        """See :class:`Writer`."""
+
+    def write_payload(self, payload: bytes) -> None:
+        """See :class:`Writer`."""
+
+    def overflow(self) -> None:
+        """See :class:`Writer`."""
+
+    def pause_reading(self) -> None:
+        """See :class:`Writer`."""
+
+    def resume_reading(self) -> None:
+        """See :class:`Writer`."""
+
+
+NOBODY: Final = Nobody()
+
+
 class Outbox:
     """The queue between the hub and one connection's door.
 
@@ -114,6 +139,7 @@ class Outbox:
         "_replays",
         "_resumed",
         "_scheduled",
+        "_waits",
         "_writer",
         "closed",
         "dropped_events",
@@ -143,9 +169,15 @@ class Outbox:
         self._reading = True
         self._refused = False
         self._resumed: Callable[[], None] | None = None
+        self._waits: Callable[[], None] | None = None
         self.waiting_bytes = 0
         self.dropped_events = 0
         self.closed = False
+
+    @property
+    def limit(self) -> int:
+        """Bytes of replies that may wait."""
+        return self._limit
 
     @property
     def buffered_bytes(self) -> int:
@@ -186,10 +218,16 @@ class Outbox:
                 self._flusher.schedule(self.flush)
         elif self.waiting_bytes - self._chunk_bytes > self._limit:
             self._cut_off()
+        elif self._waits is not None:
+            self._waits()
         elif self.waiting_bytes > READ_PAUSE_BYTES and self._reading:
             self._reading = False
             self._writer.pause_reading()
         return after
+
+    def when_waiting(self, told: Callable[[], None] | None) -> None:
+        """While it is paused and nobody is read: ``told`` is called when more waits. None for nobody."""
+        self._waits = told
 
     def _queue_bulk(self, message: bytes, chunk: bool) -> int:
         if self._bulk is None:
@@ -198,8 +236,9 @@ class Outbox:
         return self._bulk_sent + len(self._bulk)
 
     def _cut_off(self) -> None:
+        writer = self._writer
         self.close()
-        self._writer.overflow()
+        writer.overflow()
 
     # --- events ---
 
@@ -391,8 +430,11 @@ class Outbox:
             self._resumed()
 
     def close(self) -> None:
-        """Drop what waits and take nothing more."""
+        """Drop what waits, take nothing more, and let go of the door: it has this, and only a collection frees such."""
         self.closed = True
+        self._writer = NOBODY
+        self.write_payload = NOBODY.write_payload
+        self._resumed = self._waits = None
         self.quiet = False
         self._messages.clear()
         self._bulk = self._replays = self._events = self._gaps = None

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.client_calls import ClientCall, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.session_link import SessionLink
@@ -30,9 +31,16 @@ class Resumption:
         table: the sessions.
         moved: told when a session goes on: the connection that was made for the new socket and is not needed any
             more, and the session's own.
+        detached: what may wait for clients that are away.
     """
 
-    def __init__(self, table: SessionTable[SessionLink], moved: Callable[[Connection, Connection], None]) -> None:
+    def __init__(
+        self,
+        table: SessionTable[SessionLink],
+        moved: Callable[[Connection, Connection], None],
+        detached: ByteAccount,
+    ) -> None:
+        self._detached = detached
         self.table = table
         self._moved = moved
         self._sweeper: asyncio.TimerHandle | None = None
@@ -57,7 +65,7 @@ class Resumption:
     def _begin(self, call: ClientCall, refusal: ResumeRefusal | None) -> None:
         connection = call.connection
         session_id = secrets.token_urlsafe(16)
-        link = SessionLink(connection, self.table)
+        link = SessionLink(connection, self.table, self._detached)
         link.entry = self.table.open(session_id, connection.principal.name, link, time.monotonic())
         self._sweep_later()
         self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal))

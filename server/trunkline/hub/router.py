@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from trunkline.hub.deadlines import TICK, DeadlineWheel
-from trunkline.hub.idempotency import IdempotencyKeys
+from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -92,7 +92,9 @@ class Router:
     ``draining`` refuses new calls from outside while those in flight, and the calls they make, run on.
     """
 
-    def __init__(self, backend: CallBackend, record: Recorder, *, max_calls: int = 1 << 62) -> None:
+    def __init__(
+        self, backend: CallBackend, record: Recorder, *, max_calls: int = 1 << 62, keys: KeyLimits | None = None
+    ) -> None:
         self.backend = backend
         self._max_calls = max_calls
         self.in_flight = 0
@@ -100,7 +102,7 @@ class Router:
         self.tracer: Tracer | None = None
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
-        self.keys = IdempotencyKeys(time.monotonic)
+        self.keys = IdempotencyKeys(time.monotonic, keys)
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()

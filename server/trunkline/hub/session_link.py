@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from trunkline.hub.connection import Connection, Door
+from trunkline.hub.byte_account import ByteAccount, Holding
+from trunkline.hub.connection import NOWHERE, Connection, Door
 from trunkline.hub.gaps import announcement
 from trunkline.hub.sessions import DetachReason, EndReason, SessionEntry, SessionTable
 from trunkline_protocol.events import Event
@@ -43,9 +44,12 @@ class SessionLink:
     Args:
         connection: the calls and the outbox that outlive each single socket.
         table: where the session is to be found again.
+        detached: what may wait for clients that are away.
     """
 
-    def __init__(self, connection: Connection, table: SessionTable[SessionLink]) -> None:
+    def __init__(self, connection: Connection, table: SessionTable[SessionLink], detached: ByteAccount) -> None:
+        self._detached = detached
+        self._waiting: Holding | None = None
         self.core = SessionCore()
         self.entry: SessionEntry[SessionLink] | None = None
         self.connection = connection
@@ -168,7 +172,22 @@ class SessionLink:
         if entry is None or not self._table.detached(entry, entry.attachment, time.monotonic()):
             return False
         self._let_go()
-        return True
+        self._waiting = self._detached.holding(self.connection.principal.name, self.overflow)
+        self.connection.outbox.when_waiting(self._count)
+        self._count()
+        return self.entry is not None
+
+    def _count(self) -> None:
+        """Account for what waits while the client is away; where that is too much, the session ends."""
+        size = self.core.unacknowledged_bytes + self.connection.outbox.waiting_bytes
+        if self._waiting is not None and not self._waiting.update(size):
+            self._end("overflow")
+
+    def _stop_counting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.release()
+            self._waiting = None
+            self.connection.outbox.when_waiting(None)
 
     def detach(self, _reason: DetachReason) -> None:
         """See :class:`trunkline.hub.sessions.SessionOwner`."""
@@ -190,6 +209,7 @@ class SessionLink:
         Args:
             missing: as :meth:`trunkline_protocol.session.SessionCore.resume` gave it.
         """
+        self._stop_counting()
         self._door = door
         self._store_is_full = self.core.unacknowledged_bytes > STORE_BYTES
         self.connection.door = door
@@ -212,12 +232,15 @@ class SessionLink:
     def end(self, reason: EndReason) -> None:
         """See :class:`trunkline.hub.sessions.SessionOwner`."""
         self._stop_timer()
+        self._stop_counting()
         door, self._door = self._door, None
+        self.entry = None  # it has this
         self.connection.session = None
         if door is not None:
             door.close(_CLOSE_CODES[reason], f"the session has ended: {reason}")
         else:
             self.connection.give_up()
+            self.connection.door = NOWHERE
 
 
 def _drop(_payload: bytes) -> None:

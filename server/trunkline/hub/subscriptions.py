@@ -8,18 +8,21 @@ from typing import Annotated, Any, Final
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined, TopicStanding
+from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.hub.client_calls import connection_of, decode_params
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import Limits
 from trunkline.hub.outbox import Outbox
+from trunkline.hub.subscription_totals import SubscriptionTotals
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.topics import (
+    PatternSet,
     TopicIndex,
+    covers,
     is_hubs_own,
     is_job,
     is_system,
@@ -27,6 +30,7 @@ from trunkline_protocol.topics import (
     valid_pattern,
     valid_topic,
 )
+from trunkline_protocol.values import json_is_too_much, too_much
 
 MAX_KEY_CHARS: Final = 256
 """Brokers remember thousands of idempotency keys: each has to be small."""
@@ -78,6 +82,8 @@ class Subscriptions:
         self._limits = limits
         self._on_system_interest = on_system_interest
         self._index: TopicIndex[Outbox] = TopicIndex()
+        self._totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
+        self._patterns: dict[Connection, PatternSet] = {}
         self.count = 0
         self.published = 0
         broker.start(self._deliver)
@@ -119,12 +125,8 @@ class Subscriptions:
             raise _bad_topic(topic, "pattern")
         if not connection.principal.may_subscribe(topic):
             raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not subscribe to {topic}")
-        if len(connection.subscriptions) >= self._limits.max_subscriptions and topic not in connection.subscriptions:
-            raise limit_error(
-                "max_subscriptions",
-                f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
-                retry_after_ms=None,
-            )
+        if topic not in connection.subscriptions:
+            self._require_room(connection, topic)
         if not is_wildcard(topic):
             recover = Position(params.recover.epoch, params.recover.offset) if params.recover is not None else None
             self._broker.join(topic, recover, lambda answer: self._joined(call, connection, topic, recover, answer))
@@ -134,8 +136,17 @@ class Subscriptions:
                 f"subscribe: {topic} is a pattern and has no position; recover its topics one by one",
             )
         else:
-            call.settle_result(_encoder.encode({"topic": topic, "epoch": None, "offset": 0, "recovered": False}))
             self._add(connection, topic)
+            call.settle_result(_encoder.encode({"topic": topic, "epoch": None, "offset": 0, "recovered": False}))
+
+    def _require_room(self, connection: Connection, pattern: str) -> None:
+        if len(connection.subscriptions) >= self._limits.max_subscriptions:
+            raise limit_error(
+                "max_subscriptions",
+                f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
+                retry_after_ms=None,
+            )
+        self._totals.require(connection.principal.name, pattern)
 
     def _joined(
         self, call: Call, connection: Connection, topic: str, asked: Position | None, answer: Joined | RpcError
@@ -166,12 +177,20 @@ class Subscriptions:
         self._add(connection, topic)
 
     def _add(self, connection: Connection, pattern: str) -> None:
-        if pattern not in connection.subscriptions:
-            connection.subscriptions[pattern] = None
-            self.count += 1
-            self._index.add(pattern, connection.outbox)
-            if is_system(pattern):
-                self._on_system_interest()
+        if pattern in connection.subscriptions:
+            return
+        principal = connection.principal.name
+        self._totals.add(principal, pattern)
+        connection.subscriptions[pattern] = principal
+        self.count += 1
+        self._index.add(pattern, connection.outbox)
+        if is_wildcard(pattern):
+            patterns = self._patterns.get(connection)
+            if patterns is None:
+                patterns = self._patterns[connection] = PatternSet()
+            patterns.add(pattern)
+        if is_system(pattern):
+            self._on_system_interest()
 
     def _unsubscribe(self, call: Call) -> None:
         pattern = decode_params(call, UnsubscribeParams).topic
@@ -179,14 +198,34 @@ class Subscriptions:
         known = pattern in connection.subscriptions
         if known:
             self._remove(connection, pattern)
-            connection.outbox.forget_events(connection.wants)
-            self._fanout.leave(connection.outbox, connection.wants)
+            wanted = self._still_wanted(connection, pattern)
+            connection.outbox.forget_events(wanted)
+            self._fanout.leave(connection.outbox, wanted)
         call.settle_result(_encoder.encode({"topic": pattern, "unsubscribed": known}))
 
+    def _still_wanted(self, connection: Connection, removed: str) -> Callable[[str], bool]:
+        """Which of the events that wait for a connection it gets although it just gave a pattern up."""
+        exact, patterns = connection.subscriptions, self._patterns.get(connection)
+        known: dict[str, bool] = {}
+
+        def wanted(topic: str) -> bool:
+            answer = known.get(topic)
+            if answer is None:
+                answer = known[topic] = (
+                    not covers(removed, topic) or topic in exact or (patterns is not None and patterns.reaches(topic))
+                )
+            return answer
+
+        return wanted
+
     def _remove(self, connection: Connection, pattern: str) -> None:
-        del connection.subscriptions[pattern]
+        self._totals.remove(connection.subscriptions.pop(pattern), pattern)
         self.count -= 1
         self._index.remove(pattern, connection.outbox)
+        if (patterns := self._patterns.get(connection)) is not None:
+            patterns.remove(pattern)
+            if not len(patterns):
+                del self._patterns[connection]
         if is_system(pattern):
             self._on_system_interest()
 
@@ -199,10 +238,11 @@ class Subscriptions:
         params = decode_params(call, PublishParams)
         topic, data = params.topic, bytes(params.data)
         _require_publishable(call, topic, data)
-        if self._fanout.backlog > self._limits.max_backlog:
+        waiting = self._fanout
+        if waiting.backlog > self._limits.max_backlog or waiting.events > self._limits.max_waiting_events:
             raise RpcError(
                 ErrorCode.WORKER_OVERLOADED,
-                f"{self._fanout.backlog} deliveries are waiting already; publish more slowly",
+                f"{waiting.events} events, {waiting.backlog} deliveries, are waiting already; publish more slowly",
                 retry_after_ms=200,
             )
 
@@ -213,7 +253,9 @@ class Subscriptions:
                 position = {"topic": topic, "epoch": answer.epoch, "offset": answer.offset}
                 call.settle_result(_encoder.encode(position))
 
-        self._broker.publish(topic, data, params.idempotency_key, done)
+        key, caller = params.idempotency_key, call.caller()
+        scope = "" if caller is None else caller.name
+        self._broker.publish(topic, data, None if key is None else PublishKey(scope, key), done)
 
     # --- events ---
 
@@ -240,6 +282,8 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
     caller = call.caller()
     if caller is not None and not caller.may_publish(topic):
         raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
+    if json_is_too_much(data):
+        raise too_much("publish: data")
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:

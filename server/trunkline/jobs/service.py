@@ -18,6 +18,7 @@ from trunkline.background import keep_up, start_task
 from trunkline.broker.base import Broker
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, JobView, Rights, Status, Succeeded, digest_of
+from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.runner import Runner, now_ms
 from trunkline.jobs.store import JobStore
@@ -159,16 +160,16 @@ class Jobs:
             self._keys[job.created.principal, job.created.key] = job
 
     def _forget_old(self) -> None:
-        too_old = now_ms() - 1000 * self._limits.kept_seconds
-        gone = []
-        while self._over and (len(self._over) > self._limits.kept or (self._over[0].finished_at or 0) < too_old):
-            job = self._over.popleft()
+        gone = superfluous(self._over, self._limits.kept, now_ms() - 1000 * self._limits.kept_seconds)
+        if not gone:
+            return
+        forgotten = set(gone)
+        self._over = deque(job for job in self._over if job not in forgotten)
+        for job in gone:
             del self._jobs[job.id]
             if job.created.key is not None:
                 del self._keys[job.created.principal, job.created.key]
-            gone.append(job.id)
-        if gone:
-            self._disk.soon(self._store.forget, gone)
+        self._disk.soon(self._store.forget, [job.id for job in gone])
 
     # --- what can be a job ---
 
