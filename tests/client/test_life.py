@@ -72,7 +72,9 @@ async def test_after_closing_nothing_is_left(lab_hub: RunningHub, where: str, ca
                         await asyncio.sleep(0.05)
         outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), PATIENCE)
         del tasks
-        assert {type(outcome) for outcome in outcomes} == {DisconnectedError}, outcomes
+        *asked, subscribed = outcomes
+        assert {type(outcome) for outcome in asked} == {DisconnectedError}, outcomes
+        assert subscribed is None, "its loop just ends: who closes knows it"
         async with asyncio.timeout(PATIENCE):
             while others() - before:
                 await asyncio.sleep(0.01)

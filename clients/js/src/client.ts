@@ -168,10 +168,11 @@ export class Client implements Hub, LinkUser {
     }
   }
 
-  ended(end: CloseInfo): void {
+  ended(end: CloseInfo, isOwn: boolean): void {
     this.#requests.ended(end);
     this.#retrier.wakeAll();
-    this.#subscriptions.endAll(new DisconnectedError(end, false, "the subscription ended"));
+    // Who closes knows it: loops just end then.
+    this.#subscriptions.endAll(isOwn ? undefined : new DisconnectedError(end, false, "the subscription ended"));
   }
 
   /** `read` looks at the result the moment it arrives; what it throws rejects. */

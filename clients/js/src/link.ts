@@ -25,8 +25,8 @@ export interface LinkUser {
   lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void;
   /** There is a connection again; what is sent now goes ahead of what waits. */
   up(resumed: boolean): void;
-  /** Closed for good. */
-  ended(end: CloseInfo): void;
+  /** Closed for good; `isOwn`: by this client's `close()`. */
+  ended(end: CloseInfo, isOwn: boolean): void;
 }
 
 /** The id of the link's own requests; those of callers count from 1. */
@@ -117,7 +117,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   async close(end: CloseInfo): Promise<void> {
     if (this.end === undefined) {
       const closed = this.#hangUp(end);
-      this.#finish(end);
+      this.#finish(end, true);
       await closed;
       this.#settle.closed(end);
     }
@@ -320,13 +320,13 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#wire = undefined;
   }
 
-  #finish(end: CloseInfo): void {
+  #finish(end: CloseInfo, isOwn = false): void {
     this.end = end;
     this.#drop(end);
     clearTimeout(this.#expiryTimer);
     this.#redial?.stop();
     this.#lose();
-    this.#user.ended(end);
+    this.#user.ended(end, isOwn);
     this.#outbox.takeAll();
     this.states.tell({ state: "closed", ...end });
   }

@@ -70,11 +70,12 @@ class Engine:
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
-    def ended(self, words: str) -> None:
+    def ended(self, words: str, *, own: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
         self._chores.lost()
         self._calls.close(words)
-        self.subscriptions.end(DisconnectedError(words, maybe_executed=False))
+        # Who closes knows it: loops just end then.
+        self.subscriptions.end(None if own else DisconnectedError(words, maybe_executed=False))
         self.serving.lost()
 
     async def close(self) -> None:

@@ -244,7 +244,11 @@ class Hub:
         return asyncio.shield(self._supervisor.closed)
 
     async def close(self) -> None:
-        """End the session and the connection; what is open ends with :class:`DisconnectedError`."""
+        """End the session and the connection.
+
+        Calls and streams that are open end with :class:`DisconnectedError`; loops over subscriptions are given what
+        came, and end.
+        """
         await self._close()
 
 

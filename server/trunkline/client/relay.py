@@ -375,7 +375,7 @@ class Relay:
         for peers_id in asked:  # the outcome can reach nobody
             self._to_peer(jsonrpc.encode_cancel(peers_id))
 
-    def ended(self, words: str) -> None:
+    def ended(self, words: str, *, own: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
         self._fail(self._open, words)
         self._ended(words)

@@ -47,8 +47,8 @@ class Client(Protocol):
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """The hub knows nothing any more of what it was sent."""
 
-    def ended(self, words: str) -> None:
-        """There will be no connection any more."""
+    def ended(self, words: str, *, own: bool) -> None:
+        """There will be no connection any more. ``own``: because the user closed it."""
 
 
 class Supervisor:
@@ -264,6 +264,7 @@ class Supervisor:
         self._conversation.detach()
         self._stop_expiry()
         self.closed.set_result(info)
-        self._client.ended("the connection was closed" if info is OURS else f"the connection was lost: {info}")
+        own = info is OURS
+        self._client.ended("the connection was closed" if own else f"the connection was lost: {info}", own=own)
         self._conversation.drop_all()
         self.listeners.tell(Closed(info.code, info.reason))
