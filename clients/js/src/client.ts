@@ -2,11 +2,11 @@
  * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
-import { DisconnectedError, errorFromWire, ProtocolError } from "./errors.js";
+import { DisconnectedError, errorFromWire, isDraining, ProtocolError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
-import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
+import type { CallOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
 import { callOf, leftError, type Call } from "./request.js";
 import { Requests } from "./requests.js";
 import { Retrier, type AttemptOptions } from "./retrier.js";
@@ -78,7 +78,8 @@ export class Client implements Hub, LinkUser {
         this.#requests.grant(request, consumed);
       },
     });
-    const request = this.#requests.start(callOf(method, params), { ...options, window }, stream);
+    const mayWait = this.#policy(options).attempts > 1;
+    const request = this.#requests.start(callOf(method, params), { ...options, window, mayWait }, stream);
     return stream;
   }
 
@@ -184,9 +185,14 @@ export class Client implements Hub, LinkUser {
     read = (result: unknown): R => result as R,
   ): Promise<R> {
     const call = callOf(method, params);
-    const policy = policyOf(options.input === undefined && options.retry, this.#settings.retry);
-    const result = await this.#retrier.run(options, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
+    const policy = this.#policy(options);
+    const first = { ...options, mayWait: policy.attempts > 1 };
+    const result = await this.#retrier.run(first, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
     return result;
+  }
+
+  #policy({ input, retry }: CallOptions): RetryPolicy {
+    return policyOf(input === undefined && retry, this.#settings.retry);
   }
 
   #once<R>(call: Call, options: AttemptOptions, read: (result: unknown) => R): Promise<R> {
@@ -211,6 +217,9 @@ export class Client implements Hub, LinkUser {
   }
 
   #settle(reply: Reply): void {
+    if (reply.kind === "error" && isDraining(reply.error) && this.#requests.hold(reply.id)) {
+      return;
+    }
     const sink = this.#requests.replied(reply.id);
     if (reply.kind === "result") {
       sink?.resolve(reply.result);

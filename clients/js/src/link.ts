@@ -93,6 +93,15 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     }
   }
 
+  /** Lets a frame wait for the next connection. False if there will be none, or there is no room. */
+  hold(frame: Frame): boolean {
+    const waits = this.#redial !== undefined && this.#outbox.limitFor(frame.text.length, this.#session) === undefined;
+    if (waits) {
+      this.#outbox.add(frame);
+    }
+    return waits;
+  }
+
   /** Takes back a frame that waits: it was never written. */
   withdraw(frame: Frame): void {
     this.#outbox.delete(frame);

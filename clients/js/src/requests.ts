@@ -109,6 +109,16 @@ export class Requests {
     return this.#take(id)?.sink;
   }
 
+  /** The hub takes nothing new: whether the request waits for the next one, as if there were no connection. */
+  hold(id: number): boolean {
+    const request = this.#inFlight.get(id);
+    if (request?.mayWait !== true) {
+      return false;
+    }
+    request.late(false);
+    return this.#link.hold(request);
+  }
+
   /** The socket is gone: what concerns only one connection is asked again on the next, or not needed any more. */
   cut(end: CloseInfo): void {
     for (const request of this.#inFlight.values()) {

@@ -49,15 +49,17 @@ class Conversation:
     Args:
         max_queued: frames that may wait for a connection.
         max_queued_bytes: bytes that may.
+        reconnects: whether there will be another connection after this one.
 
     Attributes:
         session: the one there is, whether it is connected or not.
         hub: another number where it may be another hub that is talked to.
     """
 
-    def __init__(self, max_queued: int, max_queued_bytes: int) -> None:
+    def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(max_queued, max_queued_bytes)
+        self._held = Outbox(max_queued, max_queued_bytes) if reconnects else Outbox(0, 0)
         self._link: Link | None = None
         self._flushing: asyncio.Handle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
@@ -96,9 +98,16 @@ class Conversation:
         self._outbox.add_first(items)
         self._flush_soon()
 
+    def hold(self, item: Outgoing) -> bool:
+        """Write it on the next connection, for the hub of this one takes nothing new. Returns whether it can wait."""
+        if self._held.refusal(item.size, 0, 0) is not None:
+            return False
+        self._held.add(item)
+        return True
+
     def withdraw(self, item: Outgoing) -> bool:
         """Do not write it; returns False if that was done."""
-        return self._outbox.remove(item)
+        return self._outbox.remove(item) or self._held.remove(item)
 
     async def emptied(self) -> None:
         """Wait until everything is written, or there is no connection."""
@@ -191,6 +200,7 @@ class Conversation:
     def attach(self, link: Link, missing: list[bytes]) -> None:
         """There is a connection: write what the hub lacks of the session, then what waits."""
         self._link = link
+        self._outbox.add_first(self._held.take_all())
         link.when_room(self._flush_soon)
         if missing:
             link.write(missing)
@@ -207,9 +217,10 @@ class Conversation:
         self.session = None
         self.hub += 1
         self._outbox.drop_stale()
+        self._held.drop_stale()
 
     def drop_all(self) -> None:
         """There will be no connection any more."""
         self.forget()
-        while len(self._outbox):
-            self._outbox.next()
+        self._outbox.take_all()
+        self._held.take_all()

@@ -43,7 +43,7 @@ class Engine:
         max_queued_bytes: int,
     ) -> None:
         closed: asyncio.Future[CloseInfo] = asyncio.get_running_loop().create_future()
-        self.conversation = Conversation(max_queued, max_queued_bytes)
+        self.conversation = Conversation(max_queued, max_queued_bytes, reconnects=reconnect is not None)
         self._calls = Calls(self.conversation)
         self.callers = Callers(self._calls, self.conversation, closed, retry, random)
         self.subscriptions = Subscriptions(self.callers)

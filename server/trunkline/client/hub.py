@@ -62,7 +62,8 @@ class Hub:
             idempotency_key: the work is done once, however often a call with this key is made.
             idempotent: the work may be done twice, so the call may be made again when nobody knows whether it ran.
             retry: how often, instead of what :func:`connect` was told; False for never. Only what surely did not run,
-                or may run again, is retried.
+                or may run again, is retried. What a hub refuses because it is stopping waits for the next connection
+                and is no attempt, unless this is False.
             metadata: further members.
             input: of items (any JSON) for a method that takes a stream; read as far as the method keeps up. A call
                 with input is not retried.
@@ -96,7 +97,7 @@ class Hub:
         input: Input | None = None,
         window: Window = DEFAULT_WINDOW,
     ) -> ResultStream:
-        """Start a streaming call. It is never retried.
+        """Start a streaming call. It is not retried, but waits for the next connection if this hub is stopping.
 
         Args:
             timeout_ms: the longest silence between chunks in milliseconds; the hub's default is 60,000.

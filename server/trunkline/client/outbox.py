@@ -114,6 +114,13 @@ class Outbox:
         self.waiting_bytes -= item.size
         return item
 
+    def take_all(self) -> list[Outgoing]:
+        """Take all out, the oldest first."""
+        items = list(self._items)
+        self._items.clear()
+        self.waiting_bytes = 0
+        return items
+
     def drop_stale(self) -> None:
         """The session is over: drop what means nothing to the next one."""
         for item in [item for item in self._items if not item.survives]:

@@ -8,6 +8,7 @@ has to be made again is remembered: subscriptions, with the position it has reac
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
@@ -19,7 +20,7 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
 from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
@@ -38,6 +39,11 @@ STEERING: Final = {
     "notifications/cancelled": "requestId",
 }
 """Notifications that mean a call of the peer's, and the member that says which."""
+
+DEFAULT_TIMEOUT_MS: Final = 30_000
+"""How long a call may wait for the hub after one that is stopping, where it does not say so."""
+
+DRAINING_MARK: Final = DRAINING.encode()
 
 SERVING: Final = {"stream_chunk": "request_id", "$/progress": "token"}
 """Notifications that mean a call *to* the peer."""
@@ -83,20 +89,38 @@ class _Message(Outgoing):
     Attributes:
         ids: of the calls in it, with their methods.
         about: the call that it steers, if it does.
+        is_fed: some of its input was sent, which cannot be sent again.
+        expiry: on the loop's clock, from when on it does not wait for another hub; None where it never did.
+        refusal: the answer of the hub that took nothing new, while the call waits for the next one.
     """
 
-    __slots__ = ("about", "ids", "is_over", "is_written")
+    __slots__ = ("about", "expiry", "ids", "is_fed", "is_over", "is_written", "refusal")
 
     def __init__(self, body: bytes, ids: dict[Id, str], *, is_numbered: bool = True) -> None:
         super().__init__(body, is_numbered=is_numbered)
         self.ids = ids
         self.about: _Message | None = None
+        self.expiry: float | None = None
+        self.is_fed = False
+        self.refusal: bytes | None = None
         self.is_written = False
         self.is_over = False
+
+    def frame(self, now: float) -> bytes:
+        """See :class:`Outgoing`. The next hub is told what is left of the time."""
+        if self.expiry is None:
+            return self.body
+        members = _members.decode(self.body)
+        metadata = _members.decode(members.get("metadata", b"{}"))
+        if "window" in metadata:  # of a stream the silence is limited
+            return self.body
+        metadata["timeout_ms"] = msgspec.Raw(b"%d" % max(1, int((self.expiry - now) * 1000)))
+        return encode(members | {"metadata": metadata})
 
     def mark_written(self) -> None:
         """See :class:`Outgoing`."""
         self.is_written = True
+        self.refusal = None
 
     @property
     def survives(self) -> bool:
@@ -133,6 +157,7 @@ class Relay:
     """
 
     def __init__(self, conversation: Conversation, to_peer: Callable[[bytes], None], ended: Callable[[str], None]):
+        self._loop = asyncio.get_running_loop()
         self._conversation = conversation
         self._to_peer = to_peer
         self._ended = ended
@@ -180,6 +205,11 @@ class Relay:
         message = _Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
+        if message.about is not None:
+            message.about.is_fed |= method == "stream.push"
+            if message.about.refusal is not None:
+                self._steer_waiting(message.about, method)
+                return
         self._send(message, method)
         if ids and method == "method.register":
             self._registering.update(dict.fromkeys(ids, jsonrpc.params_of(request)))
@@ -285,6 +315,8 @@ class Relay:
             if isinstance(message.id, str) and message.id.startswith(OWN):
                 self._chore_done(message.id, message)
                 return
+            if self._waits(message, data):
+                return
             self._answered(message)
         elif message.id is not UNSET:
             self._ask_peer(message)
@@ -300,6 +332,63 @@ class Relay:
         elif method in ("event", "event.gap"):
             self._moved(_position.decode(message.params))
         self._to_peer(data)
+
+    # --- calls that wait for the hub after one that is stopping ---
+
+    def _waits(self, reply: _Incoming, data: bytes) -> bool:
+        """Whether it is a refusal that is kept, because the call waits for the next hub and until that is ready."""
+        if reply.error is UNSET or reply.id is UNSET or (message := self._open.get(reply.id)) is None:
+            return False
+        is_news = DRAINING_MARK in bytes(reply.error)
+        if message.is_fed or not (is_news or message.expiry is not None):
+            return False
+        error = msgspec.json.decode(reply.error)
+        now = self._loop.time()
+        if is_draining(error):
+            if message.expiry is None:
+                message.expiry = now + _timeout_of(message) / 1000
+                self._loop.call_at(message.expiry, self._expired, message)
+            waits = self._conversation.hold(message)
+        else:
+            refusal = RpcError.from_wire(error)
+            due = now + (refusal.retry_after_ms or 1000) / 1000
+            starting = refusal.code == ErrorCode.WORKER_UNAVAILABLE and not refusal.maybe_executed
+            waits = starting and message.expiry is not None and due < message.expiry
+            if waits:
+                self._loop.call_at(due, self._ask_again, message)
+        if waits:
+            message.is_written, message.refusal = False, data
+        return waits
+
+    def _ask_again(self, message: _Message) -> None:
+        if message.refusal is not None:
+            self._conversation.send(message)
+
+    def _expired(self, message: _Message) -> None:
+        if message.refusal is not None:
+            self._end_waiting(message, message.refusal)
+
+    def _steer_waiting(self, message: _Message, method: str) -> None:
+        """The peer cancels a call that waits, or feeds it: then it is not made again."""
+        [request_id] = message.ids
+        cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
+        match method:
+            case "stream.push":
+                self._expired(message)
+            case "notifications/cancelled":
+                self._end_waiting(message, None)
+            case "$/cancelRequest":
+                answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
+                self._end_waiting(message, answer)
+
+    def _end_waiting(self, message: _Message, answer: bytes | None) -> None:
+        self._conversation.withdraw(message)
+        message.refusal, message.is_over = None, True
+        for request_id in message.ids:
+            self._open.pop(request_id, None)
+            self._registering.pop(request_id, None)
+        if answer is not None:
+            self._to_peer(answer)
 
     def _answered(self, reply: _Incoming) -> None:
         if reply.id is UNSET or reply.id not in self._open:
@@ -389,6 +478,16 @@ class Relay:
             code = ErrorCode.WORKER_CRASHED if written else ErrorCode.WORKER_UNAVAILABLE
             error = RpcError(code, f"{message.ids[number]}: {words}", maybe_executed=written)
             self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(number), jsonrpc.encode_error_object(error)))
+
+
+def _timeout_of(message: _Message) -> float:
+    """The deadline of a call in milliseconds, from now on."""
+    request = jsonrpc.decode(message.body, MAX_BATCH)
+    assert isinstance(request, Request)
+    try:
+        return jsonrpc.decode_metadata(jsonrpc.metadata_of(request)).timeout_ms or DEFAULT_TIMEOUT_MS
+    except RpcError:  # which the next hub will tell
+        return DEFAULT_TIMEOUT_MS
 
 
 def _without_seq(data: bytes) -> bytes:
