@@ -6,10 +6,12 @@ takes the slow path, whose job is a precise error and, where possible, the id of
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
 
+from trunkline_protocol.depth import MAX_DEPTH, clipped, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import (
     NO_METADATA,
@@ -53,6 +55,11 @@ _WHITESPACE: Final = b" \t\r\n"
 _EMPTY_PARAMS: Final = b"{}"
 _STRUCTURED: Final = b"{["
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNDECODABLY_DEEP: Final = Malformed(None, ErrorCode.PARSE_ERROR, f"nested deeper than {MAX_DEPTH} levels")
+_SEQ_IN_FRONT: Final = re.compile(rb'[\s\[]*\{\s*"seq"\s*:\s*([1-9][0-9]{0,15})\s*[,}]')
+
+UNREADABLE: Final = _UNDECODABLE
+"""What decoding a peer's JSON may raise."""
 
 
 def decode(data: bytes, max_batch: int) -> Message | Batch:
@@ -67,10 +74,47 @@ def decode(data: bytes, max_batch: int) -> Message | Batch:
     try:
         request = _request_decoder.decode(data)
     except _UNDECODABLE:
-        if data.lstrip(_WHITESPACE)[:1] == b"[":
-            return _decode_batch(data, max_batch)
-        return _decode_invalid(data)
+        return _decode_other(data, max_batch)
     return request if _params_are_structured(request) else _bad_params(request)
+
+
+def _decode_other(data: bytes, max_batch: int) -> Message | Batch:
+    is_batch = data.lstrip(_WHITESPACE)[:1] == b"["
+    message = _decode_batch(data, max_batch) if is_batch else _decode_invalid(data)
+    if message is _UNDECODABLY_DEEP and (shallow := clipped(data)) is not None:
+        known = decode(shallow, max_batch)
+        return _refused_batch(known) if isinstance(known, Batch) else _refused(known)
+    return message
+
+
+def _refused(message: Message) -> Message:
+    """A message that was too deep to decode, from what is left of it: whom it concerns is told."""
+    if isinstance(message, Request):
+        # What is left of a notification is still deeper than is allowed: it is refused where it belongs.
+        return message if message.id is msgspec.UNSET else _too_deep(message.id)
+    if isinstance(message, Response) and isinstance(message.id, str):
+        error = RpcError(ErrorCode.SERIALIZATION_ERROR, _UNDECODABLY_DEEP.message, maybe_executed=True)
+        return Response(message.id, error=error.to_wire())
+    return _UNDECODABLY_DEEP
+
+
+def _refused_batch(batch: Batch) -> Batch | Malformed:
+    """A batch with a member that was too deep to decode; what is left of such a member is still too deep."""
+    members = [_refused(member) if is_too_deep(_payload(member)) else member for member in batch.members]
+    has_calls = any(isinstance(member, Request) for member in batch.members)
+    return Batch(members) if has_calls else _UNDECODABLY_DEEP
+
+
+def _payload(message: Message) -> bytes:
+    if isinstance(message, Request):
+        return b"[%b,%b]" % (params_of(message), metadata_of(message) or b"0")
+    if isinstance(message, Response) and message.result is not msgspec.UNSET:
+        return bytes(message.result)
+    return b""
+
+
+def _too_deep(request_id: Id) -> Malformed:
+    return Malformed(request_id, ErrorCode.PARSE_ERROR, _UNDECODABLY_DEEP.message)
 
 
 class _Numbered(msgspec.Struct):
@@ -94,16 +138,26 @@ _named_decoder: Final = msgspec.json.Decoder(_Named)
 
 
 def seq_of(data: bytes) -> int | None:
-    """The number of a frame (SPEC.md, Sessions); None where it has none, or is no JSON object or batch of them.
+    """The number of a frame (SPEC.md, Sessions); None where it has none.
+
+    What is no JSON, or nested too deeply, is counted, too, where its number can be found: it is in front, or what is
+    too deep can be left out.
 
     Raises:
         ProtocolViolation: it is no integer, or the members of a batch have different ones.
     """
     try:
         seq = _numbered_decoder.decode(data).seq
+    except RecursionError:
+        return _seq_in_front(data) or _odd_seq(clipped(data) or b"")
     except _UNDECODABLE:
-        return _odd_seq(data)
+        return _odd_seq(data) or _seq_in_front(data)
     return None if seq is msgspec.UNSET else seq
+
+
+def _seq_in_front(data: bytes) -> int | None:
+    found = _SEQ_IN_FRONT.match(data)
+    return None if found is None else int(found[1])
 
 
 def _odd_seq(data: bytes) -> int | None:
@@ -145,6 +199,7 @@ def decode_metadata(raw: bytes) -> Metadata:
         metadata = _metadata_decoder.decode(raw)
     except _UNDECODABLE as error:  # too deep for this stack, too: the envelope was read nearer to its bottom
         raise RpcError(ErrorCode.INVALID_PARAMS, f"metadata: {error}") from error
+    require_depth(raw, "metadata")
     if metadata.timeout_ms is not None and not 0 < metadata.timeout_ms <= 2**53:
         raise RpcError(ErrorCode.INVALID_PARAMS, "metadata.timeout_ms must be above 0")
     return metadata
@@ -156,8 +211,14 @@ def decode_push(params: bytes) -> StreamPush | Malformed | None:
         return _push_decoder.decode(params)
     except _UNDECODABLE as error:
         problem = str(error)
+    request_id = call_of(params)
+    return None if request_id is None else Malformed(request_id, ErrorCode.INVALID_PARAMS, problem)
+
+
+def call_of(params: bytes) -> Id:
+    """The ``request_id`` of a notification's params; None where it has none."""
     try:
-        return Malformed(_request_id_decoder.decode(params).request_id, ErrorCode.INVALID_PARAMS, problem)
+        return _request_id_decoder.decode(params).request_id
     except _UNDECODABLE:
         return None
 
@@ -358,5 +419,5 @@ def _what_is_wrong(value: dict[str, Any]) -> str:
 
 def _parse_error(error: Exception) -> Malformed:
     if isinstance(error, RecursionError):
-        return Malformed(None, ErrorCode.PARSE_ERROR, "the JSON is nested too deeply")
+        return _UNDECODABLY_DEEP
     return Malformed(None, ErrorCode.PARSE_ERROR, f"not valid JSON: {error}")

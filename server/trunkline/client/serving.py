@@ -17,6 +17,7 @@ from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
 from trunkline.client.streams import StreamChunk
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 
@@ -76,7 +77,8 @@ class ServedCall:
         """
         token = self.metadata.get("progress_token")
         if token is not None and not self._is_over:
-            self._send(Outgoing(jsonrpc.encode_progress(token, encode_exactly(value, f"progress of {self.method}"))))
+            data = encode_exactly(value, f"progress of {self.method}", CARRIED_DEPTH)
+            self._send(Outgoing(jsonrpc.encode_progress(token, data)))
 
     def set_result(self, value: Any) -> None:
         """Set the summary that follows the last chunk, in asynchronous generators, which cannot return one."""
@@ -262,7 +264,7 @@ class Serving:
         async with aclosing(items) as source:
             async for item in source:
                 kind, value = (item.type, item.data) if isinstance(item, StreamChunk) else ("data", item)
-                data = _encode(value, name)
+                data = _encode(value, name, CARRIED_DEPTH)
                 await work.wait_for_room()
                 chunk = jsonrpc.encode_chunk(encoded_id, _encode(kind, name), data, work.window.sent)
                 self._send(Outgoing(chunk))
@@ -311,9 +313,9 @@ async def _steps(items: Generator[Any, None, Any], call: ServedCall) -> AsyncGen
         items.close()
 
 
-def _encode(value: Any, method: str) -> bytes:
+def _encode(value: Any, method: str, levels: int = MAX_DEPTH) -> bytes:
     try:
-        return encode_exactly(value, f"what {method} returned")
+        return encode_exactly(value, f"what {method} returned", levels)
     except ValueError as error:
         raise RpcError(ErrorCode.SERIALIZATION_ERROR, str(error), maybe_executed=True) from error
 

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -17,6 +17,7 @@ from trunkline.hub.outbox import Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
@@ -37,6 +38,13 @@ MAX_REMEMBERED: Final = 64
 """Methods that a connection is known to be allowed, so that patterns are matched once."""
 
 _NOTHING: Final[frozenset[str]] = frozenset()
+
+_TOO_DEEP: Final[dict[str, Any]] = RpcError(
+    ErrorCode.SERIALIZATION_ERROR,
+    f"what the client that serves it sent is nested deeper than {MAX_DEPTH} levels",
+    maybe_executed=True,
+    data={"max_depth": MAX_DEPTH},
+).to_wire()
 
 CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
 
@@ -336,7 +344,7 @@ class Connection:
             return
         try:
             params = msgspec.json.decode(jsonrpc.params_of(request))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             return
         target = params.get(member) if isinstance(params, dict) else None
         if type(target) in (int, str):
@@ -345,24 +353,26 @@ class Connection:
     def _acknowledged(self, params: bytes) -> None:
         try:
             received = msgspec.json.decode(params, type=SessionAck).received
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             logger.info("connection %d sent a session.ack that makes no sense", self.number)
             return
         if self.session is not None:
             self.session.acknowledge(received)
 
     def _chunk(self, params: bytes) -> None:
-        if self._services.callees is not None:
+        if is_too_deep(params):
+            self._response(Response(jsonrpc.call_of(params), error=_TOO_DEEP))
+        elif self._services.callees is not None:
             self._services.callees.chunk(self, params)
 
     def _progress(self, params: bytes) -> None:
-        if self._services.callees is not None:
+        if self._services.callees is not None and not is_too_deep(params):
             self._services.callees.progress(self, params)
 
     def _credit(self, params: bytes) -> None:
         try:
             credit = msgspec.json.decode(params, type=StreamCredit)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             logger.info("connection %d sent a stream.credit that makes no sense", self.number)
             return
         call = self.calls.get(credit.request_id)
@@ -380,6 +390,7 @@ class Connection:
             if isinstance(push, Malformed):
                 raise RpcError(push.code, f"stream.push: {push.message}")
             data = b"null" if push.data is UNSET else bytes(push.data)
+            require_depth(data, f"stream.push: item {push.index}", levels=CARRIED_DEPTH)
             call.backend.push(call, push.index, data, push.is_final)
         except RpcError as error:
             error.maybe_executed = call.maybe_executed
@@ -435,6 +446,8 @@ class Connection:
 
     def _response(self, response: Response) -> None:
         callees = self._services.callees
+        if response.result is not UNSET and is_too_deep(bytes(response.result)):
+            response = Response(response.id, error=_TOO_DEEP)
         if callees is not None and callees.answered(self, response):
             return
         logger.info("connection %d answered %r, which nobody asked", self.number, response.id)

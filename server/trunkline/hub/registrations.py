@@ -20,6 +20,7 @@ from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
@@ -262,6 +263,7 @@ class Registrations:
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
+        require_depth(call.params, f"{call.method}: params")  # executors look for themselves
         callee = _most_room(registered) if not self._backlog.has(call.method) else None
         if callee is not None:
             self._dispatch(callee, call)

@@ -16,6 +16,7 @@ from trunkline.hub.limits import Limits
 from trunkline.hub.outbox import Outbox
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import encode_gap
+from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.topics import (
@@ -240,6 +241,7 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
     peer = call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
     if peer is not None and not peer.principal.may_publish(topic):
         raise RpcError(ErrorCode.FORBIDDEN, f"{peer.principal.name} may not publish to {topic}")
+    require_depth(data, "publish: data", levels=CARRIED_DEPTH)
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:
