@@ -7,6 +7,8 @@ import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
 import type { CallOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
+import type { Frame } from "./outbox.js";
+import type { Oversized } from "./oversize.js";
 import { callOf, leftError, type Call } from "./request.js";
 import { Requests } from "./requests.js";
 import { Retrier, type AttemptOptions } from "./retrier.js";
@@ -85,7 +87,7 @@ export class Client implements Hub, LinkUser {
 
   notify(method: string, params?: Params): void {
     const text = `{"jsonrpc":"2.0",${callOf(method, params).body}}`;
-    this.link.admit(text.length);
+    this.link.admit(text);
     this.link.send({ text, isNumbered: true, isLasting: true });
   }
 
@@ -150,6 +152,15 @@ export class Client implements Hub, LinkUser {
       default:
         this.#settle(message);
     }
+  }
+
+  longest(ofAll: boolean): Frame | undefined {
+    return this.#requests.longest(ofAll);
+  }
+
+  tooLarge({ request, served, error }: Oversized): void {
+    this.#requests.get(request as number)?.refused(error);
+    this.#callee.cancel(served as ForeignId);
   }
 
   cut(end: CloseInfo): void {

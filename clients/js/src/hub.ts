@@ -72,6 +72,7 @@ export interface Hub extends AsyncDisposable {
    * Sends a notification: nobody will tell whether it arrived.
    *
    * @throws DisconnectedError if the hub is closed, or too much waits for a connection already.
+   * @throws RpcError if it is larger than what the hub takes.
    * @throws TypeError naming the parameter that has no exact JSON form.
    */
   notify(method: string, params?: Params): void;

@@ -159,6 +159,10 @@ export class Request implements Frame {
     });
   }
 
+  refused(error: unknown): void {
+    this.#giveUp(error);
+  }
+
   /** Gives the deadline a fresh start, where it limits silence. */
   keepAlive(): void {
     clearTimeout(this.#timer);

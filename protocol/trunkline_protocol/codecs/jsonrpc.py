@@ -285,8 +285,8 @@ def encode_request(request_id: str, method: str, params: bytes, metadata: bytes)
     )
 
 
-def encode_cancel(request_id: str) -> bytes:
-    """A ``$/cancelRequest`` notification for a request of the hub's."""
+def encode_cancel(request_id: Id) -> bytes:
+    """A ``$/cancelRequest`` notification for a request of one's own."""
     return b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%b}}' % _encoder.encode(request_id)
 
 

@@ -111,7 +111,7 @@ class Callers:
                 if call.is_for_one_hub and hub != self._conversation.hub:
                     raise DisconnectedError(f"{method}: the hub that knows its key is gone", maybe_executed=True)
                 self._calls.begin(call)
-            except DisconnectedError as error:
+            except (RpcError, DisconnectedError) as error:
                 error.maybe_executed |= maybe_executed
                 raise
             try:
@@ -195,7 +195,11 @@ class Callers:
             self._calls.end(call)
             call.fail(error)
 
-        feeder = Feeder(call, source, self._conversation.send, failed)
+        def send(item: Outgoing) -> None:
+            self._conversation.require_size(item.size)
+            self._conversation.send(item)
+
+        feeder = Feeder(call, source, send, failed)
         self._feeders.add(feeder)
         return feeder
 

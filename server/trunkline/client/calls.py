@@ -13,6 +13,7 @@ from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
+from trunkline_protocol.messages import Id
 from trunkline_protocol.session import UNNUMBERED_CALLS
 
 LOCAL_GRACE: Final = 2.0
@@ -84,6 +85,11 @@ class Pending(Outgoing):
     def mark_written(self) -> None:
         """See :class:`trunkline.client.outbox.Outgoing`."""
         self.is_written = True
+
+    def refused(self, error: RpcError) -> None:
+        """See :class:`trunkline.client.outbox.Outgoing`."""
+        self.is_over = True
+        self.fail(error)
 
     @property
     def survives(self) -> bool:
@@ -319,6 +325,17 @@ class Calls:
                 call.is_late = True
                 again.append(call)
         self._conversation.send_first(again)
+
+    def largest(self, *, numbered: bool) -> Pending | None:
+        """The written call with the largest message; ``numbered``: of all, not only of those without a number."""
+        written = [call for call in self._open.values() if call.is_written and (numbered or not call.is_numbered)]
+        return max(written, key=lambda call: call.size, default=None)
+
+    def refuse(self, request_id: Id, error: RpcError) -> None:
+        """The hub did not take its message, or a part of its input, and will not: the call is over."""
+        call = self._open.pop(request_id, None) if isinstance(request_id, int) else None
+        if call is not None:
+            call.refused(error)
 
     def lost(self, error: Callable[[], DisconnectedError]) -> None:
         """The hub knows nothing any more of what it was sent: that ends, as maybe executed."""

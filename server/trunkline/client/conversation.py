@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.link import Link
 from trunkline.client.outbox import Outbox, Outgoing
+from trunkline.client.oversize import SEQ_BYTES, Oversized, oversized, refused_as_too_large, too_large
+from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
 
 STORE_BYTES: Final = 1024 * 1024
@@ -54,6 +57,7 @@ class Conversation:
     Attributes:
         session: the one there is, whether it is connected or not.
         hub: another number where it may be another hub that is talked to.
+        max_message_bytes: what the hub takes, as it told or as is known from what it did not take.
     """
 
     def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
@@ -66,6 +70,7 @@ class Conversation:
         self._emptied: asyncio.Future[None] | None = None
         self.session: Session | None = None
         self.hub = 1
+        self.max_message_bytes: float = inf
 
     @property
     def is_connected(self) -> bool:
@@ -75,11 +80,13 @@ class Conversation:
     # --- what is sent ---
 
     def admit(self, what: str, size: int) -> None:
-        """Check that one more frame of the user's may wait, if it has to.
+        """Check that one more frame of the user's may be sent, or may wait, if it has to.
 
         Raises:
+            RpcError: the hub would not take so much (-32600).
             DisconnectedError: there is no connection, and no room to wait for one.
         """
+        self.require_size(size)
         if self._link is not None:
             return
         core = None if self.session is None else self.session.core
@@ -87,6 +94,15 @@ class Conversation:
         refusal = self._outbox.refusal(size, *kept)
         if refusal is not None:
             raise DisconnectedError(f"{what} was not sent: {refusal}", maybe_executed=False)
+
+    def require_size(self, size: int) -> None:
+        """Check that the hub takes a message of so many bytes.
+
+        Raises:
+            RpcError: it does not (-32600).
+        """
+        if size + SEQ_BYTES > self.max_message_bytes:
+            raise too_large(size, int(self.max_message_bytes))
 
     def send(self, item: Outgoing) -> None:
         """Write it as soon as that can be, behind what was sent before."""
@@ -146,6 +162,9 @@ class Conversation:
         while len(self._outbox) and size < BATCH_BYTES:
             item = self._outbox.next()
             frame = item.frame(now)
+            if len(frame) + SEQ_BYTES > self.max_message_bytes:  # it was made for another hub
+                item.refused(too_large(len(frame), int(self.max_message_bytes)))
+                continue
             item.mark_written()
             frames.append(core.number(frame) if core is not None and item.is_numbered else frame)
             size += len(frame)
@@ -194,6 +213,26 @@ class Conversation:
         if self._acknowledging is not None:
             self._acknowledging.cancel()
             self._acknowledging = None
+
+    def take_out_oversized(self, unnumbered: int) -> tuple[Oversized, RpcError] | None:
+        """The hub closed 1009: take the largest that it may not have out of the session, and send none as large again.
+
+        Whatever the hub has acknowledged it took, so that the largest of the rest is too large in any case.
+
+        Args:
+            unnumbered: size of the largest message that is in no session, of which the caller knows.
+
+        Returns:
+            What was taken out, and its error; None if it is the unnumbered one.
+        """
+        frame = b"" if self.session is None else self.session.core.largest()
+        self.max_message_bytes = min(self.max_message_bytes, max(len(frame), unnumbered) - 1)
+        if self.session is None or len(frame) <= unnumbered:
+            return None
+        error = refused_as_too_large(len(frame))
+        found = oversized(frame, error)
+        self.session.core.substitute(frame, found.substitute)
+        return found, error
 
     # --- connections ---
 

@@ -13,6 +13,7 @@ from trunkline.client.errors import DisconnectedError
 from trunkline.client.inbound import Inbound
 from trunkline.client.opening import Door
 from trunkline.client.options import Reconnect, Retry
+from trunkline.client.oversize import refused_as_too_large
 from trunkline.client.serving import Serving
 from trunkline.client.states import CloseInfo
 from trunkline.client.subscriptions import Subscriptions
@@ -48,7 +49,7 @@ class Engine:
         self.callers = Callers(self._calls, self.conversation, closed, retry, random)
         self.subscriptions = Subscriptions(self.callers)
         self._chores = Chores(self._calls, random)
-        self.serving = Serving(self.callers, self._chores.run, self.conversation.send)
+        self.serving = Serving(self.callers, self._chores.run, self.conversation.send, self.conversation.require_size)
         self.take = Inbound(self.conversation, self._calls, self.subscriptions, self.serving).take
         self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
 
@@ -58,6 +59,19 @@ class Engine:
         if not resumed:
             chores += self.serving.restore()
         self._chores.run(chores)
+
+    def too_large(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        call = self._calls.largest(numbered=self.conversation.session is None)
+        taken = self.conversation.take_out_oversized(0 if call is None else call.size)
+        if taken is not None:
+            found, error = taken
+            for request_id in found.calls:
+                self._calls.refuse(request_id, error)
+            if found.served is not None:
+                self.serving.refused(found.served)
+        elif call is not None:
+            self._calls.refuse(call.id, refused_as_too_large(call.size))
 
     def cut(self) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""

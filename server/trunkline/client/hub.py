@@ -70,7 +70,8 @@ class Hub:
             on_progress: called with each progress report.
 
         Raises:
-            RpcError: the typed error the call ended with; 1002 when the deadline passed.
+            RpcError: the typed error the call ended with; 1002 when the deadline passed; -32600 where it is larger than
+                what the hub takes, and was not sent.
             DisconnectedError: the connection was lost, and the session with it, before the answer came; or there is
                 no connection and no room to wait for one.
             ValueError: JSON cannot carry the params.

@@ -18,14 +18,14 @@ import msgspec
 
 from trunkline.client.conversation import Conversation
 from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
+from trunkline.client.oversize import not_sendable, refused_as_too_large
+from trunkline.client.relay_messages import MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
 from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
 
-MAX_BATCH: Final = 100
 OWN: Final = "trunkline.relay:"
 """How the ids of the relay's own calls begin."""
 
@@ -39,9 +39,6 @@ STEERING: Final = {
     "notifications/cancelled": "requestId",
 }
 """Notifications that mean a call of the peer's, and the member that says which."""
-
-DEFAULT_TIMEOUT_MS: Final = 30_000
-"""How long a call may wait for the hub after one that is stopping, where it does not say so."""
 
 DRAINING_MARK: Final = DRAINING.encode()
 
@@ -80,72 +77,6 @@ _position: Final = msgspec.json.Decoder(_Position)
 _members: Final = msgspec.json.Decoder(Members)
 _raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _id: Final = msgspec.json.Decoder(int | str | None)
-encode: Final = msgspec.json.Encoder().encode
-
-
-class _Message(Outgoing):
-    """A message of the peer's.
-
-    Attributes:
-        ids: of the calls in it, with their methods.
-        about: the call that it steers, if it does.
-        is_fed: some of its input was sent, which cannot be sent again.
-        expiry: on the loop's clock, from when on it does not wait for another hub; None where it never did.
-        refusal: the answer of the hub that took nothing new, while the call waits for the next one.
-    """
-
-    __slots__ = ("about", "expiry", "ids", "is_fed", "is_over", "is_written", "refusal")
-
-    def __init__(self, body: bytes, ids: dict[Id, str], *, is_numbered: bool = True) -> None:
-        super().__init__(body, is_numbered=is_numbered)
-        self.ids = ids
-        self.about: _Message | None = None
-        self.expiry: float | None = None
-        self.is_fed = False
-        self.refusal: bytes | None = None
-        self.is_written = False
-        self.is_over = False
-
-    def frame(self, now: float) -> bytes:
-        """See :class:`Outgoing`. The next hub is told what is left of the time."""
-        if self.expiry is None:
-            return self.body
-        members = _members.decode(self.body)
-        metadata = _members.decode(members.get("metadata", b"{}"))
-        if "window" in metadata:  # of a stream the silence is limited
-            return self.body
-        metadata["timeout_ms"] = msgspec.Raw(b"%d" % max(1, int((self.expiry - now) * 1000)))
-        return encode(members | {"metadata": metadata})
-
-    def mark_written(self) -> None:
-        """See :class:`Outgoing`."""
-        self.is_written = True
-        self.refusal = None
-
-    @property
-    def survives(self) -> bool:
-        """See :class:`Outgoing`."""
-        return not (self.is_over or (self.about is not None and self.about.is_over))
-
-
-class _Answer(Outgoing):
-    """What the peer says about a call that it serves: of no use to another hub."""
-
-    __slots__ = ()
-
-
-class _Chore(Outgoing):
-    """A call of the relay's own: a subscription or a registration, made again.
-
-    Attributes:
-        pattern: that is subscribed to, where it has wildcards.
-    """
-
-    __slots__ = ("pattern",)
-
-    def __init__(self, body: bytes, method: str, pattern: str | None) -> None:
-        super().__init__(body, is_numbered=method not in UNNUMBERED_CALLS)
-        self.pattern = pattern
 
 
 class Relay:
@@ -161,13 +92,13 @@ class Relay:
         self._conversation = conversation
         self._to_peer = to_peer
         self._ended = ended
-        self._open: dict[Id, _Message] = {}
+        self._open: dict[Id, Message] = {}
         self._topics: dict[str, _Position] = {}
         self._served: dict[str, msgspec.Raw] = {}
         self._asked: dict[str, str] = {}  # calls to the peer: its id -> the hub's
         self._numbers = itertools.count(1)
         self._registering: dict[Id, bytes] = {}  # requests without their answer: their params
-        self._chores: dict[str, _Chore] = {}
+        self._chores: dict[str, Chore] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -202,7 +133,7 @@ class Relay:
             self._serving(method, request)
             return
         ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
-        message = _Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
+        message = Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
         if message.about is not None:
@@ -223,9 +154,9 @@ class Relay:
                 ids[member.id] = member.method
             if isinstance(member, Request) and member.method in OURS:
                 raise RpcError(ErrorCode.INVALID_REQUEST, f"{member.method} is of no use here")
-        self._send(_Message(data, ids), "a batch")
+        self._send(Message(data, ids), "a batch")
 
-    def _send(self, message: _Message, what: str) -> None:
+    def _send(self, message: Message, what: str) -> None:
         try:
             self._conversation.admit(what, message.size)
         except DisconnectedError as error:
@@ -234,7 +165,7 @@ class Relay:
             self._open.setdefault(request_id, message)  # the hub refuses one that is in flight, under null
         self._conversation.send(message)
 
-    def _meant(self, method: str, request: Request) -> _Message | None:
+    def _meant(self, method: str, request: Request) -> Message | None:
         try:
             return self._open.get(_id.decode(_members.decode(jsonrpc.params_of(request))[STEERING[method]]))
         except (msgspec.DecodeError, KeyError):
@@ -258,8 +189,12 @@ class Relay:
         if number is None:
             logger.info("the peer answered %r, which nobody asks any more", response.id)
             return
-        members = _members.decode(data)
-        self._conversation.send(_Answer(encode(members | {"id": number})))
+        answer = encode(_members.decode(data) | {"id": number})
+        try:
+            self._conversation.require_size(len(answer))
+        except RpcError as error:
+            answer = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
+        self._conversation.send(Answer(answer))
 
     def _serving(self, method: str, request: Request) -> None:
         try:
@@ -268,8 +203,19 @@ class Relay:
         except (msgspec.DecodeError, KeyError):
             number = None
         if number is not None:
-            notice = {"jsonrpc": "2.0", "method": method, "params": params | {SERVING[method]: number}}
-            self._conversation.send(_Answer(encode(notice)))
+            notice = encode({"jsonrpc": "2.0", "method": method, "params": params | {SERVING[method]: number}})
+            try:
+                self._conversation.require_size(len(notice))
+            except RpcError as error:
+                notice = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
+                self._answer_served(number)
+            self._conversation.send(Answer(notice))
+
+    def _answer_served(self, number: str) -> None:
+        """A call to the peer has its answer, whatever the peer still says."""
+        for peers_id in [known for known, hubs_id in self._asked.items() if hubs_id == number]:
+            del self._asked[peers_id]
+            self._to_peer(jsonrpc.encode_cancel(peers_id))
 
     def _ask_peer(self, message: _Incoming) -> None:
         peers_id = f"h:{next(self._numbers)}"
@@ -346,7 +292,7 @@ class Relay:
         now = self._loop.time()
         if is_draining(error):
             if message.expiry is None:
-                message.expiry = now + _timeout_of(message) / 1000
+                message.expiry = now + timeout_of(message) / 1000
                 self._loop.call_at(message.expiry, self._expired, message)
             waits = self._conversation.hold(message)
         else:
@@ -360,15 +306,15 @@ class Relay:
             message.is_written, message.refusal = False, data
         return waits
 
-    def _ask_again(self, message: _Message) -> None:
+    def _ask_again(self, message: Message) -> None:
         if message.refusal is not None:
             self._conversation.send(message)
 
-    def _expired(self, message: _Message) -> None:
+    def _expired(self, message: Message) -> None:
         if message.refusal is not None:
             self._end_waiting(message, message.refusal)
 
-    def _steer_waiting(self, message: _Message, method: str) -> None:
+    def _steer_waiting(self, message: Message, method: str) -> None:
         """The peer cancels a call that waits, or feeds it: then it is not made again."""
         [request_id] = message.ids
         cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
@@ -381,7 +327,7 @@ class Relay:
                 answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
                 self._end_waiting(message, answer)
 
-    def _end_waiting(self, message: _Message, answer: bytes | None) -> None:
+    def _end_waiting(self, message: Message, answer: bytes | None) -> None:
         self._conversation.withdraw(message)
         message.refusal, message.is_over = None, True
         for request_id in message.ids:
@@ -423,7 +369,7 @@ class Relay:
             chores += [self._chore("method.register", params) for params in self._served.values()]
         self._conversation.send_first(chores)
 
-    def _subscribe_again(self, position: _Position) -> _Chore:
+    def _subscribe_again(self, position: _Position) -> Chore:
         params: dict[str, Any] = {"topic": position.topic}
         if is_wildcard(position.topic):
             return self._chore("subscribe", params, pattern=position.topic)
@@ -431,10 +377,10 @@ class Relay:
             params["recover"] = {"epoch": position.epoch, "offset": position.offset}
         return self._chore("subscribe", params)
 
-    def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> _Chore:
+    def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> Chore:
         number = f"{OWN}{next(self._numbers)}"
         body = encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
-        self._chores[number] = chore = _Chore(body, method, pattern)
+        self._chores[number] = chore = Chore(body, method, pattern)
         return chore
 
     def _chore_done(self, number: str, reply: _Incoming) -> None:
@@ -444,6 +390,26 @@ class Relay:
         elif chore is not None and chore.pattern is not None:
             # It has no position: nobody knows what was missed.
             self._to_peer(jsonrpc.encode_gap(chore.pattern, "", 0, 0, None, "disconnected"))
+
+    def too_large(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        alone = [message for message in self._open.values() if message.is_written and not message.is_numbered]
+        largest = max(alone, key=lambda message: message.size, default=None)
+        taken = self._conversation.take_out_oversized(0 if largest is None else largest.size)
+        if taken is not None:
+            found, error = taken
+            self._refuse_calls(found.calls, error)
+            if found.served is not None:
+                self._answer_served(found.served)
+        elif largest is not None:
+            self._refuse_calls(tuple(largest.ids), refused_as_too_large(largest.size))
+
+    def _refuse_calls(self, ids: Iterable[Id], error: RpcError) -> None:
+        wire = jsonrpc.encode_error_object(error)
+        for request_id in ids:
+            if (message := self._open.get(request_id)) is not None:
+                self._end_waiting(message, None)
+                self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(request_id), wire))
 
     def cut(self) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
@@ -478,16 +444,6 @@ class Relay:
             code = ErrorCode.WORKER_CRASHED if written else ErrorCode.WORKER_UNAVAILABLE
             error = RpcError(code, f"{message.ids[number]}: {words}", maybe_executed=written)
             self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(number), jsonrpc.encode_error_object(error)))
-
-
-def _timeout_of(message: _Message) -> float:
-    """The deadline of a call in milliseconds, from now on."""
-    request = jsonrpc.decode(message.body, MAX_BATCH)
-    assert isinstance(request, Request)
-    try:
-        return jsonrpc.decode_metadata(jsonrpc.metadata_of(request)).timeout_ms or DEFAULT_TIMEOUT_MS
-    except RpcError:  # which the next hub will tell
-        return DEFAULT_TIMEOUT_MS
 
 
 def _without_seq(data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import HubIdentity, HubLimits
 from trunkline_protocol.session import CannotResume, ResumeRefusal, SessionClose, SessionOpen, SessionOpened
 
 _encoder: Final = msgspec.json.Encoder()
@@ -30,9 +31,17 @@ class Resumption:
         table: the sessions.
         moved: told when a session goes on: the connection that was made for the new socket and is not needed any
             more, and the session's own.
+        limits, hub: what each client is told.
     """
 
-    def __init__(self, table: SessionTable[SessionLink], moved: Callable[[Connection, Connection], None]) -> None:
+    def __init__(
+        self,
+        table: SessionTable[SessionLink],
+        moved: Callable[[Connection, Connection], None],
+        limits: HubLimits,
+        hub: HubIdentity,
+    ) -> None:
+        self._about = (limits, hub)
         self.table = table
         self._moved = moved
         self._sweeper: asyncio.TimerHandle | None = None
@@ -60,7 +69,7 @@ class Resumption:
         link = SessionLink(connection, self.table)
         link.entry = self.table.open(session_id, connection.principal.name, link, time.monotonic())
         self._sweep_later()
-        self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal))
+        self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal, *self._about))
         connection.session = link
         connection.outbox.redirect(link)
         connection.door.adopt(connection)
@@ -76,7 +85,7 @@ class Resumption:
         except CannotResume as cannot:
             self.table.end(entry, "unresumable")
             return cannot.reason
-        self._answer(call, SessionOpened(session_id, True, link.core.take_ack(), self._ttl_ms))
+        self._answer(call, SessionOpened(session_id, True, link.core.take_ack(), self._ttl_ms, None, *self._about))
         logger.info("session resumed", extra={"session": entry.label, "connection": newcomer.number})
         door, own = newcomer.door, link.connection
         own.become(newcomer.principal)
