@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ import msgspec
 from trunkline.client.conversation import Conversation
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.oversize import not_sendable, refused_as_too_large
-from trunkline.client.relay_messages import MAX_BATCH, Answer, Chore, Message, encode, timeout_of
+from trunkline.client.relay_messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
@@ -93,6 +94,7 @@ class Relay:
         self._to_peer = to_peer
         self._ended = ended
         self._open: dict[Id, Message] = {}
+        self._starting_until = 0.0  # until then the hub may be one that has just started
         self._topics: dict[str, _Position] = {}
         self._served: dict[str, msgspec.Raw] = {}
         self._asked: dict[str, str] = {}  # calls to the peer: its id -> the hub's
@@ -285,21 +287,21 @@ class Relay:
         """Whether it is a refusal that is kept, because the call waits for the next hub and until that is ready."""
         if reply.error is UNSET or reply.id is UNSET or (message := self._open.get(reply.id)) is None:
             return False
-        is_news = DRAINING_MARK in bytes(reply.error)
-        if message.is_fed or not (is_news or message.expiry is not None):
+        now = self._loop.time()
+        if message.is_fed or not (DRAINING_MARK in bytes(reply.error) or now < self._starting_until):
             return False
         error = msgspec.json.decode(reply.error)
-        now = self._loop.time()
+        refusal = RpcError.from_wire(error)
+        if refusal.code != ErrorCode.WORKER_UNAVAILABLE or refusal.maybe_executed:
+            return False
+        if message.expiry is None:
+            message.expiry = now + timeout_of(message) / 1000
+            self._loop.call_at(message.expiry, self._expired, message)
         if is_draining(error):
-            if message.expiry is None:
-                message.expiry = now + timeout_of(message) / 1000
-                self._loop.call_at(message.expiry, self._expired, message)
             waits = self._conversation.hold(message)
         else:
-            refusal = RpcError.from_wire(error)
             due = now + (refusal.retry_after_ms or 1000) / 1000
-            starting = refusal.code == ErrorCode.WORKER_UNAVAILABLE and not refusal.maybe_executed
-            waits = starting and message.expiry is not None and due < message.expiry
+            waits = due < message.expiry
             if waits:
                 self._loop.call_at(due, self._ask_again, message)
         if waits:
@@ -364,6 +366,8 @@ class Relay:
 
     def connected(self, resumed: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
+        if self._starting_until:
+            self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
         if not resumed:
             chores += [self._chore("method.register", params) for params in self._served.values()]
@@ -424,6 +428,7 @@ class Relay:
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
+        self._starting_until = inf
         self._chores.clear()
         self._fail((number for number, message in self._open.items() if message.is_written), words)
         asked, self._asked = self._asked, {}
