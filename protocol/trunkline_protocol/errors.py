@@ -13,6 +13,9 @@ import msgspec
 
 Recovery = Literal["retry", "fallback", "restart_process", "fatal"]
 
+DRAINING: Final = "draining"
+"""The member of ``error.data`` that says that the hub is stopping."""
+
 
 class ErrorCode(IntEnum):
     """Every error code that crosses the wire."""
@@ -169,6 +172,23 @@ class RpcError(Exception):
             retry_after_ms=retry_after if isinstance(retry_after, int) else None,
             data=extra,
         )
+
+
+def draining_error(*, maybe_executed: bool = False) -> RpcError:
+    """The answer of a hub that takes nothing new: who asked may ask the next one (SPEC.md, Stopping and restarting)."""
+    return RpcError(
+        ErrorCode.WORKER_UNAVAILABLE,
+        "the hub is stopping; connect again",
+        maybe_executed=maybe_executed,
+        retry_after_ms=1000,
+        data={DRAINING: True},
+    )
+
+
+def is_draining(error: Any) -> bool:
+    """Whether an error object of the wire says that the hub is stopping, and that the work was not begun."""
+    data = error.get("data") if isinstance(error, dict) else None
+    return isinstance(data, dict) and data.get(DRAINING) is True and data.get("maybe_executed") is False
 
 
 def limit_error(

@@ -49,6 +49,21 @@ class Batch(msgspec.Struct, frozen=True):
     members: list[Request | Response | Malformed]
 
 
+class HubLimits(msgspec.Struct, frozen=True):
+    """What a hub takes: bytes of a message, levels of its params (SPEC.md, The door), members of a batch."""
+
+    max_message_bytes: int
+    max_depth: int
+    max_batch: int
+
+
+class HubIdentity(msgspec.Struct, frozen=True):
+    """What a hub is."""
+
+    name: str
+    version: str
+
+
 class StreamPush(msgspec.Struct, frozen=True):
     """Params of ``stream.push``: one item of a running call's input, or its end, which carries none.
 

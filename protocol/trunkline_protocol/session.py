@@ -21,6 +21,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from trunkline_protocol.messages import HubIdentity, HubLimits
+
 ACK_FRAMES: Final = 32
 """So many frames are acknowledged at once."""
 
@@ -87,6 +89,7 @@ class SessionOpened(msgspec.Struct, frozen=True, omit_defaults=True):
         received: the last number that the hub has of this session; 0 for a new one.
         ttl_ms: how long the session outlives its connection, in milliseconds.
         reason: why it was not resumed, where that was asked for.
+        limits, hub: what the hub takes, and what it is; older ones do not say.
     """
 
     session: SessionId
@@ -94,6 +97,8 @@ class SessionOpened(msgspec.Struct, frozen=True, omit_defaults=True):
     received: Count
     ttl_ms: Annotated[int, msgspec.Meta(ge=0)]
     reason: ResumeRefusal | None = None
+    limits: HubLimits | None = None
+    hub: HubIdentity | None = None
 
     def __repr__(self) -> str:
         return f"SessionOpened(resumed={self.resumed}, received={self.received}, reason={self.reason!r})"
@@ -249,6 +254,21 @@ class SessionCore:
             raise CannotResume("unknown", f"the peer has frame {received}, but acknowledged {self.acknowledged} before")
         self.acknowledge(received)
         return list(self._frames)
+
+    def largest(self) -> bytes:
+        """The largest frame that is kept; nothing if none is."""
+        return max(self._frames, key=len, default=b"")
+
+    def substitute(self, frame: bytes, by: bytes) -> None:
+        """The peer will never take a frame that is kept: send another one under its number, after the next cut.
+
+        Args:
+            by: as for :meth:`number`.
+        """
+        at = self._frames.index(frame)
+        numbered = by.replace(b"{", b'{"seq":%d,' % (self.acknowledged + at + 1), 1)
+        self._frames[at] = numbered
+        self.unacknowledged_bytes += len(numbered) - len(frame)
 
     # --- what is received ---
 

@@ -80,7 +80,9 @@ from trunkline.version import __version__
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.messages import HubLimits
 
 if TYPE_CHECKING:
     from trunkline.observe.tracing import Tracer
@@ -142,6 +144,7 @@ class Hub:
             lambda: len(self.door.listeners),
             self.registrations.infos,
             self.sampler.lately,
+            HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
         mask = SecretMask(settings.secrets)
         self.log_tap, self.failed = LogTap(mask), FailedCalls(mask, wanted=settings.keep_failed_params)
@@ -169,7 +172,7 @@ class Hub:
             settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
         )
         detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
-        self.sessions = Resumption(table, self._moved, detached)
+        self.sessions = Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
         self.door = self._websocket_door(limits)
         self.framed = FramedDoors(self.door, __version__)
         self._control = control_methods(self.view)

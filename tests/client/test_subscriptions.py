@@ -11,7 +11,7 @@ import pytest
 from tests.client.faults import QUICK
 from tests.client.scripted import Answer, agreeable, event, gap, refused, scripted_hub, subscribed
 from tests.support.timing import PATIENCE
-from trunkline.client import DisconnectedError, Event, Gap, Position, Subscription, connect
+from trunkline.client import DisconnectedError, Event, Gap, Position, Reconnect, Subscription, connect
 from trunkline_protocol.errors import RpcError
 
 
@@ -326,6 +326,37 @@ async def test_a_reader_that_waits_is_told_of_the_cut() -> None:
         await hub.cut()
         with pytest.raises(DisconnectedError):
             await asyncio.wait_for(reading, PATIENCE)
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_closing_ends_loops_without_an_error_after_what_had_arrived(away: bool) -> None:
+    async with (
+        scripted_hub() as hub,
+        connect(hub.url, reconnect=Reconnect(60, 60)) as client,
+        client.subscribe("a") as waiting,
+        client.subscribe("a") as unread,
+    ):
+        reading = asyncio.create_task(collect(waiting))
+        await hub.send(event("a", 1), event("a", 2))
+        await client.call("rpc.ping", {"topic": "a"})
+        if away:
+            lost = asyncio.Event()
+            client.on_connection_state(lambda _change: lost.set())
+            await hub.cut()
+            await asyncio.wait_for(lost.wait(), PATIENCE)
+        await client.close()
+        assert offsets(await asyncio.wait_for(reading, PATIENCE)) == [1, 2]
+        assert offsets(await asyncio.wait_for(collect(unread), PATIENCE)) == [1, 2]
+
+
+async def test_a_loop_may_close_the_client_that_it_reads_from() -> None:
+    async with scripted_hub() as hub, connect(hub.url) as client, client.subscribe("a") as events:
+        await hub.send(event("a", 1), event("a", 2))
+        seen = []
+        async for item in events:
+            seen.append(item)
+            await client.close()
+        assert offsets(seen) == [1, 2]
 
 
 async def test_a_cut_before_the_reply_raises() -> None:

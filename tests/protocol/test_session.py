@@ -357,3 +357,23 @@ def test_what_is_about_one_connection_is_not_numbered() -> None:
     assert {"session.ack", "event", "event.gap"} == UNNUMBERED_NOTIFICATIONS
     for numbered in ("publish", "method.register", "$/cancelRequest", "stream.push", "stream_chunk", "$/progress"):
         assert numbered not in UNNUMBERED_CALLS | UNNUMBERED_NOTIFICATIONS
+
+
+# --- what the peer does not take ---
+
+
+def test_a_frame_is_substituted_under_its_number() -> None:
+    core = SessionCore()
+    for frame in (b'{"n":1}', b'{"n":2}', b'{"n":3,"large":"xxxxxxxxxxxxxxxxxxxxx"}', b'{"n":4}'):
+        core.number(frame)
+    core.acknowledge(1)
+    large = core.largest()
+    assert b"large" in large
+    core.substitute(large, b'{"n":0}')
+    assert core.resume(1) == [b'{"seq":2,"n":2}', b'{"seq":3,"n":0}', b'{"seq":4,"n":4}']
+    assert core.unacknowledged_bytes == sum(map(len, core.resume(1)))
+    assert core.number(b'{"n":5}') == b'{"seq":5,"n":5}'
+
+
+def test_where_nothing_is_kept_nothing_is_the_largest() -> None:
+    assert SessionCore().largest() == b""

@@ -5,9 +5,9 @@
  */
 const NAMES = `
   acknowledge admit again ask atHub awake came current cutOff dead deliver dial endAll failed feed findWebSocket frames
-  giveUp goOn grant hangUp hasKey head headOf heard isAckDue isFinal isForOneHub isIdempotent isLasting isNumbered isOpen
-  isWritten keepAlive later leave leaving limitFor lookUp loseSession lost maxMs minMs miss onWrite opened policy probe
-  readers reasonOf replied requestId room segment sink started states takeAck takeAll tell tokens ttlMs units unregistering
+  giveUp goOn grant hangUp hasKey head headOf heard isAckDue isFinal isForOneHub isIdempotent isLasting isNumbered mayWait isOpen
+  isWritten keepAlive later leave leaving limitFor longest lookUp loseSession lost maxMs minMs miss onWrite opened policy probe
+  readers reasonOf refused replied requestId room segment served sink started states substitute takeAck takeAll takeOut tell told tokens tooLarge ttlMs units unregistering
   unwatch wakeAll watch withdraw
 `;
 

@@ -7,6 +7,7 @@ import { encode } from "./encode.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, WireRequest } from "./messages.js";
 import type { CallOptions, RegisterOptions } from "./options.js";
+import { notSendable } from "./oversize.js";
 import { Room } from "./room.js";
 
 /** How many chunks may be ahead of what the caller has taken. */
@@ -138,7 +139,15 @@ export class Callee {
     if (run.room.isOpen) {
       this.#running.delete(id);
       run.room.close();
-      this.#send(reply);
+      this.#reply(id, reply);
+    }
+  }
+
+  #reply(id: ForeignId, text: string): void {
+    try {
+      this.#send(text);
+    } catch (error) {
+      this.#send(encode({ jsonrpc: "2.0", id, error: notSendable(error as Error) }));
     }
   }
 
@@ -184,7 +193,11 @@ export class Callee {
   #tell(run: Run, method: string, params: object, name: string): void {
     const text = exact({ jsonrpc: "2.0", method, params }, name);
     if (run.room.isOpen) {
-      this.#send(text);
+      try {
+        this.#send(text);
+      } catch (error) {
+        throw new RpcError(notSendable(error as Error));
+      }
     }
   }
 

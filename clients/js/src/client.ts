@@ -2,11 +2,13 @@
  * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
-import { DisconnectedError, errorFromWire, ProtocolError } from "./errors.js";
+import { DisconnectedError, errorFromWire, isDraining, ProtocolError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
-import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
+import type { CallOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
+import type { Frame } from "./outbox.js";
+import type { Oversized } from "./oversize.js";
 import { callOf, leftError, type Call } from "./request.js";
 import { Requests } from "./requests.js";
 import { Retrier, type AttemptOptions } from "./retrier.js";
@@ -78,13 +80,14 @@ export class Client implements Hub, LinkUser {
         this.#requests.grant(request, consumed);
       },
     });
-    const request = this.#requests.start(callOf(method, params), { ...options, window }, stream);
+    const mayWait = this.#policy(options).attempts > 1;
+    const request = this.#requests.start(callOf(method, params), { ...options, window, mayWait }, stream);
     return stream;
   }
 
   notify(method: string, params?: Params): void {
     const text = `{"jsonrpc":"2.0",${callOf(method, params).body}}`;
-    this.link.admit(text.length);
+    this.link.admit(text);
     this.link.send({ text, isNumbered: true, isLasting: true });
   }
 
@@ -151,6 +154,15 @@ export class Client implements Hub, LinkUser {
     }
   }
 
+  longest(ofAll: boolean): Frame | undefined {
+    return this.#requests.longest(ofAll);
+  }
+
+  tooLarge({ request, served, error }: Oversized): void {
+    this.#requests.get(request as number)?.refused(error);
+    this.#callee.cancel(served as ForeignId);
+  }
+
   cut(end: CloseInfo): void {
     this.#requests.cut(end);
     this.#subscriptions.cut();
@@ -168,10 +180,11 @@ export class Client implements Hub, LinkUser {
     }
   }
 
-  ended(end: CloseInfo): void {
+  ended(end: CloseInfo, isOwn: boolean): void {
     this.#requests.ended(end);
     this.#retrier.wakeAll();
-    this.#subscriptions.endAll(new DisconnectedError(end, false, "the subscription ended"));
+    // Who closes knows it: loops just end then.
+    this.#subscriptions.endAll(isOwn ? undefined : new DisconnectedError(end, false, "the subscription ended"));
   }
 
   /** `read` looks at the result the moment it arrives; what it throws rejects. */
@@ -183,9 +196,14 @@ export class Client implements Hub, LinkUser {
     read = (result: unknown): R => result as R,
   ): Promise<R> {
     const call = callOf(method, params);
-    const policy = policyOf(options.input === undefined && options.retry, this.#settings.retry);
-    const result = await this.#retrier.run(options, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
+    const policy = this.#policy(options);
+    const first = { ...options, mayWait: policy.attempts > 1 };
+    const result = await this.#retrier.run(first, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
     return result;
+  }
+
+  #policy({ input, retry }: CallOptions): RetryPolicy {
+    return policyOf(input === undefined && retry, this.#settings.retry);
   }
 
   #once<R>(call: Call, options: AttemptOptions, read: (result: unknown) => R): Promise<R> {
@@ -210,6 +228,9 @@ export class Client implements Hub, LinkUser {
   }
 
   #settle(reply: Reply): void {
+    if (reply.kind === "error" && isDraining(reply.error) && this.#requests.hold(reply.id)) {
+      return;
+    }
     const sink = this.#requests.replied(reply.id);
     if (reply.kind === "result") {
       sink?.resolve(reply.result);

@@ -32,6 +32,7 @@ export const ERROR_CODES = {
 /** The name of a row of {@link ERROR_CODES}, or another that the hub gave. `"APPLICATION_ERROR"` for codes a method made up. */
 export type ErrorName = keyof typeof ERROR_CODES | "APPLICATION_ERROR" | (string & Record<never, never>);
 
+export const INVALID_REQUEST = -32600;
 export const METHOD_NOT_FOUND = -32601;
 export const INTERNAL_ERROR = -32603;
 export const CANCELLED = -32800;
@@ -43,7 +44,7 @@ export const RATE_LIMITED = 6003;
 /** Those that come without a word of the hub's: from other JSON-RPC servers, and from this client. */
 const NAMES: Readonly<Record<number, ErrorName>> = {
   [-32700]: "PARSE_ERROR",
-  [-32600]: "INVALID_REQUEST",
+  [INVALID_REQUEST]: "INVALID_REQUEST",
   [METHOD_NOT_FOUND]: "METHOD_NOT_FOUND",
   [-32602]: "INVALID_PARAMS",
   [INTERNAL_ERROR]: "INTERNAL_ERROR",

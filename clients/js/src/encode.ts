@@ -7,7 +7,7 @@
  *
  * @throws TypeError naming the path (`params.items[2].x`) of a value JSON would lose or falsify: an integer
  * beyond `Number.MAX_SAFE_INTEGER`, `NaN`, `Infinity`, a `BigInt`, a typed array, a string or key with a lone
- * surrogate; or when `params` contains itself.
+ * surrogate; nested deeper than 128 levels; or when `params` contains itself.
  */
 export function encode(message: object): string {
   return JSON.stringify(message, makeReplacer());
@@ -21,6 +21,9 @@ export function encode(message: object): string {
 export function notification(method: string, params: object): string {
   return encode({ jsonrpc: "2.0", method, params });
 }
+
+/** Levels of objects and arrays that may stand in a message: the protocol's own limit, see SPEC.md. */
+const MAX_DEPTH = 128;
 
 /** An object on the way down, and the path segment that led to it. */
 interface Step {
@@ -38,7 +41,12 @@ function makeReplacer(): (this: object, key: string, value: unknown) => unknown 
     while (path.length > 0 && path.at(-1)?.value !== this) {
       path.pop();
     }
-    const fault = faultOf(value) ?? (isWellFormed(key) ? undefined : "has a lone surrogate in its name");
+    const fault =
+      faultOf(value) ??
+      (isWellFormed(key) ? undefined : "has a lone surrogate in its name") ??
+      (path.length > MAX_DEPTH && typeof value === "object" && value !== null
+        ? `is nested deeper than ${MAX_DEPTH} levels`
+        : undefined);
     if (fault !== undefined) {
       throw new TypeError(`${pathTo(path, this, key)} ${fault}`);
     }

@@ -164,6 +164,11 @@ export function errorFromWire(error: WireError): RpcError {
   }
 }
 
+/** Whether the hub is stopping, and refused the call unread. */
+export function isDraining({ data }: WireError): boolean {
+  return isFields(data) && data.draining === true && data.maybe_executed === false;
+}
+
 /** Codes that JSON-RPC answers before a method is entered: -32700 and -32600 to -32602. */
 function isRefusal(code: number): boolean {
   return code === -32700 || (code <= -32600 && code >= -32602);

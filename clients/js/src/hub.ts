@@ -72,6 +72,7 @@ export interface Hub extends AsyncDisposable {
    * Sends a notification: nobody will tell whether it arrived.
    *
    * @throws DisconnectedError if the hub is closed, or too much waits for a connection already.
+   * @throws RpcError if it is larger than what the hub takes.
    * @throws TypeError naming the parameter that has no exact JSON form.
    */
   notify(method: string, params?: Params): void;
@@ -120,8 +121,8 @@ export interface Hub extends AsyncDisposable {
   onConnectionState(listener: (state: ConnectionState) => void): () => void;
 
   /**
-   * Closes the connection, and its session at the hub; settles when it is closed. Calls in flight reject, and
-   * subscriptions end, at once with a {@link DisconnectedError}.
+   * Closes the connection, and its session at the hub; settles when it is closed. Calls and streams in flight reject at
+   * once with a {@link DisconnectedError}; loops over subscriptions are given what came, and end.
    *
    * @param code 1000 (default), or 3000 to 4999.
    * @param reason at most 123 bytes of UTF-8.

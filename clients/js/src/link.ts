@@ -8,15 +8,15 @@ import type { CloseInfo } from "./hub.js";
 import { Liveness, type LivenessUser } from "./liveness.js";
 import type { Incoming, SessionEnd } from "./messages.js";
 import { Outbox, type Frame } from "./outbox.js";
+import { MESSAGE_TOO_BIG, SizeLimit, type SizeUser } from "./oversize.js";
 import { Redial, type RedialUser } from "./redial.js";
 import { Session } from "./session.js";
 import type { Settings } from "./settings.js";
 import { States } from "./states.js";
-import { MAX_TIMER_MS } from "./timeouts.js";
 import { Wire, type WireUser } from "./wire.js";
 
 /** What a link tells the client. */
-export interface LinkUser {
+export interface LinkUser extends SizeUser {
   /** A message came; with a session each does once, and in order. */
   receive(message: Incoming): void;
   /** The socket is gone. */
@@ -25,8 +25,8 @@ export interface LinkUser {
   lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void;
   /** There is a connection again; what is sent now goes ahead of what waits. */
   up(resumed: boolean): void;
-  /** Closed for good. */
-  ended(end: CloseInfo): void;
+  /** Closed for good; `isOwn`: by this client's `close()`. */
+  ended(end: CloseInfo, isOwn: boolean): void;
 }
 
 /** The id of the link's own requests; those of callers count from 1. */
@@ -40,6 +40,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   readonly states = new States();
   /** Set once it is closed for good. */
   end: CloseInfo | undefined;
+  readonly size = new SizeLimit();
   /** Another number where it may be another hub that is talked to. */
   hub = 1;
   readonly #settings: Settings;
@@ -85,12 +86,30 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   /** Sends a frame, or lets it wait. */
   send(frame: Frame, isLate = false): void {
     if (this.isOpen) {
+      if (isLate) {
+        // It may have been made for another hub.
+        try {
+          this.size.check(frame.text);
+        } catch (error) {
+          frame.refused?.(error);
+          return;
+        }
+      }
       frame.onWrite?.(isLate);
       const { text } = frame;
       this.#wire?.send(frame.isNumbered && this.#session !== undefined ? this.#session.number(text) : text);
     } else {
       this.#outbox.add(frame);
     }
+  }
+
+  /** Lets a frame wait for the next connection. False if there will be none, or there is no room. */
+  hold(frame: Frame): boolean {
+    const waits = this.#redial !== undefined && this.#outbox.limitFor(frame.text.length, this.#session) === undefined;
+    if (waits) {
+      this.#outbox.add(frame);
+    }
+    return waits;
   }
 
   /** Takes back a frame that waits: it was never written. */
@@ -102,12 +121,14 @@ export class Link implements WireUser, LivenessUser, RedialUser {
    * Asks for room for one more message of the caller's.
    *
    * @throws DisconnectedError if the link is closed, or so much waits already that this is refused.
+   * @throws RpcError if the hub would not take it.
    */
-  admit(units: number): void {
+  admit(text: string): void {
     if (this.end !== undefined) {
       throw new DisconnectedError(this.end, false);
     }
-    const limit = this.isOpen ? undefined : this.#outbox.limitFor(units, this.#session);
+    this.size.check(text);
+    const limit = this.isOpen ? undefined : this.#outbox.limitFor(text.length, this.#session);
     if (limit !== undefined) {
       throw new DisconnectedError(this.#cause, false, `${limit} is reached`);
     }
@@ -117,7 +138,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   async close(end: CloseInfo): Promise<void> {
     if (this.end === undefined) {
       const closed = this.#hangUp(end);
-      this.#finish(end);
+      this.#finish(end, true);
       await closed;
       this.#settle.closed(end);
     }
@@ -169,7 +190,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     }
     this.#lose(reason as SessionEnd | undefined);
     if (typeof id === "string" && typeof ttlMs === "number") {
-      this.#session = new Session(id, Math.min(ttlMs, MAX_TIMER_MS));
+      this.#session = new Session(id, ttlMs);
     } else {
       this.#settings.warn(`no session: ${JSON.stringify(message)}`);
     }
@@ -232,6 +253,9 @@ export class Link implements WireUser, LivenessUser, RedialUser {
       return false;
     }
     if ("id" in message && message.id === OWN_ID) {
+      if (message.kind === "result") {
+        this.size.told(message.result);
+      }
       if (this.#isAsking) {
         this.#answered(message);
       }
@@ -263,6 +287,9 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   cutOff(end: CloseInfo): void {
     this.#drop(end);
+    if (end.code === MESSAGE_TOO_BIG) {
+      this.size.takeOut(this.#session, this.#user);
+    }
     this.#user.cut(end);
     if (this.#session === undefined || end.code === PROTOCOL_ERROR) {
       this.#lose();
@@ -320,13 +347,13 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#wire = undefined;
   }
 
-  #finish(end: CloseInfo): void {
+  #finish(end: CloseInfo, isOwn = false): void {
     this.end = end;
     this.#drop(end);
     clearTimeout(this.#expiryTimer);
     this.#redial?.stop();
     this.#lose();
-    this.#user.ended(end);
+    this.#user.ended(end, isOwn);
     this.#outbox.takeAll();
     this.states.tell({ state: "closed", ...end });
   }

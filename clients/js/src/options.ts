@@ -81,7 +81,8 @@ export interface CallOptions {
   /**
    * When the call is made again if it fails with a `retryable` error or its session is lost, and surely was not executed,
    * is `idempotent`, or has an `idempotencyKey` the hub still knows. Not for streams, nor with `input`. Default: that of
-   * {@link ConnectOptions.retry}.
+   * {@link ConnectOptions.retry}. What a hub refuses because it is stopping, streams included, waits for the next
+   * connection and is no attempt, unless this is `false`.
    */
   readonly retry?: Partial<RetryPolicy> | false | undefined;
   /**

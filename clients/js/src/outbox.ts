@@ -11,6 +11,8 @@ export interface Frame {
   readonly isLasting: boolean;
   /** Called just before it is written for the first time; `isLate` if it had to wait. */
   onWrite?(isLate: boolean): void;
+  /** Called instead where the hub that there is now would not take it. */
+  refused?(error: unknown): void;
 }
 
 export class Outbox {

@@ -80,10 +80,10 @@ export class Request implements Frame {
   /** Whether it was sent. */
   isWritten = false;
   readonly feed: Feed | undefined;
-  readonly #options: StreamOptions;
+  readonly #options: AttemptOptions;
   readonly #host: Host;
   readonly #begun = performance.now();
-  /** The longest wait, in milliseconds. */
+  /** The longest wait from now on, in milliseconds. */
   #limitMs: number | undefined;
   /** What follows the id. */
   #tail: string;
@@ -130,21 +130,37 @@ export class Request implements Frame {
     void this.feed?.stop();
   }
 
-  /** It is sent now. The time it waited is no more for the hub to use, unless it is silence that is limited. */
+  /** Whether it may be put to the next hub when this one takes nothing new. */
+  get mayWait(): boolean {
+    return this.isLasting && this.#options.mayWait === true;
+  }
+
+  /** It was refused unread, and waits for the next connection, or it is sent there: `isWritten`. */
+  late(isWritten: boolean): void {
+    const { timeoutMs, window, input } = this.#options;
+    this.isWritten = isWritten;
+    // The time it waited is no more for the hub to use, unless it is silence that is limited.
+    if (timeoutMs !== undefined && window === undefined && input === undefined) {
+      this.#limitMs = Math.max(1, Math.ceil(this.#begun + timeoutMs - performance.now()));
+      // The last member: see wireMetadata.
+      this.#tail = `${this.#tail.slice(0, this.#tail.lastIndexOf(":") + 1)}${this.#limitMs}}}`;
+    }
+    this.keepAlive();
+  }
+
+  /** It is sent now. */
   onWrite(isLate: boolean): void {
-    const { window, input } = this.#options;
     this.isWritten = true;
-    if (isLate && this.#limitMs !== undefined) {
-      if (window === undefined && input === undefined) {
-        this.#limitMs = Math.max(1, Math.ceil(this.#begun + this.#limitMs - performance.now()));
-        // The last member: see wireMetadata.
-        this.#tail = `${this.#tail.slice(0, this.#tail.lastIndexOf(":") + 1)}${this.#limitMs}}}`;
-      }
-      this.keepAlive();
+    if (isLate) {
+      this.late(true);
     }
     void this.feed?.run((error) => {
       this.#giveUp(error);
     });
+  }
+
+  refused(error: unknown): void {
+    this.#giveUp(error);
   }
 
   /** Gives the deadline a fresh start, where it limits silence. */
@@ -214,7 +230,7 @@ function timeoutError(limitMs: number, wasSent: boolean): TimeoutError {
   return new TimeoutError({
     code: COMMUNICATION_TIMEOUT,
     message: wasSent
-      ? `no answer within ${limitMs} ms, ${GRACE_MS} of them grace`
+      ? `no answer within ${limitMs} ms`
       : `no connection within ${limitMs} ms`,
     data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: wasSent },
   });

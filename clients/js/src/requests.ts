@@ -40,7 +40,7 @@ export class Requests {
       if (options.signal?.aborted === true) {
         throw abortedError(options.signal, false);
       }
-      this.#link.admit(request.text.length);
+      this.#link.admit(request.text);
     } catch (error) {
       request.unwatch();
       sink.reject(error);
@@ -78,7 +78,9 @@ export class Requests {
     this.push(notification(method, params));
   }
 
+  /** @throws RpcError if the hub would not take it. */
   push(text: string): void {
+    this.#link.size.check(text);
     this.#link.send({ text, isNumbered: true, isLasting: false });
   }
 
@@ -107,6 +109,28 @@ export class Requests {
     this.lookUp(id, "a reply");
     this.#abandoned.delete(id);
     return this.#take(id)?.sink;
+  }
+
+  /** The hub takes nothing new: whether the request waits for the next one, as if there were no connection. */
+  hold(id: number): boolean {
+    const request = this.#inFlight.get(id);
+    if (request?.mayWait !== true) {
+      return false;
+    }
+    request.late(false);
+    return this.#link.hold(request);
+  }
+
+  /** The longest request that was sent, of all or of those that no session keeps. */
+  longest(ofAll: boolean): Request | undefined {
+    let longest: Request | undefined;
+    for (const request of this.#inFlight.values()) {
+      const isOne = request.isWritten && (ofAll || !request.isNumbered);
+      if (isOne && request.text.length > (longest?.text.length ?? 0)) {
+        longest = request;
+      }
+    }
+    return longest;
   }
 
   /** The socket is gone: what concerns only one connection is asked again on the next, or not needed any more. */

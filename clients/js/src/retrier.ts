@@ -3,7 +3,7 @@
  */
 import { TrunklineError } from "./errors.js";
 import type { Link } from "./link.js";
-import type { CallOptions, RetryPolicy, StreamOptions } from "./options.js";
+import type { RetryPolicy, StreamOptions } from "./options.js";
 import { CutError } from "./requests.js";
 import { retryDelay } from "./retry.js";
 import { MAX_TIMER_MS } from "./timeouts.js";
@@ -18,6 +18,8 @@ export interface Repetition {
 export interface AttemptOptions extends StreamOptions {
   /** Only the hub of now knows its idempotency key, and may have run it. */
   readonly isForOneHub?: boolean;
+  /** Whether a hub that is stopping may put it off until the next connection. */
+  readonly mayWait?: boolean;
 }
 
 export class Retrier {
@@ -30,13 +32,13 @@ export class Retrier {
 
   /** Runs attempts until one succeeds or no more are due; `timeoutMs` limits all of them together. */
   async run<R>(
-    options: CallOptions,
+    options: AttemptOptions,
     { policy, hasKey }: Repetition,
     attempt: (options: AttemptOptions) => Promise<R>,
   ): Promise<R> {
     const { timeoutMs = Infinity, idempotent = false, signal } = options;
     const giveUpAt = performance.now() + timeoutMs;
-    let current: AttemptOptions = options;
+    let current = options;
     let maybeExecuted = false;
     for (let n = 1; ; ) {
       try {

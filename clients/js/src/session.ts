@@ -6,6 +6,8 @@
  * has, and anything else is a violation. Acknowledgements are cumulative.
  */
 
+import { MAX_TIMER_MS } from "./timeouts.js";
+
 /** So many frames are acknowledged at once. */
 const ACK_FRAMES = 32;
 
@@ -30,7 +32,7 @@ export class Session {
 
   constructor(id: string, ttlMs: number) {
     this.id = id;
-    this.ttlMs = ttlMs;
+    this.ttlMs = Math.min(ttlMs, MAX_TIMER_MS);
   }
 
   /** How many frames are kept. */
@@ -85,6 +87,19 @@ export class Session {
     }
     this.acknowledge(received);
     return [...this.#kept];
+  }
+
+  /** The longest frame that is kept, or "". */
+  get longest(): string {
+    return this.#kept.reduce((longest, frame) => (frame.length > longest.length ? frame : longest), "");
+  }
+
+  /** The hub will never take a frame that is kept: it is sent another one, under the same number. */
+  substitute(frame: string, by: string): void {
+    const at = this.#kept.indexOf(frame);
+    const numbered = `{"seq":${this.#acknowledged + at + 1},${by.slice(1)}`;
+    this.#kept[at] = numbered;
+    this.#units += numbered.length - frame.length;
   }
 
   /**

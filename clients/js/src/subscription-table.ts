@@ -96,8 +96,8 @@ export class SubscriptionTable {
     }
   }
 
-  /** The connection ended for good. */
-  endAll(error: DisconnectedError): void {
+  /** The connection ended for good, without `error` as it was meant to. */
+  endAll(error?: DisconnectedError): void {
     for (const { readers } of this.#entries()) {
       for (const reader of readers) {
         reader.fail(error);

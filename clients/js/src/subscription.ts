@@ -13,8 +13,8 @@ import { gapOf, Sequence } from "./sequence.js";
  * them apart by `kind`.
  *
  * It survives cuts: on the next connection it goes on where it was, or begins with a gap that says what is missing. The
- * loop ends when it is unsubscribed. If the connection ends for good, the loop gives what came, then throws a
- * `DisconnectedError`. Leaving the loop (`break`, `return`, `throw`) unsubscribes.
+ * loop ends when it is unsubscribed. If the connection ends for good, the loop gives what came, then ends if that was this
+ * program's `close()`, and throws a `DisconnectedError` otherwise. Leaving the loop (`break`, `return`, `throw`) unsubscribes.
  *
  * There is one sequence of messages: two loops over the same subscription share it.
  */
@@ -103,10 +103,13 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     }
   }
 
-  /** The connection ended for good, or the hub does not let it subscribe again. */
-  fail(error: unknown): void {
+  /** The connection ended for good, or the hub does not let it subscribe again. Without `error` the loop just ends. */
+  fail(error?: unknown): void {
     this.#unwatch();
-    this.#queue.fail(error);
+    if (error !== undefined) {
+      this.#queue.fail(error);
+    }
+    this.#queue.end();
   }
 
   unsubscribe(): Promise<void> {

@@ -50,6 +50,16 @@ for (const [params, message] of FAULTS) {
   });
 }
 
+function tower(levels: number): unknown {
+  return JSON.parse("[".repeat(levels) + "]".repeat(levels));
+}
+
+test("128 levels of params are sent, 129 are refused with their path, as are the thousands that end a stack", () => {
+  assert.match(faultOf({ value: tower(127) }), /^no fault/u);
+  assert.match(faultOf({ value: [1, tower(127)] }), /^params\.value\[1\](?:\[0\])+ is nested deeper than 128 levels$/u);
+  assert.match(faultOf({ value: tower(5_000) }), /is nested deeper than 128 levels$/u);
+});
+
 test("the path is right behind shared, empty and deep neighbours", () => {
   const shared = { deep: [{ er: {} }] };
   const params = { a: shared, b: [shared, {}, [[]]], c: shared, d: [{ e: [0, { f: Number.NaN }] }] };

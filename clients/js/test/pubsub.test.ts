@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { WebSocket } from "ws";
-import { connect, DisconnectedError, RpcError, type Hub } from "../src/index.js";
+import { connect, RpcError, type Hub } from "../src/index.js";
 import { drain, take } from "./support/messages.js";
 import { SKIP_WITHOUT_HUB, startHub, type RealHub } from "./support/real-hub.js";
 import { rejection } from "./support/scripted.js";
@@ -97,12 +97,12 @@ describe("publish and subscribe at the real hub", { skip: SKIP_WITHOUT_HUB }, ()
     }
     assert.deepEqual(bare(await take(first, 2)), numbered("cut.a", 1, 2));
     await doomed.close();
-    assert.ok((await drain(first)).error instanceof DisconnectedError);
+    assert.equal((await drain(first)).error, undefined);
     await hub.publish("cut.a", 4);
     const since = await hub.subscribe("cut.a", { recover: first.position });
     assert.equal(since.recovered, true);
     await hub.publish("cut.a", 5);
-    assert.deepEqual(bare(await take(since, 2)), numbered("cut.a", 4, 5), "the third was read before the error");
+    assert.deepEqual(bare(await take(since, 2)), numbered("cut.a", 4, 5), "the third was read before the end");
     await since.unsubscribe();
   });
 

@@ -320,6 +320,44 @@ test("no timer outlives close(): the process ends by itself", async (t) => {
   await within(20_000, "the process ends", running);
 });
 
+test("close() while loops read and handlers run: a program that left nothing unhandled ends with exit code 0", async (t) => {
+  const { url, accept } = await listen(t);
+  const code = `
+    import { connect } from ${JSON.stringify(pathToFileURL(join(PACKAGE, "dist", "index.js")).href)};
+    import { WebSocket } from "ws";
+    const hub = await connect(${JSON.stringify(url)}, { WebSocket, session: false });
+    hub.call("never").catch(() => {});
+    hub.stream("never");
+    const items = async function* () { yield 1; await new Promise(() => {}); };
+    hub.call("fed", {}, { input: items() }).catch(() => {});
+    await hub.register("mine", async (_params, { signal }) => {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      await hub.call("late");
+    });
+    const read = async () => {
+      for await (const message of await hub.subscribe("a")) {
+        if (message.data === "close") await hub.close();
+      }
+      console.log("the loop has ended");
+    };
+    void read();
+    void (await hub.subscribe("b")).next();`;
+  const running = promisify(execFile)(process.execPath, ["--input-type=module", "-e", code], { cwd: PACKAGE });
+  const peer = await accept();
+  for (let open = true; open; ) {
+    const { id, method, params } = await peer.next();
+    if (method === "method.register") {
+      peer.result(id, { method: "mine", callees: 1 });
+    } else if (method === "subscribe") {
+      peer.result(id, { topic: params.topic, epoch: "e1", offset: 0, recovered: false });
+      open = params.topic !== "b";
+    }
+  }
+  peer.send({ id: "h:1", method: "mine", params: {} });
+  peer.event("a", 1, "close");
+  assert.equal((await within(20_000, "the process ends", running)).stdout, "the loop has ended\n");
+});
+
 for (const option of ["pingIntervalMs", "pingTimeoutMs"] as const) {
   test(`${option} 0 is a TypeError`, async () => {
     assert.ok((await rejection(connect("ws://127.0.0.1:1/ws", { [option]: 0 }))) instanceof TypeError);

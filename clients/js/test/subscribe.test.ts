@@ -274,12 +274,31 @@ test("nothing listens to the signal of a subscription that has ended", async (t)
   assert.equal(getEventListeners(signal, "abort").length, 0);
 });
 
-test("close() ends subscriptions at once", async (t) => {
+test("close() ends subscriptions at once: loops are given what came, and end", async (t) => {
   const { hub, peer } = await connected(t);
-  const subscription = await subscribed(hub, peer);
+  const [waiting, unread] = [await subscribed(hub, peer), await subscribed(hub, peer)];
+  const next = waiting[Symbol.asyncIterator]().next();
+  peer.event("a", 1);
+  await next;
+  const last = waiting[Symbol.asyncIterator]().next();
   const closing = hub.close();
-  assert.ok((await drain(subscription)).error instanceof DisconnectedError);
+  assert.deepEqual(await last, { done: true, value: undefined });
+  const { messages, error } = await drain(unread);
+  assert.deepEqual([messages, error], [["a:1"], undefined]);
   await closing;
+});
+
+test("close() while there is no connection ends loops as quietly", async (t) => {
+  const { hub, peer } = await connected(t, { reconnect: { minDelayMs: 60_000, maxDelayMs: 60_000 } });
+  const subscription = await subscribed(hub, peer);
+  const reading = drain(subscription);
+  const lost = new Promise((resolve) => {
+    hub.onConnectionState(resolve);
+  });
+  peer.cut();
+  await within(5_000, "the cut", lost);
+  await hub.close();
+  assert.equal((await reading).error, undefined);
 });
 
 test("an aborted signal: nothing is sent", async (t) => {

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline_protocol.codecs.answers import about_request, is_hubs_id
+from trunkline_protocol.depth import MAX_DEPTH, clipped, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import (
     NO_METADATA,
@@ -24,7 +25,6 @@ from trunkline_protocol.messages import (
     Response,
     StreamPush,
 )
-from trunkline_protocol.session import ProtocolViolation, batch_seq
 from trunkline_protocol.values import SMALL, json_is_too_much, too_much
 
 
@@ -59,6 +59,10 @@ MAX_METADATA_BYTES: Final = 64 * 1024
 """It is read wherever a call goes: what is large belongs into the params."""
 
 _UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_UNDECODABLY_DEEP: Final = Malformed(None, ErrorCode.PARSE_ERROR, f"nested deeper than {MAX_DEPTH} levels")
+
+UNREADABLE: Final = _UNDECODABLE
+"""What decoding a peer's JSON may raise."""
 
 
 def decode(data: bytes, max_batch: int) -> Message | Batch:
@@ -73,78 +77,54 @@ def decode(data: bytes, max_batch: int) -> Message | Batch:
     try:
         request = _request_decoder.decode(data)
     except _UNDECODABLE:
-        if data.lstrip(_WHITESPACE)[:1] == b"[":
-            return _decode_batch(data, max_batch)
-        return _decode_invalid(data)
+        return _decode_other(data, max_batch)
     return request if _is_well_formed(request) else _ill_formed(request)
 
 
-class _Numbered(msgspec.Struct):
-    seq: int | msgspec.UnsetType = msgspec.UNSET
+def _decode_other(data: bytes, max_batch: int) -> Message | Batch:
+    is_batch = data.lstrip(_WHITESPACE)[:1] == b"["
+    message = _decode_batch(data, max_batch) if is_batch else _decode_invalid(data)
+    if message is _UNDECODABLY_DEEP and (shallow := clipped(data)) is not None:
+        known = decode(shallow, max_batch)
+        return _refused_batch(known) if isinstance(known, Batch) else _refused(known)
+    return message
 
 
-class _Odd(msgspec.Struct):
-    """A message whose number is of any type."""
+def _refused(message: Message) -> Message:
+    """A message that was too deep to decode, from what is left of it: whom it concerns is told."""
+    if isinstance(message, Request):
+        # What is left of a notification is still deeper than is allowed: it is refused where it belongs.
+        return message if message.id is msgspec.UNSET else _too_deep(message.id)
+    if isinstance(message, Response) and isinstance(message.id, str):
+        error = RpcError(ErrorCode.SERIALIZATION_ERROR, _UNDECODABLY_DEEP.message, maybe_executed=True)
+        return Response(message.id, error=error.to_wire())
+    return _UNDECODABLY_DEEP
 
-    seq: RawOrUnset = msgspec.UNSET
+
+def _refused_batch(batch: Batch) -> Batch | Malformed:
+    """A batch with a member that was too deep to decode; what is left of such a member is still too deep."""
+    members = [_refused(member) if is_too_deep(_payload(member)) else member for member in batch.members]
+    has_calls = any(isinstance(member, Request) for member in batch.members)
+    return Batch(members) if has_calls else _UNDECODABLY_DEEP
+
+
+def _payload(message: Message) -> bytes:
+    if isinstance(message, Request):
+        return b"[%b,%b]" % (params_of(message), metadata_of(message) or b"0")
+    if isinstance(message, Response) and message.result is not msgspec.UNSET:
+        return bytes(message.result)
+    return b""
+
+
+def _too_deep(request_id: Id) -> Malformed:
+    return Malformed(request_id, ErrorCode.PARSE_ERROR, _UNDECODABLY_DEEP.message)
 
 
 class _Named(msgspec.Struct):
     method: str = ""
 
 
-_numbered_decoder: Final = msgspec.json.Decoder(_Numbered)
-_odd_decoder: Final = msgspec.json.Decoder(_Odd)
-_odd_list_decoder: Final = msgspec.json.Decoder(list[_Odd])
 _named_decoder: Final = msgspec.json.Decoder(_Named)
-
-_FIRST: Final = tuple(f"m{position}" for position in range(1000))
-_first_odd_decoder: Final = msgspec.json.Decoder(
-    msgspec.defstruct(
-        "_FirstOdd", [(name, _Odd | msgspec.UnsetType, msgspec.UNSET) for name in _FIRST], array_like=True
-    )
-)
-"""So that an array of millions does not become as many objects."""
-
-
-def seq_of(data: bytes) -> int | None:
-    """The number of a frame (SPEC.md, Sessions); None where it has none, or is no JSON object or batch of them.
-
-    Raises:
-        ProtocolViolation: it is no integer, or the members of a batch have different ones.
-    """
-    try:
-        seq = _numbered_decoder.decode(data).seq
-    except _UNDECODABLE:
-        return _odd_seq(data)
-    return None if seq is msgspec.UNSET else seq
-
-
-def _odd_seq(data: bytes) -> int | None:
-    """The number of a batch, or of what is no message."""
-    try:
-        if data.lstrip(_WHITESPACE)[:1] == b"[":
-            return batch_seq(_number(member.seq) for member in _odd_members(data))
-        return _number(_odd_decoder.decode(data).seq)
-    except _UNDECODABLE:
-        return None
-
-
-def _odd_members(data: bytes) -> list[_Odd]:
-    """The members of a batch; of more than can be allowed to be one, the first."""
-    if len(data) <= SMALL:
-        return _odd_list_decoder.decode(data)
-    members = _first_odd_decoder.decode(data)
-    return [member for name in _FIRST if (member := getattr(members, name)) is not msgspec.UNSET]
-
-
-def _number(seq: RawOrUnset) -> int | None:
-    if isinstance(seq, msgspec.UnsetType):
-        return None
-    try:
-        return msgspec.json.decode(seq, type=int)
-    except _UNDECODABLE as error:
-        raise ProtocolViolation("seq is no integer") from error
 
 
 def method_of(data: bytes) -> str:
@@ -167,6 +147,7 @@ def decode_metadata(raw: bytes) -> Metadata:
         metadata = _metadata_decoder.decode(raw)
     except _UNDECODABLE as error:  # too deep for this stack, too: the envelope was read nearer to its bottom
         raise RpcError(ErrorCode.INVALID_PARAMS, f"metadata: {error}") from error
+    require_depth(raw, "metadata")
     if metadata.timeout_ms is not None and not 0 < metadata.timeout_ms <= 2**53:
         raise RpcError(ErrorCode.INVALID_PARAMS, "metadata.timeout_ms must be above 0")
     return metadata
@@ -178,8 +159,14 @@ def decode_push(params: bytes) -> StreamPush | Malformed | None:
         return _push_decoder.decode(params)
     except _UNDECODABLE as error:
         problem = str(error)
+    request_id = call_of(params)
+    return None if request_id is None else Malformed(request_id, ErrorCode.INVALID_PARAMS, problem)
+
+
+def call_of(params: bytes) -> Id:
+    """The ``request_id`` of a notification's params; None where it has none."""
     try:
-        return Malformed(_request_id_decoder.decode(params).request_id, ErrorCode.INVALID_PARAMS, problem)
+        return _request_id_decoder.decode(params).request_id
     except _UNDECODABLE:
         return None
 
@@ -246,8 +233,8 @@ def encode_request(request_id: str, method: str, params: bytes, metadata: bytes)
     )
 
 
-def encode_cancel(request_id: str) -> bytes:
-    """A ``$/cancelRequest`` notification for a request of the hub's."""
+def encode_cancel(request_id: Id) -> bytes:
+    """A ``$/cancelRequest`` notification for a request of one's own."""
     return b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%b}}' % _encoder.encode(request_id)
 
 
@@ -442,5 +429,5 @@ def _what_is_wrong(value: dict[str, Any]) -> str:
 
 def _parse_error(error: Exception) -> Malformed:
     if isinstance(error, RecursionError):
-        return Malformed(None, ErrorCode.PARSE_ERROR, "the JSON is nested too deeply")
+        return _UNDECODABLY_DEEP
     return Malformed(None, ErrorCode.PARSE_ERROR, f"not valid JSON: {error}")

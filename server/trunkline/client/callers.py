@@ -107,10 +107,11 @@ class Callers:
                 call = Call(request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result)
                 # Another hub does not know the key: it would do again what may have been done.
                 call.is_for_one_hub = maybe_executed and not repeats.idempotent
+                call.may_wait = _repeats(repeats.retry) and input is None
                 if call.is_for_one_hub and hub != self._conversation.hub:
                     raise DisconnectedError(f"{method}: the hub that knows its key is gone", maybe_executed=True)
                 self._calls.begin(call)
-            except DisconnectedError as error:
+            except (RpcError, DisconnectedError) as error:
                 error.maybe_executed |= maybe_executed
                 raise
             try:
@@ -174,6 +175,7 @@ class Callers:
         self.require_open(method)
         metadata = members | {"window": {"items": window.items, "bytes": window.bytes}}
         call = StreamCall(self._calls.next_id(), method, encode_body(method, params), metadata, window, self._grant)
+        call.may_wait = _repeats(self._retry) and input is None
         self._calls.begin(call)
         feeder = None if input is None else self._feed(call, input)
 
@@ -193,7 +195,11 @@ class Callers:
             self._calls.end(call)
             call.fail(error)
 
-        feeder = Feeder(call, source, self._conversation.send, failed)
+        def send(item: Outgoing) -> None:
+            self._conversation.require_size(item.size)
+            self._conversation.send(item)
+
+        feeder = Feeder(call, source, send, failed)
         self._feeders.add(feeder)
         return feeder
 
@@ -204,3 +210,7 @@ class Callers:
     async def close(self) -> None:
         """There will be no connection any more: nothing is fed any further."""
         await asyncio.gather(*(self._stop(feeder) for feeder in list(self._feeders)))
+
+
+def _repeats(retry: Retry | None) -> bool:
+    return retry is not None and retry.attempts > 1

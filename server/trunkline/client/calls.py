@@ -12,7 +12,8 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
+from trunkline_protocol.messages import Id
 from trunkline_protocol.session import UNNUMBERED_CALLS
 
 LOCAL_GRACE: Final = 2.0
@@ -44,12 +45,13 @@ class Pending(Outgoing):
         is_written: whether a hub may have it.
         is_for_one_hub: only the hub of now knows its idempotency key, and the work may have been done.
         is_over: it has its answer, or nobody waits for it.
+        may_wait: what a hub refuses because it is stopping may be asked of the next one.
         feeder: where the hub's credit for its input goes.
     """
 
     __slots__ = (
         "_head", "_metadata", "_tail", "deadline", "feeder", "id", "is_for_one_hub", "is_late", "is_over", "is_written",
-        "method",
+        "may_wait", "method",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +69,7 @@ class Pending(Outgoing):
         self.is_over = False
         self.is_for_one_hub = False
         self.is_late = False
+        self.may_wait = False
         self.feeder: CreditTaker | None = None
 
     def frame(self, now: float) -> bytes:
@@ -82,6 +85,11 @@ class Pending(Outgoing):
     def mark_written(self) -> None:
         """See :class:`trunkline.client.outbox.Outgoing`."""
         self.is_written = True
+
+    def refused(self, error: RpcError) -> None:
+        """See :class:`trunkline.client.outbox.Outgoing`."""
+        self.is_over = True
+        self.fail(error)
 
     @property
     def survives(self) -> bool:
@@ -265,14 +273,24 @@ class Calls:
         if not isinstance(request_id, int):
             logger.warning("the hub refused a message: %s", message.get("error"))
             return
-        call = self._open.pop(request_id, None)
+        call = self._open.get(request_id)
         if call is None:
             return  # nobody waits for it any more
+        if "error" in message and is_draining(message["error"]) and self._hold(call):
+            return
+        del self._open[request_id]
         call.is_over = True
         if "error" in message:
             call.fail(RpcError.from_wire(message["error"]))
         else:
             call.settle(message.get("result"))
+
+    def _hold(self, call: Pending) -> bool:
+        """A hub that is stopping refused it: as if there were no connection, it waits for the next one, if it may."""
+        if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
+            return False
+        call.is_written, call.is_late = False, True
+        return True
 
     def reported(self, params: dict[str, Any]) -> None:
         """``$/progress`` has come."""
@@ -307,6 +325,17 @@ class Calls:
                 call.is_late = True
                 again.append(call)
         self._conversation.send_first(again)
+
+    def largest(self, *, numbered: bool) -> Pending | None:
+        """The written call with the largest message; ``numbered``: of all, not only of those without a number."""
+        written = [call for call in self._open.values() if call.is_written and (numbered or not call.is_numbered)]
+        return max(written, key=lambda call: call.size, default=None)
+
+    def refuse(self, request_id: Id, error: RpcError) -> None:
+        """The hub did not take its message, or a part of its input, and will not: the call is over."""
+        call = self._open.pop(request_id, None) if isinstance(request_id, int) else None
+        if call is not None:
+            call.refused(error)
 
     def lost(self, error: Callable[[], DisconnectedError]) -> None:
         """The hub knows nothing any more of what it was sent: that ends, as maybe executed."""

@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.link import Link
 from trunkline.client.outbox import Outbox, Outgoing
+from trunkline.client.oversize import SEQ_BYTES, Oversized, oversized, refused_as_too_large, too_large
+from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
 
 STORE_BYTES: Final = 1024 * 1024
@@ -49,21 +52,25 @@ class Conversation:
     Args:
         max_queued: frames that may wait for a connection.
         max_queued_bytes: bytes that may.
+        reconnects: whether there will be another connection after this one.
 
     Attributes:
         session: the one there is, whether it is connected or not.
         hub: another number where it may be another hub that is talked to.
+        max_message_bytes: what the hub takes, as it told or as is known from what it did not take.
     """
 
-    def __init__(self, max_queued: int, max_queued_bytes: int) -> None:
+    def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(max_queued, max_queued_bytes)
+        self._held = Outbox(max_queued, max_queued_bytes) if reconnects else Outbox(0, 0)
         self._link: Link | None = None
         self._flushing: asyncio.Handle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
         self.session: Session | None = None
         self.hub = 1
+        self.max_message_bytes: float = inf
 
     @property
     def is_connected(self) -> bool:
@@ -73,11 +80,13 @@ class Conversation:
     # --- what is sent ---
 
     def admit(self, what: str, size: int) -> None:
-        """Check that one more frame of the user's may wait, if it has to.
+        """Check that one more frame of the user's may be sent, or may wait, if it has to.
 
         Raises:
+            RpcError: the hub would not take so much (-32600).
             DisconnectedError: there is no connection, and no room to wait for one.
         """
+        self.require_size(size)
         if self._link is not None:
             return
         core = None if self.session is None else self.session.core
@@ -85,6 +94,15 @@ class Conversation:
         refusal = self._outbox.refusal(size, *kept)
         if refusal is not None:
             raise DisconnectedError(f"{what} was not sent: {refusal}", maybe_executed=False)
+
+    def require_size(self, size: int) -> None:
+        """Check that the hub takes a message of so many bytes.
+
+        Raises:
+            RpcError: it does not (-32600).
+        """
+        if size + SEQ_BYTES > self.max_message_bytes:
+            raise too_large(size, int(self.max_message_bytes))
 
     def send(self, item: Outgoing) -> None:
         """Write it as soon as that can be, behind what was sent before."""
@@ -96,9 +114,16 @@ class Conversation:
         self._outbox.add_first(items)
         self._flush_soon()
 
+    def hold(self, item: Outgoing) -> bool:
+        """Write it on the next connection, for the hub of this one takes nothing new. Returns whether it can wait."""
+        if self._held.refusal(item.size, 0, 0) is not None:
+            return False
+        self._held.add(item)
+        return True
+
     def withdraw(self, item: Outgoing) -> bool:
         """Do not write it; returns False if that was done."""
-        return self._outbox.remove(item)
+        return self._outbox.remove(item) or self._held.remove(item)
 
     async def emptied(self) -> None:
         """Wait until everything is written, or there is no connection."""
@@ -137,6 +162,9 @@ class Conversation:
         while len(self._outbox) and size < BATCH_BYTES:
             item = self._outbox.next()
             frame = item.frame(now)
+            if len(frame) + SEQ_BYTES > self.max_message_bytes:  # it was made for another hub
+                item.refused(too_large(len(frame), int(self.max_message_bytes)))
+                continue
             item.mark_written()
             frames.append(core.number(frame) if core is not None and item.is_numbered else frame)
             size += len(frame)
@@ -186,11 +214,32 @@ class Conversation:
             self._acknowledging.cancel()
             self._acknowledging = None
 
+    def take_out_oversized(self, unnumbered: int) -> tuple[Oversized, RpcError] | None:
+        """The hub closed 1009: take the largest that it may not have out of the session, and send none as large again.
+
+        Whatever the hub has acknowledged it took, so that the largest of the rest is too large in any case.
+
+        Args:
+            unnumbered: size of the largest message that is in no session, of which the caller knows.
+
+        Returns:
+            What was taken out, and its error; None if it is the unnumbered one.
+        """
+        frame = b"" if self.session is None else self.session.core.largest()
+        self.max_message_bytes = min(self.max_message_bytes, max(len(frame), unnumbered) - 1)
+        if self.session is None or len(frame) <= unnumbered:
+            return None
+        error = refused_as_too_large(len(frame))
+        found = oversized(frame, error)
+        self.session.core.substitute(frame, found.substitute)
+        return found, error
+
     # --- connections ---
 
     def attach(self, link: Link, missing: list[bytes]) -> None:
         """There is a connection: write what the hub lacks of the session, then what waits."""
         self._link = link
+        self._outbox.add_first(self._held.take_all())
         link.when_room(self._flush_soon)
         if missing:
             link.write(missing)
@@ -207,9 +256,10 @@ class Conversation:
         self.session = None
         self.hub += 1
         self._outbox.drop_stale()
+        self._held.drop_stale()
 
     def drop_all(self) -> None:
         """There will be no connection any more."""
         self.forget()
-        while len(self._outbox):
-            self._outbox.next()
+        self._outbox.take_all()
+        self._held.take_all()

@@ -8,22 +8,26 @@ from typing import Any
 import orjson
 
 from trunkline_protocol.binary import to_member
+from trunkline_protocol.depth import MAX_DEPTH, is_too_deep
 
 
-def encode_exactly(value: Any, what: str) -> bytes:
+def encode_exactly(value: Any, what: str, levels: int = MAX_DEPTH) -> bytes:
     """JSON without silent losses, or a clear error; bytes in the form of :mod:`trunkline_protocol.binary`.
 
     Args:
         what: what it is, for the error.
+        levels: how deep it may be nested.
 
     Raises:
-        ValueError: something JSON has no form for, NaN, an infinity or an integer beyond 2**53, which JavaScript
-            peers could not read.
+        ValueError: something JSON has no form for, NaN, an infinity, an integer beyond 2**53, which JavaScript
+            peers could not read, or more levels than the protocol has.
     """
     try:
         data = orjson.dumps(value, default=_as_json, option=orjson.OPT_STRICT_INTEGER)
     except TypeError as error:
         raise ValueError(f"{what} cannot be sent: {error}") from error
+    if is_too_deep(data, levels):
+        raise ValueError(f"{what} cannot be sent: nested deeper than {min(levels, MAX_DEPTH)} levels")
     if b"null" in data and not _is_finite(value):
         raise ValueError(f"{what} cannot be sent: a float is not finite")
     return data
@@ -36,7 +40,7 @@ def encode_body(method: str, params: Any) -> bytes:
         ValueError: the params cannot be sent.
     """
     body = {"method": method} if params is None else {"method": method, "params": params}
-    return encode_exactly(body, f"params of {method}")[1:-1]
+    return encode_exactly(body, f"params of {method}", MAX_DEPTH + 1)[1:-1]
 
 
 def _as_json(value: Any) -> Any:

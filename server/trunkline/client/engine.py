@@ -13,6 +13,7 @@ from trunkline.client.errors import DisconnectedError
 from trunkline.client.inbound import Inbound
 from trunkline.client.opening import Door
 from trunkline.client.options import Reconnect, Retry
+from trunkline.client.oversize import refused_as_too_large
 from trunkline.client.serving import Serving
 from trunkline.client.states import CloseInfo
 from trunkline.client.subscriptions import Subscriptions
@@ -43,12 +44,12 @@ class Engine:
         max_queued_bytes: int,
     ) -> None:
         closed: asyncio.Future[CloseInfo] = asyncio.get_running_loop().create_future()
-        self.conversation = Conversation(max_queued, max_queued_bytes)
+        self.conversation = Conversation(max_queued, max_queued_bytes, reconnects=reconnect is not None)
         self._calls = Calls(self.conversation)
         self.callers = Callers(self._calls, self.conversation, closed, retry, random)
         self.subscriptions = Subscriptions(self.callers)
         self._chores = Chores(self._calls, random)
-        self.serving = Serving(self.callers, self._chores.run, self.conversation.send)
+        self.serving = Serving(self.callers, self._chores.run, self.conversation.send, self.conversation.require_size)
         self.take = Inbound(self.conversation, self._calls, self.subscriptions, self.serving).take
         self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
 
@@ -58,6 +59,19 @@ class Engine:
         if not resumed:
             chores += self.serving.restore()
         self._chores.run(chores)
+
+    def too_large(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        call = self._calls.largest(numbered=self.conversation.session is None)
+        taken = self.conversation.take_out_oversized(0 if call is None else call.size)
+        if taken is not None:
+            found, error = taken
+            for request_id in found.calls:
+                self._calls.refuse(request_id, error)
+            if found.served is not None:
+                self.serving.refused(found.served)
+        elif call is not None:
+            self._calls.refuse(call.id, refused_as_too_large(call.size))
 
     def cut(self) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
@@ -70,11 +84,12 @@ class Engine:
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
-    def ended(self, words: str) -> None:
+    def ended(self, words: str, *, own: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
         self._chores.lost()
         self._calls.close(words)
-        self.subscriptions.end(DisconnectedError(words, maybe_executed=False))
+        # Who closes knows it: loops just end then.
+        self.subscriptions.end(None if own else DisconnectedError(words, maybe_executed=False))
         self.serving.lost()
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from trunkline.background import start_task
 from trunkline.client.calls import Pending
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.outbox import Outgoing
+from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.flow import SendWindow
 
 Input = AsyncIterable[Any] | Iterable[Any]
@@ -86,7 +87,7 @@ class Feeder:
                 item = await anext(items)
             except StopAsyncIteration:
                 break
-            data = encode_exactly(item, f"item {index} of the input of {self._call.method}")
+            data = encode_exactly(item, f"item {index} of the input of {self._call.method}", CARRIED_DEPTH)
             self._window.spend(len(data))
             self._send(_Push(self._call, b'"index":%d,"data":%b' % (index, data)))
             index += 1

@@ -62,14 +62,16 @@ class Hub:
             idempotency_key: the work is done once, however often a call with this key is made.
             idempotent: the work may be done twice, so the call may be made again when nobody knows whether it ran.
             retry: how often, instead of what :func:`connect` was told; False for never. Only what surely did not run,
-                or may run again, is retried.
+                or may run again, is retried. What a hub refuses because it is stopping waits for the next connection
+                and is no attempt, unless this is False.
             metadata: further members.
             input: of items (any JSON) for a method that takes a stream; read as far as the method keeps up. A call
                 with input is not retried.
             on_progress: called with each progress report.
 
         Raises:
-            RpcError: the typed error the call ended with; 1002 when the deadline passed.
+            RpcError: the typed error the call ended with; 1002 when the deadline passed; -32600 where it is larger than
+                what the hub takes, and was not sent.
             DisconnectedError: the connection was lost, and the session with it, before the answer came; or there is
                 no connection and no room to wait for one.
             ValueError: JSON cannot carry the params.
@@ -96,7 +98,7 @@ class Hub:
         input: Input | None = None,
         window: Window = DEFAULT_WINDOW,
     ) -> ResultStream:
-        """Start a streaming call. It is never retried.
+        """Start a streaming call. It is not retried, but waits for the next connection if this hub is stopping.
 
         Args:
             timeout_ms: the longest silence between chunks in milliseconds; the hub's default is 60,000.
@@ -244,7 +246,11 @@ class Hub:
         return asyncio.shield(self._supervisor.closed)
 
     async def close(self) -> None:
-        """End the session and the connection; what is open ends with :class:`DisconnectedError`."""
+        """End the session and the connection.
+
+        Calls and streams that are open end with :class:`DisconnectedError`; loops over subscriptions are given what
+        came, and end.
+        """
         await self._close()
 
 

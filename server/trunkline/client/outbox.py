@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+
+from trunkline_protocol.errors import RpcError
+
+logger = logging.getLogger("trunkline.client")
 
 
 class Outgoing:
@@ -28,6 +33,10 @@ class Outgoing:
 
     def mark_written(self) -> None:
         """It is being handed to a socket: from now on the hub may have it."""
+
+    def refused(self, error: RpcError) -> None:
+        """The hub that there is now would not take it: it is not written."""
+        logger.warning("a message was not sent: %s", error)
 
     @property
     def survives(self) -> bool:
@@ -113,6 +122,13 @@ class Outbox:
         item, _ = self._items.popitem(last=False)
         self.waiting_bytes -= item.size
         return item
+
+    def take_all(self) -> list[Outgoing]:
+        """Take all out, the oldest first."""
+        items = list(self._items)
+        self._items.clear()
+        self.waiting_bytes = 0
+        return items
 
     def drop_stale(self) -> None:
         """The session is over: drop what means nothing to the next one."""

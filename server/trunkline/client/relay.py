@@ -8,23 +8,26 @@ has to be made again is remembered: subscriptions, with the position it has reac
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.client.conversation import Conversation
 from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
+from trunkline.client.oversize import not_sendable, refused_as_too_large
+from trunkline.client.relay_messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol.codecs import jsonrpc
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.codecs.frame_numbers import seq_of
+from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
 from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
 
-MAX_BATCH: Final = 100
 OWN: Final = "trunkline.relay:"
 """How the ids of the relay's own calls begin."""
 
@@ -38,6 +41,8 @@ STEERING: Final = {
     "notifications/cancelled": "requestId",
 }
 """Notifications that mean a call of the peer's, and the member that says which."""
+
+DRAINING_MARK: Final = DRAINING.encode()
 
 SERVING: Final = {"stream_chunk": "request_id", "$/progress": "token"}
 """Notifications that mean a call *to* the peer."""
@@ -74,54 +79,6 @@ _position: Final = msgspec.json.Decoder(_Position)
 _members: Final = msgspec.json.Decoder(Members)
 _raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _id: Final = msgspec.json.Decoder(int | str | None)
-encode: Final = msgspec.json.Encoder().encode
-
-
-class _Message(Outgoing):
-    """A message of the peer's.
-
-    Attributes:
-        ids: of the calls in it, with their methods.
-        about: the call that it steers, if it does.
-    """
-
-    __slots__ = ("about", "ids", "is_over", "is_written")
-
-    def __init__(self, body: bytes, ids: dict[Id, str], *, is_numbered: bool = True) -> None:
-        super().__init__(body, is_numbered=is_numbered)
-        self.ids = ids
-        self.about: _Message | None = None
-        self.is_written = False
-        self.is_over = False
-
-    def mark_written(self) -> None:
-        """See :class:`Outgoing`."""
-        self.is_written = True
-
-    @property
-    def survives(self) -> bool:
-        """See :class:`Outgoing`."""
-        return not (self.is_over or (self.about is not None and self.about.is_over))
-
-
-class _Answer(Outgoing):
-    """What the peer says about a call that it serves: of no use to another hub."""
-
-    __slots__ = ()
-
-
-class _Chore(Outgoing):
-    """A call of the relay's own: a subscription or a registration, made again.
-
-    Attributes:
-        pattern: that is subscribed to, where it has wildcards.
-    """
-
-    __slots__ = ("pattern",)
-
-    def __init__(self, body: bytes, method: str, pattern: str | None) -> None:
-        super().__init__(body, is_numbered=method not in UNNUMBERED_CALLS)
-        self.pattern = pattern
 
 
 class Relay:
@@ -133,16 +90,18 @@ class Relay:
     """
 
     def __init__(self, conversation: Conversation, to_peer: Callable[[bytes], None], ended: Callable[[str], None]):
+        self._loop = asyncio.get_running_loop()
         self._conversation = conversation
         self._to_peer = to_peer
         self._ended = ended
-        self._open: dict[Id, _Message] = {}
+        self._open: dict[Id, Message] = {}
+        self._starting_until = 0.0  # until then the hub may be one that has just started
         self._topics: dict[str, _Position] = {}
         self._served: dict[str, msgspec.Raw] = {}
         self._asked: dict[str, str] = {}  # calls to the peer: its id -> the hub's
         self._numbers = itertools.count(1)
         self._registering: dict[Id, bytes] = {}  # requests without their answer: their params
-        self._chores: dict[str, _Chore] = {}
+        self._chores: dict[str, Chore] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -156,7 +115,7 @@ class Relay:
         data = data.lstrip()
         message = jsonrpc.decode(data, MAX_BATCH)
         try:
-            if jsonrpc.seq_of(data) is not None:
+            if seq_of(data) is not None:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "seq is of no use here: the relay has the session")
             if isinstance(message, Malformed):
                 raise RpcError(message.code, message.message)
@@ -177,9 +136,14 @@ class Relay:
             self._serving(method, request)
             return
         ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
-        message = _Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
+        message = Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
+        if message.about is not None:
+            message.about.is_fed |= method == "stream.push"
+            if message.about.refusal is not None:
+                self._steer_waiting(message.about, method)
+                return
         self._send(message, method)
         if ids and method == "method.register":
             self._registering.update(dict.fromkeys(ids, jsonrpc.params_of(request)))
@@ -200,9 +164,9 @@ class Relay:
                 ids[member.id] = member.method
             if isinstance(member, Request) and member.method in OURS:
                 raise RpcError(ErrorCode.INVALID_REQUEST, f"{member.method} is of no use here")
-        self._send(_Message(data, ids), "a batch")
+        self._send(Message(data, ids), "a batch")
 
-    def _send(self, message: _Message, what: str) -> None:
+    def _send(self, message: Message, what: str) -> None:
         try:
             self._conversation.admit(what, message.size)
         except DisconnectedError as error:
@@ -211,7 +175,7 @@ class Relay:
             self._open.setdefault(request_id, message)  # the hub refuses one that is in flight, under null
         self._conversation.send(message)
 
-    def _meant(self, method: str, request: Request) -> _Message | None:
+    def _meant(self, method: str, request: Request) -> Message | None:
         try:
             return self._open.get(_id.decode(_members.decode(jsonrpc.params_of(request))[STEERING[method]]))
         except (msgspec.DecodeError, KeyError):
@@ -245,7 +209,12 @@ class Relay:
             self._answer(number, {"result": response.result})
 
     def _answer(self, number: str, outcome: dict[str, Any]) -> None:
-        self._conversation.send(_Answer(encode({"jsonrpc": "2.0", "id": number} | outcome)))
+        answer = encode({"jsonrpc": "2.0", "id": number} | outcome)
+        try:
+            self._conversation.require_size(len(answer))
+        except RpcError as error:
+            answer = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
+        self._conversation.send(Answer(answer))
 
     def _serving(self, method: str, request: Request) -> None:
         try:
@@ -254,8 +223,19 @@ class Relay:
         except (msgspec.DecodeError, KeyError):
             number = None
         if number is not None:
-            notice = {"jsonrpc": "2.0", "method": method, "params": params | {SERVING[method]: number}}
-            self._conversation.send(_Answer(encode(notice)))
+            notice = encode({"jsonrpc": "2.0", "method": method, "params": params | {SERVING[method]: number}})
+            try:
+                self._conversation.require_size(len(notice))
+            except RpcError as error:
+                notice = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
+                self._answer_served(number)
+            self._conversation.send(Answer(notice))
+
+    def _answer_served(self, number: str) -> None:
+        """A call to the peer has its answer, whatever the peer still says."""
+        for peers_id in [known for known, hubs_id in self._asked.items() if hubs_id == number]:
+            del self._asked[peers_id]
+            self._to_peer(jsonrpc.encode_cancel(peers_id))
 
     def _ask_peer(self, message: _Incoming) -> None:
         peers_id = f"h:{next(self._numbers)}"
@@ -301,6 +281,8 @@ class Relay:
             if isinstance(message.id, str) and message.id.startswith(OWN):
                 self._chore_done(message.id, message)
                 return
+            if self._waits(message, data):
+                return
             self._answered(message)
         elif message.id is not UNSET:
             self._ask_peer(message)
@@ -316,6 +298,63 @@ class Relay:
         elif method in ("event", "event.gap"):
             self._moved(_position.decode(message.params))
         self._to_peer(data)
+
+    # --- calls that wait for the hub after one that is stopping ---
+
+    def _waits(self, reply: _Incoming, data: bytes) -> bool:
+        """Whether it is a refusal that is kept, because the call waits for the next hub and until that is ready."""
+        if reply.error is UNSET or reply.id is UNSET or (message := self._open.get(reply.id)) is None:
+            return False
+        now = self._loop.time()
+        if message.is_fed or not (DRAINING_MARK in bytes(reply.error) or now < self._starting_until):
+            return False
+        error = msgspec.json.decode(reply.error)
+        refusal = RpcError.from_wire(error)
+        if refusal.code != ErrorCode.WORKER_UNAVAILABLE or refusal.maybe_executed:
+            return False
+        if message.expiry is None:
+            message.expiry = now + timeout_of(message) / 1000
+            self._loop.call_at(message.expiry, self._expired, message)
+        if is_draining(error):
+            waits = self._conversation.hold(message)
+        else:
+            due = now + (refusal.retry_after_ms or 1000) / 1000
+            waits = due < message.expiry
+            if waits:
+                self._loop.call_at(due, self._ask_again, message)
+        if waits:
+            message.is_written, message.refusal = False, data
+        return waits
+
+    def _ask_again(self, message: Message) -> None:
+        if message.refusal is not None:
+            self._conversation.send(message)
+
+    def _expired(self, message: Message) -> None:
+        if message.refusal is not None:
+            self._end_waiting(message, message.refusal)
+
+    def _steer_waiting(self, message: Message, method: str) -> None:
+        """The peer cancels a call that waits, or feeds it: then it is not made again."""
+        [request_id] = message.ids
+        cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
+        match method:
+            case "stream.push":
+                self._expired(message)
+            case "notifications/cancelled":
+                self._end_waiting(message, None)
+            case "$/cancelRequest":
+                answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
+                self._end_waiting(message, answer)
+
+    def _end_waiting(self, message: Message, answer: bytes | None) -> None:
+        self._conversation.withdraw(message)
+        message.refusal, message.is_over = None, True
+        for request_id in message.ids:
+            self._open.pop(request_id, None)
+            self._registering.pop(request_id, None)
+        if answer is not None:
+            self._to_peer(answer)
 
     def _answered(self, reply: _Incoming) -> None:
         if reply.id is UNSET or reply.id not in self._open:
@@ -345,12 +384,14 @@ class Relay:
 
     def connected(self, resumed: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
+        if self._starting_until:
+            self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
         if not resumed:
             chores += [self._chore("method.register", params) for params in self._served.values()]
         self._conversation.send_first(chores)
 
-    def _subscribe_again(self, position: _Position) -> _Chore:
+    def _subscribe_again(self, position: _Position) -> Chore:
         params: dict[str, Any] = {"topic": position.topic}
         if is_wildcard(position.topic):
             return self._chore("subscribe", params, pattern=position.topic)
@@ -358,10 +399,10 @@ class Relay:
             params["recover"] = {"epoch": position.epoch, "offset": position.offset}
         return self._chore("subscribe", params)
 
-    def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> _Chore:
+    def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> Chore:
         number = f"{OWN}{next(self._numbers)}"
         body = encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
-        self._chores[number] = chore = _Chore(body, method, pattern)
+        self._chores[number] = chore = Chore(body, method, pattern)
         return chore
 
     def _chore_done(self, number: str, reply: _Incoming) -> None:
@@ -371,6 +412,26 @@ class Relay:
         elif chore is not None and chore.pattern is not None:
             # It has no position: nobody knows what was missed.
             self._to_peer(jsonrpc.encode_gap(chore.pattern, "", 0, 0, None, "disconnected"))
+
+    def too_large(self) -> None:
+        """See :class:`trunkline.client.supervisor.Client`."""
+        alone = [message for message in self._open.values() if message.is_written and not message.is_numbered]
+        largest = max(alone, key=lambda message: message.size, default=None)
+        taken = self._conversation.take_out_oversized(0 if largest is None else largest.size)
+        if taken is not None:
+            found, error = taken
+            self._refuse_calls(found.calls, error)
+            if found.served is not None:
+                self._answer_served(found.served)
+        elif largest is not None:
+            self._refuse_calls(tuple(largest.ids), refused_as_too_large(largest.size))
+
+    def _refuse_calls(self, ids: Iterable[Id], error: RpcError) -> None:
+        wire = jsonrpc.encode_error_object(error)
+        for request_id in ids:
+            if (message := self._open.get(request_id)) is not None:
+                self._end_waiting(message, None)
+                self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(request_id), wire))
 
     def cut(self) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
@@ -385,13 +446,14 @@ class Relay:
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
+        self._starting_until = inf
         self._chores.clear()
         self._fail((number for number, message in self._open.items() if message.is_written), words)
         asked, self._asked = self._asked, {}
         for peers_id in asked:  # the outcome can reach nobody
             self._to_peer(jsonrpc.encode_cancel(peers_id))
 
-    def ended(self, words: str) -> None:
+    def ended(self, words: str, *, own: bool) -> None:
         """See :class:`trunkline.client.supervisor.Client`."""
         self._fail(self._open, words)
         self._ended(words)

@@ -16,8 +16,10 @@ from trunkline.client.chores import Chore
 from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
+from trunkline.client.oversize import not_sendable
 from trunkline.client.streams import StreamChunk
 from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 
@@ -74,10 +76,12 @@ class ServedCall:
 
         Raises:
             ValueError: JSON cannot carry the value.
+            RpcError: it is larger than what the hub takes (1003).
         """
         token = self.metadata.get("progress_token")
         if token is not None and not self._is_over:
-            self._send(Outgoing(jsonrpc.encode_progress(token, encode_exactly(value, f"progress of {self.method}"))))
+            data = encode_exactly(value, f"progress of {self.method}", CARRIED_DEPTH)
+            self._send(Outgoing(jsonrpc.encode_progress(token, data)))
 
     def set_result(self, value: Any) -> None:
         """Set the summary that follows the last chunk, in asynchronous generators, which cannot return one."""
@@ -135,10 +139,17 @@ class _Work:
 class Serving:
     """All methods that a client serves, and the calls they work on, by the hub's id."""
 
-    def __init__(self, asker: Asker, run: Callable[[Iterable[Chore]], None], send: Callable[[Outgoing], None]) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        run: Callable[[Iterable[Chore]], None],
+        send: Callable[[Outgoing], None],
+        require_size: Callable[[int], None],
+    ) -> None:
         self._asker = asker
         self._run_chores = run
         self._send = send
+        self._require_size = require_size
         self._served: dict[str, _Served] = {}
         self._working: dict[str, _Work] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -203,7 +214,7 @@ class Serving:
             error = RpcError(ErrorCode.METHOD_NOT_FOUND, f"this client does not serve {method:.200}")
             self._send(Outgoing(_error(request_id, error)))
             return
-        work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send))
+        work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send_fitting))
         self._working[request_id] = work
         run = self._run(request_id, work, served.handler, message.get("params"))
         work.task = start_task(run, f"trunkline-{method}")
@@ -219,6 +230,10 @@ class Serving:
         work = self._working.get(params["request_id"])
         if work is not None:
             work.grant(params["consumed"])
+
+    def refused(self, request_id: str) -> None:
+        """The hub did not take what was answered, and its caller is told: nobody waits for more."""
+        self._abort(request_id)
 
     def _abort(self, request_id: str) -> None:
         work = self._working.pop(request_id, None)
@@ -247,10 +262,24 @@ class Serving:
         self._answer(request_id, work, answer)
 
     def _answer(self, request_id: str, work: _Work, answer: bytes) -> None:
+        try:
+            self._require_fitting(answer)
+        except RpcError as failure:
+            answer = _error(request_id, failure)
         work.call._is_over = True
         if self._working.get(request_id) is work:
             del self._working[request_id]
             self._send(Outgoing(answer))
+
+    def _require_fitting(self, message: bytes) -> None:
+        try:
+            self._require_size(len(message))
+        except RpcError as error:
+            raise not_sendable(error) from error
+
+    def _send_fitting(self, item: Outgoing) -> None:
+        self._require_fitting(item.body)
+        self._send(item)
 
     async def _outcome(self, request_id: str, work: _Work, handler: Handler, params: Any) -> Any:
         outcome = handler(params, work.call)
@@ -270,10 +299,10 @@ class Serving:
         async with aclosing(items) as source:
             async for item in source:
                 kind, value = (item.type, item.data) if isinstance(item, StreamChunk) else ("data", item)
-                data = _encode(value, name)
+                data = _encode(value, name, CARRIED_DEPTH)
                 await work.wait_for_room()
                 chunk = jsonrpc.encode_chunk(encoded_id, _encode(kind, name), data, work.window.sent)
-                self._send(Outgoing(chunk))
+                self._send_fitting(Outgoing(chunk))
                 work.window.spend(len(data))
         summary = work.call._result
         return {"chunks": work.window.sent} if summary is None else summary
@@ -319,9 +348,9 @@ async def _steps(items: Generator[Any, None, Any], call: ServedCall) -> AsyncGen
         items.close()
 
 
-def _encode(value: Any, method: str) -> bytes:
+def _encode(value: Any, method: str, levels: int = MAX_DEPTH) -> bytes:
     try:
-        return encode_exactly(value, f"what {method} returned")
+        return encode_exactly(value, f"what {method} returned", levels)
     except ValueError as error:
         raise RpcError(ErrorCode.SERIALIZATION_ERROR, str(error), maybe_executed=True) from error
 

@@ -62,7 +62,7 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event | Gap:
-        """Wait for the next event or gap.
+        """Wait for the next event or gap. The iteration ends when the user closes the client.
 
         Raises:
             DisconnectedError: the connection is gone for good, and everything that had arrived was handed out.
@@ -194,8 +194,8 @@ class Subscriptions:
 
         return Chore("subscribe", _params(topic, asked), done, failed)
 
-    def end(self, error: DisconnectedError) -> None:
-        """There will be no connection any more."""
+    def end(self, error: DisconnectedError | None) -> None:
+        """There will be no connection any more; ``error`` is None where that is the user's wish."""
         for subscription in self._open:
             subscription.end(error)
 

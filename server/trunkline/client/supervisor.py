@@ -14,6 +14,7 @@ from trunkline.client.errors import Refused
 from trunkline.client.link import ABNORMAL, CONNECT_ERRORS, Link, LinkEnded, refusal_of
 from trunkline.client.opening import Door, Opened
 from trunkline.client.options import Reconnect
+from trunkline.client.oversize import MESSAGE_TOO_BIG
 from trunkline.client.states import Closed, CloseInfo, Connected, Listeners, Reconnecting, State
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
 
@@ -23,7 +24,7 @@ READ_AHEAD: Final = 64
 FINAL: Final = range(4500, 5000)
 """Close codes that mean "do not come back" (SPEC.md)."""
 
-UNRESUMABLE: Final = frozenset({PROTOCOL_ERROR, 1003, 1007, 1009})
+UNRESUMABLE: Final = frozenset({PROTOCOL_ERROR, 1003, 1007})
 """Close codes that say something is wrong with what was sent: sent again it would be refused again."""
 
 NOT_LET_IN: Final = 1008
@@ -42,14 +43,17 @@ class Client(Protocol):
     def connected(self, resumed: bool) -> None:
         """There is a connection. ``resumed``: the hub knows what it was told before."""
 
+    def too_large(self) -> None:
+        """The hub closed the connection because of a message that is too large for it."""
+
     def cut(self) -> None:
         """The connection is gone; there may be another one."""
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """The hub knows nothing any more of what it was sent."""
 
-    def ended(self, words: str) -> None:
-        """There will be no connection any more."""
+    def ended(self, words: str, *, own: bool) -> None:
+        """There will be no connection any more. ``own``: because the user closed it."""
 
 
 class Supervisor:
@@ -211,6 +215,8 @@ class Supervisor:
         if missing is None and opened.session is not None:
             self._conversation.session = Session.begin(opened.session)
         self._link = opened.link
+        if opened.session is not None and opened.session.limits is not None:
+            self._conversation.max_message_bytes = opened.session.limits.max_message_bytes
         self._conversation.attach(opened.link, missing or [])
         self._client.connected(missing is not None)
         self.listeners.tell(Connected(resumed=missing is not None))
@@ -236,6 +242,8 @@ class Supervisor:
         """The connection is gone."""
         self._link = None
         self._conversation.detach()
+        if cause.code == MESSAGE_TOO_BIG:
+            self._client.too_large()
         self._client.cut()
         session = self._conversation.session
         if session is None or cause.code in UNRESUMABLE:
@@ -265,6 +273,7 @@ class Supervisor:
         self._conversation.detach()
         self._stop_expiry()
         self.closed.set_result(info)
-        self._client.ended("the connection was closed" if info is OURS else f"the connection was lost: {info}")
+        own = info is OURS
+        self._client.ended("the connection was closed" if own else f"the connection was lost: {info}", own=own)
         self._conversation.drop_all()
         self.listeners.tell(Closed(info.code, info.reason))

@@ -17,6 +17,7 @@ from trunkline.jobs.job import JobView, Status
 from trunkline.jobs.service import Jobs, NewJob
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
+from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Priority
 
@@ -123,6 +124,7 @@ class JobCalls:
             raise RpcError(
                 ErrorCode.INVALID_PARAMS, f"jobs.create: params: an object or an array, as {target:.200} takes them"
             )
+        require_depth(given, "jobs.create: params", levels=CARRIED_DEPTH)
         metadata, key = _metadata_of(call)
         call.attempts = 1  # from here on nobody can tell, without the answer, whether there is a job
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from trunkline.control.results import RESULTS
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
+from trunkline.version import __version__
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo, Parameter
+from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import HubIdentity, HubLimits
+
+_LIMITS: Final = HubLimits(16 * 2**20, MAX_DEPTH, 100)
+_HUB: Final = HubIdentity("trunkline", __version__)
 
 
 class PoolView(Protocol):
@@ -60,6 +66,7 @@ class HubView:
         connections: how many connections are open now.
         registered: methods that clients serve.
         lately: samples of the last so many seconds, the oldest first.
+        limits, hub: what it takes and what it is, as clients are told.
     """
 
     pool: PoolView
@@ -69,6 +76,8 @@ class HubView:
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
+    limits: HubLimits = _LIMITS
+    hub: HubIdentity = _HUB
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):

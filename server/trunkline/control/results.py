@@ -43,7 +43,14 @@ _TOPIC: Final = record(
 )
 
 RESULTS: Final[dict[str, Schema]] = {
-    "rpc.ping": record({"pong": {"const": True}, "time_ms": INTEGER}),
+    "rpc.ping": record(
+        {
+            "pong": {"const": True},
+            "time_ms": INTEGER,
+            "limits": record(dict.fromkeys(("max_message_bytes", "max_depth", "max_batch"), INTEGER)),
+            "hub": record({"name": STRING, "version": STRING}),
+        }
+    ),
     "rpc.discover": record(
         {
             "openrpc": STRING,

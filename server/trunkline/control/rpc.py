@@ -91,7 +91,9 @@ def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
 def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:
     """The methods of this file; ``others`` are the hub's other methods, which are described too."""
     own = [
-        ControlMethod("rpc.ping", "Answer at once; for clients that cannot send WebSocket pings", lambda _: _pong()),
+        ControlMethod(
+            "rpc.ping", "Answer at once; for clients that cannot send WebSocket pings", lambda _: _pong(view)
+        ),
         ControlMethod(
             "rpc.discover",
             "What this hub serves, as an OpenRPC document",
@@ -101,5 +103,5 @@ def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMetho
     return own
 
 
-def _pong() -> dict[str, Any]:
-    return {"pong": True, "time_ms": int(time.time() * 1000)}
+def _pong(view: HubView) -> dict[str, Any]:
+    return {"pong": True, "time_ms": int(time.time() * 1000), "limits": view.limits, "hub": view.hub}

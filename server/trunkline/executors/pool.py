@@ -34,7 +34,7 @@ from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.slots import slot_of
 
 TICK: Final = 0.25
@@ -133,9 +133,7 @@ class ExecutorPool:
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
-            stopping = RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
-            stopping.maybe_executed = call.maybe_executed
-            call.settle_error(stopping)
+            call.settle_error(draining_error(maybe_executed=call.maybe_executed))
         await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
 
     @property
@@ -265,7 +263,7 @@ class ExecutorPool:
 
     def _enqueue(self, call: Call, info: MethodInfo, queue: int) -> None:
         if self._stopping:
-            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping", retry_after_ms=1000)
+            raise draining_error()
         if isinstance(call, NestedCall) and (handle := self._awaiting(call, queue)) is not None:
             self._dispatch(handle, call, info)
         else:

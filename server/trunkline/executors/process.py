@@ -37,6 +37,7 @@ from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
 
@@ -190,7 +191,9 @@ class NestedCalls:
 
     def progress(self, context: Context, value: Any) -> None:
         """See :class:`trunkline.methods.context.Host`."""
-        frame = ipc.frame(ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,"))
+        frame = ipc.frame(
+            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,", CARRIED_DEPTH)
+        )
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # at once: a report must not be overtaken by the result
         else:
@@ -251,7 +254,13 @@ class Executor:
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
         context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
-        self.runner.start(call_id, call.params, context, CallSink(self.wire, call_id))
+        sink = CallSink(self.wire, call_id)
+        try:
+            require_depth(call.params, f"{call.method}: params")
+        except RpcError as error:
+            sink.error(error)
+        else:
+            self.runner.start(call_id, call.params, context, sink)
 
     def _on_release(self, number: int, body: bytes) -> None:
         start_task(self._release(number, ipc.parse_release(body)), "release")

@@ -29,7 +29,17 @@ GRANT_BYTES: Final = 64 * 1024
 SMALL_REPLY: Final = 4096
 """Bytes of a reply that has room in any batch: an error has, for example."""
 
+MAX_SENT_BYTES: Final = 64 * 2**20
+"""What clients are sent at most in one message: all sockets known take more (100 MiB in the package ws)."""
+
 P = TypeVar("P", bound=msgspec.Struct)
+
+
+def too_large_to_send(what: str, size: int) -> RpcError:
+    """The answer instead of something that the client's socket might not take, and never would."""
+    words = f"{what} {size} bytes, and a client is sent at most {MAX_SENT_BYTES}: return less, or stream it"
+    data = {"size": size, "max_bytes": MAX_SENT_BYTES}
+    return RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True, data=data)
 
 
 def decode_params(call: Call, params: type[P]) -> P:
@@ -78,6 +88,11 @@ class ClientCall(Call):
         connection = self.connection
         del connection.calls[self.id]
         request_id = jsonrpc.encode_id(self.id)
+        if len(result) > MAX_SENT_BYTES:
+            connection.streams.pop(self, None)
+            error = too_large_to_send(f"{self.method} returned", len(result))
+            self._reply(jsonrpc.encode_error(request_id, jsonrpc.encode_error_object(error)))
+            return
         if self.info is not None and self.info.streaming:
             connection.streams.pop(self, None)
             final = jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks)
@@ -109,6 +124,10 @@ class ClientCall(Call):
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
         connection = self.connection
+        if len(data) > MAX_SENT_BYTES:
+            self.settle_error(too_large_to_send(f"a chunk of {self.method} has", len(data)))
+            self.cancel_execution()
+            return
         self.last_type = chunk_type
         chunk = jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks)
         self.mark = connection.outbox.send(chunk, self.mark, chunk=True)

@@ -19,6 +19,8 @@ from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.dialect import Frame
+from trunkline_protocol.codecs.frame_numbers import seq_of
+from trunkline_protocol.depth import ANSWER_TOO_DEEP, CARRIED_DEPTH, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
@@ -220,7 +222,7 @@ class Connection:
         """Count a message of a session. Returns whether it is to be acted on."""
         session = self.session
         try:
-            seq = jsonrpc.seq_of(data)
+            seq = seq_of(data)
         except ProtocolViolation as violation:
             if session is not None:
                 session.violated(violation)
@@ -363,7 +365,7 @@ class Connection:
             return
         try:
             target = getattr(msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled), member)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             return
         if target is not None:
             self._cancel(target, silent=request.method != "$/cancelRequest")
@@ -371,24 +373,26 @@ class Connection:
     def _acknowledged(self, params: bytes) -> None:
         try:
             received = msgspec.json.decode(params, type=SessionAck).received
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             logger.info("connection %d sent a session.ack that makes no sense", self.number)
             return
         if self.session is not None:
             self.session.acknowledge(received)
 
     def _chunk(self, params: bytes) -> None:
-        if self._services.callees is not None:
+        if is_too_deep(params):
+            self._response(Response(jsonrpc.call_of(params), error=ANSWER_TOO_DEEP))
+        elif self._services.callees is not None:
             self._services.callees.chunk(self, params)
 
     def _progress(self, params: bytes) -> None:
-        if self._services.callees is not None:
+        if self._services.callees is not None and not is_too_deep(params):
             self._services.callees.progress(self, params)
 
     def _credit(self, params: bytes) -> None:
         try:
             credit = msgspec.json.decode(params, type=StreamCredit)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except jsonrpc.UNREADABLE:
             logger.info("connection %d sent a stream.credit that makes no sense", self.number)
             return
         call = self.calls.get(credit.request_id)
@@ -406,6 +410,7 @@ class Connection:
             if isinstance(push, Malformed):
                 raise RpcError(push.code, f"stream.push: {push.message}")
             data = b"null" if push.data is UNSET else bytes(push.data)
+            require_depth(data, f"stream.push: item {push.index}", levels=CARRIED_DEPTH)
             call.backend.push(call, push.index, data, push.is_final)
         except RpcError as error:
             error.maybe_executed = call.maybe_executed
@@ -461,6 +466,8 @@ class Connection:
     def _response(self, response: Response) -> Malformed | None:
         """Settle what it answers. Returns what is wrong with it, for the peer to be told."""
         callees, fault = self._services.callees, response.fault
+        if response.result is not UNSET and is_too_deep(bytes(response.result)):
+            response = Response(response.id, error=ANSWER_TOO_DEEP)
         if callees is not None and callees.answered(self, response):
             # Under the id of the hub's own request it would look like an answer to one of the peer's.
             return None if fault is None else Malformed(None, fault.code, fault.message)

@@ -24,6 +24,7 @@ from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
+from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Response
 from trunkline_protocol.topics import valid_topic
@@ -266,6 +267,7 @@ class Registrations:
         if registered is None:
             raise _nobody(call.method)
         _require_readable(call)
+        require_depth(call.params, f"{call.method}: params")  # executors look for themselves
         callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
             self._dispatch(callee, call)

@@ -18,6 +18,7 @@ from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import HubIdentity, HubLimits
 from trunkline_protocol.session import CannotResume, ResumeRefusal, SessionClose, SessionOpen, SessionOpened
 
 _encoder: Final = msgspec.json.Encoder()
@@ -32,6 +33,7 @@ class Resumption:
         moved: told when a session goes on: the connection that was made for the new socket and is not needed any
             more, and the session's own.
         detached: what may wait for clients that are away.
+        limits, hub: what each client is told.
     """
 
     def __init__(
@@ -39,8 +41,11 @@ class Resumption:
         table: SessionTable[SessionLink],
         moved: Callable[[Connection, Connection], None],
         detached: ByteAccount,
+        limits: HubLimits,
+        hub: HubIdentity,
     ) -> None:
         self._detached = detached
+        self._about = (limits, hub)
         self.table = table
         self._moved = moved
         self._sweeper: asyncio.TimerHandle | None = None
@@ -68,7 +73,7 @@ class Resumption:
         link = SessionLink(connection, self.table, self._detached)
         link.entry = self.table.open(session_id, connection.principal.name, link, time.monotonic())
         self._sweep_later()
-        self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal))
+        self._answer(call, SessionOpened(session_id, False, 0, self._ttl_ms, refusal, *self._about))
         connection.session = link
         connection.outbox.redirect(link)
         connection.door.adopt(connection)
@@ -84,7 +89,7 @@ class Resumption:
         except CannotResume as cannot:
             self.table.end(entry, "unresumable")
             return cannot.reason
-        self._answer(call, SessionOpened(session_id, True, link.core.take_ack(), self._ttl_ms))
+        self._answer(call, SessionOpened(session_id, True, link.core.take_ack(), self._ttl_ms, None, *self._about))
         logger.info("session resumed", extra={"session": entry.label, "connection": newcomer.number})
         door, own = newcomer.door, link.connection
         own.become(newcomer.principal)

@@ -19,7 +19,7 @@ from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
 from trunkline_protocol.traces import TraceContext, parse
 
@@ -164,7 +164,7 @@ class Router:
 
     def _submit(self, call: Call) -> None:
         if call.depth == 0 and self.draining:
-            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000)
+            raise draining_error()
         if call.depth == 0 and self.in_flight > self._max_calls:
             raise limit_error("max_calls", f"{self._max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:

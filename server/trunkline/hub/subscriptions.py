@@ -17,6 +17,7 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.subscription_totals import SubscriptionTotals
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import encode_gap
+from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.topics import (
@@ -284,6 +285,7 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
         raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
     if json_is_too_much(data):
         raise too_much("publish: data")
+    require_depth(data, "publish: data", levels=CARRIED_DEPTH)
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -34,7 +34,7 @@ from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.queue import JobQueue
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, limit_error
 
 ANNOUNCE_SECONDS: Final = 0.1
 """Between two events of one job's progress: the last one counts, and goes out."""
@@ -275,7 +275,7 @@ class Runner:
         while not job.is_over:
             if self._stopping:
                 words = f"the hub is stopping: job {job.id} goes on when it is back; cancel it then"
-                raise RpcError(ErrorCode.WORKER_UNAVAILABLE, words, retry_after_ms=1000)
+                raise RpcError(ErrorCode.WORKER_UNAVAILABLE, words, retry_after_ms=1000, data={DRAINING: True})
             run = self._runs.get(job.id)
             if run is None:
                 run = self._cancel_queued(job, by)

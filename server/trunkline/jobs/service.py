@@ -24,7 +24,7 @@ from trunkline.jobs.runner import Runner, now_ms
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.messages import Priority
 from trunkline_protocol.topics import JOBS
 
@@ -200,7 +200,7 @@ class Jobs:
             RpcError: it cannot be a job, or there is no room for it; then there is none.
         """
         if self._stopping:
-            raise RpcError(ErrorCode.WORKER_UNAVAILABLE, "the hub is stopping; connect again", retry_after_ms=1000)
+            raise draining_error()
         self._require(new.method)
         await self._open()
         if new.key is None:

@@ -20,6 +20,7 @@ from trunkline.methods.failures import bounded, words_of
 from trunkline.methods.inputs import InputStream
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.catalogue import Parameter
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 _ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -205,8 +206,11 @@ def _invalid(where: str, error: ValidationError) -> RpcError:
     return RpcError(ErrorCode.INVALID_PARAMS, message, data={"errors": problems[:20]})
 
 
-def encode(value: Any, name: str) -> bytes:
+def encode(value: Any, name: str, levels: int = MAX_DEPTH) -> bytes:
     """Any value as JSON, without silent losses: NaN, infinities and integers beyond 2**53 are refused.
+
+    Args:
+        levels: how deep it may be nested.
 
     Raises:
         RpcError: 1003, with the type named.
@@ -218,6 +222,8 @@ def encode(value: Any, name: str) -> bytes:
         raise RpcError(
             ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}"
         ) from None
+    what = f"{name} returned what JSON cannot carry"
+    require_depth(data, what, levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
     if b"null" in data and has_non_finite(value):
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
         raise RpcError(
@@ -230,8 +236,8 @@ def encode(value: Any, name: str) -> bytes:
 def encode_chunk(item: Any, name: str) -> tuple[bytes, bytes]:
     """What a generator yielded, as chunk type (JSON string) and data (JSON)."""
     if isinstance(item, Chunk):
-        return orjson.dumps(item.type), encode(item.data, name)
-    return b'"data"', encode(item, name)
+        return orjson.dumps(item.type), encode(item.data, name, CARRIED_DEPTH)
+    return b'"data"', encode(item, name, CARRIED_DEPTH)
 
 
 def has_non_finite(value: Any) -> bool:

@@ -1,0 +1,183 @@
+/**
+ * What a hub that is stopping refuses waits for the next one, as if there were no connection.
+ */
+import assert from "node:assert/strict";
+import { describe, test, type TestContext } from "node:test";
+import { connect, DisconnectedError, RpcError, TimeoutError, type ConnectOptions } from "../src/index.js";
+import { SKIP_WITHOUT_HUB, startHub } from "./support/real-hub.js";
+import { Watched } from "./support/resilient.js";
+import { listen, rejection, type Peer, type Received } from "./support/scripted.js";
+import { pause, within } from "./support/time.js";
+
+const REFUSAL = { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 1_000, draining: true };
+
+/** Takes the next message as a call of `method`, and refuses it. */
+async function refuse(peer: Peer, method = "work", maybeExecuted = false): Promise<Received> {
+  const request = await peer.next();
+  assert.equal(request.method, method);
+  peer.error(request.id, 1001, { ...REFUSAL, maybe_executed: maybeExecuted });
+  return request;
+}
+
+async function start(
+  t: TestContext,
+  options: ConnectOptions = {},
+): Promise<{ hub: Watched["hub"]; peer: Peer; watched: Watched; accept: () => Promise<Peer> }> {
+  const { url, accept } = await listen(t);
+  const [watched, peer] = await Promise.all([Watched.connect(url, { session: false, ...options }), accept()]);
+  t.after(() => watched.hub.close());
+  return { hub: watched.hub, peer, watched, accept };
+}
+
+test("a call waits for the next connection, and spends no attempt", async (t) => {
+  const { hub, peer, accept } = await start(t);
+  const call = hub.call("work", { n: 1 });
+  let connection = peer;
+  for (let n = 0; n < 4; n += 1) {
+    await refuse(connection);
+    connection.close(1012, "the hub is stopping");
+    connection = await accept();
+  }
+  const { id, params } = await connection.next();
+  assert.deepEqual(params, { n: 1 });
+  connection.result(id, "done");
+  assert.equal(await call, "done");
+});
+
+test("it is not asked again on the same connection, and what the hub still answers goes on", async (t) => {
+  const { hub, peer, accept } = await start(t);
+  const call = hub.call("work");
+  await refuse(peer);
+  const other = hub.call("rpc.ping");
+  peer.result((await peer.next()).id, "pong");
+  assert.equal(await other, "pong");
+  peer.cut();
+  const second = await accept();
+  second.result((await second.next()).id, 1);
+  assert.equal(await call, 1);
+});
+
+test("its deadline goes on: the next hub is told what is left", async (t) => {
+  const { hub, peer, accept } = await start(t);
+  const call = hub.call("work", {}, { timeoutMs: 20_000 });
+  await refuse(peer);
+  await pause(30);
+  peer.cut();
+  const second = await accept();
+  const { id, metadata } = await second.next();
+  assert.ok(Number(metadata?.timeout_ms) <= 19_975, String(metadata?.timeout_ms));
+  second.result(id, 1);
+  await call;
+});
+
+test("it does not wait longer than its deadline", async (t) => {
+  const { hub, peer } = await start(t);
+  const call = rejection(hub.call("work", {}, { timeoutMs: 100 }));
+  await refuse(peer);
+  const error = await call;
+  assert.ok(error instanceof TimeoutError);
+  assert.equal(error.maybeExecuted, false);
+});
+
+test("a stream waits, too", async (t) => {
+  const { hub, peer, accept } = await start(t);
+  const stream = hub.stream("work");
+  await refuse(peer);
+  peer.cut();
+  const second = await accept();
+  const { id } = await second.next();
+  second.chunk(id, 0, "a");
+  second.finalChunk(id, 1);
+  second.result(id, "summary");
+  const data: unknown[] = [];
+  for await (const chunk of stream) {
+    data.push(chunk.data);
+  }
+  assert.deepEqual([data, await stream.result], [["a"], "summary"]);
+});
+
+test("whoever leaves meanwhile is not asked for", async (t) => {
+  const { hub, peer, accept } = await start(t);
+  const controller = new AbortController();
+  const call = rejection(hub.call("work", {}, { signal: controller.signal }));
+  await refuse(peer);
+  const ping = hub.call("rpc.ping");
+  peer.result((await peer.next()).id, 1);
+  await ping;
+  controller.abort();
+  assert.equal(((await call) as RpcError).maybeExecuted, false);
+  peer.cut();
+  const second = await accept();
+  const last = hub.call("last");
+  const { id, method } = await second.next();
+  assert.equal(method, "last");
+  second.result(id, 1);
+  await last;
+});
+
+const fed = function* (): Iterable<number> {
+  yield 1;
+};
+
+for (const [what, options, connection, maybeExecuted] of [
+  ["with retry: false", { retry: false }, {}, false],
+  ["where nothing is retried", {}, { retry: false }, false],
+  ["that is fed", { input: fed() }, {}, false],
+  ["that may have run", {}, {}, true],
+] as const) {
+  test(`a call ${what} is refused at once`, async (t) => {
+    const { hub, peer } = await start(t, connection);
+    const call = rejection(hub.call("work", {}, options));
+    await refuse(peer, "work", maybeExecuted);
+    const error = await call;
+    assert.ok(error instanceof RpcError);
+    assert.equal(error.maybeExecuted, maybeExecuted);
+  });
+}
+
+test("where there is no next connection it is tried again on this one", async (t) => {
+  const { hub, peer } = await start(t, { reconnect: false });
+  const call = hub.call("work");
+  await refuse(peer);
+  peer.result((await peer.next()).id, 1);
+  assert.equal(await call, 1);
+});
+
+test("what waits ends when the client is closed", async (t) => {
+  const { hub, peer } = await start(t);
+  const call = rejection(hub.call("work"));
+  await refuse(peer);
+  const ping = hub.call("rpc.ping");
+  peer.result((await peer.next()).id, 1);
+  await ping;
+  await hub.close();
+  const error = await call;
+  assert.ok(error instanceof DisconnectedError);
+  assert.equal(error.maybeExecuted, false);
+});
+
+describe("a real hub", { skip: SKIP_WITHOUT_HUB }, () => {
+  test("restarted with work in flight: of forty calls none fails", async (t) => {
+    const first = await startHub();
+    const [hub, worker] = await Promise.all([connect(first.url), connect(first.url)]);
+    t.after(() => Promise.all([hub.close(), worker.close()]));
+    const work = worker.call<{ slept: number }>("debug.sleep", { seconds: 4 });
+    await worker.call("rpc.ping");
+    const calls: Promise<number>[] = [];
+    let next: Promise<void> | undefined;
+    for (let n = 0; n < 40; n += 1) {
+      calls.push(hub.call<number>("debug.echo", { value: n }));
+      if (n === 4) {
+        next = (async () => {
+          await first.stop();
+          const second = await startHub({ port: first.port });
+          t.after(() => second.kill());
+        })();
+      }
+      await pause(250);
+    }
+    await next;
+    assert.deepEqual(await within(60_000, "all calls", Promise.all(calls)), [...Array.from({ length: 40 }).keys()]);
+    assert.equal((await work).slept, 4);
+  });
+});

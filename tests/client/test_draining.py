@@ -1,0 +1,241 @@
+"""What a hub that is stopping refuses waits for the next one, as if there were no connection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.client.faults import Changes
+from tests.client.scripted import Answer, ScriptedHub, scripted_hub
+from tests.support.framed import relay
+from tests.support.hub import RunningHub, ready_hub
+from tests.support.match import require
+from tests.support.peer import peer
+from tests.support.timing import PATIENCE
+from trunkline.client import DisconnectedError, Hub, Reconnect, Retry, connect
+from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
+
+SOON = Reconnect(0.001, 0.05)
+
+
+def stopping(*, maybe_executed: bool = False, of: int = 1) -> Answer:
+    """The first ``of`` connections' hub is stopping, the next one answers."""
+    lives = itertools.count()
+    life = 0
+
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        nonlocal life
+        if message["method"] == "session.open":
+            life = next(lives)
+            opened = {"session": f"s{life}", "resumed": False, "received": 0, "ttl_ms": 60_000}
+            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}]
+        if "id" not in message:
+            return []
+        if life < of:
+            error = draining_error(maybe_executed=maybe_executed).to_wire()
+            return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
+        return [{"jsonrpc": "2.0", "id": message["id"], "result": message.get("metadata", {})}]
+
+    return answer
+
+
+@asynccontextmanager
+async def client_of(answer: Answer, **options: Any) -> AsyncIterator[tuple[ScriptedHub, Hub]]:
+    async with (
+        scripted_hub(answer, sessions=True) as hub,
+        connect(hub.url, reconnect=options.pop("reconnect", SOON), **options) as client,
+    ):
+        yield hub, client
+
+
+async def test_a_call_waits_for_the_next_connection_and_spends_no_attempt() -> None:
+    async with client_of(stopping(of=4)) as (hub, client), asyncio.timeout(PATIENCE):
+        call = asyncio.create_task(client.call("work", {"n": 1}))
+        for number in range(1, 5):
+            await hub.wait_for("work", number)
+            await hub.cut()
+        assert await call == {}
+        assert len(hub.calls("work")) == 5, "more often than there are attempts, once a connection"
+
+
+async def test_it_is_asked_nothing_twice_on_one_connection() -> None:
+    async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
+        call = asyncio.create_task(client.call("work"))
+        await hub.wait_for("work")
+        for _ in range(5):
+            with pytest.raises(RpcError):
+                await client.call("other", retry=False)
+        assert len(hub.calls("work")) == 1
+        await hub.cut()
+        assert await call == {}
+
+
+async def test_its_deadline_goes_on_and_the_next_hub_is_told_what_is_left() -> None:
+    async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
+        call = asyncio.create_task(client.call("work", timeout_ms=20_000))
+        await hub.wait_for("work")
+        await asyncio.sleep(0.05)
+        await hub.cut()
+        assert (await call)["timeout_ms"] <= 19_950
+
+
+async def test_it_does_not_wait_longer_than_its_deadline() -> None:
+    async with client_of(stopping(), reconnect=Reconnect(60, 60)) as (hub, client), asyncio.timeout(PATIENCE):
+        call = asyncio.create_task(client.call("work", timeout_ms=100))
+        await hub.wait_for("work")
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert (caught.value.code, caught.value.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, False)
+
+
+async def test_a_stream_waits_too() -> None:
+    async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
+        stream = await client.stream("work")
+        await hub.wait_for("work")
+        await hub.cut()
+        assert [chunk async for chunk in stream] == []
+        assert stream.result["window"] == {"items": 64, "bytes": 262_144}
+
+
+async def test_whoever_leaves_meanwhile_is_not_asked_for() -> None:
+    async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
+        call = asyncio.create_task(client.call("work"))
+        await hub.wait_for("work")
+        with pytest.raises(RpcError):
+            await client.call("behind", retry=False)
+        call.cancel()
+        await asyncio.wait([call])
+        changes = Changes(client)
+        await hub.cut()
+        await changes.wait_for("connected")
+        assert await client.call("last") == {}
+        assert len(hub.calls("work")) == 1
+
+
+async def fed() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("options", "connection", "maybe_executed"),
+    [
+        ({"retry": False}, {}, False),
+        ({}, {"retry": False}, False),
+        ({}, {"reconnect": False, "retry": Retry(2, 0.001)}, False),
+        ({"input": fed()}, {}, False),
+        ({}, {}, True),
+    ],
+)
+async def test_what_is_not_to_be_made_again_is_refused_at_once(
+    options: dict[str, Any], connection: dict[str, Any], maybe_executed: bool
+) -> None:
+    answer = stopping(maybe_executed=maybe_executed)
+    async with client_of(answer, **connection) as (_hub, client):
+        with pytest.raises(RpcError, match="stopping") as caught:
+            await asyncio.wait_for(client.call("work", **options), 4 * PATIENCE)
+        assert caught.value.maybe_executed == maybe_executed
+        assert caught.value.data == {"draining": True}
+
+
+async def test_what_waits_ends_when_the_client_is_closed() -> None:
+    async with client_of(stopping()) as (hub, client):
+        call = asyncio.create_task(client.call("work"))
+        await hub.wait_for("work")
+        with pytest.raises(RpcError):
+            await client.call("behind", retry=False)
+    with pytest.raises(DisconnectedError) as caught:
+        await call
+    assert not caught.value.maybe_executed
+
+
+async def test_behind_a_relay_what_waits_can_be_cancelled_and_is_not_fed() -> None:
+    async with scripted_hub(stopping(), sessions=True) as hub, relay(hub.url) as program:
+        cancelled = await program.request("work")
+        dropped = await program.request("work")
+        fed_late = await program.request("work")
+        expiring = await program.request("work", metadata={"timeout_ms": 1})
+        kept = await program.request("work", metadata={"timeout_ms": 60_000})
+        await hub.wait_for("work", 5)
+        require({"error": {"code": 1001, "data": {"draining": True}}}, await program.reply(expiring))
+        await program.cancel(cancelled)
+        require({"error": {"code": -32800, "data": {"maybe_executed": False}}}, await program.reply(cancelled))
+        await program.notify("notifications/cancelled", {"requestId": dropped})
+        await program.notify("stream.push", {"request_id": fed_late, "index": 0, "data": 1})
+        require({"error": {"code": 1001, "data": {"draining": True}}}, await program.reply(fed_late))
+        await hub.cut()
+        assert (await program.reply(kept))["result"]["timeout_ms"] < 60_000
+        assert len(hub.calls("work")) == 6
+        assert program.others == []
+
+
+# --- real hubs ---
+
+
+@asynccontextmanager
+async def restarted_at_work(hub: RunningHub, call: Callable[[int], Awaitable[Any]]) -> AsyncIterator[list[Any]]:
+    """Forty calls, one every quarter of a second, while the hub is stopped with work in flight, and started again."""
+    async with peer(hub.url) as worker:
+        await worker.request("debug.sleep", {"seconds": 4})
+        await worker.result("rpc.ping")
+        calls = []
+        next_hub: asyncio.Task[RunningHub] | None = None
+        for number in range(40):
+            calls.append(asyncio.ensure_future(call(number)))
+            if number == 4:
+                hub.process.terminate()
+                next_hub = asyncio.create_task(asyncio.to_thread(follow, hub))
+            await asyncio.sleep(0.25)
+        assert next_hub is not None
+        with await next_hub:
+            yield calls
+
+
+def follow(hub: RunningHub) -> RunningHub:
+    """The next hub at the same address, when this one has ended."""
+    hub.wait_ended(0)
+    return RunningHub(arguments=("--port", str(hub.port))).__enter__()
+
+
+async def test_a_restart_with_work_in_flight_fails_no_call() -> None:
+    with ready_hub() as hub:
+        async with (
+            connect(hub.url) as client,
+            restarted_at_work(hub, lambda number: client.call("debug.echo", {"value": number})) as calls,
+        ):
+            assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(40))
+
+
+async def test_nor_does_it_behind_a_relay() -> None:
+    with ready_hub() as hub:
+        async with relay(hub.url) as program:
+            await program.until_ready()
+            ask = functools.partial(program.request, "debug.echo")
+            async with restarted_at_work(hub, lambda number: ask({"value": number})) as ids:
+                replies = [await program.reply(await each, 4 * PATIENCE) for each in ids]
+    assert [reply.get("error") for reply in replies] == [None] * 40
+    assert [reply["result"] for reply in replies] == list(range(40))
+
+
+async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_goes_on() -> None:
+    with ready_hub() as hub:
+        async with peer(hub.url) as client:
+            running = await client.request("debug.sleep", {"seconds": 1})
+            await client.result("rpc.ping")
+            hub.process.terminate()
+            async with asyncio.timeout(PATIENCE):
+                while (await client.result("health.check"))["status"] != "stopping":
+                    await asyncio.sleep(0.01)
+            refusal = {"code": 1001, "data": {"draining": True, "maybe_executed": False, "retryable": True}}
+            require(refusal, await client.error("debug.echo", {"value": 1}))
+            require(refusal, await client.error("jobs.create", {"method": "debug.echo", "params": {"value": 1}}))
+            require({"topic": "a"}, await client.result("subscribe", {"topic": "a"}))
+            require({"topic": "a"}, await client.result("publish", {"topic": "a", "data": 1}))
+            require({"method": "mine"}, await client.result("method.register", {"method": "mine"}))
+            require({"result": {"slept": 1}}, await client.reply(running))
+            await asyncio.to_thread(hub.wait_ended, 0)
