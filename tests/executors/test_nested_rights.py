@@ -123,6 +123,14 @@ async def test_a_method_may_run_with_its_own_rights(hub: RunningHub) -> None:
         require({"status": "succeeded", "principal": "ten"}, await until(tenant, made["id"]))
 
 
+async def test_keys_of_what_methods_publish_are_their_callers(hub: RunningHub) -> None:
+    params = {"topic": "news.tenant", "key": "k"}
+    async with as_who(hub, "ten") as tenant, as_who(hub, "root") as root:
+        first = await tenant.result("open.publish", params)
+        assert await tenant.result("open.publish", params) == first, "the same key of the same principal is one event"
+        assert (await root.result("open.publish", params))["offset"] > first["offset"], "another's is its own"
+
+
 async def test_discovery_tells_which_methods_do(hub: RunningHub) -> None:
     async with as_who(hub, "ten") as tenant:
         document = await tenant.result("rpc.discover")

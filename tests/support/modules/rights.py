@@ -20,9 +20,9 @@ async def read(method: str, ctx: Context, params: dict[str, Any] | None = None) 
 
 
 @method("open.publish", idempotent=True)
-async def publish(topic: str, ctx: Context) -> Any:
+async def publish(topic: str, ctx: Context, key: str | None = None) -> Any:
     """Publish with the caller's rights."""
-    return await ctx.publish(topic, {"n": 1})
+    return await ctx.publish(topic, {"n": 1}, idempotency_key=key)
 
 
 @method("own.call", idempotent=True, runs_as="method")
