@@ -12,7 +12,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-from trunkline_protocol.codecs.jsonrpc import encode_error_object
+import msgspec
+
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_WORDS: Final = 4096
@@ -47,7 +48,7 @@ def bounded(text: str) -> str:
 def typed(error: RpcError) -> RpcError:
     """A typed error as it is, if it can be sent; one that cannot as ``INTERNAL_ERROR`` with its words."""
     try:
-        encode_error_object(error)
+        msgspec.json.encode(error.to_wire())
     except BaseException:
         return RpcError(ErrorCode.INTERNAL_ERROR, f"an error that cannot be sent: {words_of(error)}")
     return error
@@ -66,9 +67,10 @@ def unexpected(method: str, error: BaseException, *, debug: bool) -> RpcError:
 def log_failure(method: str, error: BaseException) -> None:
     """Log what a method raised, with its traceback."""
     words = words_of(error)
-    if len(words) < MAX_WORDS:
+    _, fault = attempt(lambda: "".join(traceback.format_exception(error)).encode())
+    if len(words) < MAX_WORDS and fault is None:
         logger.warning("%s failed", method, exc_info=error)
-    else:  # a log would print all of the text
+    else:  # a log would print all of the text, or could not
         logger.warning("%s failed: %s\n%s", method, words, "".join(traceback.format_tb(error.__traceback__)))
 
 
