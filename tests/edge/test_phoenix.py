@@ -280,7 +280,7 @@ async def test_any_depth_of_nesting_has_an_answer(hub: RunningHub) -> None:
     async with connect(hub) as client:
         await client.join("rpc:a")
         answers = []
-        for depth in (200, *range(800, 1_000)):
+        for depth in (100, 200, *range(800, 1_000)):
             nested = "[" * depth + "]" * depth
             await client.socket.send(f'["1","{depth}","rpc:a","debug.echo",{{"value":{nested}}}]')
             _, ref, _, event, payload = await client.receive()
