@@ -87,7 +87,7 @@ async def some_turns(dice: random.Random) -> None:
 
 @pytest.mark.parametrize("known", [False, True])
 async def test_of_two_versions_at_once_one_is_in_as_a_whole(methods: LocalMethods, known: bool) -> None:
-    """The one whose processing has begun last. (That it is the one that came last is shown with one that is held up.)"""
+    """The one whose processing has begun last. (That it is the last to come is shown with one held up.)"""
     dice = random.Random(71)
     documents_lab.before_write = lambda: some_turns(dice)
     for number in range(ROUNDS):
