@@ -329,6 +329,11 @@ class Hub:
         """Call a method of this hub from inside it."""
         return await call(self.router, method, params, timeout_ms=timeout_ms)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop_requested.is_set()
+
     def stop(self) -> None:
         """Begin to stop; :meth:`run` returns when that is done."""
         self._stop_requested.set()

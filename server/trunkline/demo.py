@@ -147,6 +147,8 @@ def _in_double_quotes(script: str) -> str:
 async def greet(hub: Any, addresses: list[str]) -> None:
     """Once the executors are warm: index the demo, say what to try. Who asks the demo meanwhile is told."""
     await hub.pool.wait_ready()
+    if hub.stopping:  # with --strict: something could not be loaded
+        return
     missing = await _attempt(hub, prepare_demo(hub)) if hub.settings.demo else None
     print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
     if missing:

@@ -96,10 +96,11 @@ describe("restarts", () => {
 describe("options", () => {
   test("name the program", () => {
     const { program, args } = settingsOf({ args: ["--methods", "mine"] });
-    assert.deepEqual([program, ...args], ["python3", "-m", "trunkline.cli", "serve", "--methods", "mine"]);
+    assert.deepEqual([program, ...args], ["python3", "-m", "trunkline.cli", "serve", "--strict", "--methods", "mine"]);
     assert.equal(settingsOf({ python: "/venv/bin/python" }).program, "/venv/bin/python");
     const wrapped = settingsOf({ command: ["uv", "run", "trunkline"] });
-    assert.deepEqual([wrapped.program, ...wrapped.args], ["uv", "run", "trunkline", "serve"]);
+    assert.deepEqual([wrapped.program, ...wrapped.args], ["uv", "run", "trunkline", "serve", "--strict"]);
+    assert.deepEqual(settingsOf({ ready: false }).args, ["-m", "trunkline.cli", "serve"]);
   });
 
   test("add to the environment, and take from it", () => {

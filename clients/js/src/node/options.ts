@@ -53,7 +53,10 @@ export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   /** 0 (default) for a free one, which is kept when the hub is started again. */
   readonly port?: number | undefined;
-  /** Whether to wait until its methods are loaded (default), or only until it accepts connections. */
+  /**
+   * Whether to wait until its methods are loaded (default), or only until it accepts connections. Where it waits, a
+   * module that cannot be loaded ends the hub (`--strict`; `--no-strict` among `args` serves the others meanwhile).
+   */
   readonly ready?: boolean | undefined;
   /** How long that may take, in milliseconds. Default 60000. */
   readonly readyTimeoutMs?: number | undefined;
@@ -100,7 +103,7 @@ export function settingsOf(options: SpawnOptions): Settings {
   if (!(Number.isInteger(port) && port >= 0 && port <= 65_535)) {
     throw new TypeError(`port has to be an integer from 0 to 65535, not ${port}`);
   }
-  const [program, ...args] = commandOf(options);
+  const [program, ...args] = commandOf(options, ready ? ["--strict"] : []);
   return {
     program,
     args,
@@ -117,7 +120,10 @@ export function settingsOf(options: SpawnOptions): Settings {
   };
 }
 
-function commandOf({ python, command, args = [] }: SpawnOptions): readonly [string, ...string[]] {
+function commandOf(
+  { python, command, args = [] }: SpawnOptions,
+  own: readonly string[],
+): readonly [string, ...string[]] {
   if (python !== undefined && command !== undefined) {
     throw new TypeError("python and command exclude each other: command names the whole program");
   }
@@ -126,7 +132,7 @@ function commandOf({ python, command, args = [] }: SpawnOptions): readonly [stri
     throw new TypeError(`${taken} cannot be among args: a spawned hub has a TCP port, and the option port names it`);
   }
   const [program, ...before] = command ?? [python ?? "python3", "-m", "trunkline.cli"];
-  return [program, ...before, "serve", ...args];
+  return [program, ...before, "serve", ...own, ...args];
 }
 
 function limitsOf(restart: boolean | RestartPolicy): RestartLimits | undefined {
