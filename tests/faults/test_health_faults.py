@@ -79,13 +79,14 @@ async def test_methods_that_hold_every_interpreter_are_not_healthy(hub: RunningH
         assert health(hub)["status"] == "unhealthy"
 
 
-async def test_plain_functions_that_do_not_end_are_told_when_others_wait(hub: RunningHub) -> None:
+async def test_plain_functions_that_do_not_end_are_told_when_others_wait(hub: RunningHub, tmp_path: Path) -> None:
     async with peer(hub.url) as connection:
-        held = [await connection.request("lab.alone", {"seconds": 4 * SCALE}) for _ in range(3)]
+        markers = [str(tmp_path / f"held-{number}") for number in range(3)]
+        held = [await connection.request("lab.until_cancelled", {"marker": marker}) for marker in markers]
         eventually(lambda: health(hub)["status"] == "degraded", "the third waits", within=TOLD)
-        require({"causes": [{"$contains": "lab.alone has run for"}]}, health(hub))
+        require({"causes": [{"$contains": "lab.until_cancelled has run for"}]}, health(hub))
         assert ready(hub) == (200, []), "coroutines are served"
         assert await connection.result("debug.echo", {"value": 1}, within=SOON) == 1
         for each in held:
-            await connection.reply(each, within=16 * SCALE)
+            await connection.cancel(each)
         eventually(lambda: health(hub)["status"] == "healthy", "they are done", within=TOLD)
