@@ -25,7 +25,7 @@ from trunkline.methods.local import LocalMethods  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("tests.methods.packs.slow_embeddings", "trunkline.methods.vectors", "trunkline.methods.documents")
-ROUNDS = 20
+ROUNDS = 10
 COLLECTION = "shelf"
 
 Call = Callable[[str, Any], Awaitable[Any]]

@@ -40,8 +40,7 @@ def sources(*does: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("does", ["loop", "deaf", "hold", "sleep"])
-@pytest.mark.parametrize("as_job", [False, True])
+@pytest.mark.parametrize(("does", "as_job"), [("loop", False), ("deaf", True), ("hold", True), ("sleep", False)])
 async def test_a_document_that_never_ends_is_given_up_and_others_go_on(tmp_path: Path, does: str, as_job: bool) -> None:
     env = {"TRUNKLINE_MODEL": word_model(tmp_path / "model"), "TRUNKLINE_DOCUMENT_SECONDS": str(SECONDS)}
     with ready_hub(*METHODS, cwd=ROOT, env=env, executors=1) as hub:
