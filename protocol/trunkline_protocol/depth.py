@@ -56,7 +56,12 @@ def require_depth(
         RpcError: ``code``, naming what it is and the limit.
     """
     if is_too_deep(data, levels):
-        raise RpcError(code, f"{what}: nested deeper than {levels} levels", data={"max_depth": MAX_DEPTH})
+        raise too_deep(what, levels=levels, code=code)
+
+
+def too_deep(what: str, *, levels: int = MAX_DEPTH, code: ErrorCode = ErrorCode.INVALID_PARAMS) -> RpcError:
+    """The error for what :func:`is_too_deep`, naming what it is and the limit."""
+    return RpcError(code, f"{what}: nested deeper than {levels} levels", data={"max_depth": MAX_DEPTH})
 
 
 def clipped(data: bytes) -> bytes | None:

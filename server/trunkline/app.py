@@ -24,7 +24,7 @@ from trunkline.control.calls import CallsInFlight
 from trunkline.control.documents import documents
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
-from trunkline.control.health import causes_of, check
+from trunkline.control.health import causes_of, check, heading
 from trunkline.control.jobs import JOB_METHODS, JobCalls
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
@@ -400,7 +400,7 @@ class Hub:
         pages = Pages(
             lambda: check(self.view),
             lambda: detailed_services(self.view),
-            self.missing,
+            lambda: [heading(cause) for cause in self.missing()],
             MetricsPage(self.stats, self._readings(), self.figures.collect).render,
             documents(self.view),
         )

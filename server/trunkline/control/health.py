@@ -32,6 +32,11 @@ def causes_of(view: HubView) -> list[str]:
     return causes + view.pool.obstacles() + view.pool.module_failures()
 
 
+def heading(cause: str) -> str:
+    """What is wrong, without why: texts of errors may hold secrets, and ``/ready`` is open to whoever asks."""
+    return cause.partition(":")[0]
+
+
 def _trouble(executor: dict[str, Any]) -> str:
     name = executor["worker_id"]
     if executor["status"] == "silent":

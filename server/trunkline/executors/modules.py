@@ -51,7 +51,11 @@ class FailedModules:
         """The error for a name that the pool does not serve."""
         starting = bool(self._executors) and not self._methods
         failures = (handle.last_failure for handle in self._executors)
-        return unknown_method(method, starting, failures, self.all())
+        failed = self.all()
+        space = method.partition(".")[0] + "."
+        if any(name.startswith(space) for name in self._methods):  # a module that was loaded has names like this
+            failed = [failure for failure in failed if method in failure.methods]
+        return unknown_method(method, starting, failures, failed)
 
     def all(self) -> list[ModuleFailure]:
         """One failure of each module: executors meet the same trouble, as a rule."""

@@ -35,8 +35,11 @@ def unknown_method(
     return RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves")
 
 
-def crashed(call: Call) -> RpcError:
-    """Its executor died."""
+def crashed(call: Call, *, stopping: bool) -> RpcError:
+    """Its executor died; ``stopping``: because the hub is."""
+    if stopping:
+        words = f"the hub is stopping, and {call.method} was not done in the time it gives"
+        return RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, retry_after_ms=1000)
     tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
     return RpcError(
         ErrorCode.WORKER_CRASHED,

@@ -456,7 +456,7 @@ class ExecutorPool:
             elif may_run_again(call) and not self._stopping:
                 again.append(call)
             else:
-                call.settle_error(crashed(call))
+                call.settle_error(crashed(call, stopping=self._stopping))
         for call in reversed(again):
             assert call.info is not None
             if call.info.routing_key is not None:

@@ -37,7 +37,7 @@ from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Runner
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
-from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.slots import slot_of
 
@@ -255,10 +255,8 @@ class Executor:
         call = ipc.parse_call(body)
         context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
         sink = CallSink(self.wire, call_id)
-        try:
-            require_depth(call.params, f"{call.method}: params")
-        except RpcError as error:
-            sink.error(error)
+        if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
+            sink.error(too_deep(f"{call.method}: params"))
         else:
             self.runner.start(call_id, call.params, context, sink)
 

@@ -20,7 +20,7 @@ from trunkline.methods.failures import bounded, words_of
 from trunkline.methods.inputs import InputStream
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.catalogue import Parameter
-from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, require_depth
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 _ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -222,8 +222,8 @@ def encode(value: Any, name: str, levels: int = MAX_DEPTH) -> bytes:
         raise RpcError(
             ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}"
         ) from None
-    what = f"{name} returned what JSON cannot carry"
-    require_depth(data, what, levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
+    if len(data) > 2 * levels and is_too_deep(data, levels):
+        raise too_deep(f"{name} returned what JSON cannot carry", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
     if b"null" in data and has_non_finite(value):
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
         raise RpcError(
