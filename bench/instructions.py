@@ -22,7 +22,7 @@ from pathlib import Path
 
 from websockets.asyncio.client import connect
 
-FEW, MANY, PAUSE = 500, 2500, 15.0
+FEW, MANY, PAUSE = 500, 6500, 15.0
 SECONDS = 300.0
 SUMMARY = re.compile(r"^(?:summary|totals): (\d+)", re.MULTILINE)
 
