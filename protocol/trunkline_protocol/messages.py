@@ -16,6 +16,10 @@ Id = int | str | None
 RawOrUnset = msgspec.Raw | msgspec.UnsetType
 
 
+UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a peer's JSON may raise."""
+
+
 class Request(msgspec.Struct, frozen=True):
     """A request, or a notification where ``id`` is unset (JSON-RPC 2.0 section 4)."""
 

@@ -23,7 +23,6 @@ import msgspec
 
 from trunkline_protocol.codecs.dialect import Frame, Received
 from trunkline_protocol.codecs.requests import (
-    UNREADABLE,
     Members,
     Outstanding,
     context_of,
@@ -35,6 +34,7 @@ from trunkline_protocol.codecs.requests import (
     recovery_of,
 )
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import UNREADABLE
 from trunkline_protocol.values import has_too_many_members, too_much
 
 COMMANDS: Final = ("query", "process_documents", "create_tenant", "manage_collections", "auth")

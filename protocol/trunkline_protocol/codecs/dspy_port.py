@@ -24,7 +24,6 @@ import msgspec
 
 from trunkline_protocol.codecs.dialect import DialectViolation, Frame, Received
 from trunkline_protocol.codecs.requests import (
-    UNREADABLE,
     Members,
     Outstanding,
     context_of,
@@ -36,6 +35,7 @@ from trunkline_protocol.codecs.requests import (
 )
 from trunkline_protocol.codecs.transfer import CHUNK_BYTES, DataChunk, MessageId, Transfers, in_chunks
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import UNREADABLE
 from trunkline_protocol.values import has_too_many_members, too_much
 
 SHUTDOWN: Final = "shutdown"

@@ -8,12 +8,11 @@ from typing import Final
 import msgspec
 
 from trunkline_protocol.depth import clipped
-from trunkline_protocol.messages import RawOrUnset
+from trunkline_protocol.messages import UNREADABLE, RawOrUnset
 from trunkline_protocol.session import ProtocolViolation, batch_seq
 from trunkline_protocol.values import SMALL
 
 _WHITESPACE: Final = b" \t\r\n"
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SEQ_IN_FRONT: Final = re.compile(rb'[\s\[]*\{\s*"seq"\s*:\s*([1-9][0-9]{0,15})\s*[,}]')
 
 
@@ -53,7 +52,7 @@ def seq_of(data: bytes) -> int | None:
         seq = _numbered_decoder.decode(data).seq
     except RecursionError:
         return _seq_in_front(data) or _odd_seq(clipped(data) or b"")
-    except _UNDECODABLE:
+    except UNREADABLE:
         return _odd_seq(data) or _seq_in_front(data)
     return None if seq is msgspec.UNSET else seq
 
@@ -69,7 +68,7 @@ def _odd_seq(data: bytes) -> int | None:
         if data.lstrip(_WHITESPACE)[:1] == b"[":
             return batch_seq(_number(member.seq) for member in _odd_members(data))
         return _number(_odd_decoder.decode(data).seq)
-    except _UNDECODABLE:
+    except UNREADABLE:
         return None
 
 
@@ -86,5 +85,5 @@ def _number(seq: RawOrUnset) -> int | None:
         return None
     try:
         return msgspec.json.decode(seq, type=int)
-    except _UNDECODABLE as error:
+    except UNREADABLE as error:
         raise ProtocolViolation("seq is no integer") from error

@@ -16,6 +16,7 @@ from trunkline_protocol.depth import MAX_DEPTH, clipped, is_too_deep, require_de
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import (
     NO_METADATA,
+    UNREADABLE,
     Batch,
     Id,
     Malformed,
@@ -58,11 +59,7 @@ _STRUCTURED: Final = b"{["
 MAX_METADATA_BYTES: Final = 64 * 1024
 """It is read wherever a call goes: what is large belongs into the params."""
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _UNDECODABLY_DEEP: Final = Malformed(None, ErrorCode.PARSE_ERROR, f"nested deeper than {MAX_DEPTH} levels")
-
-UNREADABLE: Final = _UNDECODABLE
-"""What decoding a peer's JSON may raise."""
 
 
 def decode(data: bytes, max_batch: int) -> Message | Batch:
@@ -76,7 +73,7 @@ def decode(data: bytes, max_batch: int) -> Message | Batch:
     """
     try:
         request = _request_decoder.decode(data)
-    except _UNDECODABLE:
+    except UNREADABLE:
         return _decode_other(data, max_batch)
     return request if _is_well_formed(request) else _ill_formed(request)
 
@@ -131,7 +128,7 @@ def method_of(data: bytes) -> str:
     """The method of a request that is no batch, or nothing."""
     try:
         return _named_decoder.decode(data).method
-    except _UNDECODABLE:
+    except UNREADABLE:
         return ""
 
 
@@ -145,7 +142,7 @@ def decode_metadata(raw: bytes) -> Metadata:
         return NO_METADATA
     try:
         metadata = _metadata_decoder.decode(raw)
-    except _UNDECODABLE as error:  # too deep for this stack, too: the envelope was read nearer to its bottom
+    except UNREADABLE as error:  # too deep for this stack, too: the envelope was read nearer to its bottom
         raise RpcError(ErrorCode.INVALID_PARAMS, f"metadata: {error}") from error
     require_depth(raw, "metadata")
     if metadata.timeout_ms is not None and not 0 < metadata.timeout_ms <= 2**53:
@@ -157,7 +154,7 @@ def decode_push(params: bytes) -> StreamPush | Malformed | None:
     """Read the params of ``stream.push``. None if it does not even say which call it is for."""
     try:
         return _push_decoder.decode(params)
-    except _UNDECODABLE as error:
+    except UNREADABLE as error:
         problem = str(error)
     request_id = call_of(params)
     return None if request_id is None else Malformed(request_id, ErrorCode.INVALID_PARAMS, problem)
@@ -167,7 +164,7 @@ def call_of(params: bytes) -> Id:
     """The ``request_id`` of a notification's params; None where it has none."""
     try:
         return _request_id_decoder.decode(params).request_id
-    except _UNDECODABLE:
+    except UNREADABLE:
         return None
 
 
@@ -299,7 +296,7 @@ def _decode_batch(data: bytes, max_batch: int) -> Batch | Malformed:
                 None, ErrorCode.INVALID_REQUEST, f"a batch may have {max_batch} members, this one has more"
             )
         members = _raw_list_decoder.decode(data)
-    except _UNDECODABLE as error:
+    except UNREADABLE as error:
         return _parse_error(error)
     if not members:
         return Malformed(None, ErrorCode.INVALID_REQUEST, "a batch must have at least one member")
@@ -323,7 +320,7 @@ def _first_decoder(number: int) -> msgspec.json.Decoder[Any]:
 def _decode_member(data: bytes) -> Message:
     try:
         request = _request_decoder.decode(data)
-    except _UNDECODABLE:
+    except UNREADABLE:
         return _decode_invalid(data)
     return request if _is_well_formed(request) else _ill_formed(request)
 
@@ -336,7 +333,7 @@ def _decode_invalid(data: bytes) -> Response | Malformed:
         value = msgspec.json.decode(data)
     except msgspec.ValidationError as error:
         return _not_representable(data, error)
-    except _UNDECODABLE as error:
+    except UNREADABLE as error:
         return _unparsable(data, error)
     if not isinstance(value, dict):
         return Malformed(None, ErrorCode.INVALID_REQUEST, "a message must be a JSON object")
@@ -373,7 +370,7 @@ def _decode_unread(data: bytes) -> Response | Malformed:
     try:
         unread = _unread_decoder.decode(data)
         request_id = None if isinstance(unread.id, msgspec.UnsetType) else _id_decoder.decode(unread.id)
-    except _UNDECODABLE:
+    except UNREADABLE:
         return Malformed(None, ErrorCode.INVALID_REQUEST, too_much("the message").message)
     if unread.method is msgspec.UNSET and (unread.result is not msgspec.UNSET or unread.error is not msgspec.UNSET):
         return Response(request_id, error=too_much("the reply", ErrorCode.SERIALIZATION_ERROR).to_wire())
@@ -384,14 +381,14 @@ def _not_representable(data: bytes, error: Exception) -> Response | Malformed:
     """A number nobody can hold, like 1e400, in what may be no JSON further on."""
     try:
         _raw_decoder.decode(data)
-    except _UNDECODABLE as worse:
+    except UNREADABLE as worse:
         return _unparsable(data, worse)
     words = f"not representable: {error}"
     unknown = Malformed(None, ErrorCode.INVALID_REQUEST, words)
     try:
         call = _call_decoder.decode(data)
         known_id: Id = None if call.id is msgspec.UNSET else _id_decoder.decode(call.id)
-    except _UNDECODABLE:
+    except UNREADABLE:
         return unknown
     if call.method is not msgspec.UNSET:
         return Malformed(known_id, ErrorCode.INVALID_REQUEST, words)

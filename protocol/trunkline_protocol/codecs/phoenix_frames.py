@@ -15,6 +15,7 @@ import msgspec
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import UNREADABLE
 from trunkline_protocol.topics import MAX_TOPIC_CHARS
 from trunkline_protocol.values import has_too_many_members, too_much
 
@@ -103,8 +104,6 @@ _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 _binary_decoder: Final = msgspec.json.Decoder(_Binary)
 _encoder: Final = msgspec.json.Encoder()
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 def decode(frame: Frame) -> Message:
     """Read a frame.
@@ -118,7 +117,7 @@ def decode(frame: Frame) -> Message:
 def _decode_text(data: bytes) -> Message:
     try:
         wire = _wire_decoder.decode(data)
-    except _UNDECODABLE as error:
+    except UNREADABLE as error:
         raise _bad_text(data, error) from error
     payload = bytes(wire.payload)
     if _is_too_deep(payload):
@@ -134,7 +133,7 @@ def _bad_text(data: bytes, error: Exception) -> BadFrame:
         _raw_decoder.decode(data)
     except RecursionError:
         return BadFrame(_too_deep())
-    except _UNDECODABLE as worse:
+    except UNREADABLE as worse:
         return BadFrame(RpcError(ErrorCode.PARSE_ERROR, f"not valid JSON: {worse}"))
     refusal = RpcError(
         ErrorCode.INVALID_REQUEST, f"a message is [join_ref, ref, topic, event, payload]; this one is not: {error}"
@@ -143,7 +142,7 @@ def _bad_text(data: bytes, error: Exception) -> BadFrame:
         begun = _begun_decoder.decode(data)
         refs = (_ref_decoder.decode(begun.join_ref), _ref_decoder.decode(begun.ref))
         return BadFrame(refusal, *refs, _topic_decoder.decode(begun.topic))
-    except (*_UNDECODABLE, ValueError):
+    except (*UNREADABLE, ValueError):
         return BadFrame(refusal)
 
 
@@ -207,7 +206,7 @@ def encode_result(join_ref: Ref, ref: Ref, topic: str, result: bytes) -> Frame:
 def _bytes_of(result: bytes) -> bytes | None:
     try:
         return _binary_decoder.decode(result).data
-    except _UNDECODABLE:
+    except UNREADABLE:
         return None
 
 

@@ -12,7 +12,6 @@ from trunkline_protocol.errors import ErrorCode, Recovery, RpcError
 Members = dict[str, msgspec.Raw]
 """A JSON object whose values are not looked into."""
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 ErrorType = Literal[
     "dspy_optimization_error",

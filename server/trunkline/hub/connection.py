@@ -22,7 +22,7 @@ from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.depth import ANSWER_TOO_DEEP, CARRIED_DEPTH, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response, StreamCredit
+from trunkline_protocol.messages import UNREADABLE, Batch, Id, Malformed, Request, Response, StreamCredit
 from trunkline_protocol.session import ProtocolViolation, SessionAck
 from trunkline_protocol.traces import inherit
 
@@ -365,7 +365,7 @@ class Connection:
             return
         try:
             target = getattr(msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled), member)
-        except jsonrpc.UNREADABLE:
+        except UNREADABLE:
             return
         if target is not None:
             self._cancel(target, silent=request.method != "$/cancelRequest")
@@ -373,7 +373,7 @@ class Connection:
     def _acknowledged(self, params: bytes) -> None:
         try:
             received = msgspec.json.decode(params, type=SessionAck).received
-        except jsonrpc.UNREADABLE:
+        except UNREADABLE:
             logger.info("connection %d sent a session.ack that makes no sense", self.number)
             return
         if self.session is not None:
@@ -392,7 +392,7 @@ class Connection:
     def _credit(self, params: bytes) -> None:
         try:
             credit = msgspec.json.decode(params, type=StreamCredit)
-        except jsonrpc.UNREADABLE:
+        except UNREADABLE:
             logger.info("connection %d sent a stream.credit that makes no sense", self.number)
             return
         call = self.calls.get(credit.request_id)

@@ -26,7 +26,7 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
 from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.messages import CALLERS_OWN, Response
+from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
 from trunkline_protocol.topics import valid_topic
 
 CLIENT_PACK: Final = "client"
@@ -46,7 +46,6 @@ RETRY_AFTER_MS: Final = 1000
 NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
 """What a callee says before it has done anything."""
 
-_UNDECODABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder: Final = msgspec.json.Encoder()
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -349,7 +348,7 @@ class Registrations:
         """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
         try:
             chunk = msgspec.json.decode(params, type=_Chunk)
-        except _UNDECODABLE as error:
+        except UNREADABLE as error:
             self._bad_chunk(connection, params, str(error))
             return
         running = self._find(connection, chunk.request_id)
@@ -367,7 +366,7 @@ class Registrations:
     def _bad_chunk(self, connection: Connection, params: bytes, problem: str) -> None:
         try:
             request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
-        except _UNDECODABLE:
+        except UNREADABLE:
             return  # it does not even say which call it is for
         running = self._find(connection, request_id)
         if running is not None:
@@ -377,7 +376,7 @@ class Registrations:
         """A ``$/progress`` came."""
         try:
             progress = msgspec.json.decode(params, type=_Progress)
-        except _UNDECODABLE:
+        except UNREADABLE:
             return
         running = self._find(connection, progress.token)
         if running is not None and (problem := unreadable(progress.value)) is not None:
