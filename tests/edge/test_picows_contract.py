@@ -163,17 +163,22 @@ async def test_it_closes_the_transport_it_was_given_after_it_refused_a_frame() -
         await asyncio.wait_for(listener.gone.wait(), PATIENCE)
 
 
-async def test_a_close_frame_of_the_peer_is_known_ahead_of_its_delivery() -> None:
-    """The door relies on it where something follows the close frame that picows refuses."""
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [(close_payload(3456), 3456), (close_payload(5000), 5000), (close_payload(0), 0), (b"", 0)],
+    ids=["3456", "5000", "0", "none"],
+)
+async def test_a_close_frame_of_the_peer_is_known_ahead_of_its_delivery(payload: bytes, code: int) -> None:
+    """The door relies on it where something follows the close frame that picows refuses. 0 is not told from none."""
     listener, seen = Recorder(), []
 
     def on_refused(_code: int, _reason: str) -> None:
         seen.append((listener.transport.close_handshake.recv.code, [kind for kind, _, _ in listener.frames]))
 
     async with Served(listener, FramingErrors(on_refused)) as served:
-        await served.write(frame(CLOSE, close_payload(3456)) + frame(3))
+        await served.write(frame(CLOSE, payload) + frame(3))
         await served.read()
-        assert seen == [(3456, [])]
+        assert seen == [(code, [])]
         assert [kind for kind, _, _ in listener.frames] == [WSMsgType.CLOSE]
 
 
