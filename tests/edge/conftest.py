@@ -1,0 +1,39 @@
+"""Hubs whose patience with peers is the tests'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from tests.support.hub import RunningHub, ready_hub
+
+LIMIT: Final = 64 * 1024
+"""Bytes of a message that the impatient hub takes."""
+
+IMPATIENCE: Final = 0.6
+"""Seconds after which the impatient hub gives a peer up, whatever it waits for."""
+
+IMPATIENT: Final = {
+    "trunkline.edge.http_protocol:HEAD_TIMEOUT": IMPATIENCE,
+    "trunkline.edge.http_protocol:LINGER_SECONDS": IMPATIENCE,
+    "trunkline.edge.http_request:BODY_GRACE": IMPATIENCE,
+    "trunkline.edge.transport:CLOSE_TIMEOUT": IMPATIENCE,
+    "trunkline.edge.websocket:CLOSE_TIMEOUT": IMPATIENCE,
+}
+PATIENT: Final = {"trunkline.edge.transport:CLOSE_TIMEOUT": 60.0, "trunkline.edge.websocket:CLOSE_TIMEOUT": 60.0}
+
+
+@pytest.fixture(scope="session")
+def impatient_hub() -> Iterator[RunningHub]:
+    """One that waits :data:`IMPATIENCE` for peers that do not go on. It takes messages of :data:`LIMIT`."""
+    with ready_hub(env={"TRUNKLINE_MAX_MESSAGE_BYTES": str(LIMIT)}, constants=IMPATIENT) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def patient_hub() -> Iterator[RunningHub]:
+    """One that waits a minute for a peer's answer to its close frame: what ends sooner does not end for that."""
+    with ready_hub(constants=PATIENT) as hub:
+        yield hub
