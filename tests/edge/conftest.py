@@ -24,6 +24,11 @@ IMPATIENT: Final = {
 }
 PATIENT: Final = {"trunkline.edge.transport:CLOSE_TIMEOUT": 60.0, "trunkline.edge.websocket:CLOSE_TIMEOUT": 60.0}
 
+TOKEN: Final = "s3cret/token+?>"
+"""Of the guarded hub: not every door can carry it as it is."""
+
+ORIGIN: Final = "https://app.example"
+
 
 @pytest.fixture(scope="session")
 def impatient_hub() -> Iterator[RunningHub]:
@@ -36,4 +41,11 @@ def impatient_hub() -> Iterator[RunningHub]:
 def patient_hub() -> Iterator[RunningHub]:
     """One that waits a minute for a peer's answer to its close frame: what ends sooner does not end for that."""
     with ready_hub(constants=PATIENT) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def token_hub() -> Iterator[RunningHub]:
+    """One that wants :data:`TOKEN`; pages of :data:`ORIGIN` may ask it."""
+    with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_ALLOWED_ORIGINS": f"{ORIGIN}/"}) as hub:
         yield hub
