@@ -111,7 +111,7 @@ class Served:
     async def __aexit__(self, *_error: Any) -> None:
         self.peer.close()
         self.transport.abort()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop, in which it is closed
 
     async def read(self) -> bytes:
         async with asyncio.timeout(PATIENCE):
@@ -190,7 +190,9 @@ async def test_its_buffer_shows_the_part_of_a_frame_that_has_come() -> None:
         data = frame(TEXT, b"x" * 200)
         for part in (data[:1], data[1:50], data[50:51]):
             await served.write(part)
-            await asyncio.sleep(0.05)
+            async with asyncio.timeout(PATIENCE):
+                while len(served.picows.get_buffer(-1)) == room[-1]:
+                    await asyncio.sleep(0)
             room.append(len(served.picows.get_buffer(-1)))
         assert [before - after for before, after in itertools.pairwise(room)] == [1, 49, 1]
         await served.write(data[51:])

@@ -112,7 +112,7 @@ def strict_hub(strict_paths: Paths) -> Iterator[RunningHub]:
     """One that asks its peers soon whether they are there, keeps little for them, and writes down who they are."""
     env = {
         "TRUNKLINE_PING_INTERVAL": "0.2",
-        "TRUNKLINE_PING_TIMEOUT": "1",
+        "TRUNKLINE_PING_TIMEOUT": "2",
         "TRUNKLINE_OUTBOX_BYTES": str(256 * 1024),
         "TRUNKLINE_AUDIT_FILE": str(strict_paths.audit),
     }

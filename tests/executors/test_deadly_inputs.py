@@ -172,9 +172,9 @@ async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_agai
     """The only one there is holds the interpreter lock for a while, as it may: what comes meanwhile is not lost."""
     marker = tmp_path / "m"
     async with peer(hub_of_one.url) as connection:
-        stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 2})
+        stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 3})
         await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
-        await asyncio.sleep(1.0)  # two looks of the watchdog: from here on it counts as silent
+        await asyncio.sleep(1.0)  # two looks of the watchdog, which tells nobody: from here on it counts as silent
         late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
         require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
         waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
@@ -185,26 +185,26 @@ async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_agai
 
 
 async def test_fault_15_closing_tabs_does_not_make_all_executors_load_again(tmp_path: Path) -> None:
-    """Four that are stuck because their clients have gone: they are replaced one after the other."""
-    with lab(executors=4, kill_after=0.5) as hub:
+    """Three that are stuck because their clients have gone: they are replaced one after the other."""
+    with lab(executors=3, kill_after=0.5) as hub:
         before = hub.executor_pids()
         async with peer(hub.url) as watching:
             async with peer(hub.url) as tab:
-                for n in range(4):
+                for n in range(3):
                     marker = tmp_path / str(n)
                     await tab.request("lab.stuck", {"marker": str(marker), "seconds": 60})
                     await asyncio.to_thread(eventually, lambda marker=marker: letters(marker), "it runs")
                 tab.socket.transport.abort()
-            fewest = 4
+            fewest = 3
             async with asyncio.timeout(6 * PATIENCE):
                 while True:
                     health = await watching.result("health.detailed")
                     fewest = min(fewest, sum(e["status"] in ("ready", "busy", "silent") for e in health["executors"]))
-                    if sum(executor["restarts"] for executor in health["executors"]) == 4:
+                    if sum(executor["restarts"] for executor in health["executors"]) == 3:
                         break
                     await asyncio.sleep(0.01)
-            assert fewest == 3, "never two at once"
-            await whole_again(watching, 4)
+            assert fewest == 2, "never two at once"
+            await whole_again(watching, 3)
             assert not before & hub.executor_pids()
 
 
@@ -266,7 +266,7 @@ async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) 
             await ask(pool, "lab.deadly_once", poison)
         assert not caught.value.maybe_executed
         assert caught.value.retry_after_ms is not None
-        await asyncio.sleep(caught.value.retry_after_ms / 1000)
+        await asyncio.sleep(caught.value.retry_after_ms / 1000)  # as it was told to
         assert pool.quarantined == 0
         with pytest.raises(RpcError, match="killed 3 executors"):
             await ask(pool, "lab.deadly_once", poison)
@@ -283,9 +283,9 @@ async def test_fault_16_one_that_behaves_after_its_release_is_cleared(tmp_path: 
     marker = tmp_path / "m"
     params = b'{"marker":"%b"}' % str(marker).encode()
     async with running_pool(QuarantineLimits(kills=1, seconds=0.2)) as pool:
-        with pytest.raises(RpcError, match="killed 1 executors"):
+        with pytest.raises(RpcError, match="killed 1 executors") as caught:
             await ask(pool, "lab.once", params)  # kills at its first run only
-        await asyncio.sleep(0.3)
+        await asyncio.sleep((caught.value.retry_after_ms or 300) / 1000)  # as it was told to
         assert b"second" in await ask(pool, "lab.once", params)
         marker.unlink()
         with pytest.raises(RpcError) as caught:

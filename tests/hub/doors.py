@@ -95,6 +95,7 @@ class FakeBackend:
         self.infos = {
             "work.do": MethodInfo("work.do"),
             "work.stream": MethodInfo("work.stream", streaming=True),
+            "work.fed": MethodInfo("work.fed", input={"type": "integer"}),
             "work.short": MethodInfo("work.short", timeout_ms=50),
             "work.capped": MethodInfo("work.capped", max_timeout_ms=50),
         }

@@ -178,6 +178,17 @@ async def test_a_streams_deadline_moves_with_its_chunks(router: Router) -> None:
     assert error.data["chunks"] == 6
 
 
+async def test_the_deadline_of_a_method_with_input_moves_with_its_items(router: Router) -> None:
+    asked = route(router, "work.fed", b'{"timeout_ms":200}')
+    for _ in range(6):
+        await asyncio.sleep(0.15)
+        asked.last_activity = time.monotonic()  # as the pool sets it for each item
+        assert not asked.settled
+    began = time.monotonic()
+    assert (await error_of(asked)).code == ErrorCode.COMMUNICATION_TIMEOUT
+    assert 0.2 <= time.monotonic() - began <= 0.2 + 2 * TICK
+
+
 async def test_a_stream_that_waits_for_its_reader_is_not_idle(router: Router) -> None:
     asked = route(router, "work.stream", b'{"timeout_ms":100}')
     asked.room = False
