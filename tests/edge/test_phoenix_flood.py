@@ -23,7 +23,7 @@ def test_heartbeats_whose_answers_nobody_reads_take_no_memory(debug_hub: Running
         client.sendall(UPGRADE)
         assert b" 101 " in client.recv(4096)
         before, sent = debug_hub.rss(), 0
-        client.settimeout(SOON)
+        client.settimeout(2 * SOON)
         try:
             while sent < MOST:
                 sent += client.send(heartbeats)

@@ -256,7 +256,7 @@ def test_every_peer_is_named_in_the_audit(strict_hub: RunningHub, strict_paths: 
 def guarded(paths: Paths) -> Iterator[RunningHub]:
     folder = paths.http.parent
     arguments = ["--uds", str(folder / "gh.sock"), "--uds-framed", str(folder / "gf.sock")]
-    with ready_hub(arguments=arguments, env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_AUTH_SECONDS": str(SOON)}) as hub:
+    with ready_hub(arguments=arguments, env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_AUTH_SECONDS": str(2 * SOON)}) as hub:
         yield hub
 
 
