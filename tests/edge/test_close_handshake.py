@@ -24,7 +24,7 @@ from tests.support.frames import (
 )
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.edge.fragments import is_sendable
 
 PING_CALL = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'
@@ -143,9 +143,10 @@ async def active_calls(witness: Peer) -> int:
 
 
 async def until_active(witness: Peer, count: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while await active_calls(witness) != count:
-            await asyncio.sleep(0.01)
+    async def is_so() -> bool:
+        return await active_calls(witness) == count
+
+    await until(is_so, f"{count} calls are in flight")
 
 
 async def test_the_hub_closes_and_ends_as_soon_as_the_peer_answers() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from tests.support.framed import FramedPeer, Program, packet, program, unix_peer
 from tests.support.hub import MODULES, ready_hub
 from tests.support.match import require
+from tests.support.timing import START
 
 MIB = 1024 * 1024
 
@@ -32,7 +33,7 @@ async def until(peer: FramedPeer, **members: Any) -> tuple[Any, list[Any]]:
 async def questions(bus: Program) -> None:
     """What a command bus may be asked, and how it answers."""
     await bus.send({"id": "a", "command": "query", "params": {"tenant": "t", "user": "u", "query": "why?"}})
-    answer = await bus.receive()
+    answer = await bus.receive(START)
     require({"type": "result", "query_id": "a", "data": {"answer": "WHY?"}}, answer)
     assert answer["data"]["metadata"]["tenant"] == "t"
 
@@ -61,7 +62,7 @@ async def test_a_command_bus_of_packets_lives_on_after_nonsense_and_streams_that
     async with program("--dialect", "command-bus", methods=("bridge",), cwd=MODULES) as bus:
         for bad in (b"{", b"\xff", b"[1]", b'{"id":5,"command":"nope"}', b"[" * 100_000):
             await bus.raw(packet(bad))
-            assert (await bus.receive())["type"] == "error"
+            assert (await bus.receive(START))["type"] == "error"
         params = {"query": "one two", "stream": True, "fail_at": 1}
         await bus.send({"id": 1, "command": "query", "params": params})
         error, chunks = await until(bus, type="error")
@@ -83,7 +84,7 @@ def ask(kind: str, id: Any, **payload: Any) -> dict[str, Any]:
 
 
 async def bridge(peer: Program) -> None:
-    hello = await peer.receive()
+    hello = await peer.receive(START)
     require({"type": "init", "status": "ready", "pid": peer.process.pid}, hello)
 
 
@@ -160,7 +161,7 @@ async def refuses_a_bomb(port: Program) -> None:
 
 async def test_a_bridge_that_cannot_load_says_so_first() -> None:
     async with program("--dialect", "dspy-port", methods=("broken_import",), cwd=MODULES) as port:
-        hello = await port.receive()
+        hello = await port.receive(START)
         require({"type": "init", "status": "error", "error_type": "import_error"}, hello)
         assert "model.bin is corrupt" in hello["message"]
 

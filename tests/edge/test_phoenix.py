@@ -21,7 +21,7 @@ from tests.support.frames import BINARY, TEXT, RawSocket, frame, raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.edge.phoenix import BEARER, PATH, PhoenixEndpoint
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -311,9 +311,12 @@ async def test_a_client_that_vanishes_takes_its_calls_along(hub: RunningHub) -> 
         await client.send("1", "2", "rpc:a", "debug.count", {"n": 10**6, "interval_ms": 5})
         await client.receive()  # it runs
         client.socket.transport.abort()
-        async with asyncio.timeout(PATIENCE):
-            while any(found["active_requests"] for found in (await other.result("health.detailed"))["executors"]):
-                await asyncio.sleep(0.02)
+
+        async def are_idle() -> bool:
+            health = await other.result("health.detailed")
+            return not any(found["active_requests"] for found in health["executors"])
+
+        await until(are_idle, "the executors are idle")
 
 
 # --- the endpoint ---

@@ -14,7 +14,7 @@ import pytest
 from picows import WSListener, WSMsgType, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from tests.support.frames import CLOSE, TEXT, close_payload, frame
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
 from trunkline.edge.websocket import text_header
 
@@ -190,9 +190,7 @@ async def test_its_buffer_shows_the_part_of_a_frame_that_has_come() -> None:
         data = frame(TEXT, b"x" * 200)
         for part in (data[:1], data[1:50], data[50:51]):
             await served.write(part)
-            async with asyncio.timeout(PATIENCE):
-                while len(served.picows.get_buffer(-1)) == room[-1]:
-                    await asyncio.sleep(0)
+            await until(lambda: len(served.picows.get_buffer(-1)) != room[-1], "it was read")
             room.append(len(served.picows.get_buffer(-1)))
         assert [before - after for before, after in itertools.pairwise(room)] == [1, 49, 1]
         await served.write(data[51:])

@@ -14,7 +14,7 @@ from typing_extensions import override
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually, until
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
@@ -59,13 +59,13 @@ async def deaths(connection: Peer) -> int:
 
 async def whole_again(connection: Peer, restarts: int) -> None:
     """Wait until all executors are back after so many deaths of all."""
-    async with asyncio.timeout(2 * PATIENCE):
-        while True:
-            health = await connection.result("health.detailed")
-            died = sum(executor["restarts"] for executor in health["executors"])
-            if health["status"] == "healthy" and died >= restarts:
-                return
-            await asyncio.sleep(0.02)
+
+    async def is_whole() -> bool:
+        health = await connection.result("health.detailed")
+        died = sum(executor["restarts"] for executor in health["executors"])
+        return bool(health["status"] == "healthy" and died >= restarts)
+
+    await until(is_whole, f"healthy after {restarts} deaths", 2 * PATIENCE)
 
 
 def letters(marker: Path) -> int:
@@ -239,7 +239,7 @@ async def running_pool(quarantine: QuarantineLimits) -> AsyncIterator[ExecutorPo
     pool = ExecutorPool(1, spec, lambda _: None, quarantine=quarantine)
     pool.start()
     try:
-        await asyncio.wait_for(pool.wait_ready(), PATIENCE)
+        await asyncio.wait_for(pool.wait_ready(), START)
         yield pool
     finally:
         await pool.stop(1.0)

@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import struct
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hub import MODULES
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.executors import ipc
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
@@ -125,13 +124,6 @@ async def lab(shared: Pool) -> AsyncIterator[Pool]:
     yield shared
     handle = shared.pool.executors[0]
     await until(lambda: shared.pool.ready and not handle.busy and not shared.load, "the executor is idle again")
-
-
-async def until(condition: Callable[[], object], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, f"still not so: {what}"
-        await asyncio.sleep(0.005)
 
 
 # --- frames ---

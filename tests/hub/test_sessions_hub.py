@@ -16,7 +16,7 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, is_reply, peer
-from tests.support.timing import PATIENCE, SOON, eventually
+from tests.support.timing import SOON, until
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -107,9 +107,12 @@ def strict_hub() -> Iterator[RunningHub]:
 
 async def until_idle(hub: RunningHub) -> None:
     """Wait until no call is in flight but the one that asks."""
-    async with peer(hub.url) as watcher, asyncio.timeout(PATIENCE):
-        while (await watcher.result("health.check"))["active_requests"] > 1:
-            await asyncio.sleep(0.02)
+    async with peer(hub.url) as watcher:
+
+        async def is_idle() -> bool:
+            return bool((await watcher.result("health.check"))["active_requests"] <= 1)
+
+        await until(is_idle, "no call is in flight")
 
 
 async def taken(client: SessionPeer) -> None:
@@ -324,7 +327,7 @@ async def test_a_callee_that_is_away_gets_no_calls_until_it_is_back(hub: Running
             first = await before.next()
             others = away(hub)
             before.cut()
-        await asyncio.to_thread(eventually, lambda: away(hub) > others, "the hub knows that the callee is away")
+        await until(lambda: away(hub) > others, "the hub knows that the callee is away")
         waiting = await caller.request("node.away", {"n": 2})
         async with session_peer(hub, before) as after:
             after.sent += 1

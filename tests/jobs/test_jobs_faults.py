@@ -20,6 +20,7 @@ from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import until as reached
 from trunkline.jobs.job import Started
 from trunkline_protocol.errors import ErrorCode
 
@@ -33,9 +34,12 @@ async def halfway(one: Peer, folder: Path) -> dict[str, Any]:
     """A job that has done two of four steps, and waits."""
     await asyncio.to_thread(folder.mkdir)
     made = await job(one, "labours.steps", {"folder": str(folder), "count": 4, "hold_at": 2})
-    async with asyncio.timeout(PATIENCE):
-        while (await one.result("jobs.get", {"id": made["id"]}))["progress"] != {"done": 2, "total": 4}:
-            await asyncio.sleep(0.02)
+
+    async def is_there() -> bool:
+        found = await one.result("jobs.get", {"id": made["id"]})
+        return bool(found["progress"] == {"done": 2, "total": 4})
+
+    await reached(is_there, "two steps are done")
     return made
 
 

@@ -17,7 +17,7 @@ import psutil
 
 from tests.support.hub import DEBUG_METHODS, clean_environment, is_alive
 from tests.support.peer import Peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, START
 
 STDIO: Final = (sys.executable, "-m", "trunkline.cli", "stdio", "--packs", "none", "--executors", "1")
 
@@ -88,7 +88,7 @@ class Program(FramedPeer):
 
     async def until_ready(self) -> None:
         """Executors are warm."""
-        assert (await self.result("debug.echo", {"value": 1})) == 1
+        assert (await self.result("debug.echo", {"value": 1}, within=START)) == 1
 
     def executor_pids(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]

@@ -21,7 +21,7 @@ from typing import IO, Any, Final
 
 import psutil
 
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually
 
 MODULES: Final = Path(__file__).with_name("modules")
 """Working directory of hubs that serve the tests' own method modules."""
@@ -107,7 +107,7 @@ class RunningHub:
 
     def __enter__(self) -> RunningHub:
         try:
-            self.url = self.wait_for(r"listening on (ws://\S+)")[1]
+            self.url = self.wait_for(r"listening on (ws://\S+)", within=START)[1]
             self.listening_after = time.monotonic() - self.spawned_at
         except BaseException:
             self.discard()
@@ -125,7 +125,7 @@ class RunningHub:
 
     def ready(self) -> RunningHub:
         """Wait until all executors are warm."""
-        self.wait_for(r"^ready:")
+        self.wait_for(r"^ready:", within=START)
         self.ready_after = time.monotonic() - self.spawned_at
         self.executor_pids()
         return self

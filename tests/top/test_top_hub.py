@@ -23,7 +23,7 @@ from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 
 ROWS, COLUMNS = 30, 80
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -128,9 +128,7 @@ def test_as_json(debug_hub: RunningHub) -> None:
 async def test_a_connection_that_is_lost_meanwhile_is_1(debug_hub: RunningHub) -> None:
     async with Proxy(debug_hub.port) as proxy:
         snapshot = asyncio.create_task(asyncio.to_thread(trunkline, "top", "--once", "--url", proxy.url))
-        async with asyncio.timeout(PATIENCE):
-            while not proxy.open or proxy.passed["to_client"] < 1000:  # it has begun, and waits for the figures
-                await asyncio.sleep(0.01)
+        await until(lambda: proxy.open and proxy.passed["to_client"] >= 1000, "it has begun, and waits for the figures")
         proxy.refuse()
         proxy.cut()
         requires_failure(await snapshot, 1)
