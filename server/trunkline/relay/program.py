@@ -14,13 +14,13 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.link import KEEPALIVE_SECONDS, Link
 from trunkline.client.opening import Door, Opened
 from trunkline.client.options import Reconnect
-from trunkline.client.relay import Relay
 from trunkline.client.states import CloseInfo
 from trunkline.client.supervisor import Supervisor
 from trunkline.edge.framed.door import make_dialect
 from trunkline.edge.framed.doors import Speech
-from trunkline.edge.framed.relayed import RelayedPeer
 from trunkline.edge.framed.stdio import StandardIo
+from trunkline.relay.peer import RelayedPeer
+from trunkline.relay.relay import Relay
 from trunkline.version import __version__
 from trunkline_protocol.framing import framing
 
