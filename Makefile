@@ -60,6 +60,8 @@ check: setup ## Lint, types, package checks; build the wheel and start a hub fro
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m scripts.budget
 	cd clients && npm run --silent check
 	$(BIN)/python tests/support/wheel.py
 

@@ -16,8 +16,7 @@ from trunkline.client.opening import Door, Opened
 from trunkline.client.options import Reconnect
 from trunkline.client.states import CloseInfo
 from trunkline.client.supervisor import Supervisor
-from trunkline.edge.framed.door import make_dialect
-from trunkline.edge.framed.doors import Speech
+from trunkline.edge.framed.dialects import Speech, make_dialect
 from trunkline.edge.framed.stdio import StandardIo
 from trunkline.relay.peer import RelayedPeer
 from trunkline.relay.relay import Relay
