@@ -10,11 +10,10 @@ from typing import Any, Final, Literal
 from trunkline.client.backoff import Random
 from trunkline.client.calls import Call, Calls, Pending
 from trunkline.client.conversation import Conversation
-from trunkline.client.encoding import encode_body
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.feeding import Feeder, Input
 from trunkline.client.options import Retry
-from trunkline.client.outbox import Outgoing
+from trunkline.client.outgoing import Outgoing, encode_body
 from trunkline.client.retrying import retry_delay
 from trunkline.client.states import CloseInfo
 from trunkline.client.streams import ResultStream, StreamCall

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from trunkline.client.conversation import Conversation
-from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
+from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Id
 from trunkline_protocol.session import UNNUMBERED_CALLS
@@ -73,7 +72,7 @@ class Pending(Outgoing):
         self.feeder: CreditTaker | None = None
 
     def frame(self, now: float) -> bytes:
-        """See :class:`trunkline.client.outbox.Outgoing`. The hub is told what is left of the time, where it waited."""
+        """See :class:`Outgoing`. The hub is told what is left of the time, where it waited."""
         if self.is_late and self.deadline is not None:
             left = max(1, int((self.deadline - now) * 1000))
             return self._head + self._encode(self._metadata | {"timeout_ms": left})
@@ -83,17 +82,17 @@ class Pending(Outgoing):
         return b',"metadata":%b}' % encode_exactly(metadata, f"metadata of {self.method}")
 
     def mark_written(self) -> None:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_written = True
 
     def refused(self, error: RpcError) -> None:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_over = True
         self.fail(error)
 
     @property
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return not self.is_over and not self.is_for_one_hub
 
     @property
@@ -197,7 +196,7 @@ class Errand(Pending):
 
     @property
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return False
 
     def settle(self, result: Any) -> None:

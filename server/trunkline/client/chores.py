@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from trunkline.client.backoff import Random
 from trunkline.client.calls import Calls, Errand
-from trunkline.client.encoding import encode_body
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.options import Retry
+from trunkline.client.outgoing import encode_body
 from trunkline.client.retrying import retry_delay
 from trunkline_protocol.errors import RpcError
 

@@ -15,8 +15,7 @@ from typing import Final
 
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.link import Link
-from trunkline.client.outbox import Outbox, Outgoing
-from trunkline.client.oversize import SEQ_BYTES, Oversized, oversized, refused_as_too_large, too_large
+from trunkline.client.outgoing import SEQ_BYTES, Outbox, Outgoing, Oversized, oversized, refused_as_too_large, too_large
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
 

@@ -13,7 +13,7 @@ from trunkline.client.errors import DisconnectedError
 from trunkline.client.inbound import Inbound
 from trunkline.client.opening import Door
 from trunkline.client.options import Reconnect, Retry
-from trunkline.client.oversize import refused_as_too_large
+from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.serving import Serving
 from trunkline.client.states import CloseInfo
 from trunkline.client.subscriptions import Subscriptions

@@ -9,8 +9,7 @@ from typing import Any
 
 from trunkline.background import start_task
 from trunkline.client.calls import Pending
-from trunkline.client.encoding import encode_exactly
-from trunkline.client.outbox import Outgoing
+from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.flow import SendWindow
 
@@ -30,7 +29,7 @@ class _Push(Outgoing):
 
     @property
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return not self._call.is_over
 
 

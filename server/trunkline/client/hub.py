@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
-from trunkline.client.encoding import encode_body, encode_exactly
 from trunkline.client.engine import Engine
 from trunkline.client.events import Position
 from trunkline.client.feeding import Input
 from trunkline.client.options import Retry
-from trunkline.client.outbox import Notice
+from trunkline.client.outgoing import Notice, encode_body, encode_exactly
 from trunkline.client.serving import Handler, Registration, is_streaming
 from trunkline.client.states import CloseInfo, Listener, State
 from trunkline.client.streams import ResultStream

@@ -13,10 +13,8 @@ from typing import Any, Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.client.chores import Chore
-from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
-from trunkline.client.oversize import not_sendable
+from trunkline.client.outgoing import Outgoing, encode_exactly, not_sendable
 from trunkline.client.streams import StreamChunk
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH

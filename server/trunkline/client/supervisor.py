@@ -14,7 +14,7 @@ from trunkline.client.errors import Refused
 from trunkline.client.link import ABNORMAL, CONNECT_ERRORS, Link, LinkEnded, refusal_of
 from trunkline.client.opening import Door, Opened
 from trunkline.client.options import Reconnect
-from trunkline.client.oversize import MESSAGE_TOO_BIG
+from trunkline.client.outgoing import MESSAGE_TOO_BIG
 from trunkline.client.states import Closed, CloseInfo, Connected, Listeners, Reconnecting, State
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
 

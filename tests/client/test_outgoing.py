@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.client.outbox import Notice, Outbox, Outgoing
+from trunkline.client.outgoing import Notice, Outbox, Outgoing
 
 
 def item(text: str) -> Outgoing:
