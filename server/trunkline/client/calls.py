@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.errors import DisconnectedError
 from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Id

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from trunkline.client.backoff import Random
 from trunkline.client.calls import Calls, Errand
-from trunkline.client.errors import DisconnectedError
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.options import Retry
 from trunkline.client.outgoing import encode_body
 from trunkline.client.retrying import retry_delay

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
-from trunkline.client.errors import DisconnectedError
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.link import Link
 from trunkline.client.outgoing import SEQ_BYTES, Outbox, Outgoing, Oversized, oversized, refused_as_too_large, too_large
 from trunkline_protocol.errors import RpcError

@@ -8,14 +8,13 @@ from trunkline.client.backoff import Random
 from trunkline.client.callers import Callers
 from trunkline.client.calls import Calls
 from trunkline.client.chores import Chores
+from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.errors import DisconnectedError
 from trunkline.client.inbound import Inbound
 from trunkline.client.opening import Door
 from trunkline.client.options import Reconnect, Retry
 from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.serving import Serving
-from trunkline.client.states import CloseInfo
 from trunkline.client.subscriptions import Subscriptions
 from trunkline.client.supervisor import Supervisor
 from trunkline_protocol.session import ResumeRefusal

@@ -13,8 +13,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from trunkline.client.errors import Refused
-from trunkline.client.states import CloseInfo
+from trunkline.client.connection_state import CloseInfo, Refused
 from trunkline_protocol import SUBPROTOCOL
 
 CLOSE_SECONDS: Final = 2.0

@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.errors import DisconnectedError
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.client.relay_messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol.codecs import jsonrpc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from trunkline.client.backoff import Random, full_jitter
-from trunkline.client.errors import DisconnectedError
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.options import Retry
 from trunkline_protocol.errors import RpcError
 

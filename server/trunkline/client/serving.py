@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.client.chores import Chore
-from trunkline.client.errors import DisconnectedError
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.outgoing import Outgoing, encode_exactly, not_sendable
 from trunkline.client.streams import StreamChunk
 from trunkline_protocol.codecs import jsonrpc
