@@ -14,8 +14,8 @@ from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
 from trunkline.client.link import KEEPALIVE_SECONDS, Link
 from trunkline.client.opening import Door, Opened
-from trunkline.client.options import Reconnect
 from trunkline.client.relay import Relay
+from trunkline.client.retrying import Reconnect
 from trunkline.client.supervisor import Supervisor
 from trunkline.edge.framed_door import make_dialect
 from trunkline.edge.framed_doors import Speech

@@ -11,7 +11,7 @@ from trunkline.client.connection_state import (
 )
 from trunkline.client.events import Event, Gap, Position
 from trunkline.client.hub import Hub
-from trunkline.client.options import Reconnect, Retry
+from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
 from trunkline.client.streams import ResultStream, StreamChunk
 from trunkline.client.subscriptions import Subscription

@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from trunkline.client.backoff import Random
 from trunkline.client.calls import Calls, Errand
 from trunkline.client.connection_state import DisconnectedError
-from trunkline.client.options import Retry
 from trunkline.client.outgoing import encode_body
-from trunkline.client.retrying import retry_delay
+from trunkline.client.retrying import Random, Retry, retry_delay
 from trunkline_protocol.errors import RpcError
 
 PATIENT: Final = Retry(attempts=8)

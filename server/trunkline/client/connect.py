@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final, Literal
 
-from trunkline.client.backoff import Random
 from trunkline.client.engine import Engine
 from trunkline.client.hub import Hub
 from trunkline.client.link import KEEPALIVE_SECONDS
-from trunkline.client.opening import Door
-from trunkline.client.options import Reconnect, Retry, Token
+from trunkline.client.opening import Door, Token
+from trunkline.client.retrying import Random, Reconnect, Retry
 
 MAX_QUEUED: Final = 1000
 MAX_QUEUED_BYTES: Final = 8 * 2**20

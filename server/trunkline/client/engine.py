@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from trunkline.client.backoff import Random
 from trunkline.client.callers import Callers
 from trunkline.client.calls import Calls
 from trunkline.client.chores import Chores
@@ -12,8 +11,8 @@ from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.inbound import Inbound
 from trunkline.client.opening import Door
-from trunkline.client.options import Reconnect, Retry
 from trunkline.client.outgoing import refused_as_too_large
+from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
 from trunkline.client.subscriptions import Subscriptions
 from trunkline.client.supervisor import Supervisor

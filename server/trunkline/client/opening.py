@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,12 +13,14 @@ import msgspec
 
 from trunkline.client.conversation import Session
 from trunkline.client.link import Link, open_link
-from trunkline.client.options import Token
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionOpened
 
 OPEN_ID: Final = 0
 """Id of ``session.open``; calls count from 1."""
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""A bearer token, or what gives one: it is asked before every attempt to connect, so that it may renew the token."""
 
 logger = logging.getLogger("trunkline.client")
 
