@@ -12,8 +12,7 @@ from typing import Final
 from trunkline.background import start_task
 from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
-from trunkline.client.link import KEEPALIVE_SECONDS, Link
-from trunkline.client.opening import Door, Opened
+from trunkline.client.link import KEEPALIVE_SECONDS, Door, Link, Opened
 from trunkline.client.relay import Relay
 from trunkline.client.retrying import Reconnect
 from trunkline.client.supervisor import Supervisor

@@ -9,8 +9,7 @@ from typing import Final, Literal
 
 from trunkline.client.engine import Engine
 from trunkline.client.hub import Hub
-from trunkline.client.link import KEEPALIVE_SECONDS
-from trunkline.client.opening import Door, Token
+from trunkline.client.link import KEEPALIVE_SECONDS, Door, Token
 from trunkline.client.retrying import Random, Reconnect, Retry
 
 MAX_QUEUED: Final = 1000

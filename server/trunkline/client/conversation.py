@@ -9,40 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
 from trunkline.client.connection_state import DisconnectedError
-from trunkline.client.link import Link
+from trunkline.client.link import Link, Session
 from trunkline.client.outgoing import SEQ_BYTES, Outbox, Outgoing, Oversized, oversized, refused_as_too_large, too_large
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
+from trunkline_protocol.session import encode_ack
 
 STORE_BYTES: Final = 1024 * 1024
 """With more than this unacknowledged, nothing new is written until the hub acknowledges."""
 
 BATCH_BYTES: Final = 256 * 1024
 """Written at a stretch, before the socket is asked whether it takes more."""
-
-
-@dataclass(slots=True)
-class Session:
-    """A session that lives.
-
-    Attributes:
-        id: a secret, to resume it with.
-        ttl: seconds it outlives its connection.
-    """
-
-    id: str = field(repr=False)
-    ttl: float
-    core: SessionCore = field(default_factory=SessionCore, repr=False)
-
-    @classmethod
-    def begin(cls, opened: SessionOpened) -> Session:
-        """The hub has opened it."""
-        return cls(opened.session, opened.ttl_ms / 1000)
 
 
 class Conversation:

@@ -10,7 +10,7 @@ from trunkline.client.chores import Chores
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.inbound import Inbound
-from trunkline.client.opening import Door
+from trunkline.client.link import Door
 from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving

@@ -9,9 +9,8 @@ from typing import Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.client.connection_state import Closed, CloseInfo, Connected, Listeners, Reconnecting, Refused, State
-from trunkline.client.conversation import Conversation, Session
-from trunkline.client.link import ABNORMAL, CONNECT_ERRORS, Link, LinkEnded, refusal_of
-from trunkline.client.opening import Door, Opened
+from trunkline.client.conversation import Conversation
+from trunkline.client.link import ABNORMAL, CONNECT_ERRORS, Door, Link, LinkEnded, Opened, Session, refusal_of
 from trunkline.client.outgoing import MESSAGE_TOO_BIG
 from trunkline.client.retrying import Random, Reconnect, full_jitter
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
