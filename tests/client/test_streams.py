@@ -15,7 +15,7 @@ from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE, SOON, eventually
 from trunkline.client import DisconnectedError, Hub, Window, connect
-from trunkline.client.credit import MAX_ITEMS, Grants
+from trunkline.client.streams import MAX_ITEMS, Grants
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 

@@ -9,8 +9,8 @@ from trunkline.client.connection_state import (
     DisconnectedError,
     Reconnecting,
 )
-from trunkline.client.events import Event, Gap, Position
 from trunkline.client.hub import Hub
+from trunkline.client.received_events import Event, Gap, Position
 from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
 from trunkline.client.streams import ResultStream, StreamChunk

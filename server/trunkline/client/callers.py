@@ -10,10 +10,9 @@ from typing import Any, Final, Literal
 from trunkline.client.calls import Call, Calls, Pending
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.feeding import Feeder, Input
 from trunkline.client.outgoing import Outgoing, encode_body
 from trunkline.client.retrying import Random, Retry, retry_delay
-from trunkline.client.streams import ResultStream, StreamCall
+from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Window
 

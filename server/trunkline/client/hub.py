@@ -9,12 +9,11 @@ from typing import Any, Final, Literal
 
 from trunkline.client.connection_state import CloseInfo, Listener, State
 from trunkline.client.engine import Engine
-from trunkline.client.events import Position
-from trunkline.client.feeding import Input
 from trunkline.client.outgoing import Notice, encode_body, encode_exactly
+from trunkline.client.received_events import Position
 from trunkline.client.retrying import Retry
 from trunkline.client.serving import Handler, Registration, is_streaming
-from trunkline.client.streams import ResultStream
+from trunkline.client.streams import Input, ResultStream
 from trunkline.client.subscriptions import Subscription
 from trunkline_protocol.messages import Priority, Window
 

@@ -8,7 +8,7 @@ import msgspec
 
 from trunkline.client.calls import Calls
 from trunkline.client.conversation import Conversation
-from trunkline.client.events import Event, Gap
+from trunkline.client.received_events import Event, Gap
 from trunkline.client.serving import Serving
 from trunkline.client.subscriptions import Subscriptions
 from trunkline_protocol.binary import MARK, unwrapped

@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
 
-from trunkline.client.arrivals import Arrivals
-from trunkline.client.backlog import Backlog
 from trunkline.client.chores import Chore
 from trunkline.client.connection_state import DisconnectedError
-from trunkline.client.events import Event, Gap, Position
+from trunkline.client.received_events import Arrivals, Backlog, Event, Gap, Position
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trunkline.client import Event, Gap, Position
-from trunkline.client.arrivals import MAX_OVERLOOKED, MAX_TOPICS, Arrivals
+from trunkline.client.received_events import MAX_OVERLOOKED, MAX_TOPICS, Arrivals
 
 E1 = "e1"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.client import Event, Gap
-from trunkline.client.backlog import MAX_LISTED, Backlog
+from trunkline.client.received_events import MAX_LISTED, Backlog
 
 
 def event(offset: int, topic: str = "a", epoch: str = "e") -> Event:
