@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from trunkline.client.callers import Callers
-from trunkline.client.calls import Calls
-from trunkline.client.chores import Chores
+from trunkline.client.calling import Callers, Chores
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.inbound import Inbound
 from trunkline.client.link import Door
 from trunkline.client.outgoing import refused_as_too_large
+from trunkline.client.pending import Calls
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
 from trunkline.client.subscriptions import Subscriptions

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from trunkline.client.calls import Calls
 from trunkline.client.conversation import Conversation
+from trunkline.client.pending import Calls
 from trunkline.client.received_events import Event, Gap
 from trunkline.client.serving import Serving
 from trunkline.client.subscriptions import Subscriptions

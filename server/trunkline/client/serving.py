@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from trunkline.background import start_task
-from trunkline.client.chores import Chore
+from trunkline.client.calling import Callers, Chore
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.outgoing import Outgoing, encode_exactly, not_sendable
 from trunkline.client.streams import StreamChunk
@@ -34,19 +34,6 @@ Handler = Callable[[Any, "ServedCall"], Any]
 stream; yield :class:`StreamChunk` for chunks with a type of their own. It runs on the event loop."""
 
 logger = logging.getLogger("trunkline.client")
-
-
-class Asker(Protocol):
-    """How the hub is asked."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-
-    def ask(
-        self, method: str, params: Any, *, timeout_ms: int | None = None, idempotent: bool = False
-    ) -> Awaitable[Any]:
-        """Call and wait."""
 
 
 class ServedCall:
@@ -139,12 +126,12 @@ class Serving:
 
     def __init__(
         self,
-        asker: Asker,
+        callers: Callers,
         run: Callable[[Iterable[Chore]], None],
         send: Callable[[Outgoing], None],
         require_size: Callable[[int], None],
     ) -> None:
-        self._asker = asker
+        self._callers = callers
         self._run_chores = run
         self._send = send
         self._require_size = require_size
@@ -166,7 +153,7 @@ class Serving:
         # Before the hub agrees: the first call may come right behind its word.
         served = self._served[method] = _Served(handler, {"method": method} | options)
         try:
-            await self._asker.ask("method.register", served.params, idempotent=True)
+            await self._callers.ask("method.register", served.params, idempotent=True)
         except BaseException:
             del self._served[method]
             raise
@@ -183,11 +170,11 @@ class Serving:
             # Calls that come nevertheless are answered -32601, and the next session knows nothing of it.
             logger.info("the hub was not told that %s is not served any more: %s", method, error)
 
-        if not self._asker.is_connected:
+        if not self._callers.is_connected:
             self._run_chores([Chore("method.unregister", params, lambda _result: None, failed)])
             return
         try:
-            await self._asker.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
+            await self._callers.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
         except (RpcError, DisconnectedError) as error:
             failed(error)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trunkline.background import start_task
-from trunkline.client.calls import Pending
 from trunkline.client.outgoing import Outgoing, encode_exactly
+from trunkline.client.pending import Pending
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
@@ -105,7 +105,7 @@ class StreamCall(Pending):
         return len(self._chunks)
 
     def chunk(self, params: dict[str, Any], size: int) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.Pending`."""
         if params["is_final"] or self._is_settled:
             return
         chunk = StreamChunk(params["chunk_type"], params["data"], params["index"])
@@ -123,14 +123,14 @@ class StreamCall(Pending):
         self._arrived.set()
 
     def settle(self, result: Any) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.Pending`."""
         if not self._is_settled:
             self.result = result
             self._is_settled = True
             self._arrived.set()
 
     def fail(self, error: Exception) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.Pending`."""
         if not self._is_settled:
             self._error = error
             self._is_settled = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
-from trunkline.client.chores import Chore
+from trunkline.client.calling import Callers, Chore
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.received_events import Arrivals, Backlog, Event, Gap, Position
 from trunkline_protocol.errors import RpcError
@@ -16,24 +16,6 @@ from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
 UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
 
 DISCONNECTED: Final = "disconnected"
-
-
-class Asker(Protocol):
-    """How the hub is asked."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-
-    def ask(
-        self,
-        method: str,
-        params: Any,
-        *,
-        timeout_ms: int | None = None,
-        on_result: Callable[[Any], None] | None = None,
-    ) -> Awaitable[Any]:
-        """Call and wait. ``on_result`` gets the result before the next message is read."""
 
 
 class Subscription:
@@ -124,8 +106,8 @@ class Subscription:
 class Subscriptions:
     """All subscriptions of a client. The hub sends an event once, here it reaches everybody it matches."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._index: TopicIndex[Subscription] = TopicIndex()
         self._open: dict[Subscription, list[str]] = {}
         self._readers: dict[str, dict[Subscription, None]] = {}
@@ -149,7 +131,7 @@ class Subscriptions:
             # Counted before it is sent: whoever leaves meanwhile must not unsubscribe what is being asked for.
             self._uses[topic] += 1
             held.append(topic)
-            await self._asker.ask("subscribe", _params(topic, recover), on_result=register)
+            await self._callers.ask("subscribe", _params(topic, recover), on_result=register)
 
     async def remove(self, subscription: Subscription) -> None:
         """Tell the hub what nobody here reads any more."""
@@ -165,7 +147,7 @@ class Subscriptions:
             if not self._uses[topic]:
                 del self._uses[topic]
                 unused.append(topic)
-        if unused and self._asker.is_connected:
+        if unused and self._callers.is_connected:
             await asyncio.gather(*map(self._unsubscribe, unused))
 
     def deliver(self, item: Event | Gap) -> bool:
@@ -199,7 +181,7 @@ class Subscriptions:
 
     async def _unsubscribe(self, topic: str) -> None:
         try:
-            await self._asker.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
+            await self._callers.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
         except (RpcError, DisconnectedError):
             return  # events nobody reads are ignored, and with the connection its subscriptions are gone
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from trunkline.client.connection_state import DisconnectedError
@@ -172,42 +172,6 @@ class Call(Pending):
             self.future.exception()
 
 
-class Errand(Pending):
-    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
-
-    __slots__ = ("_done", "_failed")
-
-    def __init__(
-        self,
-        request_id: int,
-        method: str,
-        body: bytes,
-        done: Callable[[Any], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        super().__init__(request_id, method, body, {})
-        self._done = done
-        self._failed = failed
-
-    @property
-    def is_asked_again(self) -> bool:
-        """See :class:`Pending`."""
-        return False
-
-    @property
-    def survives(self) -> bool:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
-        return False
-
-    def settle(self, result: Any) -> None:
-        """See :class:`Pending`."""
-        self._done(result)
-
-    def fail(self, error: Exception) -> None:
-        """See :class:`Pending`."""
-        self._failed(error)
-
-
 class Calls:
     """All of a client's calls that are open."""
 
@@ -237,7 +201,7 @@ class Calls:
         if isinstance(call, Call) and call.deadline is not None:
             call.timer = self._loop.call_at(call.deadline, self._overdue, call)
 
-    def begin_first(self, calls: list[Errand]) -> None:
+    def begin_first(self, calls: Sequence[Pending]) -> None:
         """Send these ahead of everything else, in their order."""
         for call in calls:
             self._open[call.id] = call

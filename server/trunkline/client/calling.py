@@ -1,22 +1,28 @@
-"""Making calls and streams: their attempts, their input, their end."""
+"""Making calls: the user's, attempt by attempt and with their input, and the client's own on each new connection."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from trunkline.client.calls import Call, Calls, Pending
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_body
+from trunkline.client.pending import Call, Calls, Pending
 from trunkline.client.retrying import Random, Retry, retry_delay
 from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Window
 
 NO_MEMBERS: Final[dict[str, Any]] = {}
+
+PATIENT: Final = Retry(attempts=8)
+"""A hub that has just started may refuse for a while."""
+
+logger = logging.getLogger("trunkline.client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +215,107 @@ class Callers:
 
 def _repeats(retry: Retry | None) -> bool:
     return retry is not None and retry.attempts > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """A call of the client's own.
+
+    Attributes:
+        done: gets the result before the next message is read.
+        failed: gets the error, when trying again is of no use.
+    """
+
+    method: str
+    params: Any
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+
+
+class Errand(Pending):
+    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
+
+    __slots__ = ("_done", "_failed")
+
+    def __init__(
+        self,
+        request_id: int,
+        method: str,
+        body: bytes,
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(request_id, method, body, {})
+        self._done = done
+        self._failed = failed
+
+    @property
+    def is_asked_again(self) -> bool:
+        """See :class:`Pending`."""
+        return False
+
+    @property
+    def survives(self) -> bool:
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
+        return False
+
+    def settle(self, result: Any) -> None:
+        """See :class:`Pending`."""
+        self._done(result)
+
+    def fail(self, error: Exception) -> None:
+        """See :class:`Pending`."""
+        self._failed(error)
+
+
+class Chores:
+    """Makes such calls, ahead of everything else, and again where the hub says that it may help.
+
+    A cut ends them without a word, as far as they are about the connection; the end of the session ends all.
+    """
+
+    def __init__(self, calls: Calls, random: Random) -> None:
+        self._calls = calls
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[Errand, asyncio.TimerHandle] = {}
+
+    def run(self, chores: Iterable[Chore]) -> None:
+        """Make these calls, in their order."""
+        self._calls.begin_first([self._errand(chore, 1) for chore in chores])
+
+    def _errand(self, chore: Chore, attempt: int) -> Errand:
+        def failed(error: Exception) -> None:
+            self._failed(chore, attempt, error)
+
+        body = encode_body(chore.method, chore.params)
+        return Errand(self._calls.next_id(), chore.method, body, chore.done, failed)
+
+    def _failed(self, chore: Chore, attempt: int, error: Exception) -> None:
+        if isinstance(error, DisconnectedError):
+            return  # it is done again on the next connection
+        delay = None
+        if isinstance(error, RpcError):
+            delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
+        if delay is None:
+            chore.failed(error)
+            return
+        logger.info("%s failed and is tried again in %.1f s: %s", chore.method, delay, error)
+        errand = self._errand(chore, attempt + 1)
+        self._waiting[errand] = self._loop.call_later(delay, self._again, errand)
+
+    def _again(self, errand: Errand) -> None:
+        del self._waiting[errand]
+        self._calls.begin_first([errand])
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        self._stop([errand for errand in self._waiting if not errand.is_numbered])
+
+    def lost(self) -> None:
+        """The session is over."""
+        self._stop(list(self._waiting))
+
+    def _stop(self, errands: list[Errand]) -> None:
+        for errand in errands:
+            self._waiting.pop(errand).cancel()
