@@ -13,9 +13,9 @@ from trunkline.background import start_task
 from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
 from trunkline.client.link import KEEPALIVE_SECONDS, Door, Link, Opened
+from trunkline.client.reconnecting import Supervisor
 from trunkline.client.relay import Relay
 from trunkline.client.retrying import Reconnect
-from trunkline.client.supervisor import Supervisor
 from trunkline.edge.framed_door import make_dialect
 from trunkline.edge.framed_doors import Speech
 from trunkline.edge.relayed import RelayedPeer

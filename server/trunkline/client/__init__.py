@@ -14,7 +14,7 @@ from trunkline.client.received_events import Event, Gap, Position
 from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
 from trunkline.client.streams import ResultStream, StreamChunk
-from trunkline.client.subscriptions import Subscription
+from trunkline.client.subscribing import Subscription
 from trunkline_protocol.messages import Window
 
 __all__ = [

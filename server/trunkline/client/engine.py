@@ -11,15 +11,15 @@ from trunkline.client.inbound import Inbound
 from trunkline.client.link import Door
 from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.pending import Calls
+from trunkline.client.reconnecting import Supervisor
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
-from trunkline.client.subscriptions import Subscriptions
-from trunkline.client.supervisor import Supervisor
+from trunkline.client.subscribing import Subscriptions
 from trunkline_protocol.session import ResumeRefusal
 
 
 class Engine:
-    """Everything of a client but its face; a :class:`trunkline.client.supervisor.Client`.
+    """Everything of a client but its face; a :class:`trunkline.client.reconnecting.Client`.
 
     Args:
         door: where the hub is.
@@ -51,14 +51,14 @@ class Engine:
         self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
 
     def connected(self, resumed: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         chores = self.subscriptions.restore()
         if not resumed:
             chores += self.serving.restore()
         self._chores.run(chores)
 
     def too_large(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         call = self._calls.largest(numbered=self.conversation.session is None)
         taken = self.conversation.take_out_oversized(0 if call is None else call.size)
         if taken is not None:
@@ -71,18 +71,18 @@ class Engine:
             self._calls.refuse(call.id, refused_as_too_large(call.size))
 
     def cut(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         self._chores.cut()
         self._calls.cut()
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         self._chores.lost()
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
     def ended(self, words: str, *, own: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         self._chores.lost()
         self._calls.close(words)
         # Who closes knows it: loops just end then.

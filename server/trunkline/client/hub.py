@@ -14,7 +14,7 @@ from trunkline.client.received_events import Position
 from trunkline.client.retrying import Retry
 from trunkline.client.serving import Handler, Registration, is_streaming
 from trunkline.client.streams import Input, ResultStream
-from trunkline.client.subscriptions import Subscription
+from trunkline.client.subscribing import Subscription
 from trunkline_protocol.messages import Priority, Window
 
 DEFAULT_WINDOW: Final = Window()

@@ -10,7 +10,7 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.pending import Calls
 from trunkline.client.received_events import Event, Gap
 from trunkline.client.serving import Serving
-from trunkline.client.subscriptions import Subscriptions
+from trunkline.client.subscribing import Subscriptions
 from trunkline_protocol.binary import MARK, unwrapped
 
 
