@@ -1,6 +1,5 @@
 """The Python client: the same shape as the JavaScript one."""
 
-from trunkline.client.connect import connect
 from trunkline.client.connection_state import (
     Closed,
     CloseInfo,
@@ -9,7 +8,7 @@ from trunkline.client.connection_state import (
     DisconnectedError,
     Reconnecting,
 )
-from trunkline.client.hub import Hub
+from trunkline.client.hub import Hub, connect
 from trunkline.client.received_events import Event, Gap, Position
 from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
