@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_body
-from trunkline.client.pending import Call, Calls, Pending
+from trunkline.client.pending import Calls, PendingRequest, UnaryCall
 from trunkline.client.retrying import Random, Retry, retry_delay
 from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
@@ -105,7 +105,9 @@ class Callers:
                 metadata = self._metadata(members, deadline, timeout_ms if attempt == 1 else None)
                 if on_progress is not None:
                     metadata["progress_token"] = request_id
-                call = Call(request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result)
+                call = UnaryCall(
+                    request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result
+                )
                 # Another hub does not know the key: it would do again what may have been done.
                 call.is_for_one_hub = maybe_executed and not repeats.idempotent
                 call.may_wait = _repeats(repeats.retry) and input is None
@@ -146,7 +148,7 @@ class Callers:
             metadata["timeout_ms"] = max(1, int(left)) if timeout_ms is None else timeout_ms
         return metadata
 
-    async def _answer(self, call: Call, source: Input | None) -> Any:
+    async def _answer(self, call: UnaryCall, source: Input | None) -> Any:
         feeder = None if source is None else self._feed(call, source)
         try:
             return await call.future
@@ -191,7 +193,7 @@ class Callers:
         credit = b'{"jsonrpc":"2.0","method":"stream.credit","params":{"request_id":%d,"consumed":%d}}'
         self._conversation.send(Outgoing(credit % (request_id, consumed)))
 
-    def _feed(self, call: Pending, source: Input) -> Feeder:
+    def _feed(self, call: PendingRequest, source: Input) -> Feeder:
         def failed(error: Exception) -> None:
             self._calls.end(call)
             call.fail(error)
@@ -218,7 +220,7 @@ def _repeats(retry: Retry | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Chore:
+class OwnRequest:
     """A call of the client's own.
 
     Attributes:
@@ -232,7 +234,7 @@ class Chore:
     failed: Callable[[Exception], None]
 
 
-class Errand(Pending):
+class OwnRequestAttempt(PendingRequest):
     """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
 
     __slots__ = ("_done", "_failed")
@@ -251,7 +253,7 @@ class Errand(Pending):
 
     @property
     def is_asked_again(self) -> bool:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         return False
 
     @property
@@ -260,15 +262,15 @@ class Errand(Pending):
         return False
 
     def settle(self, result: Any) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         self._done(result)
 
     def fail(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         self._failed(error)
 
 
-class Chores:
+class OwnRequests:
     """Makes such calls, ahead of everything else, and again where the hub says that it may help.
 
     A cut ends them without a word, as far as they are about the connection; the end of the session ends all.
@@ -278,44 +280,44 @@ class Chores:
         self._calls = calls
         self._random = random
         self._loop = asyncio.get_running_loop()
-        self._waiting: dict[Errand, asyncio.TimerHandle] = {}
+        self._waiting: dict[OwnRequestAttempt, asyncio.TimerHandle] = {}
 
-    def run(self, chores: Iterable[Chore]) -> None:
+    def run(self, requests: Iterable[OwnRequest]) -> None:
         """Make these calls, in their order."""
-        self._calls.begin_first([self._errand(chore, 1) for chore in chores])
+        self._calls.begin_first([self._attempt(request, 1) for request in requests])
 
-    def _errand(self, chore: Chore, attempt: int) -> Errand:
+    def _attempt(self, request: OwnRequest, attempt: int) -> OwnRequestAttempt:
         def failed(error: Exception) -> None:
-            self._failed(chore, attempt, error)
+            self._failed(request, attempt, error)
 
-        body = encode_body(chore.method, chore.params)
-        return Errand(self._calls.next_id(), chore.method, body, chore.done, failed)
+        body = encode_body(request.method, request.params)
+        return OwnRequestAttempt(self._calls.next_id(), request.method, body, request.done, failed)
 
-    def _failed(self, chore: Chore, attempt: int, error: Exception) -> None:
+    def _failed(self, request: OwnRequest, attempt: int, error: Exception) -> None:
         if isinstance(error, DisconnectedError):
             return  # it is done again on the next connection
         delay = None
         if isinstance(error, RpcError):
             delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
         if delay is None:
-            chore.failed(error)
+            request.failed(error)
             return
-        logger.info("%s failed and is tried again in %.1f s: %s", chore.method, delay, error)
-        errand = self._errand(chore, attempt + 1)
-        self._waiting[errand] = self._loop.call_later(delay, self._again, errand)
+        logger.info("%s failed and is tried again in %.1f s: %s", request.method, delay, error)
+        call = self._attempt(request, attempt + 1)
+        self._waiting[call] = self._loop.call_later(delay, self._again, call)
 
-    def _again(self, errand: Errand) -> None:
-        del self._waiting[errand]
-        self._calls.begin_first([errand])
+    def _again(self, call: OwnRequestAttempt) -> None:
+        del self._waiting[call]
+        self._calls.begin_first([call])
 
     def cut(self) -> None:
         """The connection is gone."""
-        self._stop([errand for errand in self._waiting if not errand.is_numbered])
+        self._stop([call for call in self._waiting if not call.is_numbered])
 
     def lost(self) -> None:
         """The session is over."""
         self._stop(list(self._waiting))
 
-    def _stop(self, errands: list[Errand]) -> None:
-        for errand in errands:
-            self._waiting.pop(errand).cancel()
+    def _stop(self, calls: list[OwnRequestAttempt]) -> None:
+        for call in calls:
+            self._waiting.pop(call).cancel()

@@ -98,5 +98,5 @@ class DisconnectedError(ConnectionError):
         self.reason = reason
 
 
-class Refused(Exception):
+class HandshakeRefused(Exception):
     """The hub does not let this client in (HTTP 401 or 403): trying again is of no use."""

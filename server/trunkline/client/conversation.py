@@ -13,8 +13,16 @@ from math import inf
 from typing import Final
 
 from trunkline.client.connection_state import DisconnectedError
-from trunkline.client.link import Link, Session
-from trunkline.client.outgoing import SEQ_BYTES, Outbox, Outgoing, Oversized, oversized, refused_as_too_large, too_large
+from trunkline.client.link import ClientSession, Link
+from trunkline.client.outgoing import (
+    SEQ_BYTES,
+    Outgoing,
+    Oversized,
+    SendQueue,
+    oversized,
+    refused_as_too_large,
+    too_large,
+)
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import encode_ack
 
@@ -41,13 +49,13 @@ class Conversation:
 
     def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox(max_queued, max_queued_bytes)
-        self._held = Outbox(max_queued, max_queued_bytes) if reconnects else Outbox(0, 0)
+        self._outbox = SendQueue(max_queued, max_queued_bytes)
+        self._held = SendQueue(max_queued, max_queued_bytes) if reconnects else SendQueue(0, 0)
         self._link: Link | None = None
         self._flushing: asyncio.Handle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
-        self.session: Session | None = None
+        self.session: ClientSession | None = None
         self.hub = 1
         self.max_message_bytes: float = inf
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import msgspec
 
-from trunkline.client.calling import Callers, Chores
+from trunkline.client.calling import Callers, OwnRequests
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.link import Door
+from trunkline.client.link import Connector
 from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.pending import Calls
 from trunkline.client.received_events import Event, Gap
-from trunkline.client.reconnecting import Supervisor
+from trunkline.client.reconnecting import Reconnector
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
-from trunkline.client.subscribing import Subscriptions
+from trunkline.client.subscribing import ClientSubscriptions
 from trunkline_protocol.binary import MARK, unwrapped
 from trunkline_protocol.session import ResumeRefusal
 
@@ -26,7 +26,7 @@ class Engine:
     """Everything of a client but its face; a :class:`trunkline.client.reconnecting.Client`.
 
     Args:
-        door: where the hub is.
+        connector: where the hub is.
         reconnect: None if the first end of the connection is the last one.
         retry: of calls that may be made again; None for never.
         random: what all waits are drawn from.
@@ -36,7 +36,7 @@ class Engine:
 
     def __init__(
         self,
-        door: Door,
+        connector: Connector,
         *,
         reconnect: Reconnect | None,
         retry: Retry | None,
@@ -48,18 +48,20 @@ class Engine:
         self.conversation = Conversation(max_queued, max_queued_bytes, reconnects=reconnect is not None)
         self._calls = Calls(self.conversation)
         self.callers = Callers(self._calls, self.conversation, closed, retry, random)
-        self.subscriptions = Subscriptions(self.callers)
-        self._chores = Chores(self._calls, random)
-        self.serving = Serving(self.callers, self._chores.run, self.conversation.send, self.conversation.require_size)
+        self.subscriptions = ClientSubscriptions(self.callers)
+        self._own_requests = OwnRequests(self._calls, random)
+        self.serving = Serving(
+            self.callers, self._own_requests.run, self.conversation.send, self.conversation.require_size
+        )
         self.take = Inbound(self.conversation, self._calls, self.subscriptions, self.serving).take
-        self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
+        self.reconnector = Reconnector(connector, self.conversation, reconnect, self, random, closed)
 
     def connected(self, resumed: bool) -> None:
         """See :class:`trunkline.client.reconnecting.Client`."""
-        chores = self.subscriptions.restore()
+        requests = self.subscriptions.restore()
         if not resumed:
-            chores += self.serving.restore()
-        self._chores.run(chores)
+            requests += self.serving.restore()
+        self._own_requests.run(requests)
 
     def too_large(self) -> None:
         """See :class:`trunkline.client.reconnecting.Client`."""
@@ -76,18 +78,18 @@ class Engine:
 
     def cut(self) -> None:
         """See :class:`trunkline.client.reconnecting.Client`."""
-        self._chores.cut()
+        self._own_requests.cut()
         self._calls.cut()
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """See :class:`trunkline.client.reconnecting.Client`."""
-        self._chores.lost()
+        self._own_requests.lost()
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
     def ended(self, words: str, *, own: bool) -> None:
         """See :class:`trunkline.client.reconnecting.Client`."""
-        self._chores.lost()
+        self._own_requests.lost()
         self._calls.close(words)
         # Who closes knows it: loops just end then.
         self.subscriptions.end(None if own else DisconnectedError(words, maybe_executed=False))
@@ -95,7 +97,7 @@ class Engine:
 
     async def close(self) -> None:
         """End the session and the connection, and wait until everything of this client has ended."""
-        await self.supervisor.close()
+        await self.reconnector.close()
         await self.callers.close()
         await self.serving.close()
 
@@ -104,7 +106,7 @@ class Inbound:
     """One client's."""
 
     def __init__(
-        self, conversation: Conversation, calls: Calls, subscriptions: Subscriptions, serving: Serving
+        self, conversation: Conversation, calls: Calls, subscriptions: ClientSubscriptions, serving: Serving
     ) -> None:
         self._conversation = conversation
         self._calls = calls

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from trunkline.client.connection_state import CloseInfo, Listener, State
 from trunkline.client.engine import Engine
-from trunkline.client.link import KEEPALIVE_SECONDS, Door, Token
+from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Token
 from trunkline.client.outgoing import Notice, encode_body, encode_exactly
 from trunkline.client.received_events import Position
 from trunkline.client.retrying import Random, Reconnect, Retry
@@ -38,7 +38,7 @@ class Hub:
         self._callers = engine.callers
         self._subscriptions = engine.subscriptions
         self._serving = engine.serving
-        self._supervisor = engine.supervisor
+        self._reconnector = engine.reconnector
         self._close = engine.close
 
     # --- calls ---
@@ -238,16 +238,16 @@ class Hub:
     @property
     def connection_state(self) -> State:
         """``connected``, ``reconnecting`` or ``closed``."""
-        return self._supervisor.state
+        return self._reconnector.state
 
     def on_connection_state(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every change of the state; returns what ends that."""
-        return self._supervisor.listeners.add(listener)
+        return self._reconnector.listeners.add(listener)
 
     @property
     def closed(self) -> Awaitable[CloseInfo]:
         """Await it to learn that, and how, the connection has ended for good."""
-        return asyncio.shield(self._supervisor.closed)
+        return asyncio.shield(self._reconnector.closed)
 
     async def close(self) -> None:
         """End the session and the connection.
@@ -301,14 +301,14 @@ async def connect(
     """
     policy = Reconnect() if reconnect is True else (reconnect or None)
     engine = Engine(
-        Door(url, token, open_timeout, session and policy is not None, keepalive),
+        Connector(url, token, open_timeout, session and policy is not None, keepalive),
         reconnect=policy,
         retry=retry or None,
         random=random,
         max_queued=max_queued,
         max_queued_bytes=max_queued_bytes,
     )
-    await engine.supervisor.start()
+    await engine.reconnector.start()
     try:
         yield Hub(engine)
     finally:

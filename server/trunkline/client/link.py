@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from trunkline.client.connection_state import CloseInfo, Refused
+from trunkline.client.connection_state import CloseInfo, HandshakeRefused
 from trunkline_protocol import SUBPROTOCOL
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened
@@ -59,7 +59,7 @@ class LinkEnded(ConnectionError):
         self.info = info
 
 
-class _Socket(ClientConnection):
+class _ClientSocket(ClientConnection):
     """A connection that is written to without waiting, many frames at once."""
 
     on_room: Callable[[], None] | None = None
@@ -84,7 +84,7 @@ class _Socket(ClientConnection):
 class Link:
     """An open connection; made by :func:`open_link`."""
 
-    def __init__(self, socket: _Socket) -> None:
+    def __init__(self, socket: _ClientSocket) -> None:
         self._socket = socket
 
     def when_room(self, told: Callable[[], None]) -> None:
@@ -161,14 +161,14 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
         ping_interval=keepalive,
         ping_timeout=keepalive,
         write_limit=WRITE_BYTES,
-        create_connection=_Socket,
+        create_connection=_ClientSocket,
         proxy=None,
     )
-    assert isinstance(socket, _Socket)
+    assert isinstance(socket, _ClientSocket)
     return Link(socket)
 
 
-def refusal_of(error: BaseException) -> Refused | None:
+def refusal_of(error: BaseException) -> HandshakeRefused | None:
     """The hub's words, if it refused and will refuse again; None if another attempt may succeed."""
     if not isinstance(error, websockets.InvalidStatus) or error.response.status_code not in FINAL_STATUS:
         return None
@@ -178,11 +178,11 @@ def refusal_of(error: BaseException) -> Refused | None:
         words = str(answer["error"]["message"])
     except (ValueError, KeyError, TypeError):
         words = HTTPStatus(status).phrase
-    return Refused(f"the hub refused the connection (HTTP {status}): {words}")
+    return HandshakeRefused(f"the hub refused the connection (HTTP {status}): {words}")
 
 
 @dataclass(slots=True)
-class Session:
+class ClientSession:
     """A session that lives.
 
     Attributes:
@@ -195,7 +195,7 @@ class Session:
     core: SessionCore = field(default_factory=SessionCore, repr=False)
 
     @classmethod
-    def begin(cls, opened: SessionOpened) -> Session:
+    def begin(cls, opened: SessionOpened) -> ClientSession:
         """The hub has opened it."""
         return cls(opened.session, opened.ttl_ms / 1000)
 
@@ -210,11 +210,11 @@ class Opened(msgspec.Struct):
 
     link: Link
     session: SessionOpened | None
-    resuming: Session | None
+    resuming: ClientSession | None
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Connector:
     """Where the hub is, and how to get in.
 
     Attributes:
@@ -229,7 +229,7 @@ class Door:
     with_session: bool
     keepalive: float
 
-    async def open(self, resuming: Session | None) -> Opened:
+    async def open(self, resuming: ClientSession | None) -> Opened:
         """Connect, and go on with a session or begin one.
 
         Raises:
@@ -252,7 +252,7 @@ class Door:
         return await token if inspect.isawaitable(token) else token
 
 
-async def _open_session(link: Link, resuming: Session | None) -> SessionOpened | None:
+async def _open_session(link: Link, resuming: ClientSession | None) -> SessionOpened | None:
     params: dict[str, Any] = {}
     if resuming is not None:
         params["resume"] = {"session": resuming.id, "received": resuming.core.take_ack()}

@@ -123,7 +123,7 @@ class Notice(Outgoing):
         return True
 
 
-class Outbox:
+class SendQueue:
     """Frames that no socket has seen yet.
 
     Args:

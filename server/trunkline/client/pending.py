@@ -28,7 +28,7 @@ class CreditTaker(Protocol):
         """So many were taken in total."""
 
 
-class Pending(Outgoing):
+class PendingRequest(Outgoing):
     """A request without its answer. Subclasses say what becomes of the answer.
 
     Args:
@@ -115,7 +115,7 @@ class Pending(Outgoing):
         """One item of a stream, in a frame of ``size`` bytes."""
 
 
-class Call(Pending):
+class UnaryCall(PendingRequest):
     """A call whose caller awaits :attr:`future`. ``on_result`` sees the result before the next message is read."""
 
     __slots__ = ("future", "on_progress", "on_result", "timer")
@@ -138,7 +138,7 @@ class Call(Pending):
         self.timer: asyncio.TimerHandle | None = None
 
     def settle(self, result: Any) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if self.future.done():
             return
         try:
@@ -150,12 +150,12 @@ class Call(Pending):
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if not self.future.done():
             self.future.set_exception(error)
 
     def report(self, value: Any) -> None:
-        """See :class:`Pending`. The caller's own bug ends the caller's own call, and nothing else."""
+        """See :class:`PendingRequest`. The caller's own bug ends the caller's own call, and nothing else."""
         if self.on_progress is None or self.future.done():
             return
         try:
@@ -179,7 +179,7 @@ class Calls:
         self._conversation = conversation
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        self._open: dict[int, Pending] = {}
+        self._open: dict[int, PendingRequest] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -188,7 +188,7 @@ class Calls:
         """An id that no other call has, had or will have."""
         return next(self._ids)
 
-    def begin(self, call: Pending) -> None:
+    def begin(self, call: PendingRequest) -> None:
         """Send it, now or when there is a connection.
 
         Raises:
@@ -198,16 +198,16 @@ class Calls:
         call.is_late = not self._conversation.is_connected
         self._open[call.id] = call
         self._conversation.send(call)
-        if isinstance(call, Call) and call.deadline is not None:
+        if isinstance(call, UnaryCall) and call.deadline is not None:
             call.timer = self._loop.call_at(call.deadline, self._overdue, call)
 
-    def begin_first(self, calls: Sequence[Pending]) -> None:
+    def begin_first(self, calls: Sequence[PendingRequest]) -> None:
         """Send these ahead of everything else, in their order."""
         for call in calls:
             self._open[call.id] = call
         self._conversation.send_first(calls)
 
-    def end(self, call: Pending) -> None:
+    def end(self, call: PendingRequest) -> None:
         """It is over, whatever the hub says; if the hub may work on it, it is told."""
         call.is_over = True
         if self._open.pop(call.id, None) is None or self._conversation.withdraw(call):
@@ -216,7 +216,7 @@ class Calls:
             cancel = b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}' % call.id
             self._conversation.send(Outgoing(cancel))
 
-    def _overdue(self, call: Call) -> None:
+    def _overdue(self, call: UnaryCall) -> None:
         """Its time is over. The hub, which knows more, gets some more to say so."""
         now = self._loop.time()
         assert call.deadline is not None
@@ -248,7 +248,7 @@ class Calls:
         else:
             call.settle(message.get("result"))
 
-    def _hold(self, call: Pending) -> bool:
+    def _hold(self, call: PendingRequest) -> bool:
         """A hub that is stopping refused it: as if there were no connection, it waits for the next one, if it may."""
         if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
             return False
@@ -289,7 +289,7 @@ class Calls:
                 again.append(call)
         self._conversation.send_first(again)
 
-    def largest(self, *, numbered: bool) -> Pending | None:
+    def largest(self, *, numbered: bool) -> PendingRequest | None:
         """The written call with the largest message; ``numbered``: of all, not only of those without a number."""
         written = [call for call in self._open.values() if call.is_written and (numbered or not call.is_numbered)]
         return max(written, key=lambda call: call.size, default=None)

@@ -2,7 +2,7 @@
 
 A connection carries the events of all its subscriptions, replays that others asked for among them, and replies
 overtake events. So every subscription knows of each topic up to where it has seen everything, and takes what follows
-(:class:`Arrivals`). What its reader is too slow for becomes a gap as well (:class:`Backlog`).
+(:class:`TopicPositions`). What its reader is too slow for becomes a gap as well (:class:`EventQueue`).
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _Place:
         return True
 
 
-class Arrivals:
+class TopicPositions:
     """Up to where one subscription has seen its topics."""
 
     def __init__(self) -> None:
@@ -212,7 +212,7 @@ def _hole(event: Event, start: int, reason: str) -> Gap:
     return Gap(event.topic, event.epoch, start, event.offset - 1, event.offset - start, reason)
 
 
-class Backlog:
+class EventQueue:
     """A queue that drops its oldest events, and says so.
 
     Args:

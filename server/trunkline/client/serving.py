@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from trunkline.background import start_task
-from trunkline.client.calling import Callers, Chore
+from trunkline.client.calling import Callers, OwnRequest
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.outgoing import Outgoing, encode_exactly, not_sendable
 from trunkline.client.streams import StreamChunk
@@ -127,12 +127,12 @@ class Serving:
     def __init__(
         self,
         callers: Callers,
-        run: Callable[[Iterable[Chore]], None],
+        run: Callable[[Iterable[OwnRequest]], None],
         send: Callable[[Outgoing], None],
         require_size: Callable[[int], None],
     ) -> None:
         self._callers = callers
-        self._run_chores = run
+        self._run_own_requests = run
         self._send = send
         self._require_size = require_size
         self._served: dict[str, _Served] = {}
@@ -171,23 +171,23 @@ class Serving:
             logger.info("the hub was not told that %s is not served any more: %s", method, error)
 
         if not self._callers.is_connected:
-            self._run_chores([Chore("method.unregister", params, lambda _result: None, failed)])
+            self._run_own_requests([OwnRequest("method.unregister", params, lambda _result: None, failed)])
             return
         try:
             await self._callers.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
         except (RpcError, DisconnectedError) as error:
             failed(error)
 
-    def restore(self) -> list[Chore]:
+    def restore(self) -> list[OwnRequest]:
         """There is another session: what it has to be told."""
         return [self._again(method, served) for method, served in self._served.items() if served.is_agreed]
 
     @staticmethod
-    def _again(method: str, served: _Served) -> Chore:
+    def _again(method: str, served: _Served) -> OwnRequest:
         def failed(error: Exception) -> None:
             logger.error("%s is not served any more, the hub refuses it: %s", method, error)
 
-        return Chore("method.register", served.params, lambda _result: None, failed)
+        return OwnRequest("method.register", served.params, lambda _result: None, failed)
 
     # --- what the hub sends ---
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from trunkline.background import start_task
 from trunkline.client.outgoing import Outgoing, encode_exactly
-from trunkline.client.pending import Pending
+from trunkline.client.pending import PendingRequest
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
@@ -29,7 +29,7 @@ Input = AsyncIterable[Any] | Iterable[Any]
 logger = logging.getLogger("trunkline.client")
 
 
-class Grants:
+class ReceiveWindow:
     """What a reader consumes, and when it has to say so.
 
     It says so after half a window, in items or in bytes. The bytes counted here are those of whole frames, which is
@@ -71,14 +71,14 @@ class StreamChunk:
     index: int = -1
 
 
-class StreamCall(Pending):
+class StreamCall(PendingRequest):
     """A streaming call: what has come of it and was not read. Its sender is not further ahead than its credit.
 
     Args:
         granted: told how many chunks were read in total, whenever the hub has to know.
     """
 
-    __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_grants", "_is_settled", "result")
+    __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_is_settled", "_window", "result")
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class StreamCall(Pending):
         super().__init__(request_id, method, body, metadata)
         self._chunks: deque[tuple[StreamChunk, int]] = deque()
         self._arrived = asyncio.Event()
-        self._grants = Grants(window)
+        self._window = ReceiveWindow(window)
         self._granted = granted
         self._expected = 0
         self._is_settled = False
@@ -105,7 +105,7 @@ class StreamCall(Pending):
         return len(self._chunks)
 
     def chunk(self, params: dict[str, Any], size: int) -> None:
-        """See :class:`trunkline.client.pending.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if params["is_final"] or self._is_settled:
             return
         chunk = StreamChunk(params["chunk_type"], params["data"], params["index"])
@@ -123,14 +123,14 @@ class StreamCall(Pending):
         self._arrived.set()
 
     def settle(self, result: Any) -> None:
-        """See :class:`trunkline.client.pending.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self.result = result
             self._is_settled = True
             self._arrived.set()
 
     def fail(self, error: Exception) -> None:
-        """See :class:`trunkline.client.pending.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self._error = error
             self._is_settled = True
@@ -150,8 +150,8 @@ class StreamCall(Pending):
             self._arrived.clear()
             await self._arrived.wait()
         chunk, size = self._chunks.popleft()
-        if self._grants.consume(size) and not self.is_over:
-            self._granted(self.id, self._grants.consumed)
+        if self._window.consume(size) and not self.is_over:
+            self._granted(self.id, self._window.consumed)
         return chunk
 
 
@@ -195,7 +195,7 @@ class _Push(Outgoing):
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Pending, members: bytes) -> None:
+    def __init__(self, call: PendingRequest, members: bytes) -> None:
         super().__init__(b'{"jsonrpc":"2.0","method":"stream.push","params":{"request_id":%d,%b}}' % (call.id, members))
         self._call = call
 
@@ -216,7 +216,7 @@ class Feeder:
     """
 
     def __init__(
-        self, call: Pending, source: Input, send: Callable[[Outgoing], None], failed: Callable[[Exception], None]
+        self, call: PendingRequest, source: Input, send: Callable[[Outgoing], None], failed: Callable[[Exception], None]
     ) -> None:
         self._call = call
         self._source = source
