@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trunkline.executors.backlog import ANYWHERE, PoolBacklog
 from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog
 from trunkline.executors.serving import SILENT_SECONDS, STILL_SECONDS, Standstill, status_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
-from trunkline.executors.balancer import LaneLoad
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nested import NestedCall
+from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.inputs import InputWindow

@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.executors import ipc
-from trunkline.executors.backlog import PoolBacklog
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.nested import NestedCall
 from trunkline.executors.outcomes import may_run_again, not_done_in_time
 from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
+from trunkline.executors.queueing import PoolBacklog
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError
