@@ -19,9 +19,9 @@ from typing import Any, Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.executors import ipc
+from trunkline.executors.endings import may_run_again, not_done_in_time
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.nested import NestedCall
-from trunkline.executors.outcomes import may_run_again, not_done_in_time
 from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
 from trunkline.executors.queueing import PoolBacklog
 from trunkline_protocol.calls import Call

@@ -17,12 +17,12 @@ import msgspec
 
 from trunkline.background import keep_up
 from trunkline.executors import ipc
+from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nested import NestedCall
 from trunkline.executors.nesting import Nesting
-from trunkline.executors.outcomes import crashed, may_run_again
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.serving import Standstill, report, status_of
