@@ -1,4 +1,4 @@
-"""Carries out who owns what: fail-over, hand-over and rebalancing. What is decided, :mod:`.ownership` decides.
+"""Carries out who owns what: fail-over, hand-over and rebalancing. What is decided, :mod:`.slot_table` decides.
 
 A hand-over parks new calls of the slots, waits for those that run, has the owner release what it holds (RELEASE), and
 lets the new owner go on. What never happens is two owners: an owner that cannot be heard is killed, and until its
@@ -22,8 +22,8 @@ from trunkline.executors import ipc
 from trunkline.executors.endings import may_run_again, not_done_in_time
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.nested import NestedCall
-from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
 from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.slot_table import Move, Plan, SlotTable, parked_queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -17,6 +17,7 @@ import msgspec
 
 from trunkline.background import keep_up
 from trunkline.executors import ipc
+from trunkline.executors.availability import Standstill, report, status_of
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverLimits, KeyOwners
@@ -25,7 +26,6 @@ from trunkline.executors.nested import NestedCall
 from trunkline.executors.nesting import Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
-from trunkline.executors.serving import Standstill, report, status_of
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits

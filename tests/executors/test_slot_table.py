@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
 from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.slot_table import Move, Plan, SlotTable, parked_queue
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.slots import SLOTS
