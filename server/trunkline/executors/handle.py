@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
-from trunkline.executors.nested import NestedCall
+from trunkline.executors.nesting import NestedCall
 from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure

@@ -21,7 +21,7 @@ from trunkline.background import start_task
 from trunkline.executors import ipc
 from trunkline.executors.endings import may_run_again, not_done_in_time
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.nested import NestedCall
+from trunkline.executors.nesting import NestedCall
 from trunkline.executors.queueing import PoolBacklog
 from trunkline.executors.slot_table import Move, Plan, SlotTable, parked_queue
 from trunkline_protocol.calls import Call
