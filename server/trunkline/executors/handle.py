@@ -154,6 +154,34 @@ class ExecutorHandle(asyncio.Protocol):
         if self._transport is not None and out:
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
 
+    # --- frames about calls that it has ---
+
+    def on_chunk(self, call_id: int, body: bytes) -> None:
+        """CHUNK: an item of a stream."""
+        call = self.in_flight.get(call_id)
+        if call is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            chunk_type, data = ipc.parse_chunk(body)
+            call.stream(chunk_type, data)
+
+    def on_input_credit(self, call_id: int, body: bytes) -> None:
+        """INPUT_CREDIT: the method has taken so much of its input."""
+        call = self.in_flight.get(call_id)
+        if call is not None and call.input is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            consumed = ipc.parse_credit(body)
+            call.input.consume(consumed)
+            call.input_consumed(consumed)
+
+    def on_progress(self, call_id: int, body: bytes) -> None:
+        """PROGRESS: the method says how far it is."""
+        call = self.in_flight.get(call_id)
+        if call is not None:
+            call.last_activity = time.monotonic()
+            call.progress(body)
+
+    # --- slots ---
+
     def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
         """A method waits for a call of its own: its slot is free meanwhile, so that nesting cannot deadlock."""
         self.nested[call_id] = call
