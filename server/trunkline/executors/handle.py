@@ -15,6 +15,7 @@ from trunkline.executors.nesting import NestedCall
 from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
+from trunkline_protocol.framing import FramingError
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -112,7 +113,7 @@ class ExecutorHandle(asyncio.Protocol):
         try:
             for kind, call_id, body in self._reader.feed(data):
                 on_frame(self, kind, call_id, body)
-        except ipc.FramingError:
+        except FramingError:
             logger.exception("executor %d sent bytes that make no sense; giving it up", self.index)
             self.abort()
 

@@ -294,7 +294,7 @@ class ExecutorPool:
                     call.waited = time.monotonic() - call.received
                     self._dispatch(handle, call, call.info)
 
-    # --- what hand-overs need (see Host) ---
+    # --- what hand-overs need (see HandOverHost) ---
 
     def refill(self, handle: ExecutorHandle) -> None:
         """Give an executor what waits for it, as far as it has room: it is there, hears again, or owns more."""
