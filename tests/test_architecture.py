@@ -48,9 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trunkline.methods": {P, "trunkline", "trunkline.durable", "trunkline.methods", "cachetools", "pydantic", *COMMON},
     "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
-    "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
-    "trunkline.edge.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
-    "trunkline.edge.mcp_tools": {P, "mcp_types", *COMMON},
+    "trunkline.edge.access.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
+    "trunkline.edge.http.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
+    "trunkline.edge.http.mcp_tools": {P, "mcp_types", *COMMON},
     "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
     "trunkline.observe.tracing": {P, "trunkline.observe", "trunkline.version", "opentelemetry", *COMMON},
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
@@ -68,8 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},
     "trunkline.cli_settings": {"trunkline.cli_talk", "trunkline.config"},
     "trunkline.cli_stdio": {
-        "typer", "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.config", "trunkline.edge.framed_doors",
-        "trunkline.edge.stdio", "trunkline.observe.logs",
+        "typer", "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.config", "trunkline.edge.framed.doors",
+        "trunkline.edge.framed.stdio", "trunkline.observe.logs",
         "trunkline.relay",
     },
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
@@ -182,7 +182,7 @@ def test_servers_are_known_only_to_edge_and_app() -> None:
 
 
 def test_pyjwt_is_known_to_one_file() -> None:
-    assert importers("jwt") == {"trunkline.edge.jwt_tokens"}
+    assert importers("jwt") == {"trunkline.edge.access.jwt_tokens"}
 
 
 def test_ml_libraries_are_known_only_to_packs() -> None:
@@ -280,7 +280,8 @@ def test_importing_the_hub_loads_no_ml_library() -> None:
 
 
 def test_importing_the_hub_loads_no_optional_library() -> None:
-    code = "import sys, trunkline.app, trunkline.edge.credentials; print(sorted({'jwt', 'redis'} & sys.modules.keys()))"
+    names = "trunkline.app, trunkline.edge.access.credentials"
+    code = f"import sys, {names}; print(sorted({{'jwt', 'redis'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 
 from trunkline.config import Settings
-from trunkline.edge.credentials import Credentials
-from trunkline.edge.jwt_tokens import JwtOptions
+from trunkline.edge.access.credentials import Credentials
+from trunkline.edge.access.jwt_tokens import JwtOptions
 from trunkline.hub.principal import Authenticate
 from trunkline.runtime import ConfigurationError
 

@@ -33,21 +33,22 @@ from trunkline.control.sampling import Sampler
 from trunkline.control.services import detailed_services
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
-from trunkline.edge import mcp, phoenix
 from trunkline.edge.acceptor import raise_descriptor_limit
-from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
-from trunkline.edge.endpoints import endpoints
-from trunkline.edge.framed_doors import FramedDoors, Speech
-from trunkline.edge.http import Pages, http_app
-from trunkline.edge.http_calls import call_doors
-from trunkline.edge.http_exchange import exchange_services
-from trunkline.edge.http_protocol import BoundedHttpProtocol
-from trunkline.edge.http_server import HttpServer
-from trunkline.edge.mcp import McpDoor
-from trunkline.edge.request_head import RequestHeads
-from trunkline.edge.stdio import StandardIo
-from trunkline.edge.upgrade import UpgradeProtocol
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
+from trunkline.edge.framed.doors import FramedDoors, Speech
+from trunkline.edge.framed.stdio import StandardIo
+from trunkline.edge.http import mcp
+from trunkline.edge.http.application import Pages, http_app
+from trunkline.edge.http.doors import call_doors
+from trunkline.edge.http.exchange import exchange_services
+from trunkline.edge.http.mcp import McpDoor
+from trunkline.edge.http.protocol import BoundedHttpProtocol
+from trunkline.edge.http.request_head import RequestHeads
+from trunkline.edge.http.server import HttpServer
+from trunkline.edge.websocket import phoenix
+from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.endpoints import endpoints
+from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.executor_settings import executor_spec, pack_modules
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool

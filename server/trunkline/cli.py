@@ -47,8 +47,8 @@ from trunkline.version import __version__
 if TYPE_CHECKING:
     from trunkline.client import Hub
     from trunkline.config import Settings
-    from trunkline.edge.framed_doors import Speech
-    from trunkline.edge.stdio import StandardIo
+    from trunkline.edge.framed.doors import Speech
+    from trunkline.edge.framed.stdio import StandardIo
 
 app = typer.Typer(
     add_completion=False,
@@ -260,8 +260,8 @@ def make_token(
     The entry goes to standard output and holds only the token's SHA-256. The token itself is shown once, on stderr:
     'trunkline token ci >> tokens.toml' appends the one and shows the other.
     """
-    from trunkline.edge.grants import is_name
-    from trunkline.edge.tokens import new_token
+    from trunkline.edge.access.grants import is_name
+    from trunkline.edge.access.tokens import new_token
 
     if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
         fail(EXIT_USAGE, f"{bad[0]!r} is no name: 1 to 256 printable characters")

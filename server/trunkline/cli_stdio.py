@@ -14,8 +14,8 @@ from trunkline.cli_talk import EXIT_FAILED, EXIT_UNREAD, EXIT_USAGE, fail, with_
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
-    from trunkline.edge.framed_doors import Speech
-    from trunkline.edge.stdio import StandardIo
+    from trunkline.edge.framed.doors import Speech
+    from trunkline.edge.framed.stdio import StandardIo
 
 
 class Serve(Protocol):
@@ -90,8 +90,8 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
         if connect is not None and given:
             fail(EXIT_USAGE, f"{given[0]} is for a hub of one's own, not for the one at --connect")
         settings = read_settings(config, **(options | {"demo": bool(demo)}))
-        from trunkline.edge.framed_doors import Speech
-        from trunkline.edge.stdio import StandardIo
+        from trunkline.edge.framed.doors import Speech
+        from trunkline.edge.framed.stdio import StandardIo
 
         try:
             standard_io = StandardIo()

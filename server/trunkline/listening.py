@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from trunkline.config import DEFAULT_PORT, Settings
-from trunkline.edge.framed_doors import FramedDoors, Speech
+from trunkline.edge.framed.doors import FramedDoors, Speech
 from trunkline.hub.principal import ANONYMOUS, PENDING
 from trunkline.runtime import ConfigurationError, bind
 

@@ -16,10 +16,10 @@ from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Link, Opened
 from trunkline.client.reconnecting import Reconnector
 from trunkline.client.relay import Relay
 from trunkline.client.retrying import Reconnect
-from trunkline.edge.framed_door import make_dialect
-from trunkline.edge.framed_doors import Speech
-from trunkline.edge.relayed import RelayedPeer
-from trunkline.edge.stdio import StandardIo
+from trunkline.edge.framed.door import make_dialect
+from trunkline.edge.framed.doors import Speech
+from trunkline.edge.framed.relayed import RelayedPeer
+from trunkline.edge.framed.stdio import StandardIo
 from trunkline.version import __version__
 from trunkline_protocol.framing import framing
 

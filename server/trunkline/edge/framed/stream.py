@@ -1,6 +1,6 @@
 """A peer at the other end of a stream of frames: what comes in, frame by frame, and how it ends.
 
-Bytes come through :class:`trunkline.edge.reading.PacedReading`, which calls what a buffered protocol has; the framing
+Bytes come through :class:`trunkline.edge.pacing.PacedReading`, which calls what a buffered protocol has; the framing
 finds the frames in them, the dialect makes JSON-RPC of those. Subclasses say where that goes.
 """
 
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Final, Literal
 
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, PROTOCOL_ERROR, FrameRefused
-from trunkline.edge.reading import TURN_BYTES, PacedReading
+from trunkline.edge.pacing import TURN_BYTES, PacedReading
 from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.codecs.plain import FramedDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -115,11 +115,11 @@ class FramedStream(ABC):
     # --- what the stream brings ---
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """See :class:`trunkline.edge.reading.PacedReading`."""
+        """See :class:`trunkline.edge.pacing.PacedReading`."""
         return _view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """See :class:`trunkline.edge.reading.PacedReading`."""
+        """See :class:`trunkline.edge.pacing.PacedReading`."""
         if self._input_over:
             return
         try:

@@ -12,16 +12,16 @@ import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import Receive, Scope, Send
 
-from trunkline.edge.access import find_token
+from trunkline.edge.access.rules import find_token
 from trunkline.edge.fragments import FrameRefused, check_text
-from trunkline.edge.http_protocol import WIRE, Wire
+from trunkline.edge.http.protocol import WIRE, Wire
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 BODY_GRACE: Final = 10.0
 """Seconds a body may take, however small ..."""

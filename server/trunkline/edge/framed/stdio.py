@@ -16,8 +16,8 @@ import sys
 import threading
 from typing import Final
 
-from trunkline.edge.framed_stream import FramedStream, attach
-from trunkline.edge.reading import PacedReading
+from trunkline.edge.framed.stream import FramedStream, attach
+from trunkline.edge.pacing import PacedReading
 from trunkline.edge.transport import feed
 from trunkline.hub.principal import ROLES, Principal
 

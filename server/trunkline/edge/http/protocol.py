@@ -12,7 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from trunkline.edge.request_head import RequestHeads
+    from trunkline.edge.http.request_head import RequestHeads
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_TIMEOUT: Final = 10.0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Literal
 
-from trunkline.edge.framed import CLOSE_SECONDS, FramedPeer
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.framed.peer import CLOSE_SECONDS, FramedPeer
+from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline_protocol.codecs.command_bus import CommandBusDialect
 from trunkline_protocol.codecs.dspy_port import DspyPortDialect
 from trunkline_protocol.codecs.plain import FramedDialect, PlainDialect

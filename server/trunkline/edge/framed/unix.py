@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from trunkline.edge.framed import FramedPeer
-from trunkline.edge.framed_door import FramedDoor
-from trunkline.edge.framed_stream import attach
-from trunkline.edge.websocket_door import MAX_PENDING
+from trunkline.edge.framed.door import FramedDoor
+from trunkline.edge.framed.peer import FramedPeer
+from trunkline.edge.framed.stream import attach
+from trunkline.edge.websocket.door import MAX_PENDING
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import RpcError, limit_error
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from trunkline.edge.access import choose_subprotocol, find_token
+from trunkline.edge.access.rules import choose_subprotocol, find_token
 from trunkline_protocol.codecs import msgpack
 from trunkline_protocol.codecs.dialect import Dialect
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from trunkline.edge.grants import Roles
-from trunkline.edge.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
-from trunkline.edge.tokens import TokensFile
+from trunkline.edge.access.grants import Roles
+from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
+from trunkline.edge.access.tokens import TokensFile
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -36,8 +36,8 @@ class Credentials:
 
     Args:
         token: the static bearer token; its bearer has every built-in role.
-        tokens_file: see :mod:`trunkline.edge.tokens`.
-        jwt: see :mod:`trunkline.edge.jwt_tokens`.
+        tokens_file: see :mod:`trunkline.edge.access.tokens`.
+        jwt: see :mod:`trunkline.edge.access.jwt_tokens`.
         hook: asked for what nobody else knows, tokens that are missing included.
 
     Raises:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from trunkline.edge.brief_door import BriefDoor
+from trunkline.edge.http.brief_door import BriefDoor
 from trunkline.hub.connection import Connection, Services, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 PAUSE_BYTES: Final = 64 * 1024
 """With more than this unread, the hub writes no more: streams wait for their reader."""
@@ -30,7 +30,7 @@ class LocalExchange(BriefDoor):
 
     Args:
         door: what all connections of the hub share.
-        services: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         principal: on whose behalf.
         peer: its address.
     """

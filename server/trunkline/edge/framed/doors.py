@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.edge.acceptor import Acceptor
-from trunkline.edge.framed import FramedPeer
-from trunkline.edge.framed_door import DialectName, FramedDoor
-from trunkline.edge.stdio import PARENT, StandardIo
-from trunkline.edge.uds import UnixPeers, UnixSocket, answer_the_rest
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.framed.door import DialectName, FramedDoor
+from trunkline.edge.framed.peer import FramedPeer
+from trunkline.edge.framed.stdio import PARENT, StandardIo
+from trunkline.edge.framed.unix import UnixPeers, UnixSocket, answer_the_rest
+from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.hub.principal import Principal
 from trunkline_protocol.framing import FramingName
 

@@ -16,7 +16,8 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.http_request import (
+from trunkline.edge.http.local_exchange import LocalExchange
+from trunkline.edge.http.request import (
     PAYLOAD_TOO_LARGE,
     Answer,
     PeerLeft,
@@ -27,7 +28,6 @@ from trunkline.edge.http_request import (
     read_body,
     send_answer,
 )
-from trunkline.edge.local_exchange import LocalExchange
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 PATH: Final = "/mcp"
 PROGRESS_TOKEN: Final = "mcp"  # noqa: S105  # no secret: it asks for reports
@@ -54,7 +54,7 @@ class McpDoor:
 
     Args:
         door: what all connections of the hub share.
-        services: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         methods: what is served now.
         version: the hub's.
     """
@@ -140,7 +140,7 @@ class McpDoor:
     ) -> mcp_types.ListToolsResult:
         import mcp_types
 
-        from trunkline.edge.mcp_tools import tool
+        from trunkline.edge.http.mcp_tools import tool
 
         principal = _principal(context)
         known = {info.name: info for info in self._methods() if info.input is None and principal.may_call(info.name)}
@@ -149,7 +149,7 @@ class McpDoor:
     async def _call_tool(
         self, context: ServerRequestContext[Any, Any], params: mcp_types.CallToolRequestParams
     ) -> mcp_types.CallToolResult:
-        from trunkline.edge.mcp_tools import Outcome
+        from trunkline.edge.http.mcp_tools import Outcome
 
         metadata = {"progress_token": PROGRESS_TOKEN}
         traceparent = (context.meta or {}).get("traceparent")

@@ -16,10 +16,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from trunkline.edge.access import AccessRules, find_token
-from trunkline.edge.dashboard import dashboard_pages
-from trunkline.edge.http_documents import document
-from trunkline.edge.http_request import error_headers, json_rpc_error, peer_of
+from trunkline.edge.access.rules import AccessRules, find_token
+from trunkline.edge.http.dashboard import dashboard_pages
+from trunkline.edge.http.documents import document
+from trunkline.edge.http.request import error_headers, json_rpc_error, peer_of
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
 

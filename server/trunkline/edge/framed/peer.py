@@ -1,6 +1,6 @@
 """A framed peer of this hub: at standard input and output, or at a Unix socket.
 
-:mod:`trunkline.edge.framed_door` has what such peers share.
+:mod:`trunkline.edge.framed.door` has what such peers share.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 from typing_extensions import override
 
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, TOO_MUCH_IN_PART, TRY_AGAIN_LATER
-from trunkline.edge.framed_stream import FramedStream
+from trunkline.edge.framed.stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
-from trunkline.edge.reading import PacedReading
+from trunkline.edge.pacing import PacedReading
 from trunkline.edge.translation import TranslatingDoor
 from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.connection import Connection, Traffic
@@ -25,7 +25,7 @@ from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.dialect import Frame
 
 if TYPE_CHECKING:
-    from trunkline.edge.framed_door import FramedDoor
+    from trunkline.edge.framed.door import FramedDoor
 
 CLOSE_SECONDS: Final = 2.0
 """How long a peer may take to fetch what it is told last."""

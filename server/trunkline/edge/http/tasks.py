@@ -10,8 +10,8 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from trunkline.edge.http_exchange import HttpExchange
-from trunkline.edge.http_request import (
+from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.request import (
     EVENT_STREAM,
     Answer,
     PeerLeft,
@@ -25,7 +25,7 @@ from trunkline.edge.http_request import (
     send_answer,
     wants_events,
 )
-from trunkline.edge.http_rpc import one_line
+from trunkline.edge.http.rpc import one_line
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
@@ -33,7 +33,7 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
@@ -96,7 +96,7 @@ class TaskForm:
         self._headers = dict(headers)
 
     def answer(self, reply: bytes | None) -> Answer:
-        """See :class:`trunkline.edge.http_exchange.Form`."""
+        """See :class:`trunkline.edge.http.exchange.Form`."""
         assert reply is not None, "a task has an id"
         if reply.startswith(_RESULT):
             return Answer(200, reply[len(_RESULT) : -1], self._headers)
@@ -105,11 +105,11 @@ class TaskForm:
         return problem(error, self._headers, NOT_ACCEPTABLE if is_accept else None)
 
     def instead(self, reply: bytes) -> Answer | None:
-        """See :class:`trunkline.edge.http_exchange.Form`. What failed before it began has a status to say so."""
+        """See :class:`trunkline.edge.http.exchange.Form`. What failed before it began has a status to say so."""
         return None if reply.startswith(_RESULT) else self.answer(reply)
 
     def event(self, message: bytes) -> bytes:
-        """See :class:`trunkline.edge.http_exchange.Form`."""
+        """See :class:`trunkline.edge.http.exchange.Form`."""
         if message.startswith(_RESULT):
             return _event(b"result", message[len(_RESULT) : -1])
         if b'"method":' not in message[:32]:
@@ -174,7 +174,7 @@ class TaskEndpoint:
 
     Args:
         door: what all connections of the hub share.
-        services: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         paths: which methods there are.
     """
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from trunkline.edge.access import find_token, offered_subprotocols
-from trunkline.edge.endpoints import Negotiated
+from trunkline.edge.access.rules import find_token, offered_subprotocols
+from trunkline.edge.websocket.endpoints import Negotiated
 from trunkline_protocol.codecs.phoenix_events import EventCache
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -23,7 +23,7 @@ _VERSION: Final = re.compile(r"2\.0\.\d{1,3}")
 
 
 class PhoenixEndpoint:
-    """See the file, and :class:`trunkline.edge.endpoints.Endpoint`.
+    """See the file, and :class:`trunkline.edge.websocket.endpoints.Endpoint`.
 
     Args:
         max_channels: of one socket.
@@ -38,7 +38,7 @@ class PhoenixEndpoint:
         return find_token(headers) or _auth_token(headers) or params.get("token") or None
 
     def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
-        """See :class:`trunkline.edge.endpoints.Endpoint`."""
+        """See :class:`trunkline.edge.websocket.endpoints.Endpoint`."""
         version = params.get("vsn")
         if version is None or _VERSION.fullmatch(version) is None:
             said = "no vsn, which means 1.0.0" if version is None else f"vsn={version:.20}"

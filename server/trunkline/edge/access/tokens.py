@@ -36,7 +36,7 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.edge.grants import Grants, Roles, is_name
+from trunkline.edge.access.grants import Grants, Roles, is_name
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 

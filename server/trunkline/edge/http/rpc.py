@@ -8,8 +8,8 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from trunkline.edge.http_exchange import HttpExchange
-from trunkline.edge.http_request import (
+from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.request import (
     Answer,
     PeerLeft,
     Refused,
@@ -26,7 +26,7 @@ from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 NO_CONTENT: Final = 204
 BAD_REQUEST: Final = 400
@@ -53,17 +53,17 @@ class RpcForm:
     """JSON-RPC as it is: each message an event, the reply an answer."""
 
     def answer(self, reply: bytes | None) -> Answer:
-        """See :class:`trunkline.edge.http_exchange.Form`."""
+        """See :class:`trunkline.edge.http.exchange.Form`."""
         if reply is None:
             return Answer(NO_CONTENT)
         return Answer(BAD_REQUEST if is_unreadable(reply) else 200, reply)
 
     def instead(self, reply: bytes) -> Answer | None:
-        """See :class:`trunkline.edge.http_exchange.Form`."""
+        """See :class:`trunkline.edge.http.exchange.Form`."""
         return self.answer(reply) if is_unreadable(reply) else None
 
     def event(self, message: bytes) -> bytes:
-        """See :class:`trunkline.edge.http_exchange.Form`."""
+        """See :class:`trunkline.edge.http.exchange.Form`."""
         return b"data: %b\n\n" % one_line(message)
 
 
@@ -88,7 +88,7 @@ class RpcEndpoint:
 
     Args:
         door: what all connections of the hub share.
-        services: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
     """
 
     def __init__(self, door: WebSocketDoor, services: Services) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from trunkline.edge.http_exchange import Watch, exchange_services
-from trunkline.edge.http_rpc import RpcEndpoint
-from trunkline.edge.http_tasks import PREFIX, TaskEndpoint, TaskPaths
+from trunkline.edge.http.exchange import Watch, exchange_services
+from trunkline.edge.http.rpc import RpcEndpoint
+from trunkline.edge.http.tasks import PREFIX, TaskEndpoint, TaskPaths
 from trunkline.hub.router import Router
 from trunkline_protocol.catalogue import MethodInfo
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 
 def call_doors(
@@ -25,7 +25,7 @@ def call_doors(
     Args:
         door: what all connections of the hub share.
         router: knows what the hub and clients answer.
-        credentials: see :func:`trunkline.edge.http_exchange.exchange_services`.
+        credentials: see :func:`trunkline.edge.http.exchange.exchange_services`.
         methods: what executors serve now, by name.
     """
     services = exchange_services(door.services, credentials)

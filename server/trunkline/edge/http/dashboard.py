@@ -12,11 +12,11 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from trunkline.edge.http_documents import NOT_MODIFIED, has_tag
+from trunkline.edge.http.documents import NOT_MODIFIED, has_tag
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
-FOLDER: Final = Path(__file__).with_name("dashboard")
+FOLDER: Final = Path(__file__).with_name("static")
 INDEX: Final = "index.html"
 HASHED: Final = "assets/"
 """Names below it change with their content."""

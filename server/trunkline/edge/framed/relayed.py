@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from typing_extensions import override
 
-from trunkline.edge.framed_stream import FramedStream
+from trunkline.edge.framed.stream import FramedStream
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.plain import FramedDialect
 from trunkline_protocol.framing import Framing

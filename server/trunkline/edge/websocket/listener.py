@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from trunkline.edge.endpoints import Negotiated
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
@@ -26,10 +25,11 @@ from trunkline.edge.fragments import (
     check_text,
     is_sendable,
 )
-from trunkline.edge.heartbeat import Heartbeat
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
 from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
+from trunkline.edge.websocket.endpoints import Negotiated
+from trunkline.edge.websocket.heartbeat import Heartbeat
 from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.connection import Connection, Door, Traffic
 from trunkline.hub.outbox import SMALL_EVENT, Outbox
@@ -38,7 +38,7 @@ from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.events import Event
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from trunkline.edge.access import AccessRules
-from trunkline.edge.endpoints import Endpoint, endpoints
-from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
+from trunkline.edge.access.rules import AccessRules
+from trunkline.edge.websocket.endpoints import Endpoint, endpoints
+from trunkline.edge.websocket.listener import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher

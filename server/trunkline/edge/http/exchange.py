@@ -16,8 +16,8 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.brief_door import BriefDoor
-from trunkline.edge.http_request import EVENT_STREAM, Answer, PeerLeft, peer_of, send_answer, wire_of
+from trunkline.edge.http.brief_door import BriefDoor
+from trunkline.edge.http.request import EVENT_STREAM, Answer, PeerLeft, peer_of, send_answer, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection, Services, Traffic
@@ -30,7 +30,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.traces import from_headers
 
 if TYPE_CHECKING:
-    from trunkline.edge.websocket_door import WebSocketDoor
+    from trunkline.edge.websocket.door import WebSocketDoor
 
 PAUSE_BYTES: Final = 64 * 1024
 """With more than this on its way to the socket, the hub writes no more events of a stream."""

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.edge.grants import PATTERN_KEYS, Grants, Roles, is_name
-from trunkline.edge.jwt_keys import VerifyingKey, looks_like_pem, read_keys
+from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles, is_name
+from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
-from trunkline.edge.access import UNIX
-from trunkline.edge.request_head import FORWARDED_FOR, Address, RequestHeads
+from trunkline.edge.access.rules import UNIX
+from trunkline.edge.http.request_head import FORWARDED_FOR, Address, RequestHeads
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
-from trunkline.edge.websocket import WebSocketListener
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.listener import WebSocketListener
 
 # uvicorn has found "upgrade" among the tokens; picows wants it alone, but Firefox sends "keep-alive, Upgrade".
 _CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)
