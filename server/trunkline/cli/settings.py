@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trunkline.cli_talk import EXIT_USAGE, fail
+from trunkline.cli.talk import EXIT_USAGE, fail
 
 if TYPE_CHECKING:
     from trunkline.config import Settings

@@ -20,7 +20,7 @@ import msgspec
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
-from trunkline.client.relay_messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
+from trunkline.relay.messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining

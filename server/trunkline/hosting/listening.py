@@ -6,8 +6,8 @@ import socket
 
 from trunkline.config import DEFAULT_PORT, Settings
 from trunkline.edge.framed.doors import FramedDoors, Speech
+from trunkline.hosting.runtime import ConfigurationError, bind
 from trunkline.hub.principal import ANONYMOUS, PENDING
-from trunkline.runtime import ConfigurationError, bind
 
 
 def listen(

@@ -8,8 +8,8 @@ import os
 from trunkline.config import Settings
 from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.hosting.runtime import ConfigurationError, available_cpus
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
-from trunkline.runtime import ConfigurationError, available_cpus
 
 logger = logging.getLogger("trunkline")
 

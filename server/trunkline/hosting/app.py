@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
-from trunkline.admission import credentials
 from trunkline.background import start_task
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
@@ -49,10 +48,13 @@ from trunkline.edge.websocket import phoenix
 from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.endpoints import endpoints
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
-from trunkline.executor_settings import executor_spec, pack_modules
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.hosting.admission import credentials
+from trunkline.hosting.executor_settings import executor_spec, pack_modules
+from trunkline.hosting.listening import listen
+from trunkline.hosting.runtime import ConfigurationError, spare_the_collector
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
@@ -69,14 +71,12 @@ from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
-from trunkline.listening import listen
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.page import MetricsPage
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
-from trunkline.runtime import ConfigurationError, spare_the_collector
 from trunkline.version import __version__
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call

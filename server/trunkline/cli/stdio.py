@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
-from trunkline.cli_settings import read_settings
-from trunkline.cli_talk import EXIT_FAILED, EXIT_UNREAD, EXIT_USAGE, fail, with_hub
+from trunkline.cli.settings import read_settings
+from trunkline.cli.talk import EXIT_FAILED, EXIT_UNREAD, EXIT_USAGE, fail, with_hub
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
@@ -114,7 +114,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
 def _relay(url: str, token: str | None, settings: Settings, standard_io: StandardIo, speech: Speech) -> str | None:
     """Talk to a hub elsewhere. Returns why that does not come back, where it does not."""
     from trunkline.observe.logs import configure_logs
-    from trunkline.relay import RelayProgram
+    from trunkline.relay.program import RelayProgram
 
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
     gone: list[str] = []

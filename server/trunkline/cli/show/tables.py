@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from trunkline.cli.doctor import Check
 from trunkline.client import Event, Gap
-from trunkline.doctor import Check
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trunkline.cli_settings import read_settings
-from trunkline.cli_talk import EXIT_FAILED, fail
+from trunkline.cli.settings import read_settings
+from trunkline.cli.talk import EXIT_FAILED, fail
 from trunkline_protocol.errors import RpcError
 
 

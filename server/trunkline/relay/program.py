@@ -14,12 +14,12 @@ from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
 from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Link, Opened
 from trunkline.client.reconnecting import Reconnector
-from trunkline.client.relay import Relay
 from trunkline.client.retrying import Reconnect
 from trunkline.edge.framed.door import make_dialect
 from trunkline.edge.framed.doors import Speech
-from trunkline.edge.framed.relayed import RelayedPeer
 from trunkline.edge.framed.stdio import StandardIo
+from trunkline.relay.peer import RelayedPeer
+from trunkline.relay.relay import Relay
 from trunkline.version import __version__
 from trunkline_protocol.framing import framing
 

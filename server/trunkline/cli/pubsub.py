@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from trunkline.cli_talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, read_stdin, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, read_stdin, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub, Position, Subscription
@@ -75,8 +75,8 @@ def subscribe(
 
 async def print_events(events: Subscription, form: EventFormat, count: int | None) -> None:
     """Print what comes, until ``count`` events are printed or the connection is lost."""
+    from trunkline.cli.show.tables import EventPrinter, while_output_is_read
     from trunkline.client import DisconnectedError, Gap
-    from trunkline.render import EventPrinter, while_output_is_read
 
     printer = EventPrinter(form.value)
     try:

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from trunkline.cli_talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, print_json, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, print_json, talk
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

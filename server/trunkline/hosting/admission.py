@@ -7,8 +7,8 @@ import importlib
 from trunkline.config import Settings
 from trunkline.edge.access.credentials import Credentials
 from trunkline.edge.access.jwt_tokens import JwtOptions
+from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.principal import Authenticate
-from trunkline.runtime import ConfigurationError
 
 
 def credentials(settings: Settings) -> Credentials:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import typer
 
-from trunkline.cli_jobs import result_of
-from trunkline.cli_talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, talk
+from trunkline.cli.jobs import result_of
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from trunkline.terminal import plain
+from trunkline.cli.show.terminal import plain
 
 LINE_SECONDS: Final = 1.0
 """Where there is no terminal: at most one line in so many seconds."""

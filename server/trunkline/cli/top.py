@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trunkline.cli_talk import DEFAULT_URL, Token, Url, with_hub
+from trunkline.cli.talk import DEFAULT_URL, Token, Url, with_hub
 
 
 def top(
@@ -25,8 +25,8 @@ def top(
     single = once or raw or not sys.stdout.isatty()
 
     async def run() -> None:
+        from trunkline.cli.show.top.program import print_once, show
         from trunkline.client import Reconnect, connect
-        from trunkline.top.program import print_once, show
 
         policy = False if single else Reconnect(max_delay=5.0)
         async with connect(url, token=token, reconnect=policy) as hub:

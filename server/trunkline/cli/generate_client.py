@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trunkline.cli_talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, fail, talk
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, fail, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub

@@ -1,4 +1,4 @@
-"""How a :class:`trunkline.top.board.Board` looks in a terminal. Pure: the same board gives the same picture."""
+"""How a :class:`trunkline.cli.show.top.board.Board` looks in a terminal. Pure: one board gives one picture."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trunkline.terminal import plain
-from trunkline.top.board import CALLS, METHODS, TOPICS, Board
+from trunkline.cli.show.terminal import plain
+from trunkline.cli.show.top.board import CALLS, METHODS, TOPICS, Board
 
 HEAD_LINES: Final = 4
 SECTION_LINES: Final = 2

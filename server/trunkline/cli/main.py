@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trunkline.cli_collections import collections_app
-from trunkline.cli_eval import evaluate
-from trunkline.cli_generate import generate_client
-from trunkline.cli_ingest import ingest
-from trunkline.cli_jobs import jobs_app
-from trunkline.cli_model import convert_model
-from trunkline.cli_pubsub import publish, subscribe
-from trunkline.cli_settings import read_settings
-from trunkline.cli_stdio import DialectOption, FramingOption, stdio_command
-from trunkline.cli_talk import (
+from trunkline.cli.collections import collections_app
+from trunkline.cli.convert_model import convert_model
+from trunkline.cli.eval import evaluate
+from trunkline.cli.generate_client import generate_client
+from trunkline.cli.ingest import ingest
+from trunkline.cli.jobs import jobs_app
+from trunkline.cli.pubsub import publish, subscribe
+from trunkline.cli.settings import read_settings
+from trunkline.cli.stdio import DialectOption, FramingOption, stdio_command
+from trunkline.cli.talk import (
     DEFAULT_URL,
     EXIT_FAILED,
     EXIT_UNREAD,
@@ -41,7 +41,7 @@ from trunkline.cli_talk import (
     read_stdin,
     talk,
 )
-from trunkline.cli_top import top
+from trunkline.cli.top import top
 from trunkline.version import __version__
 
 if TYPE_CHECKING:
@@ -125,12 +125,12 @@ def _serve(
     *,
     stop_at_eof: bool = False,
 ) -> None:
-    from trunkline.app import Hub
     from trunkline.background import start_task, thread_died
-    from trunkline.demo import greet
+    from trunkline.cli.demo import greet
+    from trunkline.hosting.app import Hub
+    from trunkline.hosting.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
     from trunkline.observe.logs import configure_logs
     from trunkline.private_files import make_private, write_privately
-    from trunkline.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
 
     configure_logs(settings.log_level, settings.log_format, settings.secrets)
     write_privately()
@@ -180,7 +180,7 @@ def call(
     decoded = read_params(params)
 
     async def run(hub: Hub) -> None:
-        from trunkline.progress import shown_progress
+        from trunkline.cli.show.progress import shown_progress
 
         with shown_progress(method, progress, time.monotonic) as report:
             result = await hub.call(method, decoded, timeout_ms=timeout_ms, on_progress=report)
@@ -202,7 +202,7 @@ def stream(
     decoded = read_params(params)
 
     async def run(hub: Hub) -> None:
-        from trunkline.render import StreamPrinter
+        from trunkline.cli.show.tables import StreamPrinter
 
         printer = StreamPrinter(as_json=raw)
         chunks = await hub.stream(method, decoded, timeout_ms=timeout_ms)
@@ -226,7 +226,7 @@ def discover(
     """List what a hub serves."""
 
     async def run(hub: Hub) -> None:
-        from trunkline.render import print_methods
+        from trunkline.cli.show.tables import print_methods
 
         document = await hub.call("rpc.discover")
         if raw:
@@ -240,8 +240,8 @@ def discover(
 @app.command()
 def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Check what is installed here, and the hub if one runs."""
-    from trunkline.doctor import run_checks
-    from trunkline.render import print_checks
+    from trunkline.cli.doctor import run_checks
+    from trunkline.cli.show.tables import print_checks
 
     checks = asyncio.run(run_checks(url, token))
     print_checks(checks)
@@ -320,7 +320,3 @@ def flush_output() -> bool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from trunkline.cli_talk import (
+from trunkline.cli.talk import (
     DEFAULT_URL,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -22,8 +22,8 @@ from trunkline.cli_talk import (
 )
 
 if TYPE_CHECKING:
+    from trunkline.cli.show.progress import Bar, Reading
     from trunkline.client import Hub, Subscription
-    from trunkline.progress import Bar, Reading
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAGE: Final = 200
@@ -126,7 +126,7 @@ async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
     """Show what a job says until it is over; returns it as ``jobs.get`` does."""
     from rich.console import Console
 
-    from trunkline.progress import Bar
+    from trunkline.cli.show.progress import Bar
 
     async with hub.subscribe(f"jobs.{job_id}") as events:
         # The question comes after the subscription, so that no change falls between the two.
@@ -160,7 +160,7 @@ async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> 
 
 def _reading(job: dict[str, Any]) -> Reading:
     """What a bar shows of a job: how far it is, its status, and what it says."""
-    from trunkline.progress import Reading, read_report
+    from trunkline.cli.show.progress import Reading, read_report
 
     said = Reading(None, "") if job["progress"] is None else read_report(job["progress"])
     attempt = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
@@ -172,7 +172,7 @@ def _print_table(jobs: list[dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from trunkline.progress import read_report
+    from trunkline.cli.show.progress import read_report
 
     table = Table(box=None, pad_edge=False)
     for heading in ("ID", "METHOD", "STATUS", "CREATED", "PROGRESS"):

@@ -16,9 +16,9 @@ from typing import Any, Final
 from rich.console import Console
 from rich.live import Live
 
+from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
+from trunkline.cli.show.top.view import render
 from trunkline.client import Connected, ConnectionState, DisconnectedError, Event, Hub, Reconnecting
-from trunkline.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
-from trunkline.top.view import render
 from trunkline_protocol.errors import RpcError
 
 ANSWER_MS: Final = 5_000
