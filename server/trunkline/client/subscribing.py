@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
-from trunkline.client.arrivals import Arrivals
-from trunkline.client.backlog import Backlog
-from trunkline.client.chores import Chore
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.events import Event, Gap, Position
+from trunkline.client.calling import Callers, OwnRequest
+from trunkline.client.connection_state import DisconnectedError
+from trunkline.client.received_events import Event, EventQueue, Gap, Position, TopicPositions
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
 
 UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
 
 DISCONNECTED: Final = "disconnected"
-
-
-class Asker(Protocol):
-    """How the hub is asked."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-
-    def ask(
-        self,
-        method: str,
-        params: Any,
-        *,
-        timeout_ms: int | None = None,
-        on_result: Callable[[Any], None] | None = None,
-    ) -> Awaitable[Any]:
-        """Call and wait. ``on_result`` gets the result before the next message is read."""
 
 
 class Subscription:
@@ -52,8 +32,8 @@ class Subscription:
         self.topics = without_covered(topics)
         self.recovered = False
         self.position: Position | None = None
-        self._arrivals = Arrivals()
-        self._backlog = Backlog(" ".join(self.topics), max_queued)
+        self._positions = TopicPositions()
+        self._queue = EventQueue(" ".join(self.topics), max_queued)
         self._arrived = asyncio.Event()
         self._is_over = False
         self._error: Exception | None = None
@@ -68,7 +48,7 @@ class Subscription:
             DisconnectedError: the connection is gone for good, and everything that had arrived was handed out.
             RpcError: after a reconnect the hub refused one of the topics.
         """
-        while (item := self._backlog.next()) is None:
+        while (item := self._queue.next()) is None:
             if self._error is not None:
                 raise self._error
             if self._is_over:
@@ -87,34 +67,34 @@ class Subscription:
             return
         start = Position(reply["epoch"], reply["offset"])
         self.recovered = bool(reply["recovered"])
-        self._arrivals.start(reply["topic"], start, recover, recovered=self.recovered)
+        self._positions.start(reply["topic"], start, recover, recovered=self.recovered)
         if len(self.topics) == 1:
             self.position = recover or start
 
     def received(self, topic: str) -> Position | None:
         """Up to where a topic has arrived, read or not; None for patterns."""
-        return self._arrivals.position(topic)
+        return self._positions.position(topic)
 
     def begin_again(self, topic: str, reply: dict[str, Any], asked: Position | None) -> None:
         """The hub has agreed, on another connection. Of what came in between, all follows or its loss is told."""
         gaps: tuple[Gap, ...]
         if asked is None:
             if reply["epoch"] is not None:
-                self._arrivals.start(topic, Position(reply["epoch"], reply["offset"]), None, recovered=False)
+                self._positions.start(topic, Position(reply["epoch"], reply["offset"]), None, recovered=False)
             gaps = (Gap(topic, "", 0, 0, None, DISCONNECTED),)
         else:
             start = Position(reply["epoch"], reply["offset"])
-            gaps = self._arrivals.restart(topic, start, asked, recovered=bool(reply["recovered"]))
+            gaps = self._positions.restart(topic, start, asked, recovered=bool(reply["recovered"]))
         for gap in gaps:
-            self._backlog.add(gap)
+            self._queue.add(gap)
         self._arrived.set()
 
     def take(self, item: Event | Gap) -> bool:
         """Something has arrived that matches; returns whether the reader falls behind."""
-        for taken in self._arrivals.take(item):
-            self._backlog.add(taken)
+        for taken in self._positions.take(item):
+            self._queue.add(taken)
         self._arrived.set()
-        return self._backlog.is_crowded
+        return self._queue.is_crowded
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing comes any more."""
@@ -123,11 +103,11 @@ class Subscription:
         self._arrived.set()
 
 
-class Subscriptions:
+class ClientSubscriptions:
     """All subscriptions of a client. The hub sends an event once, here it reaches everybody it matches."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
         self._index: TopicIndex[Subscription] = TopicIndex()
         self._open: dict[Subscription, list[str]] = {}
         self._readers: dict[str, dict[Subscription, None]] = {}
@@ -151,7 +131,7 @@ class Subscriptions:
             # Counted before it is sent: whoever leaves meanwhile must not unsubscribe what is being asked for.
             self._uses[topic] += 1
             held.append(topic)
-            await self._asker.ask("subscribe", _params(topic, recover), on_result=register)
+            await self._callers.ask("subscribe", _params(topic, recover), on_result=register)
 
     async def remove(self, subscription: Subscription) -> None:
         """Tell the hub what nobody here reads any more."""
@@ -167,7 +147,7 @@ class Subscriptions:
             if not self._uses[topic]:
                 del self._uses[topic]
                 unused.append(topic)
-        if unused and self._asker.is_connected:
+        if unused and self._callers.is_connected:
             await asyncio.gather(*map(self._unsubscribe, unused))
 
     def deliver(self, item: Event | Gap) -> bool:
@@ -175,7 +155,7 @@ class Subscriptions:
         crowded = [subscription.take(item) for subscription in self._index.match(item.topic)]
         return True in crowded
 
-    def restore(self) -> list[Chore]:
+    def restore(self) -> list[OwnRequest]:
         """There is another connection: subscribe to everything again, from where each topic has arrived.
 
         Patterns come last: what is replayed for topics that they match is no hole to their readers then.
@@ -183,7 +163,7 @@ class Subscriptions:
         topics = sorted(self._readers, key=is_wildcard)
         return [self._again(topic, _earliest(topic, self._readers[topic])) for topic in topics]
 
-    def _again(self, topic: str, asked: Position | None) -> Chore:
+    def _again(self, topic: str, asked: Position | None) -> OwnRequest:
         def done(reply: Any) -> None:
             for reader in self._readers.get(topic, ()):
                 reader.begin_again(topic, reply, asked)
@@ -192,7 +172,7 @@ class Subscriptions:
             for reader in self._readers.get(topic, ()):
                 reader.end(error)
 
-        return Chore("subscribe", _params(topic, asked), done, failed)
+        return OwnRequest("subscribe", _params(topic, asked), done, failed)
 
     def end(self, error: DisconnectedError | None) -> None:
         """There will be no connection any more; ``error`` is None where that is the user's wish."""
@@ -201,7 +181,7 @@ class Subscriptions:
 
     async def _unsubscribe(self, topic: str) -> None:
         try:
-            await self._asker.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
+            await self._callers.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
         except (RpcError, DisconnectedError):
             return  # events nobody reads are ignored, and with the connection its subscriptions are gone
 

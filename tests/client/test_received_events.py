@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trunkline.client import Event, Gap, Position
-from trunkline.client.arrivals import MAX_OVERLOOKED, MAX_TOPICS, Arrivals
+from trunkline.client.received_events import MAX_OVERLOOKED, MAX_TOPICS, TopicPositions
 
 E1 = "e1"
 
@@ -18,13 +18,15 @@ def gap(start: int, end: int, reason: str = "slow_consumer", *, topic: str = "a"
     return Gap(topic, epoch, start, end, end - start + 1, reason)
 
 
-def subscribed(offset: int, asked: Position | None = None, *, recovered: bool = False, epoch: str = E1) -> Arrivals:
-    arrivals = Arrivals()
+def subscribed(
+    offset: int, asked: Position | None = None, *, recovered: bool = False, epoch: str = E1
+) -> TopicPositions:
+    arrivals = TopicPositions()
     arrivals.start("a", Position(epoch, offset), asked, recovered=recovered)
     return arrivals
 
 
-def taken(arrivals: Arrivals, *items: Event | Gap) -> list[Event | Gap]:
+def taken(arrivals: TopicPositions, *items: Event | Gap) -> list[Event | Gap]:
     return [result for item in items for result in arrivals.take(item)]
 
 
@@ -149,13 +151,13 @@ def test_a_new_epoch_that_does_not_begin_at_1_has_a_gap() -> None:
 
 
 def test_a_pattern_takes_topics_from_their_first_event_on() -> None:
-    arrivals = Arrivals()
+    arrivals = TopicPositions()
     items = taken(arrivals, event(7, "b"), event(1, "c"), event(8, "b"), event(7, "b"), event(3, "c"))
     assert items == [event(7, "b"), event(1, "c"), event(8, "b"), gap(2, 2, "missing", topic="c"), event(3, "c")]
 
 
 def test_memory_of_topics_is_bounded() -> None:
-    arrivals = Arrivals()
+    arrivals = TopicPositions()
     for number in range(MAX_TOPICS + 10):
         assert arrivals.take(event(5, f"t{number}"))
     assert arrivals.take(event(5, "t0")), "forgotten"
@@ -165,7 +167,7 @@ def test_memory_of_topics_is_bounded() -> None:
 # --- another connection ---
 
 
-def again(arrivals: Arrivals, offset: int, asked: int, *, recovered: bool, epoch: str = E1) -> tuple[Gap, ...]:
+def again(arrivals: TopicPositions, offset: int, asked: int, *, recovered: bool, epoch: str = E1) -> tuple[Gap, ...]:
     return arrivals.restart("a", Position(epoch, offset), Position(E1, asked), recovered=recovered)
 
 
@@ -197,7 +199,7 @@ def test_a_new_epoch_is_told() -> None:
 
 
 def test_whose_epoch_is_older_than_that_of_another_reader() -> None:
-    arrivals = Arrivals()
+    arrivals = TopicPositions()
     arrivals.start("a", Position("e0", 4), None, recovered=False)
     assert again(arrivals, 6, 6, recovered=True) == (gap(1, 6, "epoch"),)
     assert offsets(taken(arrivals, event(7))) == [7]

@@ -1,17 +1,16 @@
-"""Which of a connection's events belong to one subscription: each once, in order, and what is missing announced.
+"""What a subscription hands out: each event once and in order, and in the place of what is missing a gap. Pure.
 
 A connection carries the events of all its subscriptions, replays that others asked for among them, and replies
-overtake events. So every subscription knows of each topic up to where it has seen everything, and takes what follows.
+overtake events. So every subscription knows of each topic up to where it has seen everything, and takes what follows
+(:class:`TopicPositions`). What its reader is too slow for becomes a gap as well (:class:`EventQueue`).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Final
-
-from trunkline.client.events import Event, Gap, Position
+from typing import Any, Final
 
 MAX_TOPICS: Final = 16_384
 """Of how many topics a subscription to a pattern remembers the position; the least recently active is forgotten."""
@@ -21,6 +20,73 @@ MAX_OVERLOOKED: Final = 1000
 
 MISSING: Final = "missing"
 EPOCH: Final = "epoch"
+
+CLIENT_SLOW: Final = "client_slow"
+
+MAX_LISTED: Final = 1024
+"""Topics whose losses are told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the events of one topic: ``offset`` counts from 1 within an ``epoch``."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read ``EPOCH:OFFSET``, as ``str(position)`` writes it.
+
+        Raises:
+            ValueError: it is not of that form.
+        """
+        epoch, _, offset = text.rpartition(":")
+        if not epoch or not (offset.isascii() and offset.isdigit()):
+            raise ValueError(f"{text!r} is no position: EPOCH:OFFSET is, for example f3a1.0:18")
+        return cls(epoch, int(offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that was published. ``data`` is any JSON, ``published_at`` the hub's clock in ms since 1970."""
+
+    topic: str
+    data: Any
+    epoch: str
+    offset: int
+    published_at: int
+
+    @property
+    def position(self) -> Position:
+        """Where the event stands in its topic."""
+        return Position(self.epoch, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events of a topic that were not delivered: those from offset ``start`` to ``end``, both included.
+
+    ``count`` is None where the number is not known. ``reason`` is the hub's (``slow_consumer``, ``history``,
+    ``epoch``) or this client's: ``client_slow``, the reader was slower than its queue is long; ``missing``, offsets
+    were skipped and nobody said why. Where so many topics of a pattern lost events that they cannot be listed,
+    ``topic`` is the pattern, ``epoch`` is empty, and ``start`` and ``end`` are 0.
+    """
+
+    topic: str
+    epoch: str
+    start: int
+    end: int
+    count: int | None
+    reason: str
+
+    @property
+    def position(self) -> Position:
+        """Where the topic goes on after the gap."""
+        return Position(self.epoch, self.end)
 
 
 @dataclass(slots=True)
@@ -53,7 +119,7 @@ class _Place:
         return True
 
 
-class Arrivals:
+class TopicPositions:
     """Up to where one subscription has seen its topics."""
 
     def __init__(self) -> None:
@@ -144,3 +210,65 @@ class Arrivals:
 
 def _hole(event: Event, start: int, reason: str) -> Gap:
     return Gap(event.topic, event.epoch, start, event.offset - 1, event.offset - start, reason)
+
+
+class EventQueue:
+    """A queue that drops its oldest events, and says so.
+
+    Args:
+        name: what the reader subscribed to; stands in for topics when too many of them lost events.
+        limit: events that may wait.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self._name = name
+        self._limit = limit
+        self._items: deque[Event | Gap] = deque()
+        self._lost: dict[tuple[str, str], Gap] = {}
+        self._elsewhere: Gap | None = None
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more than half of the room is taken."""
+        return 2 * len(self._items) > self._limit
+
+    def add(self, item: Event | Gap) -> None:
+        """Append; drop the oldest if there is no room."""
+        self._items.append(item)
+        if len(self._items) > self._limit:
+            self._lose(self._items.popleft())
+
+    def next(self) -> Event | Gap | None:
+        """The oldest, or None. What was lost is older than all that is still there, so it comes first."""
+        if self._elsewhere is not None:
+            gap, self._elsewhere = self._elsewhere, None
+            return gap
+        if self._lost:
+            return self._lost.pop(next(iter(self._lost)))
+        return self._items.popleft() if self._items else None
+
+    def _lose(self, item: Event | Gap) -> None:
+        key = (item.topic, item.epoch)
+        loss = item if isinstance(item, Gap) else _loss_of(item)
+        known = self._lost.get(key)
+        self._lost[key] = loss if known is None else _merged(known, loss)
+        if len(self._lost) > MAX_LISTED:
+            self._fold(self._lost.pop(next(iter(self._lost))))
+
+    def _fold(self, gap: Gap) -> None:
+        """Too many topics to list: the oldest are counted together."""
+        known = self._elsewhere or Gap(self._name, "", 0, 0, 0, CLIENT_SLOW)
+        self._elsewhere = replace(known, count=_sum(known.count, gap.count))
+
+
+def _loss_of(event: Event) -> Gap:
+    return Gap(event.topic, event.epoch, event.offset, event.offset, 1, CLIENT_SLOW)
+
+
+def _merged(first: Gap, second: Gap) -> Gap:
+    reason = first.reason if first.reason == second.reason else CLIENT_SLOW
+    return replace(first, end=second.end, count=_sum(first.count, second.count), reason=reason)
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return None if first is None or second is None else first + second

@@ -6,8 +6,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
-from trunkline.executors.backlog import ANYWHERE, PoolBacklog
 from trunkline.executors.handle import ExecutorHandle, State
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.client.outbox import Notice, Outbox, Outgoing
+from trunkline.client.outgoing import Notice, Outgoing, SendQueue
 
 
 def item(text: str) -> Outgoing:
     return Outgoing(text.encode())
 
 
-def bodies(outbox: Outbox) -> list[str]:
+def bodies(outbox: SendQueue) -> list[str]:
     return [outbox.next().body.decode() for _ in range(len(outbox))]
 
 
-def filled(*texts: str, max_frames: int = 10, max_bytes: int = 100) -> Outbox:
-    outbox = Outbox(max_frames, max_bytes)
+def filled(*texts: str, max_frames: int = 10, max_bytes: int = 100) -> SendQueue:
+    outbox = SendQueue(max_frames, max_bytes)
     for text in texts:
         outbox.add(item(text))
     return outbox

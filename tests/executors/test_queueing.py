@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.executors.balancer import PREFETCH_LIMIT, LaneLoad, least_loaded
+from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys, least_loaded
+from trunkline_protocol.catalogue import MethodInfo, Parameter
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 
 def lane(load: int, limit: int = 4) -> LaneLoad:
@@ -76,3 +78,41 @@ def test_nobody_waits_in_one_executor_while_another_has_a_free_slot() -> None:
     quick, slow = learned(4, 0.0001), learned(4, 1.0)
     quick.load, slow.load = 4, 1
     assert least_loaded([quick, slow], 0) == 1, "what is sent ahead to one waits; the other could run it now"
+
+
+INFO = MethodInfo(
+    "vectors.search",
+    routing_key="collection",
+    parameters=[Parameter("query", {}, True), Parameter("collection", {}, True)],
+)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        b'{"collection":"docs"}',
+        b'{"query":[1,{"collection":"other"}],"collection":"docs","more":null}',
+        b' {"\\u0063ollection":"d\\u006fcs"}',
+        b'["what","docs"]',
+        b' [ [1] , "docs", 3]',
+    ],
+)
+def test_the_key_is_found_by_name_and_by_position(params: bytes) -> None:
+    assert RoutingKeys().value(INFO, params) == "docs"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [b"{}", b'{"collection":5}', b'{"collection":null}', b"[]", b'["q"]', b'["q",5]', b'{"collection":"x"', b"[1,"],
+)
+def test_a_missing_key_is_named(params: bytes) -> None:
+    with pytest.raises(RpcError, match="collection") as caught:
+        RoutingKeys().value(INFO, params)
+    assert caught.value.code == ErrorCode.INVALID_PARAMS
+
+
+def test_decoders_of_methods_do_not_mix() -> None:
+    keys = RoutingKeys()
+    other = MethodInfo("graph.walk", routing_key="start", parameters=[Parameter("start", {}, True)])
+    assert keys.value(INFO, b'{"collection":"a","start":"b"}') == "a"
+    assert keys.value(other, b'{"collection":"a","start":"b"}') == "b"

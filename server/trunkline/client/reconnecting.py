@@ -8,14 +8,28 @@ import logging
 from typing import Final, Protocol
 
 from trunkline.background import start_task
-from trunkline.client.backoff import Random, full_jitter
-from trunkline.client.conversation import Conversation, Session
-from trunkline.client.errors import Refused
-from trunkline.client.link import ABNORMAL, CONNECT_ERRORS, Link, LinkEnded, refusal_of
-from trunkline.client.opening import Door, Opened
-from trunkline.client.options import Reconnect
-from trunkline.client.oversize import MESSAGE_TOO_BIG
-from trunkline.client.states import Closed, CloseInfo, Connected, Listeners, Reconnecting, State
+from trunkline.client.connection_state import (
+    Closed,
+    CloseInfo,
+    Connected,
+    HandshakeRefused,
+    Listeners,
+    Reconnecting,
+    State,
+)
+from trunkline.client.conversation import Conversation
+from trunkline.client.link import (
+    ABNORMAL,
+    CONNECT_ERRORS,
+    ClientSession,
+    Connector,
+    Link,
+    LinkEnded,
+    Opened,
+    refusal_of,
+)
+from trunkline.client.outgoing import MESSAGE_TOO_BIG
+from trunkline.client.retrying import Random, Reconnect, full_jitter
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
 
 READ_AHEAD: Final = 64
@@ -35,7 +49,7 @@ logger = logging.getLogger("trunkline.client")
 
 
 class Client(Protocol):
-    """What a supervisor tells the rest of the client. None of it waits."""
+    """What a reconnector tells the rest of the client. None of it waits."""
 
     def take(self, data: bytes) -> bool:
         """A message has come. Returns whether readers fall behind."""
@@ -56,11 +70,11 @@ class Client(Protocol):
         """There will be no connection any more. ``own``: because the user closed it."""
 
 
-class Supervisor:
+class Reconnector:
     """See the file.
 
     Args:
-        door: where to connect.
+        connector: where to connect.
         reconnect: None if the first end is the last one.
         client: who is told.
         closed: gets how it ended, when it has ended for good.
@@ -68,7 +82,7 @@ class Supervisor:
 
     def __init__(
         self,
-        door: Door,
+        connector: Connector,
         conversation: Conversation,
         reconnect: Reconnect | None,
         client: Client,
@@ -76,7 +90,7 @@ class Supervisor:
         closed: asyncio.Future[CloseInfo],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._door = door
+        self._connector = connector
         self._conversation = conversation
         self._reconnect = reconnect
         self._client = client
@@ -100,7 +114,7 @@ class Supervisor:
         Raises:
             OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
         """
-        opened = await self._door.open(None)
+        opened = await self._connector.open(None)
         self._attach(opened)
         self._task = start_task(self._run(opened.link), "trunkline-client")
 
@@ -132,7 +146,7 @@ class Supervisor:
                 if self._reconnect is None or cause.code in FINAL or self.closed.done():
                     return
                 link = await self._reopen(self._reconnect, cause)
-        except Refused as refused:
+        except HandshakeRefused as refused:
             cause = CloseInfo(NOT_LET_IN, str(refused))
         except asyncio.CancelledError:
             link.abort()
@@ -173,14 +187,14 @@ class Supervisor:
         """Try until there is a connection.
 
         Raises:
-            Refused: the hub will not let this client in.
+            HandshakeRefused: the hub will not let this client in.
         """
         for attempt in itertools.count():
             delay = full_jitter(attempt, reconnect.min_delay, self._random, cap=reconnect.max_delay)
             self.listeners.tell(Reconnecting(attempt + 1, delay, cause))
             await asyncio.sleep(delay)
             try:
-                opened = await self._door.open(self._conversation.session)
+                opened = await self._connector.open(self._conversation.session)
                 await self._attach_or_close(opened)
             except Exception as error:
                 refused = refusal_of(error)
@@ -189,7 +203,7 @@ class Supervisor:
                 cause = CloseInfo(ABNORMAL, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
                 unexpected = None if isinstance(error, CONNECT_ERRORS) else error
                 level = logging.INFO if unexpected is None else logging.WARNING
-                logger.log(level, "could not connect to %s: %s", self._door.url, cause.reason, exc_info=unexpected)
+                logger.log(level, "could not connect to %s: %s", self._connector.url, cause.reason, exc_info=unexpected)
             else:
                 return opened.link
         raise AssertionError  # it counts for ever
@@ -213,7 +227,7 @@ class Supervisor:
         missing = self._resume(opened)
         self._stop_expiry()
         if missing is None and opened.session is not None:
-            self._conversation.session = Session.begin(opened.session)
+            self._conversation.session = ClientSession.begin(opened.session)
         self._link = opened.link
         if opened.session is not None and opened.session.limits is not None:
             self._conversation.max_message_bytes = opened.session.limits.max_message_bytes

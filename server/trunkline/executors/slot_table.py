@@ -46,7 +46,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class HandOverPlan:
     """A hand-over: from one place, each slot to the place wished for."""
 
     source: int
@@ -70,7 +70,7 @@ class SlotTable:
     def __init__(self, places: int) -> None:
         self.owners = [slot % max(1, places) for slot in range(SLOTS)]
         self.queues = list(self.owners)
-        self.moving: Plan | None = None
+        self.moving: HandOverPlan | None = None
         self.releasing = False
         self.pins: dict[int, int] = {}
         self._presence: list[Presence] = ["starting"] * places
@@ -112,7 +112,7 @@ class SlotTable:
 
     # --- hand-over ---
 
-    def hand_over(self, plan: Plan) -> None:
+    def hand_over(self, plan: HandOverPlan) -> None:
         """Begin: the slots are parked. There must be no other under way, and they must be the source's."""
         assert self.moving is None, "one at a time"
         assert all(self.owners[slot] == plan.source for slot in plan.targets)
@@ -137,7 +137,7 @@ class SlotTable:
         plan = self._conclude()
         return [self._give(slot, plan.source) for slot in plan.targets]
 
-    def _conclude(self) -> Plan:
+    def _conclude(self) -> HandOverPlan:
         plan, self.moving, self.releasing = self.moving, None, False
         assert plan is not None
         return plan
@@ -149,13 +149,13 @@ class SlotTable:
 
     # --- who gets what ---
 
-    def assign(self, slot: int, place: int) -> Plan | None:
+    def assign(self, slot: int, place: int) -> HandOverPlan | None:
         """An operator's wish, which rebalancing respects. None: it is there already."""
         self.pins[slot] = place
         owner = self.owners[slot]
-        return None if owner == place else Plan(owner, {slot: place})
+        return None if owner == place else HandOverPlan(owner, {slot: place})
 
-    def vacate(self, place: int, slots: Iterable[int]) -> Plan:
+    def vacate(self, place: int, slots: Iterable[int]) -> HandOverPlan:
         """Hand slots of a place to the others, evenly; where there are none, they come back to it."""
         counts = self._counts()
         counts.pop(place, None)
@@ -165,9 +165,9 @@ class SlotTable:
             targets[slot] = target
             if target != place:
                 counts[target] += 1
-        return Plan(place, targets)
+        return HandOverPlan(place, targets)
 
-    def rebalance(self, in_flight: Mapping[int, int]) -> Plan | None:
+    def rebalance(self, in_flight: Mapping[int, int]) -> HandOverPlan | None:
         """The next hand-over that makes the load more even; None where it is even, or another is under way.
 
         Args:
@@ -179,14 +179,14 @@ class SlotTable:
             return None
         return self._homecoming(counts) or self._levelling(counts, in_flight)
 
-    def _homecoming(self, counts: Mapping[int, int]) -> Plan | None:
+    def _homecoming(self, counts: Mapping[int, int]) -> HandOverPlan | None:
         for slot, home in self.pins.items():
             owner = self.owners[slot]
             if owner != home and owner in counts and home in counts:
-                return Plan(owner, {slot: home})
+                return HandOverPlan(owner, {slot: home})
         return None
 
-    def _levelling(self, counts: dict[int, int], in_flight: Mapping[int, int]) -> Plan | None:
+    def _levelling(self, counts: dict[int, int], in_flight: Mapping[int, int]) -> HandOverPlan | None:
         free = {place: [slot for slot in self.owned(place) if slot not in self.pins] for place in counts}
         source = max((place for place in counts if free[place]), key=lambda place: counts[place], default=None)
         if source is None:
@@ -201,7 +201,7 @@ class SlotTable:
             targets[slot] = target
             counts[source] -= 1
             counts[target] += 1
-        return Plan(source, targets) if targets else None
+        return HandOverPlan(source, targets) if targets else None
 
     def _counts(self) -> dict[int, int]:
         """How many slots each place has that is ready."""

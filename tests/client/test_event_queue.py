@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.client import Event, Gap
-from trunkline.client.backlog import MAX_LISTED, Backlog
+from trunkline.client.received_events import MAX_LISTED, EventQueue
 
 
 def event(offset: int, topic: str = "a", epoch: str = "e") -> Event:
@@ -17,14 +17,14 @@ def lost(start: int, end: int, topic: str = "a", epoch: str = "e") -> Gap:
     return Gap(topic, epoch, start, end, end - start + 1, "client_slow")
 
 
-def filled(limit: int, *items: Event | Gap) -> Backlog:
-    backlog = Backlog(">", limit)
+def filled(limit: int, *items: Event | Gap) -> EventQueue:
+    backlog = EventQueue(">", limit)
     for item in items:
         backlog.add(item)
     return backlog
 
 
-def drained(backlog: Backlog) -> list[Event | Gap]:
+def drained(backlog: EventQueue) -> list[Event | Gap]:
     found = []
     while (item := backlog.next()) is not None:
         found.append(item)
@@ -64,7 +64,7 @@ def test_losses_of_too_many_topics_are_counted_together() -> None:
 
 
 def test_crowded_from_half_on() -> None:
-    backlog = Backlog("a", 4)
+    backlog = EventQueue("a", 4)
     seen = []
     for offset in range(1, 5):
         backlog.add(event(offset))
@@ -76,7 +76,7 @@ def test_crowded_from_half_on() -> None:
 def test_whatever_the_reader_does_every_offset_is_accounted_for_once_and_in_order(
     limit: int, steps: list[str | None]
 ) -> None:
-    backlog, sent, seen = Backlog("*", limit), {"a": 0, "b": 0}, {"a": 0, "b": 0}
+    backlog, sent, seen = EventQueue("*", limit), {"a": 0, "b": 0}, {"a": 0, "b": 0}
 
     def read() -> bool:
         item = backlog.next()

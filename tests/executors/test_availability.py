@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from trunkline.executors.backlog import ANYWHERE, PoolBacklog
+from trunkline.executors.availability import SILENT_SECONDS, STILL_SECONDS, Standstill, status_of
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.serving import SILENT_SECONDS, STILL_SECONDS, Standstill, status_of
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.encoding import encode_exactly
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
+from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Id
 from trunkline_protocol.session import UNNUMBERED_CALLS
@@ -29,7 +28,7 @@ class CreditTaker(Protocol):
         """So many were taken in total."""
 
 
-class Pending(Outgoing):
+class PendingRequest(Outgoing):
     """A request without its answer. Subclasses say what becomes of the answer.
 
     Args:
@@ -73,7 +72,7 @@ class Pending(Outgoing):
         self.feeder: CreditTaker | None = None
 
     def frame(self, now: float) -> bytes:
-        """See :class:`trunkline.client.outbox.Outgoing`. The hub is told what is left of the time, where it waited."""
+        """See :class:`Outgoing`. The hub is told what is left of the time, where it waited."""
         if self.is_late and self.deadline is not None:
             left = max(1, int((self.deadline - now) * 1000))
             return self._head + self._encode(self._metadata | {"timeout_ms": left})
@@ -83,17 +82,17 @@ class Pending(Outgoing):
         return b',"metadata":%b}' % encode_exactly(metadata, f"metadata of {self.method}")
 
     def mark_written(self) -> None:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_written = True
 
     def refused(self, error: RpcError) -> None:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_over = True
         self.fail(error)
 
     @property
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return not self.is_over and not self.is_for_one_hub
 
     @property
@@ -116,7 +115,7 @@ class Pending(Outgoing):
         """One item of a stream, in a frame of ``size`` bytes."""
 
 
-class Call(Pending):
+class UnaryCall(PendingRequest):
     """A call whose caller awaits :attr:`future`. ``on_result`` sees the result before the next message is read."""
 
     __slots__ = ("future", "on_progress", "on_result", "timer")
@@ -139,7 +138,7 @@ class Call(Pending):
         self.timer: asyncio.TimerHandle | None = None
 
     def settle(self, result: Any) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if self.future.done():
             return
         try:
@@ -151,12 +150,12 @@ class Call(Pending):
             self.future.set_result(result)
 
     def fail(self, error: Exception) -> None:
-        """See :class:`Pending`."""
+        """See :class:`PendingRequest`."""
         if not self.future.done():
             self.future.set_exception(error)
 
     def report(self, value: Any) -> None:
-        """See :class:`Pending`. The caller's own bug ends the caller's own call, and nothing else."""
+        """See :class:`PendingRequest`. The caller's own bug ends the caller's own call, and nothing else."""
         if self.on_progress is None or self.future.done():
             return
         try:
@@ -173,42 +172,6 @@ class Call(Pending):
             self.future.exception()
 
 
-class Errand(Pending):
-    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
-
-    __slots__ = ("_done", "_failed")
-
-    def __init__(
-        self,
-        request_id: int,
-        method: str,
-        body: bytes,
-        done: Callable[[Any], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        super().__init__(request_id, method, body, {})
-        self._done = done
-        self._failed = failed
-
-    @property
-    def is_asked_again(self) -> bool:
-        """See :class:`Pending`."""
-        return False
-
-    @property
-    def survives(self) -> bool:
-        """See :class:`trunkline.client.outbox.Outgoing`."""
-        return False
-
-    def settle(self, result: Any) -> None:
-        """See :class:`Pending`."""
-        self._done(result)
-
-    def fail(self, error: Exception) -> None:
-        """See :class:`Pending`."""
-        self._failed(error)
-
-
 class Calls:
     """All of a client's calls that are open."""
 
@@ -216,7 +179,7 @@ class Calls:
         self._conversation = conversation
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        self._open: dict[int, Pending] = {}
+        self._open: dict[int, PendingRequest] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -225,7 +188,7 @@ class Calls:
         """An id that no other call has, had or will have."""
         return next(self._ids)
 
-    def begin(self, call: Pending) -> None:
+    def begin(self, call: PendingRequest) -> None:
         """Send it, now or when there is a connection.
 
         Raises:
@@ -235,16 +198,16 @@ class Calls:
         call.is_late = not self._conversation.is_connected
         self._open[call.id] = call
         self._conversation.send(call)
-        if isinstance(call, Call) and call.deadline is not None:
+        if isinstance(call, UnaryCall) and call.deadline is not None:
             call.timer = self._loop.call_at(call.deadline, self._overdue, call)
 
-    def begin_first(self, calls: list[Errand]) -> None:
+    def begin_first(self, calls: Sequence[PendingRequest]) -> None:
         """Send these ahead of everything else, in their order."""
         for call in calls:
             self._open[call.id] = call
         self._conversation.send_first(calls)
 
-    def end(self, call: Pending) -> None:
+    def end(self, call: PendingRequest) -> None:
         """It is over, whatever the hub says; if the hub may work on it, it is told."""
         call.is_over = True
         if self._open.pop(call.id, None) is None or self._conversation.withdraw(call):
@@ -253,7 +216,7 @@ class Calls:
             cancel = b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}' % call.id
             self._conversation.send(Outgoing(cancel))
 
-    def _overdue(self, call: Call) -> None:
+    def _overdue(self, call: UnaryCall) -> None:
         """Its time is over. The hub, which knows more, gets some more to say so."""
         now = self._loop.time()
         assert call.deadline is not None
@@ -285,7 +248,7 @@ class Calls:
         else:
             call.settle(message.get("result"))
 
-    def _hold(self, call: Pending) -> bool:
+    def _hold(self, call: PendingRequest) -> bool:
         """A hub that is stopping refused it: as if there were no connection, it waits for the next one, if it may."""
         if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
             return False
@@ -326,7 +289,7 @@ class Calls:
                 again.append(call)
         self._conversation.send_first(again)
 
-    def largest(self, *, numbered: bool) -> Pending | None:
+    def largest(self, *, numbered: bool) -> PendingRequest | None:
         """The written call with the largest message; ``numbered``: of all, not only of those without a number."""
         written = [call for call in self._open.values() if call.is_written and (numbered or not call.is_numbered)]
         return max(written, key=lambda call: call.size, default=None)

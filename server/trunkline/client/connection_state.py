@@ -1,4 +1,4 @@
-"""Where a connection is, and who wants to know."""
+"""Where a connection is, who wants to know, and the errors it ends with."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-logger = logging.getLogger("trunkline.client")
+from trunkline_protocol.session import ResumeRefusal
 
 State = Literal["connected", "reconnecting", "closed"]
+
+logger = logging.getLogger("trunkline.client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,21 @@ class Listeners:
                 listener(change)
             except Exception:
                 logger.exception("a listener of the connection state failed")
+
+
+class DisconnectedError(ConnectionError):
+    """The connection is gone, and with it the outcome; or it is away, and there is no room to wait for it.
+
+    Attributes:
+        maybe_executed: False if it is certain that the hub never got the call.
+        reason: why the hub did not let the session go on, where it said so.
+    """
+
+    def __init__(self, message: str, *, maybe_executed: bool, reason: ResumeRefusal | None = None) -> None:
+        super().__init__(message)
+        self.maybe_executed = maybe_executed
+        self.reason = reason
+
+
+class HandshakeRefused(Exception):
+    """The hub does not let this client in (HTTP 401 or 403): trying again is of no use."""

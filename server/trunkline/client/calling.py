@@ -1,27 +1,28 @@
-"""Making calls and streams: their attempts, their input, their end."""
+"""Making calls: the user's, attempt by attempt and with their input, and the client's own on each new connection."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from trunkline.client.backoff import Random
-from trunkline.client.calls import Call, Calls, Pending
+from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.encoding import encode_body
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.feeding import Feeder, Input
-from trunkline.client.options import Retry
-from trunkline.client.outbox import Outgoing
-from trunkline.client.retrying import retry_delay
-from trunkline.client.states import CloseInfo
-from trunkline.client.streams import ResultStream, StreamCall
+from trunkline.client.outgoing import Outgoing, encode_body
+from trunkline.client.pending import Calls, PendingRequest, UnaryCall
+from trunkline.client.retrying import Random, Retry, retry_delay
+from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Window
 
 NO_MEMBERS: Final[dict[str, Any]] = {}
+
+PATIENT: Final = Retry(attempts=8)
+"""A hub that has just started may refuse for a while."""
+
+logger = logging.getLogger("trunkline.client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,9 @@ class Callers:
                 metadata = self._metadata(members, deadline, timeout_ms if attempt == 1 else None)
                 if on_progress is not None:
                     metadata["progress_token"] = request_id
-                call = Call(request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result)
+                call = UnaryCall(
+                    request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result
+                )
                 # Another hub does not know the key: it would do again what may have been done.
                 call.is_for_one_hub = maybe_executed and not repeats.idempotent
                 call.may_wait = _repeats(repeats.retry) and input is None
@@ -145,7 +148,7 @@ class Callers:
             metadata["timeout_ms"] = max(1, int(left)) if timeout_ms is None else timeout_ms
         return metadata
 
-    async def _answer(self, call: Call, source: Input | None) -> Any:
+    async def _answer(self, call: UnaryCall, source: Input | None) -> Any:
         feeder = None if source is None else self._feed(call, source)
         try:
             return await call.future
@@ -190,7 +193,7 @@ class Callers:
         credit = b'{"jsonrpc":"2.0","method":"stream.credit","params":{"request_id":%d,"consumed":%d}}'
         self._conversation.send(Outgoing(credit % (request_id, consumed)))
 
-    def _feed(self, call: Pending, source: Input) -> Feeder:
+    def _feed(self, call: PendingRequest, source: Input) -> Feeder:
         def failed(error: Exception) -> None:
             self._calls.end(call)
             call.fail(error)
@@ -214,3 +217,107 @@ class Callers:
 
 def _repeats(retry: Retry | None) -> bool:
     return retry is not None and retry.attempts > 1
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRequest:
+    """A call of the client's own.
+
+    Attributes:
+        done: gets the result before the next message is read.
+        failed: gets the error, when trying again is of no use.
+    """
+
+    method: str
+    params: Any
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+
+
+class OwnRequestAttempt(PendingRequest):
+    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
+
+    __slots__ = ("_done", "_failed")
+
+    def __init__(
+        self,
+        request_id: int,
+        method: str,
+        body: bytes,
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(request_id, method, body, {})
+        self._done = done
+        self._failed = failed
+
+    @property
+    def is_asked_again(self) -> bool:
+        """See :class:`PendingRequest`."""
+        return False
+
+    @property
+    def survives(self) -> bool:
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
+        return False
+
+    def settle(self, result: Any) -> None:
+        """See :class:`PendingRequest`."""
+        self._done(result)
+
+    def fail(self, error: Exception) -> None:
+        """See :class:`PendingRequest`."""
+        self._failed(error)
+
+
+class OwnRequests:
+    """Makes such calls, ahead of everything else, and again where the hub says that it may help.
+
+    A cut ends them without a word, as far as they are about the connection; the end of the session ends all.
+    """
+
+    def __init__(self, calls: Calls, random: Random) -> None:
+        self._calls = calls
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[OwnRequestAttempt, asyncio.TimerHandle] = {}
+
+    def run(self, requests: Iterable[OwnRequest]) -> None:
+        """Make these calls, in their order."""
+        self._calls.begin_first([self._attempt(request, 1) for request in requests])
+
+    def _attempt(self, request: OwnRequest, attempt: int) -> OwnRequestAttempt:
+        def failed(error: Exception) -> None:
+            self._failed(request, attempt, error)
+
+        body = encode_body(request.method, request.params)
+        return OwnRequestAttempt(self._calls.next_id(), request.method, body, request.done, failed)
+
+    def _failed(self, request: OwnRequest, attempt: int, error: Exception) -> None:
+        if isinstance(error, DisconnectedError):
+            return  # it is done again on the next connection
+        delay = None
+        if isinstance(error, RpcError):
+            delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
+        if delay is None:
+            request.failed(error)
+            return
+        logger.info("%s failed and is tried again in %.1f s: %s", request.method, delay, error)
+        call = self._attempt(request, attempt + 1)
+        self._waiting[call] = self._loop.call_later(delay, self._again, call)
+
+    def _again(self, call: OwnRequestAttempt) -> None:
+        del self._waiting[call]
+        self._calls.begin_first([call])
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        self._stop([call for call in self._waiting if not call.is_numbered])
+
+    def lost(self) -> None:
+        """The session is over."""
+        self._stop(list(self._waiting))
+
+    def _stop(self, calls: list[OwnRequestAttempt]) -> None:
+        for call in calls:
+            self._waiting.pop(call).cancel()

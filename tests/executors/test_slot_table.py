@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from trunkline.executors.backlog import PoolBacklog
-from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
+from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.slot_table import HandOverPlan, Move, SlotTable, parked_queue
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.slots import SLOTS
@@ -79,7 +79,7 @@ def test_one_that_leaves_gets_nothing_and_keeps_what_it_has() -> None:
 
 def test_a_hand_over_step_by_step() -> None:
     made = table(2)
-    made.hand_over(Plan(0, {0: 1, 2: 1}))
+    made.hand_over(HandOverPlan(0, {0: 1, 2: 1}))
     assert made.owners[0] == 0
     assert made.queues[:4] == [parked_queue(0), 1, parked_queue(2), 1]
     made.drained()
@@ -91,7 +91,7 @@ def test_a_hand_over_step_by_step() -> None:
 def test_a_hand_over_that_is_given_up_changes_nothing() -> None:
     made = table(2)
     before = list(made.owners)
-    made.hand_over(Plan(0, {0: 1}))
+    made.hand_over(HandOverPlan(0, {0: 1}))
     assert made.give_up() == [Move(0, 0, 0)]
     assert made.queues == made.owners == before
 
@@ -99,7 +99,7 @@ def test_a_hand_over_that_is_given_up_changes_nothing() -> None:
 @pytest.mark.parametrize("releasing", [False, True])
 def test_an_owner_that_ends_meanwhile_needs_to_release_nothing(releasing: bool) -> None:
     made = table(3)
-    made.hand_over(Plan(0, {0: 2}))
+    made.hand_over(HandOverPlan(0, {0: 2}))
     if releasing:
         made.drained()
     assert Move(0, 0, 2) in made.gone(0)
@@ -109,7 +109,7 @@ def test_an_owner_that_ends_meanwhile_needs_to_release_nothing(releasing: bool) 
 
 def test_a_new_owner_that_ends_meanwhile_is_replaced() -> None:
     made = table(3)
-    made.hand_over(Plan(0, {0: 1}))
+    made.hand_over(HandOverPlan(0, {0: 1}))
     made.gone(1)
     made.drained()
     assert made.released() == [Move(0, 0, 0)], "of those that are there it has the fewest"
@@ -155,9 +155,9 @@ def test_busy_slots_go_one_by_one_the_least_busy_first() -> None:
     made.ready(1)
     in_flight = dict.fromkeys(range(SLOTS), 5) | {40: 1}
     plan = made.rebalance(in_flight)
-    assert plan == Plan(0, {40: 1})
+    assert plan == HandOverPlan(0, {40: 1})
     in_flight.pop(7)
-    assert made.rebalance(in_flight) == Plan(0, {7: 1})
+    assert made.rebalance(in_flight) == HandOverPlan(0, {7: 1})
 
 
 def test_an_operators_wish_is_kept() -> None:
@@ -259,7 +259,7 @@ class Executors(RuleBasedStateMachine):
     def begin(self, slot: int, to: int, pin: bool) -> None:
         source = self.table.owners[slot]
         if self.alive[source] and self.table.is_ready(to):
-            plan = self.table.assign(slot, to) if pin else Plan(source, {slot: to})
+            plan = self.table.assign(slot, to) if pin else HandOverPlan(source, {slot: to})
             if plan is not None:
                 self.park(plan)
 
@@ -277,7 +277,7 @@ class Executors(RuleBasedStateMachine):
             self.table.leaving(place)
             self.park(self.table.vacate(place, owned))
 
-    def park(self, plan: Plan) -> None:
+    def park(self, plan: HandOverPlan) -> None:
         self.table.hand_over(plan)
         self.backlog.move(("loop", plan.source), lambda call: ("loop", self.table.queues[call.slot]))
 
