@@ -8,6 +8,9 @@ from typing import Final
 import pytest
 
 from tests.support.hub import RunningHub, ready_hub
+from trunkline.edge import transport
+from trunkline.edge.http import protocol, request
+from trunkline.edge.websocket import listener
 
 LIMIT: Final = 64 * 1024
 """Bytes of a message that the impatient hub takes."""
@@ -15,14 +18,17 @@ LIMIT: Final = 64 * 1024
 IMPATIENCE: Final = 0.6
 """Seconds after which the impatient hub gives a peer up, whatever it waits for."""
 
-IMPATIENT: Final = {
-    "trunkline.edge.http_protocol:HEAD_TIMEOUT": IMPATIENCE,
-    "trunkline.edge.http_protocol:LINGER_SECONDS": IMPATIENCE,
-    "trunkline.edge.http_request:BODY_GRACE": IMPATIENCE,
-    "trunkline.edge.transport:CLOSE_TIMEOUT": IMPATIENCE,
-    "trunkline.edge.websocket:CLOSE_TIMEOUT": IMPATIENCE,
-}
-PATIENT: Final = {"trunkline.edge.transport:CLOSE_TIMEOUT": 60.0, "trunkline.edge.websocket:CLOSE_TIMEOUT": 60.0}
+CLOSE_TIMEOUTS: Final = tuple(f"{module.__name__}:CLOSE_TIMEOUT" for module in (transport, listener))
+IMPATIENT: Final = dict.fromkeys(
+    (
+        f"{protocol.__name__}:HEAD_TIMEOUT",
+        f"{protocol.__name__}:LINGER_SECONDS",
+        f"{request.__name__}:BODY_GRACE",
+        *CLOSE_TIMEOUTS,
+    ),
+    IMPATIENCE,
+)
+PATIENT: Final = dict.fromkeys(CLOSE_TIMEOUTS, 60.0)
 
 TOKEN: Final = "s3cret/token+?>"
 """Of the guarded hub: not every door can carry it as it is."""

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from trunkline.edge.heartbeat import Heartbeat
-from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT
+from trunkline.edge.context import PING_INTERVAL, PING_TIMEOUT
+from trunkline.edge.websocket.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.virtual_time
 

@@ -25,7 +25,7 @@ from tests.support.match import require
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
 from trunkline.config import SettingsError, load_settings
-from trunkline.edge.uds import UnixSocket
+from trunkline.edge.framed.unix import UnixSocket
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret"

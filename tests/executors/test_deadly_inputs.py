@@ -15,6 +15,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, START, eventually, until
+from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
@@ -35,7 +36,7 @@ def lab(executors: int, kill_after: float) -> AbstractContextManager[RunningHub]
         cwd=MODULES,
         executors=executors,
         env={"TRUNKLINE_KILL_AFTER": str(kill_after)},
-        constants={"trunkline.executors.supervisor:BACKOFF_LIMIT": 0.1},
+        constants={f"{supervisor.__name__}:BACKOFF_LIMIT": 0.1},
     )
 
 

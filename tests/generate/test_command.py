@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.generate.documents import document, method
 from tests.support.hub import RunningHub
-from trunkline.cli import app
+from trunkline.cli.main import app
 from trunkline.generate import GENERATORS
 
 DOCUMENT = document(method("m", {"a": {"type": "string"}}))

@@ -21,6 +21,6 @@ def patch(values: dict[str, float]) -> None:
 
 if __name__ == "__main__":
     patch(json.loads(sys.argv.pop(1)))
-    from trunkline.cli import main
+    from trunkline.cli.main import main
 
     main()
