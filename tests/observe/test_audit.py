@@ -248,7 +248,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # the
 for number in range(50):
     log.call("alice", 17, "peer:1", f"m{number}", 0, 0.0)
 while not log.lost:
-    time.sleep(0.01)
+    time.sleep(0.01)  # until the write has failed, in the thread of the log
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 log.call("alice", 17, "peer:1", "after", 0, 0.0)
 log.close()

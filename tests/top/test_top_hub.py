@@ -49,7 +49,7 @@ class Screen:
         while re.search(pattern, ESCAPES.sub("", self.raw[start:])) is None:
             assert time.monotonic() < limit, f"{pattern!r} is not shown:\n{ESCAPES.sub('', self.raw[start:])[-3000:]}"
             assert self.process.returncode is None, self.raw[-2000:]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # what is drawn next is read meanwhile
 
     def press(self, key: bytes) -> None:
         os.write(self._descriptor, key)
