@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-browser test-interop check bench fuzz soak autobahn format deps-debian clean
+.PHONY: help setup run test test-browser test-interop check bench check-instructions fuzz soak autobahn format deps-debian clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 setup: $(STAMPS)/python $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
 
@@ -73,6 +73,11 @@ bench: setup ## Measure: ratios of runs side by side on this machine
 	  echo "== $$name"; $(BIN)/python -m bench.$$name || missed="$$missed $$name"; \
 	done; if [ -n "$$missed" ]; then echo "targets missed:$$missed"; exit 1; fi
 
+BASE ?= HEAD^
+
+check-instructions: setup ## Count the instructions of BASE (the parent commit) and HEAD for one dialogue; fails above +3 %
+	@$(BIN)/python -m bench.instructions --base '$(BASE)'
+
 FUZZ_SECONDS ?= 60
 
 fuzz: setup ## Fuzz the codec and the framing with atheris, FUZZ_SECONDS (60) a target; finds stay in build/fuzz
@@ -95,6 +100,7 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
 	  for d in python3.11-doc debian-faq debian-reference-en; do dpkg -s $$d >/dev/null 2>&1 || need="$$need $$d"; done; \
 	  for p in curl faketime chromium firefox-esr haproxy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
+	  command -v callgrind_control >/dev/null || need="$$need valgrind"; \
 	  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx-light"; \
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \

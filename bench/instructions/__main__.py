@@ -1,0 +1,117 @@
+"""Count the instructions of two commits for the same dialogue, and fail where the later one needs too many more.
+
+    python -m bench.instructions                  # HEAD^ and HEAD
+    python -m bench.instructions --base v0.1.0
+
+Two runs for each commit: one under callgrind, which counts, and one with Python's own tracing, which names functions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from bench.instructions.bytecode import BYTECODE, CALLS, Bytecode
+from bench.instructions.callgrind import INSTRUCTIONS, Callgrind, missing
+from bench.instructions.checkouts import checkouts, git, is_changed
+from bench.instructions.compare import Sample, above, grown, grown_table, per_unit, rows, rows_table
+from bench.instructions.counting import STEPS, Progress, count
+
+LIMIT_PERCENT: Final = 3.0
+FUNCTIONS: Final = 8
+KINDS: Final = (
+    (INSTRUCTIONS, "C function (instructions)"),
+    (BYTECODE, "Python function (instructions of bytecode)"),
+    (CALLS, "Python function -> C function (calls)"),
+)
+"""What is told of functions: the kind and its title."""
+
+LEAST_GROWTH: Final = 0.004
+"""A function is told that grew by this share of what its process needs: less comes and goes by itself."""
+
+Samples = dict[str, list[Sample]]
+
+
+@contextmanager
+def shown(steps: int) -> Iterator[Progress]:
+    """Show steps on stderr: a bar on a terminal, else a line each."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        began, done = time.monotonic(), 0
+
+        def line(words: str) -> None:
+            nonlocal done
+            done += 1
+            print(f"{done:>3} of {steps}  {time.monotonic() - began:4.0f} s  {words}", file=sys.stderr, flush=True)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=steps)
+        yield lambda words: bar.update(task, advance=1, description=words)
+
+
+def measure(paths: Sequence[Path], names: Sequence[str]) -> list[Samples]:
+    """Count both commits, in both ways."""
+    found: list[Samples] = [{} for _ in paths]
+    with shown(2 * len(paths) * STEPS) as progress:
+        for counter, way in ((Callgrind, "callgrind"), (Bytecode, "tracing")):
+            for path, name, samples in zip(paths, names, found, strict=True):
+                samples.update(count(path, counter, _prefixed(progress, f"{name}, {way}: ")))
+    return found
+
+
+def _prefixed(progress: Progress, prefix: str) -> Progress:
+    return lambda words: progress(prefix + words)
+
+
+def report(before: Samples, after: Samples, limit: float) -> bool:
+    """Print the tables; returns whether nothing grew above the limit."""
+    units = {sample.part: sample.unit for sample in after[INSTRUCTIONS]}
+    found = rows(per_unit(before[INSTRUCTIONS]), per_unit(after[INSTRUCTIONS]), units)
+    print("\n".join(rows_table(found)))
+    for kind, title in KINDS:
+        functions = grown(per_unit(before[kind]), per_unit(after[kind]), LEAST_GROWTH, FUNCTIONS)
+        if functions:
+            print("\nThose that grew most, for one call, chunk or delivery:")
+            print("\n".join(grown_table(functions, title)))
+    failed = above(found, limit)
+    print()
+    for row in failed:
+        print(f"{row.process}, {row.part}: {100 * row.change:+.2f} %, and {100 * limit:+.1f} % is allowed")
+    if not failed:
+        print(f"No process needs {100 * limit:.1f} % more.")
+    return not failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="HEAD^", metavar="COMMIT", help="what is compared with (%(default)s)")
+    parser.add_argument("--commit", default="HEAD", help="what is compared (%(default)s)")
+    parser.add_argument("--limit", type=float, default=LIMIT_PERCENT, metavar="PERCENT", help="(%(default)s)")
+    options = parser.parse_args()
+    if needed := missing():
+        raise SystemExit(f"{' and '.join(needed)} missing: apt-get install valgrind util-linux (make deps-debian)")
+    commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in (options.base, options.commit)]
+    for title, commit in zip(("before", "after"), commits, strict=True):
+        print(f"{title:>6}  {git('log', '-1', '--format=%h %s', commit):.100}")
+    if is_changed():
+        print("What is not committed is not counted.")
+    print(flush=True)
+    with checkouts(*commits) as paths:
+        before, after = measure(paths, ("before", "after"))
+    raise SystemExit(not report(before, after, options.limit / 100))
+
+
+if __name__ == "__main__":
+    main()
