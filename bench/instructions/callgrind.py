@@ -14,6 +14,9 @@ from typing import Final
 from bench.instructions.counting import Counter
 
 INSTRUCTIONS: Final = "instructions"
+TIMERS: Final = "__pyx_f_6uvloop_4loop___uvtimer_callback"
+"""Where uvloop runs what is due. It is left out: how often that is depends on how fast the machine is."""
+
 _NAME: Final = re.compile(r"^(c?fn|c?ob)=\((\d+)\)(?: (.*))?$")
 _COST: Final = re.compile(r"^(?:[+-]?\d+|\*|0x[0-9a-f]+) (\d+)$")
 
@@ -85,6 +88,7 @@ class Callgrind(Counter):
 
     def command(self) -> list[str]:
         options = ["--tool=callgrind", "--trace-children=yes", "--instr-atstart=no"]
+        options += [f"--toggle-collect={TIMERS}", "--collect-atstart=yes"]
         # Where things lie in memory decides, by the hashes of objects, in what order sets and dicts have them.
         return ["setarch", platform.machine(), "-R", "valgrind", *options, f"--callgrind-out-file={self.folder}/out.%p"]
 

@@ -108,16 +108,17 @@ def above(found: Iterable[Row], limit: float) -> list[Row]:
     return [row for row in found if row.change > limit]
 
 
-def grown(before: PerUnit, after: PerUnit, least: float, wanted: int) -> list[Growth]:
+def grown(before: PerUnit, after: PerUnit, where: Iterable[tuple[str, str]], least: float, wanted: int) -> list[Growth]:
     """The functions that grew most, in the order of how much.
 
     Args:
+        where: the processes and parts that are looked at.
         least: by which share of all that the process needs for that part, or it is not told.
         wanted: at most so many of one process.
     """
     most: dict[tuple[str, str], Growth] = {}
-    for (process, part), counts in after.items():
-        earlier = before[process, part]
+    for process, part in where:
+        counts, earlier = after[process, part], before[process, part]
         whole = sum(earlier.values())
         for function, number in counts.items():
             growth = Growth(process, part, function, earlier.get(function, 0.0), number)
@@ -125,7 +126,7 @@ def grown(before: PerUnit, after: PerUnit, least: float, wanted: int) -> list[Gr
             if growth.by > least * whole and (known is None or growth.by > known.by):
                 most[process, function] = growth
     found: list[Growth] = []
-    for process in dict.fromkeys(process for process, _part in after):
+    for process in dict.fromkeys(process for process, _function in most):
         ours = [growth for growth in most.values() if growth.process == process]
         found += sorted(ours, key=lambda growth: (-growth.by, growth.function))[:wanted]
     return found

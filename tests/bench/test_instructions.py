@@ -94,14 +94,15 @@ def test_above_the_limit_is_above_it() -> None:
 
 
 def test_what_grew_is_told_once_where_it_grew_most() -> None:
-    assert grown(BEFORE, AFTER, 0.004, 5) == [
+    assert grown(BEFORE, AFTER, BEFORE, 0.004, 5) == [
         Growth("hub", "calls", "c", 0.0, 4_000.0),
         Growth("hub", "calls", "b", 40_000.0, 40_500.0),
         Growth("hub", "events", "a", 9_000.0, 9_200.0),
         Growth("executor", "events", "x", 0.0, 5.0),
     ]
-    assert [growth.function for growth in grown(BEFORE, AFTER, 0.03, 5)] == ["c", "x"]
-    assert [growth.function for growth in grown(BEFORE, AFTER, 0.0, 1)] == ["c", "x"]
+    assert [growth.function for growth in grown(BEFORE, AFTER, BEFORE, 0.03, 5)] == ["c", "x"]
+    assert [growth.function for growth in grown(BEFORE, AFTER, BEFORE, 0.0, 1)] == ["c", "x"]
+    assert [growth.function for growth in grown(BEFORE, AFTER, [("hub", "events")], 0.0, 5)] == ["a"]
 
 
 def test_columns_of_a_table_are_as_wide_as_what_is_in_them() -> None:
