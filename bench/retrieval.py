@@ -50,7 +50,8 @@ def passages(chosen: QuestionSet) -> list[dict[str, Any]]:
     from semantic_text_splitter import TextSplitter
     from tokenizers import Tokenizer
 
-    from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model
+    from trunkline.defaults import DEFAULT_MODEL
+    from trunkline.methods.embeddings.model import find_model
 
     tokenizer = Tokenizer.from_file(f"{find_model(DEFAULT_MODEL).path_or_name}/tokenizer.json")
     tokenizer.no_truncation()

@@ -20,8 +20,8 @@ PROTOCOL = ROOT / "protocol"
 P = "trunkline_protocol"
 DOORS = {"starlette", "uvicorn", "picows"}
 ML = {"torch", "faiss", "numpy", "sentence_transformers", "openai"}
-COMMON = {"msgspec", "orjson", "typing_extensions", "trunkline.background"}
-"""Small libraries that any room may use."""
+COMMON = {"msgspec", "orjson", "typing_extensions", "trunkline.background", "trunkline.defaults"}
+"""Small libraries that any room may use, and what settings are where nothing is said."""
 
 SIDE = {"trunkline", "trunkline.client", "trunkline.version", "trunkline.config", "trunkline.methods.packs"}
 """What the command line's helpers (doctor, render, demo) are made of."""
@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
         "trunkline.jobs", "psutil", *COMMON,
     },
     "trunkline.background": set(),
+    "trunkline.defaults": set(),
     "trunkline.durable": set(),
     "trunkline.jobs": {
         P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call",
@@ -62,7 +63,7 @@ ALLOWED: dict[str, set[str]] = {
     "trunkline.runtime": {"uvloop"},
     "trunkline.setting_names": set(),
     "trunkline.private_files": set(),
-    "trunkline.config": {"pydantic", "pydantic_settings", "trunkline.setting_names"},
+    "trunkline.config": {P, "pydantic", "pydantic_settings", "trunkline.defaults", "trunkline.setting_names"},
     "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
     "trunkline.doctor": {*SIDE, P, "trunkline.executors.environment", "trunkline.methods.embeddings.model"},
     "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},

@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from trunkline import defaults
 from trunkline.edge.access import AccessRules
 from trunkline.edge.endpoints import Endpoint, endpoints
-from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
+from trunkline.edge.websocket import WebSocketListener
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
@@ -61,10 +62,12 @@ class WebSocketDoor:
     outbox_bytes: int
     outbox_event_bytes: int
     auth_call: bool
-    ping_interval: float = PING_INTERVAL
-    ping_timeout: float = PING_TIMEOUT
+    ping_interval: float = defaults.PING_INTERVAL
+    ping_timeout: float = defaults.PING_TIMEOUT
     refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
-    partial: ByteAccount = field(default_factory=lambda: ByteAccount(256 * 2**20, 128 * 2**20))
+    partial: ByteAccount = field(
+        default_factory=lambda: ByteAccount(defaults.PARTIAL_BYTES, defaults.PARTIAL_BYTES_PER_PRINCIPAL)
+    )
     endpoints: dict[str, Endpoint] = field(default_factory=endpoints)
     listeners: dict[Listener, None] = field(default_factory=dict)
     pending: int = 0

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
@@ -93,7 +94,12 @@ class Router:
     """
 
     def __init__(
-        self, backend: CallBackend, record: Recorder, *, max_calls: int = 1 << 62, keys: KeyLimits | None = None
+        self,
+        backend: CallBackend,
+        record: Recorder,
+        *,
+        max_calls: int = defaults.MAX_CALLS,
+        keys: KeyLimits | None = None,
     ) -> None:
         self.backend = backend
         self._max_calls = max_calls
