@@ -4,6 +4,7 @@
     python -m bench.instructions --base v0.1.0
 
 Two runs for each commit: one under callgrind, which counts, and one with Python's own tracing, which names functions.
+Where something is above the limit both are counted once more.
 """
 
 from __future__ import annotations
@@ -24,9 +25,22 @@ from rich.progress import Progress as Bar
 from bench.instructions.bytecode import BYTECODE, CALLS, Bytecode
 from bench.instructions.callgrind import INSTRUCTIONS, Callgrind, missing
 from bench.instructions.checkouts import checkouts, git, is_changed
-from bench.instructions.compare import WHOLE, Sample, above, grown, grown_table, per_unit, rows, rows_table
-from bench.instructions.counting import STEPS, Progress, count
+from bench.instructions.compare import (
+    WHOLE,
+    PerUnit,
+    Row,
+    above,
+    grown,
+    grown_table,
+    per_unit,
+    rows,
+    rows_table,
+    smaller,
+)
+from bench.instructions.counting import STEPS, Counter, Progress, count
+from bench.instructions.dialogue import PARTS
 
+NAMES: Final = ("before", "after")
 LIMIT_PERCENT: Final = 3.0
 FUNCTIONS: Final = 8
 KINDS: Final = (
@@ -41,8 +55,6 @@ LEAST_GROWTH: Final = 0.01
 
 LEAST_CULPRIT: Final = 0.002
 """The same where the limit was passed: what grew may be spread over many."""
-
-Samples = dict[str, list[Sample]]
 
 
 @contextmanager
@@ -65,13 +77,18 @@ def shown(steps: int) -> Iterator[Progress]:
         yield lambda words: bar.update(task, advance=1, description=words)
 
 
-def measure(paths: Sequence[Path], names: Sequence[str]) -> list[Samples]:
-    """Count both commits, in both ways."""
-    found: list[Samples] = [{} for _ in paths]
-    with shown(2 * len(paths) * STEPS) as progress:
-        for counter, way in ((Callgrind, "callgrind"), (Bytecode, "tracing")):
-            for path, name, samples in zip(paths, names, found, strict=True):
-                samples.update(count(path, counter, _prefixed(progress, f"{name}, {way}: ")))
+Found = dict[str, PerUnit]
+"""What one commit needs, by the kind of what was counted."""
+
+
+def measure(paths: Sequence[Path], ways: Sequence[type[Counter]]) -> list[Found]:
+    """Count the sources of each path in each way."""
+    found: list[Found] = [{} for _ in paths]
+    with shown(len(ways) * len(paths) * STEPS) as progress:
+        for way in ways:
+            for path, name, kinds in zip(paths, NAMES, found, strict=True):
+                samples = count(path, way, _prefixed(progress, f"{name}, {way.__name__.lower()}: "))
+                kinds.update((kind, per_unit(parts)) for kind, parts in samples.items())
     return found
 
 
@@ -79,16 +96,26 @@ def _prefixed(progress: Progress, prefix: str) -> Progress:
     return lambda words: progress(prefix + words)
 
 
-def report(before: Samples, after: Samples, limit: float) -> bool:
+def compare(before: Found, after: Found) -> list[Row]:
+    """Compare the instructions of two commits."""
+    return rows(before[INSTRUCTIONS], after[INSTRUCTIONS], {part.name: part.unit for part in PARTS})
+
+
+def measure_again(paths: Sequence[Path], found: Sequence[Found]) -> None:
+    """Count instructions once more, and keep the smaller number of each."""
+    for kinds, again in zip(found, measure(paths, [Callgrind]), strict=True):
+        kinds[INSTRUCTIONS] = smaller(kinds[INSTRUCTIONS], again[INSTRUCTIONS])
+
+
+def report(before: Found, after: Found, limit: float) -> bool:
     """Print the tables; returns whether nothing grew above the limit."""
-    units = {sample.part: sample.unit for sample in after[INSTRUCTIONS]}
-    found = rows(per_unit(before[INSTRUCTIONS]), per_unit(after[INSTRUCTIONS]), units)
+    found = compare(before, after)
     print("\n".join(rows_table(found)))
     failed = above(found, limit)
     least = LEAST_CULPRIT if failed else LEAST_GROWTH
     where = [(row.process, row.part) for row in failed or found if row.part != WHOLE]
     for kind, title in KINDS:
-        functions = grown(per_unit(before[kind]), per_unit(after[kind]), where, least, FUNCTIONS)
+        functions = grown(before[kind], after[kind], where, least, FUNCTIONS)
         if functions:
             print("\nThose that grew most, for one call, chunk or delivery:")
             print("\n".join(grown_table(functions, title)))
@@ -110,14 +137,17 @@ def main() -> None:
     if needed := missing():
         raise SystemExit(f"{' and '.join(needed)} missing: apt-get install valgrind util-linux (make deps-debian)")
     commits = [git("rev-parse", "--verify", f"{name}^{{commit}}") for name in (options.base, options.commit)]
-    for title, commit in zip(("before", "after"), commits, strict=True):
+    for title, commit in zip(NAMES, commits, strict=True):
         print(f"{title:>6}  {git('log', '-1', '--format=%h %s', commit):.100}")
     if is_changed():
         print("What is not committed is not counted.")
     print(flush=True)
     with checkouts(*commits) as paths:
-        before, after = measure(paths, ("before", "after"))
-    raise SystemExit(not report(before, after, options.limit / 100))
+        found = measure(paths, [Callgrind, Bytecode])
+        if above(compare(found[0], found[1]), options.limit / 100):
+            print("Above the limit: once more, since what else the machine does mostly adds.\n", flush=True)
+            measure_again(paths, found)
+    raise SystemExit(not report(found[0], found[1], options.limit / 100))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def per_unit(samples: Sequence[Sample]) -> PerUnit:
     return found
 
 
+def smaller(first: PerUnit, second: PerUnit) -> PerUnit:
+    """Of two runs of one commit take, for each process and part, the one that needed less: what disturbs mostly adds."""
+    return {key: min(counts, second[key], key=lambda found: sum(found.values())) for key, counts in first.items()}
+
+
 def rows(before: PerUnit, after: PerUnit, units: Mapping[str, str]) -> list[Row]:
     """Compare what whole processes need, part by part and, last of each process, one unit of every part together.
 

@@ -23,8 +23,8 @@ PATIENCE: Final = 60.0
 VALUE: Final = "x" * 40
 WINDOW: Final = 16
 CHUNKS: Final = 50
-CHUNK_MS: Final = 10
-"""Between chunks. It takes both processes a third of that to pass one on under valgrind."""
+CHUNK_MS: Final = 25
+"""Between chunks. It takes both processes a tenth of that to pass one on under valgrind, if nothing else runs."""
 
 SUBSCRIBERS: Final = 8
 BETWEEN_CUTS: Final = 10
@@ -207,8 +207,8 @@ class Streams(OneConnection):
     name = "stream"
     unit = "chunk"
     units = CHUNKS
-    rounds = 12
-    warm_up = 2
+    rounds = 8
+    warm_up = 1
 
     def round(self) -> None:
         number = self.next_number()
