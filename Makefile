@@ -60,6 +60,8 @@ check: setup ## Lint, types, package checks; build the wheel and start a hub fro
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+	$(BIN)/vulture server protocol bench examples  # what only tests use is dead, too
 	cd clients && npm run --silent check
 	$(BIN)/python tests/support/wheel.py
 

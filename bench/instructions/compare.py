@@ -85,7 +85,7 @@ def per_unit(samples: Sequence[Sample]) -> PerUnit:
 
 
 def smaller(first: PerUnit, second: PerUnit) -> PerUnit:
-    """Of two runs of one commit take, for each process and part, the one that needed less: what disturbs mostly adds."""
+    """Of two runs of one commit the one that needed less, for each process and part: what disturbs mostly adds."""
     return {key: min(counts, second[key], key=lambda found: sum(found.values())) for key, counts in first.items()}
 
 
