@@ -43,7 +43,7 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone" $(ELSEWHERE) || $(AGAIN) -m "not alone" $(ELSEWHERE)
 	$(BIN)/pytest -m alone $(ELSEWHERE) || $(AGAIN) -m alone $(ELSEWHERE)
-	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
+	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
 test-browser: setup ## Drive a real Chromium, and Firefox, against real hubs
 	$(BIN)/pytest tests/browser || $(AGAIN) tests/browser
@@ -90,7 +90,7 @@ SOAK_RUNS ?= 10
 
 soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_RUNS (10) seeds; finds stay in build/recorder
 	@$(BIN)/python -m tests.faults.recorder --seconds $(SOAK_SECONDS) --runs $(SOAK_RUNS) --clients 6
-	@TRUNKLINE_KILL_SECONDS=$(SOAK_SECONDS) TRUNKLINE_CRASH_ROUNDS=$(SOAK_RUNS) \
+	@TEST_KILL_SECONDS=$(SOAK_SECONDS) TEST_CRASH_ROUNDS=$(SOAK_RUNS) \
 	  $(BIN)/pytest tests/methods/test_collection_kills.py tests/methods/test_collection_crashes.py
 
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
