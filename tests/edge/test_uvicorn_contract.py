@@ -20,9 +20,9 @@ from typing import Any
 import uvicorn
 
 from tests.support.timing import PATIENCE, SOON
-from trunkline.edge.http_protocol import LINGER_SECONDS, WIRE, BoundedHttpProtocol, Wire
-from trunkline.edge.http_server import HttpServer
-from trunkline.edge.request_head import RequestHeads
+from trunkline.edge.http.protocol import LINGER_SECONDS, WIRE, BoundedHttpProtocol, Wire
+from trunkline.edge.http.request_head import RequestHeads
+from trunkline.edge.http.server import HttpServer
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"
