@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import psutil
 from bench.instructions.compare import Sample
 from bench.instructions.dialogue import IDLE, PARTS, Part
 
+METHODS: Final = Path(__file__).with_name("counter") / "counted.py"
 READY_SECONDS: Final = 300.0
 STOP_SECONDS: Final = 120.0
 STEPS: Final = 2 + len(PARTS)
@@ -93,8 +95,9 @@ def hub_of(root: Path, counter: Counter) -> Iterator[Processes]:
     }
     command = [
         *counter.command(), sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "none",
-        "--no-demo", "--methods", "trunkline.methods.debug", "--executors", "1", "--data", str(counter.folder / "data"),
+        "--no-demo", "--methods", METHODS.stem, "--executors", "1", "--data", str(counter.folder / "data"),
     ]  # fmt: skip
+    shutil.copy(METHODS, counter.folder)
     log = counter.folder / "hub.log"
     with (
         log.open("w") as stderr,

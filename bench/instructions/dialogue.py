@@ -1,4 +1,4 @@
-"""The fixed dialogue that is counted: calls, a stream, events, a session that is cut.
+"""The fixed dialogue that is counted: calls, a stream, events, a session that is resumed.
 
 It waits for every answer before it goes on, and writes what goes together with one ``send``, so that a hub reads the
 same bytes in the same portions each time, however slowly it runs.
@@ -17,22 +17,17 @@ from websockets.client import ClientProtocol
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
 
+GOING_AWAY: Final = 1001
 PATIENCE: Final = 60.0
 """Seconds until an answer has to come; under valgrind all takes fifty times as long."""
 
 VALUE: Final = "x" * 40
 WINDOW: Final = 16
 CHUNKS: Final = 50
-CHUNK_MS: Final = 25
-"""Between chunks. It takes both processes a tenth of that to pass one on under valgrind, if nothing else runs."""
-
 SUBSCRIBERS: Final = 8
-BETWEEN_CUTS: Final = 10
+BETWEEN_RESUMPTIONS: Final = 10
 UNACKNOWLEDGED: Final = 2
-"""Replies that are sent again after each cut."""
-
-CUT_SECONDS: Final = 0.1
-"""In which the hub sees that a connection is gone."""
+"""Replies that are sent again after each resumption."""
 
 IDLE_SECONDS: Final = 1.0
 
@@ -61,7 +56,7 @@ class Talk:
         self._flush()
 
     def receive(self, count: int = 1) -> list[dict[str, Any]]:
-        """Read so many messages, acknowledgements left out: when those come depends on time.
+        """Read so many messages, acknowledgements and credit left out: when those come depends on time.
 
         Raises:
             ConnectionError: the hub closed the connection.
@@ -79,7 +74,15 @@ class Talk:
         result: dict[str, Any] = self.receive()[0]["result"]
         return result
 
-    def cut(self) -> None:
+    def leave(self) -> None:
+        """Close the connection; the hub knows that it is gone when this returns."""
+        self._protocol.send_close(GOING_AWAY)
+        self._flush()
+        while self._socket.recv(1 << 18):
+            pass
+        self._socket.close()
+
+    def drop(self) -> None:
         """Drop the connection without a word."""
         self._socket.close()
 
@@ -105,7 +108,7 @@ class Talk:
     def _take(self, message: dict[str, Any]) -> None:
         if "error" in message:
             raise RuntimeError(f"the hub answered {message}")
-        if message.get("method") != "session.ack":
+        if message.get("method") not in ("session.ack", "stream.credit"):
             self._messages.append(message)
 
 
@@ -167,7 +170,7 @@ class OneConnection(Part):
         self.talk = Talk(url)
 
     def close(self) -> None:
-        self.talk.cut()
+        self.talk.drop()
 
 
 class Calls(OneConnection):
@@ -179,7 +182,7 @@ class Calls(OneConnection):
     warm_up = 150
 
     def round(self) -> None:
-        self.talk.call(self.next_number(), "debug.echo", {"value": VALUE})
+        self.talk.call(self.next_number(), "counted.echo", {"value": VALUE})
 
 
 class Windows(OneConnection):
@@ -194,7 +197,7 @@ class Windows(OneConnection):
     def round(self) -> None:
         self.talk.send(
             *(
-                {"id": self.next_number(), "method": "debug.echo", "params": {"value": VALUE}}
+                {"id": self.next_number(), "method": "counted.echo", "params": {"value": VALUE}}
                 for _ in range(WINDOW)
             )
         )  # fmt: skip
@@ -202,22 +205,24 @@ class Windows(OneConnection):
 
 
 class Streams(OneConnection):
-    """Streams of an executor, with credit, slow enough that the hub never finds two chunks at once."""
+    """Streams that answer each item that is pushed with a chunk, the next when that has come, with credit."""
 
-    name = "stream"
-    unit = "chunk"
+    name = "stream, both ways"
+    unit = "item and chunk"
     units = CHUNKS
-    rounds = 8
-    warm_up = 1
+    rounds = 16
+    warm_up = 2
 
     def round(self) -> None:
         number = self.next_number()
-        params = {"n": CHUNKS, "interval_ms": CHUNK_MS}
-        self.talk.send({"id": number, "method": "debug.count", "params": params, "metadata": {"window": {"items": 4}}})
+        self.talk.send({"id": number, "method": "counted.echo_each", "metadata": {"window": {"items": 4}}})
         for index in range(CHUNKS):
+            item = {"request_id": number, "index": index, "data": VALUE}
+            self.talk.send({"method": "stream.push", "params": item})
             (chunk,) = self.talk.receive()
-            assert chunk["params"]["index"] == index, chunk
+            assert chunk["params"]["data"] == VALUE, chunk
             self.talk.send({"method": "stream.credit", "params": {"request_id": number, "consumed": index + 1}})
+        self.talk.send({"method": "stream.push", "params": {"request_id": number, "index": CHUNKS, "is_final": True}})
         last, reply = self.talk.receive(2)
         assert last["params"]["is_final"], last
         assert reply["id"] == number, reply
@@ -246,15 +251,15 @@ class Events(OneConnection):
     def close(self) -> None:
         super().close()
         for reader in self.readers:
-            reader.cut()
+            reader.drop()
 
 
 class Sessions(OneConnection):
-    """Calls within a session that is cut, resumed and acknowledged again and again."""
+    """Calls within a session that is left, resumed and acknowledged again and again."""
 
-    name = f"session, cut every {BETWEEN_CUTS} calls"
+    name = f"session, resumed every {BETWEEN_RESUMPTIONS} calls"
     unit = "call"
-    units = BETWEEN_CUTS
+    units = BETWEEN_RESUMPTIONS
     rounds = 50
     warm_up = 5
 
@@ -264,13 +269,12 @@ class Sessions(OneConnection):
         self.received = 0
 
     def round(self) -> None:
-        for _ in range(BETWEEN_CUTS):
+        for _ in range(BETWEEN_RESUMPTIONS):
             number = self.next_number()
-            self.talk.call(number, "debug.echo", {"value": VALUE}, seq=number)
+            self.talk.call(number, "counted.echo", {"value": VALUE}, seq=number)
         self.received = self.number - UNACKNOWLEDGED
         self.talk.send({"method": "session.ack", "params": {"received": self.received}})
-        self.talk.cut()
-        time.sleep(CUT_SECONDS)
+        self.talk.leave()
         self.talk = Talk(self.url)
         resume = {"session": self.session, "received": self.received}
         opened = self.talk.call(0, "session.open", {"resume": resume})
