@@ -79,7 +79,8 @@ class Count:
 
 def named(code: CodeType) -> str:
     """Name a function by its file, seen from its root, and its qualified name."""
-    return f"{ROOTS.sub('', code.co_filename)}:{code.co_qualname}"
+    path = code.co_filename.removeprefix(f"{Path(__file__).parent}/")
+    return f"{ROOTS.sub('', path)}:{code.co_qualname}"
 
 
 def answer(count: Count, listener: socket.socket) -> None:
