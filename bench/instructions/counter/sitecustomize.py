@@ -22,7 +22,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
-ROOTS = re.compile(r"^.*?/(?:server|protocol|site-packages|lib/python3\.\d+)/(?!site-packages/)")
+ROOTS = re.compile(r"^(?:.*?/)?(?:server|protocol|site-packages|lib/python3\.\d+)/(?!site-packages/)")
 """Before which a path says only where a checkout or an interpreter lies."""
 
 
