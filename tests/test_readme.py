@@ -235,6 +235,7 @@ async def publishing(hub: RunningHub) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.wait([task])  # cancelled while it connects, it closes its socket only then
 
 
 async def take_lines(lines: list[str], staying: set[int], folder: Path, env: dict[str, str], hub: RunningHub) -> None:
