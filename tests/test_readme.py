@@ -47,8 +47,9 @@ PAGES: Final = [
     if page.parent == REPOSITORY / "docs" or page.is_relative_to(REPOSITORY / "examples") or page.name == "README.md"
     if not page.is_relative_to(CLIENTS)
 ]
+NO_CODE: Final = ("", "json", "mermaid")
 BLOCKS: Final = {
-    page: [block for block in blocks_of(page) if block.rule or block.language not in ("", "json")] for page in PAGES
+    page: [block for block in blocks_of(page) if block.rule or block.language not in NO_CODE] for page in PAGES
 }
 RUN: Final = [page for page, blocks in BLOCKS.items() if any(block.rule.startswith("run") for block in blocks)]
 RULE: Final = re.compile(r"run|run, connected|run, staying: .+|run until: .+|file: .+|methods: .+|not run: .+")
