@@ -14,9 +14,6 @@ PAGES: Final = pages()
 WIDTH: Final = 140
 INDEX: Final = REPOSITORY / "docs" / "index.md"
 
-LATER: Final = {"CHANGELOG.md"}
-"""Pages whose lines are still long."""
-
 each_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
 
 
@@ -24,8 +21,6 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REP
 def test_lines_are_short(page: Path) -> None:
     lines = page.read_text().splitlines()
     long = [number for number, line in enumerate(lines, 1) if len(line) > WIDTH]
-    if page.name in LATER:
-        pytest.skip("rewritten elsewhere")
     assert long == []
 
 
