@@ -156,17 +156,9 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_variables_that_are_no_settings_of_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of clients and of the tests; what Kubernetes sets for services named trunkline; what methods read."""
+    """That of clients; what Kubernetes sets for services named trunkline; what methods read."""
     for name, value in {
         "TRUNKLINE_URL": "ws://x/ws",
-        "TRUNKLINE_BIN": "/x",
-        "TRUNKLINE_PYTHON": "/x",
-        "TRUNKLINE_TEST_TIMEOUT_SCALE": "3",
-        "TRUNKLINE_TEST_TIME_SCALE": "3",
-        "TRUNKLINE_FUZZ_SCALE": "1",
-        "TRUNKLINE_CHAOS_SEEDS": "1",
-        "TRUNKLINE_KILL_SECONDS": "1",
-        "TRUNKLINE_CRASH_ROUNDS": "1",
         "TRUNKLINE_SERVICE_HOST": "10.0.0.1",
         "TRUNKLINE_SERVICE_PORT": "8765",
         "TRUNKLINE_SERVICE_PORT_HTTP": "8765",

@@ -218,8 +218,9 @@ async def python_reference(
     reference: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalMethods]:
     pytest.importorskip("sentence_transformers")
+    from trunkline.defaults import DEFAULT_MODEL
     from trunkline.methods import embeddings
-    from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model
+    from trunkline.methods.embeddings.model import find_model
 
     if not find_model(DEFAULT_MODEL).local:
         pytest.skip("the packaged model is not installed")

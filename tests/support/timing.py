@@ -1,4 +1,4 @@
-"""The one time unit of the tests. Slow machines set ``TRUNKLINE_TEST_TIMEOUT_SCALE`` above 1."""
+"""The one time unit of the tests. Slow machines set ``TEST_TIMEOUT_SCALE`` above 1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
-SCALE: Final = float(os.environ.get("TRUNKLINE_TEST_TIMEOUT_SCALE", "1"))
+SCALE: Final = float(os.environ.get("TEST_TIMEOUT_SCALE", "1"))
 
 PATIENCE: Final = 10 * SCALE
 """Seconds until something that has to happen counts as not happening."""

@@ -1,9 +1,9 @@
 /**
  * One unit of time for all tests, so that a slow machine needs one number changed.
  */
-const SCALE = Number(process.env.TRUNKLINE_TEST_TIME_SCALE ?? "1");
+const SCALE = Number(process.env.TEST_TIME_SCALE ?? "1");
 
-/** `n` milliseconds, scaled by TRUNKLINE_TEST_TIME_SCALE. */
+/** `n` milliseconds, scaled by TEST_TIME_SCALE. */
 export function ms(n: number): number {
   return n * SCALE;
 }
