@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from trunkline.edge.context import PING_INTERVAL, PING_TIMEOUT
+from trunkline.defaults import PING_INTERVAL, PING_TIMEOUT
 from trunkline.edge.websocket.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.virtual_time
