@@ -75,9 +75,7 @@ async def test_the_same_as_a_job(hub: RunningHub, name: str, kind: str) -> None:
         require({"error": {"message": {"$contains": BAD[kind][1]}}}, over)
 
 
-@pytest.mark.parametrize(
-    "how", ["import:argparse", "import:own", "load:own", "load:cancelled", "load:stop_iteration", "load:interrupt"]
-)
+@pytest.mark.parametrize("how", ["import:argparse", "load:cancelled", "load:interrupt"])
 async def test_loading_that_ends_badly_is_told_at_once(how: str) -> None:
     with RunningHub(["broken_oddly"], cwd=MODULES, env={"BROKEN_ODDLY": how}) as hub:
         async with peer(hub.url) as connection, asyncio.timeout(PATIENCE):
