@@ -27,7 +27,7 @@ from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, 
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.timing import PATIENCE, SCALE
 from trunkline.client import Event, connect
-from trunkline.edge.tokens import TokensFile
+from trunkline.edge.access.tokens import TokensFile
 
 
 class Subscriber:
