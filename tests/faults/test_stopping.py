@@ -16,8 +16,8 @@ from tests.support.hub import DEBUG_METHODS, MODULES, HttpAnswer, RunningHub, re
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
-from trunkline.app import EXECUTOR_STOP_GRACE
-from trunkline.edge.websocket_door import CLOSE_STEP, WebSocketDoor
+from trunkline.edge.context import CLOSE_STEP, EdgeContext
+from trunkline.hosting.lifecycle import EXECUTOR_STOP_GRACE
 from trunkline_protocol.errors import ErrorCode
 
 PATIENT: Final = {"TRUNKLINE_DRAIN_SECONDS": "600", "TRUNKLINE_CLOSE_SECONDS": "600"}
@@ -162,16 +162,16 @@ async def test_closes_are_spread_over_time_the_oldest_first() -> None:
             assert (code, reason) == (1012, "stopping")
             closed.append((self._number, loop.time()))
 
-    door = WebSocketDoor.__new__(WebSocketDoor)  # nothing but its listeners is asked for
-    door.listeners = {Listener(number): None for number in range(120)}  # type: ignore[misc]  # only close is called
-    await door.close_all(1012, "stopping", 1.0)
+    edge = EdgeContext.__new__(EdgeContext)  # nothing but its listeners is asked for
+    edge.listeners = {Listener(number): None for number in range(120)}  # type: ignore[misc]  # only close is called
+    await edge.close_all(1012, "stopping", 1.0)
     assert [number for number, _ in closed] == [*range(120)], "the oldest first"
     moments = [at for _, at in closed]
     for first, last in ((49, 50), (99, 100)):
         assert moments[last] - moments[first] > CLOSE_STEP * 0.9, "fifty at a time, 20 ms apart"
     closed.clear()
-    door.listeners = {Listener(number): None for number in range(5000)}  # type: ignore[misc]
-    await door.close_all(1012, "stopping", 0.1)
+    edge.listeners = {Listener(number): None for number in range(5000)}  # type: ignore[misc]
+    await edge.close_all(1012, "stopping", 0.1)
     assert len(closed) == 5000
     portions = {round(at, 4) for _, at in closed[::1000]}
     assert len(portions) == 5, "more at a time where there are more: a thousand each"

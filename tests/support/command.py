@@ -47,7 +47,7 @@ def trunkline(
 
     Not for what changes the process itself: a hub, or a relay. Any exception but SystemExit is the caller's.
     """
-    from trunkline.cli import main
+    from trunkline.cli.main import main
 
     code: int | str | None = None
     with (
