@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -78,6 +79,8 @@ async def test_fault_17_no_restart_storm_and_no_names_that_peers_make_up() -> No
                     asked += 1
             took = time.monotonic() - started
             assert took > sum(map(pause, range(first + 1, last))), f"restarts {first} to {last} in {took:.1f} s"
+            said = re.findall(r"starting it again in ([\d.]+) s", "\n".join(hub.stderr))
+            assert said[:last] == [f"{pause(number):.1f}" for number in range(1, len(said[:last]) + 1)]
             assert asked, "while it was restarted"
             methods = (await connection.result("metrics.get"))["methods"]
             assert not [name for name in methods if name.startswith("made.up")], "peers must not make labels"
