@@ -26,7 +26,7 @@ from tests.support.command import trunkline
 from tests.support.framed import STDIO, Program, json_lines, packet, program
 from tests.support.hub import DEBUG_METHODS, MODULES, clean_environment, is_alive
 from tests.support.match import require
-from tests.support.timing import PATIENCE, SCALE, eventually
+from tests.support.timing import PATIENCE, SCALE, START, eventually
 from trunkline_protocol.errors import ErrorCode
 
 on_the_loop_of_the_module = pytest.mark.asyncio(loop_scope="module")
@@ -74,6 +74,7 @@ def by_id(output: bytes) -> dict[Any, Any]:
 @pytest.mark.parametrize("framing", ["packet4", "ndjson"])
 async def test_calls_streams_cancels_and_topics(framing: str) -> None:
     async with program(framing=framing) as peer:
+        await peer.started()
         assert (await peer.result("debug.echo", {"value": "ü\n"})) == "ü\n"
         require({"result": {"chunks": 3}}, await peer.call("debug.count", {"n": 3}))
         assert [chunk["params"]["index"] for chunk in peer.others] == [0, 1, 2, 3]
@@ -91,6 +92,7 @@ async def test_calls_streams_cancels_and_topics(framing: str) -> None:
 
 async def test_the_parent_has_every_role_whatever_token_the_hub_wants() -> None:
     async with program(env={"TRUNKLINE_TOKEN": "t0k"}) as peer:
+        await peer.started()
         await peer.result("subscribe", {"topic": "system.metrics"})
         await peer.result("method.register", {"method": "mine.upper"})
         asked = await peer.request("debug.call", {"method": "mine.upper", "params": {"text": "x"}})
@@ -103,12 +105,15 @@ async def test_the_parent_has_every_role_whatever_token_the_hub_wants() -> None:
 async def test_calls_wait_for_executors_and_the_hub_answers_for_itself() -> None:
     async with program(methods=("slow_load",), cwd=MODULES) as peer:
         early = await peer.request("slow.ping")
-        assert (await peer.result("health.check"))["status"] == "starting", "answered while the first one waits"
+        assert (await peer.result("health.check", within=START))["status"] == "starting", (
+            "answered while the first one waits"
+        )
         assert "result" in await peer.reply(early)
 
 
 async def test_executors_that_cannot_load_are_told() -> None:
     async with program(methods=("broken_import",), cwd=MODULES) as peer:
+        await peer.started()
         error = await peer.error("debug.echo", {"value": 1})
         assert error["code"] == ErrorCode.PIPELINE_INITIALIZATION_FAILED
 
@@ -253,7 +258,7 @@ def test_wrong_usage_is_2() -> None:
 @on_the_loop_of_the_module
 async def test_a_port_beside_it(shared: Program) -> None:
     async with program("--port", "0") as peer:
-        await peer.result("rpc.ping")
+        await peer.started()
         addresses = [line for line in peer.log.decode().splitlines() if "listening on ws://" in line]
         assert len(addresses) == 1
     listening = [c for c in psutil.Process(shared.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
@@ -265,6 +270,7 @@ async def test_a_port_beside_it(shared: Program) -> None:
 
 async def test_nothing_but_frames_on_stdout() -> None:
     async with program(methods=("noisy",), cwd=MODULES) as peer:
+        await peer.started()
         assert await peer.result("noisy.print") == "said"
         peer.end_input()
         assert await peer.exit_code() == 0
@@ -306,7 +312,7 @@ async def test_a_length_that_cannot_be_is_told_and_ends_it() -> None:
 
 async def test_a_line_that_does_not_end() -> None:
     async with program(framing="ndjson", env={"TRUNKLINE_MAX_MESSAGE_BYTES": "4096"}) as peer:
-        await peer.result("rpc.ping")
+        await peer.started()
         await peer.raw(b"x" * 5000)
         require({"error": {"code": ErrorCode.INVALID_REQUEST}}, await peer.receive())
         assert await peer.exit_code() == 1
@@ -314,7 +320,7 @@ async def test_a_line_that_does_not_end() -> None:
 
 async def test_input_that_ends_inside_a_frame() -> None:
     async with program() as peer:
-        await peer.result("rpc.ping")
+        await peer.started()
         await peer.raw(packet(b"x" * 20)[:9])
         peer.end_input()
         require(
@@ -329,6 +335,7 @@ async def test_input_that_ends_inside_a_frame() -> None:
 async def test_a_reader_that_does_not_read_slows_its_streams_down(tmp_path: Path) -> None:
     marker = tmp_path / "made"
     async with program(methods=("lab",), cwd=MODULES) as peer:
+        await peer.started()
         peer.stream.reader._transport.pause_reading()  # type: ignore[attr-defined]
         asked = await peer.request("lab.flood", {"n": 2000, "marker": str(marker), "size": 20_000})
         made = -1
