@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
-from tests.cli.test_commands import requires_failure, trunkline
+from tests.support.command import requires_failure, trunkline, trunkline_process
 from tests.support.hub import RunningHub
 from trunkline.config import CREDENTIALS, Settings, SettingsError, load_settings
 from trunkline.hosting.admission import credentials
@@ -57,13 +57,13 @@ def test_every_secret_is_a_credential() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
 def test_a_hub_with_an_empty_token_does_not_start(host: str, tmp_path: Path) -> None:
-    done = trunkline(*SERVE, "--host", host, env={"TRUNKLINE_TOKEN": ""}, cwd=tmp_path)
+    done = trunkline_process(*SERVE, "--host", host, env={"TRUNKLINE_TOKEN": ""}, cwd=tmp_path)
     requires_failure(done, 2, "token: is empty", "TRUNKLINE_TOKEN")
     assert not (tmp_path / "data").exists()
 
 
 def test_nor_does_one_over_standard_input(tmp_path: Path) -> None:
-    done = trunkline("stdio", "--packs", "none", env={"TRUNKLINE_JWT_KEY": " "}, cwd=tmp_path, stdin="")
+    done = trunkline_process("stdio", "--packs", "none", env={"TRUNKLINE_JWT_KEY": " "}, cwd=tmp_path, stdin="")
     requires_failure(done, 2, "jwt_key: is empty")
 
 
@@ -182,7 +182,8 @@ def test_what_kubernetes_makes_of_the_port_is_explained(monkeypatch: pytest.Monk
     [SERVE, ("stdio", "--packs", "none"), ("convert-model",), ("call", "rpc.ping", "--url", "ws://127.0.0.1:9/ws")],
 )
 def test_no_command_passes_over_a_misspelt_variable(command: tuple[str, ...], tmp_path: Path) -> None:
-    done = trunkline(*command, env={"TRUNKLINE_TOKNE": "abc"}, cwd=tmp_path, stdin="")
+    run = trunkline_process if command[0] in ("serve", "stdio") else trunkline
+    done = run(*command, env={"TRUNKLINE_TOKNE": "abc"}, cwd=tmp_path, stdin="")
     requires_failure(done, 2, "TRUNKLINE_TOKNE", "did you mean TRUNKLINE_TOKEN?")
     assert "abc" not in done.stderr
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.generate.documents import document, method
+from tests.support.command import NO_HUB, requires_failure
+from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub
 from trunkline.cli.main import app
 from trunkline.generate import GENERATORS

@@ -97,6 +97,10 @@ class Program(FramedPeer):
         """EOF."""
         self.stream.writer.close()
 
+    async def started(self) -> None:
+        """It answers for itself; its executors may still load."""
+        await self.result("rpc.ping", within=START)
+
     async def exit_code(self, within: float = 2 * PATIENCE, *, failed_methods: bool = False) -> int:
         """Wait for its end, whose log has to be free of tracebacks, but for those of methods that are to fail."""
         code = await asyncio.wait_for(self.process.wait(), within)

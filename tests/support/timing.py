@@ -22,6 +22,9 @@ START: Final = 4 * PATIENCE
 SOON: Final = 1 * SCALE
 """Seconds for what has to happen at once on a busy machine."""
 
+START: Final = 4 * PATIENCE
+"""Seconds for a program to start: it loads a lot, and may be one of many."""
+
 
 def eventually(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Wait for a state of another process, which has no event to wait for."""

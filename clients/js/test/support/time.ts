@@ -15,6 +15,13 @@ export function pause(n: number): Promise<void> {
   });
 }
 
+/** Waits for what has no event. Put a limit around it: {@link within}. */
+export async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) {
+    await pause(5);
+  }
+}
+
 /** The promise's outcome, or a rejection that says what did not happen in `n` scaled milliseconds. */
 export async function within<T>(n: number, what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
