@@ -25,7 +25,8 @@ from trunkline.control.documents import documents
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
 from trunkline.control.health import causes_of, check, heading
-from trunkline.control.jobs import JOB_METHODS, JobCalls
+from trunkline.control.jobs import JobCalls
+from trunkline.control.method import listed_methods
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
@@ -82,6 +83,7 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import HubLimits
 
 if TYPE_CHECKING:
@@ -132,7 +134,7 @@ class Hub:
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
-        self.registrations = Registrations(self.pool, self._answers, queue_limits)
+        self.registrations = Registrations(self.pool, queue_limits)
         keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
         self.router = Router(self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*keys))
         self.router.tracer = self.tracer
@@ -175,8 +177,7 @@ class Hub:
         self.sessions = Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
         self.door = self._websocket_door(limits)
         self.framed = FramedDoors(self.door, __version__)
-        self._control = control_methods(self.view)
-        self.router.serve({method.name: method for method in self._control})
+        self.router.handle(control_methods(self.view))
         self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
         self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
         self.router.handle(ExecutorOrders(self.pool.owners).methods())
@@ -297,9 +298,9 @@ class Hub:
         logger.info("reloaded", extra={"revoked_connections": closed})
 
     def _served(self) -> list[MethodInfo]:
-        """Everything somebody may call, for doors that list it."""
-        own = (method.info for method in self._control)
-        return [*own, *JOB_METHODS, *self.registrations.infos(), *self.pool.methods.values()]
+        """What is a tool of MCP."""
+        own = (info for info in listed_methods() if METHODS[info.name].is_tool)
+        return [*own, *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)

@@ -5,9 +5,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.support.exact import require_exactly
 from tests.support.peer import Peer
 from trunkline.control.rpc import describe, discover
 from trunkline_protocol.catalogue import MethodInfo, Parameter
+from trunkline_protocol.hub_methods import METHODS
 
 HUB_METHODS = {"rpc.ping", "rpc.discover", "health.check", "health.detailed", "system.info", "metrics.get"}
 
@@ -80,7 +82,9 @@ async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> 
         schema = method["result"]["schema"] | {"components": document["components"]}
         assert method["result"]["schema"], f"{name} has no schema of its result"
         for params in (given.get(name, {}), *further.get(name, [])):
-            jsonschema.Draft202012Validator(schema).validate(await debug_peer.result(name, params))
+            result = await debug_peer.result(name, params)
+            jsonschema.Draft202012Validator(schema).validate(result)
+            require_exactly(result, METHODS[name].result)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(schema).validate({})
 

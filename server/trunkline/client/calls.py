@@ -13,8 +13,8 @@ from trunkline.client.encoding import encode_exactly
 from trunkline.client.errors import DisconnectedError
 from trunkline.client.outbox import Outgoing
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id
-from trunkline_protocol.session import UNNUMBERED_CALLS
 
 LOCAL_GRACE: Final = 2.0
 """Seconds the hub gets beyond a call's timeout before the client gives up by itself."""

@@ -9,8 +9,8 @@ import msgspec
 from trunkline.client.outbox import Outgoing
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id, Request
-from trunkline_protocol.session import UNNUMBERED_CALLS
 
 MAX_BATCH: Final = 100
 DEFAULT_TIMEOUT_MS: Final = 30_000
