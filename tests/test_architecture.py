@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
     "trunkline.relay": {P, "trunkline.background", "trunkline.client", "trunkline.edge", "trunkline.version"},
-    "trunkline.generate": {"trunkline.generate"},
+    "trunkline.generate": {f"{P}.hub_methods", "trunkline.generate"},
     "trunkline.terminal": set(),
     "trunkline.progress": {"trunkline.terminal", "rich"},
     "trunkline.top": {P, "trunkline.client", "trunkline.terminal", "trunkline.top", "rich"},

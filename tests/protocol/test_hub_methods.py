@@ -1,0 +1,111 @@
+"""What is made of the table of hub methods is as the table says, and its names stand in no other list."""
+
+from __future__ import annotations
+
+import ast
+import json
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.test_architecture import PROTOCOL, ROOT, SERVER
+from trunkline.client import inbound
+from trunkline_protocol.codecs import command_bus, dspy_port
+from trunkline_protocol.hub_methods import METHODS, NOTIFICATIONS, about_calls, reserved
+
+WRITER: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "write_hub_methods.py"))
+ASKS = ROOT / "clients" / "dashboard" / "src" / "hub" / "asks.json"
+NAMES = METHODS.keys() | NOTIFICATIONS.keys()
+
+ELSEWHERE = {
+    "server/trunkline/client/inbound.py",  # see below
+    "server/trunkline/top/board.py",  # what it asks for
+    "server/trunkline/edge/grants.py",  # keys of the tokens file
+}
+"""Files in which some of the names stand together for another reason."""
+
+
+def test_the_specification_has_the_table() -> None:
+    text = WRITER["SPEC"].read_text()
+    assert WRITER["specification"](text) == text, "run scripts/write_hub_methods.py"
+
+
+def test_the_javascript_tests_have_the_names() -> None:
+    assert WRITER["SHARED"].read_text() == WRITER["shared"](), "run scripts/write_hub_methods.py"
+
+
+def test_the_python_client_understands_what_the_hub_sends() -> None:
+    [match] = [node for node in ast.walk(_parsed(Path(inbound.__file__))) if isinstance(node, ast.Match)]
+    cases = {case.pattern.value.value for case in match.cases if isinstance(case.pattern, ast.MatchValue)}  # type: ignore[attr-defined]  # each is text
+    assert cases == {row.name for row in NOTIFICATIONS.values() if row.from_hub}
+
+
+def test_the_dashboard_asks_for_what_there_is() -> None:
+    asked = [value for value in _values(json.loads(ASKS.read_text())) if isinstance(value, dict) and "method" in value]
+    assert asked
+    for ask in asked:
+        msgspec.convert(ask["params"], METHODS[ask["method"]].params, strict=True)
+
+
+def test_dialects_translate_to_what_there_is() -> None:
+    own = {name for name in (*dspy_port.METHODS.values(), *command_bus._METHODS.values()) if reserved(name)}
+    assert own == {"auth", "health.check"}
+
+
+@pytest.mark.parametrize("row", METHODS.values(), ids=METHODS)
+def test_a_row_describes_itself(row: Any) -> None:
+    assert row.summary[0].isupper()
+    assert not row.summary.endswith(".")
+    assert ("(role admin)" in row.summary) is (row.right == "admin")
+    assert ("(role callee)" in row.summary) is (row.right == "callee")
+    assert row.params.__struct_config__.forbid_unknown_fields
+    assert msgspec.json.schema(row.result)["$defs"]
+
+
+def test_a_notification_refers_to_a_param_of_its_own() -> None:
+    for row in NOTIFICATIONS.values():
+        params = {field.encode_name for field in msgspec.structs.fields(row.params)}
+        assert row.refers_to is None or row.refers_to in params
+    assert about_calls("caller").keys() & about_calls("callee").keys() == set()
+
+
+def test_the_names_stand_in_no_other_list() -> None:
+    found: dict[str, set[str]] = {}
+    for path in sorted([*SERVER.rglob("*.py"), *PROTOCOL.rglob("*.py")]):
+        here = str(path.relative_to(ROOT))
+        if path.name == "hub_methods.py" or here in ELSEWHERE:
+            continue
+        for names in _lists(_parsed(path)):
+            if len(names) > 1:
+                found.setdefault(here, set()).update(names)
+    assert not found, "read them from trunkline_protocol/hub_methods.py"
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _lists(tree: ast.Module) -> Iterator[set[str]]:
+    """The names of each collection, and of each ``match``."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Set(members) | ast.List(members) | ast.Tuple(members):
+                parts: list[Any] = members
+            case ast.Dict(keys):
+                parts = keys
+            case ast.Match(_, cases):
+                parts = [part for case in cases for part in ast.walk(case.pattern)]
+            case _:
+                continue
+        yield {part.value for part in parts if isinstance(part, ast.Constant) and part.value in NAMES}
+
+
+def _values(value: Any) -> Iterator[Any]:
+    yield value
+    if isinstance(value, dict):
+        for member in value.values():
+            yield from _values(member)
