@@ -19,25 +19,26 @@ PROTOCOL = ROOT / "protocol"
 
 P = "trunkline_protocol"
 DOORS = {"starlette", "uvicorn", "picows"}
+SERVING = ("trunkline.edge.", "trunkline.hosting.")
 ML = {"torch", "faiss", "numpy", "sentence_transformers", "openai"}
 COMMON = {"msgspec", "orjson", "typing_extensions", "trunkline.background"}
 """Small libraries that any room may use."""
-
-SIDE = {"trunkline", "trunkline.client", "trunkline.version", "trunkline.config", "trunkline.methods.packs"}
-"""What the command line's helpers (doctor, render, demo) are made of."""
 
 ALLOWED: dict[str, set[str]] = {
     "trunkline_protocol": {P, "msgspec", "orjson"},
     "trunkline": {"trunkline.version", P, "trunkline.methods", "trunkline.client"},
     "trunkline.version": set(),
+    "trunkline.background": set(),
+    "trunkline.durable": set(),
+    "trunkline.private_files": set(),
+    "trunkline.setting_names": set(),
+    "trunkline.config": {"pydantic", "pydantic_settings", "trunkline.setting_names"},
     "trunkline.hub": {P, "trunkline.hub", "trunkline.broker.base", *COMMON},
     "trunkline.broker": {P, "trunkline.broker", *COMMON},
     "trunkline.control": {
         P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
         "trunkline.jobs", "psutil", *COMMON,
     },
-    "trunkline.background": set(),
-    "trunkline.durable": set(),
     "trunkline.jobs": {
         P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call",
         "trunkline.hub.principal", *COMMON,
@@ -48,52 +49,24 @@ ALLOWED: dict[str, set[str]] = {
     },
     "trunkline.methods": {P, "trunkline", "trunkline.durable", "trunkline.methods", "cachetools", "pydantic", *COMMON},
     "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
-    "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
-    "trunkline.edge.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
-    "trunkline.edge.mcp_tools": {P, "mcp_types", *COMMON},
+    "trunkline.edge.access.jwt_tokens": {P, "trunkline.edge.access", "trunkline.hub", "jwt", *COMMON},
+    "trunkline.edge.http.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
+    "trunkline.edge.http.mcp_tools": {P, "mcp_types", *COMMON},
     "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
     "trunkline.observe.tracing": {P, "trunkline.observe", "trunkline.version", "opentelemetry", *COMMON},
     "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
-    "trunkline.admission": {"trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
-    "trunkline.executor_settings": {
-        "trunkline.config", "trunkline.executors.environment",
-        "trunkline.executors.supervisor", "trunkline.methods.packs", "trunkline.runtime",
+    "trunkline.relay": {
+        P, "trunkline.relay", "trunkline.client", "trunkline.edge.framed", "trunkline.version", *COMMON,
     },
-    "trunkline.runtime": {"uvloop"},
-    "trunkline.setting_names": set(),
-    "trunkline.private_files": set(),
-    "trunkline.config": {"pydantic", "pydantic_settings", "trunkline.setting_names"},
-    "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
-    "trunkline.doctor": {*SIDE, P, "trunkline.executors.environment", "trunkline.methods.embeddings.model"},
-    "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},
-    "trunkline.cli_settings": {"trunkline.cli_talk", "trunkline.config"},
-    "trunkline.cli_stdio": {
-        "typer", "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.config", "trunkline.edge.framed_doors",
-        "trunkline.edge.stdio", "trunkline.observe.logs",
-        "trunkline.relay",
-    },
-    "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
-    "trunkline.relay": {P, "trunkline.background", "trunkline.client", "trunkline.edge", "trunkline.version"},
     "trunkline.generate": {f"{P}.hub_methods", "trunkline.generate"},
-    "trunkline.terminal": set(),
-    "trunkline.progress": {"trunkline.terminal", "rich"},
-    "trunkline.top": {P, "trunkline.client", "trunkline.terminal", "trunkline.top", "rich"},
-    "trunkline.cli_top": {"trunkline.cli_talk", "trunkline.client", "trunkline.top.program", "typer"},
-    "trunkline.cli_talk": {"trunkline.client", "trunkline.config", P, "rich", "typer", "websockets"},
-    "trunkline.cli_pubsub": {"trunkline.cli_talk", "trunkline.client", "trunkline.render", P, "typer"},
-    "trunkline.cli_generate": {"trunkline.cli_talk", "trunkline.client", "trunkline.generate", "typer"},
-    "trunkline.cli_jobs": {"trunkline.cli_talk", "trunkline.client", "trunkline.progress", "rich", "typer"},
-    "trunkline.cli_collections": {"trunkline.cli_talk", "trunkline.client", "rich", "typer"},
     "trunkline.evaluate": {P, "trunkline.evaluate", "ir_measures"},
-    "trunkline.cli_eval": {"trunkline.cli_talk", "trunkline.client", "trunkline.evaluate", "rich", "typer"},
-    "trunkline.cli_ingest": {
-        "trunkline.cli_jobs", "trunkline.cli_talk", "trunkline.client", "trunkline.methods.documents", "rich", "typer",
+    "trunkline.hosting": {"trunkline", P, "uvicorn", "uvloop", *COMMON},
+    "trunkline.cli": {
+        "trunkline", P, "ir_measures", "pydantic", "rich", "semantic_text_splitter", "typer", "websockets", *COMMON,
     },
-    "trunkline.cli_model": {
-        P, "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.methods.embeddings.model",
-        "trunkline.private_files", "typer",
+    "trunkline.cli.show": {
+        P, "trunkline", "trunkline.cli.show", "trunkline.cli.doctor", "trunkline.client", "rich",
     },
-    "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
 }  # fmt: skip
 """Room -> what it may import beside the standard library. The longest name that fits a module is its room."""
 
@@ -158,10 +131,10 @@ def allowed_for(module: str) -> set[str]:
     return ALLOWED[room]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "trunkline.app"])
+@pytest.mark.parametrize("module", list(MODULES))
 def test_imports_only_what_its_room_may(module: str) -> None:
     allowed = allowed_for(module)
-    if module == "trunkline.cli":
+    if module.startswith(("trunkline.hosting", "trunkline.cli")) and not module.startswith("trunkline.cli.show"):
         allowed = allowed | {name for name in MODULES if name.startswith("trunkline.")}
     stray = {name for name in imports(MODULES[module]) if not any(is_within(name, room) for room in allowed)}
     assert not stray, f"{module} must not import {stray}"
@@ -171,18 +144,21 @@ def importers(of: str) -> set[str]:
     return {name for name, path in MODULES.items() if any(is_within(found, of) for found in imports(path))}
 
 
-def test_only_cli_imports_app() -> None:
-    assert importers("trunkline.app") == {"trunkline.cli"}
+def test_only_cli_imports_hosting() -> None:
+    outside = {name for name in importers("trunkline.hosting") if not name.startswith("trunkline.hosting")}
+    assert outside == {"trunkline.cli.main"}
 
 
-def test_servers_are_known_only_to_edge_and_app() -> None:
+def test_servers_are_known_only_to_edge_and_hosting() -> None:
     for library in DOORS:
-        outside = {name for name in importers(library) if not name.startswith("trunkline.edge.")}
-        assert outside <= {"trunkline.app"}, library
+        outside = {
+            name for name in importers(library) if not name.startswith(("trunkline.edge.", "trunkline.hosting."))
+        }
+        assert not outside, library
 
 
 def test_pyjwt_is_known_to_one_file() -> None:
-    assert importers("jwt") == {"trunkline.edge.jwt_tokens"}
+    assert importers("jwt") == {"trunkline.edge.access.jwt_tokens"}
 
 
 def test_ml_libraries_are_known_only_to_packs() -> None:
@@ -198,7 +174,7 @@ def test_hub_rooms_do_not_know_packs() -> None:
     packs = {pack for pack in packs if pack.split(".")[2] not in FRAMEWORK}
     for pack in packs:
         outside = {name for name in importers(pack) if not name.startswith("trunkline.methods.")}
-        assert outside <= {"trunkline.cli_ingest", "trunkline.cli_model", "trunkline.doctor"}, pack
+        assert outside <= {"trunkline.cli.ingest", "trunkline.cli.convert_model", "trunkline.cli.doctor"}, pack
 
 
 def test_executors_parent_side_does_not_know_methods() -> None:
@@ -224,7 +200,7 @@ OWN_TASKS = {
 }
 """How many tasks modules of hub, executors and client begin by themselves."""
 
-COMMANDS = ("trunkline.top", "trunkline.evaluate", "trunkline.cli_")
+COMMANDS = ("trunkline.evaluate", "trunkline.cli.")
 """Programs of one command: they await what they begin."""
 
 TASK_MAKERS = {"create_task", "ensure_future"}
@@ -274,13 +250,14 @@ def test_tests_are_small_files_too() -> None:
 
 
 def test_importing_the_hub_loads_no_ml_library() -> None:
-    code = f"import sys, trunkline.app, trunkline.cli; print(sorted({ML!r} & sys.modules.keys()))"
+    code = f"import sys, trunkline.hosting.app, trunkline.cli; print(sorted({ML!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_hub_loads_no_optional_library() -> None:
-    code = "import sys, trunkline.app, trunkline.edge.credentials; print(sorted({'jwt', 'redis'} & sys.modules.keys()))"
+    names = "trunkline.hosting.app, trunkline.edge.access.credentials"
+    code = f"import sys, {names}; print(sorted({{'jwt', 'redis'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

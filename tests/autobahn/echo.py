@@ -17,13 +17,13 @@ import uvicorn
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from trunkline.config import Settings
-from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
-from trunkline.edge.credentials import Credentials
-from trunkline.edge.endpoints import Negotiated
-from trunkline.edge.http_protocol import BoundedHttpProtocol
-from trunkline.edge.upgrade import UpgradeProtocol
-from trunkline.edge.websocket import WebSocketListener
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.access.credentials import Credentials
+from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
+from trunkline.edge.http.protocol import BoundedHttpProtocol
+from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.endpoints import Negotiated
+from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher

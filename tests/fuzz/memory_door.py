@@ -16,7 +16,8 @@ from unittest.mock import MagicMock, patch
 
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from trunkline.edge import upgrade, websocket
+from trunkline.edge.websocket import listener as websocket
+from trunkline.edge.websocket import upgrade
 from trunkline.hub.outbox import Flusher, Outbox
 from trunkline.hub.principal import ANONYMOUS
 

@@ -11,7 +11,7 @@ import pytest
 from tests.edge.http_client import rpc, send
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from trunkline.edge.tokens import new_token
+from trunkline.edge.access.tokens import new_token
 from trunkline.hub import connection
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.hub_methods import METHODS, NOTIFICATIONS

@@ -23,8 +23,8 @@ NAMES = METHODS.keys() | NOTIFICATIONS.keys()
 
 ELSEWHERE = {
     "server/trunkline/client/inbound.py",  # see below
-    "server/trunkline/top/board.py",  # what it asks for
-    "server/trunkline/edge/grants.py",  # keys of the tokens file
+    "server/trunkline/cli/show/top/board.py",  # what it asks for
+    "server/trunkline/edge/access/grants.py",  # keys of the tokens file
 }
 """Files in which some of the names stand together for another reason."""
 
