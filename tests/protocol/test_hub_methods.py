@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from tests.test_architecture import PROTOCOL, ROOT, SERVER
 from trunkline.client import inbound
 from trunkline_protocol.codecs import command_bus, dspy_port
-from trunkline_protocol.hub_methods import METHODS, NOTIFICATIONS, about_calls, reserved
+from trunkline_protocol.hub_methods import HEALTH_DETAILED, METHODS, NOTIFICATIONS, about_calls, reserved
+from trunkline_protocol.reports import Health
 
 WRITER: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "write_hub_methods.py"))
 ASKS = ROOT / "clients" / "dashboard" / "src" / "hub" / "asks.json"
@@ -29,9 +31,28 @@ ELSEWHERE = {
 """Files in which some of the names stand together for another reason."""
 
 
+IN_WORDS = {"jobs.create", "jobs.get", "rpc.discover", "session.open", "system.info"}
+"""Methods whose results SPEC.md does not give as a list of members right behind what they take."""
+
+
 def test_the_specification_has_the_table() -> None:
     text = WRITER["SPEC"].read_text()
     assert WRITER["specification"](text) == text, "run scripts/write_hub_methods.py"
+
+
+@pytest.mark.parametrize("row", METHODS.values(), ids=METHODS)
+def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> None:
+    text = WRITER["SPEC"].read_text()
+    signatures = list(re.finditer(rf"`{re.escape(row.name)} (\{{[^`]*\}})`", text))
+    assert signatures, "SPEC.md says nowhere what it takes"
+    for signature in signatures:
+        assert _members(signature[1]) == {field.encode_name: field.required for field in _fields(row.params)}
+    results = [re.match(r"[^`\n]{0,80}`(\{[^`]*\})`", text[signature.end() :]) for signature in signatures]
+    told = [set(_members(result[1])) for result in results if result is not None]
+    assert told or row.name in IN_WORDS
+    inherited = {field.encode_name for field in _fields(Health)} if row is HEALTH_DETAILED else set()
+    for names in told:
+        assert names | inherited == {field.encode_name for field in _fields(row.result)}
 
 
 def test_the_javascript_tests_have_the_names() -> None:
@@ -68,7 +89,7 @@ def test_a_row_describes_itself(row: Any) -> None:
 
 def test_a_notification_refers_to_a_param_of_its_own() -> None:
     for row in NOTIFICATIONS.values():
-        params = {field.encode_name for field in msgspec.structs.fields(row.params)}
+        params = {field.encode_name for field in _fields(row.params)}
         assert row.refers_to is None or row.refers_to in params
     assert about_calls("caller").keys() & about_calls("callee").keys() == set()
 
@@ -83,6 +104,25 @@ def test_the_names_stand_in_no_other_list() -> None:
             if len(names) > 1:
                 found.setdefault(here, set()).update(names)
     assert not found, "read them from trunkline_protocol/hub_methods.py"
+
+
+def _members(text: str) -> dict[str, bool]:
+    """What ``{a, b?: {c}}`` lists, and whether it has to be there."""
+    found: dict[str, bool] = {}
+    depth, member = 0, ""
+    for sign in f"{text[1:-1]},":
+        depth += (sign in "{[(") - (sign in "}])")
+        if sign != "," or depth:
+            member += sign
+            continue
+        if name := re.match(r"\s*(\w+)(\?)?", member):
+            found[name[1]] = name[2] is None
+        member = ""
+    return found
+
+
+def _fields(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(struct)
 
 
 def _parsed(path: Path) -> ast.Module:
