@@ -40,7 +40,7 @@ def admitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     tokens: Path = tmp_path_factory.mktemp("tokens") / "tokens.toml"
     tokens.write_text(f'[[tokens]]\nname = "plain"\nsha256 = "{DIGEST}"\nroles = []\n')
     tokens.chmod(0o600)
-    env = {"TRUNKLINE_TOKENS_FILE": str(tokens), "TRUNKLINE_AUTH_CALL": "true"}
+    env = {"TRUNKLINE_TOKENS_FILE": str(tokens), "TRUNKLINE_AUTH_CALL": "true", "TRUNKLINE_AUTH_SECONDS": "60"}
     with ready_hub(DEBUG_METHODS, env=env) as running:
         yield running
 

@@ -111,5 +111,8 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)
-        return {key: _inlined(value, components) for key, value in schema.items()}
+        inlined = {key: _inlined(value, components) for key, value in schema.items()}
+        if isinstance(said := inlined.get("description"), str):
+            inlined["description"] = said.replace("``", "`")  # docstrings are reStructuredText, documents Markdown
+        return inlined
     return [_inlined(value, components) for value in schema] if isinstance(schema, list) else schema
