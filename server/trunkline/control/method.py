@@ -112,6 +112,8 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
         if "$ref" in schema:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)
         inlined = {key: _inlined(value, components) for key, value in schema.items()}
+        if isinstance(inlined.get("title"), str):
+            del inlined["title"]  # each is there once for every place it is in, and generators make names of titles
         if isinstance(said := inlined.get("description"), str):
             inlined["description"] = said.replace("``", "`")  # docstrings are reStructuredText, documents Markdown
         return inlined
