@@ -3,19 +3,19 @@
 Into ``protocol/SPEC.md`` its tables, between the markers; and ``protocol/conformance/methods.json``, which the tests of
 the JavaScript client read. ``tests/protocol/test_hub_methods.py`` holds both equal to the table.
 
-    .venv/bin/python scripts/write_hub_methods.py
+    python -m scripts.write_hub_methods
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
+from scripts.sources import ROOT
 from trunkline_protocol.hub_methods import METHODS, NAMESPACES, NOTIFICATIONS, HubMethod, HubNotification
 
-PROTOCOL: Final = Path(__file__).resolve().parents[1] / "protocol"
+PROTOCOL: Final = ROOT / "protocol"
 SPEC: Final = PROTOCOL / "SPEC.md"
 SHARED: Final = PROTOCOL / "conformance" / "methods.json"
 BEGIN: Final = "<!-- hub methods: written by scripts/write_hub_methods.py -->"

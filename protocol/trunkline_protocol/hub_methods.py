@@ -2,7 +2,7 @@
 
 Whoever has to know one of these names, or a rule about them, reads it here: dispatch and doors of the hub, its
 documents, clients, codecs, the generator of typed clients, executors when they load modules, and the tables of SPEC.md
-(``scripts/spec_tables.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
+(``scripts/write_hub_methods.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ itself.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class HubMethod(Generic[P]):
     """A method that the hub answers itself. No client and no executor can serve a method of that name.
 
@@ -81,7 +81,7 @@ class HubMethod(Generic[P]):
         return not self.needs_connection and self.right in ("anybody", "granted")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class HubNotification:
     """A notification that reaches no method. As a request it is unknown (-32601).
 
@@ -109,200 +109,118 @@ class HubNotification:
 # --- who the peer is, and its session ---
 
 AUTH: Final = HubMethod(
-    name="auth",
-    summary="Authenticate, or renew credentials before they expire",
-    params=said.AuthParams,
-    result=said.Authenticated,
-    right="anybody",
-    scope="handshake",
-    in_batch=False,
-    before_auth=True,
-    numbered=False,
-)
+    "auth", "Authenticate, or renew credentials before they expire",
+    said.AuthParams, said.Authenticated,
+    right="anybody", scope="handshake", in_batch=False, before_auth=True, numbered=False,
+)  # fmt: skip
 SESSION_OPEN: Final = HubMethod(
-    name="session.open",
-    summary="Open a session, or resume one after a cut",
-    params=SessionOpen,
-    result=SessionOpened,
-    right="anybody",
-    scope="handshake",
-    idempotent=False,
-    in_batch=False,
-    numbered=False,
-    listed=False,
-)
+    "session.open", "Open a session, or resume one after a cut",
+    SessionOpen, SessionOpened,
+    right="anybody", scope="handshake", idempotent=False, in_batch=False, numbered=False, listed=False,
+)  # fmt: skip
 SESSION_CLOSE: Final = HubMethod(
-    name="session.close",
-    summary="End the session, with its calls, and close the connection",
-    params=SessionClose,
-    result=SessionClose,
-    right="anybody",
-    scope="handshake",
-    in_batch=False,
-    numbered=False,
-    listed=False,
-)
+    "session.close", "End the session, with its calls, and close the connection",
+    SessionClose, SessionClose, right="anybody", scope="handshake", in_batch=False, numbered=False, listed=False,
+)  # fmt: skip
 
 # --- publish and subscribe ---
 
 SUBSCRIBE: Final = HubMethod(
-    name="subscribe",
-    summary="Subscribe this connection to a topic or pattern",
-    params=said.SubscribeParams,
-    result=said.Subscribed,
-    right="subscribe",
-    scope="connection",
-    in_batch=False,
-    numbered=False,
-)
+    "subscribe", "Subscribe this connection to a topic or pattern",
+    said.SubscribeParams, said.Subscribed, right="subscribe", scope="connection", in_batch=False, numbered=False,
+)  # fmt: skip
 UNSUBSCRIBE: Final = HubMethod(
-    name="unsubscribe",
-    summary="Unsubscribe this connection from a topic or pattern",
-    params=said.UnsubscribeParams,
-    result=said.Unsubscribed,
-    right="anybody",
-    scope="connection",
-    in_batch=False,
-    numbered=False,
-)
+    "unsubscribe", "Unsubscribe this connection from a topic or pattern",
+    said.UnsubscribeParams, said.Unsubscribed, right="anybody", scope="connection", in_batch=False, numbered=False,
+)  # fmt: skip
 PUBLISH: Final = HubMethod(
-    name="publish",
-    summary="Publish an event to a topic: store it and deliver it to the subscribers",
-    params=said.PublishParams,
-    result=said.Published,
-    right="publish",
-    idempotent=False,
-)
+    "publish", "Publish an event to a topic: store it and deliver it to the subscribers",
+    said.PublishParams, said.Published, right="publish", idempotent=False,
+)  # fmt: skip
 
 # --- methods that clients serve ---
 
 METHOD_REGISTER: Final = HubMethod(
-    name="method.register",
-    summary="Register a method that this client serves to others (role callee)",
-    params=said.RegisterParams,
-    result=said.Registered,
-    right="callee",
-    scope="connection",
-    in_batch=False,
-)
+    "method.register", "Register a method that this client serves to others (role callee)",
+    said.RegisterParams, said.Registered, right="callee", scope="connection", in_batch=False,
+)  # fmt: skip
 METHOD_UNREGISTER: Final = HubMethod(
-    name="method.unregister",
-    summary="Unregister a method that this client serves",
-    params=said.UnregisterParams,
-    result=said.Unregistered,
-    scope="connection",
-)
+    "method.unregister", "Unregister a method that this client serves",
+    said.UnregisterParams, said.Unregistered, scope="connection",
+)  # fmt: skip
 
 # --- what the hub says of itself ---
 
 RPC_PING: Final = HubMethod(
-    name="rpc.ping",
-    summary="Answer at once, for clients that cannot send WebSocket pings",
-    params=reports.NoParams,
-    result=reports.Pong,
-    right="anybody",
-    numbered=False,
-)
+    "rpc.ping", "Answer at once, for clients that cannot send WebSocket pings",
+    reports.NoParams, reports.Pong, right="anybody", numbered=False,
+)  # fmt: skip
 RPC_DISCOVER: Final = HubMethod(
-    name="rpc.discover",
-    summary="The methods that can be called, as an OpenRPC document",
-    params=reports.NoParams,
-    result=reports.OpenRpcDocument,
-    right="anybody",
-)
+    "rpc.discover", "The methods that can be called, as an OpenRPC document",
+    reports.NoParams, reports.OpenRpcDocument, right="anybody",
+)  # fmt: skip
 HEALTH_CHECK: Final = HubMethod(
-    name="health.check",
-    summary="Health of the hub",
-    params=reports.NoParams,
-    result=reports.Health,
-    right="anybody",
-)
+    "health.check", "Health of the hub",
+    reports.NoParams, reports.Health, right="anybody",
+)  # fmt: skip
 HEALTH_DETAILED: Final = HubMethod(
-    name="health.detailed",
-    summary="Health of the hub and of each executor, with the causes of trouble",
-    params=reports.NoParams,
-    result=reports.DetailedHealth,
-)
+    "health.detailed", "Health of the hub and of each executor, with the causes of trouble",
+    reports.NoParams, reports.DetailedHealth,
+)  # fmt: skip
 SYSTEM_INFO: Final = HubMethod(
-    name="system.info",
-    summary="Versions, machine and executor pool",
-    params=reports.NoParams,
-    result=reports.SystemInfo,
-)
+    "system.info", "Versions, machine and executor pool",
+    reports.NoParams, reports.SystemInfo,
+)  # fmt: skip
 METRICS_GET: Final = HubMethod(
-    name="metrics.get",
-    summary="Call counts and latencies by method, since the start or of a time range",
-    params=reports.MetricsParams,
-    result=reports.Metrics,
-)
+    "metrics.get", "Call counts and latencies by method, since the start or of a time range",
+    reports.MetricsParams, reports.Metrics,
+)  # fmt: skip
 
 # --- for operators ---
 
 SYSTEM_CALLS: Final = HubMethod(
-    name="system.calls",
-    summary="The calls in flight, the oldest first (role admin)",
-    params=reports.CallsParams,
-    result=reports.CallList,
-    right="admin",
-)
+    "system.calls", "The calls in flight, the oldest first (role admin)",
+    reports.CallsParams, reports.CallList, right="admin",
+)  # fmt: skip
 SYSTEM_CANCEL: Final = HubMethod(
-    name="system.cancel",
-    summary="Cancel a call in flight, whoever made it (role admin)",
-    params=reports.CancelParams,
-    result=reports.CancelledCall,
-    right="admin",
-)
+    "system.cancel", "Cancel a call in flight, whoever made it (role admin)",
+    reports.CancelParams, reports.CancelledCall, right="admin",
+)  # fmt: skip
 SYSTEM_TOPICS: Final = HubMethod(
-    name="system.topics",
-    summary="The topics with the latest events, and the subscriptions (role admin)",
-    params=reports.TopicsParams,
-    result=reports.TopicList,
-    right="admin",
-)
+    "system.topics", "The topics with the latest events, and the subscriptions (role admin)",
+    reports.TopicsParams, reports.TopicList, right="admin",
+)  # fmt: skip
 SYSTEM_FAILURE: Final = HubMethod(
-    name="system.failure",
-    summary="The params of a call that failed lately, secrets redacted (role admin)",
-    params=reports.FailureParams,
-    result=reports.Failure,
-    right="admin",
-)
+    "system.failure", "The params of a call that failed lately, secrets redacted (role admin)",
+    reports.FailureParams, reports.Failure, right="admin",
+)  # fmt: skip
 EXECUTORS_DRAIN: Final = HubMethod(
-    name="executors.drain",
-    summary="Hand over what an executor owns and replace its process (role admin)",
-    params=reports.DrainParams,
-    result=reports.Drained,
-    right="admin",
-    idempotent=False,
-)
+    "executors.drain", "Hand over what an executor owns and replace its process (role admin)",
+    reports.DrainParams, reports.Drained, right="admin", idempotent=False,
+)  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
-    name="executors.assign",
-    summary="Assign a routing key to an executor (role admin)",
-    params=reports.AssignParams,
-    result=reports.Assigned,
-    right="admin",
-)
+    "executors.assign", "Assign a routing key to an executor (role admin)",
+    reports.AssignParams, reports.Assigned, right="admin",
+)  # fmt: skip
 
 # --- jobs ---
 
 JOBS_CREATE: Final = HubMethod(
-    name="jobs.create",
-    summary="Run an idempotent method as a durable job, which outlives its caller, its executor and the hub",
-    params=said.JobCreateParams,
-    result=said.JobView,
-    idempotent=False,
-)
+    "jobs.create", "Run an idempotent method as a durable job, which outlives its caller, its executor and the hub",
+    said.JobCreateParams, said.JobView, idempotent=False,
+)  # fmt: skip
 JOBS_GET: Final = HubMethod(
-    name="jobs.get", summary="A job and its result", params=said.JobParams, result=said.JobWithResult
-)
+    "jobs.get", "A job and its result",
+    said.JobParams, said.JobWithResult,
+)  # fmt: skip
 JOBS_LIST: Final = HubMethod(
-    name="jobs.list",
-    summary="Your jobs, the newest first (role admin: everybody's)",
-    params=said.JobListParams,
-    result=said.JobPage,
-)
+    "jobs.list", "Your jobs, the newest first (role admin: everybody's)",
+    said.JobListParams, said.JobPage,
+)  # fmt: skip
 JOBS_CANCEL: Final = HubMethod(
-    name="jobs.cancel", summary="Cancel a job that is not over", params=said.JobParams, result=said.CancelledJob
-)
+    "jobs.cancel", "Cancel a job that is not over",
+    said.JobParams, said.CancelledJob,
+)  # fmt: skip
 
 METHODS: Final[dict[str, HubMethod[Any]]] = {
     row.name: row for row in tuple(globals().values()) if isinstance(row, HubMethod)
@@ -312,66 +230,41 @@ METHODS: Final[dict[str, HubMethod[Any]]] = {
 # --- notifications ---
 
 STREAM_CHUNK: Final = HubNotification(
-    name="stream_chunk",
-    summary="One chunk of a stream, before its reply",
-    params=said.ChunkParams,
-    from_client="callee",
-    refers_to="request_id",
-)
+    "stream_chunk", "One chunk of a stream, before its reply",
+    said.ChunkParams, from_client="callee", refers_to="request_id",
+)  # fmt: skip
 STREAM_CREDIT: Final = HubNotification(
-    name="stream.credit",
-    summary="How many chunks, or items of input, were taken so far",
-    params=StreamCredit,
-    from_client="caller",
-    refers_to="request_id",
-)
+    "stream.credit", "How many chunks, or items of input, were taken so far",
+    StreamCredit, from_client="caller", refers_to="request_id",
+)  # fmt: skip
 STREAM_PUSH: Final = HubNotification(
-    name="stream.push",
-    summary="One item of a call's input, or its end",
-    params=StreamPush,
-    from_client="caller",
-    from_hub=False,
-    refers_to="request_id",
-)
+    "stream.push", "One item of a call's input, or its end",
+    StreamPush, from_client="caller", from_hub=False, refers_to="request_id",
+)  # fmt: skip
 PROGRESS: Final = HubNotification(
-    name="$/progress",
-    summary="How far a call is, where its metadata has a progress_token",
-    params=said.ProgressParams,
-    from_client="callee",
-    refers_to="token",
-)
+    "$/progress", "How far a call is, where its metadata has a progress_token",
+    said.ProgressParams, from_client="callee", refers_to="token",
+)  # fmt: skip
 CANCEL_REQUEST: Final = HubNotification(
-    name="$/cancelRequest",
-    summary="The outcome of a call is not wanted any more",
-    params=said.CancelRequestParams,
-    from_client="caller",
-    refers_to="id",
-)
+    "$/cancelRequest", "The outcome of a call is not wanted any more",
+    said.CancelRequestParams, from_client="caller", refers_to="id",
+)  # fmt: skip
 CANCELLED: Final = HubNotification(
-    name="notifications/cancelled",
-    summary="The same as MCP has it: the call gets no reply",
-    params=said.CancelledParams,
-    from_client="caller",
-    from_hub=False,
-    refers_to="requestId",
-)
+    "notifications/cancelled", "The same as MCP has it: the call gets no reply",
+    said.CancelledParams, from_client="caller", from_hub=False, refers_to="requestId",
+)  # fmt: skip
 SESSION_ACK: Final = HubNotification(
-    name="session.ack",
-    summary="Which numbered frames have come",
-    params=SessionAck,
-    from_client="peer",
-    numbered=False,
-    in_batch=False,
-)
+    "session.ack", "Which numbered frames have come",
+    SessionAck, from_client="peer", numbered=False, in_batch=False,
+)  # fmt: skip
 EVENT: Final = HubNotification(
-    name="event",
-    summary="An event of a topic that was subscribed to",
-    params=said.EventParams,
-    numbered=False,
-)
+    "event", "An event of a topic that was subscribed to",
+    said.EventParams, numbered=False,
+)  # fmt: skip
 EVENT_GAP: Final = HubNotification(
-    name="event.gap", summary="Events that are not delivered", params=said.GapParams, numbered=False
-)
+    "event.gap", "Events that are not delivered",
+    said.GapParams, numbered=False,
+)  # fmt: skip
 
 NOTIFICATIONS: Final[dict[str, HubNotification]] = {
     row.name: row for row in tuple(globals().values()) if isinstance(row, HubNotification)

@@ -15,7 +15,7 @@ from tests.edge.http_client import EVENTS, JSON, ServerEvent, events, send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from trunkline.edge.http.request import Refused
+from trunkline.edge.http.answer import Refused
 from trunkline.edge.http.tasks import PROBLEM, TaskPaths, metadata_of
 from trunkline.methods.registry import RegistrationError, method
 from trunkline_protocol.catalogue import MethodInfo

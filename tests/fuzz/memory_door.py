@@ -150,7 +150,7 @@ class EchoConnection:
 
 def memory_door(max_message_bytes: int) -> Any:
     """What the listeners share. Everybody is let in; of the hub behind the door nothing matters here."""
-    door = MagicMock(
+    context = MagicMock(
         max_message_bytes=max_message_bytes,
         outbox_bytes=1 << 24,
         outbox_event_bytes=1 << 24,
@@ -158,8 +158,9 @@ def memory_door(max_message_bytes: int) -> Any:
         ping_interval=25.0,
         ping_timeout=20.0,
     )
+    door = MagicMock(context=context)
     door.accept = lambda _request, peer: WSUpgradeResponseWithListener(
-        WSUpgradeResponse.create_101_response(), websocket.WebSocketListener(door, ANONYMOUS, peer)
+        WSUpgradeResponse.create_101_response(), websocket.WebSocketListener(context, ANONYMOUS, peer)
     )
     return door
 

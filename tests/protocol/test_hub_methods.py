@@ -5,26 +5,25 @@ from __future__ import annotations
 import ast
 import json
 import re
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from scripts.sources import ROOT, modules
 
-from tests.test_architecture import PROTOCOL, ROOT, SERVER
-from trunkline.client import inbound
+from scripts import write_hub_methods as writer
+from trunkline.client import engine
 from trunkline_protocol.codecs import command_bus, dspy_port
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, METHODS, NOTIFICATIONS, about_calls, reserved
 from trunkline_protocol.reports import Health
 
-WRITER: dict[str, Any] = runpy.run_path(str(ROOT / "scripts" / "write_hub_methods.py"))
 ASKS = ROOT / "clients" / "dashboard" / "src" / "hub" / "asks.json"
 NAMES = METHODS.keys() | NOTIFICATIONS.keys()
 
 ELSEWHERE = {
-    "server/trunkline/client/inbound.py",  # see below
+    "server/trunkline/client/engine.py",  # see below
     "server/trunkline/cli/show/top/board.py",  # what it asks for
     "server/trunkline/edge/access/grants.py",  # keys of the tokens file
 }
@@ -36,13 +35,13 @@ IN_WORDS = {"jobs.create", "jobs.get", "rpc.discover", "session.open", "system.i
 
 
 def test_the_specification_has_the_table() -> None:
-    text = WRITER["SPEC"].read_text()
-    assert WRITER["specification"](text) == text, "run scripts/write_hub_methods.py"
+    text = writer.SPEC.read_text()
+    assert writer.specification(text) == text, "run python -m scripts.write_hub_methods"
 
 
 @pytest.mark.parametrize("row", METHODS.values(), ids=METHODS)
 def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> None:
-    text = WRITER["SPEC"].read_text()
+    text = writer.SPEC.read_text()
     signatures = list(re.finditer(rf"`{re.escape(row.name)} (\{{[^`]*\}})`", text))
     assert signatures, "SPEC.md says nowhere what it takes"
     for signature in signatures:
@@ -56,11 +55,11 @@ def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> Non
 
 
 def test_the_javascript_tests_have_the_names() -> None:
-    assert WRITER["SHARED"].read_text() == WRITER["shared"](), "run scripts/write_hub_methods.py"
+    assert writer.SHARED.read_text() == writer.shared(), "run python -m scripts.write_hub_methods"
 
 
 def test_the_python_client_understands_what_the_hub_sends() -> None:
-    [match] = [node for node in ast.walk(_parsed(Path(inbound.__file__))) if isinstance(node, ast.Match)]
+    [match] = [node for node in ast.walk(_parsed(Path(engine.__file__))) if isinstance(node, ast.Match)]
     cases = {case.pattern.value.value for case in match.cases if isinstance(case.pattern, ast.MatchValue)}  # type: ignore[attr-defined]  # each is text
     assert cases == {row.name for row in NOTIFICATIONS.values() if row.from_hub}
 
@@ -96,7 +95,7 @@ def test_a_notification_refers_to_a_param_of_its_own() -> None:
 
 def test_the_names_stand_in_no_other_list() -> None:
     found: dict[str, set[str]] = {}
-    for path in sorted([*SERVER.rglob("*.py"), *PROTOCOL.rglob("*.py")]):
+    for path in modules().values():
         here = str(path.relative_to(ROOT))
         if path.name == "hub_methods.py" or here in ELSEWHERE:
             continue

@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from trunkline.config import load_settings
-from trunkline.hosting.app import Hub
+from trunkline.hosting.lifecycle import Hub
 from trunkline.hosting.runtime import event_loop_runner
 
 

@@ -9,7 +9,10 @@ import logging
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from trunkline.hosting.lifecycle import Hub
 
 Result = TypeVar("Result")
 
@@ -32,13 +35,13 @@ class Caller(Protocol):
         """Call and wait."""
 
 
-async def prepare_demo(hub: Any) -> list[dict[str, Any]] | None:
+async def prepare_demo(hub: Hub) -> list[dict[str, Any]] | None:
     """Make sure the demo collection is there, and says how much is to be in it.
 
     Returns:
         The passages that are missing in it, or None where the packs for it are not served.
     """
-    if not {"vectors.upsert", "embeddings.create"} <= hub.pool.methods.keys():
+    if not {"vectors.upsert", "embeddings.create"} <= hub.parts.pool.methods.keys():
         return None
     passages = await asyncio.to_thread(reference_passages)
     digest = hashlib.sha256(json.dumps(passages).encode()).hexdigest()[:16]
@@ -144,25 +147,25 @@ def _in_double_quotes(script: str) -> str:
     return script.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
 
 
-async def greet(hub: Any, addresses: list[str]) -> None:
+async def greet(hub: Hub, addresses: list[str]) -> None:
     """Once the executors are warm: index the demo, say what to try. Who asks the demo meanwhile is told."""
-    await hub.pool.wait_ready()
+    await hub.parts.pool.wait_ready()
     if hub.stopping:  # with --strict: something could not be loaded
         return
     missing = await _attempt(hub, prepare_demo(hub)) if hub.settings.demo else None
-    print(f"ready: {len(hub.pool.executors)} executors, {len(hub.pool.methods)} methods", flush=True)
+    print(f"ready: {len(hub.parts.pool.executors)} executors, {len(hub.parts.pool.methods)} methods", flush=True)
     if missing:
         await _attempt(hub, _index(hub, missing))
-    if addresses and addresses[0].startswith("ws:") and not hub.router.draining:
+    if addresses and addresses[0].startswith("ws:") and not hub.parts.router.draining:
         collection = None if missing is None else COLLECTION
         print(try_next(addresses[0].removeprefix("ws://").removesuffix("/ws"), collection), flush=True)
 
 
-async def _attempt(hub: Any, work: Coroutine[Any, Any, Result]) -> Result | None:
+async def _attempt(hub: Hub, work: Coroutine[Any, Any, Result]) -> Result | None:
     """What it returns; None where it failed, which is told unless that is because the hub stops."""
     try:
         return await work
     except Exception:
-        if not hub.router.draining:
+        if not hub.parts.router.draining:
             logging.getLogger("trunkline").exception("the demo collection could not be built; everything else works")
     return None

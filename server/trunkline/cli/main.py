@@ -47,7 +47,7 @@ from trunkline.version import __version__
 if TYPE_CHECKING:
     from trunkline.client import Hub
     from trunkline.config import Settings
-    from trunkline.edge.framed.doors import Speech
+    from trunkline.edge.framed.dialects import Speech
     from trunkline.edge.framed.stdio import StandardIo
 
 app = typer.Typer(
@@ -127,7 +127,7 @@ def _serve(
 ) -> None:
     from trunkline.background import start_task, thread_died
     from trunkline.cli.demo import greet
-    from trunkline.hosting.app import Hub
+    from trunkline.hosting.lifecycle import Hub
     from trunkline.hosting.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
     from trunkline.observe.logs import configure_logs
     from trunkline.private_files import make_private, write_privately

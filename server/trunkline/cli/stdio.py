@@ -14,7 +14,7 @@ from trunkline.cli.talk import EXIT_FAILED, EXIT_UNREAD, EXIT_USAGE, fail, with_
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
-    from trunkline.edge.framed.doors import Speech
+    from trunkline.edge.framed.dialects import Speech
     from trunkline.edge.framed.stdio import StandardIo
 
 
@@ -90,7 +90,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
         if connect is not None and given:
             fail(EXIT_USAGE, f"{given[0]} is for a hub of one's own, not for the one at --connect")
         settings = read_settings(config, **(options | {"demo": bool(demo)}))
-        from trunkline.edge.framed.doors import Speech
+        from trunkline.edge.framed.dialects import Speech
         from trunkline.edge.framed.stdio import StandardIo
 
         try:

@@ -86,6 +86,11 @@ def listed_methods() -> tuple[MethodInfo, ...]:
     return tuple(describe(method) for method in METHODS.values() if method.listed)
 
 
+def tools() -> list[MethodInfo]:
+    """Those of them that are tools of MCP."""
+    return [info for info in listed_methods() if METHODS[info.name].is_tool]
+
+
 def describe(method: HubMethod[Any]) -> MethodInfo:
     """The catalogue's entry of a method that the hub answers itself."""
     params = schema_of(method.params)

@@ -1,67 +1,45 @@
-"""The composition root: builds one hub from the settings, runs it, and takes it down in order."""
+"""The composition root: everything one hub is made of, built from the settings and wired to each other."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
-from trunkline.background import start_task
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import audit
 from trunkline.control.calls import CallsInFlight
-from trunkline.control.documents import documents
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
-from trunkline.control.health import causes_of, check, heading
+from trunkline.control.health import causes_of
 from trunkline.control.jobs import JobCalls
-from trunkline.control.method import listed_methods
+from trunkline.control.method import tools
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler
-from trunkline.control.services import detailed_services
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
-from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
-from trunkline.edge.framed.doors import FramedDoors, Speech
-from trunkline.edge.framed.stdio import StandardIo
-from trunkline.edge.http import mcp
-from trunkline.edge.http.application import Pages, http_app
-from trunkline.edge.http.doors import call_doors
-from trunkline.edge.http.exchange import exchange_services
-from trunkline.edge.http.mcp import McpDoor
-from trunkline.edge.http.protocol import BoundedHttpProtocol
-from trunkline.edge.http.request_head import RequestHeads
-from trunkline.edge.http.server import HttpServer
-from trunkline.edge.websocket import phoenix
-from trunkline.edge.websocket.door import WebSocketDoor
-from trunkline.edge.websocket.endpoints import endpoints
-from trunkline.edge.websocket.upgrade import UpgradeProtocol
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.framed.doors import FramedDoors
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
-from trunkline.hosting.listening import listen
-from trunkline.hosting.runtime import ConfigurationError, spare_the_collector
-from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED, Authentication
+from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hub.authentication import Authentication
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.idempotency import KeyLimits
-from trunkline.hub.internal import call
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.registrations import Registrations
@@ -75,7 +53,6 @@ from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.metrics import CallStats
-from trunkline.observe.page import MetricsPage
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
 from trunkline.version import __version__
@@ -84,110 +61,112 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import HubLimits
 
 if TYPE_CHECKING:
     from trunkline.observe.tracing import Tracer
 
-CLOSE_RESTART: Final = 1012
-EXECUTOR_STOP_GRACE: Final = 5.0
-KEEP_ALIVE_SECONDS: Final = 75
-"""How long an HTTP connection may be idle: longer than the pools of common clients and proxies keep theirs."""
-
 logger = logging.getLogger("trunkline")
 
 
-class Hub:
-    """One hub: pool, router, doors.
+class HubParts:
+    """Pool, router, topics, sessions, jobs, doors of one hub, and what watches them.
 
     Args:
         settings: validated settings.
+        executors_changed: called when an executor has become ready, has failed or is gone.
 
     Raises:
         ConfigurationError: the settings do not work on this machine.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, executors_changed: Callable[[], None]) -> None:
         self.settings = settings
-        self.started = time.monotonic()
+        self._executors_changed = executors_changed
+        self._keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
+        self._queue_limits = QueueLimits(
+            settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes
+        )
+        self.credentials = credentials(settings)
+        self._observe(settings)
+        self.pool = self._pool(settings)
+        self.registrations = Registrations(self.pool, self._queue_limits)
+        self.router = Router(
+            self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*self._keys)
+        )
+        self.router.tracer = self.tracer
+        self.view = self._view(settings)
+        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
+        self.broker = self._broker(settings)
+        serves = (self.router.route, self.pool.find, self.answers)
+        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
+        self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
+        limits = _connection_limits(settings)
+        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
+        self.authentication = Authentication(
+            self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
+        )
+        self.sessions = self._sessions(settings)
+        self.context = self._edge_context(settings, limits)
+        self.framed = FramedDoors(self.context, __version__)
+        self._serve_own_methods()
+
+    def _observe(self, settings: Settings) -> None:
         self.stats = CallStats()
+        self._count = self.stats.record
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats)
-        self._count = self.stats.record
-        self._stop_requested = asyncio.Event()
-        self._strict = settings.strict
-        self._refusal: ConfigurationError | None = None
-        self.credentials = credentials(settings)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
         self._log_request = request_log(settings.log_requests)
+        mask = SecretMask(settings.secrets)
+        self.log_tap = LogTap(mask)
+        self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
+
+    def _pool(self, settings: Settings) -> ExecutorPool:
         modules = pack_modules(settings)
-        queue_limits = QueueLimits(settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes)
-        self.pool = ExecutorPool(
+        return ExecutorPool(
             settings.executors if modules else 0,
             executor_spec(settings, modules),
             self._route_nested,
-            queue_limits=queue_limits,
+            queue_limits=self._queue_limits,
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
-        self.registrations = Registrations(self.pool, queue_limits)
-        keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
-        self.router = Router(self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*keys))
-        self.router.tracer = self.tracer
-        self.view = HubView(
+
+    def _view(self, settings: Settings) -> HubView:
+        return HubView(
             self.pool,
             self.router,
             self.stats,
-            self.started,
-            lambda: len(self.door.listeners),
+            time.monotonic(),
+            lambda: len(self.context.listeners),
             self.registrations.infos,
             self.sampler.lately,
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
-        mask = SecretMask(settings.secrets)
-        self.log_tap, self.failed = LogTap(mask), FailedCalls(mask, wanted=settings.keep_failed_params)
-        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
-        limits = Limits(
-            max_batch=settings.max_batch,
-            max_calls_per_connection=settings.max_calls_per_connection,
-            max_subscriptions=settings.max_subscriptions,
-            max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
-        )
-        self.broker = MemoryBroker(
+
+    def _broker(self, settings: Settings) -> MemoryBroker:
+        return MemoryBroker(
             HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
             time.monotonic,
             time.time,
-            PublishKeyLimits(*keys),
+            PublishKeyLimits(*self._keys),
         )
-        serves = (self.router.route, self.pool.find, self._answers)
-        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
-        self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
-        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
-        self.authentication = Authentication(
-            self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
-        )
+
+    def _sessions(self, settings: Settings) -> Resumption:
         table: SessionTable[SessionLink] = SessionTable(
             settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
         )
         detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
-        self.sessions = Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
-        self.door = self._websocket_door(limits)
-        self.framed = FramedDoors(self.door, __version__)
-        self.router.handle(control_methods(self.view))
-        self.router.handle(self.topics.methods() | self.authentication.methods() | self.sessions.methods())
-        self.router.handle(self.registrations.methods() | CallsInFlight(self.router).methods())
-        self.router.handle(ExecutorOrders(self.pool.owners).methods())
-        self.router.handle(TopicList(self.topics).methods() | self.failed.methods() | JobCalls(self.jobs).methods())
+        return Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
 
-    def _websocket_door(self, limits: Limits) -> WebSocketDoor:
-        settings = self.settings
+    def _edge_context(self, settings: Settings, limits: Limits) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
-        return WebSocketDoor(
+        return EdgeContext(
             Services(
                 self.router,
                 limits,
@@ -205,13 +184,27 @@ class Hub:
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             auth_call=settings.auth_call and not self.credentials.is_open,
-            refused=self._refused,
+            refused=self.refused,
             partial=ByteAccount(
                 max(settings.partial_bytes, settings.max_message_bytes),
                 max(settings.partial_bytes_per_principal, settings.max_message_bytes),
             ),
-            endpoints=endpoints() | {phoenix.PATH: phoenix.PhoenixEndpoint(settings.max_channels)},
         )
+
+    def _serve_own_methods(self) -> None:
+        self.router.handle(control_methods(self.view))
+        for part in (
+            self.topics,
+            self.authentication,
+            self.sessions,
+            self.registrations,
+            CallsInFlight(self.router),
+            ExecutorOrders(self.pool.owners),
+            TopicList(self.topics),
+            self.failed,
+            JobCalls(self.jobs),
+        ):
+            self.router.handle(part.methods())
 
     # --- what happens, and who wants to know ---
 
@@ -251,72 +244,34 @@ class Hub:
         if self.audit is not None:
             self.audit.event("auth", **_who(connection))
 
-    def _refused(self, peer: str, error: RpcError) -> None:
+    def refused(self, peer: str, error: RpcError) -> None:
+        """Note who was not let in, and why."""
         if self.audit is not None:
             self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
 
-    def _answers(self, name: str) -> bool:
+    def answers(self, name: str) -> bool:
+        """Whether the hub itself or a client serves a method of this name."""
         return self.router.answers(name)
 
-    def _refuse_failed_modules(self) -> None:
-        """With ``strict``: stop where the first executors could not load something. Later ones do not end the hub."""
-        failures = self.pool.module_failures()
-        if failures and self._strict:
-            self._refusal = self._refusal or ConfigurationError("; ".join(failures))
-            self.stop()
-        elif self.pool.ready:
-            self._strict = False
-
-    def _executors_changed(self) -> None:
-        self._refuse_failed_modules()
-        self.monitor.executors_changed()
-        self.jobs.wake()
-        self._open_framed_doors()
-
-    def _open_framed_doors(self) -> None:
-        """Framed peers wait for the first moment at which executors are warm, or have failed to be."""
-        if self.pool.ready or any(executor["last_failure"] for executor in self.pool.snapshot()):
-            self.framed.open(self.missing())
-
-    def reload(self) -> None:
-        """Read tokens, roles and keys again, close who was revoked, reopen the audit file (log rotation)."""
-        if self.audit is not None:
-            self.audit.reopen()  # first: rotation must not depend on the tokens file
-        try:
-            revoked = self.credentials.reload()
-        except (ValueError, OSError) as error:
-            logger.error("nothing was reloaded: %s", error)
-            return
-        closed = self.door.close_where(revoked.is_final, NOT_AUTHENTICATED, "your credentials were revoked")
-        closed += self.door.close_where(
-            lambda principal: revoked(principal) and not revoked.is_final(principal),
-            CREDENTIALS_EXPIRED,
-            "your rights have changed; connect again",
-        )
-        for entry in self.sessions.table.entries():
-            if revoked.is_final(entry.owner.connection.principal):
-                self.sessions.table.end(entry, "revoked")
-        logger.info("reloaded", extra={"revoked_connections": closed})
-
-    def _served(self) -> list[MethodInfo]:
+    def served(self) -> list[MethodInfo]:
         """What is a tool of MCP."""
-        own = (info for info in listed_methods() if METHODS[info.name].is_tool)
-        return [*own, *self.registrations.infos(), *self.pool.methods.values()]
+        return [*tools(), *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
 
     def missing(self) -> list[str]:
-        """What is missing until the hub can serve."""
+        """What is missing until the hub can serve, a phrase each; empty when it can."""
         if self.router.draining:
             return ["the hub is stopping"]
         return [] if self.pool.serving else causes_of(self.view)
 
-    def _readings(self) -> Readings:
+    def readings(self) -> Readings:
+        """What the metrics page reads at each scrape."""
         return Readings(
             self.view,
             self.monitor.book,
-            lambda: [listener.traffic() for listener in self.door.listeners],
+            lambda: [listener.traffic() for listener in self.context.listeners],
             self.topics,
             self.fanout,
             self.sessions.table,
@@ -327,130 +282,14 @@ class Hub:
             self.jobs.counts,
         )
 
-    async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
-        """Call a method of this hub from inside it."""
-        return await call(self.router, method, params, timeout_ms=timeout_ms)
 
-    @property
-    def stopping(self) -> bool:
-        """Whether :meth:`stop` was called."""
-        return self._stop_requested.is_set()
-
-    def stop(self) -> None:
-        """Begin to stop; :meth:`run` returns when that is done."""
-        self._stop_requested.set()
-
-    async def run(
-        self,
-        on_listening: Callable[[list[str]], None],
-        standard_io: StandardIo | None = None,
-        speech: Speech | None = None,
-    ) -> None:
-        """Serve until :meth:`stop`, or until the peer at standard input is done.
-
-        Args:
-            on_listening: called with the addresses once connections are accepted: ``ws://...``, ``unix:...``.
-            standard_io: a peer to serve, too; then there is no TCP port unless the settings name one.
-            speech: its framing and dialect.
-
-        Raises:
-            ConfigurationError: an address cannot be listened on; with ``strict``, a module cannot be loaded.
-        """
-        self.log_tap.start()
-        try:
-            listeners, addresses = listen(
-                self.settings, self.framed, is_open=self.credentials.is_open, has_peer=standard_io is not None
-            )
-
-            def listening() -> None:
-                logger.info("listening", extra={"addresses": addresses})
-                on_listening(addresses)
-
-            await self._serve(listeners, listening, standard_io, speech or Speech())
-            if self._refusal is not None:
-                raise self._refusal
-        finally:
-            self.framed.stop()
-            self.log_tap.stop()
-
-    async def _serve(
-        self,
-        listeners: list[socket.socket],
-        on_listening: Callable[[], None],
-        standard_io: StandardIo | None,
-        speech: Speech,
-    ) -> None:
-        raise_descriptor_limit(self.settings.max_connections)
-        server = self._server()
-        self.pool.start()
-        self.jobs.start()
-        self.sampler.start()
-        serving = start_task(server.serve(sockets=listeners), "http server")
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.005)
-        if standard_io is not None:
-            await self.framed.connect(standard_io, speech, self.stop)
-        self._open_framed_doors()
-        on_listening()
-        spare_the_collector()
-        stopping = start_task(self._stop_requested.wait(), "stop")
-        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-        await self._shut_down(server, serving)
-        stopping.cancel()
-
-    def _server(self) -> HttpServer:
-        pages = Pages(
-            lambda: check(self.view),
-            lambda: detailed_services(self.view),
-            lambda: [heading(cause) for cause in self.missing()],
-            MetricsPage(self.stats, self._readings(), self.figures.collect).render,
-            documents(self.view),
-        )
-        doors = call_doors(self.door, self.router, self.authentication, lambda: self.pool.methods)
-        self.mcp = McpDoor(
-            self.door, exchange_services(self.door.services, self.authentication), self._served, __version__
-        )
-        doors[mcp.PATH] = self.mcp
-        app = http_app(self.door.access, pages, doors, self.settings.allowed_origins)
-        heads = RequestHeads(self.settings.trusted_proxies, is_open=self.credentials.is_open, refused=self._refused)
-        config = uvicorn.Config(
-            app,
-            ws=functools.partial(UpgradeProtocol, self.door, heads),  # type: ignore[arg-type]  # a factory serves, too
-            http=functools.partial(BoundedHttpProtocol, heads=heads),  # type: ignore[arg-type]
-            proxy_headers=False,  # uvicorn would believe any process of this machine, at some doors alone
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        )
-        return HttpServer(config)
-
-    async def _shut_down(self, server: HttpServer, serving: asyncio.Task[None]) -> None:
-        """Not ready, no new calls; let those in flight finish; close 1012; stop the executors."""
-        logger.info("stopping", extra={"in_flight": self.router.in_flight})
-        await self.jobs.stop()
-        left = await self.router.drain(self.settings.drain_seconds)
-        await self.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
-        server.stop_accepting()
-        self.framed.stop()
-        await self.door.close_all(CLOSE_RESTART, "the hub is stopping", self.settings.close_seconds)
-        deadline = time.monotonic() + 2.5
-        while self.door.listeners and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        await self.mcp.stop()
-        server.should_exit = True
-        await serving
-        await self.jobs.close()
-        self.monitor.stop()
-        self.sampler.stop()
-        self.sessions.stop()
-        if self.audit is not None:
-            self.audit.close()
-        if self.tracer is not None:
-            await asyncio.to_thread(self.tracer.stop)
-        logger.info("stopped")
+def _connection_limits(settings: Settings) -> Limits:
+    return Limits(
+        max_batch=settings.max_batch,
+        max_calls_per_connection=settings.max_calls_per_connection,
+        max_subscriptions=settings.max_subscriptions,
+        max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
+    )
 
 
 def _tracer(settings: Settings) -> Tracer | None:

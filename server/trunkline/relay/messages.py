@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline.client.outbox import Outgoing
+from trunkline.client.outgoing import Outgoing
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.hub_methods import UNNUMBERED_CALLS

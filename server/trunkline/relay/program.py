@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from trunkline.background import start_task
+from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
-from trunkline.client.link import KEEPALIVE_SECONDS, Link
-from trunkline.client.opening import Door, Opened
-from trunkline.client.options import Reconnect
-from trunkline.client.states import CloseInfo
-from trunkline.client.supervisor import Supervisor
-from trunkline.edge.framed.door import make_dialect
-from trunkline.edge.framed.doors import Speech
+from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Link, Opened
+from trunkline.client.reconnecting import Reconnector
+from trunkline.client.retrying import Reconnect
+from trunkline.edge.framed.dialects import Speech, make_dialect
 from trunkline.edge.framed.stdio import StandardIo
 from trunkline.relay.peer import RelayedPeer
 from trunkline.relay.relay import Relay
@@ -37,14 +35,14 @@ DRAIN_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _PacedDoor(Door):
+class _PacedConnector(Connector):
     """Connections that are read only while there is room for what they bring."""
 
     room: asyncio.Event
 
     async def open(self, resuming: object) -> Opened:
-        """See :class:`Door`."""
-        opened = await Door.open(self, resuming)  # type: ignore[arg-type]
+        """See :class:`Connector`."""
+        opened = await Connector.open(self, resuming)  # type: ignore[arg-type]
         return Opened(_PacedLink(opened.link, self.room), opened.session, opened.resuming)
 
 
@@ -79,9 +77,9 @@ class RelayProgram:
             over=self._over.set,
         )  # fmt: skip
         self._relay = Relay(self._conversation, self.peer.send, self._hub_gone)
-        door = _PacedDoor(url, token, OPEN_SECONDS, True, KEEPALIVE_SECONDS, self._room)
+        connector = _PacedConnector(url, token, OPEN_SECONDS, True, KEEPALIVE_SECONDS, self._room)
         closed: asyncio.Future[CloseInfo] = asyncio.get_running_loop().create_future()
-        self._supervisor = Supervisor(door, self._conversation, Reconnect(), self._relay, random.random, closed)
+        self._reconnector = Reconnector(connector, self._conversation, Reconnect(), self._relay, random.random, closed)
         self.hub_gone: str | None = None
 
     async def run(self, standard_io: StandardIo) -> None:
@@ -93,12 +91,12 @@ class RelayProgram:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
-        await self._supervisor.start()
+        await self._reconnector.start()
         await standard_io.connect(self.peer)
         self.peer.greet()
         await self._over.wait()
         await self._drain()
-        await self._supervisor.close()
+        await self._reconnector.close()
         self.peer.close(1000, "")
         await standard_io.finish(DRAIN_SECONDS)
 

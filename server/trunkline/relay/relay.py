@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.oversize import not_sendable, refused_as_too_large
+from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.relay.messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import jsonrpc
@@ -81,7 +81,7 @@ _id: Final = msgspec.json.Decoder(int | str | None)
 
 
 class Relay:
-    """See the file; a :class:`trunkline.client.supervisor.Client`.
+    """See the file; a :class:`trunkline.client.reconnecting.Client`.
 
     Args:
         to_peer: takes each message for the peer.
@@ -260,7 +260,7 @@ class Relay:
     # --- from the hub ---
 
     def take(self, data: bytes) -> bool:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         members = _raw_list.decode(data) if data[:1] == b"[" else [data]
         messages = [_incoming.decode(member) for member in members]
         seq = next((message.seq for message in messages if message.seq is not None), None)
@@ -382,7 +382,7 @@ class Relay:
     # --- connections ---
 
     def connected(self, resumed: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         if self._starting_until:
             self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
@@ -413,7 +413,7 @@ class Relay:
             self._to_peer(jsonrpc.encode_gap(chore.pattern, "", 0, 0, None, "disconnected"))
 
     def too_large(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         alone = [message for message in self._open.values() if message.is_written and not message.is_numbered]
         largest = max(alone, key=lambda message: message.size, default=None)
         taken = self._conversation.take_out_oversized(0 if largest is None else largest.size)
@@ -433,7 +433,7 @@ class Relay:
                 self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(request_id), wire))
 
     def cut(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         for number, chore in list(self._chores.items()):
             if not chore.is_numbered:
                 self._conversation.withdraw(chore)
@@ -444,7 +444,7 @@ class Relay:
         self._conversation.send_first(again)
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         self._starting_until = inf
         self._chores.clear()
         self._fail((number for number, message in self._open.items() if message.is_written), words)
@@ -453,7 +453,7 @@ class Relay:
             self._to_peer(jsonrpc.encode_cancel(peers_id))
 
     def ended(self, words: str, *, own: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         self._fail(self._open, words)
         self._ended(words)
 

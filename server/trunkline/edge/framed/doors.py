@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline.edge.acceptor import Acceptor
-from trunkline.edge.framed.door import DialectName, FramedDoor
-from trunkline.edge.framed.peer import FramedPeer
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.framed.dialects import Speech
+from trunkline.edge.framed.peer import FramedDoor, FramedPeer
 from trunkline.edge.framed.stdio import PARENT, StandardIo
 from trunkline.edge.framed.unix import UnixPeers, UnixSocket, answer_the_rest
-from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.hub.principal import Principal
-from trunkline_protocol.framing import FramingName
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """How a framed peer talks."""
-
-    framing: FramingName = "packet4"
-    dialect: DialectName = "jsonrpc"
 
 
 class FramedDoors:
     """Opened together when the hub can serve, closed together when it stops.
 
     Args:
-        shared: what all doors of the hub share.
+        context: what all doors of the hub share.
         version: of the hub.
     """
 
-    def __init__(self, shared: WebSocketDoor, version: str) -> None:
-        self._shared = shared
+    def __init__(self, context: EdgeContext, version: str) -> None:
+        self._context = context
         self._version = version
         self._doors: list[FramedDoor] = []
         self._acceptors: list[Acceptor] = []
@@ -56,7 +46,7 @@ class FramedDoors:
         Args:
             principal: who comes in without a word; PENDING where everybody has to authenticate.
         """
-        door = FramedDoor(self._shared, speech.framing, speech.dialect, self._version, input_over=answer_the_rest)
+        door = FramedDoor(self._context, speech.framing, speech.dialect, self._version, input_over=answer_the_rest)
         self._doors.append(door)
         acceptor = Acceptor(socket.listener, UnixPeers(door, principal).protocol)
         self._acceptors.append(acceptor)
@@ -74,7 +64,7 @@ class FramedDoors:
             loop.call_soon(over)
 
         door = FramedDoor(
-            self._shared,
+            self._context,
             speech.framing,
             speech.dialect,
             self._version,

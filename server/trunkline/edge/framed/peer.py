@@ -1,6 +1,6 @@
 """A framed peer of this hub: at standard input and output, or at a Unix socket.
 
-:mod:`trunkline.edge.framed.door` has what such peers share.
+:class:`FramedDoor` has what the peers of one place share.
 """
 
 from __future__ import annotations
@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import select
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final
 
 from typing_extensions import override
 
+from trunkline.edge.context import EdgeContext
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, TOO_MUCH_IN_PART, TRY_AGAIN_LATER
+from trunkline.edge.framed.dialects import DialectName, make_dialect
 from trunkline.edge.framed.stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
@@ -23,9 +26,8 @@ from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.dialect import Frame
-
-if TYPE_CHECKING:
-    from trunkline.edge.framed.door import FramedDoor
+from trunkline_protocol.codecs.plain import FramedDialect
+from trunkline_protocol.framing import Framing, FramingName, framing
 
 CLOSE_SECONDS: Final = 2.0
 """How long a peer may take to fetch what it is told last."""
@@ -38,27 +40,27 @@ class FramedPeer(FramedStream):
 
     def __init__(self, door: FramedDoor, principal: Principal, name: str) -> None:
         super().__init__(door.framing(), door.dialect(), name)
-        shared = door.shared
+        context = door.context
         self._door = door
         self._principal = principal
         self._translation = TranslatingDoor(self, self._dialect)
-        outbox = Outbox(shared.flusher, self._translation, shared.outbox_bytes, shared.outbox_event_bytes)
-        self._connection: Connection | None = Connection(shared.services, outbox, principal, name, self._translation)
-        self._intake = Intake(self._connection, shared.services.limits.pending_bytes, self._authenticated)
-        self._gate = Gate(self._intake, shared.services.router.answers, self.hold_back)
+        outbox = Outbox(context.flusher, self._translation, context.outbox_bytes, context.outbox_event_bytes)
+        self._connection: Connection | None = Connection(context.services, outbox, principal, name, self._translation)
+        self._intake = Intake(self._connection, context.services.limits.pending_bytes, self._authenticated)
+        self._gate = Gate(self._intake, context.services.router.answers, self.hold_back)
         self._part: Holding | None = None  # of what has come in part, once that is much
 
     @override
     def begin(self, reading: PacedReading, output: asyncio.WriteTransport) -> None:
         super().begin(reading, output)
         assert self._connection is not None
-        shared = self._door.shared
-        shared.listeners[self] = None
+        context = self._door.context
+        context.listeners[self] = None
         self._door.peers[self] = None
         if self._principal is PENDING:
-            shared.pending += 1
-            reading.allow(shared.services.limits.pending_bytes, self._too_much_before_auth)
-        shared.services.opened(self._connection)
+            context.pending += 1
+            reading.allow(context.services.limits.pending_bytes, self._too_much_before_auth)
+        context.services.opened(self._connection)
         logger.debug("connected", extra={"connection": self._connection.number, "peer": self.name})
         if self._door.causes is not None:
             self.open_gate(self._door.causes)
@@ -77,7 +79,7 @@ class FramedPeer(FramedStream):
         super().buffer_updated(nbytes)
         kept = self._framing.kept + self._dialect.kept
         if self._part is None and kept >= STEP and not self.is_over:
-            self._part = self._door.shared.partial.holding(self.principal.name, self._evict_part)
+            self._part = self._door.context.partial.holding(self.principal.name, self._evict_part)
         if self._part is not None and not self._part.update(kept):
             self._evict_part()
 
@@ -127,11 +129,11 @@ class FramedPeer(FramedStream):
 
     @override
     def left(self) -> None:
-        shared = self._door.shared
-        shared.listeners.pop(self, None)
+        context = self._door.context
+        context.listeners.pop(self, None)
         self._door.peers.pop(self, None)
         if self._principal is PENDING and self._output is not None:
-            shared.pending -= 1
+            context.pending -= 1
         connection, self._connection = self._connection, None
         if connection is not None:
             logger.debug("disconnected", extra={"connection": connection.number})
@@ -201,9 +203,63 @@ class FramedPeer(FramedStream):
 
     def _authenticated(self) -> None:
         self._principal = self.principal
-        self._door.shared.pending -= 1
+        self._door.context.pending -= 1
         assert self._reading is not None
         self._reading.allow(None)
 
     def _too_much_before_auth(self) -> None:
         self.close(MESSAGE_TOO_BIG, "authenticate before you send large messages")
+
+
+class FramedDoor:
+    """What the framed peers of one place share.
+
+    Args:
+        context: limits, services and the list of all connections of the hub.
+        framing: how frames are told apart.
+        dialect: what they say.
+        version: of this hub, for dialects that introduce themselves.
+        input_over: told, once, of a peer that sends nothing more and is still answered.
+        left: told of each peer that has ended.
+        close_seconds: how long a peer may take to fetch what it is told last; None where somebody else sees to that.
+
+    Attributes:
+        peers: those that are connected.
+        causes: why the hub does not serve, in words; None until it was ready for the first time, or failed to be.
+    """
+
+    def __init__(
+        self,
+        context: EdgeContext,
+        framing: FramingName,
+        dialect: DialectName,
+        version: str,
+        *,
+        input_over: Callable[[FramedPeer], None],
+        left: Callable[[FramedPeer], None] = lambda _: None,
+        close_seconds: float | None = CLOSE_SECONDS,
+    ) -> None:
+        self.context = context
+        self.peers: dict[FramedPeer, None] = {}
+        self.causes: list[str] | None = None
+        self.input_over = input_over
+        self.left = left
+        self.close_seconds = close_seconds
+        self._framing: FramingName = framing
+        self._dialect: DialectName = dialect
+        self._version = version
+
+    def framing(self) -> Framing:
+        """A new one, for one peer."""
+        return framing(self._framing, self.context.max_message_bytes)
+
+    def dialect(self) -> FramedDialect:
+        """A new one, for one peer."""
+        return make_dialect(self._dialect, self.context.max_message_bytes, self._version)
+
+    def open(self, causes: list[str]) -> None:
+        """The hub serves now; or it does not, for these causes. Only the first time counts."""
+        if self.causes is None:
+            self.causes = causes
+            for peer in tuple(self.peers):
+                peer.open_gate(causes)

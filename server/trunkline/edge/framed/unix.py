@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from trunkline.edge.framed.door import FramedDoor
-from trunkline.edge.framed.peer import FramedPeer
+from trunkline.edge.context import MAX_PENDING
+from trunkline.edge.framed.peer import FramedDoor, FramedPeer
 from trunkline.edge.framed.stream import attach
-from trunkline.edge.websocket.door import MAX_PENDING
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import RpcError, limit_error
 
@@ -138,10 +137,9 @@ class UnixPeers:
         attach(transport, FramedPeer(self._door, self._principal, _name_of(transport)))
 
     def _check_room(self) -> None:
-        shared = self._door.shared
-        if len(shared.listeners) >= shared.max_connections:
-            raise limit_error("max_connections", f"{len(shared.listeners)} connections are open already")
-        if self._principal is PENDING and shared.pending >= MAX_PENDING:
+        context = self._door.context
+        context.check_room()
+        if self._principal is PENDING and context.pending >= MAX_PENDING:
             raise limit_error("auth_call", f"{MAX_PENDING} connections have not authenticated yet")
 
 

@@ -17,9 +17,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from trunkline.edge.access.rules import AccessRules, find_token
+from trunkline.edge.http.answer import error_headers, json_rpc_error
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
-from trunkline.edge.http.request import error_headers, json_rpc_error, peer_of
+from trunkline.edge.http.request import peer_of
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER

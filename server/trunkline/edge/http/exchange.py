@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from trunkline.background import start_task
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, send_answer
 from trunkline.edge.http.brief_door import BriefDoor
-from trunkline.edge.http.request import EVENT_STREAM, Answer, PeerLeft, peer_of, send_answer, wire_of
+from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection, Services, Traffic
@@ -29,9 +31,6 @@ from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
-
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
 
 PAUSE_BYTES: Final = 64 * 1024
 """With more than this on its way to the socket, the hub writes no more events of a stream."""
@@ -132,7 +131,7 @@ class HttpExchange(BriefDoor):
     """The :class:`trunkline.hub.connection.Door` of one request: a context that lasts from its head to its answer.
 
     Args:
-        door: what all connections of the hub share.
+        context: what all connections of the hub share.
         services: see :func:`exchange_services`.
         principal: who sent the request.
         scope: the request's, of ASGI.
@@ -140,10 +139,10 @@ class HttpExchange(BriefDoor):
     """
 
     def __init__(
-        self, door: WebSocketDoor, services: Services, principal: Principal, scope: Scope, takes_events: bool
+        self, context: EdgeContext, services: Services, principal: Principal, scope: Scope, takes_events: bool
     ) -> None:
         self.takes_events = takes_events
-        self._door = door
+        self._context = context
         self._services = services
         self._wire = wire = wire_of(scope)
         self._news = asyncio.Event()
@@ -156,7 +155,7 @@ class HttpExchange(BriefDoor):
         self._blocks = 0
         self._life: asyncio.TimerHandle | None = None
         self._left = False
-        outbox = Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes)
+        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
         self._connection = Connection(services, outbox, principal, peer_of(scope), self)
         headers = Headers(scope=scope)
         self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
@@ -165,12 +164,12 @@ class HttpExchange(BriefDoor):
         self._connection.number = wire.number
 
     def __enter__(self) -> HttpExchange:
-        self._door.listeners[self] = None
+        self._context.listeners[self] = None
         self._services.opened(self._connection)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        del self._door.listeners[self]
+        del self._context.listeners[self]
         self._connection.disconnected()
 
     async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
@@ -179,14 +178,14 @@ class HttpExchange(BriefDoor):
         Args:
             message: JSON-RPC, checked to be UTF-8.
         """
-        connection, door = self._connection, self._door
+        connection, context = self._connection, self._context
         watcher: asyncio.Task[None] | None = None
         self._running = True
         connection.receive(message)
         connection.outbox.flush()
         try:
             if connection.calls:
-                self._wire.limit_silence(door.ping_interval + door.ping_timeout)
+                self._wire.limit_silence(context.ping_interval + context.ping_timeout)
                 watcher = start_task(self._watch(receive), "peer of an HTTP call")
             if self.takes_events and (connection.calls or self._reply is not None):
                 await self._send_events(form, send)
@@ -235,7 +234,7 @@ class HttpExchange(BriefDoor):
     # --- server-sent events ---
 
     async def _send_events(self, form: Form, send: Send) -> None:
-        has_news = bool(self._waiting) or self._reply is not None or await self._wait(self._door.ping_interval)
+        has_news = bool(self._waiting) or self._reply is not None or await self._wait(self._context.ping_interval)
         if has_news and not self._waiting and self._reply is not None:
             other = form.instead(self._reply)
             if other is not None:
@@ -253,7 +252,7 @@ class HttpExchange(BriefDoor):
             if self._paused:
                 self._paused = False
                 self._connection.writing_resumed()
-            if not (last or self._waiting or self._reply) and not await self._wait(self._door.ping_interval):
+            if not (last or self._waiting or self._reply) and not await self._wait(self._context.ping_interval):
                 await self._send_block(send, HEARTBEAT, last=False)
 
     def _take(self, form: Form) -> tuple[bytes, bool]:
@@ -280,7 +279,7 @@ class HttpExchange(BriefDoor):
             logger.info("a peer does not take its events; cutting it off", extra={"peer": self._connection.peer})
             self._wire.abort()
             return
-        silence = self._door.ping_interval + self._door.ping_timeout
+        silence = self._context.ping_interval + self._context.ping_timeout
         self._life = asyncio.get_running_loop().call_later(silence, self._look_for_signs_of_life, signs)
 
     # --- the hub's side ---

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.brief_door import BriefDoor
 from trunkline.hub.connection import Connection, Services, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
 
 PAUSE_BYTES: Final = 64 * 1024
 """With more than this unread, the hub writes no more: streams wait for their reader."""
@@ -29,7 +27,7 @@ class LocalExchange(BriefDoor):
     """The :class:`trunkline.hub.connection.Door` of one call: limits, roles, rates and books are those of any other.
 
     Args:
-        door: what all connections of the hub share.
+        context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         principal: on whose behalf.
         peer: its address.
@@ -37,16 +35,15 @@ class LocalExchange(BriefDoor):
 
     takes_events: Final = True
 
-    def __init__(self, door: WebSocketDoor, services: Services, principal: Principal, peer: str) -> None:
-        self._door = door
+    def __init__(self, context: EdgeContext, services: Services, principal: Principal, peer: str) -> None:
+        self._context = context
         self._services = services
         self._news = asyncio.Event()
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._paused = False
-        self._connection = Connection(
-            services, Outbox(door.flusher, self, door.outbox_bytes, door.outbox_event_bytes), principal, peer, self
-        )
+        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
+        self._connection = Connection(services, outbox, principal, peer, self)
 
     async def call(
         self,
@@ -65,7 +62,7 @@ class LocalExchange(BriefDoor):
         """
         request = {"jsonrpc": "2.0", "id": _ID, "method": method, "params": params, "metadata": metadata}
         connection = self._connection
-        self._door.listeners[self] = None
+        self._context.listeners[self] = None
         self._services.opened(connection)
         try:
             connection.receive(_encode(request))
@@ -76,7 +73,7 @@ class LocalExchange(BriefDoor):
                         return message
                     await on_notification(message)
         finally:
-            del self._door.listeners[self]
+            del self._context.listeners[self]
             connection.disconnected()
 
     async def _next(self) -> list[dict[str, Any]]:

@@ -16,18 +16,9 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
+from trunkline.edge.http.answer import Answer, Refused, json_rpc_error, send_answer
 from trunkline.edge.http.local_exchange import LocalExchange
-from trunkline.edge.http.request import (
-    PAYLOAD_TOO_LARGE,
-    Answer,
-    PeerLeft,
-    Refused,
-    admit,
-    json_rpc_error,
-    peer_of,
-    read_body,
-    send_answer,
-)
+from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, admit, peer_of, read_body
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
@@ -39,7 +30,7 @@ if TYPE_CHECKING:
     from mcp.server.context import ServerRequestContext
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-    from trunkline.edge.websocket.door import WebSocketDoor
+    from trunkline.edge.context import EdgeContext
 
 PATH: Final = "/mcp"
 PROGRESS_TOKEN: Final = "mcp"  # noqa: S105  # no secret: it asks for reports
@@ -53,16 +44,16 @@ class McpDoor:
     """The ASGI application of :data:`PATH`.
 
     Args:
-        door: what all connections of the hub share.
+        context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         methods: what is served now.
         version: the hub's.
     """
 
     def __init__(
-        self, door: WebSocketDoor, services: Services, methods: Callable[[], Iterable[MethodInfo]], version: str
+        self, context: EdgeContext, services: Services, methods: Callable[[], Iterable[MethodInfo]], version: str
     ) -> None:
-        self._door = door
+        self._context = context
         self._services = services
         self._methods = methods
         self._version = version
@@ -74,10 +65,10 @@ class McpDoor:
         """Serve one request."""
         try:
             headers = Headers(scope=scope)
-            principal = admit(self._door, scope, headers)
+            principal = admit(self._context, scope, headers)
             manager = await self._started()
             if scope["method"] == "POST":
-                body = await read_body(self._door, principal, headers, receive)
+                body = await read_body(self._context, principal, headers, receive)
                 if json_is_too_much(body):
                     raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
                 receive = _replayed(body, receive)
@@ -121,7 +112,7 @@ class McpDoor:
             "trunkline", version=self._version, on_list_tools=self._list_tools, on_call_tool=self._call_tool
         )
         return StreamableHTTPSessionManager(
-            server, max_request_body_size=self._door.max_message_bytes, max_sessions=MAX_SESSIONS
+            server, max_request_body_size=self._context.max_message_bytes, max_sessions=MAX_SESSIONS
         )
 
     @staticmethod
@@ -155,7 +146,7 @@ class McpDoor:
         traceparent = (context.meta or {}).get("traceparent")
         if isinstance(traceparent, str):
             metadata["traceparent"] = traceparent
-        exchange = LocalExchange(self._door, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
+        exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
         outcome = Outcome(context.session.report_progress)
         try:
             reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)

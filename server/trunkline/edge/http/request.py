@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from trunkline.edge.access.rules import find_token
+from trunkline.edge.context import EdgeContext
 from trunkline.edge.fragments import FrameRefused, check_text
-from trunkline.edge.http.protocol import WIRE, Wire
+from trunkline.edge.http.answer import JSON, Refused
+from trunkline.edge.http.wire import WIRE, Wire
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.principal import Handshake, Principal
-from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
 
 BODY_GRACE: Final = 10.0
 """Seconds a body may take, however small ..."""
@@ -29,7 +25,6 @@ BODY_GRACE: Final = 10.0
 BODY_RATE: Final = 16 * 1024
 """... and the bytes a second it has to bring beyond them."""
 
-JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 
 JSON_TYPES: Final = frozenset({JSON, "application/json-rpc", "application/jsonrequest"})
@@ -44,42 +39,8 @@ logger = logging.getLogger("trunkline.edge")
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer as it is sent."""
-
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-    content_type: str = JSON
-
-
-class Refused(Exception):
-    """A request of which nothing reaches the hub.
-
-    Args:
-        error: what is wrong; its row gives the status unless another says it better.
-    """
-
-    def __init__(self, error: RpcError, status: int | None = None, headers: dict[str, str] | None = None) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.status = error.row.http_status if status is None else status
-        self.headers = headers or {}
-
-
 class PeerLeft(Exception):
     """There is nobody to answer any more."""
-
-
-def error_headers(error: RpcError) -> dict[str, str]:
-    """What HTTP has headers for: when to come back, how to say who one is."""
-    headers = {}
-    if error.code == ErrorCode.UNAUTHENTICATED:
-        headers["WWW-Authenticate"] = "Bearer"
-    if error.retry_after_ms is not None:
-        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
-    return headers
 
 
 def peer_of(scope: Scope) -> str:
@@ -94,7 +55,7 @@ def wire_of(scope: Scope) -> Wire:
     return wire
 
 
-def admit(door: WebSocketDoor, scope: Scope, headers: Headers) -> Principal:
+def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
     """Let a request in, by the rules of every door.
 
     Raises:
@@ -102,13 +63,12 @@ def admit(door: WebSocketDoor, scope: Scope, headers: Headers) -> Principal:
     """
     peer = peer_of(scope)
     try:
-        if len(door.listeners) >= door.max_connections:
-            raise limit_error("max_connections", f"{len(door.listeners)} connections are open already")
+        context.check_room()
         params = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
-        return door.access.admit(Handshake(scope["path"], peer, headers, find_token(headers), params))
+        return context.access.admit(Handshake(scope["path"], peer, headers, find_token(headers), params))
     except RpcError as error:
         logger.warning("request refused", extra={"peer": peer, "reason": error.message})
-        door.refused(peer, error)
+        context.refused(peer, error)
         raise Refused(error) from error
 
 
@@ -154,11 +114,11 @@ def wants_events(headers: Headers) -> bool:
     return False
 
 
-async def read_body(door: WebSocketDoor, principal: Principal, headers: Headers, receive: Receive) -> bytes:
+async def read_body(context: EdgeContext, principal: Principal, headers: Headers, receive: Receive) -> bytes:
     """The whole body, as UTF-8 text.
 
     Args:
-        door: how large it may be, and how much all that has come in part.
+        context: how large it may be, and how much all that has come in part.
         principal: who sends it.
 
     Raises:
@@ -166,14 +126,14 @@ async def read_body(door: WebSocketDoor, principal: Principal, headers: Headers,
             too long, 400 where it is no UTF-8.
         PeerLeft: it will not come.
     """
-    limit = door.max_message_bytes
+    limit = context.max_message_bytes
     announced = headers.get("content-length", "0")
     if not announced.isdecimal() or int(announced) > limit:
         raise _too_large(limit)
     message = await _next(receive, BODY_GRACE)
     body: bytes = message["body"]
     if message["more_body"] or len(body) > limit:
-        with _Part(door.partial, principal.name) as part:
+        with _Part(context.partial, principal.name) as part:
             body = await _read_on(body, receive, limit, part)
     try:
         check_text(body)
@@ -280,19 +240,3 @@ def require_one_value(body: bytes) -> None:
         raise Refused(RpcError(ErrorCode.PARSE_ERROR, "the JSON is nested too deeply")) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refused(RpcError(ErrorCode.PARSE_ERROR, f"not valid JSON: {error}")) from error
-
-
-def json_rpc_error(error: RpcError) -> bytes:
-    """An error that answers no request, as JSON-RPC."""
-    return jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
-
-
-async def send_answer(send: Send, answer: Answer) -> None:
-    """Send a whole answer."""
-    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
-    if answer.body:
-        headers.append((b"content-type", answer.content_type.encode("latin-1")))
-    if answer.status != 204:
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})

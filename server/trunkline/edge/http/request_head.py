@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.edge.access.rules import UNIX, is_host
-from trunkline.edge.http.request import Answer, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.answer import Answer, error_headers, json_rpc_error, send_answer
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Address = tuple[str, int]

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, Refused, error_headers, json_rpc_error, send_answer
 from trunkline.edge.http.exchange import HttpExchange
-from trunkline.edge.http.request import (
-    Answer,
-    PeerLeft,
-    Refused,
-    admit,
-    error_headers,
-    json_rpc_error,
-    read_body,
-    require_json,
-    require_post,
-    send_answer,
-    wants_events,
-)
+from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
 from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
-
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
 
 NO_CONTENT: Final = 204
 BAD_REQUEST: Final = 400
@@ -87,12 +74,12 @@ class RpcEndpoint:
     """The ASGI application at ``/rpc``.
 
     Args:
-        door: what all connections of the hub share.
+        context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
     """
 
-    def __init__(self, door: WebSocketDoor, services: Services) -> None:
-        self._door = door
+    def __init__(self, context: EdgeContext, services: Services) -> None:
+        self._context = context
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,10 +87,10 @@ class RpcEndpoint:
         headers = Headers(scope=scope)
         try:
             require_post(scope)
-            principal = admit(self._door, scope, headers)
+            principal = admit(self._context, scope, headers)
             require_json(headers)
-            with HttpExchange(self._door, self._services, principal, scope, wants_events(headers)) as exchange:
-                body = await read_body(self._door, principal, headers, receive)
+            with HttpExchange(self._context, self._services, principal, scope, wants_events(headers)) as exchange:
+                body = await read_body(self._context, principal, headers, receive)
                 await exchange.run(body, RPC_FORM, receive, send)
         except PeerLeft:
             pass

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, Refused, error_headers, send_answer
 from trunkline.edge.http.exchange import HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
-    Answer,
     PeerLeft,
-    Refused,
     admit,
-    error_headers,
     read_body,
     require_json,
     require_one_value,
     require_post,
-    send_answer,
     wants_events,
 )
 from trunkline.edge.http.rpc import one_line
@@ -31,9 +29,6 @@ from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
 
 PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
@@ -173,13 +168,13 @@ class TaskEndpoint:
     """The ASGI application at ``/api/v1/``.
 
     Args:
-        door: what all connections of the hub share.
+        context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
         paths: which methods there are.
     """
 
-    def __init__(self, door: WebSocketDoor, services: Services, paths: TaskPaths) -> None:
-        self._door = door
+    def __init__(self, context: EdgeContext, services: Services, paths: TaskPaths) -> None:
+        self._context = context
         self._services = services
         self._paths = paths
 
@@ -188,14 +183,14 @@ class TaskEndpoint:
         headers = Headers(scope=scope)
         echoed: dict[str, str] = {}
         try:
-            principal = admit(self._door, scope, headers)
+            principal = admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed)
             method = self._method_at(scope["path"].removeprefix(PREFIX))
             require_post(scope)
             takes_events = wants_events(headers)
             if takes_events:
                 metadata["progress_token"] = 0
-            with HttpExchange(self._door, self._services, principal, scope, takes_events) as exchange:
+            with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
                 params = await self._params(principal, headers, receive)
                 message = jsonrpc.encode_request(_ID, method, params, _encoder.encode(metadata))
                 await exchange.run(message, TaskForm(echoed), receive, send)
@@ -213,7 +208,7 @@ class TaskEndpoint:
     async def _params(self, principal: Principal, headers: Headers, receive: Receive) -> bytes:
         if "content-type" in headers or "content-encoding" in headers:
             require_json(headers)
-        body = await read_body(self._door, principal, headers, receive)
+        body = await read_body(self._context, principal, headers, receive)
         if not body:
             return b"{}"
         require_json(headers)

@@ -1,94 +1,42 @@
-"""The WebSocket door: who is let in at which path, and what all its connections share."""
+"""The WebSocket door: who is let in at which path."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import parse_qsl
 
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from trunkline.edge.access.rules import AccessRules
-from trunkline.edge.websocket.endpoints import Endpoint, endpoints
-from trunkline.edge.websocket.listener import PING_INTERVAL, PING_TIMEOUT, WebSocketListener
-from trunkline.hub.byte_account import ByteAccount
-from trunkline.hub.connection import Services, Traffic
-from trunkline.hub.outbox import Flusher
-from trunkline.hub.principal import PENDING, Handshake, Principal
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.websocket.endpoints import Endpoint
+from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
+from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.hub.principal import Handshake
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.traces import from_headers
 
 MAX_PARAMS: Final = 64
 """Members that the query of an upgrade may have."""
-MAX_PENDING: Final = 256
-"""Connections that may be open without having authenticated."""
-AT_ONCE: Final = 50
-CLOSE_STEP: Final = 0.02
-"""Seconds between the portions in which connections are closed, each of 50 or more."""
 
 logger = logging.getLogger("trunkline.edge")
 
 
-class Listener(Protocol):
-    """A socket of a peer, of whatever kind."""
-
-    @property
-    def principal(self) -> Principal:
-        """Who is at the other end now."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Send what waits and end it."""
-
-    def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
-
-
-@dataclass(slots=True)
 class WebSocketDoor:
-    """Everything the listeners of one hub share."""
+    """Decides on upgrades.
 
-    services: Services
-    access: AccessRules
-    flusher: Flusher
-    max_connections: int
-    max_message_bytes: int
-    outbox_bytes: int
-    outbox_event_bytes: int
-    auth_call: bool
-    ping_interval: float = PING_INTERVAL
-    ping_timeout: float = PING_TIMEOUT
-    refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
-    partial: ByteAccount = field(default_factory=lambda: ByteAccount(256 * 2**20, 128 * 2**20))
-    endpoints: dict[str, Endpoint] = field(default_factory=endpoints)
-    listeners: dict[Listener, None] = field(default_factory=dict)
-    pending: int = 0
+    Args:
+        context: what all connections of the hub share.
+        endpoints: by path; those of this hub's own protocol where nothing is said.
+    """
 
-    async def close_all(self, code: int, reason: str, spread: float) -> None:
-        """Close every connection, the oldest first, spread over time, so that not all of them come back at once.
-
-        Args:
-            spread: seconds for all; a few are closed without waiting.
-        """
-        listeners = tuple(self.listeners)
-        step = max(AT_ONCE, round(len(listeners) * CLOSE_STEP / max(spread, CLOSE_STEP)))
-        for begin in range(0, len(listeners), step):
-            if begin:
-                await asyncio.sleep(CLOSE_STEP)
-            for listener in listeners[begin : begin + step]:
-                listener.close(code, reason)
-
-    def close_where(self, unwanted: Callable[[Principal], bool], code: int, reason: str) -> int:
-        """Close the connections of some principals. Returns how many."""
-        chosen = [listener for listener in self.listeners if unwanted(listener.principal)]
-        for listener in chosen:
-            listener.close(code, reason)
-        return len(chosen)
+    def __init__(self, context: EdgeContext, endpoints: Mapping[str, Endpoint] | None = None) -> None:
+        self.context = context
+        self.endpoints = own_endpoints() if endpoints is None else endpoints
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         """Decide on one upgrade request."""
@@ -103,12 +51,12 @@ class WebSocketDoor:
             handshake = Handshake(path, peer, headers, endpoint.token(headers, params), params)
             if headers.get("sec-websocket-version") != "13":
                 raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
-            self._check_room()
-            principal = self._admit(handshake)
+            self.context.check_room()
+            principal = self.context.admit(handshake)
             agreed = endpoint.negotiate(headers, params)
         except RpcError as error:
             logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
-            self.refused(peer, error)
+            self.context.refused(peer, error)
             return _refusal(error)
         except Exception:
             logger.exception("the authenticate hook failed")
@@ -117,22 +65,8 @@ class WebSocketDoor:
         extra = {"Sec-WebSocket-Protocol": agreed.subprotocol} if agreed.subprotocol else None
         response = WSUpgradeResponse.create_101_response(extra)
         return WSUpgradeResponseWithListener(
-            response, WebSocketListener(self, principal, peer, agreed, headers.get("user-agent"), trace)
+            response, WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
         )
-
-    def _check_room(self) -> None:
-        if len(self.listeners) >= self.max_connections:
-            raise limit_error("max_connections", f"{len(self.listeners)} connections are open already")
-
-    def _admit(self, handshake: Handshake) -> Principal:
-        if not self.auth_call or handshake.token is not None:
-            return self.access.admit(handshake)
-        self.access.check_address(handshake)
-        if self.pending >= MAX_PENDING:
-            raise limit_error(
-                "auth_call", f"{MAX_PENDING} connections have not authenticated yet; send the token with the upgrade"
-            )
-        return PENDING
 
 
 def _params(query: str) -> dict[str, str]:

@@ -10,10 +10,11 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from trunkline.edge.context import EdgeContext
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
@@ -37,13 +38,8 @@ from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.events import Event
 
-if TYPE_CHECKING:
-    from trunkline.edge.websocket.door import WebSocketDoor
-
 NORMAL_CLOSURE: Final = 1000
 GOING_AWAY: Final = 1001
-PING_INTERVAL: Final = 25.0
-PING_TIMEOUT: Final = 20.0
 MAX_REASON_BYTES: Final = 123
 MAX_CLIENT_CHARS: Final = 120
 
@@ -61,14 +57,14 @@ class WebSocketListener(WSListener):
 
     def __init__(
         self,
-        door: WebSocketDoor,
+        context: EdgeContext,
         principal: Principal,
         peer: str,
         agreed: Negotiated | None = None,
         client: str | None = None,
         trace: dict[str, str] | None = None,
     ) -> None:
-        self._door = door
+        self._context = context
         self._principal = principal
         self._peer = peer
         self._transport: WSTransport | None = None
@@ -94,28 +90,28 @@ class WebSocketListener(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """The upgrade is done."""
-        door = self._door
+        context = self._context
         self._transport = transport
         self._write = transport.underlying_transport.write
         # What is sent after a close frame picows drops itself.
         self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
         side: Door = self._translation or self
-        outbox = Outbox(door.flusher, side, door.outbox_bytes, door.outbox_event_bytes)
-        connection = Connection(door.services, outbox, self._principal, self._peer, side)
+        outbox = Outbox(context.flusher, side, context.outbox_bytes, context.outbox_event_bytes)
+        connection = Connection(context.services, outbox, self._principal, self._peer, side)
         connection.trace = self._trace
         self._connection = connection
-        self._intake = Intake(connection, door.services.limits.pending_bytes, self._authenticated)
-        door.listeners[self] = None
+        self._intake = Intake(connection, context.services.limits.pending_bytes, self._authenticated)
+        context.listeners[self] = None
         if self._principal is PENDING:
-            door.pending += 1
-            allowed = door.services.limits.pending_bytes
+            context.pending += 1
+            allowed = context.services.limits.pending_bytes
             transport.underlying_transport.reading.allow(allowed, self._too_much_before_auth)  # type: ignore[attr-defined]
-        door.services.opened(connection)
+        context.services.opened(connection)
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
         socket.reading.watch(self._look_at_part)
         self._heartbeat = Heartbeat(
-            door.ping_interval,
-            door.ping_timeout,
+            context.ping_interval,
+            context.ping_timeout,
             transport.send_ping,
             self._signs_of_life,
             socket.delivery,
@@ -163,7 +159,7 @@ class WebSocketListener(WSListener):
         if self._part is None:
             if size < STEP:
                 return
-            self._part = self._door.partial.holding(self.principal.name, self._evict_part)
+            self._part = self._context.partial.holding(self.principal.name, self._evict_part)
         if not self._part.update(size):
             raise FrameRefused(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
 
@@ -229,12 +225,12 @@ class WebSocketListener(WSListener):
         if frame.fin:
             receive(frame.get_payload_as_bytes())
         else:
-            self._assembler = Assembler(self._door.max_message_bytes)
+            self._assembler = Assembler(self._context.max_message_bytes)
             self._assembler.start(frame.get_payload_as_bytes(), text=frame.msg_type == WSMsgType.TEXT)
             self._count_part(0)
 
     def _continuation(self, frame: WSFrame) -> None:
-        assembler = self._assembler or Assembler(self._door.max_message_bytes)
+        assembler = self._assembler or Assembler(self._context.max_message_bytes)
         message = assembler.proceed(frame.get_payload_as_bytes(), final=bool(frame.fin))
         if message is None:
             self._count_part(0)
@@ -278,9 +274,9 @@ class WebSocketListener(WSListener):
         """The socket is gone, for whatever reason."""
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
         socket.release()
-        self._door.listeners.pop(self, None)
+        self._context.listeners.pop(self, None)
         if self._principal is PENDING:
-            self._door.pending -= 1
+            self._context.pending -= 1
         self.leave()
         if self._intake is not None:
             self._intake.end()
@@ -350,7 +346,7 @@ class WebSocketListener(WSListener):
     def _on_silence(self) -> None:
         assert self._transport is not None
         logger.info("a peer does not answer pings; cutting it off", extra={"peer": self._peer})
-        self._say_goodbye(GOING_AWAY, f"no sign of life within {self._door.ping_timeout:g} s of a ping")
+        self._say_goodbye(GOING_AWAY, f"no sign of life within {self._context.ping_timeout:g} s of a ping")
         self._transport.disconnect(False)
 
     def _flush(self) -> None:
@@ -384,7 +380,7 @@ class WebSocketListener(WSListener):
 
     def _authenticated(self) -> None:
         self._principal = self.principal
-        self._door.pending -= 1
+        self._context.pending -= 1
         self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
 
     def _too_much_before_auth(self) -> None:

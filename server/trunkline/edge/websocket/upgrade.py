@@ -38,7 +38,7 @@ class UpgradeProtocol(asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self._address = peername[0], peername[1]
-        picows = picows_protocol(self._accept, self._door.max_message_bytes, FramingErrors(self._frame_refused))
+        picows = picows_protocol(self._accept, self._door.context.max_message_bytes, FramingErrors(self._frame_refused))
         # uvloop's transport is an asyncio.Transport by shape only
         self._transport = LingeringTransport(transport, picows, self._ending)  # type: ignore[arg-type]
         picows.connection_made(self._transport)
