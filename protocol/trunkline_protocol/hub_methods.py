@@ -280,7 +280,6 @@ NOT_IN_BATCH: Final = frozenset(
 )
 CONNECTION_METHODS: Final = frozenset(row.name for row in METHODS.values() if row.needs_connection)
 UNNUMBERED_CALLS: Final = frozenset(row.name for row in METHODS.values() if not row.numbered)
-UNNUMBERED_NOTIFICATIONS: Final = frozenset(row.name for row in NOTIFICATIONS.values() if not row.numbered)
 
 
 def about_calls(side: Literal["caller", "callee"]) -> dict[str, str]:

@@ -50,9 +50,6 @@ it is gone.
 SessionId = Annotated[str, msgspec.Meta(max_length=64)]
 """128 random bits as text. A credential: it is never logged."""
 
-Seq = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-"""The member ``seq`` of an envelope: the number of its frame."""
-
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """How many frames a side has, which is the number of the last."""
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.profile import fuzzing
 from trunkline_protocol.codecs.jsonrpc import encode_batch, encode_result
-from trunkline_protocol.hub_methods import UNNUMBERED_CALLS, UNNUMBERED_NOTIFICATIONS
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.session import (
     ACK_BYTES,
     ACK_FRAMES,
@@ -353,9 +353,8 @@ def test_close_has_no_params() -> None:
 
 def test_what_is_about_one_connection_is_not_numbered() -> None:
     assert {"session.open", "auth", "subscribe", "unsubscribe", "rpc.ping"} <= UNNUMBERED_CALLS
-    assert {"session.ack", "event", "event.gap"} == UNNUMBERED_NOTIFICATIONS
     for numbered in ("publish", "method.register", "$/cancelRequest", "stream.push", "stream_chunk", "$/progress"):
-        assert numbered not in UNNUMBERED_CALLS | UNNUMBERED_NOTIFICATIONS
+        assert numbered not in UNNUMBERED_CALLS
 
 
 # --- what the peer does not take ---
