@@ -40,7 +40,7 @@ class Rig:
         self.authentication = Authentication(self._authenticate, seconds, self._changed)
         self.router = Router(self.backend, lambda *_: None)
         self.router.handle(self.authentication.methods())
-        self.router.serve({"rpc.ping": lambda _params: {"pong": True}})
+        self.router.handle({"rpc.ping": lambda call: call.settle_result(b'{"pong":true}')})
         shared = services(self.router)
         shared.opened, shared.closed = self.authentication.opened, self.authentication.closed
         self.door = Door(limit=10**6)

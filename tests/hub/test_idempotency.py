@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.hub.keyed import INPUT, PLAIN, STREAM, Asked, Backend, Clock, ask, crash
-from trunkline.hub.idempotency import MAX_KEY_CHARS, IdempotencyKeys
+from trunkline.hub.idempotency import IdempotencyKeys
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 
 
 @pytest.fixture

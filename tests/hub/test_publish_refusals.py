@@ -10,8 +10,8 @@ from tests.hub.pubsub import PubSub
 from tests.support.match import require
 from trunkline.hub.fanout import AT_ONCE
 from trunkline.hub.principal import ANONYMOUS, Principal
-from trunkline.hub.subscriptions import MAX_KEY_CHARS
 from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 
 WRITER = Principal("writer", publish=("jobs.*",), subscribe=("jobs.>", "logs.*"))
 MUTE = Principal("mute", publish=(), subscribe=())
