@@ -9,10 +9,22 @@ import pytest
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
+from tests.support.unit import UnitPart
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores Ctrl-C for them, and programs they start inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--unit``, which ``make test-unit`` gives."""
+    parser.addoption("--unit", action="store_true", help="run the unit part: no process, no network, no ML")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Select the unit part where it was asked for."""
+    if config.getoption("unit"):
+        config.pluginmanager.register(UnitPart())
 
 
 @pytest.hookimpl(wrapper=True)
