@@ -12,13 +12,14 @@ from pydantic import BaseModel, TypeAdapter
 
 from tests.control.test_health import view
 from tests.support.peer import Peer
-from trunkline.control.asyncapi import FROM_CLIENT, FROM_HUB, MESSAGES, TOPICS, asyncapi
+from trunkline.control.asyncapi import FROM_CLIENT, FROM_HUB, MESSAGES, asyncapi
 from trunkline.control.documents import NOT_OVER_HTTP, documents
 from trunkline.control.health import check
 from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, LOGS, METRICS, REQUESTS
 from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, HEALTH, Components
+from trunkline.control.topics import TOPICS
 from trunkline.edge.http_exchange import NEEDS_CONNECTION
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 

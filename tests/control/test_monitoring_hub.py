@@ -52,8 +52,10 @@ async def until(one: Peer, topic: str, found: Callable[[Any], Any]) -> Any:
 async def listed(admin: Peer, number: int) -> list[dict[str, Any]]:
     """``system.calls`` once it has so many."""
     async with asyncio.timeout(PATIENCE):
-        while len(calls := (await admin.result("system.calls"))["calls"]) != number:
+        calls: list[dict[str, Any]] = (await admin.result("system.calls"))["calls"]
+        while len(calls) != number:
             await asyncio.sleep(0.01)
+            calls = (await admin.result("system.calls"))["calls"]
     return calls
 
 
