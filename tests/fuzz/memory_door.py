@@ -17,6 +17,7 @@ from unittest.mock import MagicMock, patch
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from trunkline.edge import upgrade, websocket
+from trunkline.edge.transport import feed
 from trunkline.hub.outbox import Flusher, Outbox
 from trunkline.hub.principal import ANONYMOUS
 
@@ -114,7 +115,7 @@ class MemoryTransport(asyncio.Transport):
     def arrived(self, segment: bytes) -> None:
         """One read of the socket."""
         if not self.closed and hasattr(self.protocol, "get_buffer"):
-            upgrade.feed(self.protocol, segment)
+            feed(self.protocol, segment)
         elif not self.closed:
             self.protocol.data_received(segment)
 
