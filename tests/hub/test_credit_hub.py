@@ -18,7 +18,7 @@ QUIET = 0.3 * SCALE
 
 async def chunks_until_quiet(connection: Peer, request_id: Any) -> list[int]:
     """The indexes that come until nothing comes any more."""
-    indexes = []
+    indexes: list[int] = []
     while True:
         try:
             message = await connection.receive(QUIET)
