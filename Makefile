@@ -60,6 +60,9 @@ check: setup ## Lint, types, package checks; build the wheel and start a hub fro
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m scripts.budget
+	$(BIN)/python -m scripts.architecture --check
 	cd clients && npm run --silent check
 	$(BIN)/python tests/support/wheel.py
 
@@ -103,4 +106,4 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	else echo "no apt-get here: nothing to do"; fi
 
 clean: ## Remove everything that was made here, collections excepted
-	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules bench/competitors/node_modules clients/js/dist clients/js/build clients/dashboard/build server/trunkline/edge/dashboard tests/interop/node_modules
+	rm -rf $(VENV) $(STAMPS) build dist clients/node_modules bench/competitors/node_modules clients/js/dist clients/js/build clients/dashboard/build server/trunkline/edge/http/static tests/interop/node_modules

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trunkline.demo import reference_passages
+from trunkline.cli.demo import reference_passages
 from trunkline.methods.embeddings.encoder import Text
 from trunkline.methods.embeddings.model import LoadedModel, load_model
 

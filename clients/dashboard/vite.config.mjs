@@ -28,7 +28,7 @@ export default defineConfig({
   plugins: [licenses],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
-    outDir: fileURLToPath(new URL("../../server/trunkline/edge/dashboard", import.meta.url)),
+    outDir: fileURLToPath(new URL("../../server/trunkline/edge/http/static", import.meta.url)),
     emptyOutDir: true,
     target: "es2022",
     assetsInlineLimit: 0,

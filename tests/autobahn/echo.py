@@ -17,13 +17,14 @@ import uvicorn
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from trunkline.config import Settings
-from trunkline.edge.access import LOOPBACK_NAMES, AccessRules
-from trunkline.edge.credentials import Credentials
-from trunkline.edge.endpoints import Negotiated
-from trunkline.edge.http_protocol import BoundedHttpProtocol
-from trunkline.edge.upgrade import UpgradeProtocol
-from trunkline.edge.websocket import WebSocketListener
-from trunkline.edge.websocket_door import WebSocketDoor
+from trunkline.edge.access.credentials import Credentials
+from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.protocol import BoundedHttpProtocol
+from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.endpoints import Negotiated
+from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hub.connection import Services
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Flusher
@@ -53,13 +54,13 @@ class EchoDoor(WebSocketDoor):
         answer = super().accept(request, peer)
         assert answer.listener is not None, "the suite's handshake was refused"
         return WSUpgradeResponseWithListener(
-            answer.response, WebSocketListener(self, ANONYMOUS, peer, Negotiated(None, Echo()))
+            answer.response, WebSocketListener(self.context, ANONYMOUS, peer, Negotiated(None, Echo()))
         )
 
 
 def echo_door() -> EchoDoor:
     settings = Settings()
-    return EchoDoor(
+    context = EdgeContext(
         services=Services(
             router=Router(cast(Any, None), lambda *_: None),  # nothing is routed
             limits=Limits(),
@@ -75,6 +76,7 @@ def echo_door() -> EchoDoor:
         outbox_event_bytes=settings.outbox_event_bytes,
         auth_call=False,
     )
+    return EchoDoor(context)
 
 
 @asynccontextmanager

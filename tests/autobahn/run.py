@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.autobahn.echo import echo_server
 from tests.autobahn.report import EXPECTED_CASES, faults, read_report, table
-from trunkline.runtime import event_loop_runner
+from trunkline.hosting.runtime import event_loop_runner
 
 SUITE: Final = "autobahntestsuite==0.8.2"
 ROOT: Final = Path(__file__).parents[2]

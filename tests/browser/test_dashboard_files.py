@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from tests.support.hub import RunningHub, ready_hub
-from trunkline.edge.dashboard import FOLDER, dashboard_pages
+from trunkline.edge.http.dashboard import FOLDER, dashboard_pages
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.cli.test_commands import trunkline
 from tests.cli.test_pubsub_commands import read_all
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.timing import PATIENCE
-from trunkline.progress import LINE_SECONDS, Lines, read_report
+from trunkline.cli.show.progress import LINE_SECONDS, Lines, read_report
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from tests.client.scripted import ScriptedHub, event, gap, scripted_hub
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.timing import PATIENCE, SCALE
 from trunkline.client import Event, connect
-from trunkline.edge.tokens import TokensFile
+from trunkline.edge.access.tokens import TokensFile
 
 COMMAND = [sys.executable, "-m", "trunkline.cli"]
 

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from tests.cli.test_commands import requires_failure, trunkline
 from tests.support.hub import RunningHub
-from trunkline.admission import credentials
 from trunkline.config import CREDENTIALS, Settings, SettingsError, load_settings
-from trunkline.runtime import ConfigurationError
+from trunkline.hosting.admission import credentials
+from trunkline.hosting.runtime import ConfigurationError
 
 SERVE: Final = ("serve", "--port", "0", "--packs", "none", "--no-demo")
 

@@ -15,8 +15,7 @@ from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Retry, connect
-from trunkline.client.backoff import LONGEST, full_jitter
-from trunkline.client.retrying import retry_delay
+from trunkline.client.retrying import LONGEST, full_jitter, retry_delay
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 OVERLOADED = RpcError(ErrorCode.WORKER_OVERLOADED, "busy", retry_after_ms=2500)

@@ -17,7 +17,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE, SOON, eventually
 from trunkline.client import Closed, CloseInfo, Connected, DisconnectedError, Event, Gap, Hub, Reconnect, connect
-from trunkline.edge.tokens import new_token
+from trunkline.edge.access.tokens import new_token
 from trunkline_protocol.errors import RpcError
 
 LAB = (DEBUG_METHODS, "lab")

@@ -15,7 +15,7 @@ from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE, SOON, eventually
 from trunkline.client import DisconnectedError, Hub, Window, connect
-from trunkline.client.credit import MAX_ITEMS, Grants
+from trunkline.client.streams import MAX_ITEMS, ReceiveWindow
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 
@@ -40,7 +40,7 @@ async def quiet(state: Any) -> Any:
 
 
 def test_a_grant_is_due_after_half_the_items_or_half_the_bytes() -> None:
-    grants = Grants(Window(items=8, bytes=1000))
+    grants = ReceiveWindow(Window(items=8, bytes=1000))
     assert [grants.consume(10) for _ in range(8)] == [False] * 3 + [True] + [False] * 3 + [True]
     assert grants.consumed == 8
     assert [grants.consume(250) for _ in range(4)] == [False, True, False, True]
@@ -48,12 +48,12 @@ def test_a_grant_is_due_after_half_the_items_or_half_the_bytes() -> None:
 
 @pytest.mark.parametrize("window", [Window(items=1, bytes=1), Window(items=2, bytes=10**9), Window(bytes=1)])
 def test_the_smallest_windows_are_granted_item_by_item(window: Window) -> None:
-    grants = Grants(window)
+    grants = ReceiveWindow(window)
     assert [grants.consume(5) for _ in range(3)] == [True] * 3
 
 
 def test_what_the_hub_does_not_send_ahead_is_not_waited_for() -> None:
-    grants = Grants(Window(items=10**6, bytes=2**50))
+    grants = ReceiveWindow(Window(items=10**6, bytes=2**50))
     assert sum(grants.consume(1) for _ in range(MAX_ITEMS)) == 2
 
 
@@ -63,7 +63,7 @@ def test_what_the_hub_does_not_send_ahead_is_not_waited_for() -> None:
 def test_a_sender_that_waits_is_always_owed_a_grant(items: int, size: int, overhead: int) -> None:
     """Both ends joined: the reader reads all there is, the sender sends whenever it may, and it never ends early."""
     window = Window(items=items, bytes=1000)
-    sender, reader = SendWindow(window.items, window.bytes), Grants(window)
+    sender, reader = SendWindow(window.items, window.bytes), ReceiveWindow(window)
     waiting = 0
     while sender.sent < 500:
         while not sender.exhausted:

@@ -20,7 +20,7 @@ from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, HEALTH, Components
 from trunkline.control.topics import TOPICS
-from trunkline.edge.http_exchange import NEEDS_CONNECTION
+from trunkline.edge.http.exchange import NEEDS_CONNECTION
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.edge.access import (
+from trunkline.edge.access.credentials import Credentials
+from trunkline.edge.access.rules import (
     AccessRules,
     choose_subprotocol,
     find_token,
     host_name,
 )
-from trunkline.edge.credentials import Credentials
 from trunkline.hub.principal import ROLES, Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
 

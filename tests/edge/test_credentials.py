@@ -11,9 +11,9 @@ from typing import Any
 import jwt
 import pytest
 
-from trunkline.edge.credentials import MAX_TOKEN_CHARS, Credentials
-from trunkline.edge.jwt_tokens import JwtOptions
-from trunkline.edge.tokens import digest_of, new_token
+from trunkline.edge.access.credentials import MAX_TOKEN_CHARS, Credentials
+from trunkline.edge.access.jwt_tokens import JwtOptions
+from trunkline.edge.access.tokens import digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, ROLES, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 

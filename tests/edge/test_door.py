@@ -15,7 +15,7 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE
-from trunkline.edge.http_protocol import HEAD_TIMEOUT
+from trunkline.edge.http.protocol import HEAD_TIMEOUT
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret-token"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from trunkline.edge.heartbeat import Heartbeat
+from trunkline.edge.websocket.heartbeat import Heartbeat
 
 pytestmark = pytest.mark.alone  # it measures time under load
 

@@ -12,7 +12,7 @@ from tests.edge.http_client import JSON, request, rpc, send
 from tests.support.hub import HttpAnswer, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.timing import eventually
-from trunkline.edge.http_documents import has_tag
+from trunkline.edge.http.documents import has_tag
 
 ORIGIN = "https://app.example"
 DOCUMENTS = ["/openapi.json", "/openrpc.json", "/asyncapi.json"]

@@ -19,8 +19,8 @@ from tests.support.frames import raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.timing import PATIENCE, eventually
-from trunkline.edge.http_protocol import LINGER_SECONDS
-from trunkline.edge.http_request import BODY_GRACE
+from trunkline.edge.http.protocol import LINGER_SECONDS
+from trunkline.edge.http.request import BODY_GRACE
 from trunkline_protocol.errors import ErrorCode
 
 LIMIT = 64 * 1024

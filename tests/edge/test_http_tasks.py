@@ -15,8 +15,8 @@ from tests.edge.http_client import EVENTS, JSON, ServerEvent, events, send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from trunkline.edge.http_request import Refused
-from trunkline.edge.http_tasks import PROBLEM, TaskPaths, metadata_of
+from trunkline.edge.http.answer import Refused
+from trunkline.edge.http.tasks import PROBLEM, TaskPaths, metadata_of
 from trunkline.methods.registry import RegistrationError, method
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.edge.grants import Grants, Roles
-from trunkline.edge.jwt_tokens import JwtOptions, JwtTokens, looks_like_jwt
+from trunkline.edge.access.grants import Grants, Roles
+from trunkline.edge.access.jwt_tokens import JwtOptions, JwtTokens, looks_like_jwt
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -414,7 +414,7 @@ def test_nothing_of_a_token_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_without_pyjwt_the_message_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['jwt'] = None\n"
-        "from trunkline.edge.jwt_tokens import JwtOptions, JwtTokens\n"
+        "from trunkline.edge.access.jwt_tokens import JwtOptions, JwtTokens\n"
         "try: JwtTokens(JwtOptions(key='x' * 32, audience='a'))\n"
         "except ValueError as error: print(error)"
     )

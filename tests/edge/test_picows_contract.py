@@ -16,7 +16,7 @@ from picows import WSListener, WSMsgType, WSUpgradeResponse, WSUpgradeResponseWi
 from tests.support.frames import CLOSE, TEXT, close_payload, frame
 from tests.support.timing import PATIENCE
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
-from trunkline.edge.websocket import text_header
+from trunkline.edge.websocket.listener import text_header
 
 REQUEST = (
     b"GET /ws?x=1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

@@ -14,7 +14,7 @@ from tests.edge.http_client import send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.timing import PATIENCE, eventually
 from trunkline.config import SettingsError, load_settings
-from trunkline.edge.request_head import RequestHeads
+from trunkline.edge.http.request_head import RequestHeads
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN: Final = "a-token-of-this-test"

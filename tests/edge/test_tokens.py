@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.edge.grants import Grants, Roles
-from trunkline.edge.tokens import TokensFile, digest_of, new_token
+from trunkline.edge.access.grants import Grants, Roles
+from trunkline.edge.access.tokens import TokensFile, digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 

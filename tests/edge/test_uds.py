@@ -25,7 +25,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environm
 from tests.support.match import require
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
-from trunkline.edge.uds import UnixSocket
+from trunkline.edge.framed.unix import UnixSocket
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.fuzz import ipc as target
 from tests.fuzz.profile import fuzzing
 from trunkline.executors import ipc
+from trunkline_protocol.framing import FramingError
 
 kinds = st.sampled_from(sorted(target.PARSERS)) | st.integers(0, 255)
 bodies = st.binary(max_size=40) | st.sampled_from([seed[14:] for seed in target.SEEDS])
@@ -52,5 +53,5 @@ def test_an_impossible_length_is_refused_as_soon_as_its_head_is_there() -> None:
     reader = ipc.FrameReader()
     for byte in (ipc.MAX_FRAME + 1).to_bytes(4, "little") + bytes(8):
         assert list(reader.feed(bytes([byte]))) == []
-    with pytest.raises(ipc.FramingError, match=str(ipc.MAX_FRAME + 1)):
+    with pytest.raises(FramingError, match=str(ipc.MAX_FRAME + 1)):
         list(reader.feed(b"\0"))

@@ -25,6 +25,7 @@ from trunkline.executors.supervisor import ExecutorSpec
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.framing import FramingError
 from trunkline_protocol.inputs import INPUT_WINDOW, INPUT_WINDOW_BYTES
 
 
@@ -131,7 +132,7 @@ def test_the_body_of_an_input(index: int, final: bool, data: bytes) -> None:
 
 @pytest.mark.parametrize("size", range(9))
 def test_a_body_cut_short(size: int) -> None:
-    with pytest.raises(ipc.FramingError):
+    with pytest.raises(FramingError):
         ipc.parse_input(bytes(size))
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.executors import ipc
+from trunkline_protocol.framing import FramingError
 
 kinds = st.integers(1, 24)
 call_ids = st.integers(0, 2**64 - 1)
@@ -20,7 +21,7 @@ def wire(messages: list[tuple[int, int, bytes]]) -> bytes:
 @given(st.frozensets(st.integers(0, 63)))
 def test_slots_to_release(slots: frozenset[int]) -> None:
     assert ipc.parse_release(ipc.release_body(slots)) == slots
-    with pytest.raises(ipc.FramingError):
+    with pytest.raises(FramingError):
         ipc.parse_release(ipc.release_body(slots)[:-1])
 
 
@@ -69,7 +70,7 @@ def test_a_large_frame_in_many_pieces() -> None:
 
 @pytest.mark.parametrize("size", [0, 8, ipc.MAX_FRAME + 1, 2**32 - 1])
 def test_impossible_lengths_are_refused(size: int) -> None:
-    with pytest.raises(ipc.FramingError):
+    with pytest.raises(FramingError):
         list(ipc.FrameReader().feed(struct.pack("<IBQ", size, 1, 1)))
 
 

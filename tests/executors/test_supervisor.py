@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.timing import PATIENCE
-from trunkline.client.backoff import full_jitter
+from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import BACKOFF_LIMIT, ExecutorSpec

@@ -21,8 +21,8 @@ from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE, SOON
 from trunkline.config import Settings
-from trunkline.edge.http_protocol import HEAD_TIMEOUT
-from trunkline.edge.websocket import PING_INTERVAL, PING_TIMEOUT
+from trunkline.edge.context import PING_INTERVAL, PING_TIMEOUT
+from trunkline.edge.http.protocol import HEAD_TIMEOUT
 
 MIB = 2**20
 LIMIT = 2 * MIB

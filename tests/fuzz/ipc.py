@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from trunkline.executors import ipc
+from trunkline_protocol.framing import FramingError
 
 TOKENS: Final = (
     b"\x09\x00\x00\x00", b"\x01\x00\x00\x40", b"\x00\x00\x00\x40", b"\xff\xff\xff\xff", bytes(8),
@@ -48,7 +49,7 @@ def check(data: bytes) -> None:
     try:
         for at in range(0, len(stream), step):
             got.extend(reader.feed(stream[at : at + step]))
-    except ipc.FramingError:
+    except FramingError:
         raised = True
     assert raised == refused
     assert got == expected
@@ -108,7 +109,7 @@ def _check_body(kind: int, body: bytes) -> None:
     parser = PARSERS.get(kind)
     if parser is None:
         return
-    with suppress(ipc.FramingError):
+    with suppress(FramingError):
         parsed = parser(body)
         again = _written_again(kind, parsed)
         if kind == ipc.INPUT:

@@ -16,8 +16,9 @@ from unittest.mock import MagicMock, patch
 
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
-from trunkline.edge import upgrade, websocket
 from trunkline.edge.transport import feed
+from trunkline.edge.websocket import listener as websocket
+from trunkline.edge.websocket import upgrade
 from trunkline.hub.outbox import Flusher, Outbox
 from trunkline.hub.principal import ANONYMOUS
 
@@ -150,7 +151,7 @@ class EchoConnection:
 
 def memory_door(max_message_bytes: int) -> Any:
     """What the listeners share. Everybody is let in; of the hub behind the door nothing matters here."""
-    door = MagicMock(
+    context = MagicMock(
         max_message_bytes=max_message_bytes,
         outbox_bytes=1 << 24,
         outbox_event_bytes=1 << 24,
@@ -158,8 +159,9 @@ def memory_door(max_message_bytes: int) -> Any:
         ping_interval=25.0,
         ping_timeout=20.0,
     )
+    door = MagicMock(context=context)
     door.accept = lambda _request, peer: WSUpgradeResponseWithListener(
-        WSUpgradeResponse.create_101_response(), websocket.WebSocketListener(door, ANONYMOUS, peer)
+        WSUpgradeResponse.create_101_response(), websocket.WebSocketListener(context, ANONYMOUS, peer)
     )
     return door
 

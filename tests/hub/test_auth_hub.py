@@ -14,7 +14,7 @@ from websockets.exceptions import InvalidStatus
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from trunkline.edge.tokens import new_token
+from trunkline.edge.access.tokens import new_token
 from trunkline_protocol.errors import ErrorCode
 
 TOKENS = {name: new_token() for name in ("ops", "reader", "writer", "brief", "leaving", "slow")}

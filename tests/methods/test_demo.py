@@ -19,8 +19,8 @@ for library in ("faiss", "semantic_text_splitter"):
 
 from tests.support.hub import RunningHub, clean_environment  # noqa: E402
 from tests.support.timing import PATIENCE, eventually  # noqa: E402
+from trunkline.cli.demo import COLLECTION, reference_passages  # noqa: E402
 from trunkline.client import connect  # noqa: E402
-from trunkline.demo import COLLECTION, reference_passages  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("tests.methods.packs.demo_embeddings", "trunkline.methods.vectors", "trunkline.methods.rag")

@@ -11,7 +11,7 @@ import pytest
 for library in ("bm25s", "semantic_text_splitter"):
     pytest.importorskip(library)
 
-from trunkline.edge import http_tasks  # noqa: E402
+from trunkline.edge.http import tasks as http_tasks  # noqa: E402
 from trunkline.methods.documents import extract  # noqa: E402
 from trunkline.methods.documents.formats import clean  # noqa: E402
 from trunkline.methods.rag.sentences import split_sentences  # noqa: E402

@@ -207,7 +207,7 @@ def reference() -> list[dict[str, Any]]:
     """The shorter topics of the demo collection: all of them would take a minute to embed."""
     from pydoc_data.topics import topics
 
-    from trunkline.demo import reference_passages
+    from trunkline.cli.demo import reference_passages
 
     short = {name for name, text in topics.items() if len(text) < 4500}
     return [passage for passage in reference_passages() if passage["id"].partition("#")[0] in short]

@@ -14,9 +14,9 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from trunkline.app import Hub
 from trunkline.config import load_settings
-from trunkline.runtime import event_loop_runner
+from trunkline.hosting.lifecycle import Hub
+from trunkline.hosting.runtime import event_loop_runner
 
 
 def census() -> str:

@@ -21,7 +21,7 @@ import pytest
 STARTERS: Final = frozenset(map(id, (subprocess, multiprocessing, asyncio.create_subprocess_exec)))
 """What starts processes, by identity: a test may have imported it under any name."""
 
-PRODUCT_STARTERS: Final = ("trunkline.app", "trunkline.executors.pool", "trunkline.executors.supervisor")
+PRODUCT_STARTERS: Final = ("trunkline.hosting", "trunkline.executors.pool", "trunkline.executors.supervisor")
 """Modules of the product whose functions and classes start executors."""
 
 HEAVY: Final = frozenset({

@@ -19,7 +19,7 @@ REQUIRED = {
     "trunkline/py.typed",
     "trunkline_protocol/py.typed",
     "trunkline/cli.py",
-    "trunkline/edge/dashboard/index.html",
+    "trunkline/edge/http/static/index.html",
     "trunkline_protocol/codecs/jsonrpc.py",
 }
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from trunkline.terminal import plain
-from trunkline.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
-from trunkline.top.view import count, duration, ms, render, share
+from trunkline.cli.show.terminal import plain
+from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
+from trunkline.cli.show.top.view import count, duration, ms, render, share
 
 FIGURES: dict[str, Any] = {
     "connections": 7, "subscriptions": 3, "streams": 2, "calls_in_flight": 12, "calls_waiting": 4,

@@ -1,14 +1,19 @@
 """The Python client: the same shape as the JavaScript one."""
 
-from trunkline.client.connect import connect
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.events import Event, Gap, Position
-from trunkline.client.hub import Hub
-from trunkline.client.options import Reconnect, Retry
+from trunkline.client.connection_state import (
+    Closed,
+    CloseInfo,
+    Connected,
+    ConnectionState,
+    DisconnectedError,
+    Reconnecting,
+)
+from trunkline.client.hub import Hub, connect
+from trunkline.client.received_events import Event, Gap, Position
+from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
-from trunkline.client.states import Closed, CloseInfo, Connected, ConnectionState, Reconnecting
 from trunkline.client.streams import ResultStream, StreamChunk
-from trunkline.client.subscriptions import Subscription
+from trunkline.client.subscribing import Subscription
 from trunkline_protocol.messages import Window
 
 __all__ = [

@@ -9,41 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.link import Link
-from trunkline.client.outbox import Outbox, Outgoing
-from trunkline.client.oversize import SEQ_BYTES, Oversized, oversized, refused_as_too_large, too_large
+from trunkline.client.connection_state import DisconnectedError
+from trunkline.client.link import ClientSession, Link
+from trunkline.client.outgoing import (
+    SEQ_BYTES,
+    Outgoing,
+    Oversized,
+    SendQueue,
+    oversized,
+    refused_as_too_large,
+    too_large,
+)
 from trunkline_protocol.errors import RpcError
-from trunkline_protocol.session import SessionCore, SessionOpened, encode_ack
+from trunkline_protocol.session import encode_ack
 
 STORE_BYTES: Final = 1024 * 1024
 """With more than this unacknowledged, nothing new is written until the hub acknowledges."""
 
 BATCH_BYTES: Final = 256 * 1024
 """Written at a stretch, before the socket is asked whether it takes more."""
-
-
-@dataclass(slots=True)
-class Session:
-    """A session that lives.
-
-    Attributes:
-        id: a secret, to resume it with.
-        ttl: seconds it outlives its connection.
-    """
-
-    id: str = field(repr=False)
-    ttl: float
-    core: SessionCore = field(default_factory=SessionCore, repr=False)
-
-    @classmethod
-    def begin(cls, opened: SessionOpened) -> Session:
-        """The hub has opened it."""
-        return cls(opened.session, opened.ttl_ms / 1000)
 
 
 class Conversation:
@@ -62,13 +49,13 @@ class Conversation:
 
     def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
         self._loop = asyncio.get_running_loop()
-        self._outbox = Outbox(max_queued, max_queued_bytes)
-        self._held = Outbox(max_queued, max_queued_bytes) if reconnects else Outbox(0, 0)
+        self._outbox = SendQueue(max_queued, max_queued_bytes)
+        self._held = SendQueue(max_queued, max_queued_bytes) if reconnects else SendQueue(0, 0)
         self._link: Link | None = None
         self._flushing: asyncio.Handle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
-        self.session: Session | None = None
+        self.session: ClientSession | None = None
         self.hub = 1
         self.max_message_bytes: float = inf
 

@@ -1,31 +1,32 @@
-"""The parts of a client, put together."""
+"""The parts of a client put together, and what comes from the hub handed to the part that it concerns."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from trunkline.client.backoff import Random
-from trunkline.client.callers import Callers
-from trunkline.client.calls import Calls
-from trunkline.client.chores import Chores
+import msgspec
+
+from trunkline.client.calling import Callers, OwnRequests
+from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.inbound import Inbound
-from trunkline.client.opening import Door
-from trunkline.client.options import Reconnect, Retry
-from trunkline.client.oversize import refused_as_too_large
+from trunkline.client.link import Connector
+from trunkline.client.outgoing import refused_as_too_large
+from trunkline.client.pending import Calls
+from trunkline.client.received_events import Event, Gap
+from trunkline.client.reconnecting import Reconnector
+from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
-from trunkline.client.states import CloseInfo
-from trunkline.client.subscriptions import Subscriptions
-from trunkline.client.supervisor import Supervisor
+from trunkline.client.subscribing import ClientSubscriptions
+from trunkline_protocol.binary import MARK, unwrapped
 from trunkline_protocol.session import ResumeRefusal
 
 
 class Engine:
-    """Everything of a client but its face; a :class:`trunkline.client.supervisor.Client`.
+    """Everything of a client but its face; a :class:`trunkline.client.reconnecting.Client`.
 
     Args:
-        door: where the hub is.
+        connector: where the hub is.
         reconnect: None if the first end of the connection is the last one.
         retry: of calls that may be made again; None for never.
         random: what all waits are drawn from.
@@ -35,7 +36,7 @@ class Engine:
 
     def __init__(
         self,
-        door: Door,
+        connector: Connector,
         *,
         reconnect: Reconnect | None,
         retry: Retry | None,
@@ -47,21 +48,23 @@ class Engine:
         self.conversation = Conversation(max_queued, max_queued_bytes, reconnects=reconnect is not None)
         self._calls = Calls(self.conversation)
         self.callers = Callers(self._calls, self.conversation, closed, retry, random)
-        self.subscriptions = Subscriptions(self.callers)
-        self._chores = Chores(self._calls, random)
-        self.serving = Serving(self.callers, self._chores.run, self.conversation.send, self.conversation.require_size)
+        self.subscriptions = ClientSubscriptions(self.callers)
+        self._own_requests = OwnRequests(self._calls, random)
+        self.serving = Serving(
+            self.callers, self._own_requests.run, self.conversation.send, self.conversation.require_size
+        )
         self.take = Inbound(self.conversation, self._calls, self.subscriptions, self.serving).take
-        self.supervisor = Supervisor(door, self.conversation, reconnect, self, random, closed)
+        self.reconnector = Reconnector(connector, self.conversation, reconnect, self, random, closed)
 
     def connected(self, resumed: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
-        chores = self.subscriptions.restore()
+        """See :class:`trunkline.client.reconnecting.Client`."""
+        requests = self.subscriptions.restore()
         if not resumed:
-            chores += self.serving.restore()
-        self._chores.run(chores)
+            requests += self.serving.restore()
+        self._own_requests.run(requests)
 
     def too_large(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
+        """See :class:`trunkline.client.reconnecting.Client`."""
         call = self._calls.largest(numbered=self.conversation.session is None)
         taken = self.conversation.take_out_oversized(0 if call is None else call.size)
         if taken is not None:
@@ -74,19 +77,19 @@ class Engine:
             self._calls.refuse(call.id, refused_as_too_large(call.size))
 
     def cut(self) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
-        self._chores.cut()
+        """See :class:`trunkline.client.reconnecting.Client`."""
+        self._own_requests.cut()
         self._calls.cut()
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
-        self._chores.lost()
+        """See :class:`trunkline.client.reconnecting.Client`."""
+        self._own_requests.lost()
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
     def ended(self, words: str, *, own: bool) -> None:
-        """See :class:`trunkline.client.supervisor.Client`."""
-        self._chores.lost()
+        """See :class:`trunkline.client.reconnecting.Client`."""
+        self._own_requests.lost()
         self._calls.close(words)
         # Who closes knows it: loops just end then.
         self.subscriptions.end(None if own else DisconnectedError(words, maybe_executed=False))
@@ -94,6 +97,74 @@ class Engine:
 
     async def close(self) -> None:
         """End the session and the connection, and wait until everything of this client has ended."""
-        await self.supervisor.close()
+        await self.reconnector.close()
         await self.callers.close()
         await self.serving.close()
+
+
+class Inbound:
+    """One client's."""
+
+    def __init__(
+        self, conversation: Conversation, calls: Calls, subscriptions: ClientSubscriptions, serving: Serving
+    ) -> None:
+        self._conversation = conversation
+        self._calls = calls
+        self._subscriptions = subscriptions
+        self._serving = serving
+
+    def take(self, data: bytes) -> bool:
+        """Handle one message; returns whether somebody does not keep up.
+
+        Raises:
+            ProtocolViolation: it broke a rule of sessions.
+            Exception: it makes no sense, in whatever way.
+        """
+        message = msgspec.json.decode(data)
+        if MARK in data:
+            message = unwrapped(message)
+        if not isinstance(message, dict):
+            raise ValueError("a message is no object, and no batch was sent that one could answer")
+        seq = message.get("seq")
+        if seq is not None and not self._conversation.receive(seq, len(data)):
+            return False
+        method = message.get("method")
+        if method is None:
+            self._calls.answered(message)
+        elif "id" in message:
+            self._serving.asked(message)
+        else:
+            return self._notified(method, message.get("params"), len(data))
+        return False
+
+    def _notified(self, method: str, params: Any, size: int) -> bool:
+        match method:
+            case "event":
+                return self._subscriptions.deliver(event_from(params))
+            case "event.gap":
+                return self._subscriptions.deliver(gap_from(params))
+            case "stream_chunk":
+                self._calls.streamed(params, size)
+            case "$/progress":
+                self._calls.reported(params)
+            case "session.ack":
+                self._conversation.acknowledged(params["received"])
+            case "stream.credit":
+                # Calls of this client have numbers as ids, those that it serves have text.
+                credited = self._serving if isinstance(params["request_id"], str) else self._calls
+                credited.credited(params)
+            case "$/cancelRequest":
+                self._serving.cancelled(params)
+        return False
+
+
+def event_from(params: dict[str, Any]) -> Event:
+    """The params of ``event``."""
+    return Event(params["topic"], params["data"], params["epoch"], params["offset"], params["published_at"])
+
+
+def gap_from(params: dict[str, Any]) -> Gap:
+    """The params of ``event.gap``."""
+    return Gap(
+        params["topic"], params["epoch"], params["from"], params["to"], params.get("count"), params.get("reason", "")
+    )

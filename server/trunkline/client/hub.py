@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import random as _random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Literal
 
-from trunkline.client.encoding import encode_body, encode_exactly
+from trunkline.client.connection_state import CloseInfo, Listener, State
 from trunkline.client.engine import Engine
-from trunkline.client.events import Position
-from trunkline.client.feeding import Input
-from trunkline.client.options import Retry
-from trunkline.client.outbox import Notice
+from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Token
+from trunkline.client.outgoing import Notice, encode_body, encode_exactly
+from trunkline.client.received_events import Position
+from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Handler, Registration, is_streaming
-from trunkline.client.states import CloseInfo, Listener, State
-from trunkline.client.streams import ResultStream
-from trunkline.client.subscriptions import Subscription
+from trunkline.client.streams import Input, ResultStream
+from trunkline.client.subscribing import Subscription
 from trunkline_protocol.messages import Priority, Window
 
 DEFAULT_WINDOW: Final = Window()
+
+MAX_QUEUED: Final = 1000
+MAX_QUEUED_BYTES: Final = 8 * 2**20
+DEFAULT_RETRY: Final = Retry()
 
 
 class Hub:
@@ -34,7 +38,7 @@ class Hub:
         self._callers = engine.callers
         self._subscriptions = engine.subscriptions
         self._serving = engine.serving
-        self._supervisor = engine.supervisor
+        self._reconnector = engine.reconnector
         self._close = engine.close
 
     # --- calls ---
@@ -234,16 +238,16 @@ class Hub:
     @property
     def connection_state(self) -> State:
         """``connected``, ``reconnecting`` or ``closed``."""
-        return self._supervisor.state
+        return self._reconnector.state
 
     def on_connection_state(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every change of the state; returns what ends that."""
-        return self._supervisor.listeners.add(listener)
+        return self._reconnector.listeners.add(listener)
 
     @property
     def closed(self) -> Awaitable[CloseInfo]:
         """Await it to learn that, and how, the connection has ended for good."""
-        return asyncio.shield(self._supervisor.closed)
+        return asyncio.shield(self._reconnector.closed)
 
     async def close(self) -> None:
         """End the session and the connection.
@@ -258,3 +262,54 @@ def _members(metadata: dict[str, Any] | None, **members: Any) -> dict[str, Any]:
     """``metadata`` with those of ``members`` that were given."""
     given = {name: value for name, value in members.items() if value is not None}
     return given if metadata is None else {**metadata, **given}
+
+
+@asynccontextmanager
+async def connect(
+    url: str,
+    *,
+    token: Token | None = None,
+    open_timeout: float = 10.0,
+    session: bool = True,
+    reconnect: bool | Reconnect = True,
+    retry: Retry | Literal[False] = DEFAULT_RETRY,
+    max_queued: int = MAX_QUEUED,
+    max_queued_bytes: int = MAX_QUEUED_BYTES,
+    keepalive: float = KEEPALIVE_SECONDS,
+    random: Random = _random.random,
+) -> AsyncIterator[Hub]:
+    """Connect to a hub for the length of a ``with`` block.
+
+    When the connection is lost it is made again, and with a session nobody notices: calls and streams go on where
+    they were. See :meth:`Hub.on_connection_state`.
+
+    Args:
+        url: ``ws://host:port/ws``.
+        token: sent as ``Authorization: Bearer``; or a function, asynchronous or not, that is asked for it before
+            every attempt.
+        open_timeout: seconds an attempt may take.
+        session: False: a lost connection takes its calls along. Of no meaning without ``reconnect``.
+        reconnect: False: the first end of the connection is the last one. How long to wait otherwise.
+        retry: how often calls that may be made again are, unless they say something else; False for never.
+        max_queued: frames that may wait while there is no connection; what is beyond fails at once.
+        max_queued_bytes: bytes that may.
+        keepalive: seconds between pings, and for each answer; then the connection counts as lost.
+        random: what waits are drawn from, uniform in [0, 1).
+
+    Raises:
+        OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
+    """
+    policy = Reconnect() if reconnect is True else (reconnect or None)
+    engine = Engine(
+        Connector(url, token, open_timeout, session and policy is not None, keepalive),
+        reconnect=policy,
+        retry=retry or None,
+        random=random,
+        max_queued=max_queued,
+        max_queued_bytes=max_queued_bytes,
+    )
+    await engine.reconnector.start()
+    try:
+        yield Hub(engine)
+    finally:
+        await engine.close()

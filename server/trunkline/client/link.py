@@ -1,21 +1,29 @@
-"""One WebSocket from its opening to its end. All that is known here of the `websockets` library is known here alone."""
+"""One connection from its opening (token, WebSocket, session) to its end.
+
+All that is known here of the `websockets` library is known here alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 import websockets
 from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from trunkline.client.errors import Refused
-from trunkline.client.states import CloseInfo
+from trunkline.client.connection_state import CloseInfo, HandshakeRefused
 from trunkline_protocol import SUBPROTOCOL
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.session import SessionCore, SessionOpened
 
 CLOSE_SECONDS: Final = 2.0
 """How long the hub may take to answer a close frame."""
@@ -34,6 +42,14 @@ CONNECT_ERRORS: Final = (OSError, websockets.WebSocketException)
 
 FINAL_STATUS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
+OPEN_ID: Final = 0
+"""Id of ``session.open``; calls count from 1."""
+
+Token = str | Callable[[], str | Awaitable[str]]
+"""A bearer token, or what gives one: it is asked before every attempt to connect, so that it may renew the token."""
+
+logger = logging.getLogger("trunkline.client")
+
 
 class LinkEnded(ConnectionError):
     """The connection is gone."""
@@ -43,7 +59,7 @@ class LinkEnded(ConnectionError):
         self.info = info
 
 
-class _Socket(ClientConnection):
+class _ClientSocket(ClientConnection):
     """A connection that is written to without waiting, many frames at once."""
 
     on_room: Callable[[], None] | None = None
@@ -68,7 +84,7 @@ class _Socket(ClientConnection):
 class Link:
     """An open connection; made by :func:`open_link`."""
 
-    def __init__(self, socket: _Socket) -> None:
+    def __init__(self, socket: _ClientSocket) -> None:
         self._socket = socket
 
     def when_room(self, told: Callable[[], None]) -> None:
@@ -145,14 +161,14 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
         ping_interval=keepalive,
         ping_timeout=keepalive,
         write_limit=WRITE_BYTES,
-        create_connection=_Socket,
+        create_connection=_ClientSocket,
         proxy=None,
     )
-    assert isinstance(socket, _Socket)
+    assert isinstance(socket, _ClientSocket)
     return Link(socket)
 
 
-def refusal_of(error: BaseException) -> Refused | None:
+def refusal_of(error: BaseException) -> HandshakeRefused | None:
     """The hub's words, if it refused and will refuse again; None if another attempt may succeed."""
     if not isinstance(error, websockets.InvalidStatus) or error.response.status_code not in FINAL_STATUS:
         return None
@@ -162,4 +178,95 @@ def refusal_of(error: BaseException) -> Refused | None:
         words = str(answer["error"]["message"])
     except (ValueError, KeyError, TypeError):
         words = HTTPStatus(status).phrase
-    return Refused(f"the hub refused the connection (HTTP {status}): {words}")
+    return HandshakeRefused(f"the hub refused the connection (HTTP {status}): {words}")
+
+
+@dataclass(slots=True)
+class ClientSession:
+    """A session that lives.
+
+    Attributes:
+        id: a secret, to resume it with.
+        ttl: seconds it outlives its connection.
+    """
+
+    id: str = field(repr=False)
+    ttl: float
+    core: SessionCore = field(default_factory=SessionCore, repr=False)
+
+    @classmethod
+    def begin(cls, opened: SessionOpened) -> ClientSession:
+        """The hub has opened it."""
+        return cls(opened.session, opened.ttl_ms / 1000)
+
+
+class Opened(msgspec.Struct):
+    """A connection that came up.
+
+    Attributes:
+        session: what the hub said of the session; None if there is none.
+        resuming: the session that was asked for.
+    """
+
+    link: Link
+    session: SessionOpened | None
+    resuming: ClientSession | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """Where the hub is, and how to get in.
+
+    Attributes:
+        timeout: seconds an attempt may take.
+        with_session: whether to ask for a session.
+        keepalive: seconds between pings, and for each answer.
+    """
+
+    url: str
+    token: Token | None
+    timeout: float
+    with_session: bool
+    keepalive: float
+
+    async def open(self, resuming: ClientSession | None) -> Opened:
+        """Connect, and go on with a session or begin one.
+
+        Raises:
+            OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
+            Exception: what the token's callable raised.
+        """
+        async with asyncio.timeout(self.timeout):
+            link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
+            try:
+                session = await _open_session(link, resuming) if self.with_session else None
+            except BaseException:
+                link.abort()
+                raise
+        return Opened(link, session, resuming)
+
+    async def _token(self) -> str | None:
+        if self.token is None or isinstance(self.token, str):
+            return self.token
+        token = self.token()
+        return await token if inspect.isawaitable(token) else token
+
+
+async def _open_session(link: Link, resuming: ClientSession | None) -> SessionOpened | None:
+    params: dict[str, Any] = {}
+    if resuming is not None:
+        params["resume"] = {"session": resuming.id, "received": resuming.core.take_ack()}
+    request = {"jsonrpc": "2.0", "id": OPEN_ID, "method": "session.open", "params": params}
+    link.write([msgspec.json.encode(request)])
+    # The first frame that comes is the answer: nothing else was asked for on this connection.
+    answer = msgspec.json.decode(await link.receive())
+    if not isinstance(answer, dict) or answer.get("id") != OPEN_ID or not {"result", "error"} & answer.keys():
+        raise ConnectionError("the hub's first message does not answer session.open")
+    if "error" in answer:
+        error = RpcError.from_wire(answer["error"])
+        logger.warning("connected without a session, a lost connection loses its calls: %s", error)
+        return None
+    try:
+        return msgspec.convert(answer["result"], SessionOpened)
+    except msgspec.ValidationError as error:
+        raise ConnectionError(f"the hub's answer to session.open makes no sense: {error}") from error

@@ -1,16 +1,77 @@
-"""Whether a call that failed is made again, and when. Pure."""
+"""What is tried again, connections and calls, and how long is waited before. Pure.
+
+Full jitter: everybody waits a random part of a bound that grows, so that those who were cut off at the same moment do
+not come back in the same moment (AWS Architecture Blog, "Exponential Backoff And Jitter").
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
-from trunkline.client.backoff import Random, full_jitter
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.options import Retry
+from trunkline.client.connection_state import DisconnectedError
 from trunkline_protocol.errors import RpcError
+
+Random = Callable[[], float]
+"""Uniform in [0, 1), as :func:`random.random`."""
+
+LONGEST: Final = 60.0
+"""Seconds that no wait exceeds where nobody says otherwise."""
 
 KEPT: Final = frozenset({"expired", "overflow"})
 """Ends of a session after which it is still the same hub, which knows idempotency keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnect:
+    """How long to wait before the next attempt: a random time up to a bound that doubles, "full jitter".
+
+    Attributes:
+        min_delay: bound of the first wait, in seconds.
+        max_delay: what the bound grows to.
+    """
+
+    min_delay: float = 0.5
+    max_delay: float = 20.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_delay <= self.max_delay:
+            raise ValueError("Reconnect: min_delay must be above 0 and not above max_delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a call that may be repeated is made, and how long to wait in between: random up to a bound that grows.
+
+    Attributes:
+        attempts: in all, the first included.
+        base_delay: bound of the first wait, in seconds.
+        factor: by which the bound grows with each attempt.
+    """
+
+    attempts: int = 3
+    base_delay: float = 1.0
+    factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.base_delay < 0 or self.factor < 1:
+            raise ValueError("Retry: attempts and factor must be 1 or more, base_delay 0 or more")
+
+
+def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.0, cap: float = LONGEST) -> float:
+    """Seconds to wait.
+
+    Args:
+        attempt: how many waits there were before this one.
+        base: bound of the first wait, in seconds.
+        cap: what the bound never exceeds.
+    """
+    try:
+        bound = base * factor**attempt
+    except OverflowError:
+        bound = cap
+    return random() * min(cap, bound)
 
 
 def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: bool) -> bool:

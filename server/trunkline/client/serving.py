@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from trunkline.background import start_task
-from trunkline.client.chores import Chore
-from trunkline.client.encoding import encode_exactly
-from trunkline.client.errors import DisconnectedError
-from trunkline.client.outbox import Outgoing
-from trunkline.client.oversize import not_sendable
+from trunkline.client.calling import Callers, OwnRequest
+from trunkline.client.connection_state import DisconnectedError
+from trunkline.client.outgoing import Outgoing, encode_exactly, not_sendable
 from trunkline.client.streams import StreamChunk
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH
@@ -36,19 +34,6 @@ Handler = Callable[[Any, "ServedCall"], Any]
 stream; yield :class:`StreamChunk` for chunks with a type of their own. It runs on the event loop."""
 
 logger = logging.getLogger("trunkline.client")
-
-
-class Asker(Protocol):
-    """How the hub is asked."""
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether there is a connection now."""
-
-    def ask(
-        self, method: str, params: Any, *, timeout_ms: int | None = None, idempotent: bool = False
-    ) -> Awaitable[Any]:
-        """Call and wait."""
 
 
 class ServedCall:
@@ -141,13 +126,13 @@ class Serving:
 
     def __init__(
         self,
-        asker: Asker,
-        run: Callable[[Iterable[Chore]], None],
+        callers: Callers,
+        run: Callable[[Iterable[OwnRequest]], None],
         send: Callable[[Outgoing], None],
         require_size: Callable[[int], None],
     ) -> None:
-        self._asker = asker
-        self._run_chores = run
+        self._callers = callers
+        self._run_own_requests = run
         self._send = send
         self._require_size = require_size
         self._served: dict[str, _Served] = {}
@@ -168,7 +153,7 @@ class Serving:
         # Before the hub agrees: the first call may come right behind its word.
         served = self._served[method] = _Served(handler, {"method": method} | options)
         try:
-            await self._asker.ask("method.register", served.params, idempotent=True)
+            await self._callers.ask("method.register", served.params, idempotent=True)
         except BaseException:
             del self._served[method]
             raise
@@ -185,24 +170,24 @@ class Serving:
             # Calls that come nevertheless are answered -32601, and the next session knows nothing of it.
             logger.info("the hub was not told that %s is not served any more: %s", method, error)
 
-        if not self._asker.is_connected:
-            self._run_chores([Chore("method.unregister", params, lambda _result: None, failed)])
+        if not self._callers.is_connected:
+            self._run_own_requests([OwnRequest("method.unregister", params, lambda _result: None, failed)])
             return
         try:
-            await self._asker.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
+            await self._callers.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
         except (RpcError, DisconnectedError) as error:
             failed(error)
 
-    def restore(self) -> list[Chore]:
+    def restore(self) -> list[OwnRequest]:
         """There is another session: what it has to be told."""
         return [self._again(method, served) for method, served in self._served.items() if served.is_agreed]
 
     @staticmethod
-    def _again(method: str, served: _Served) -> Chore:
+    def _again(method: str, served: _Served) -> OwnRequest:
         def failed(error: Exception) -> None:
             logger.error("%s is not served any more, the hub refuses it: %s", method, error)
 
-        return Chore("method.register", served.params, lambda _result: None, failed)
+        return OwnRequest("method.register", served.params, lambda _result: None, failed)
 
     # --- what the hub sends ---
 

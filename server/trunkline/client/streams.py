@@ -1,17 +1,65 @@
-"""The chunks of a streaming call, as its caller reads them."""
+"""Streams of a call: its chunks as the caller reads them, and its input on the way to the hub.
+
+Nobody runs further ahead of the other side than its credit; how senders keep it is :mod:`trunkline_protocol.flow`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from trunkline.client.calls import Pending
-from trunkline.client.credit import Grants
+from trunkline.background import start_task
+from trunkline.client.outgoing import Outgoing, encode_exactly
+from trunkline.client.pending import PendingRequest
+from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.flow import SendWindow
 from trunkline_protocol.messages import Window
+
+MAX_ITEMS: Final = 1024
+MAX_BYTES: Final = 4 * 2**20
+"""More than this the hub does not send ahead, whatever it is asked for (SPEC.md, Streams)."""
+
+Input = AsyncIterable[Any] | Iterable[Any]
+
+logger = logging.getLogger("trunkline.client")
+
+
+class ReceiveWindow:
+    """What a reader consumes, and when it has to say so.
+
+    It says so after half a window, in items or in bytes. The bytes counted here are those of whole frames, which is
+    more than the sender counts, so a sender that waits is always owed a grant.
+
+    Args:
+        window: what the hub was asked for.
+
+    Attributes:
+        consumed: items in total.
+    """
+
+    __slots__ = ("_bytes", "_due_bytes", "_due_items", "_items", "consumed")
+
+    def __init__(self, window: Window) -> None:
+        self._items = max(1, min(window.items, MAX_ITEMS) // 2)
+        self._bytes = max(1, min(window.bytes, MAX_BYTES) // 2)
+        self._due_items = 0
+        self._due_bytes = 0
+        self.consumed = 0
+
+    def consume(self, size: int) -> bool:
+        """One item of a frame of ``size`` bytes was read. Returns whether :attr:`consumed` is to be told now."""
+        self.consumed += 1
+        self._due_items += 1
+        self._due_bytes += size
+        if self._due_items < self._items and self._due_bytes < self._bytes:
+            return False
+        self._due_items = self._due_bytes = 0
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +71,14 @@ class StreamChunk:
     index: int = -1
 
 
-class StreamCall(Pending):
+class StreamCall(PendingRequest):
     """A streaming call: what has come of it and was not read. Its sender is not further ahead than its credit.
 
     Args:
         granted: told how many chunks were read in total, whenever the hub has to know.
     """
 
-    __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_grants", "_is_settled", "result")
+    __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_is_settled", "_window", "result")
 
     def __init__(
         self,
@@ -44,7 +92,7 @@ class StreamCall(Pending):
         super().__init__(request_id, method, body, metadata)
         self._chunks: deque[tuple[StreamChunk, int]] = deque()
         self._arrived = asyncio.Event()
-        self._grants = Grants(window)
+        self._window = ReceiveWindow(window)
         self._granted = granted
         self._expected = 0
         self._is_settled = False
@@ -57,7 +105,7 @@ class StreamCall(Pending):
         return len(self._chunks)
 
     def chunk(self, params: dict[str, Any], size: int) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if params["is_final"] or self._is_settled:
             return
         chunk = StreamChunk(params["chunk_type"], params["data"], params["index"])
@@ -75,14 +123,14 @@ class StreamCall(Pending):
         self._arrived.set()
 
     def settle(self, result: Any) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self.result = result
             self._is_settled = True
             self._arrived.set()
 
     def fail(self, error: Exception) -> None:
-        """See :class:`trunkline.client.calls.Pending`."""
+        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self._error = error
             self._is_settled = True
@@ -102,8 +150,8 @@ class StreamCall(Pending):
             self._arrived.clear()
             await self._arrived.wait()
         chunk, size = self._chunks.popleft()
-        if self._grants.consume(size) and not self.is_over:
-            self._granted(self.id, self._grants.consumed)
+        if self._window.consume(size) and not self.is_over:
+            self._granted(self.id, self._window.consumed)
         return chunk
 
 
@@ -140,3 +188,97 @@ class ResultStream:
     async def aclose(self) -> None:
         """Give up a stream that is not iterated over: cancel the call."""
         await self._release()
+
+
+class _Push(Outgoing):
+    """One item; it is worth something as long as its call is."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: PendingRequest, members: bytes) -> None:
+        super().__init__(b'{"jsonrpc":"2.0","method":"stream.push","params":{"request_id":%d,%b}}' % (call.id, members))
+        self._call = call
+
+    @property
+    def survives(self) -> bool:
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
+        return not self._call.is_over
+
+
+class Feeder:
+    """Takes items from what the caller gave, one at a time, and pushes them. Starts at once; :meth:`stop` it.
+
+    Args:
+        call: that was sent already.
+        source: of items, any JSON.
+        send: where frames go.
+        failed: told if the source raises, or yields what JSON cannot carry.
+    """
+
+    def __init__(
+        self, call: PendingRequest, source: Input, send: Callable[[Outgoing], None], failed: Callable[[Exception], None]
+    ) -> None:
+        self._call = call
+        self._source = source
+        self._send = send
+        self._failed = failed
+        self._window = SendWindow()
+        self._room = asyncio.Event()
+        call.feeder = self
+        self._task = start_task(self._feed(), f"trunkline-input-{call.id}")
+
+    def grant(self, taken: int) -> None:
+        """The method has taken so many items in total."""
+        self._window.grant(taken)
+        self._room.set()
+
+    async def stop(self) -> None:
+        """Nothing more is wanted: close the source."""
+        self._call.feeder = None
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (error := self._task.exception()) is not None:
+            logger.warning("closing the input of %s failed", self._call.method, exc_info=error)
+
+    async def _feed(self) -> None:
+        items = _iterator(self._source)
+        try:
+            await self._push_all(items)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            if (close := getattr(items, "aclose", None)) is not None:
+                await close()
+
+    async def _push_all(self, items: AsyncIterator[Any]) -> None:
+        index = 0
+        while True:
+            await self._wait_for_room()
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                break
+            data = encode_exactly(item, f"item {index} of the input of {self._call.method}", CARRIED_DEPTH)
+            self._window.spend(len(data))
+            self._send(_Push(self._call, b'"index":%d,"data":%b' % (index, data)))
+            index += 1
+        self._send(_Push(self._call, b'"index":%d,"is_final":true' % index))
+
+    async def _wait_for_room(self) -> None:
+        while self._window.exhausted:
+            self._room.clear()
+            await self._room.wait()
+
+
+def _iterator(source: Input) -> AsyncIterator[Any]:
+    return aiter(source) if isinstance(source, AsyncIterable) else _plain(source)
+
+
+async def _plain(source: Iterable[Any]) -> AsyncIterator[Any]:
+    items = iter(source)
+    try:
+        for item in items:
+            yield item
+    finally:
+        if isinstance(items, Generator):
+            items.close()

@@ -18,7 +18,7 @@ from typing import Any, Final
 from picows import WSAutoPingStrategy, WSUpgradeRequest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stubs
 
-from trunkline.edge.reading import PacedReading
+from trunkline.edge.pacing import PacedReading
 
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds the peer gets to answer our close frame, and to end the connection."""

@@ -1,10 +1,13 @@
-"""Why an executor's process has ended: by its exit status, and by what the kernel counts."""
+"""Why an executor's process has ended, and what becomes of the calls that it did not bring to an end."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
 from typing import Final, Literal
+
+from trunkline_protocol.calls import Call
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 RestartCause = Literal["killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started"]
 """``killed_by_hub``: it was stuck, or not ready in time. ``out_of_memory``: the kernel ended it, for want of memory of
@@ -14,6 +17,8 @@ the machine or of its control group. ``signal``: something else did. ``exit``: t
 OUT_OF_MEMORY: Final = "out of memory: the kernel killed it"
 PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
+
+MAX_ATTEMPTS: Final = 3
 
 
 def why_ended(code: int, hubs_reason: str | None, *, oom_killed: bool) -> tuple[RestartCause, str]:
@@ -99,3 +104,34 @@ def _count(file: Path) -> int | None:
         if name == "oom_kill" and number.isascii() and number.isdigit():
             return int(number)
     return None
+
+
+def may_run_again(call: Call) -> bool:
+    """Whether a call whose executor died may run on another: its input and its chunks cannot be taken back."""
+    idempotent = call.info is not None and call.info.idempotent
+    begun = call.chunks or (call.input is not None and call.input.begun)
+    return idempotent and not begun and call.attempts < MAX_ATTEMPTS
+
+
+def crashed(call: Call, *, stopping: bool) -> RpcError:
+    """Its executor died; ``stopping``: because the hub is."""
+    if stopping:
+        words = f"the hub is stopping, and {call.method} was not done in the time it gives"
+        return RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, retry_after_ms=1000)
+    tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
+    return RpcError(
+        ErrorCode.WORKER_CRASHED,
+        f"the executor died while it ran {call.method}{tried}; it is being restarted",
+        maybe_executed=True,
+        retry_after_ms=1000,
+    )
+
+
+def not_done_in_time(call: Call, seconds: float) -> RpcError:
+    """It held a hand-over up."""
+    return RpcError(
+        ErrorCode.WORKER_UNAVAILABLE,
+        f"{call.method} was ended: another executor gets its routing key, and it was not done within {seconds:.3g} s",
+        maybe_executed=True,
+        retry_after_ms=0,
+    )

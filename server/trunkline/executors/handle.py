@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from trunkline.executors import ipc
-from trunkline.executors.balancer import LaneLoad
 from trunkline.executors.endings import RestartCause
-from trunkline.executors.nested import NestedCall
+from trunkline.executors.nesting import NestedCall
+from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
+from trunkline_protocol.framing import FramingError
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -112,7 +113,7 @@ class ExecutorHandle(asyncio.Protocol):
         try:
             for kind, call_id, body in self._reader.feed(data):
                 on_frame(self, kind, call_id, body)
-        except ipc.FramingError:
+        except FramingError:
             logger.exception("executor %d sent bytes that make no sense; giving it up", self.index)
             self.abort()
 
@@ -153,6 +154,34 @@ class ExecutorHandle(asyncio.Protocol):
         out, self._out = self._out, []
         if self._transport is not None and out:
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
+
+    # --- frames about calls that it has ---
+
+    def on_chunk(self, call_id: int, body: bytes) -> None:
+        """CHUNK: an item of a stream."""
+        call = self.in_flight.get(call_id)
+        if call is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            chunk_type, data = ipc.parse_chunk(body)
+            call.stream(chunk_type, data)
+
+    def on_input_credit(self, call_id: int, body: bytes) -> None:
+        """INPUT_CREDIT: the method has taken so much of its input."""
+        call = self.in_flight.get(call_id)
+        if call is not None and call.input is not None and not call.settled:
+            call.last_activity = time.monotonic()
+            consumed = ipc.parse_credit(body)
+            call.input.consume(consumed)
+            call.input_consumed(consumed)
+
+    def on_progress(self, call_id: int, body: bytes) -> None:
+        """PROGRESS: the method says how far it is."""
+        call = self.in_flight.get(call_id)
+        if call is not None:
+            call.last_activity = time.monotonic()
+            call.progress(body)
+
+    # --- slots ---
 
     def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
         """A method waits for a call of its own: its slot is free meanwhile, so that nesting cannot deadlock."""

@@ -1,4 +1,4 @@
-"""Carries out who owns what: fail-over, hand-over and rebalancing. What is decided, :mod:`.ownership` decides.
+"""Carries out who owns what: fail-over, hand-over and rebalancing. What is decided, :mod:`.slot_table` decides.
 
 A hand-over parks new calls of the slots, waits for those that run, has the owner release what it holds (RELEASE), and
 lets the new owner go on. What never happens is two owners: an owner that cannot be heard is killed, and until its
@@ -19,11 +19,11 @@ from typing import Any, Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.executors import ipc
-from trunkline.executors.backlog import PoolBacklog
+from trunkline.executors.endings import may_run_again, not_done_in_time
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.nested import NestedCall
-from trunkline.executors.outcomes import may_run_again, not_done_in_time
-from trunkline.executors.ownership import Move, Plan, SlotTable, parked_queue
+from trunkline.executors.nesting import NestedCall
+from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.slot_table import HandOverPlan, Move, SlotTable, parked_queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -51,7 +51,7 @@ class HandOverLimits:
     rebalance_seconds: float = 5.0
 
 
-class Host(Protocol):
+class HandOverHost(Protocol):
     """The pool, as far as it is needed here."""
 
     def cancel(self, call: Call) -> None:
@@ -84,7 +84,7 @@ class KeyOwners:
         executors: Sequence[ExecutorHandle],
         backlog: PoolBacklog,
         limits: HandOverLimits,
-        host: Host,
+        host: HandOverHost,
         on_change: Callable[[], None],
     ) -> None:
         self.table = SlotTable(len(executors))
@@ -252,7 +252,7 @@ class KeyOwners:
 
     # --- a hand-over ---
 
-    async def _rebalance(self, plan: Plan) -> None:
+    async def _rebalance(self, plan: HandOverPlan) -> None:
         async with self._one:
             if await self._hand_over(plan, REBALANCE_DRAIN, insist=False):
                 self._pause = self._limits.rebalance_seconds
@@ -260,7 +260,7 @@ class KeyOwners:
                 self._pause = min(MAX_PAUSE, 2 * self._pause)
             self._not_before = time.monotonic() + self._pause
 
-    async def _hand_over(self, plan: Plan, patience: float, *, insist: bool) -> bool:
+    async def _hand_over(self, plan: HandOverPlan, patience: float, *, insist: bool) -> bool:
         """See the file.
 
         Args:
@@ -286,13 +286,13 @@ class KeyOwners:
         logger.info("routing keys handed over", extra={"executor": plan.source, "slots": len(plan.targets)})
         return True
 
-    def _park(self, plan: Plan, source: ExecutorHandle) -> None:
+    def _park(self, plan: HandOverPlan, source: ExecutorHandle) -> None:
         self.table.hand_over(plan)
         source.draining = self._in_flight(source)
         for call in self._sort([plan.source]):
             self._host.dispatch(source, call)
 
-    async def _have_released(self, plan: Plan, source: ExecutorHandle) -> None:
+    async def _have_released(self, plan: HandOverPlan, source: ExecutorHandle) -> None:
         table = self.table
         table.drained()
         self._number = next(self._numbers)

@@ -41,6 +41,8 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from trunkline_protocol.framing import FramingError
+
 CALL: Final = 1
 CANCEL: Final = 2
 CREDIT: Final = 3
@@ -81,10 +83,6 @@ _U32: Final = struct.Struct("<I")
 _U16: Final = struct.Struct("<H")
 
 MAX_FRAME: Final = 1 << 30
-
-
-class FramingError(Exception):
-    """The peer's bytes make no sense; the only way on is to give the connection up."""
 
 
 class CallBody(NamedTuple):

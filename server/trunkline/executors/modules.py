@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.outcomes import unknown_method
-from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, pack_of
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, not_loaded, pack_of
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 TRIED_AGAIN: Final = "it is tried again when its executor starts (executors.drain)"
 
@@ -64,3 +63,19 @@ class FailedModules:
     def words(self) -> list[str]:
         """The same in words, with what becomes of them."""
         return [f"{failure.words}; {TRIED_AGAIN}" for failure in self.all()]
+
+
+def unknown_method(
+    method: str, starting: bool, failures: Iterable[str | None], failed: Collection[ModuleFailure]
+) -> RpcError:
+    """Nobody serves it; ``starting``: nobody serves anything yet, perhaps because of the failures."""
+    if (unloaded := not_loaded(method, failed, alone=starting)) is not None:
+        return unloaded
+    if starting:
+        failure = next((f" ({words})" for words in failures if words), "")
+        return RpcError(
+            ErrorCode.WORKER_UNAVAILABLE,
+            f"{method} is not known yet: the executors are still starting{failure}",
+            retry_after_ms=1000,
+        )
+    return RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200}; rpc.discover lists what this hub serves")

@@ -1,19 +1,99 @@
-"""Frames about calls that methods make: they become calls of the hub, and what the method does with them follows."""
+"""Calls that methods in executors make: they go through the hub like any other call; their frames, both ways."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from typing_extensions import override
 
 from trunkline.executors import ipc
-from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.nested import NestedCall
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
-class Nesting:
+class NestedCaller(Protocol):
+    """The executor that made a call, as far as the calls of its methods go.
+
+    Attributes:
+        in_flight: the calls it has, by key.
+        nested: the calls that its methods have made, by their ids.
+    """
+
+    in_flight: dict[int, Call]
+    nested: dict[int, NestedCall]
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame to it."""
+
+    def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
+        """A method waits for a call of its own, and gives its slot back."""
+
+    def nested_finished(self, call_id: int, parent: int) -> None:
+        """The call is over: the method that made it takes its slot back."""
+
+
+CallerT = TypeVar("CallerT", bound=NestedCaller)
+
+
+class NestedCall(Call):
+    """A call by a method, for the caller of ``outer``, the call it belongs to; never with a later deadline.
+
+    Attributes:
+        made_by: the executor that runs the method.
+        parent: the key of the call that made this one, there.
+        outer: the call that made this one.
+    """
+
+    __slots__ = ("_id", "made_by", "outer", "parent")
+
+    def __init__(self, made_by: NestedCaller, call_id: int, parent: int, body: ipc.CallBody, outer: Call) -> None:
+        Call.__init__(self, body.method, body.params, body.metadata, depth=body.depth)
+        self.deadline = body.deadline
+        self.made_by = made_by
+        self._id = call_id
+        self.parent = parent
+        self.outer = outer
+
+    @override
+    def deliver_result(self, result: bytes) -> None:
+        self.made_by.nested_finished(self._id, self.parent)
+        self.made_by.send(ipc.frame(ipc.NESTED_RESULT, self._id, result))
+
+    @override
+    def deliver_error(self, error: RpcError) -> None:
+        self.made_by.nested_finished(self._id, self.parent)
+        self.made_by.send(ipc.frame(ipc.NESTED_ERROR, self._id, encode_error_object(error)))
+
+    @override
+    def caller(self) -> Caller | None:
+        outer = self.outer
+        caller = outer.caller()
+        if caller is not None and outer.info is not None and outer.info.runs_as == "method":
+            return caller.as_method(outer.method)
+        return caller
+
+    @property
+    @override
+    def outer_method(self) -> str:
+        return self.outer.method
+
+    @override
+    def origin(self) -> Call:
+        return self.outer.origin()
+
+    @override
+    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
+        self.made_by.send(ipc.frame(ipc.NESTED_CHUNK, self._id, ipc.chunk_body(chunk_type, data)))
+
+    @override
+    def deliver_progress(self, value: bytes) -> None:
+        pass
+
+
+class Nesting(Generic[CallerT]):
     """The frames NESTED_CALL, NESTED_CANCEL and NESTED_CREDIT.
 
     Args:
@@ -21,11 +101,11 @@ class Nesting:
         freed: called when a method waits for its call, and so has given its slot back.
     """
 
-    def __init__(self, route: Callable[[Call], None], freed: Callable[[ExecutorHandle, Lane], None]) -> None:
+    def __init__(self, route: Callable[[Call], None], freed: Callable[[CallerT, Lane], None]) -> None:
         self._route = route
         self._freed = freed
 
-    def on_call(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+    def on_call(self, handle: CallerT, call_id: int, body: bytes) -> None:
         """A method calls another."""
         parent_key, nested = ipc.parse_nested_call(body)
         parent = handle.in_flight.get(parent_key)
@@ -41,14 +121,14 @@ class Nesting:
             self._freed(handle, parent.info.lane)
         self._route(call)
 
-    def on_cancel(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
+    def on_cancel(self, handle: CallerT, call_id: int, _body: bytes) -> None:
         """It does not want the outcome any more."""
         call = handle.nested.get(call_id)
         if call is not None:
             call.abandon()
             handle.nested_finished(call_id, call.parent)
 
-    def on_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
+    def on_credit(self, handle: CallerT, call_id: int, body: bytes) -> None:
         """It has read on."""
         call = handle.nested.get(call_id)
         if call is not None and call.backend is not None:

@@ -17,18 +17,14 @@ import msgspec
 
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.backlog import ANYWHERE, PoolBacklog
-from trunkline.executors.balancer import least_loaded
+from trunkline.executors.availability import Standstill, report, status_of
+from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverLimits, KeyOwners
-from trunkline.executors.inputs import HeldInput, open_input
 from trunkline.executors.modules import FailedModules
-from trunkline.executors.nested import NestedCall
-from trunkline.executors.nesting import Nesting
-from trunkline.executors.outcomes import crashed, may_run_again
+from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.routing import RoutingKeys
-from trunkline.executors.serving import Standstill, report, status_of
+from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
@@ -96,9 +92,9 @@ class ExecutorPool:
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
             ipc.ERROR: self._on_error,
-            ipc.CHUNK: self._on_chunk,
-            ipc.INPUT_CREDIT: self._on_input_credit,
-            ipc.PROGRESS: self._on_progress,
+            ipc.CHUNK: ExecutorHandle.on_chunk,
+            ipc.INPUT_CREDIT: ExecutorHandle.on_input_credit,
+            ipc.PROGRESS: ExecutorHandle.on_progress,
             ipc.STATS: lambda handle, _call_id, body: on_figures(handle.index, handle.pid, body),
             ipc.NESTED_CALL: nesting.on_call,
             ipc.NESTED_CANCEL: nesting.on_cancel,
@@ -298,7 +294,7 @@ class ExecutorPool:
                     call.waited = time.monotonic() - call.received
                     self._dispatch(handle, call, call.info)
 
-    # --- what hand-overs need (see Host) ---
+    # --- what hand-overs need (see HandOverHost) ---
 
     def refill(self, handle: ExecutorHandle) -> None:
         """Give an executor what waits for it, as far as it has room: it is there, hears again, or owns more."""
@@ -366,27 +362,6 @@ class ExecutorPool:
             if failure.code != ErrorCode.CANCELLED:
                 self._quarantine.survived(call.method, call.params)
             call.settle_error(failure)
-
-    def _on_chunk(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        call = handle.in_flight.get(call_id)
-        if call is not None and not call.settled:
-            call.last_activity = time.monotonic()
-            chunk_type, data = ipc.parse_chunk(body)
-            call.stream(chunk_type, data)
-
-    def _on_input_credit(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        call = handle.in_flight.get(call_id)
-        if call is not None and call.input is not None and not call.settled:
-            call.last_activity = time.monotonic()
-            consumed = ipc.parse_credit(body)
-            call.input.consume(consumed)
-            call.input_consumed(consumed)
-
-    def _on_progress(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
-        call = handle.in_flight.get(call_id)
-        if call is not None:
-            call.last_activity = time.monotonic()
-            call.progress(body)
 
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)

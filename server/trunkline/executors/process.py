@@ -49,7 +49,7 @@ STATS_INTERVAL: Final = 1.0
 logger = logging.getLogger("trunkline.executor")
 
 
-class Wire(asyncio.Protocol):
+class HubWire(asyncio.Protocol):
     """This side of the socketpair. Frames of one turn of the loop are written together."""
 
     def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
@@ -91,7 +91,7 @@ class CallSink:
 
     __slots__ = ("_call_id", "_started", "_wire")
 
-    def __init__(self, wire: Wire, call_id: int) -> None:
+    def __init__(self, wire: HubWire, call_id: int) -> None:
         self._wire = wire
         self._call_id = call_id
         self._started = 0.0
@@ -230,7 +230,7 @@ class Executor:
 
     def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = Runner(registry, max_concurrency=max_concurrency, debug=debug)
-        self.wire = Wire(self._on_frame)
+        self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._worker_id = worker_id

@@ -18,7 +18,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from trunkline.client import DisconnectedError, Event, Gap, Position, StreamChunk
-from trunkline.client.states import CloseInfo, Connected, ConnectionState, Reconnecting
+from trunkline.client.connection_state import CloseInfo, Connected, ConnectionState, Reconnecting
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.session import ProtocolViolation, SessionCore, encode_ack
 

@@ -21,7 +21,7 @@ from tests.faults.recorder.workload import RECONNECT_SECONDS, TOPICS, Part, Work
 from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE
 from trunkline.client import connect
-from trunkline.client.options import Reconnect
+from trunkline.client.retrying import Reconnect
 
 SETTLING: Final = 3 * PATIENCE
 """Seconds until everything that is open has ended, once nothing is wrong any more: deadlines have 10."""

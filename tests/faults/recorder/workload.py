@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Protocol
 from tests.faults.recorder.call_rules import CANCELLED, DISCONNECTED, SERVED_BY_CLIENTS
 from tests.faults.recorder.history import Appender, Execution, Recorder
 from trunkline.client import DisconnectedError, Event, Gap, Position
-from trunkline.client.states import Connected, ConnectionState, Reconnecting
+from trunkline.client.connection_state import Connected, ConnectionState, Reconnecting
 from trunkline_protocol.errors import RpcError
 
 LANES: Final = 6

@@ -1,0 +1,1 @@
+"""What `make` runs over the sources: budgets and pictures of the structure."""

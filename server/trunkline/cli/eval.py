@@ -1,0 +1,128 @@
+"""``trunkline eval``: how well retrieval finds what answers the questions of a file."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import statistics
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trunkline.cli.talk import DEFAULT_URL, EXIT_USAGE, Token, Url, fail, talk
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+    from trunkline.evaluate.measures import Measured
+    from trunkline.evaluate.questions import Question
+    from trunkline.evaluate.retrieval import Retrieved
+
+
+def evaluate(
+    questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="Question file (NDJSON).")],
+    collection: Annotated[str, typer.Option(help="Collection that is asked.")],
+    technique: Annotated[
+        list[str] | None,
+        typer.Option(help="dense, lexical, hybrid or rrf; may be repeated.  [default: the first three]"),
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="What 'relevant' names: id, or a member of the passages' metadata.")
+    ] = "source",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each question's own measures.")] = False,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Measure retrieval: nDCG@10, recall of the first 5, and the reciprocal rank, for each technique.
+
+    QUESTIONS has one JSON object a line: {"question": "...", "relevant": ["document", ...]}.
+    """
+    from trunkline.evaluate.questions import QuestionError, read_questions
+    from trunkline.evaluate.retrieval import DEFAULT_TECHNIQUES, TECHNIQUES
+
+    chosen = technique or [*DEFAULT_TECHNIQUES]
+    if unknown := [each for each in chosen if each not in TECHNIQUES]:
+        fail(EXIT_USAGE, f"no technique {unknown[0]!r}; there are: {', '.join(TECHNIQUES)}")
+    try:
+        asked = read_questions(questions.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError, QuestionError) as error:
+        fail(EXIT_USAGE, f"{questions}: {getattr(error, 'strerror', None) or error}")
+    if importlib.util.find_spec("ir_measures") is None:
+        fail(EXIT_USAGE, "trunkline eval needs ir_measures: pip install 'trunkline[eval]'")
+
+    async def run(hub: Hub) -> None:
+        show(asked, await ask(hub, chosen, collection, asked, by), as_json=as_json)
+
+    talk(url, token, run)
+
+
+async def ask(
+    hub: Hub, techniques: Sequence[str], collection: str, questions: Sequence[Question], field: str
+) -> dict[str, tuple[Measured, Retrieved]]:
+    """Ask the questions with each technique, with a progress bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from trunkline.evaluate.measures import measure
+    from trunkline.evaluate.retrieval import retrieve
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    results = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        for technique in techniques:
+            task = progress.add_task(technique, total=len(questions))
+            retrieved = await retrieve(hub, technique, collection, questions, field, partial(progress.advance, task))
+            results[technique] = (await asyncio.to_thread(measure, questions, retrieved.rankings), retrieved)
+    return results
+
+
+def show(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], *, as_json: bool) -> None:
+    """Print a table, or JSON."""
+    if as_json:
+        typer.echo(json.dumps(as_data(questions, results), ensure_ascii=False, indent=2))
+        return
+    from rich.console import Console
+
+    Console().print(table(questions, results))
+
+
+def as_data(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> dict[str, Any]:
+    """What was measured: means, and each question's measures in the order of ``questions``."""
+    return {
+        "questions": [question.id for question in questions],
+        "techniques": {
+            technique: {**measured.means, "median_ms": _median_ms(retrieved), "each": measured.each}
+            for technique, (measured, retrieved) in results.items()
+        },
+    }
+
+
+def table(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> Any:
+    """A row a technique; from the second on with how its nDCG@10 differs from that of the first."""
+    from rich.table import Table
+
+    from trunkline.evaluate.measures import MEASURES, interval
+
+    first = next(iter(results))
+    shown = Table(title=f"{len(questions)} questions", title_justify="left")
+    shown.add_column("technique")
+    for name in (*MEASURES, "median ms"):
+        shown.add_column(name, justify="right")
+    shown.add_column(f"nDCG@10 less {first}, 95 %")
+    for technique, (measured, retrieved) in results.items():
+        low, high = interval(results[first][0].each["nDCG@10"], measured.each["nDCG@10"])
+        shown.add_row(
+            technique,
+            *(f"{measured.means[name]:.3f}" for name in MEASURES),
+            f"{_median_ms(retrieved):.1f}",
+            "" if technique == first else f"{low:+.3f} to {high:+.3f}",
+        )
+    return shown
+
+
+def _median_ms(retrieved: Retrieved) -> float:
+    return round(statistics.median(retrieved.seconds) * 1000, 2)

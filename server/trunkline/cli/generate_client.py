@@ -1,0 +1,100 @@
+"""``trunkline generate-client``: the methods of a hub as types of TypeScript or Python."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, fail, talk
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+
+
+class Language(StrEnum):
+    """What there is a generator for."""
+
+    typescript = "typescript"
+    python = "python"
+
+
+def generate_client(
+    language: Annotated[Language, typer.Option(help="Language to generate.")],
+    output: Annotated[str, typer.Option(metavar="FILE", help="Where to write it. '-' is standard output.")],
+    url: Annotated[str, typer.Argument(envvar="TRUNKLINE_URL", help="WebSocket of the hub.")] = DEFAULT_URL,
+    token: Token = None,
+    document: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="OpenRPC document to read instead of asking a hub. '-' reads stdin."),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is not what would be written.")
+    ] = False,
+) -> None:
+    """Write the methods of a hub as types, for calls that the compiler checks."""
+    from trunkline.generate import GENERATORS, DocumentError
+
+    if check and output == "-":
+        fail(EXIT_USAGE, "--check compares with a file: name it with --output")
+    try:
+        found = read_document(document) if document is not None else ask_hub(url, token)
+        text = GENERATORS[language](found)
+    except (OSError, DocumentError) as error:
+        fail(EXIT_USAGE, f"{document or url}: {getattr(error, 'strerror', None) or error}")
+    if output == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        is_same = deliver(text, Path(output), check=check)
+    except OSError as error:
+        fail(EXIT_FAILED, f"{output}: {error.strerror}")
+    if check and not is_same:
+        fail(EXIT_FAILED, f"{output} is not what the hub serves now; generate it again without --check")
+
+
+def ask_hub(url: str, token: str | None) -> Any:
+    """The document of a running hub."""
+    answers: list[Any] = []
+
+    async def run(hub: Hub) -> None:
+        answers.append(await hub.call("rpc.discover"))
+
+    talk(url, token, run)
+    return answers[0]
+
+
+def read_document(path: Path) -> Any:
+    """The document in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        DocumentError: it is not JSON.
+    """
+    from trunkline.generate import DocumentError
+
+    data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DocumentError(f"this is not JSON: {error}") from error
+
+
+def deliver(text: str, path: Path, *, check: bool) -> bool:
+    """Write the file, unless it is there already or is only checked; returns whether it was there.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    data = text.encode()
+    try:
+        is_same = path.read_bytes() == data
+    except FileNotFoundError:
+        is_same = False
+    if not (is_same or check):
+        path.write_bytes(data)
+    return is_same

@@ -1,0 +1,262 @@
+"""``trunkline ingest``: documents of this machine, or of the hub's, into a collection."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
+
+import typer
+
+from trunkline.cli.jobs import result_of
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, talk
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+    from trunkline.methods.documents.folders import FoundFile
+
+MAX_FILE_BYTES: Final = 11 * 2**20
+"""In base64, with its name, within the 16 MiB a hub takes at once."""
+BATCH_BYTES: Final = 4 * 2**20
+BATCH_FILES: Final = 256
+CALLS_AT_ONCE: Final = 2
+"""While one is read and split, another is embedded."""
+TIMEOUT_MS: Final = 24 * 60 * 60 * 1000
+
+
+class Advance(Protocol):
+    """How progress is told."""
+
+    def __call__(self, call: int, progress: dict[str, Any]) -> None:
+        """What a call, by its number, said of its progress."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the documents, of all calls together."""
+
+    totals: dict[str, int] = field(default_factory=dict)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, result: dict[str, Any]) -> None:
+        """Add what a call returned."""
+        for name, count in result["totals"].items():
+            self.totals[name] = self.totals.get(name, 0) + count
+        for entry in result["documents"]:
+            if "error" in entry:
+                self.failed.append((entry["source"], entry["error"]["message"]))
+            if "note" in entry:
+                self.notes.append((entry["source"], entry["note"]))
+
+    def refuse(self, name: str, reason: str) -> None:
+        """Add a file that was not sent."""
+        self.failed.append((name, reason))
+        self.totals["failed"] = self.totals.get("failed", 0) + 1
+        self.totals["documents"] = self.totals.get("documents", 0) + 1
+
+    def lines(self) -> Iterator[str]:
+        """In words."""
+        count = {name: f"{self.totals.get(name, 0):,}" for name in (*self.totals, *_COUNTS)}
+        late = f", superseded {count['superseded']}" if self.totals.get("superseded") else ""
+        yield f"documents {count['documents']:>9}   failed {count['failed']}, ignored {count['ignored']}{late}"
+        yield f"passages  {count['passages']:>9}   embedded {count['embedded']}, skipped {count['skipped']}"
+        if self.totals.get("removed"):
+            yield f"removed   {count['removed']:>9}   passages of older versions"
+        for title, entries in (("notes", self.notes), ("failed", self.failed)):
+            if entries:
+                yield f"\n{title}:"
+                yield from (f"  {name}: {reason}" for name, reason in entries)
+
+
+_COUNTS: Final = ("documents", "failed", "superseded", "ignored", "passages", "embedded", "skipped", "removed")
+
+
+def ingest(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, and folders of txt, md, html, pdf, docx.")],
+    collection: Annotated[str, typer.Option(help="Collection to put them in; made if there is none.")],
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Take just these files of folders; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Leave these files and folders out; may be repeated.")
+    ] = None,
+    server_path: Annotated[
+        bool, typer.Option("--server-path", help="PATHs are the hub's, inside its TRUNKLINE_DOCUMENTS_ROOT.")
+    ] = False,
+    job: Annotated[
+        bool, typer.Option("--job", help="Run as a job, which outlives this command; with --server-path.")
+    ] = False,
+    chunk_tokens: Annotated[int | None, typer.Option(min=8, help="Tokens of a passage, at most.")] = None,
+    overlap_tokens: Annotated[int, typer.Option(min=0, help="Tokens that two passages share, at most.")] = 0,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+) -> None:
+    """Read documents, split them into passages and put these into a collection; what is in already is skipped."""
+    if job and not server_path:
+        fail(EXIT_USAGE, "--job is for files on the hub's machine: add --server-path, or leave --job out")
+    options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
+    params = {"collection": collection, "options": options}
+    globs = {"include": include or [], "exclude": exclude or []}
+    outcome = Outcome()
+    if server_path:
+        sources = [{"path": path, **globs} for path in paths]
+        whole = {**params, "sources": sources}
+        if job:
+            process_as_job(whole, outcome, url, token)
+        else:
+            talk(url, token, lambda hub: process_there(hub, whole, outcome))
+    else:
+        try:
+            files = find_files(paths, globs["include"], globs["exclude"], outcome)
+        except ValueError as error:
+            fail(EXIT_USAGE, str(error))
+        talk(url, token, lambda hub: send_files(hub, params, files, outcome))
+    for line in outcome.lines():
+        print(line)
+    if outcome.failed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def find_files(
+    paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: Outcome
+) -> list[FoundFile]:
+    """The documents at some paths of this machine, called by their path from the working directory on.
+
+    Raises:
+        ValueError: a path that is not there, or two files of one name.
+    """
+    from trunkline.methods.documents.folders import FoundFile, walk
+
+    found: dict[str, FoundFile] = {}
+    ignored: list[str] = []
+    for text in paths:
+        path = Path(os.path.abspath(text))
+        if not path.exists():
+            raise ValueError(f"{text}: no such file or folder")
+        inside = path.is_relative_to(Path.cwd())
+        name = path.relative_to(Path.cwd()).as_posix() if inside else path.name
+        for file in walk(FoundFile(name, path), include, exclude, ignored.append):
+            if found.setdefault(file.name, file).path != file.path:
+                raise ValueError(f"{file.path} and {found[file.name].path} would both be called {file.name}")
+    outcome.totals["ignored"] = len(ignored)
+    return [*found.values()]
+
+
+def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[str, Any]]]:
+    """Files as sources, so many at once as go well into one message. Files that cannot be sent are refused."""
+    from trunkline.methods.documents.folders import read_file
+    from trunkline.methods.documents.formats import Unreadable, clean
+
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for file in files:
+        name = clean(file.name)
+        try:
+            data = read_file(file.path.resolve())
+        except (Unreadable, OSError) as error:
+            outcome.refuse(name, str(error))
+            continue
+        if len(data) > MAX_FILE_BYTES:
+            outcome.refuse(
+                name,
+                f"it has {len(data):,} bytes, and {MAX_FILE_BYTES:,} go through a connection: put it below the hub's "
+                "TRUNKLINE_DOCUMENTS_ROOT and use --server-path, or split it",
+            )
+            continue
+        if batch and (size + len(data) > BATCH_BYTES or len(batch) == BATCH_FILES):
+            yield batch
+            batch, size = [], 0
+        batch.append({"bytes": data, "name": name})
+        size += len(data)
+    if batch:
+        yield batch
+
+
+async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile], outcome: Outcome) -> None:
+    """Send files of this machine, some calls at once.
+
+    Raises:
+        RpcError: what a call ended with; the others are cancelled.
+    """
+    gate = asyncio.Semaphore(CALLS_AT_ONCE)
+
+    async def send(number: int, sources: list[dict[str, Any]], advance: Advance) -> None:
+        try:
+            result = await hub.call(
+                "documents.process",
+                {**params, "sources": sources},
+                timeout_ms=TIMEOUT_MS,
+                on_progress=lambda value: advance(number, value),
+            )
+            outcome.add(result)
+            advance(number, {"documents_done": len(sources), "passages_done": result["totals"]["passages"]})
+        finally:
+            gate.release()
+
+    with progress_bar(len(files)) as advance:
+        calls: list[asyncio.Task[None]] = []
+        try:
+            for number, sources in enumerate(batches(files, outcome)):
+                await gate.acquire()
+                if any(call.done() and call.exception() for call in calls):
+                    break
+                calls.append(asyncio.create_task(send(number, sources, advance)))
+            await asyncio.gather(*calls)
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> None:
+    """Let the hub read its own files, as a call that ends with this command."""
+    with progress_bar() as advance:
+        result = await hub.call(
+            "documents.process", params, timeout_ms=TIMEOUT_MS, on_progress=lambda value: advance(0, value)
+        )
+    outcome.add(result)
+
+
+def process_as_job(params: dict[str, Any], outcome: Outcome, url: str, token: str | None) -> None:
+    """Let the hub read its own files, as a job, and show that to its end."""
+    started: list[str] = []
+
+    async def start(hub: Hub) -> None:
+        answer = await hub.call("documents.process", {**params, "async": True})
+        started.append(answer["job"]["id"])
+
+    talk(url, token, start)
+    print(f"trunkline: job {started[0]}", file=sys.stderr)
+    outcome.add(result_of(started[0], url, token))
+
+
+@contextmanager
+def progress_bar(total: int | None = None) -> Iterator[Advance]:
+    """A bar of documents on stderr, if that is a terminal. Without ``total`` the hub says how many there are."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )  # fmt: skip
+    latest: dict[int, dict[str, Any]] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=total)
+
+        def advance(call: int, progress: dict[str, Any]) -> None:
+            latest[call] = latest.get(call, {}) | progress
+            done, passages = (
+                sum(each.get(name, 0) for each in latest.values()) for name in ("documents_done", "passages_done")
+            )
+            known = total if total is not None else progress.get("documents_total")
+            bar.update(task, completed=done, total=known, description=f"{passages:,} passages")
+
+        yield advance

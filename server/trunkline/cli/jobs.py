@@ -1,0 +1,185 @@
+"""``trunkline jobs list | get | cancel | watch``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from trunkline.cli.talk import (
+    DEFAULT_URL,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Token,
+    Url,
+    fail,
+    print_json,
+    talk,
+    with_hub,
+)
+
+if TYPE_CHECKING:
+    from trunkline.cli.show.progress import Bar, Reading
+    from trunkline.client import Hub, Subscription
+
+FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
+MAX_PAGE: Final = 200
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
+Raw = Annotated[bool, typer.Option("--json", help="JSON instead of words.")]
+
+
+class Status(StrEnum):
+    """What a job may be."""
+
+    queued = "queued"
+    running = "running"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Jobs: calls that outlive their caller, and the hub.")
+
+
+@jobs_app.command("list")
+def list_jobs(
+    status: Annotated[Status | None, typer.Option(help="Only those.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many, the newest first.")] = 50,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    raw: Raw = False,
+) -> None:
+    """List your jobs (role admin: everybody's)."""
+    params: dict[str, Any] = {"limit": limit} | ({} if status is None else {"status": status.value})
+
+    async def run(hub: Hub) -> None:
+        page = await hub.call("jobs.list", params)
+        if raw:
+            print_json(page)
+        else:
+            _print_table(page["jobs"])
+            if page["cursor"] is not None:
+                print("trunkline: there are more; --limit shows up to 200", file=sys.stderr)
+
+    talk(url, token, run)
+
+
+@jobs_app.command("get")
+def get(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Print a job, with its result, as JSON."""
+
+    async def run(hub: Hub) -> None:
+        print_json(await hub.call("jobs.get", {"id": job_id}))
+
+    talk(url, token, run)
+
+
+@jobs_app.command("cancel")
+def cancel(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """End a job that is not over."""
+
+    async def run(hub: Hub) -> None:
+        said = await hub.call("jobs.cancel", {"id": job_id})
+        print("cancelled" if said["cancelled"] else f"it was over already: {said['status']}")
+
+    talk(url, token, run)
+
+
+@jobs_app.command("watch")
+def watch(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Show a job's progress until it is over, and print its result as JSON. Ctrl-C leaves the job running."""
+    print_json(result_of(job_id, url, token))
+
+
+def result_of(job_id: str, url: str, token: str | None) -> Any:
+    """Show a job's progress until it is over; ends the program where it did not succeed, and at Ctrl-C."""
+    over: list[dict[str, Any]] = []
+
+    async def run() -> None:
+        from trunkline.client import connect
+
+        async with connect(url, token=token) as hub:
+            over.append(await follow(hub, job_id))
+
+    try:
+        with_hub(url, run)
+    except typer.Exit as end:
+        if end.exit_code == EXIT_INTERRUPTED:
+            print(
+                f"\ntrunkline: the job goes on; see it again with: trunkline jobs watch {job_id}\n"
+                f"trunkline: end it with: trunkline jobs cancel {job_id}",
+                file=sys.stderr,
+            )
+        raise
+    (job,) = over
+    if job["status"] != "succeeded":
+        why = f": {job['error']['message']} ({job['error']['code']})" if job["error"] else ""
+        fail(EXIT_FAILED, f"the job {job['status']}{why}" if why else f"the job was {job['status']}")
+    return job["result"]
+
+
+async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
+    """Show what a job says until it is over; returns it as ``jobs.get`` does."""
+    from rich.console import Console
+
+    from trunkline.cli.show.progress import Bar
+
+    async with hub.subscribe(f"jobs.{job_id}") as events:
+        # The question comes after the subscription, so that no change falls between the two.
+        job = await _read(hub, job_id)
+        if job["status"] not in FINAL:
+            bar = Bar(Console(stderr=True), job["method"])
+            try:
+                bar.show(_reading(job))
+                await _until_over(hub, events, job_id, bar)
+            finally:
+                bar.end()
+            job = await _read(hub, job_id)
+    return job
+
+
+async def _read(hub: Hub, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = await hub.call("jobs.get", {"id": job_id}, idempotent=True)
+    return job
+
+
+async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> None:
+    from trunkline.client import Gap
+
+    async for item in events:
+        # What was missed, for example while there was no hub, is in the job itself.
+        job = await _read(hub, job_id) if isinstance(item, Gap) else item.data
+        bar.show(_reading(job))
+        if job["status"] in FINAL:
+            return
+
+
+def _reading(job: dict[str, Any]) -> Reading:
+    """What a bar shows of a job: how far it is, its status, and what it says."""
+    from trunkline.cli.show.progress import Reading, read_report
+
+    said = Reading(None, "") if job["progress"] is None else read_report(job["progress"])
+    attempt = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
+    return Reading(said.fraction, f"{job['status']}{attempt}{said.words and ': ' + said.words}")
+
+
+def _print_table(jobs: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from trunkline.cli.show.progress import read_report
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("ID", "METHOD", "STATUS", "CREATED", "PROGRESS"):
+        table.add_column(heading, no_wrap=heading == "ID", overflow="fold")
+    for job in jobs:
+        created = datetime.fromtimestamp(job["created_at"] / 1000).strftime("%Y-%m-%d %H:%M:%S")
+        said = "" if job["progress"] is None else str(read_report(job["progress"]))
+        words = job["error"]["message"] if job["error"] else said
+        table.add_row(job["id"], escape(job["method"]), job["status"], created, escape(words))
+    Console(highlight=False, soft_wrap=True).print(table)

@@ -1,0 +1,322 @@
+"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
+collections | ingest | eval | doctor | token | generate-client |
+convert-model``.
+
+Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
+to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trunkline.cli.collections import collections_app
+from trunkline.cli.convert_model import convert_model
+from trunkline.cli.eval import evaluate
+from trunkline.cli.generate_client import generate_client
+from trunkline.cli.ingest import ingest
+from trunkline.cli.jobs import jobs_app
+from trunkline.cli.pubsub import publish, subscribe
+from trunkline.cli.settings import read_settings
+from trunkline.cli.stdio import DialectOption, FramingOption, stdio_command
+from trunkline.cli.talk import (
+    DEFAULT_URL,
+    EXIT_FAILED,
+    EXIT_UNREAD,
+    EXIT_USAGE,
+    TimeoutMs,
+    Token,
+    Url,
+    fail,
+    print_json,
+    read_stdin,
+    talk,
+)
+from trunkline.cli.top import top
+from trunkline.version import __version__
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub
+    from trunkline.config import Settings
+    from trunkline.edge.framed.dialects import Speech
+    from trunkline.edge.framed.stdio import StandardIo
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Trunkline: one hub for calls, streams and events between Node.js, Elixir, browsers and Python.",
+)
+
+MethodName = Annotated[str, typer.Argument(help="Method, for example rag.execute.")]
+Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an array. '-' reads standard input.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"trunkline {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def serve(
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: 8765]")] = None,
+    uds: Annotated[Path | None, typer.Option(help="Unix socket for HTTP and WebSocket, instead of a port.")] = None,
+    uds_mode: Annotated[str | None, typer.Option(help="Permissions of its file.  [default: 600]")] = None,
+    uds_framed: Annotated[Path | None, typer.Option(help="Unix socket for peers that speak frames.")] = None,
+    uds_framing: Annotated[FramingOption | None, typer.Option(help="Theirs.  [default: packet4]")] = None,
+    uds_dialect: Annotated[DialectOption | None, typer.Option(help="Theirs.  [default: jsonrpc]")] = None,
+    packs: Annotated[
+        str | None,
+        typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]"),
+    ] = None,
+    methods: Annotated[list[str] | None, typer.Option(help="Module with @method functions; may be repeated.")] = None,
+    executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
+    demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict/--no-strict", help="Exit where a module of methods cannot be loaded.  [default: no-strict]"
+        ),
+    ] = None,
+    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
+) -> None:
+    """Run a hub until SIGTERM or Ctrl-C."""
+    options: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "uds": uds,
+        "uds_mode": uds_mode,
+        "uds_framed": uds_framed,
+        "uds_framing": uds_framing,
+        "uds_dialect": uds_dialect,
+        "packs": packs,
+        "methods": tuple(methods) if methods else None,
+        "executors": executors,
+        "data": data,
+        "demo": demo,
+        "strict": strict,
+    }
+    if stop_with_stdin and sys.stdin is None:
+        fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
+    _serve(read_settings(config, **options), stop_at_eof=stop_with_stdin)
+
+
+def _serve(
+    settings: Settings,
+    standard_io: StandardIo | None = None,
+    speech: Speech | None = None,
+    *,
+    stop_at_eof: bool = False,
+) -> None:
+    from trunkline.background import start_task, thread_died
+    from trunkline.cli.demo import greet
+    from trunkline.hosting.lifecycle import Hub
+    from trunkline.hosting.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
+    from trunkline.observe.logs import configure_logs
+    from trunkline.private_files import make_private, write_privately
+
+    configure_logs(settings.log_level, settings.log_format, settings.secrets)
+    write_privately()
+    make_private(settings.data.absolute(), [path for path in (settings.uds, settings.uds_framed) if path is not None])
+    threading.excepthook = thread_died
+
+    async def main() -> None:
+        hub = Hub(settings)
+        handle_signals(hub)
+        if stop_at_eof:
+            stop_at_end_of_stdin(hub)
+        greeting: list[asyncio.Task[None]] = []
+
+        def on_listening(addresses: list[str]) -> None:
+            for address in addresses:
+                print(f"trunkline {__version__} listening on {address}", flush=True)
+            greeting.append(start_task(greet(hub, addresses), "greeting"))
+
+        await hub.run(on_listening, standard_io, speech)
+        for task in greeting:
+            task.cancel()
+        if standard_io is not None:
+            await standard_io.finish(settings.drain_seconds)
+
+    try:
+        event_loop_runner()(main())
+    except ConfigurationError as error:
+        fail(EXIT_USAGE, str(error))
+
+
+@app.command()
+def call(
+    method: MethodName,
+    params: Params = "{}",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    timeout_ms: TimeoutMs = None,
+    progress: Annotated[
+        bool | None,
+        typer.Option(
+            "--progress/--no-progress",
+            help="What the method reports of its progress, on stderr.  [default: a bar, on a terminal only]",
+        ),
+    ] = None,
+) -> None:
+    """Call a method and print its result as JSON."""
+    decoded = read_params(params)
+
+    async def run(hub: Hub) -> None:
+        from trunkline.cli.show.progress import shown_progress
+
+        with shown_progress(method, progress, time.monotonic) as report:
+            result = await hub.call(method, decoded, timeout_ms=timeout_ms, on_progress=report)
+        print_json(result)
+
+    talk(url, token, run)
+
+
+@app.command()
+def stream(
+    method: MethodName,
+    params: Params = "{}",
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    timeout_ms: TimeoutMs = None,
+    raw: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+) -> None:
+    """Call a streaming method and print its chunks as they come."""
+    decoded = read_params(params)
+
+    async def run(hub: Hub) -> None:
+        from trunkline.cli.show.tables import StreamPrinter
+
+        printer = StreamPrinter(as_json=raw)
+        chunks = await hub.stream(method, decoded, timeout_ms=timeout_ms)
+        async for chunk in chunks:
+            printer.chunk(chunk.type, chunk.data, chunk.index)
+        printer.result(chunks.result)
+
+    talk(url, token, run)
+
+
+app.command()(subscribe)
+app.command()(publish)
+
+
+@app.command()
+def discover(
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    raw: Annotated[bool, typer.Option("--json", help="The OpenRPC document instead of a table.")] = False,
+) -> None:
+    """List what a hub serves."""
+
+    async def run(hub: Hub) -> None:
+        from trunkline.cli.show.tables import print_methods
+
+        document = await hub.call("rpc.discover")
+        if raw:
+            print_json(document)
+        else:
+            print_methods(document)
+
+    talk(url, token, run)
+
+
+@app.command()
+def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
+    """Check what is installed here, and the hub if one runs."""
+    from trunkline.cli.doctor import run_checks
+    from trunkline.cli.show.tables import print_checks
+
+    checks = asyncio.run(run_checks(url, token))
+    print_checks(checks)
+    if any(check.state == "failed" for check in checks):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("token")
+def make_token(
+    name: Annotated[str, typer.Argument(help="Who the token is for.")] = "client",
+    role: Annotated[list[str] | None, typer.Option(help="Role of its holder; may be repeated.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Token and entry as one JSON object on standard output.")] = False,
+) -> None:
+    """Make a random token, and its entry for the tokens file.
+
+    The entry goes to standard output and holds only the token's SHA-256. The token itself is shown once, on stderr:
+    'trunkline token ci >> tokens.toml' appends the one and shows the other.
+    """
+    from trunkline.edge.access.grants import is_name
+    from trunkline.edge.access.tokens import new_token
+
+    if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
+        fail(EXIT_USAGE, f"{bad[0]!r} is no name: 1 to 256 printable characters")
+    secret, digest = new_token()
+    entry = {"name": name, "sha256": digest} | ({"roles": role} if role else {})
+    if raw:
+        print_json({"token": secret, **entry})
+        return
+    # Strings and lists of strings are written the same way in JSON and in TOML.
+    print(
+        "\n[[tokens]]", *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entry.items()), sep="\n"
+    )
+    sys.stdout.flush()
+    print(
+        f"\nThe token of {name}, shown only now:\n\n    {secret}\n\nThe entry belongs into the file that "
+        "TRUNKLINE_TOKENS_FILE names; a running hub reads it again on SIGHUP.",
+        file=sys.stderr,
+    )
+
+
+def read_params(text: str) -> Any:
+    """Params from the command line, or from standard input for ``-``."""
+    source = read_stdin() if text == "-" else text
+    try:
+        params = json.loads(source)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"params are not JSON: {error}")
+    if not isinstance(params, (dict, list)):
+        fail(EXIT_USAGE, "params must be a JSON object or array")
+    return params
+
+
+app.command("stdio")(stdio_command(_serve))
+app.command()(top)
+app.command()(ingest)
+app.command("eval")(evaluate)
+app.command("convert-model")(convert_model)
+app.command("generate-client")(generate_client)
+app.add_typer(jobs_app, name="jobs")
+app.add_typer(collections_app, name="collections")
+
+
+def main() -> None:
+    """Entry point of the ``trunkline`` command."""
+    try:
+        app()
+    except SystemExit as end:
+        sys.exit(end.code if flush_output() else EXIT_UNREAD)
+
+
+def flush_output() -> bool:
+    """Write what is still buffered; False, and no complaint of the interpreter later, if nobody reads it any more."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True

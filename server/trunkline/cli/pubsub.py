@@ -1,0 +1,156 @@
+"""``trunkline subscribe`` and ``trunkline publish``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, read_stdin, talk
+
+if TYPE_CHECKING:
+    from trunkline.client import Hub, Position, Subscription
+
+
+class EventFormat(StrEnum):
+    """How events are printed."""
+
+    PRETTY = "pretty"
+    JSON = "json"
+    NDJSON = "ndjson"
+    DATA = "data"
+
+
+PRINT_QUEUE: Final = 10_000
+"""Events that may wait to be printed: a terminal is slower than a hub, in bursts."""
+
+
+def subscribe(
+    topics: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TOPIC",
+            help="Topics or patterns, in quotes: '*' is one token, '>' at the end one or more, as in 'orders.*.done'.",
+        ),
+    ],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    form: Annotated[
+        EventFormat,
+        typer.Option(
+            "--format",
+            help='pretty: time, topic, data. ndjson: one object a line, with "type": "event" or "gap". json: the same, '
+            "indented. data: the event's data alone, one line each.",
+        ),
+    ] = EventFormat.PRETTY,
+    ndjson: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+    recover: Annotated[
+        str | None,
+        typer.Option(
+            "--recover",
+            "--since",
+            metavar="EPOCH:OFFSET",
+            help="Go on after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
+        ),
+    ] = None,
+) -> None:
+    """Print events as they are published, until Ctrl-C. Events that were lost are told on stderr."""
+    asked = read_position(topics, recover)
+    if ndjson and form not in (EventFormat.PRETTY, EventFormat.NDJSON):
+        fail(EXIT_USAGE, f"--json is --format ndjson, and not --format {form}")
+    chosen = EventFormat.NDJSON if ndjson else form
+
+    async def run(hub: Hub) -> None:
+        async with hub.subscribe(*topics, recover=asked, max_queued=PRINT_QUEUE) as events:
+            if sys.stderr.isatty():
+                print(f"subscribed to {' '.join(topics)}; Ctrl-C ends", file=sys.stderr)
+            await print_events(events, chosen, count)
+
+    talk(url, token, run)
+
+
+async def print_events(events: Subscription, form: EventFormat, count: int | None) -> None:
+    """Print what comes, until ``count`` events are printed or the connection is lost."""
+    from trunkline.cli.show.tables import EventPrinter, while_output_is_read
+    from trunkline.client import DisconnectedError, Gap
+
+    printer = EventPrinter(form.value)
+    try:
+        with while_output_is_read():
+            async for item in events:
+                if isinstance(item, Gap):
+                    printer.gap(item)
+                    continue
+                printer.event(item)
+                if count is not None:
+                    count -= 1
+                    if not count:
+                        return
+    except DisconnectedError as error:
+        resume = [f"go on with: --recover {events.position}"] if events.position else []
+        fail(EXIT_FAILED, str(error), *resume)
+
+
+def read_position(topics: list[str], recover: str | None) -> Position | None:
+    """What ``--recover`` says; ends the program where topics or position cannot be."""
+    from trunkline.client import Position
+    from trunkline_protocol.topics import is_wildcard, valid_pattern
+
+    for topic in topics:
+        if not valid_pattern(topic):
+            fail(
+                EXIT_USAGE,
+                f"{topic!r} is no topic and no pattern: tokens joined by dots, as in orders.42 or 'orders.*'",
+            )
+    if recover is None:
+        return None
+    if len(topics) > 1 or is_wildcard(topics[0]):
+        fail(EXIT_USAGE, "--recover is the position of one topic; subscribe to that topic alone, without wildcards")
+    try:
+        return Position.parse(recover)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"--recover: {error}")
+
+
+def publish(
+    topic: Annotated[str, typer.Argument(help="Topic, for example orders.42.done.")],
+    data: Annotated[
+        str | None, typer.Argument(help="The event's data as JSON. '-', or nothing in a pipe, reads standard input.")
+    ] = None,
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    text: Annotated[
+        bool, typer.Option("--text", help="Send DATA as a string (of standard input without its last line break).")
+    ] = False,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="Publishing again with the same key within five minutes is the same event.")
+    ] = None,
+) -> None:
+    """Publish an event and print its position, EPOCH:OFFSET, once it is stored."""
+    from trunkline_protocol.topics import valid_topic
+
+    if not valid_topic(topic):
+        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in orders.42")
+    decoded = read_data(data, as_text=text)
+
+    async def run(hub: Hub) -> None:
+        print(await hub.publish(topic, decoded, idempotency_key=idempotency_key))
+
+    talk(url, token, run)
+
+
+def read_data(text: str | None, *, as_text: bool) -> Any:
+    """An event's data from the command line, or from standard input for ``-`` or nothing."""
+    if text is None and (sys.stdin is None or sys.stdin.isatty()):
+        fail(EXIT_USAGE, "no DATA: give it as an argument, or pipe it in")
+    source = read_stdin() if text in (None, "-") else str(text)
+    if as_text:
+        return source if text not in (None, "-") else source.removesuffix("\n")
+    try:
+        return json.loads(source)
+    except ValueError as error:
+        fail(EXIT_USAGE, f"DATA is not JSON: {error}", "to send it as a string, add --text")

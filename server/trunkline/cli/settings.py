@@ -1,0 +1,25 @@
+"""The settings of a hub, read for a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trunkline.cli.talk import EXIT_USAGE, fail
+
+if TYPE_CHECKING:
+    from trunkline.config import Settings
+
+
+def read_settings(config: Path | None, **options: Any) -> Settings:
+    """Settings of a hub; ends the program where they cannot be."""
+    from trunkline.config import SettingsError, load_settings
+
+    try:
+        return load_settings(config, **options)
+    except SettingsError as error:
+        fail(EXIT_USAGE, *error.problems)
+    except OSError as error:
+        fail(EXIT_USAGE, str(error))
+    except ValueError as error:  # the file is no TOML
+        fail(EXIT_USAGE, f"{config}: {error}")

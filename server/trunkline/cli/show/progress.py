@@ -1,0 +1,172 @@
+"""How far a call is: what methods report by ``$/progress``, as a bar on a terminal, or as lines.
+
+A report is any JSON. Understood are a number from 0 to 1; ``{done, total}``; ``{documents_done, documents_total,
+passages_done, passages_total, stage, current}``; and ``{kind, title, message, percentage}`` of the Language Server
+Protocol. Anything else is shown as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from trunkline.cli.show.terminal import plain
+
+LINE_SECONDS: Final = 1.0
+"""Where there is no terminal: at most one line in so many seconds."""
+
+COUNTED: Final = ("documents", "passages")
+"""Things of which ``<thing>_done`` and ``<thing>_total`` are told, the coarsest first."""
+
+Report = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A report, understood: how much is done (0 to 1, None where that is not known), and what else there is to say."""
+
+    fraction: float | None
+    words: str
+
+    def __str__(self) -> str:
+        percent = "" if self.fraction is None else f"{100 * self.fraction:.0f} %"
+        return "  ".join(part for part in (percent, self.words) if part)
+
+
+def read_report(value: Any) -> Reading:
+    """What a report says; any JSON can be read."""
+    if _is_number(value) and 0 <= value <= 1:
+        return Reading(float(value), "")
+    if not isinstance(value, dict):
+        return Reading(None, value if isinstance(value, str) else _compact(value))
+    fraction: float | None = None
+    counts: list[str] = []
+    for thing in (*COUNTED, None):
+        done, total = (value.get(f"{thing}_{end}" if thing else end) for end in ("done", "total"))
+        if _is_number(done):
+            counts.append(
+                (f"{done:,} of {total:,}" if _is_number(total) else f"{done:,}") + (f" {thing}" if thing else "")
+            )
+            fraction = _share(done, total) if _is_number(total) and total > 0 else fraction
+    if _is_number(percentage := value.get("percentage")):
+        fraction = _share(percentage, 100)
+    what = [value[name] for name in ("title", "stage") if isinstance(value.get(name), str)]
+    which = [value[name] for name in ("message", "current") if isinstance(value.get(name), str)]
+    if fraction is None and not (what or which or counts):
+        return Reading(None, "" if value.keys() <= {"kind"} else _compact(value))
+    return Reading(fraction, ", ".join([*what, *counts, *which]))
+
+
+def _share(done: float, total: float) -> float:
+    return min(1.0, max(0.0, done / total))
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class Lines:
+    """A line for each report that says something new, at most one in :data:`LINE_SECONDS`; the last one always.
+
+    Args:
+        write: gets each line, without its end.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float]) -> None:
+        self._write = write
+        self._clock = clock
+        self._next_at = 0.0
+        self._written = ""
+        self._waiting: str | None = None
+
+    def report(self, value: Any) -> None:
+        """``$/progress`` has come."""
+        self._waiting = plain(str(read_report(value)))
+        if self._clock() >= self._next_at:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was held back."""
+        line, self._waiting = self._waiting, None
+        if line and line != self._written:
+            self._write(line)
+            self._written = line
+            self._next_at = self._clock() + LINE_SECONDS
+
+
+class Bar:
+    """A bar that appears with the first report and vanishes in the end."""
+
+    def __init__(self, console: Console, method: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._method = plain(method)
+        self._task: TaskID | None = None
+
+    def report(self, value: Any) -> None:
+        """``$/progress`` has come."""
+        self.show(read_report(value))
+
+    def show(self, reading: Reading) -> None:
+        """Show this."""
+        if self._task is None:
+            self._task = self._progress.add_task(self._method, total=None, words="")
+            self._progress.start()
+        total = None if reading.fraction is None else 1.0
+        self._progress.update(self._task, total=total, completed=reading.fraction or 0.0, words=plain(reading.words))
+
+    def end(self) -> None:
+        """Take it off the screen."""
+        if self._task is not None:
+            self._progress.stop()
+
+
+@contextmanager
+def shown_progress(method: str, wanted: bool | None, clock: Callable[[], float]) -> Iterator[Report | None]:
+    """Show a call's progress on stderr for the length of the block; gives what to tell the reports to.
+
+    Args:
+        wanted: None for a bar where stderr is a terminal; True for lines where it is not; False for neither.
+        clock: monotonic, in seconds.
+    """
+    console = Console(stderr=True, highlight=False)
+    if wanted is False or not (wanted or console.is_terminal):
+        yield None
+    elif console.is_terminal:
+        bar = Bar(console, method)
+        try:
+            yield bar.report
+        finally:
+            bar.end()
+    else:
+        lines = Lines(_write_line, clock)
+        try:
+            yield lines.report
+        finally:
+            lines.flush()
+
+
+def _write_line(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

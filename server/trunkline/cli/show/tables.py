@@ -1,0 +1,194 @@
+"""What the command line shows: streams and events as they come, methods as a table, checks as a list."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trunkline.cli.doctor import Check
+from trunkline.client import Event, Gap
+
+EventForm = Literal["pretty", "json", "ndjson", "data"]
+
+_C1_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+"""JSON leaves these as they are, and some terminals obey them."""
+
+_GAP_REASONS: Final = {
+    "slow_consumer": "this connection was read too slowly",
+    "history": "the hub does not keep them any more",
+    "epoch": "the topic has begun to count anew",
+    "client_slow": "they came faster than they could be printed",
+    "missing": "the hub skipped them",
+}
+_SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+
+
+class StreamPrinter:
+    """Prints chunks as they come: partial answers as running text, other chunks as one line each."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._console = Console(stderr=True, highlight=False)
+
+    def chunk(self, chunk_type: str, data: Any, index: int) -> None:
+        """One chunk."""
+        if self._as_json:
+            self._line({"chunk_type": chunk_type, "index": index, "data": data})
+        elif chunk_type == "partial_answer":
+            write(data["text"] if isinstance(data, dict) and "text" in data else str(data))
+        elif chunk_type == "document" and isinstance(data, dict):
+            self._console.print(
+                f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {data.get('score', 0):.3f}[/]"
+            )
+        elif chunk_type == "metadata":
+            self._console.print(f"[dim]{escape(json.dumps(data, ensure_ascii=False))}[/]")
+        else:
+            self._line(data)
+
+    def result(self, result: Any) -> None:
+        """The summary that follows the last chunk."""
+        if self._as_json:
+            self._line({"result": result})
+            return
+        write("\n")
+        performance = result.get("performance") if isinstance(result, dict) else None
+        if performance:
+            self._console.print(f"[dim]{performance['total_time_ms']:.0f} ms[/]")
+
+    @staticmethod
+    def _line(value: Any) -> None:
+        write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+class EventPrinter:
+    """Prints a line an event. Gaps are told on stderr, and stand among the events unless those are bare data.
+
+    Args:
+        form: ``pretty``: time, topic, data. ``ndjson``: one JSON object a line, ``{"type": "event", ...}`` or
+            ``{"type": "gap", ...}``, named as on the wire. ``json``: the same, indented. ``data``: the event's data.
+    """
+
+    def __init__(self, form: EventForm) -> None:
+        self._form = form
+        on_terminal = sys.stdout.isatty() and form == "pretty"
+        self._console = Console(highlight=False, soft_wrap=True) if on_terminal else None
+        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def event(self, event: Event) -> None:
+        """One event."""
+        if self._form == "data":
+            write(_compact(event.data) + "\n")
+            return
+        if self._form != "pretty":
+            self._object("event", event, {"offset": event.offset, "published_at": event.published_at})
+            return
+        time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]
+        if self._console is None:
+            write(f"{time}  {event.topic}  {_compact(event.data)}\n")
+        else:
+            data = _compact(event.data).translate(_C1_CONTROLS)
+            self._console.print(Text.assemble((time, "dim"), "  ", (event.topic, "cyan"), "  ", data))
+
+    def gap(self, gap: Gap) -> None:
+        """Events that were not delivered."""
+        if self._form in ("json", "ndjson"):
+            rest = {"from": gap.start, "to": gap.end, "count": gap.count, "reason": gap.reason}
+            self._object("gap", gap, rest)
+        elif self._form == "pretty" and self._console is None:
+            write(f"{'gap':<12}  {gap.topic}  {gap.start}-{gap.end} {gap.reason}\n")
+        self._errors.print(Text(f"trunkline: gap: {describe_gap(gap)}", "yellow"))
+
+    def _object(self, kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
+        data = {"data": item.data} if isinstance(item, Event) else {}
+        told = {"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}
+        write((json.dumps(told, ensure_ascii=False, indent=2) if self._form == "json" else _compact(told)) + "\n")
+
+
+def describe_gap(gap: Gap) -> str:
+    """A gap in words."""
+    number = "some" if gap.count is None else gap.count
+    which = f" ({gap.start} to {gap.end})" if gap.end >= gap.start > 0 else ""
+    events = "event was" if gap.count == 1 else "events were"
+    return f"{gap.topic}: {number} {events} not delivered{which}: {_GAP_REASONS.get(gap.reason, gap.reason)}"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def write(text: str) -> None:
+    """Write to standard output, so that it is seen at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more, as ``head`` when it has seen enough.
+    """
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+@contextmanager
+def while_output_is_read() -> Iterator[None]:
+    """Leave the block, which waits for something to print, as soon as nobody would read it.
+
+    Raises:
+        BrokenPipeError: the reader of the pipe is gone. Without this block only the next line would show it.
+    """
+    task, loop, output = asyncio.current_task(), asyncio.get_running_loop(), sys.stdout.fileno()
+    is_gone = False
+
+    def on_gone() -> None:
+        nonlocal is_gone
+        is_gone = True
+        loop.remove_reader(output)
+        if task is not None:
+            task.cancel()
+
+    # Linux reports the closed other end of a pipe as an error, which wakes readers; elsewhere that is not certain.
+    watched = sys.platform == "linux" and stat.S_ISFIFO(os.fstat(output).st_mode)
+    if watched:
+        loop.add_reader(output, on_gone)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not is_gone or task is None or task.uncancel():
+            raise
+        raise BrokenPipeError("nobody reads standard output") from None
+    finally:
+        if watched:
+            loop.remove_reader(output)
+
+
+def print_methods(document: dict[str, Any]) -> None:
+    """An OpenRPC document as a table."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("METHOD", "PARAMS", "", "SUMMARY"):
+        table.add_column(heading, overflow="fold")
+    for method in document["methods"]:
+        extension = method.get("x-trunkline", {})
+        params = ", ".join(p["name"] if p.get("required") else f"{p['name']}?" for p in method["params"])
+        table.add_row(
+            method["name"],
+            params,
+            "stream" if extension.get("streaming") else "",
+            escape(method.get("summary", "")),
+        )
+    Console(highlight=False).print(table)
+
+
+def print_checks(checks: list[Check]) -> None:
+    """What the doctor found."""
+    console = Console(highlight=False)
+    for check in checks:
+        console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")

@@ -1,0 +1,185 @@
+"""The shell around the board: asks the hub, listens to it, draws, and looks for a key."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from rich.console import Console
+from rich.live import Live
+
+from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
+from trunkline.cli.show.top.view import render
+from trunkline.client import Connected, ConnectionState, DisconnectedError, Event, Hub, Reconnecting
+from trunkline_protocol.errors import RpcError
+
+ANSWER_MS: Final = 5_000
+FIRST_FIGURES_SECONDS: Final = 10.0
+"""How long a single snapshot waits for ``system.metrics``, which needs two seconds to compare two counts."""
+
+SUBSCRIBED: Final = (METRICS, EXECUTORS)
+ASKED: Final[dict[str, dict[str, Any]]] = {
+    HEALTH: {},
+    METHODS: {"time_range": "1m"},
+    CALLS: {},
+    TOPICS: {},
+}
+QUIT_KEYS: Final = b"qQ"
+PLAIN_WIDTH: Final = 100
+"""Of a snapshot that goes into a file or a pipe, where nobody says how wide it may be."""
+
+
+class Top:
+    """Keeps a board up to date.
+
+    Args:
+        hub: connected.
+        interval: seconds between two looks.
+    """
+
+    def __init__(self, hub: Hub, url: str, interval: float) -> None:
+        self._hub = hub
+        self._interval = interval
+        self._first_figures = asyncio.Event()
+        self._closed = asyncio.Event()
+        self.board = Board(url, Link("connected", time.monotonic()))
+        hub.on_connection_state(self._on_link)
+
+    async def snapshot(self) -> None:
+        """Fill the board once, from every source."""
+        listeners = [asyncio.create_task(self._listen(topic)) for topic in SUBSCRIBED]
+        try:
+            await self._ask_all()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FIRST_FIGURES_SECONDS):
+                    await self._first_figures.wait()
+            await self._ask_all()  # rates of topics need a second look
+        finally:
+            await _end(listeners)
+
+    async def watch(self, draw: Callable[[Board], None], quit_wanted: asyncio.Event) -> None:
+        """Keep the board up to date and draw it, until somebody wants to quit or the connection has ended for good."""
+        tasks = [asyncio.create_task(self._listen(topic)) for topic in SUBSCRIBED]
+        tasks.append(asyncio.create_task(self._ask_again_and_again()))
+        try:
+            while not (quit_wanted.is_set() or self._closed.is_set()):
+                draw(self.board)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._interval):
+                        await quit_wanted.wait()
+        finally:
+            await _end(tasks)
+        self.require_open()
+
+    def require_open(self) -> None:
+        """Raises DisconnectedError where the connection has ended for good."""
+        if self._closed.is_set():
+            raise DisconnectedError(self.board.link.why, maybe_executed=False)
+
+    async def _ask_again_and_again(self) -> None:
+        while True:
+            await self._ask_all()
+            await asyncio.sleep(self._interval)
+
+    async def _ask_all(self) -> None:
+        await asyncio.gather(*(self._ask(method, params) for method, params in ASKED.items()))
+
+    async def _ask(self, method: str, params: dict[str, Any]) -> None:
+        try:
+            answer = await self._hub.call(method, params, timeout_ms=ANSWER_MS, retry=False)
+        except RpcError as error:
+            self.board.refuse(method, error.message)
+        except DisconnectedError:
+            return  # the head says so
+        else:
+            self.board.hear(method, answer, time.monotonic())
+
+    async def _listen(self, topic: str) -> None:
+        try:
+            async with self._hub.subscribe(topic) as events:
+                async for item in events:
+                    if isinstance(item, Event):
+                        self.board.hear(topic, item.data, time.monotonic())
+                        if topic == METRICS:
+                            self._first_figures.set()
+        except RpcError as error:
+            self.board.refuse(topic, error.message)
+            if topic == METRICS:
+                self._first_figures.set()
+        except DisconnectedError:
+            return  # as above
+
+    def _on_link(self, change: ConnectionState) -> None:
+        now, link = time.monotonic(), self.board.link
+        if isinstance(change, Connected):
+            self.board.link = Link("connected", now)
+        elif isinstance(change, Reconnecting):
+            since = link.since if link.state == "reconnecting" else now
+            self.board.link = Link("reconnecting", since, str(change.cause), change.attempt)
+        else:
+            self.board.link = Link("closed", now, f"{change.reason} (close {change.code})")
+            self._closed.set()
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
+    """One snapshot on standard output."""
+    top = Top(hub, url, 1.0)
+    await top.snapshot()
+    top.require_open()
+    now = time.monotonic()
+    if as_json:
+        sys.stdout.write(json.dumps(top.board.as_data(now), ensure_ascii=False) + "\n")
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        console.print(render(top.board, now))
+
+
+async def show(hub: Hub, url: str, interval: float) -> None:
+    """Draw on the terminal until ``q`` or Ctrl-C."""
+    console = Console(highlight=False)
+    quit_wanted = asyncio.Event()
+    top = Top(hub, url, interval)
+    with keys(quit_wanted), Live(console=console, screen=True, auto_refresh=False) as live:
+
+        def draw(board: Board) -> None:
+            live.update(render(board, time.monotonic(), console.size.height), refresh=True)
+
+        await top.watch(draw, quit_wanted)
+
+
+@contextlib.contextmanager
+def keys(quit_wanted: asyncio.Event) -> Iterator[None]:
+    """Read single keys of the terminal, unseen, for the length of the block. Without a terminal there are none."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        yield
+        return
+    loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def on_key() -> None:
+        pressed = os.read(descriptor, 64)
+        if not pressed or any(key in QUIT_KEYS for key in pressed):
+            loop.remove_reader(descriptor)
+            quit_wanted.set()
+
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
+    loop.add_reader(descriptor, on_key)
+    try:
+        yield
+    finally:
+        loop.remove_reader(descriptor)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -1,0 +1,323 @@
+"""Making calls: the user's, attempt by attempt and with their input, and the client's own on each new connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from trunkline.client.connection_state import CloseInfo, DisconnectedError
+from trunkline.client.conversation import Conversation
+from trunkline.client.outgoing import Outgoing, encode_body
+from trunkline.client.pending import Calls, PendingRequest, UnaryCall
+from trunkline.client.retrying import Random, Retry, retry_delay
+from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.messages import Window
+
+NO_MEMBERS: Final[dict[str, Any]] = {}
+
+PATIENT: Final = Retry(attempts=8)
+"""A hub that has just started may refuse for a while."""
+
+logger = logging.getLogger("trunkline.client")
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Which failures of a call are no reason to give up."""
+
+    retry: Retry | None
+    idempotent: bool = False
+    keyed: bool = False
+
+
+ONCE: Final = Repeats(None)
+
+
+class Callers:
+    """Whoever makes calls.
+
+    Args:
+        closed: done when there will be no connection any more.
+        retry: of calls that say nothing else; None for never.
+        random: what waits are drawn from.
+    """
+
+    def __init__(
+        self,
+        calls: Calls,
+        conversation: Conversation,
+        closed: asyncio.Future[CloseInfo],
+        retry: Retry | None,
+        random: Random,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._calls = calls
+        self._conversation = conversation
+        self._closed = closed
+        self._retry = retry
+        self._random = random
+        self._feeders: set[Feeder] = set()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._conversation.is_connected
+
+    def require_open(self, what: str) -> None:
+        """Check that what is sent may still be.
+
+        Raises:
+            DisconnectedError: it is not.
+        """
+        if self._closed.done():
+            info = self._closed.result()
+            raise DisconnectedError(f"{what} was not sent: the connection is closed: {info}", maybe_executed=False)
+
+    def repeats(self, retry: Retry | Literal[False] | None, *, idempotent: bool, keyed: bool) -> Repeats:
+        """What a call's arguments mean; None is what was said for all calls."""
+        policy = self._retry if retry is None else (retry or None)
+        return Repeats(policy, idempotent, keyed)
+
+    async def call(
+        self,
+        method: str,
+        params: Any,
+        *,
+        timeout_ms: float | None = None,
+        members: dict[str, Any] = NO_MEMBERS,
+        repeats: Repeats = ONCE,
+        input: Input | None = None,
+        on_progress: Callable[[Any], None] | None = None,
+        on_result: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """Call and wait; see :meth:`trunkline.client.hub.Hub.call`. ``on_result`` sees the result at once."""
+        body = encode_body(method, params)
+        deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
+        attempt, maybe_executed, hub = 1, False, self._conversation.hub
+        while True:
+            try:
+                self.require_open(method)
+                request_id = self._calls.next_id()
+                metadata = self._metadata(members, deadline, timeout_ms if attempt == 1 else None)
+                if on_progress is not None:
+                    metadata["progress_token"] = request_id
+                call = UnaryCall(
+                    request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result
+                )
+                # Another hub does not know the key: it would do again what may have been done.
+                call.is_for_one_hub = maybe_executed and not repeats.idempotent
+                call.may_wait = _repeats(repeats.retry) and input is None
+                if call.is_for_one_hub and hub != self._conversation.hub:
+                    raise DisconnectedError(f"{method}: the hub that knows its key is gone", maybe_executed=True)
+                self._calls.begin(call)
+            except (RpcError, DisconnectedError) as error:
+                error.maybe_executed |= maybe_executed
+                raise
+            try:
+                return await self._answer(call, input)
+            except (RpcError, DisconnectedError) as error:
+                hub = self._conversation.hub
+                again = await self._pause(error, attempt, deadline, repeats if input is None else ONCE)
+                maybe_executed |= error.maybe_executed
+                if not again:
+                    error.maybe_executed = maybe_executed
+                    raise
+            attempt += 1
+
+    async def ask(
+        self,
+        method: str,
+        params: Any,
+        *,
+        timeout_ms: float | None = None,
+        idempotent: bool = False,
+        on_result: Callable[[Any], None] | None = None,
+    ) -> Any:
+        """A call that the client makes for its user."""
+        repeats = Repeats(self._retry or Retry(), idempotent=True) if idempotent else ONCE
+        return await self.call(method, params, timeout_ms=timeout_ms, repeats=repeats, on_result=on_result)
+
+    def _metadata(self, members: dict[str, Any], deadline: float | None, timeout_ms: float | None) -> dict[str, Any]:
+        metadata = dict(members)
+        if deadline is not None:
+            left = (deadline - self._loop.time()) * 1000
+            metadata["timeout_ms"] = max(1, int(left)) if timeout_ms is None else timeout_ms
+        return metadata
+
+    async def _answer(self, call: UnaryCall, source: Input | None) -> Any:
+        feeder = None if source is None else self._feed(call, source)
+        try:
+            return await call.future
+        finally:
+            self._calls.end(call)
+            call.forget()
+            if feeder is not None:
+                await self._stop(feeder)
+
+    async def _pause(
+        self, error: RpcError | DisconnectedError, attempt: int, deadline: float | None, repeats: Repeats
+    ) -> bool:
+        """Wait until the next attempt; returns whether there is one."""
+        delay = retry_delay(
+            error, attempt, repeats.retry, self._random, idempotent=repeats.idempotent, keyed=repeats.keyed
+        )
+        if delay is None or (deadline is not None and self._loop.time() + delay >= deadline):
+            return False
+        if not self._closed.done():
+            await asyncio.wait([self._closed], timeout=delay)
+        return not self._closed.done()
+
+    def stream(
+        self, method: str, params: Any, *, members: dict[str, Any], input: Input | None, window: Window
+    ) -> ResultStream:
+        """Start a streaming call; see :meth:`trunkline.client.hub.Hub.stream`."""
+        self.require_open(method)
+        metadata = members | {"window": {"items": window.items, "bytes": window.bytes}}
+        call = StreamCall(self._calls.next_id(), method, encode_body(method, params), metadata, window, self._grant)
+        call.may_wait = _repeats(self._retry) and input is None
+        self._calls.begin(call)
+        feeder = None if input is None else self._feed(call, input)
+
+        async def release() -> None:
+            self._calls.end(call)
+            if feeder is not None:
+                await self._stop(feeder)
+
+        return ResultStream(call, release)
+
+    def _grant(self, request_id: int, consumed: int) -> None:
+        credit = b'{"jsonrpc":"2.0","method":"stream.credit","params":{"request_id":%d,"consumed":%d}}'
+        self._conversation.send(Outgoing(credit % (request_id, consumed)))
+
+    def _feed(self, call: PendingRequest, source: Input) -> Feeder:
+        def failed(error: Exception) -> None:
+            self._calls.end(call)
+            call.fail(error)
+
+        def send(item: Outgoing) -> None:
+            self._conversation.require_size(item.size)
+            self._conversation.send(item)
+
+        feeder = Feeder(call, source, send, failed)
+        self._feeders.add(feeder)
+        return feeder
+
+    async def _stop(self, feeder: Feeder) -> None:
+        self._feeders.discard(feeder)
+        await feeder.stop()
+
+    async def close(self) -> None:
+        """There will be no connection any more: nothing is fed any further."""
+        await asyncio.gather(*(self._stop(feeder) for feeder in list(self._feeders)))
+
+
+def _repeats(retry: Retry | None) -> bool:
+    return retry is not None and retry.attempts > 1
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRequest:
+    """A call of the client's own.
+
+    Attributes:
+        done: gets the result before the next message is read.
+        failed: gets the error, when trying again is of no use.
+    """
+
+    method: str
+    params: Any
+    done: Callable[[Any], None]
+    failed: Callable[[Exception], None]
+
+
+class OwnRequestAttempt(PendingRequest):
+    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
+
+    __slots__ = ("_done", "_failed")
+
+    def __init__(
+        self,
+        request_id: int,
+        method: str,
+        body: bytes,
+        done: Callable[[Any], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        super().__init__(request_id, method, body, {})
+        self._done = done
+        self._failed = failed
+
+    @property
+    def is_asked_again(self) -> bool:
+        """See :class:`PendingRequest`."""
+        return False
+
+    @property
+    def survives(self) -> bool:
+        """See :class:`trunkline.client.outgoing.Outgoing`."""
+        return False
+
+    def settle(self, result: Any) -> None:
+        """See :class:`PendingRequest`."""
+        self._done(result)
+
+    def fail(self, error: Exception) -> None:
+        """See :class:`PendingRequest`."""
+        self._failed(error)
+
+
+class OwnRequests:
+    """Makes such calls, ahead of everything else, and again where the hub says that it may help.
+
+    A cut ends them without a word, as far as they are about the connection; the end of the session ends all.
+    """
+
+    def __init__(self, calls: Calls, random: Random) -> None:
+        self._calls = calls
+        self._random = random
+        self._loop = asyncio.get_running_loop()
+        self._waiting: dict[OwnRequestAttempt, asyncio.TimerHandle] = {}
+
+    def run(self, requests: Iterable[OwnRequest]) -> None:
+        """Make these calls, in their order."""
+        self._calls.begin_first([self._attempt(request, 1) for request in requests])
+
+    def _attempt(self, request: OwnRequest, attempt: int) -> OwnRequestAttempt:
+        def failed(error: Exception) -> None:
+            self._failed(request, attempt, error)
+
+        body = encode_body(request.method, request.params)
+        return OwnRequestAttempt(self._calls.next_id(), request.method, body, request.done, failed)
+
+    def _failed(self, request: OwnRequest, attempt: int, error: Exception) -> None:
+        if isinstance(error, DisconnectedError):
+            return  # it is done again on the next connection
+        delay = None
+        if isinstance(error, RpcError):
+            delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
+        if delay is None:
+            request.failed(error)
+            return
+        logger.info("%s failed and is tried again in %.1f s: %s", request.method, delay, error)
+        call = self._attempt(request, attempt + 1)
+        self._waiting[call] = self._loop.call_later(delay, self._again, call)
+
+    def _again(self, call: OwnRequestAttempt) -> None:
+        del self._waiting[call]
+        self._calls.begin_first([call])
+
+    def cut(self) -> None:
+        """The connection is gone."""
+        self._stop([call for call in self._waiting if not call.is_numbered])
+
+    def lost(self) -> None:
+        """The session is over."""
+        self._stop(list(self._waiting))
+
+    def _stop(self, calls: list[OwnRequestAttempt]) -> None:
+        for call in calls:
+            self._waiting.pop(call).cancel()

@@ -1,0 +1,218 @@
+"""Subscriptions of a client: who reads what, and what each connection has to be asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from trunkline.client.calling import Callers, OwnRequest
+from trunkline.client.connection_state import DisconnectedError
+from trunkline.client.received_events import Event, EventQueue, Gap, Position, TopicPositions
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
+
+UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
+
+DISCONNECTED: Final = "disconnected"
+
+
+class Subscription:
+    """Events of one or more topics: iterate over it. Made by :meth:`Hub.subscribe`.
+
+    Attributes:
+        recovered: whether the hub replays what came after the position asked for. If it was asked and cannot, a
+            :class:`Gap` says what is missing.
+        position: of the last event or gap that was handed out, or where the subscription began; with it a later
+            subscription goes on. None for patterns and for several topics.
+    """
+
+    def __init__(self, topics: Sequence[str], max_queued: int) -> None:
+        self.topics = without_covered(topics)
+        self.recovered = False
+        self.position: Position | None = None
+        self._positions = TopicPositions()
+        self._queue = EventQueue(" ".join(self.topics), max_queued)
+        self._arrived = asyncio.Event()
+        self._is_over = False
+        self._error: Exception | None = None
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Event | Gap:
+        """Wait for the next event or gap. The iteration ends when the user closes the client.
+
+        Raises:
+            DisconnectedError: the connection is gone for good, and everything that had arrived was handed out.
+            RpcError: after a reconnect the hub refused one of the topics.
+        """
+        while (item := self._queue.next()) is None:
+            if self._error is not None:
+                raise self._error
+            if self._is_over:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self.position is not None and item.epoch:
+            self.position = item.position
+        return item
+
+    # --- the client's side ---
+
+    def begin(self, reply: dict[str, Any], recover: Position | None) -> None:
+        """The hub has agreed: from here on its events count."""
+        if reply["epoch"] is None:
+            return
+        start = Position(reply["epoch"], reply["offset"])
+        self.recovered = bool(reply["recovered"])
+        self._positions.start(reply["topic"], start, recover, recovered=self.recovered)
+        if len(self.topics) == 1:
+            self.position = recover or start
+
+    def received(self, topic: str) -> Position | None:
+        """Up to where a topic has arrived, read or not; None for patterns."""
+        return self._positions.position(topic)
+
+    def begin_again(self, topic: str, reply: dict[str, Any], asked: Position | None) -> None:
+        """The hub has agreed, on another connection. Of what came in between, all follows or its loss is told."""
+        gaps: tuple[Gap, ...]
+        if asked is None:
+            if reply["epoch"] is not None:
+                self._positions.start(topic, Position(reply["epoch"], reply["offset"]), None, recovered=False)
+            gaps = (Gap(topic, "", 0, 0, None, DISCONNECTED),)
+        else:
+            start = Position(reply["epoch"], reply["offset"])
+            gaps = self._positions.restart(topic, start, asked, recovered=bool(reply["recovered"]))
+        for gap in gaps:
+            self._queue.add(gap)
+        self._arrived.set()
+
+    def take(self, item: Event | Gap) -> bool:
+        """Something has arrived that matches; returns whether the reader falls behind."""
+        for taken in self._positions.take(item):
+            self._queue.add(taken)
+        self._arrived.set()
+        return self._queue.is_crowded
+
+    def end(self, error: Exception | None = None) -> None:
+        """Nothing comes any more."""
+        self._is_over = True
+        self._error = self._error or error
+        self._arrived.set()
+
+
+class ClientSubscriptions:
+    """All subscriptions of a client. The hub sends an event once, here it reaches everybody it matches."""
+
+    def __init__(self, callers: Callers) -> None:
+        self._callers = callers
+        self._index: TopicIndex[Subscription] = TopicIndex()
+        self._open: dict[Subscription, list[str]] = {}
+        self._readers: dict[str, dict[Subscription, None]] = {}
+        self._uses: Counter[str] = Counter()
+
+    async def add(self, subscription: Subscription, recover: Position | None) -> None:
+        """Ask the hub for all topics of a subscription.
+
+        Raises:
+            RpcError: the hub refused one.
+            DisconnectedError: the connection is gone for good.
+        """
+        held = self._open[subscription] = []
+        for topic in subscription.topics:
+
+            def register(reply: Any, topic: str = topic) -> None:
+                subscription.begin(reply, recover)
+                self._index.add(topic, subscription)
+                self._readers.setdefault(topic, {})[subscription] = None
+
+            # Counted before it is sent: whoever leaves meanwhile must not unsubscribe what is being asked for.
+            self._uses[topic] += 1
+            held.append(topic)
+            await self._callers.ask("subscribe", _params(topic, recover), on_result=register)
+
+    async def remove(self, subscription: Subscription) -> None:
+        """Tell the hub what nobody here reads any more."""
+        subscription.end()
+        unused = []
+        for topic in self._open.pop(subscription, ()):
+            self._index.remove(topic, subscription)
+            readers = self._readers.get(topic, {})
+            readers.pop(subscription, None)
+            if not readers:
+                self._readers.pop(topic, None)
+            self._uses[topic] -= 1
+            if not self._uses[topic]:
+                del self._uses[topic]
+                unused.append(topic)
+        if unused and self._callers.is_connected:
+            await asyncio.gather(*map(self._unsubscribe, unused))
+
+    def deliver(self, item: Event | Gap) -> bool:
+        """Hand an event or a gap to everybody it concerns; returns whether one of them falls behind."""
+        crowded = [subscription.take(item) for subscription in self._index.match(item.topic)]
+        return True in crowded
+
+    def restore(self) -> list[OwnRequest]:
+        """There is another connection: subscribe to everything again, from where each topic has arrived.
+
+        Patterns come last: what is replayed for topics that they match is no hole to their readers then.
+        """
+        topics = sorted(self._readers, key=is_wildcard)
+        return [self._again(topic, _earliest(topic, self._readers[topic])) for topic in topics]
+
+    def _again(self, topic: str, asked: Position | None) -> OwnRequest:
+        def done(reply: Any) -> None:
+            for reader in self._readers.get(topic, ()):
+                reader.begin_again(topic, reply, asked)
+
+        def failed(error: Exception) -> None:
+            for reader in self._readers.get(topic, ()):
+                reader.end(error)
+
+        return OwnRequest("subscribe", _params(topic, asked), done, failed)
+
+    def end(self, error: DisconnectedError | None) -> None:
+        """There will be no connection any more; ``error`` is None where that is the user's wish."""
+        for subscription in self._open:
+            subscription.end(error)
+
+    async def _unsubscribe(self, topic: str) -> None:
+        try:
+            await self._callers.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
+        except (RpcError, DisconnectedError):
+            return  # events nobody reads are ignored, and with the connection its subscriptions are gone
+
+
+def _params(topic: str, recover: Position | None) -> dict[str, Any]:
+    params: dict[str, Any] = {"topic": topic}
+    if recover is not None:
+        params["recover"] = {"epoch": recover.epoch, "offset": recover.offset}
+    return params
+
+
+def _earliest(topic: str, readers: dict[Subscription, None]) -> Position | None:
+    """From where all readers miss nothing: of those whose epoch is the newest one's, the lowest offset."""
+    if is_wildcard(topic):
+        return None
+    known = [position for reader in readers if (position := reader.received(topic)) is not None]
+    if not known:
+        return None
+    same = [position for position in known if position.epoch == known[-1].epoch]
+    return min(same, key=lambda position: position.offset)
+
+
+def without_covered(topics: Sequence[str]) -> tuple[str, ...]:
+    """The topics without those that another one of them reaches anyhow.
+
+    Their positions would say nothing: replies overtake events, so a head may lie ahead of what is still to come.
+    A job's events reach only who names its topic.
+    """
+    different = tuple(dict.fromkeys(topics))
+
+    def reached_anyhow(topic: str) -> bool:
+        return not is_job(topic) and any(covers(other, topic) for other in different if other != topic)
+
+    return tuple(topic for topic in different if not reached_anyhow(topic))

@@ -1,0 +1,179 @@
+"""Every way to prove who one is, behind one question: whose token is this?"""
+
+from __future__ import annotations
+
+import hmac
+import inspect
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from trunkline.edge.access.grants import Roles
+from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
+from trunkline.edge.access.tokens import TokensFile
+from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+MAX_TOKEN_CHARS: Final = 16 * 1024
+"""A longer one is not even looked at."""
+
+NEEDS_CREDENTIALS: Final = (
+    "this hub wants a token: send Authorization: Bearer <token>; from a browser offer the subprotocol "
+    "trunkline.bearer.<base64url of the token>; or, where the hub allows it, make auth {token} the first call"
+)
+
+_STATIC: Final = Principal("token", ROLES, credential="static")
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class Credentials:
+    """Who may come in: the static token, the tokens file, JWTs, and the operator's own hook, asked in this order.
+
+    Whoever knows a token decides on it: an expired entry of the file, or a JWT that fails, is not offered to the hook.
+    Without any of them everyone is :data:`~trunkline.hub.principal.ANONYMOUS`, which is for loopback only.
+
+    Args:
+        token: the static bearer token; its bearer has every built-in role.
+        tokens_file: see :mod:`trunkline.edge.access.tokens`.
+        jwt: see :mod:`trunkline.edge.access.jwt_tokens`.
+        hook: asked for what nobody else knows, tokens that are missing included.
+
+    Raises:
+        ValueError: something of it cannot work; the message says what to do and shows no secret.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        tokens_file: Path | None = None,
+        jwt: JwtOptions | None = None,
+        hook: Authenticate | None = None,
+    ) -> None:
+        if token is not None and not token.strip():
+            raise ValueError("TRUNKLINE_TOKEN is empty; set a token or leave it unset")
+        if inspect.iscoroutinefunction(hook):
+            raise ValueError(
+                "TRUNKLINE_AUTHENTICATE names a coroutine; doors ask a plain function, which must not block"
+            )
+        self._static = None if token is None else _bytes(token)
+        self._tokens_path = tokens_file
+        self._jwt_options = jwt
+        self._hook = hook
+        self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
+        self._jwt = None if jwt is None else JwtTokens(jwt)
+        if self._tokens is not None and not self._tokens and jwt is None:  # a reload may take the last one away
+            raise ValueError(f"{tokens_file}: has no tokens: make one with 'trunkline token NAME >> {tokens_file}'")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everyone may come in, because nothing is configured."""
+        return self._static is None and self._tokens is None and self._jwt is None and self._hook is None
+
+    def authenticate(self, handshake: Handshake) -> Principal:
+        """Who is at the door; the :data:`~trunkline.hub.principal.Authenticate` of every door.
+
+        Raises:
+            RpcError: 6001, with a message that never shows the token; -32603 where the hook failed.
+        """
+        if self.is_open:
+            return ANONYMOUS
+        if handshake.token is not None and len(handshake.token) > MAX_TOKEN_CHARS:
+            raise RpcError(ErrorCode.UNAUTHENTICATED, f"the token has more than {MAX_TOKEN_CHARS} characters")
+        if handshake.token is not None and (principal := self._known(handshake.token)) is not None:
+            return principal
+        if self._hook is not None:
+            return _ask(self._hook, handshake)
+        raise RpcError(
+            ErrorCode.UNAUTHENTICATED, NEEDS_CREDENTIALS if handshake.token is None else "the token is not valid"
+        )
+
+    def authenticate_token(self, token: str, peer: str) -> Principal:
+        """Whose token this is, where it came without a handshake (the call ``auth``): the hook sees no path or headers.
+
+        Raises:
+            RpcError: as :meth:`authenticate`.
+        """
+        return self.authenticate(Handshake("", peer, {}, token))
+
+    def _known(self, token: str) -> Principal | None:
+        if self._static is not None and hmac.compare_digest(_bytes(token), self._static):
+            return _STATIC
+        if self._tokens is not None and (principal := self._tokens.find(token)) is not None:
+            return principal
+        if self._jwt is not None and looks_like_jwt(token):
+            return self._jwt.principal(token, self._roles)
+        return None
+
+    @property
+    def _roles(self) -> Roles:
+        return Roles() if self._tokens is None else self._tokens.roles
+
+    def reload(self) -> Revocation:
+        """Read the files again: tokens, roles, keys.
+
+        Returns:
+            Who of those that came in before has to go.
+
+        Raises:
+            ValueError: a file cannot be used; everything stays as it was.
+        """
+        before = self._roles
+        tokens = None if self._tokens_path is None else TokensFile.load(self._tokens_path)
+        jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options)
+        self._tokens, self._jwt = tokens, jwt
+        return Revocation(tokens, before.changed(self._roles))
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """What a reload means for principals that came in before it.
+
+    Asked as a function: whether one has to go, because its entry is gone, says something else or ends sooner, or
+    because it holds a role by JWT that is defined differently now. JWTs whose key is gone last until they expire.
+    """
+
+    _tokens: TokensFile | None
+    _changed_roles: frozenset[str]
+
+    def __call__(self, principal: Principal) -> bool:
+        """Whether its rights are not what they were."""
+        if principal.credential.startswith(JWT_CREDENTIAL):
+            return bool(principal.roles & self._changed_roles)
+        return self._tokens is not None and self._tokens.revoked(principal)
+
+    def is_final(self, principal: Principal) -> bool:
+        """Whether it need not come back: its entry is gone. Others come back with the same token, to other rights."""
+        return self._tokens is not None and self._tokens.removed(principal)
+
+
+def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
+    """The operator's hook, whose mistakes must neither let anyone in nor put the token into a log."""
+    try:
+        principal: object = hook(handshake)
+    except RpcError as error:
+        if handshake.token and handshake.token in error.message:
+            raise RpcError(error.code, error.message.replace(handshake.token, "<token>")) from None
+        raise
+    except Exception as error:
+        _report(error)
+        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection") from None
+    if not isinstance(principal, Principal):
+        logger.error("the authenticate hook returned no Principal", extra={"returned": type(principal).__name__})
+        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
+    return principal if principal.credential else replace(principal, credential="hook")
+
+
+def _report(error: Exception) -> None:
+    # Neither the text nor the traceback's values: either may hold the token.
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    where = "" if frame is None else f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}"
+    logger.error("the authenticate hook failed", extra={"error": type(error).__name__, "at": where})
+
+
+def _bytes(token: str) -> bytes:
+    return token.encode("utf-8", "surrogatepass")

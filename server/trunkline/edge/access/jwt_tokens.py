@@ -1,0 +1,202 @@
+"""Bearer tokens that are JWTs (RFC 7519), checked with PyJWT. Algorithms are pinned; keys are never fetched.
+
+PyJWT is imported when JWTs are configured and not before: it is the extra ``[auth]``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles, is_name
+from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
+from trunkline.hub.principal import Principal
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+DEFAULT_LEEWAY: Final = 30.0
+"""Seconds by which the clocks of issuer and hub may differ."""
+
+JWT_CREDENTIAL: Final = "jwt:"
+"""What the credentials of principals by JWT begin with; ``jti`` follows, or a digest where the JWT has none."""
+
+_NEVER: Final = 2**40
+"""Seconds since the epoch; a larger ``exp`` need not fit into a float."""
+
+_REASONS: Final = {
+    "ExpiredSignatureError": "it has expired",
+    "ImmatureSignatureError": "it is not valid yet (nbf or iat); compare the clocks",
+    "InvalidAudienceError": "it is for another audience (aud)",
+    "InvalidIssuerError": "it is from another issuer (iss)",
+    "InvalidSubjectError": "its sub is no string",
+    "InvalidSignatureError": "its signature is not valid",
+}
+"""By the name of PyJWT's exception, which is not imported here. PyJWT's own texts are not passed on: they may quote
+what the peer sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class JwtOptions:
+    """What the settings say of JWTs.
+
+    Attributes:
+        key: an HMAC secret, or public keys in PEM. Exactly one of this and ``keys_file``.
+        keys_file: public keys in PEM, or a JSON Web Key Set (RFC 7517).
+        algorithms: the only ones accepted; empty stands for HS256 where ``key`` is a secret.
+        audience: what ``aud`` has to contain.
+        issuer: what ``iss`` has to be; None does not look at it.
+        leeway: seconds.
+    """
+
+    key: str | None = field(default=None, repr=False)
+    keys_file: Path | None = None
+    algorithms: tuple[str, ...] = ()
+    audience: str | None = None
+    issuer: str | None = None
+    leeway: float = DEFAULT_LEEWAY
+
+
+class JwtTokens:
+    """Turns JWTs into principals. Never changes; to take new keys, make another.
+
+    Args:
+        options: what the settings say.
+
+    Raises:
+        ValueError: PyJWT is missing, or the options cannot work, or are dangerous, together.
+    """
+
+    def __init__(self, options: JwtOptions) -> None:
+        try:
+            import jwt
+        except ImportError as error:
+            raise ValueError("JWTs need PyJWT: pip install 'trunkline[auth]'") from error
+        self._jwt = jwt
+        if not options.audience:
+            raise ValueError("TRUNKLINE_JWT_AUDIENCE is not set; a JWT made for another service must not open this one")
+        self._options = options
+        self._algorithms = pinned_algorithms(options)
+        available = jwt.algorithms.get_default_algorithms()
+        for name in self._algorithms:
+            if name not in available:
+                raise ValueError(f"TRUNKLINE_JWT_ALGORITHMS: {name!r:.40} is unknown, or needs trunkline[auth]")
+        self._keys = read_keys(options.key, options.keys_file, {name: available[name] for name in self._algorithms})
+
+    def principal(self, token: str, roles: Roles) -> Principal:
+        """Who a JWT stands for. It expires when the token does, leeway included.
+
+        Args:
+            token: the JWT.
+            roles: those the hub knows; what ``roles`` in the token names beside them grants nothing.
+
+        Raises:
+            RpcError: 6001; says why, never what.
+        """
+        claims = self._claims(token)
+        name, jti = claims["sub"], claims.get("jti")
+        if not is_name(name):
+            raise _refused("its sub is no name (1 to 256 printable characters)")
+        digest = hashlib.sha256(token.encode()).hexdigest()[:16]
+        return roles.principal(
+            name,
+            _role_names(claims),
+            _own_grants(claims),
+            expires=time.monotonic() + min(int(claims["exp"]), _NEVER) + self._options.leeway - time.time(),
+            credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
+        )
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = self._jwt.get_unverified_header(token)
+            keys = self._candidates(header.get("alg"), header.get("kid"))
+            return self._verified(token, keys)
+        except self._jwt.MissingRequiredClaimError as error:
+            raise _refused(f"it has no {error.claim}") from None
+        except self._jwt.PyJWTError as error:
+            raise _refused(_REASONS.get(type(error).__name__, "it is malformed")) from None
+        except (ValueError, TypeError, ArithmeticError, RecursionError):
+            # What a peer sends must not look like a fault of the hub, whatever a release of PyJWT lets through.
+            raise _refused("it is malformed") from None
+
+    def _candidates(self, algorithm: object, kid: object) -> list[VerifyingKey]:
+        if algorithm not in self._algorithms:
+            raise _refused(f"it is not signed with {' or '.join(self._algorithms)}")
+        keys = [key for key in self._keys if algorithm in key.algorithms and (not (kid and key.kid) or kid == key.kid)]
+        if not keys:
+            raise _refused("it is signed with a key this hub does not have")
+        return keys
+
+    def _verified(self, token: str, keys: list[VerifyingKey]) -> dict[str, Any]:
+        options = self._options
+        for number, key in enumerate(keys, 1):
+            try:
+                return self._jwt.decode(
+                    token,
+                    key.material,
+                    algorithms=list(key.algorithms),
+                    audience=options.audience,
+                    issuer=options.issuer,
+                    leeway=options.leeway,
+                    options={"require": ["exp", "sub", "aud"]},
+                )
+            except self._jwt.InvalidSignatureError:
+                if number == len(keys):
+                    raise
+        raise AssertionError("there is a candidate")
+
+
+def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
+    """The algorithms to accept, if they are safe together and with the key.
+
+    Raises:
+        ValueError: they are not, or it is unclear which they are.
+    """
+    if (options.key is None) == (options.keys_file is None):
+        raise ValueError("set one of TRUNKLINE_JWT_KEY and TRUNKLINE_JWT_KEYS_FILE")
+    is_secret = options.key is not None and not looks_like_pem(options.key)
+    algorithms = options.algorithms or (("HS256",) if is_secret else ())
+    if not algorithms:
+        raise ValueError("TRUNKLINE_JWT_ALGORITHMS is not set; name what the issuer signs with, as RS256 or ES256")
+    if any(name.lower() == "none" for name in algorithms):
+        raise ValueError("TRUNKLINE_JWT_ALGORITHMS: 'none' would let everybody in")
+    symmetric = {name.startswith("HS") for name in algorithms}
+    if len(symmetric) > 1:
+        raise ValueError(
+            "TRUNKLINE_JWT_ALGORITHMS mixes HMAC with public keys: whoever knows the public key could sign with it as "
+            "an HMAC secret; name one kind"
+        )
+    if options.key is not None and is_secret not in symmetric:
+        kind = "a secret" if is_secret else "a public key, which is no secret"
+        raise ValueError(f"TRUNKLINE_JWT_KEY is {kind}; that does not go with {algorithms[0]:.40}")
+    return algorithms
+
+
+def looks_like_jwt(token: str) -> bool:
+    """Whether a token has a JWT's three parts."""
+    return token.count(".") == 2
+
+
+def _refused(reason: str) -> RpcError:
+    return RpcError(ErrorCode.UNAUTHENTICATED, f"the JWT is refused: {reason}")
+
+
+def _role_names(claims: dict[str, Any]) -> list[str]:
+    names = claims.get("roles", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _refused("its roles are no list of strings")
+    return names
+
+
+def _own_grants(claims: dict[str, Any]) -> Grants:
+    stated = {key: claims[key] for key in PATTERN_KEYS if key in claims}
+    try:
+        grants = msgspec.convert(stated, Grants)
+    except msgspec.ValidationError:
+        raise _refused(f"its {', '.join(PATTERN_KEYS)} have to be lists of patterns") from None
+    if fault := grants.fault():
+        raise _refused(f"its {fault.partition(':')[0]} hold what is no pattern")
+    return grants

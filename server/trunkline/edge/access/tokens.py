@@ -1,0 +1,212 @@
+"""Static tokens, known by their SHA-256 only: a TOML file of who they belong to and what they may do.
+
+.. code-block:: toml
+
+    [roles.reader]
+    methods = ["rag.*", "vectors.search"]
+    subscribe = ["orders.>"]
+    publish = []
+    rate = 50
+
+    [[tokens]]
+    name = "dashboard"
+    sha256 = "<hex of the token's SHA-256>"
+    roles = ["reader"]
+    expires = 2027-01-31T00:00:00Z
+
+A token is found by looking its digest up in a dictionary. That comparison takes a time that depends on the digest, but
+not in a way that helps to guess: who does not have the token cannot choose its digest digit by digit, and
+tokens are random (:func:`new_token`), so that there is no dictionary to try either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import time
+import tomllib
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from datetime import time as time_of_day
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.edge.access.grants import Grants, Roles, is_name
+from trunkline.hub.principal import Principal
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_CREDENTIAL: Final = "file:"
+_CLOCK_SLACK: Final = 1.0
+"""Seconds by which an expiry may seem to move because the wall clock was adjusted."""
+
+logger = logging.getLogger("trunkline.edge")
+
+
+def new_token() -> tuple[str, str]:
+    """A token of 256 random bits, and the hex of its SHA-256 for the file."""
+    token = secrets.token_urlsafe(32)
+    return token, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """The hex SHA-256 of a token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_NO_TOKEN: Final = digest_of("")
+
+
+class _Entry(Grants, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    name: str
+    sha256: str
+    roles: tuple[str, ...] = ()
+    expires: Any = None
+
+
+class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    tokens: tuple[_Entry, ...] = ()
+    roles: dict[str, Grants] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    principal: Principal
+    expires_at: float | None
+    """Wall clock, in seconds since the epoch."""
+
+    def expires(self) -> float | None:
+        """On the monotonic clock, as of now."""
+        return None if self.expires_at is None else time.monotonic() + self.expires_at - time.time()
+
+
+class TokensFile:
+    """The tokens and roles of one reading of the file; it never changes. Read it again with :meth:`load`."""
+
+    def __init__(self, roles: Roles, admissions: dict[str, _Admission]) -> None:
+        self.roles = roles
+        self._by_digest = admissions
+        self._by_credential = {entry.principal.credential: entry for entry in admissions.values()}
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    @classmethod
+    def load(cls, path: Path) -> TokensFile:
+        """Read a tokens file.
+
+        Raises:
+            ValueError: it cannot be read or something in it cannot be; names file, entry and key, and shows no value
+                that might be a token.
+        """
+        try:
+            with path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode & 0o777
+                raw = tomllib.load(file)
+        except OSError as error:
+            raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        except ValueError as error:  # tomllib's own, and text that is not UTF-8
+            raise ValueError(f"{path}: is not TOML: {error}") from None
+        if mode & 0o077:
+            logger.warning(
+                "other users can open the tokens file; chmod 600", extra={"path": str(path), "mode": oct(mode)}
+            )
+        try:
+            return cls._from_document(raw)
+        except ValueError as error:  # msgspec's, which name the key, are ValueErrors
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def _from_document(cls, raw: dict[str, Any]) -> TokensFile:
+        _refuse_plain_tokens(raw)
+        document = msgspec.convert(raw, _Document)
+        for name, grants in document.roles.items():
+            if not is_name(name):
+                raise ValueError(f"roles: {name!r:.100} is not a name (1 to 256 printable characters)")
+            if fault := grants.fault():
+                raise ValueError(f"roles.{name}.{fault}")
+        roles = Roles(document.roles)
+        admissions: dict[str, _Admission] = {}
+        for index, entry in enumerate(document.tokens):
+            where = f"tokens[{index}] ({entry.name!r:.100})"
+            _check(entry, where, roles)
+            digest = entry.sha256.lower()
+            if digest in admissions:
+                raise ValueError(f"{where}.sha256: is already that of {admissions[digest].principal.name!r:.100}")
+            credential = _CREDENTIAL + digest[:16]
+            principal = roles.principal(entry.name, entry.roles, entry, credential=credential)
+            admissions[digest] = _Admission(principal, _expiry(entry.expires, where))
+        return cls(roles, admissions)
+
+    def find(self, token: str) -> Principal | None:
+        """Who a token belongs to; None where it is not in the file.
+
+        Raises:
+            RpcError: 6001, it has expired.
+        """
+        admission = self._by_digest.get(digest_of(token))
+        if admission is None:
+            return None
+        if admission.expires_at is not None and admission.expires_at <= time.time():
+            raise RpcError(ErrorCode.UNAUTHENTICATED, f"the token of {admission.principal.name!r} has expired")
+        return replace(admission.principal, expires=admission.expires())
+
+    def removed(self, principal: Principal) -> bool:
+        """Whether someone came in by an entry that is not there any more."""
+        return principal.credential.startswith(_CREDENTIAL) and principal.credential not in self._by_credential
+
+    def revoked(self, principal: Principal) -> bool:
+        """Whether someone who came in by an earlier reading has to go.
+
+        True where the entry is gone, says something else now, or ends sooner. Principals that did not come in by a
+        tokens file are not judged (False).
+        """
+        if not principal.credential.startswith(_CREDENTIAL):
+            return False
+        admission = self._by_credential.get(principal.credential)
+        if admission is None or admission.principal != replace(principal, expires=None):
+            return True
+        expires = admission.expires()
+        return expires is not None and (principal.expires is None or expires < principal.expires - _CLOCK_SLACK)
+
+
+def _refuse_plain_tokens(raw: dict[str, Any]) -> None:
+    entries = raw.get("tokens")
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict) and "token" in entry:
+            raise ValueError(
+                f"tokens[{index}].token: plain tokens are refused, so that the file holds no secret; "
+                'replace it by sha256 = "<hex of the token\'s SHA-256>"'
+            )
+
+
+def _check(entry: _Entry, where: str, roles: Roles) -> None:
+    if not is_name(entry.name):
+        raise ValueError(f"{where}.name: wants 1 to 256 printable characters")
+    if not _SHA256.fullmatch(entry.sha256):
+        # The value is not shown: it may be the token itself.
+        raise ValueError(f"{where}.sha256: wants the 64 hex digits of the token's SHA-256")
+    if entry.sha256.lower() == _NO_TOKEN:
+        raise ValueError(f"{where}.sha256: is that of an empty token, which everybody has")
+    if unknown := roles.unknown(entry.roles):
+        raise ValueError(f"{where}.roles: no role {unknown[0]!r:.100}; define it as [roles.<name>]")
+    if fault := entry.fault():
+        raise ValueError(f"{where}.{fault}")
+
+
+def _expiry(value: Any, where: str) -> float | None:
+    """Seconds since the epoch. A date is its first moment in UTC: the token ends with the day before."""
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{where}.expires: wants an offset, as in 2027-01-31T00:00:00Z")
+        return value.timestamp()
+    if isinstance(value, date):
+        return datetime.combine(value, time_of_day(), UTC).timestamp()
+    raise ValueError(f"{where}.expires: wants a date, or a time with an offset, as in 2027-01-31T00:00:00Z (no quotes)")

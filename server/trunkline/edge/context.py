@@ -1,0 +1,111 @@
+"""What all connections of one hub share, at whichever door they come in: limits, rules, and the list of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from trunkline.edge.access.rules import AccessRules
+from trunkline.hub.byte_account import ByteAccount
+from trunkline.hub.connection import Services, Traffic
+from trunkline.hub.outbox import Flusher
+from trunkline.hub.principal import PENDING, Handshake, Principal
+from trunkline_protocol.errors import RpcError, limit_error
+
+PING_INTERVAL: Final = 25.0
+PING_TIMEOUT: Final = 20.0
+MAX_PENDING: Final = 256
+"""Connections that may be open without having authenticated."""
+AT_ONCE: Final = 50
+CLOSE_STEP: Final = 0.02
+"""Seconds between the portions in which connections are closed, each of 50 or more."""
+
+
+class Listener(Protocol):
+    """A socket of a peer, of whatever kind."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who is at the other end now."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits and end it."""
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+
+
+@dataclass(slots=True)
+class EdgeContext:
+    """Limits, rules and connections of one hub.
+
+    Attributes:
+        services: what the hub's connections share.
+        access: who may come in.
+        flusher: writes what waits, once a turn of the loop.
+        max_connections, max_message_bytes, outbox_bytes, outbox_event_bytes: limits.
+        auth_call: whether a connection may authenticate by a call, after it was opened.
+        ping_interval, ping_timeout: seconds.
+        refused: told the address and the error of who is not let in.
+        partial: bytes of messages that have come in part.
+        listeners: the open connections.
+        pending: how many of them have not authenticated yet.
+    """
+
+    services: Services
+    access: AccessRules
+    flusher: Flusher
+    max_connections: int
+    max_message_bytes: int
+    outbox_bytes: int
+    outbox_event_bytes: int
+    auth_call: bool
+    ping_interval: float = PING_INTERVAL
+    ping_timeout: float = PING_TIMEOUT
+    refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
+    partial: ByteAccount = field(default_factory=lambda: ByteAccount(256 * 2**20, 128 * 2**20))
+    listeners: dict[Listener, None] = field(default_factory=dict)
+    pending: int = 0
+
+    async def close_all(self, code: int, reason: str, spread: float) -> None:
+        """Close every connection, the oldest first, spread over time, so that not all of them come back at once.
+
+        Args:
+            spread: seconds for all; a few are closed without waiting.
+        """
+        listeners = tuple(self.listeners)
+        step = max(AT_ONCE, round(len(listeners) * CLOSE_STEP / max(spread, CLOSE_STEP)))
+        for begin in range(0, len(listeners), step):
+            if begin:
+                await asyncio.sleep(CLOSE_STEP)
+            for listener in listeners[begin : begin + step]:
+                listener.close(code, reason)
+
+    def close_where(self, unwanted: Callable[[Principal], bool], code: int, reason: str) -> int:
+        """Close the connections of some principals. Returns how many."""
+        chosen = [listener for listener in self.listeners if unwanted(listener.principal)]
+        for listener in chosen:
+            listener.close(code, reason)
+        return len(chosen)
+
+    def check_room(self) -> None:
+        """Refuse one connection more than there may be (RESOURCE_EXHAUSTED 2003 with ``max_connections``)."""
+        if len(self.listeners) >= self.max_connections:
+            raise limit_error("max_connections", f"{len(self.listeners)} connections are open already")
+
+    def admit(self, handshake: Handshake) -> Principal:
+        """The principal of a new connection that may authenticate later; ``PENDING`` where it will.
+
+        Raises:
+            RpcError: address, origin or credentials are not right, or too many have not authenticated yet.
+        """
+        if not self.auth_call or handshake.token is not None:
+            return self.access.admit(handshake)
+        self.access.check_address(handshake)
+        if self.pending >= MAX_PENDING:
+            raise limit_error(
+                "auth_call", f"{MAX_PENDING} connections have not authenticated yet; send the token with the upgrade"
+            )
+        return PENDING

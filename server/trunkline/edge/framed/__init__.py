@@ -1,0 +1,1 @@
+"""Peers that speak frames over a stream of bytes: standard input and output, Unix sockets."""

@@ -1,0 +1,41 @@
+"""What framed peers say: the dialects by name."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from trunkline_protocol.codecs.command_bus import CommandBusDialect
+from trunkline_protocol.codecs.dspy_port import DspyPortDialect
+from trunkline_protocol.codecs.plain import FramedDialect, PlainDialect
+from trunkline_protocol.framing import FramingName
+
+DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """How a framed peer talks."""
+
+    framing: FramingName = "packet4"
+    dialect: DialectName = "jsonrpc"
+
+
+def make_dialect(name: DialectName, max_bytes: int, version: str) -> FramedDialect:
+    """A new one, for one peer.
+
+    Args:
+        max_bytes: how large a message may be, where it comes in parts.
+        version: of this program.
+    """
+    if name == "command-bus":
+        return CommandBusDialect()
+    if name == "dspy-port":
+        return DspyPortDialect(max_bytes, version, os.getpid(), _now)
+    return PlainDialect()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

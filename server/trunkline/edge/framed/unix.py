@@ -1,0 +1,175 @@
+"""Unix sockets: the file, and the framed peers that come through it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from trunkline.edge.context import MAX_PENDING
+from trunkline.edge.framed.peer import FramedDoor, FramedPeer
+from trunkline.edge.framed.stream import attach
+from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.errors import RpcError, limit_error
+
+LOOK_SECONDS: Final = 0.05
+"""How often a peer that has shut down its side is looked at: are its calls answered, is it still there?"""
+
+MAX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
+"""What ``struct sockaddr_un`` holds. (A longer one could be made here, by moving, but nobody could connect to it.)"""
+
+_UCRED: Final = struct.Struct("3i")
+
+
+class UnixSocket:
+    """A listening socket with its file, which is there from now until :meth:`remove`.
+
+    Args:
+        path: where. The file of a hub that is gone is replaced.
+        mode: permission bits of the file.
+
+    Raises:
+        OSError: somebody listens there, something else is there, or it cannot be made; the message names the path.
+    """
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._made = self._listen(mode)
+        except OSError:
+            self.listener.close()
+            raise
+        self.listener.setblocking(False)
+
+    def _listen(self, mode: int) -> tuple[int, int]:
+        """Made complete under another name, then moved: nobody meets a file with other rights, or a deaf one."""
+        if len(os.fsencode(self.path)) > MAX_PATH_BYTES:
+            raise OSError(f"{self.path} is too long for a Unix socket: it may have {MAX_PATH_BYTES} bytes")
+        making = self.path.with_name(f".{os.getpid():x}")
+        with _locked(self.path.parent):
+            _require_unused(self.path)
+            with contextlib.suppress(FileNotFoundError):
+                making.unlink()
+            try:
+                self.listener.bind(str(making))
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {self.path}: {error.strerror or error}") from error
+            making.chmod(mode)
+            self.listener.listen(2048)
+            making.rename(self.path)
+        return _identity(self.path)
+
+    def remove(self) -> None:
+        """Take the file away, unless another hub has put its own there."""
+        with contextlib.suppress(OSError), _locked(self.path.parent):
+            if _identity(self.path) == self._made:
+                self.path.unlink()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two hubs must not both find the same file dead, and replace each other's."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _require_unused(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(f"{path} exists and is no socket; it is left alone")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError as error:
+            raise OSError(f"cannot tell whether {path} is in use: {error}") from error
+    raise FileExistsError(f"{path} is in use: a hub listens there")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+class UnixPeers:
+    """Makes a framed peer of each connection of a Unix socket.
+
+    Args:
+        door: theirs.
+        principal: who comes in without a word; PENDING where everybody has to authenticate.
+    """
+
+    def __init__(self, door: FramedDoor, principal: Principal) -> None:
+        self._door = door
+        self._principal = principal
+
+    def protocol(self) -> asyncio.Protocol:
+        """For one connection."""
+        return _Newcomer(self)
+
+    def connected(self, transport: asyncio.Transport) -> None:
+        """Somebody has connected."""
+        try:
+            self._check_room()
+        except RpcError as error:
+            refusal, encode = self._door.dialect().refuse(error), self._door.framing().encode
+            transport.write(b"".join([encode(frame.payload) for frame in refusal]))
+            transport.close()
+            return
+        attach(transport, FramedPeer(self._door, self._principal, _name_of(transport)))
+
+    def _check_room(self) -> None:
+        context = self._door.context
+        context.check_room()
+        if self._principal is PENDING and context.pending >= MAX_PENDING:
+            raise limit_error("auth_call", f"{MAX_PENDING} connections have not authenticated yet")
+
+
+class _Newcomer(asyncio.Protocol):
+    """What the event loop knows of a connection until there is a peer for it."""
+
+    def __init__(self, peers: UnixPeers) -> None:
+        self._peers = peers
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the event loop."""
+        self._peers.connected(transport)  # type: ignore[arg-type]  # uvloop's is an asyncio.Transport by shape only
+
+
+def answer_the_rest(peer: FramedPeer) -> None:
+    """A peer has shut down its side: answer what it asked for, as long as it is there, then close."""
+    if peer.ended is not None:
+        return
+    if peer.has_hung_up():
+        peer.abort()
+    elif peer.is_idle:
+        peer.close(1000, "")
+    else:
+        asyncio.get_running_loop().call_later(LOOK_SECONDS, answer_the_rest, peer)
+
+
+def _name_of(transport: asyncio.Transport) -> str:
+    """``unix:<pid>`` where the system tells who connected (Linux), else ``unix``."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return "unix"
+    credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, _uid, _gid = _UCRED.unpack(credentials)
+    return f"unix:{pid}"

@@ -1,0 +1,1 @@
+"""HTTP: calls (JSON-RPC, tasks, MCP), health, metrics, documents and the dashboard."""

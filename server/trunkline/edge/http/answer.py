@@ -1,0 +1,64 @@
+"""HTTP answers as they are sent, and errors as HTTP tells them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.types import Send
+
+from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+JSON: Final = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as it is sent."""
+
+    status: int
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = JSON
+
+
+class Refused(Exception):
+    """A request of which nothing reaches the hub.
+
+    Args:
+        error: what is wrong; its row gives the status unless another says it better.
+    """
+
+    def __init__(self, error: RpcError, status: int | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.status = error.row.http_status if status is None else status
+        self.headers = headers or {}
+
+
+def error_headers(error: RpcError) -> dict[str, str]:
+    """What HTTP has headers for: when to come back, how to say who one is."""
+    headers = {}
+    if error.code == ErrorCode.UNAUTHENTICATED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_ms is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+    return headers
+
+
+def json_rpc_error(error: RpcError) -> bytes:
+    """An error that answers no request, as JSON-RPC."""
+    return jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
+
+
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a whole answer."""
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
+    if answer.body:
+        headers.append((b"content-type", answer.content_type.encode("latin-1")))
+    if answer.status != 204:
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -1,0 +1,159 @@
+"""What the hub answers over HTTP: health for load balancers, metrics for Prometheus, documents for machines, the
+dashboard for people. The doors that take calls are ``http_rpc.py`` and ``http_tasks.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from trunkline.edge.access.rules import AccessRules, find_token
+from trunkline.edge.http.answer import error_headers, json_rpc_error
+from trunkline.edge.http.dashboard import dashboard_pages
+from trunkline.edge.http.documents import document
+from trunkline.edge.http.request import peer_of
+from trunkline.hub.principal import Handshake
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+Report = Callable[[], dict[str, Any]]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+NOT_KEPT: Final = {"Cache-Control": "no-store"}
+
+CORS_REQUEST_HEADERS: Final = (
+    "Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Prefer", "Traceparent",
+    "Tracestate", "X-Priority", "X-Request-Id", "X-Timeout-Ms",
+)  # fmt: skip
+CORS_ANSWER_HEADERS: Final = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate", "X-Request-Id")
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the hub says of itself.
+
+    Attributes:
+        health: the body of ``GET /health``.
+        detailed: the body of ``GET /health/detailed``.
+        ready: what is missing until the hub can serve; empty when it can.
+        metrics: the body of ``GET /metrics``.
+        documents: by path.
+    """
+
+    health: Report
+    detailed: Callable[[], Awaitable[dict[str, Any]]]
+    ready: Callable[[], list[str]]
+    metrics: Callable[[], bytes]
+    documents: Mapping[str, Report]
+
+
+def http_app(
+    access: AccessRules, pages: Pages, doors: Mapping[str, ASGIApp], allowed_origins: Iterable[str] = ()
+) -> Starlette:
+    """The Starlette application.
+
+    Args:
+        access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes ask by address; the token is
+            checked on ``/metrics``, ``/health/detailed`` and the documents.
+        pages: what is only read.
+        doors: ASGI applications, by path, that run something and check themselves who may.
+        allowed_origins: whose pages may read the answers (CORS); as in :class:`AccessRules`.
+    """
+
+    async def get_health(_request: Request) -> Response:
+        return JSONResponse(pages.health(), headers=NOT_KEPT)
+
+    async def get_ready(_request: Request) -> Response:
+        missing = pages.ready()
+        body = {"ready": not missing, "causes": missing}
+        return JSONResponse(body, status_code=503 if missing else 200, headers=NOT_KEPT)
+
+    async def get_detailed(_request: Request) -> Response:
+        return JSONResponse(await pages.detailed(), headers=NOT_KEPT)
+
+    async def get_metrics(_request: Request) -> Response:
+        return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Starlette(
+        routes=[
+            *(Route(path, door) for path, door in doors.items()),
+            Route("/health", get_health),
+            Route("/ready", get_ready),
+            Route("/health/detailed", guarded(access, get_detailed, "health.detailed")),
+            Route("/metrics", guarded(access, get_metrics)),
+            *(
+                Route(path, guarded(access, document(describe), "rpc.discover"))
+                for path, describe in pages.documents.items()
+            ),
+            *(Route(path, hosted(access, page)) for path, page in dashboard_pages().items()),
+        ],
+        middleware=cors(allowed_origins),
+    )
+
+
+def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
+    """Let pages of these origins read answers, and ask for them with what browsers do not send by themselves."""
+    origins = [origin.lower().rstrip("/") for origin in allowed_origins]
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=CORS_REQUEST_HEADERS,
+            expose_headers=CORS_ANSWER_HEADERS,
+        )
+    ]
+
+
+def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
+    """Let an endpoint answer only under an allowed ``Host``."""
+
+    async def checked(request: Request) -> Response:
+        try:
+            if request.client is not None:  # a Unix socket has no hosts to check
+                access.check_host(request.headers)
+        except RpcError as error:
+            return error_response(error)
+        return await endpoint(request)
+
+    return checked
+
+
+def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) -> Endpoint:
+    """Let an endpoint answer only to those who may come in.
+
+    Args:
+        method: what says the same as a call: who may not call that, may not have this.
+    """
+
+    async def checked(request: Request) -> Response:
+        headers = request.headers
+        try:
+            principal = access.admit(Handshake(request.url.path, peer_of(request.scope), headers, find_token(headers)))
+            if method is not None and not principal.may_call(method):
+                raise RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method}")
+        except RpcError as error:
+            return error_response(error)
+        return await endpoint(request)
+
+    return checked
+
+
+def error_response(error: RpcError) -> Response:
+    """A typed error as an HTTP answer, with the status of its row in the error table."""
+    return Response(
+        json_rpc_error(error),
+        status_code=error.row.http_status,
+        media_type="application/json",
+        headers=error_headers(error),
+    )

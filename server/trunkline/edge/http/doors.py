@@ -1,0 +1,36 @@
+"""The doors over HTTP that take calls, by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from starlette.types import ASGIApp
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.exchange import Watch, exchange_services
+from trunkline.edge.http.rpc import RpcEndpoint
+from trunkline.edge.http.tasks import PREFIX, TaskEndpoint, TaskPaths
+from trunkline.hub.router import Router
+from trunkline_protocol.catalogue import MethodInfo
+
+
+def call_doors(
+    context: EdgeContext, router: Router, credentials: Watch, methods: Callable[[], Mapping[str, MethodInfo]]
+) -> dict[str, ASGIApp]:
+    """All of them.
+
+    Args:
+        context: what all connections of the hub share.
+        router: knows what the hub and clients answer.
+        credentials: see :func:`trunkline.edge.http.exchange.exchange_services`.
+        methods: what executors serve now, by name.
+    """
+    services = exchange_services(context.services, credentials)
+
+    def known(name: str) -> object:
+        return router.answers(name) or router.backend.find(name)
+
+    return {
+        "/rpc": RpcEndpoint(context, services),
+        PREFIX + "{path:path}": TaskEndpoint(context, services, TaskPaths(methods, known)),
+    }

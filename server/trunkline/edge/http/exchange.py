@@ -1,0 +1,337 @@
+"""One HTTP request and its answer as a connection of the hub: limits, roles, rates, books and cancellation are those of
+any other.
+
+The hub writes JSON-RPC messages to it; the last of them, the only one that is no notification, is the reply. It goes
+out as one answer, or behind the others as server-sent events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Final, Protocol, cast
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from trunkline.background import start_task
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, send_answer
+from trunkline.edge.http.brief_door import BriefDoor
+from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
+from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
+from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.connection import Connection, Services, Traffic
+from trunkline.hub.outbox import Outbox
+from trunkline.hub.principal import Principal
+from trunkline.hub.router import Router
+from trunkline_protocol.calls import Call
+from trunkline_protocol.codecs.jsonrpc import decode_metadata
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.traces import from_headers
+
+PAUSE_BYTES: Final = 64 * 1024
+"""With more than this on its way to the socket, the hub writes no more events of a stream."""
+
+HEARTBEAT: Final = b":\n\n"
+"""A comment: it keeps proxies from taking a silent stream for a dead one."""
+
+NEEDS_CONNECTION: Final = frozenset(
+    {"auth", "session.open", "session.close", "subscribe", "unsubscribe", "method.register", "method.unregister"}
+)
+"""Calls that are about a connection that stays."""
+
+_NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
+_EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class Form(Protocol):
+    """How the messages of one exchange look in HTTP."""
+
+    def answer(self, reply: bytes | None) -> Answer:
+        """The whole answer; ``reply`` is None where there is nothing to say."""
+
+    def instead(self, reply: bytes) -> Answer | None:
+        """What is answered in place of a stream of events that would have the reply only; None for the stream."""
+
+    def event(self, message: bytes) -> bytes:
+        """A message as a server-sent event; nothing where it has no meaning here."""
+
+
+class Watch(Protocol):
+    """See :class:`trunkline.hub.authentication.Authentication`."""
+
+    def opened(self, connection: Connection) -> None:
+        """A connection was made."""
+
+    def closed(self, connection: Connection) -> None:
+        """A connection has ended."""
+
+
+class ExchangeRouter:
+    """The hub's router, for callers that get one answer: refuses what they could not take.
+
+    Args:
+        router: takes what is left.
+    """
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def route(self, call: Call, refusal: RpcError | None = None) -> None:
+        """See :class:`trunkline.hub.router.Router`."""
+        self._router.route(call, refusal or self._refusal(call))
+
+    def _refusal(self, call: Call) -> RpcError | None:
+        method = call.method
+        if method in NEEDS_CONNECTION:
+            return RpcError(
+                ErrorCode.INVALID_REQUEST, f"{method} needs a connection that stays: call it over the WebSocket, /ws"
+            )
+        if self._router.answers(method):
+            return None
+        try:
+            info = self._router.backend.find(method)
+            window = decode_metadata(call.metadata).window if b'"window"' in call.metadata else None
+        except RpcError:
+            return None  # the router says so itself
+        if info.input is not None:
+            return RpcError(
+                ErrorCode.INVALID_REQUEST, f"{method} takes a stream of input: call it over the WebSocket, /ws"
+            )
+        if window is not None:
+            return RpcError(
+                ErrorCode.INVALID_PARAMS,
+                "metadata.window: credit cannot be given over HTTP, where the socket is the pace",
+            )
+        return self._stream_refusal(call) if info.streaming else None
+
+    @staticmethod
+    def _stream_refusal(call: Call) -> RpcError | None:
+        # A notification's chunks go nowhere anyway.
+        if not isinstance(call, ClientCall) or cast("HttpExchange", call.connection.door).takes_events:
+            return None
+        return RpcError(
+            ErrorCode.INVALID_REQUEST,
+            f"{call.method} is a stream: send Accept: {EVENT_STREAM}",
+            data={"accept": EVENT_STREAM},
+        )
+
+
+def exchange_services(services: Services, credentials: Watch) -> Services:
+    """What exchanges share: everything that all connections do, behind an :class:`ExchangeRouter`.
+
+    Args:
+        credentials: ends those whose credentials do. Nobody else is told of exchanges, but of their calls.
+    """
+    router = cast("Router", ExchangeRouter(services.router))  # connections only ever call its route()
+    return dataclasses.replace(services, router=router, opened=credentials.opened, closed=credentials.closed)
+
+
+class HttpExchange(BriefDoor):
+    """The :class:`trunkline.hub.connection.Door` of one request: a context that lasts from its head to its answer.
+
+    Args:
+        context: what all connections of the hub share.
+        services: see :func:`exchange_services`.
+        principal: who sent the request.
+        scope: the request's, of ASGI.
+        takes_events: whether the answer may be a stream of events.
+    """
+
+    def __init__(
+        self, context: EdgeContext, services: Services, principal: Principal, scope: Scope, takes_events: bool
+    ) -> None:
+        self.takes_events = takes_events
+        self._context = context
+        self._services = services
+        self._wire = wire = wire_of(scope)
+        self._news = asyncio.Event()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._paused = False
+        self._reply: bytes | None = None
+        self._running = False
+        self._sending = False
+        self._blocks = 0
+        self._life: asyncio.TimerHandle | None = None
+        self._left = False
+        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
+        self._connection = Connection(services, outbox, principal, peer_of(scope), self)
+        headers = Headers(scope=scope)
+        self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
+        if wire.number is None:
+            wire.number = self._connection.number
+        self._connection.number = wire.number
+
+    def __enter__(self) -> HttpExchange:
+        self._context.listeners[self] = None
+        self._services.opened(self._connection)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        del self._context.listeners[self]
+        self._connection.disconnected()
+
+    async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
+        """Let the hub act on a message, and answer.
+
+        Args:
+            message: JSON-RPC, checked to be UTF-8.
+        """
+        connection, context = self._connection, self._context
+        watcher: asyncio.Task[None] | None = None
+        self._running = True
+        connection.receive(message)
+        connection.outbox.flush()
+        try:
+            if connection.calls:
+                self._wire.limit_silence(context.ping_interval + context.ping_timeout)
+                watcher = start_task(self._watch(receive), "peer of an HTTP call")
+            if self.takes_events and (connection.calls or self._reply is not None):
+                await self._send_events(form, send)
+            else:
+                await self._send_reply(form, send)
+        except PeerLeft:
+            pass
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+            if self._life is not None:
+                self._life.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        """End the calls as soon as the peer is gone."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._left = True
+        self._connection.give_up()
+        self._news.set()
+
+    async def _send_reply(self, form: Form, send: Send) -> None:
+        while self._reply is None and not self._is_over():
+            await self._wait(None)
+        await send_answer(send, form.answer(self._reply))
+
+    def _is_over(self) -> bool:
+        """Whether no reply will come. A call that is settled may still have its reply in the outbox."""
+        if self._connection.calls:
+            return False
+        self._connection.outbox.flush()
+        return self._reply is None
+
+    async def _wait(self, seconds: float | None) -> bool:
+        """Wait until there is something to send. False where the time is over first."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return False
+        self._news.clear()
+        if self._left:
+            raise PeerLeft
+        return True
+
+    # --- server-sent events ---
+
+    async def _send_events(self, form: Form, send: Send) -> None:
+        has_news = bool(self._waiting) or self._reply is not None or await self._wait(self._context.ping_interval)
+        if has_news and not self._waiting and self._reply is not None:
+            other = form.instead(self._reply)
+            if other is not None:
+                await send_answer(send, other)
+                return
+        headers = [(name.lower().encode(), value.encode()) for name, value in _EVENT_HEADERS.items()]
+        headers.append((b"content-type", EVENT_STREAM.encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._look_for_signs_of_life()
+        last = False
+        while not last:
+            block, last = self._take(form)
+            if block or last:
+                await self._send_block(send, block, last)
+            if self._paused:
+                self._paused = False
+                self._connection.writing_resumed()
+            if not (last or self._waiting or self._reply) and not await self._wait(self._context.ping_interval):
+                await self._send_block(send, HEARTBEAT, last=False)
+
+    def _take(self, form: Form) -> tuple[bytes, bool]:
+        """What waits, as events, and whether that is the end."""
+        messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        last = self._reply is not None
+        if self._reply is not None:
+            messages.append(self._reply)
+        return b"".join(map(form.event, messages)), last
+
+    async def _send_block(self, send: Send, block: bytes, last: bool) -> None:
+        """Write; while the transport is full this waits, and with it the streams."""
+        self._sending = True
+        await send({"type": "http.response.body", "body": block, "more_body": not last})
+        self._sending = False
+        self._blocks += 1
+        if self._left:
+            raise PeerLeft
+
+    def _look_for_signs_of_life(self, before: object = None) -> None:
+        """Cut off a peer that takes nothing of what it is sent for as long as one may be silent elsewhere."""
+        signs = (self._blocks, self._wire.unsent) if self._sending else None
+        if signs is not None and signs == before:
+            logger.info("a peer does not take its events; cutting it off", extra={"peer": self._connection.peer})
+            self._wire.abort()
+            return
+        silence = self._context.ping_interval + self._context.ping_timeout
+        self._life = asyncio.get_running_loop().call_later(silence, self._look_for_signs_of_life, signs)
+
+    # --- the hub's side ---
+
+    @property
+    def principal(self) -> Principal:
+        """Who sent the request."""
+        return self._connection.principal
+
+    def write(self, messages: list[bytes]) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        for message in messages:
+            if not message.startswith(_NOTIFICATION):
+                self._reply = message
+            elif self.takes_events:
+                self._waiting.append(message)
+                self._waiting_bytes += len(message)
+        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
+            self._paused = True
+            self._connection.writing_paused()
+        self._news.set()
+
+    def close(self, code: int, reason: str) -> None:
+        """End what still runs, and say why. Of a request that is still on its way nothing has run."""
+        if not self._running:
+            self._wire.abort()
+        for call in tuple(self._connection.calls.values()):
+            call.settle_error(_ended(code, reason, maybe_executed=call.maybe_executed))
+            call.cancel_execution()
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+        return Traffic("http")
+
+    def overflow(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        logger.warning("a peer does not read; cutting it off", extra={"peer": self._connection.peer})
+        self._wire.abort()
+
+    def pause_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`. The request is read already."""
+
+    def resume_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`. The request is read already."""
+
+
+def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
+    """What a close code means for a call."""
+    if code in (CREDENTIALS_EXPIRED, NOT_AUTHENTICATED):
+        return RpcError(ErrorCode.UNAUTHENTICATED, reason, maybe_executed=maybe_executed)
+    return RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=maybe_executed, retry_after_ms=1000)

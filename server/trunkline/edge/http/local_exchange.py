@@ -1,0 +1,123 @@
+"""One call on behalf of a peer that speaks another protocol, as a connection of the hub of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.brief_door import BriefDoor
+from trunkline.hub.connection import Connection, Services, Traffic
+from trunkline.hub.outbox import Outbox
+from trunkline.hub.principal import Principal
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+PAUSE_BYTES: Final = 64 * 1024
+"""With more than this unread, the hub writes no more: streams wait for their reader."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
+_ID: Final = 0
+
+
+class LocalExchange(BriefDoor):
+    """The :class:`trunkline.hub.connection.Door` of one call: limits, roles, rates and books are those of any other.
+
+    Args:
+        context: what all connections of the hub share.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
+        principal: on whose behalf.
+        peer: its address.
+    """
+
+    takes_events: Final = True
+
+    def __init__(self, context: EdgeContext, services: Services, principal: Principal, peer: str) -> None:
+        self._context = context
+        self._services = services
+        self._news = asyncio.Event()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._paused = False
+        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
+        self._connection = Connection(services, outbox, principal, peer, self)
+
+    async def call(
+        self,
+        method: str,
+        params: dict[str, Any],
+        metadata: dict[str, Any],
+        on_notification: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> dict[str, Any]:
+        """Make the call; being cancelled cancels it.
+
+        Args:
+            on_notification: awaited for each chunk and report, in order; the stream waits for it.
+
+        Returns:
+            The reply: it has ``result`` or ``error``.
+        """
+        request = {"jsonrpc": "2.0", "id": _ID, "method": method, "params": params, "metadata": metadata}
+        connection = self._connection
+        self._context.listeners[self] = None
+        self._services.opened(connection)
+        try:
+            connection.receive(_encode(request))
+            connection.outbox.flush()
+            while True:
+                for message in await self._next():
+                    if "id" in message:
+                        return message
+                    await on_notification(message)
+        finally:
+            del self._context.listeners[self]
+            connection.disconnected()
+
+    async def _next(self) -> list[dict[str, Any]]:
+        if not self._waiting:
+            self._news.clear()
+            await self._news.wait()
+        messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._paused:
+            self._paused = False
+            self._connection.writing_resumed()
+        return [_decode(message) for message in messages]
+
+    # --- the hub's side ---
+
+    @property
+    def principal(self) -> Principal:
+        """On whose behalf the call is made."""
+        return self._connection.principal
+
+    def write(self, messages: list[bytes]) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        self._waiting += messages
+        self._waiting_bytes += sum(map(len, messages))
+        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
+            self._paused = True
+            self._connection.writing_paused()
+        self._news.set()
+
+    def close(self, _code: int, reason: str) -> None:
+        """End the call, and say why."""
+        for call in tuple(self._connection.calls.values()):
+            started = call.maybe_executed
+            call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=started))
+            call.cancel_execution()
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+        return Traffic("mcp")
+
+    def overflow(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`. The one reply cannot be too much."""
+
+    def pause_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`. Nothing is read."""
+
+    def resume_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`. Nothing is read."""

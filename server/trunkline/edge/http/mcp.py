@@ -1,0 +1,179 @@
+"""``/mcp``: every method as a tool of the Model Context Protocol, over streamable HTTP, by the official package.
+
+The hub can do without that package, which takes longer to load than the hub: the first client has it imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from trunkline.background import start_task
+from trunkline.edge.http.answer import Answer, Refused, json_rpc_error, send_answer
+from trunkline.edge.http.local_exchange import LocalExchange
+from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, admit, peer_of, read_body
+from trunkline.hub.connection import Services
+from trunkline.hub.principal import Principal
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.values import json_is_too_much, too_much
+
+if TYPE_CHECKING:
+    import mcp_types
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    from trunkline.edge.context import EdgeContext
+
+PATH: Final = "/mcp"
+PROGRESS_TOKEN: Final = "mcp"  # noqa: S105  # no secret: it asks for reports
+MAX_SESSIONS: Final = 1024
+_PRINCIPAL: Final = "trunkline.principal"
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class McpDoor:
+    """The ASGI application of :data:`PATH`.
+
+    Args:
+        context: what all connections of the hub share.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
+        methods: what is served now.
+        version: the hub's.
+    """
+
+    def __init__(
+        self, context: EdgeContext, services: Services, methods: Callable[[], Iterable[MethodInfo]], version: str
+    ) -> None:
+        self._context = context
+        self._services = services
+        self._methods = methods
+        self._version = version
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            headers = Headers(scope=scope)
+            principal = admit(self._context, scope, headers)
+            manager = await self._started()
+            if scope["method"] == "POST":
+                body = await read_body(self._context, principal, headers, receive)
+                if json_is_too_much(body):
+                    raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
+                receive = _replayed(body, receive)
+        except Refused as refused:
+            await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), refused.headers))
+            return
+        except PeerLeft:
+            return
+        scope[_PRINCIPAL] = principal
+        scope["user"] = _owner(principal)  # a session of MCP belongs to who opened it
+        await manager.handle_request(scope, receive, send)
+
+    async def stop(self) -> None:
+        """End what is open."""
+        if self._running is not None:
+            self._running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._running
+
+    async def _started(self) -> StreamableHTTPSessionManager:
+        async with self._starting:
+            if self._manager is None or (self._running is not None and self._running.done()):
+                if importlib.util.find_spec("mcp") is None:
+                    error = RpcError(
+                        ErrorCode.MISSING_DEPENDENCIES, "MCP needs a package: pip install 'trunkline[mcp]'"
+                    )
+                    raise Refused(error)
+                self._manager = self._make()
+                ready = asyncio.Event()
+                self._running = start_task(self._run(self._manager, ready), "MCP")
+                await ready.wait()
+                if self._running.done():
+                    await self._running  # it could not begin
+            return self._manager
+
+    def _make(self) -> StreamableHTTPSessionManager:
+        from mcp.server.lowlevel.server import Server
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+        server: Server[Any] = Server(
+            "trunkline", version=self._version, on_list_tools=self._list_tools, on_call_tool=self._call_tool
+        )
+        return StreamableHTTPSessionManager(
+            server, max_request_body_size=self._context.max_message_bytes, max_sessions=MAX_SESSIONS
+        )
+
+    @staticmethod
+    async def _run(manager: StreamableHTTPSessionManager, ready: asyncio.Event) -> None:
+        try:
+            async with manager.run():
+                ready.set()
+                await asyncio.Event().wait()
+        finally:
+            ready.set()
+
+    # --- what MCP asks ---
+
+    async def _list_tools(
+        self, context: ServerRequestContext[Any, Any], _params: mcp_types.PaginatedRequestParams | None
+    ) -> mcp_types.ListToolsResult:
+        import mcp_types
+
+        from trunkline.edge.http.mcp_tools import tool
+
+        principal = _principal(context)
+        known = {info.name: info for info in self._methods() if info.input is None and principal.may_call(info.name)}
+        return mcp_types.ListToolsResult(tools=[tool(info) for _, info in sorted(known.items())])
+
+    async def _call_tool(
+        self, context: ServerRequestContext[Any, Any], params: mcp_types.CallToolRequestParams
+    ) -> mcp_types.CallToolResult:
+        from trunkline.edge.http.mcp_tools import Outcome
+
+        metadata = {"progress_token": PROGRESS_TOKEN}
+        traceparent = (context.meta or {}).get("traceparent")
+        if isinstance(traceparent, str):
+            metadata["traceparent"] = traceparent
+        exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
+        outcome = Outcome(context.session.report_progress)
+        try:
+            reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)
+        except RpcError as error:
+            reply = {"error": error.to_wire()}
+        return outcome.result(reply)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, then whatever comes."""
+    waiting = [body]
+
+    async def replay() -> Message:
+        if waiting:
+            return {"type": "http.request", "body": waiting.pop(), "more_body": False}
+        return await receive()
+
+    return replay
+
+
+def _principal(context: ServerRequestContext[Any, Any]) -> Principal:
+    principal: Principal = context.request.scope[_PRINCIPAL]  # type: ignore[union-attr]  # HTTP has a request always
+    return principal
+
+
+def _owner(principal: Principal) -> object:
+    from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+    from mcp.server.auth.provider import AccessToken
+
+    return AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))  # there is none to give on

@@ -1,0 +1,99 @@
+"""``POST /rpc``: JSON-RPC 2.0 over HTTP, one message or batch a request (SPEC.md, HTTP)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, Refused, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
+from trunkline.hub.connection import Services
+from trunkline_protocol.errors import ErrorCode
+
+NO_CONTENT: Final = 204
+BAD_REQUEST: Final = 400
+
+UNREADABLE: Final = frozenset({ErrorCode.PARSE_ERROR, ErrorCode.INVALID_REQUEST})
+"""What the hub says of something that is no request it could take."""
+
+_SMALL: Final = 64 * 1024
+_LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+
+
+class _Outcome(msgspec.Struct):
+    error: _Error | None = None
+
+
+_outcome_decoder: Final = msgspec.json.Decoder(_Outcome)
+
+
+class RpcForm:
+    """JSON-RPC as it is: each message an event, the reply an answer."""
+
+    def answer(self, reply: bytes | None) -> Answer:
+        """See :class:`trunkline.edge.http.exchange.Form`."""
+        if reply is None:
+            return Answer(NO_CONTENT)
+        return Answer(BAD_REQUEST if is_unreadable(reply) else 200, reply)
+
+    def instead(self, reply: bytes) -> Answer | None:
+        """See :class:`trunkline.edge.http.exchange.Form`."""
+        return self.answer(reply) if is_unreadable(reply) else None
+
+    def event(self, message: bytes) -> bytes:
+        """See :class:`trunkline.edge.http.exchange.Form`."""
+        return b"data: %b\n\n" % one_line(message)
+
+
+RPC_FORM: Final = RpcForm()
+
+
+def is_unreadable(reply: bytes) -> bool:
+    """Whether a reply says that there was no request to act on; a batch was one, whatever is in it."""
+    if len(reply) > _SMALL or b'"error":' not in reply or reply.startswith(b"["):
+        return False
+    error = _outcome_decoder.decode(reply).error
+    return error is not None and error.code in UNREADABLE
+
+
+def one_line(message: bytes) -> bytes:
+    """JSON without line ends, which would end a line of an event. Inside of strings JSON has none."""
+    return message.translate(_LINE_ENDS) if b"\n" in message or b"\r" in message else message
+
+
+class RpcEndpoint:
+    """The ASGI application at ``/rpc``.
+
+    Args:
+        context: what all connections of the hub share.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
+    """
+
+    def __init__(self, context: EdgeContext, services: Services) -> None:
+        self._context = context
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = Headers(scope=scope)
+        try:
+            require_post(scope)
+            principal = admit(self._context, scope, headers)
+            require_json(headers)
+            with HttpExchange(self._context, self._services, principal, scope, wants_events(headers)) as exchange:
+                body = await read_body(self._context, principal, headers, receive)
+                await exchange.run(body, RPC_FORM, receive, send)
+        except PeerLeft:
+            pass
+        except Refused as refused:
+            more = error_headers(refused.error) | refused.headers
+            await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), more))

@@ -1,0 +1,257 @@
+"""``POST /api/v1/<path>``: one method a path, its params as the body, its result as the answer (SPEC.md, HTTP)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.http.answer import Answer, Refused, error_headers, send_answer
+from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.request import (
+    EVENT_STREAM,
+    PeerLeft,
+    admit,
+    read_body,
+    require_json,
+    require_one_value,
+    require_post,
+    wants_events,
+)
+from trunkline.edge.http.rpc import one_line
+from trunkline.hub.connection import Services
+from trunkline.hub.principal import Principal
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.codecs import jsonrpc
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+PREFIX: Final = "/api/v1/"
+PROBLEM: Final = "application/problem+json"
+NOT_ACCEPTABLE: Final = 406
+MAX_HEADER_CHARS: Final = 256
+REQUEST_ID: Final = "X-Request-Id"
+
+_ID: Final = "0"
+_RESULT: Final = jsonrpc.encode_result(jsonrpc.encode_id(_ID), b"")[:-1]
+_WAIT: Final = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\b\"?", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"\d+(\.\d+)?")
+_encoder: Final = msgspec.json.Encoder()
+
+
+class _Failure(msgspec.Struct):
+    error: dict[str, Any]
+
+
+class _Params(msgspec.Struct):
+    """Of ``stream_chunk`` or ``$/progress``."""
+
+    chunk_type: str = "data"
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    index: int = 0
+    is_final: bool = False
+    value: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Notification(msgspec.Struct):
+    method: str
+    params: _Params
+
+
+_failure_decoder: Final = msgspec.json.Decoder(_Failure)
+_notification_decoder: Final = msgspec.json.Decoder(_Notification)
+
+
+def problem(error: RpcError, headers: Mapping[str, str], status: int | None = None) -> Answer:
+    """An error as problem details (RFC 9457), with the error object of every other door in it.
+
+    Args:
+        headers: further ones of the answer.
+        status: where another says it better than that of the error's row.
+    """
+    status = error.row.http_status if status is None else status
+    details = {
+        "type": f"urn:trunkline:error:{error.name}",
+        "title": error.name,
+        "status": status,
+        "detail": error.message,
+        "error": msgspec.Raw(jsonrpc.encode_error_object(error)),
+    }
+    return Answer(status, _encoder.encode(details), error_headers(error) | dict(headers), PROBLEM)
+
+
+class TaskForm:
+    """The result itself, or problem details; as events ``chunk``, ``progress``, ``result`` and ``error``."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self._headers = dict(headers)
+
+    def answer(self, reply: bytes | None) -> Answer:
+        """See :class:`trunkline.edge.http.exchange.Form`."""
+        assert reply is not None, "a task has an id"
+        if reply.startswith(_RESULT):
+            return Answer(200, reply[len(_RESULT) : -1], self._headers)
+        error = _error_of(reply)
+        is_accept = error.code == ErrorCode.INVALID_REQUEST and error.data.get("accept") == EVENT_STREAM
+        return problem(error, self._headers, NOT_ACCEPTABLE if is_accept else None)
+
+    def instead(self, reply: bytes) -> Answer | None:
+        """See :class:`trunkline.edge.http.exchange.Form`. What failed before it began has a status to say so."""
+        return None if reply.startswith(_RESULT) else self.answer(reply)
+
+    def event(self, message: bytes) -> bytes:
+        """See :class:`trunkline.edge.http.exchange.Form`."""
+        if message.startswith(_RESULT):
+            return _event(b"result", message[len(_RESULT) : -1])
+        if b'"method":' not in message[:32]:
+            return _event(b"error", jsonrpc.encode_error_object(_error_of(message)))
+        said = _notification_decoder.decode(message)
+        if said.method == "$/progress":
+            return _event(b"progress", bytes(said.params.value))
+        if said.params.is_final:
+            return b""  # the result that follows says it
+        params = said.params
+        return _event(
+            b"chunk", _encoder.encode({"chunk_type": params.chunk_type, "data": params.data, "index": params.index})
+        )
+
+
+def _event(name: bytes, data: bytes) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name, one_line(data))
+
+
+def _error_of(reply: bytes) -> RpcError:
+    return RpcError.from_wire(_failure_decoder.decode(reply).error)
+
+
+class TaskPaths:
+    """Which method a path stands for.
+
+    Args:
+        methods: what executors serve now, by name.
+        known: whether anybody else, the hub or a client, answers a name; raises :class:`RpcError` if not.
+    """
+
+    def __init__(self, methods: Callable[[], Mapping[str, MethodInfo]], known: Callable[[str], object]) -> None:
+        self._methods = methods
+        self._known = known
+
+    def method_at(self, path: str) -> str:
+        """The method's name.
+
+        Args:
+            path: without :data:`PREFIX`.
+
+        Raises:
+            RpcError: -32601, or 1001 while it cannot be known yet.
+        """
+        name, methods = path.replace("/", "."), self._methods()
+        info = methods.get(name)
+        if info is not None and info.http_path == path:
+            return name
+        for other in methods.values():
+            if other.http_path == path:
+                return other.name
+        if info is not None or "." in path:
+            raise RpcError(
+                ErrorCode.METHOD_NOT_FOUND, f"nothing at {PREFIX}{path:.200}; /openapi.json lists what there is"
+            )
+        self._known(name)
+        return name
+
+
+class TaskEndpoint:
+    """The ASGI application at ``/api/v1/``.
+
+    Args:
+        context: what all connections of the hub share.
+        services: see :func:`trunkline.edge.http.exchange.exchange_services`.
+        paths: which methods there are.
+    """
+
+    def __init__(self, context: EdgeContext, services: Services, paths: TaskPaths) -> None:
+        self._context = context
+        self._services = services
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        headers = Headers(scope=scope)
+        echoed: dict[str, str] = {}
+        try:
+            principal = admit(self._context, scope, headers)
+            metadata = metadata_of(headers, echoed)
+            method = self._method_at(scope["path"].removeprefix(PREFIX))
+            require_post(scope)
+            takes_events = wants_events(headers)
+            if takes_events:
+                metadata["progress_token"] = 0
+            with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
+                params = await self._params(principal, headers, receive)
+                message = jsonrpc.encode_request(_ID, method, params, _encoder.encode(metadata))
+                await exchange.run(message, TaskForm(echoed), receive, send)
+        except PeerLeft:
+            pass
+        except Refused as refused:
+            await send_answer(send, problem(refused.error, refused.headers | echoed, refused.status))
+
+    def _method_at(self, path: str) -> str:
+        try:
+            return self._paths.method_at(path)
+        except RpcError as error:
+            raise Refused(error) from error
+
+    async def _params(self, principal: Principal, headers: Headers, receive: Receive) -> bytes:
+        if "content-type" in headers or "content-encoding" in headers:
+            require_json(headers)
+        body = await read_body(self._context, principal, headers, receive)
+        if not body:
+            return b"{}"
+        require_json(headers)
+        require_one_value(body)
+        if body.lstrip()[:1] != b"{":
+            raise Refused(RpcError(ErrorCode.INVALID_PARAMS, "the body has to be a JSON object: the params by name"))
+        return body
+
+
+def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
+    """The ``metadata`` of a call, from headers.
+
+    Args:
+        echoed: gets the headers of the answer that repeat what was asked.
+
+    Raises:
+        Refused: -32602, naming the header.
+    """
+    metadata: dict[str, Any] = {}
+    if (request_id := _text(headers, REQUEST_ID)) is not None:
+        metadata["request_id"] = echoed[REQUEST_ID] = request_id
+    if (key := _text(headers, "Idempotency-Key")) is not None:
+        metadata["idempotency_key"] = key.strip('"')  # the header's draft standard wants it quoted
+    if (priority := _text(headers, "X-Priority")) is not None:
+        if priority not in ("low", "normal", "high"):
+            raise _bad_header("X-Priority", "low, normal or high")
+        metadata["priority"] = priority
+    if (timeout := _text(headers, "X-Timeout-Ms")) is not None:
+        if not _NUMBER.fullmatch(timeout) or float(timeout) == 0:
+            raise _bad_header("X-Timeout-Ms", "milliseconds, above 0")
+        metadata["timeout_ms"] = float(timeout)
+    elif (wait := _WAIT.search(headers.get("prefer", ""))) is not None and int(wait[1]) > 0:
+        metadata["timeout_ms"] = 1000 * int(wait[1])
+        echoed["Preference-Applied"] = f"wait={int(wait[1])}"
+    return metadata
+
+
+def _text(headers: Headers, name: str) -> str | None:
+    value = headers.get(name)
+    if value is not None and not (0 < len(value) <= MAX_HEADER_CHARS and value.isascii() and value.isprintable()):
+        raise _bad_header(name, f"1 to {MAX_HEADER_CHARS} printable ASCII characters")
+    return value
+
+
+def _bad_header(name: str, wanted: str) -> Refused:
+    return Refused(RpcError(ErrorCode.INVALID_PARAMS, f"header {name} has to be {wanted}"))

@@ -1,0 +1,1 @@
+"""The WebSocket endpoints: upgrades that uvicorn hands over, frames that picows reads."""

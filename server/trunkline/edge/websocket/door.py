@@ -1,0 +1,87 @@
+"""The WebSocket door: who is let in at which path."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qsl
+
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.websocket.endpoints import Endpoint
+from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
+from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.hub.principal import Handshake
+from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
+from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.traces import from_headers
+
+MAX_PARAMS: Final = 64
+"""Members that the query of an upgrade may have."""
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class WebSocketDoor:
+    """Decides on upgrades.
+
+    Args:
+        context: what all connections of the hub share.
+        endpoints: by path; those of this hub's own protocol where nothing is said.
+    """
+
+    def __init__(self, context: EdgeContext, endpoints: Mapping[str, Endpoint] | None = None) -> None:
+        self.context = context
+        self.endpoints = own_endpoints() if endpoints is None else endpoints
+
+    def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
+        """Decide on one upgrade request."""
+        headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
+        path, _, query = request.path.decode("latin-1").partition("?")
+        endpoint = self.endpoints.get(path)
+        try:
+            if endpoint is None:
+                known = ", ".join(self.endpoints)
+                raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket at {path!r:.100}; the hub has {known}")
+            params = _params(query)
+            handshake = Handshake(path, peer, headers, endpoint.token(headers, params), params)
+            if headers.get("sec-websocket-version") != "13":
+                raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
+            self.context.check_room()
+            principal = self.context.admit(handshake)
+            agreed = endpoint.negotiate(headers, params)
+        except RpcError as error:
+            logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
+            self.context.refused(peer, error)
+            return _refusal(error)
+        except Exception:
+            logger.exception("the authenticate hook failed")
+            return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
+        trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
+        extra = {"Sec-WebSocket-Protocol": agreed.subprotocol} if agreed.subprotocol else None
+        response = WSUpgradeResponse.create_101_response(extra)
+        return WSUpgradeResponseWithListener(
+            response, WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
+        )
+
+
+def _params(query: str) -> dict[str, str]:
+    """The query of a request; of names that come twice the last counts."""
+    try:
+        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMS))
+    except ValueError as error:
+        raise RpcError(ErrorCode.INVALID_REQUEST, f"the query has more than {MAX_PARAMS} members") from error
+
+
+def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:
+    body = encode_error(b"null", encode_error_object(error))
+    status = 403 if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) else error.row.http_status
+    headers = {"Content-Type": "application/json", "Sec-WebSocket-Version": "13"}
+    if error.retry_after_ms is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
+    response = WSUpgradeResponse.create_error_response(HTTPStatus(status), body, headers)
+    return WSUpgradeResponseWithListener(response, None)

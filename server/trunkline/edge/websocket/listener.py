@@ -1,0 +1,442 @@
+"""The WebSocket door: picows behind uvicorn's upgrade, on the one port.
+
+``edge/upgrade.py`` takes every upgrade from uvicorn and gives the transport to picows. From then on frames go from the
+socket into picows, and whole text messages from :class:`WebSocketListener` into the hub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
+
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.fragments import (
+    MESSAGE_TOO_BIG,
+    PROTOCOL_ERROR,
+    TOO_MUCH_IN_PART,
+    TRY_AGAIN_LATER,
+    UNSUPPORTED_DATA,
+    Assembler,
+    FrameRefused,
+    check_text,
+    is_sendable,
+)
+from trunkline.edge.intake import Intake
+from trunkline.edge.translation import TranslatingDoor
+from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
+from trunkline.edge.websocket.endpoints import Negotiated
+from trunkline.edge.websocket.heartbeat import Heartbeat
+from trunkline.hub.byte_account import STEP, Holding
+from trunkline.hub.connection import Connection, Door, Traffic
+from trunkline.hub.outbox import SMALL_EVENT, Outbox
+from trunkline.hub.principal import PENDING, Principal
+from trunkline_protocol.codecs.dialect import DialectViolation, Frame
+from trunkline_protocol.events import Event
+
+NORMAL_CLOSURE: Final = 1000
+GOING_AWAY: Final = 1001
+MAX_REASON_BYTES: Final = 123
+MAX_CLIENT_CHARS: Final = 120
+
+logger = logging.getLogger("trunkline.edge")
+
+
+class WebSocketListener(WSListener):
+    """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub.
+
+    Args:
+        agreed: what the peer speaks.
+        client: what it calls itself.
+        trace: the upgrade's, for calls that bring none.
+    """
+
+    def __init__(
+        self,
+        context: EdgeContext,
+        principal: Principal,
+        peer: str,
+        agreed: Negotiated | None = None,
+        client: str | None = None,
+        trace: dict[str, str] | None = None,
+    ) -> None:
+        self._context = context
+        self._principal = principal
+        self._peer = peer
+        self._transport: WSTransport | None = None
+        self._write: Callable[[bytes], None] | None = None
+        self.write_payload: Callable[[bytes], object] = _drop
+        self._connection: Connection | None = None
+        self._intake: Intake | None = None
+        agreed = agreed or Negotiated(None)
+        self._kind = agreed.transport
+        self._trace = trace or {}
+        self._client = None if client is None else client[:MAX_CLIENT_CHARS]
+        self._translation = None if agreed.dialect is None else TranslatingDoor(self, agreed.dialect)
+        self._assembler: Assembler | None = None  # set while a message is open
+        self._closing = False
+        self._heartbeat: Heartbeat | None = None
+        self._resumed = 0
+        self._full = False
+        self._owed_pong: bytes | None = None
+        self._cut: asyncio.TimerHandle | None = None
+        self._part: Holding | None = None  # of what has come in part, once that is much
+        self._turns = 0  # of reading since a frame came last
+        self._part_begins = 0
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """The upgrade is done."""
+        context = self._context
+        self._transport = transport
+        self._write = transport.underlying_transport.write
+        # What is sent after a close frame picows drops itself.
+        self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
+        side: Door = self._translation or self
+        outbox = Outbox(context.flusher, side, context.outbox_bytes, context.outbox_event_bytes)
+        connection = Connection(context.services, outbox, self._principal, self._peer, side)
+        connection.trace = self._trace
+        self._connection = connection
+        self._intake = Intake(connection, context.services.limits.pending_bytes, self._authenticated)
+        context.listeners[self] = None
+        if self._principal is PENDING:
+            context.pending += 1
+            allowed = context.services.limits.pending_bytes
+            transport.underlying_transport.reading.allow(allowed, self._too_much_before_auth)  # type: ignore[attr-defined]
+        context.services.opened(connection)
+        socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
+        socket.reading.watch(self._look_at_part)
+        self._heartbeat = Heartbeat(
+            context.ping_interval,
+            context.ping_timeout,
+            transport.send_ping,
+            self._signs_of_life,
+            socket.delivery,
+            self._on_silence,
+        )
+        logger.debug("connected", extra={"connection": self._connection.number, "peer": self._peer})
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """One frame, unmasked."""
+        if self._closing and frame.msg_type != WSMsgType.CLOSE:
+            return
+        try:
+            if self._turns:
+                self._turns = 0
+                self._count_part(0)
+            if frame.msg_type == WSMsgType.TEXT and frame.fin and self._assembler is None:
+                if frame.rsv1 or frame.rsv2 or frame.rsv3:
+                    raise FrameRefused(PROTOCOL_ERROR, "reserved bits are set")
+                payload = frame.get_payload_as_bytes()
+                check_text(payload)
+                if self._translation is None:
+                    self._intake.receive(payload)  # type: ignore[union-attr]  # set since on_ws_connected
+                else:
+                    self._receive_text(payload)
+            else:
+                self._unusual_frame(transport, frame)
+        except FrameRefused as refusal:
+            self._log_refusal(refusal.code, refusal.reason)
+            self.close(refusal.code, refusal.reason)
+
+    def _look_at_part(self) -> None:
+        """Some more was read. Where no frame came of it, it is part of a large one, which picows keeps."""
+        received = self._transport.underlying_transport.reading.received  # type: ignore[union-attr]
+        if not self._turns:
+            self._part_begins = received
+        self._turns += 1
+        try:
+            self._count_part(received - self._part_begins)
+        except FrameRefused as refusal:
+            self._refuse_part(refusal.code, refusal.reason)
+
+    def _count_part(self, unfinished: int) -> None:
+        """Account for a message of which only a part is there: fragments, and so many bytes of a frame."""
+        size = unfinished + (0 if self._assembler is None else self._assembler.size)
+        if self._part is None:
+            if size < STEP:
+                return
+            self._part = self._context.partial.holding(self.principal.name, self._evict_part)
+        if not self._part.update(size):
+            raise FrameRefused(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
+
+    def _evict_part(self) -> None:
+        self._refuse_part(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
+
+    def _refuse_part(self, code: int, reason: str) -> None:
+        if not self._closing and self._transport is not None:
+            self._transport.underlying_transport.pause_reading()  # picows would keep what comes of the message
+            self._log_refusal(code, reason)
+            self._say_goodbye(code, reason)
+            # Not at once: this may be called from the middle of reading.
+            asyncio.get_running_loop().call_soon(self._transport.disconnect)
+
+    def _receive_text(self, message: bytes) -> None:
+        if self._translation is None:
+            self._intake.receive(message)  # type: ignore[union-attr]  # set since on_ws_connected
+        else:
+            self._translate(Frame(message))
+
+    def _receive_binary(self, message: bytes) -> None:
+        self._translate(Frame(message, binary=True))
+
+    def _translate(self, frame: Frame) -> None:
+        assert self._translation is not None
+        assert self._intake is not None
+        self._intake.require_room(len(frame.payload))
+        try:
+            self._translation.receive(frame, self._intake)
+        except DialectViolation as violation:
+            self.send_frames(list(violation.last))
+            raise FrameRefused(violation.code, violation.reason) from violation
+
+    def _unusual_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            raise FrameRefused(PROTOCOL_ERROR, "reserved bits are set")
+        kind = frame.msg_type
+        if kind == WSMsgType.CLOSE:
+            self._peer_closed(transport, frame)
+        elif kind == WSMsgType.BINARY:
+            self._data_frame(frame, None if self._translation is None else self._receive_binary)
+        elif kind == WSMsgType.TEXT:
+            self._data_frame(frame, self._receive_text)
+        elif kind == WSMsgType.CONTINUATION:
+            self._continuation(frame)
+        elif kind == WSMsgType.PING:
+            self._pong(frame.get_payload_as_bytes())
+
+    def _pong(self, payload: bytes) -> None:
+        """Answer a ping; of those that a peer sends without reading, the last one (RFC 6455, 5.5.3), in its time."""
+        if self._full:
+            self._owed_pong = payload
+        elif self._transport is not None and not self._closing:
+            self._owed_pong = None
+            self._transport.send_pong(payload)
+
+    def _data_frame(self, frame: WSFrame, receive: Callable[[bytes], None] | None) -> None:
+        """A binary frame, the first fragment of a message, or one that comes while a message is open."""
+        if receive is None:
+            raise FrameRefused(UNSUPPORTED_DATA, "this subprotocol has text messages only")
+        if self._assembler is not None:
+            self._assembler.require_closed()
+        if frame.fin:
+            receive(frame.get_payload_as_bytes())
+        else:
+            self._assembler = Assembler(self._context.max_message_bytes)
+            self._assembler.start(frame.get_payload_as_bytes(), text=frame.msg_type == WSMsgType.TEXT)
+            self._count_part(0)
+
+    def _continuation(self, frame: WSFrame) -> None:
+        assembler = self._assembler or Assembler(self._context.max_message_bytes)
+        message = assembler.proceed(frame.get_payload_as_bytes(), final=bool(frame.fin))
+        if message is None:
+            self._count_part(0)
+        else:
+            self._assembler = None
+            self._count_part(0)
+            (self._receive_text if assembler.text else self._receive_binary)(message)
+
+    def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
+        if not self._closing:
+            payload = frame.get_payload_as_bytes()  # picows has refused one of a single byte, and reasons not UTF-8
+            code = int.from_bytes(payload[:2], "big") if payload else NORMAL_CLOSURE
+            if is_sendable(code):
+                self._say_goodbye(code)
+            else:
+                self._say_goodbye(PROTOCOL_ERROR, f"nobody may send the close code {code}")
+        transport.disconnect()
+
+    def frame_refused(self, code: int, reason: str) -> None:
+        """picows refused a frame, and ends the connection after this.
+
+        It looks one frame ahead: where that one is refused, the frame before it is only delivered afterwards. A close
+        frame counts first nevertheless, for whatever follows it is to be ignored.
+        """
+        if self._closing or self._transport is None:
+            return
+        socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
+        socket.pause_reading()  # until it is drained: picows would keep what comes of the message it refused
+        handshake = self._transport.close_handshake
+        if handshake is not None and handshake.recv is not None:
+            code = handshake.recv.code  # type: ignore[assignment]  # any integer; 0 where there was none
+            self._say_goodbye(code or NORMAL_CLOSURE)
+        else:
+            self._log_refusal(code, reason)
+            self._say_goodbye(code, reason)
+
+    def _log_refusal(self, code: int, reason: str) -> None:
+        logger.info("frame refused", extra={"peer": self._peer, "close_code": code, "reason": reason})
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """The socket is gone, for whatever reason."""
+        socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
+        socket.release()
+        self._context.listeners.pop(self, None)
+        if self._principal is PENDING:
+            self._context.pending -= 1
+        self.leave()
+        if self._intake is not None:
+            self._intake.end()
+        if self._cut is not None:
+            self._cut.cancel()
+        if self._part is not None:
+            self._part.release()
+        # Each of these has this object, too: with them it would stay until a collection, which stops everybody.
+        self._intake = self._transport = self._heartbeat = self._translation = self._assembler = None
+        self._cut = self._part = None
+        self.write_payload = _drop
+
+    def leave(self) -> None:
+        """Nothing can be sent any more: the hub forgets the connection, however long the socket still takes to end."""
+        self._closing = True
+        self._write = _drop
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            logger.debug("disconnected", extra={"connection": connection.number})
+            connection.disconnected()
+
+    def pause_writing(self) -> None:
+        """The transport's buffer is full."""
+        self._full = True
+        if self._translation is not None:
+            self.pause_reading()  # what a dialect answers itself is in no outbox that could bound it
+        if self._connection is not None:
+            self._connection.writing_paused()
+
+    def resume_writing(self) -> None:
+        """The transport's buffer has room."""
+        self._resumed += 1
+        self._full = False
+        if self._owed_pong is not None:
+            self._pong(self._owed_pong)
+        if self._connection is not None:
+            self._connection.writing_resumed()
+        if self._translation is not None and not self._full:
+            self.resume_reading()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send what waits, then a close frame; cut the socket if the peer does not answer it in time."""
+        if self._closing or self._transport is None:
+            return
+        self._say_goodbye(code, reason)
+        self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
+
+    def _say_goodbye(self, code: int, reason: str = "") -> None:
+        """Send what waits and a close frame, behind which nothing may go."""
+        assert self._transport is not None
+        self._closing = True
+        self._flush()
+        encoded = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()  # whole characters only
+        self._transport.send_close(code, encoded)  # type: ignore[arg-type]  # any integer goes
+        self._write = _drop
+        self._assembler = None
+        # Not at once: this may be called from the middle of the connection's own work.
+        asyncio.get_running_loop().call_soon(self.leave)
+
+    def _signs_of_life(self) -> object:
+        """Different after bytes have come, or after the peer has fetched so much that we could go on writing."""
+        socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[union-attr, assignment]
+        return socket.reading.received, self._resumed
+
+    def _on_silence(self) -> None:
+        assert self._transport is not None
+        logger.info("a peer does not answer pings; cutting it off", extra={"peer": self._peer})
+        self._say_goodbye(GOING_AWAY, f"no sign of life within {self._context.ping_timeout:g} s of a ping")
+        self._transport.disconnect(False)
+
+    def _flush(self) -> None:
+        if self._connection is not None:
+            self._connection.outbox.flush()
+
+    @property
+    def principal(self) -> Principal:
+        """Who is at the other end now."""
+        return self._principal if self._connection is None else self._connection.principal
+
+    def traffic(self) -> Traffic:
+        """See :class:`trunkline.hub.connection.Door`."""
+        if self._transport is None:
+            return Traffic(self._kind, self._client)
+        socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
+        return Traffic(self._kind, self._client, socket.reading.received, socket.sent())
+
+    def adopt(self, connection: Connection) -> None:
+        """See :class:`trunkline.hub.connection.Door`."""
+        self._connection = connection
+        if self._intake is not None:
+            self._intake.adopt(connection)
+
+    def disown(self) -> None:
+        """See :class:`trunkline.hub.connection.Door`."""
+        self._principal = self.principal
+        self._connection = None
+        if self._intake is not None:
+            self._intake.disown()
+
+    def _authenticated(self) -> None:
+        self._principal = self.principal
+        self._context.pending -= 1
+        self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
+
+    def _too_much_before_auth(self) -> None:
+        self.close(MESSAGE_TOO_BIG, "authenticate before you send large messages")
+
+    def overflow(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        logger.warning("a peer does not read; closing", extra={"peer": self._peer})
+        self.close(TRY_AGAIN_LATER, "too much is waiting for this connection; read faster")
+
+    def pause_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        if self._transport is not None and not self._closing:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        if self._transport is not None:
+            self._transport.underlying_transport.resume_reading()
+
+    def write(self, messages: list[bytes]) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        if len(messages) == 1:
+            self._transport.send(WSMsgType.TEXT, messages[0])  # type: ignore[union-attr]
+            return
+        parts: list[bytes] = []
+        for message in messages:
+            parts.append(text_header(len(message)))
+            parts.append(message)
+        self._write(b"".join(parts))  # type: ignore[misc]  # set since on_ws_connected
+
+    def send_frames(self, frames: list[Frame]) -> None:
+        """See :class:`trunkline.edge.translation.FrameSink`."""
+        for frame in frames:
+            kind = WSMsgType.BINARY if frame.binary else WSMsgType.TEXT
+            self._transport.send(kind, frame.payload)  # type: ignore[union-attr]  # set since on_ws_connected
+
+    def write_event(self, event: Event) -> None:
+        """See :class:`trunkline.hub.outbox.Writer`."""
+        if len(event.payload) <= SMALL_EVENT:
+            self.write_payload(event.payload)
+            return
+        frame = event.frame
+        if frame is None:
+            frame = event.frame = text_header(len(event.payload)) + event.payload
+        self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
+
+
+def _drop(_data: bytes) -> None:
+    """Takes the place of the socket's ``write`` once a close frame was sent."""
+
+
+def text_header(size: int) -> bytes:
+    """The header of an unmasked text frame with FIN (RFC 6455, 5.2), for writing many frames at once."""
+    if size < 126:
+        return bytes((0x81, size))
+    if size < 1 << 16:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")

@@ -1,0 +1,119 @@
+"""What a pool can serve now, judged by what executors answer and what gets on, not by which processes live."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Final, Literal
+
+from trunkline.executors.handle import ExecutorHandle, State
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import Lane
+
+Status = State | Literal["busy", "silent"]
+
+SILENT_SECONDS: Final = 1.0
+"""A ping that is not answered for so long: the executor is stopped, or a method holds its loop or interpreter lock."""
+
+STILL_SECONDS: Final = 1.5
+STILL_RUNS: Final = 4
+"""A call that others wait for does not get on when it has run so long, and so many times as long as calls there do."""
+
+_WORDS: Final[dict[Lane, str]] = {"thread": "plain functions", "loop": "coroutines and streams"}
+
+
+def status_of(handle: ExecutorHandle, now: float) -> Status:
+    """The state of an executor in one word; ``now`` is monotonic, in seconds."""
+    if handle.state != "ready":
+        return handle.state
+    if handle.ping_sent_at and now - handle.ping_sent_at >= SILENT_SECONDS:
+        return "silent"
+    return "busy" if handle.busy else "ready"
+
+
+def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, Any]:
+    """What an executor is doing, as ``health.detailed`` tells it.
+
+    Args:
+        slots: of routing keys that it owns.
+        slots_leaving: of them, how many are being handed over.
+    """
+    return {
+        "worker_id": handle.name,
+        "status": status_of(handle, time.monotonic()),
+        "pid": handle.pid,
+        "slots": slots,
+        "slots_leaving": slots_leaving,
+        "active_requests": len(handle.in_flight),
+        "request_count": handle.finished_calls,
+        "error_count": handle.failed_calls,
+        "restarts": handle.restarts,
+        "restart_causes": dict(handle.restart_causes),
+        "last_restart": handle.last_restart,
+        "last_failure": handle.last_failure,
+        "latency_ms": None if handle.latency is None else round(handle.latency * 1000, 3),
+    }
+
+
+class Standstill:
+    """Which lanes do not get on, although calls wait for them.
+
+    Args:
+        executors: all of the pool.
+        backlog: what waits in the hub.
+        now: monotonic, in seconds.
+
+    Attributes:
+        answering: the executors that are ready and answer.
+        causes: what waits, and for what, in words.
+    """
+
+    def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
+        self._backlog = backlog
+        self._now = now
+        self._lanes: set[Lane] = set()
+        self.answering = [handle for handle in executors if status_of(handle, now) in ("ready", "busy")]
+        self.causes = [cause for lane in _WORDS for cause in self._look(lane)]
+
+    def serves(self, lanes: Collection[Lane]) -> bool:
+        """Whether a method of any of these lanes could run."""
+        return bool(self.answering) and (not lanes or any(lane not in self._lanes for lane in lanes))
+
+    def _look(self, lane: Lane) -> Iterator[str]:
+        held = {handle: call for handle in self.answering if (call := self._holding(handle, lane)) is not None}
+        waiting = [handle for handle in held if self._waits_for(handle, lane)]
+        if held and len(held) == len(self.answering) and (waiting or self._backlog.has((lane, ANYWHERE))):
+            self._lanes.add(lane)
+            runs = ", ".join(self._run(handle, call) for handle, call in held.items())
+            yield f"{_WORDS[lane]} wait: no executor gets on with those it has ({runs})"
+        else:
+            yield from (
+                f"calls that only {handle.name} may run wait: {self._run(handle, held[handle])}" for handle in waiting
+            )
+
+    def _run(self, handle: ExecutorHandle, call: Call) -> str:
+        return f"{call.method:.100} has run for {self._age(call):.1f} s on {handle.name}"
+
+    def _age(self, call: Call) -> float:
+        return self._now - call.received - call.waited
+
+    def _holding(self, handle: ExecutorHandle, lane: Lane) -> Call | None:
+        """The first of the calls that take all slots of a lane and do not get on; None where one is free or moves."""
+        load = handle.lanes[lane]
+        patience = max(STILL_SECONDS, STILL_RUNS * load.mean_run)
+        running = self._calls(handle, lane)[: load.slots]
+        if len(running) < load.slots or any(self._age(call) < patience for call in running):
+            return None
+        return running[0]
+
+    def _waits_for(self, handle: ExecutorHandle, lane: Lane) -> bool:
+        """Whether calls wait that only this executor may run, in the hub or ahead of time in the executor."""
+        return len(self._calls(handle, lane)) > handle.lanes[lane].slots or self._backlog.has((lane, handle.index))
+
+    def _calls(self, handle: ExecutorHandle, lane: Lane) -> list[Call]:
+        return [
+            call
+            for key, call in handle.in_flight.items()
+            if call.info is not None and call.info.lane == lane and not handle.parked.get(key)
+        ]

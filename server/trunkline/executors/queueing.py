@@ -1,0 +1,154 @@
+"""Which executor takes a call, and where it waits: the load of lanes, routing keys, queues and held input. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from trunkline_protocol.backlog import Backlog
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import Lane, MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.inputs import InputWindow
+
+ANYWHERE: Final = -1
+"""The queue of calls that any executor may take."""
+
+PoolBacklog = Backlog[tuple[Lane, int]]
+"""Keys are a lane and the executor a call has to run on, or :data:`ANYWHERE`."""
+
+PREFETCH_SECONDS: Final = 0.002
+"""How much work may wait inside an executor, behind what it runs."""
+
+PREFETCH_LIMIT: Final = 256
+
+
+class LaneLoad:
+    """How many calls one lane of one executor holds, and how many it may hold.
+
+    The executor runs ``slots`` of them at once: up to ``max_concurrency`` coroutines on its loop, one plain function on
+    its thread. What is sent ahead of that may be no more than about two milliseconds of work, so that a slow call
+    does not hold up others that a free executor could run, while quick ones do not wait for the wire.
+
+    Attributes:
+        mean_run: how long calls of this lane run, in seconds.
+    """
+
+    __slots__ = ("limit", "load", "mean_run", "slots")
+
+    def __init__(self, slots: int) -> None:
+        self.load = 0
+        self.limit = slots
+        self.slots = slots
+        self.mean_run = PREFETCH_SECONDS * slots
+
+    def observe(self, run_seconds: float) -> None:
+        """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
+        self.mean_run += (run_seconds - self.mean_run) * 0.125
+        ahead = int(self.slots * PREFETCH_SECONDS / max(self.mean_run, 1e-6))
+        self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
+
+
+def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
+    """The index of the least busy lane that has room, or -1 where none has. None stands for one not ready.
+
+    Busy is relative to what a lane runs at once, so that nothing is sent ahead while another has a free slot. Of
+    equals the first from ``start`` on is taken, so that a caller who counts it up spreads calls.
+    """
+    best, best_load = -1, float("inf")
+    for offset in range(len(lanes)):
+        index = (start + offset) % len(lanes)
+        lane = lanes[index]
+        if lane is None or lane.load >= lane.limit:
+            continue
+        if (load := lane.load / lane.slots) < best_load:
+            best, best_load = index, load
+    return best
+
+
+class RoutingKeys:
+    """One small decoder per method: it reads the key and skips the rest of the params."""
+
+    def __init__(self) -> None:
+        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+
+    def value(self, info: MethodInfo, params: bytes) -> str:
+        """The value of the routing key.
+
+        Args:
+            params: JSON, an object or an array.
+
+        Raises:
+            RpcError: -32602, where it is missing or no string.
+        """
+        key = info.routing_key
+        assert key is not None
+        try:
+            if params.lstrip()[:1] == b"[":
+                position = next(i for i, parameter in enumerate(info.parameters) if parameter.name == key)
+                value = msgspec.json.decode(msgspec.json.decode(params, type=list[msgspec.Raw])[position], type=str)
+            else:
+                value = getattr(self._decoder(info.name, key).decode(params), key)
+        except (msgspec.DecodeError, IndexError, StopIteration) as error:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{info.name}: {key} must be given as a string") from error
+        assert isinstance(value, str)
+        return value
+
+    def _decoder(self, method: str, key: str) -> msgspec.json.Decoder[Any]:
+        decoder = self._decoders.get(method)
+        if decoder is None:
+            decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [(key, str)]))
+            self._decoders[method] = decoder
+        return decoder
+
+
+class HeldInput:
+    """Counts what is held.
+
+    Args:
+        limit: bytes, over all calls (setting ``queue_bytes``); one item may always be held.
+        retry_after_ms: asked for the hint of a refusal, when one is due.
+    """
+
+    def __init__(self, limit: int, retry_after_ms: Callable[[], int]) -> None:
+        self._limit = limit
+        self._retry_after_ms = retry_after_ms
+        self.bytes = 0
+
+    def hold(self, window: InputWindow, body: bytes) -> None:
+        """Keep the body of an INPUT until the call has an executor.
+
+        Raises:
+            RpcError: 2002, too much is held already.
+        """
+        if self.bytes and self.bytes + len(body) > self._limit:
+            raise limit_error(
+                "queue_bytes",
+                f"the input of waiting calls takes {self.bytes} bytes already; try again later",
+                code=ErrorCode.WORKER_OVERLOADED,
+                retry_after_ms=self._retry_after_ms(),
+            )
+        window.hold(body)
+        self.bytes += len(body)
+
+    def release(self, call: Call) -> list[bytes]:
+        """Take out what is held for a call, in order."""
+        if call.input is None:
+            return []
+        self.bytes -= call.input.held_bytes
+        return call.input.release()
+
+
+def open_input(call: Call) -> InputWindow:
+    """The call's input, from its first item on.
+
+    Raises:
+        RpcError: -32602, its method takes none.
+    """
+    if call.input is None:
+        if call.info is None or call.info.input is None:
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"stream.push: {call.method} takes no input")
+        call.input = InputWindow()
+    return call.input

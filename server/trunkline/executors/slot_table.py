@@ -1,0 +1,220 @@
+"""Which executor owns which slot of routing keys. Pure: events in, moves out; no IO, no clock.
+
+A slot has one owner at every moment: the only place that may hold what belongs to its keys. It changes hands in two
+ways. When its owner's process has ended, and so holds nothing, it goes to another at once (:meth:`SlotTable.gone`).
+From an owner that lives it is handed over, many slots in one go, one hand-over at a time:
+
+=========  ====================================  ============================  =============================
+phase      new calls of the slots                what the owner runs of them   goes on with
+=========  ====================================  ============================  =============================
+parked     wait                                  ends                          ``drained``, or ``give_up``
+releasing  wait                                  is over; it lets go           ``released``
+=========  ====================================  ============================  =============================
+
+In either phase the owner may end: then :meth:`SlotTable.gone` concludes the hand-over. Places are executors by number,
+whatever process is there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from trunkline_protocol.slots import SLOTS
+
+Presence = Literal["starting", "ready", "leaving", "gone"]
+"""Of a place. ``starting``: for the first time. ``leaving``: it gets nothing new, and may hold something yet.
+``gone``: its process has ended and the next is not ready."""
+
+PARKED: Final = -2
+
+
+def parked_queue(slot: int) -> int:
+    """The queue in which a slot's calls wait while it is handed over. Below every place, and none of them."""
+    return PARKED - slot
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What waits for a slot goes from one place to another; the same twice: it stays after all."""
+
+    slot: int
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class HandOverPlan:
+    """A hand-over: from one place, each slot to the place wished for."""
+
+    source: int
+    targets: Mapping[int, int]
+
+
+class SlotTable:
+    """The owners of all slots.
+
+    Args:
+        places: how many executors there are.
+
+    Attributes:
+        owners: by slot, the place that owns it.
+        queues: by slot, where its calls go now: the owner's place or, while it is handed over, its parked queue.
+        moving: the hand-over that is under way.
+        releasing: whether that is in its second phase.
+        pins: slots that an operator gave a place: rebalancing leaves them there, or brings them home.
+    """
+
+    def __init__(self, places: int) -> None:
+        self.owners = [slot % max(1, places) for slot in range(SLOTS)]
+        self.queues = list(self.owners)
+        self.moving: HandOverPlan | None = None
+        self.releasing = False
+        self.pins: dict[int, int] = {}
+        self._presence: list[Presence] = ["starting"] * places
+
+    def owned(self, place: int) -> list[int]:
+        """The slots of a place."""
+        return [slot for slot, owner in enumerate(self.owners) if owner == place]
+
+    def counts(self) -> tuple[Counter[int], Counter[int]]:
+        """How many slots each place owns, and how many of them are being handed over."""
+        moving = {self.moving.source: len(self.moving.targets)} if self.moving is not None else {}
+        return Counter(self.owners), Counter(moving)
+
+    def is_ready(self, place: int) -> bool:
+        """Whether a place may get slots."""
+        return self._presence[place] == "ready"
+
+    # --- what happens to executors ---
+
+    def ready(self, place: int) -> list[Move]:
+        """An executor is there: it gets the slots whose owners are gone."""
+        self._presence[place] = "ready"
+        stranded = [slot for slot, owner in enumerate(self.owners) if self._presence[owner] == "gone"]
+        return [self._give(slot, place) for slot in stranded]
+
+    def leaving(self, place: int) -> None:
+        """An executor gets nothing new: it is to go, or its wire is lost. What it holds it still has."""
+        if self._presence[place] == "ready":
+            self._presence[place] = "leaving"
+
+    def gone(self, place: int) -> list[Move]:
+        """An executor's process has ended: its slots go to those with the fewest, or wait for the next to be ready."""
+        self._presence[place] = "gone"
+        wished: Mapping[int, int] = {}
+        if self.moving is not None and self.moving.source == place:
+            wished = self._conclude().targets
+        moves = [self._give(slot, self._best_for(slot, wished.get(slot))) for slot in self.owned(place)]
+        return [move for move in moves if move.source != move.target or move.slot in wished]
+
+    # --- hand-over ---
+
+    def hand_over(self, plan: HandOverPlan) -> None:
+        """Begin: the slots are parked. There must be no other under way, and they must be the source's."""
+        assert self.moving is None, "one at a time"
+        assert all(self.owners[slot] == plan.source for slot in plan.targets)
+        self.moving = plan
+        self.releasing = False
+        for slot in plan.targets:
+            self.queues[slot] = parked_queue(slot)
+
+    def drained(self) -> None:
+        """The owner runs nothing of the slots any more: it may let go. From here on there is no way back."""
+        assert self.moving is not None
+        self.releasing = True
+
+    def released(self) -> list[Move]:
+        """The owner has let go: the slots get their new owners, or others that are ready."""
+        plan = self._conclude()
+        return [self._give(slot, self._best_for(slot, wished)) for slot, wished in plan.targets.items()]
+
+    def give_up(self) -> list[Move]:
+        """The owner keeps the slots. Only as long as they are parked."""
+        assert not self.releasing
+        plan = self._conclude()
+        return [self._give(slot, plan.source) for slot in plan.targets]
+
+    def _conclude(self) -> HandOverPlan:
+        plan, self.moving, self.releasing = self.moving, None, False
+        assert plan is not None
+        return plan
+
+    def _give(self, slot: int, place: int) -> Move:
+        move = Move(slot, self.owners[slot], place)
+        self.owners[slot] = self.queues[slot] = place
+        return move
+
+    # --- who gets what ---
+
+    def assign(self, slot: int, place: int) -> HandOverPlan | None:
+        """An operator's wish, which rebalancing respects. None: it is there already."""
+        self.pins[slot] = place
+        owner = self.owners[slot]
+        return None if owner == place else HandOverPlan(owner, {slot: place})
+
+    def vacate(self, place: int, slots: Iterable[int]) -> HandOverPlan:
+        """Hand slots of a place to the others, evenly; where there are none, they come back to it."""
+        counts = self._counts()
+        counts.pop(place, None)
+        targets = {}
+        for slot in slots:
+            target = min(counts, key=lambda each: (counts[each], each), default=place)
+            targets[slot] = target
+            if target != place:
+                counts[target] += 1
+        return HandOverPlan(place, targets)
+
+    def rebalance(self, in_flight: Mapping[int, int]) -> HandOverPlan | None:
+        """The next hand-over that makes the load more even; None where it is even, or another is under way.
+
+        Args:
+            in_flight: how many calls of a slot run now; slots without any are not in it. Those go first, many at once;
+                where all are busy, the one with the fewest goes.
+        """
+        counts = self._counts()
+        if self.moving is not None or len(counts) < 2:
+            return None
+        return self._homecoming(counts) or self._levelling(counts, in_flight)
+
+    def _homecoming(self, counts: Mapping[int, int]) -> HandOverPlan | None:
+        for slot, home in self.pins.items():
+            owner = self.owners[slot]
+            if owner != home and owner in counts and home in counts:
+                return HandOverPlan(owner, {slot: home})
+        return None
+
+    def _levelling(self, counts: dict[int, int], in_flight: Mapping[int, int]) -> HandOverPlan | None:
+        free = {place: [slot for slot in self.owned(place) if slot not in self.pins] for place in counts}
+        source = max((place for place in counts if free[place]), key=lambda place: counts[place], default=None)
+        if source is None:
+            return None
+        movable = free[source]
+        idle = [slot for slot in movable if slot not in in_flight]
+        targets = {}
+        for slot in idle or [min(movable, key=lambda slot: in_flight[slot])]:
+            target = min(counts, key=lambda place: counts[place])
+            if counts[source] - counts[target] < 2:
+                break
+            targets[slot] = target
+            counts[source] -= 1
+            counts[target] += 1
+        return HandOverPlan(source, targets) if targets else None
+
+    def _counts(self) -> dict[int, int]:
+        """How many slots each place has that is ready."""
+        counts = {place: 0 for place, presence in enumerate(self._presence) if presence == "ready"}
+        for owner in self.owners:
+            if owner in counts:
+                counts[owner] += 1
+        return counts
+
+    def _best_for(self, slot: int, wished: int | None) -> int:
+        """The place wished for, else the operator's, else the one with the fewest; none ready: the owner keeps it."""
+        for place in (wished, self.pins.get(slot)):
+            if place is not None and self.is_ready(place):
+                return place
+        counts = self._counts()
+        return min(counts, key=lambda place: (counts[place], place), default=self.owners[slot])

@@ -1,0 +1,1 @@
+"""A hub as a process: wiring, listening, admission, executors by the settings, signals."""

@@ -1,0 +1,48 @@
+"""Who is let in, by the settings."""
+
+from __future__ import annotations
+
+import importlib
+
+from trunkline.config import Settings
+from trunkline.edge.access.credentials import Credentials
+from trunkline.edge.access.jwt_tokens import JwtOptions
+from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hub.principal import Authenticate
+
+
+def credentials(settings: Settings) -> Credentials:
+    """Every way of authentication the settings ask for.
+
+    Raises:
+        ConfigurationError: one of them cannot work.
+    """
+    with_jwt = settings.jwt_key is not None or settings.jwt_keys_file is not None
+    options = JwtOptions(
+        key=settings.jwt_key.get_secret_value() if settings.jwt_key else None,
+        keys_file=settings.jwt_keys_file,
+        algorithms=settings.jwt_algorithms,
+        audience=settings.jwt_audience,
+        issuer=settings.jwt_issuer,
+        leeway=settings.jwt_leeway,
+    )
+    try:
+        return Credentials(
+            token=settings.token.get_secret_value() if settings.token else None,
+            tokens_file=settings.tokens_file,
+            jwt=options if with_jwt else None,
+            hook=_hook(settings.authenticate) if settings.authenticate is not None else None,
+        )
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _hook(named: str) -> Authenticate:
+    module, _, name = named.partition(":")
+    try:
+        hook: Authenticate = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {error}") from error
+    if not callable(hook):  # None would be no hook at all: everybody would come in
+        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {name} is no function")
+    return hook

@@ -1,0 +1,311 @@
+"""The composition root: everything one hub is made of, built from the settings and wired to each other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trunkline.broker.keys import PublishKeyLimits
+from trunkline.broker.memory import HistoryLimits, MemoryBroker
+from trunkline.config import Settings
+from trunkline.control import HubView, control_methods
+from trunkline.control.audit_trail import audit
+from trunkline.control.calls import CallsInFlight
+from trunkline.control.executors import ExecutorOrders
+from trunkline.control.failures import FailedCalls
+from trunkline.control.health import causes_of
+from trunkline.control.jobs import JOB_METHODS, JobCalls
+from trunkline.control.monitoring import Monitor
+from trunkline.control.readings import Readings
+from trunkline.control.requests import request_log
+from trunkline.control.sampling import Sampler
+from trunkline.control.topic_list import TopicList
+from trunkline.control.tracing import make_tracer
+from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
+from trunkline.edge.context import EdgeContext
+from trunkline.edge.framed.doors import FramedDoors
+from trunkline.executors.handover import HandOverLimits
+from trunkline.executors.pool import ExecutorPool
+from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.hosting.admission import credentials
+from trunkline.hosting.executor_settings import executor_spec, pack_modules
+from trunkline.hosting.runtime import ConfigurationError
+from trunkline.hub.authentication import Authentication
+from trunkline.hub.byte_account import ByteAccount
+from trunkline.hub.connection import Connection, Services
+from trunkline.hub.fanout import Fanout
+from trunkline.hub.idempotency import KeyLimits
+from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.outbox import Flusher
+from trunkline.hub.registrations import Registrations
+from trunkline.hub.resumption import Resumption
+from trunkline.hub.router import Router
+from trunkline.hub.session_link import SessionLink
+from trunkline.hub.sessions import SessionTable
+from trunkline.hub.subscriptions import Subscriptions
+from trunkline.jobs.limits import JobLimits
+from trunkline.jobs.service import Jobs
+from trunkline.observe.audit import AuditLog
+from trunkline.observe.figures import ExecutorFigures
+from trunkline.observe.metrics import CallStats
+from trunkline.observe.secrets import SecretMask
+from trunkline.observe.tap import LogTap
+from trunkline.version import __version__
+from trunkline_protocol.backlog import QueueLimits
+from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.depth import MAX_DEPTH
+from trunkline_protocol.errors import RpcError
+from trunkline_protocol.messages import HubLimits
+
+if TYPE_CHECKING:
+    from trunkline.observe.tracing import Tracer
+
+logger = logging.getLogger("trunkline")
+
+
+class HubParts:
+    """Pool, router, topics, sessions, jobs, doors of one hub, and what watches them.
+
+    Args:
+        settings: validated settings.
+        executors_changed: called when an executor has become ready, has failed or is gone.
+
+    Raises:
+        ConfigurationError: the settings do not work on this machine.
+    """
+
+    def __init__(self, settings: Settings, executors_changed: Callable[[], None]) -> None:
+        self.settings = settings
+        self._executors_changed = executors_changed
+        self._keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
+        self._queue_limits = QueueLimits(
+            settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes
+        )
+        self.credentials = credentials(settings)
+        self._observe(settings)
+        self.pool = self._pool(settings)
+        self.registrations = Registrations(self.pool, self.answers, self._queue_limits)
+        self.router = Router(
+            self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*self._keys)
+        )
+        self.router.tracer = self.tracer
+        self.view = self._view(settings)
+        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
+        self.broker = self._broker(settings)
+        serves = (self.router.route, self.pool.find, self.answers)
+        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
+        self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
+        limits = _connection_limits(settings)
+        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
+        self.authentication = Authentication(
+            self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
+        )
+        self.sessions = self._sessions(settings)
+        self.context = self._edge_context(settings, limits)
+        self.framed = FramedDoors(self.context, __version__)
+        self._control = control_methods(self.view)
+        self._serve_own_methods()
+
+    def _observe(self, settings: Settings) -> None:
+        self.stats = CallStats()
+        self._count = self.stats.record
+        self.figures = ExecutorFigures()
+        self.sampler = Sampler(self.stats)
+        self.audit = _audit_log(settings.audit_file)
+        self.tracer = _tracer(settings)
+        self._log_request = request_log(settings.log_requests)
+        mask = SecretMask(settings.secrets)
+        self.log_tap = LogTap(mask)
+        self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
+
+    def _pool(self, settings: Settings) -> ExecutorPool:
+        modules = pack_modules(settings)
+        return ExecutorPool(
+            settings.executors if modules else 0,
+            executor_spec(settings, modules),
+            self._route_nested,
+            queue_limits=self._queue_limits,
+            kill_after=settings.kill_after,
+            quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
+            hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
+            on_change=self._executors_changed,
+            on_figures=self.figures.update,
+        )
+
+    def _view(self, settings: Settings) -> HubView:
+        return HubView(
+            self.pool,
+            self.router,
+            self.stats,
+            time.monotonic(),
+            lambda: len(self.context.listeners),
+            self.registrations.infos,
+            self.sampler.lately,
+            HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
+        )
+
+    def _broker(self, settings: Settings) -> MemoryBroker:
+        return MemoryBroker(
+            HistoryLimits(settings.history_events, settings.history_seconds, settings.history_bytes),
+            time.monotonic,
+            time.time,
+            PublishKeyLimits(*self._keys),
+        )
+
+    def _sessions(self, settings: Settings) -> Resumption:
+        table: SessionTable[SessionLink] = SessionTable(
+            settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
+        )
+        detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
+        return Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
+
+    def _edge_context(self, settings: Settings, limits: Limits) -> EdgeContext:
+        own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
+        return EdgeContext(
+            Services(
+                self.router,
+                limits,
+                RateLimiter(settings.rate_limit, settings.rate_burst),
+                self._opened,
+                self._closed,
+                self.registrations,
+            ),
+            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.credentials.authenticate),
+            Flusher(asyncio.get_running_loop()),
+            max_connections=settings.max_connections,
+            max_message_bytes=settings.max_message_bytes,
+            outbox_bytes=settings.outbox_bytes,
+            outbox_event_bytes=settings.outbox_event_bytes,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+            auth_call=settings.auth_call and not self.credentials.is_open,
+            refused=self.refused,
+            partial=ByteAccount(
+                max(settings.partial_bytes, settings.max_message_bytes),
+                max(settings.partial_bytes_per_principal, settings.max_message_bytes),
+            ),
+        )
+
+    def _serve_own_methods(self) -> None:
+        self.router.serve({method.name: method for method in self._control})
+        for part in (
+            self.topics,
+            self.authentication,
+            self.sessions,
+            self.registrations,
+            CallsInFlight(self.router),
+            ExecutorOrders(self.pool.owners),
+            TopicList(self.topics),
+            self.failed,
+            JobCalls(self.jobs),
+        ):
+            self.router.handle(part.methods())
+
+    # --- what happens, and who wants to know ---
+
+    def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
+        self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if self.tracer is not None:
+            self.tracer.finished(call, method, seconds, code)
+        if self._log_request is not None:
+            self._log_request(call, method, seconds, code)
+        if self.audit is not None:
+            audit(self.audit, call, code, seconds)
+        if self.monitor.wants_failures if code else self.monitor.wants_requests:
+            self.monitor.finished(call, seconds, code)
+
+    def _opened(self, connection: Connection) -> None:
+        self.authentication.opened(connection)
+        self.monitor.opened(connection)
+        if self.audit is not None:
+            self.audit.event("connected", **_who(connection))
+
+    def _closed(self, connection: Connection) -> None:
+        self.topics.forget(connection)
+        self.authentication.closed(connection)
+        self.sessions.detached()
+        self.registrations.changed(connection)
+        self.monitor.closed(connection)
+        if self.audit is not None:
+            self.audit.event("disconnected", **_who(connection))
+
+    def _moved(self, newcomer: Connection, own: Connection) -> None:
+        """A session goes on: the connection made for its new socket gives way to the one it has."""
+        self._closed(newcomer)
+        self._opened(own)
+        asyncio.get_running_loop().call_soon(self.registrations.changed, own)
+
+    def _authenticated(self, connection: Connection) -> None:
+        if self.audit is not None:
+            self.audit.event("auth", **_who(connection))
+
+    def refused(self, peer: str, error: RpcError) -> None:
+        """Note who was not let in, and why."""
+        if self.audit is not None:
+            self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
+
+    def answers(self, name: str) -> bool:
+        """Whether the hub itself or a client serves a method of this name."""
+        return self.router.answers(name)
+
+    def served(self) -> list[MethodInfo]:
+        """Everything somebody may call, for doors that list it."""
+        own = (method.info for method in self._control)
+        return [*own, *JOB_METHODS, *self.registrations.infos(), *self.pool.methods.values()]
+
+    def _route_nested(self, nested: Call) -> None:
+        self.router.route(nested)
+
+    def missing(self) -> list[str]:
+        """What is missing until the hub can serve, a phrase each; empty when it can."""
+        if self.router.draining:
+            return ["the hub is stopping"]
+        return [] if self.pool.serving else causes_of(self.view)
+
+    def readings(self) -> Readings:
+        """What the metrics page reads at each scrape."""
+        return Readings(
+            self.view,
+            self.monitor.book,
+            lambda: [listener.traffic() for listener in self.context.listeners],
+            self.topics,
+            self.fanout,
+            self.sessions.table,
+            self.registrations,
+            lambda: self.broker.history_bytes,
+            lambda: self.audit.lost if self.audit is not None else 0,
+            lambda: self.pool.quarantined,
+            self.jobs.counts,
+        )
+
+
+def _connection_limits(settings: Settings) -> Limits:
+    return Limits(
+        max_batch=settings.max_batch,
+        max_calls_per_connection=settings.max_calls_per_connection,
+        max_subscriptions=settings.max_subscriptions,
+        max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
+    )
+
+
+def _tracer(settings: Settings) -> Tracer | None:
+    try:
+        return make_tracer(settings.otlp_endpoint, settings.trace_ratio)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _audit_log(path: Path | None) -> AuditLog | None:
+    try:
+        return None if path is None else AuditLog(path)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+
+
+def _who(connection: Connection) -> dict[str, Any]:
+    return {"principal": connection.principal.name, "connection": connection.number, "peer": connection.peer}

@@ -1,0 +1,77 @@
+"""What executors serve and are started with, by the settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from trunkline.config import Settings
+from trunkline.executors.environment import SETTING, executor_environment
+from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.hosting.runtime import ConfigurationError, available_cpus
+from trunkline.methods.packs import PACKS, installed_packs, missing_modules
+
+logger = logging.getLogger("trunkline")
+
+
+def pack_modules(settings: Settings) -> tuple[str, ...]:
+    """The modules executors import: packs, then the user's own.
+
+    Raises:
+        ConfigurationError: a pack that is unknown or not installed.
+    """
+    names = installed_packs() if settings.packs is None else settings.packs
+    for name in names:
+        if name not in PACKS:
+            raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
+        if missing := missing_modules(name):
+            raise ConfigurationError(
+                f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
+            )
+    return (*(PACKS[name].module for name in names), *settings.methods)
+
+
+def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
+    """What each executor is started with.
+
+    Args:
+        modules: what it imports; see :func:`pack_modules`.
+    """
+    _say_withheld(settings.executor_env)
+    return ExecutorSpec(
+        modules=modules,
+        settings={
+            "data_dir": str(settings.data.absolute()),
+            "documents_root": settings.documents_root,
+            "document_seconds": settings.document_seconds,
+            "is_executor": True,
+            "model": settings.model,
+            "embedding_backend": settings.embedding_backend,
+            "embedding_cache_bytes": settings.embedding_cache_bytes,
+            "embedding_cache_seconds": settings.embedding_cache_seconds,
+            "llm_base_url": settings.llm_base_url,
+            "llm_model": settings.llm_model,
+            "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
+            "debug": settings.debug,
+        },
+        max_concurrency=settings.max_concurrency,
+        threads=max(1, available_cpus() // settings.executors),
+        start_timeout=settings.start_timeout,
+        python_path=(os.getcwd(),) if settings.methods else (),
+        environment=settings.executor_env,
+    )
+
+
+def _say_withheld(named: tuple[str, ...]) -> None:
+    """Names only. Of what libraries would use, such as HF_TOKEN, at once; of the rest to whoever looks for it."""
+    _passed, withheld, secrets = executor_environment(os.environ, named)
+    if secrets:
+        logger.info(
+            "executors do not get what looks like a secret; name it in %s if they need it",
+            SETTING,
+            extra={"withheld": secrets},
+        )
+    if withheld:
+        logger.debug(
+            "executors do not get these variables; name in %s what methods need", SETTING, extra={"withheld": withheld}
+        )

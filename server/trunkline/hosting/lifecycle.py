@@ -1,0 +1,188 @@
+"""The life of a hub: it begins to serve, reloads, drains and stops in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from trunkline.background import start_task
+from trunkline.config import Settings
+from trunkline.edge.acceptor import raise_descriptor_limit
+from trunkline.edge.framed.dialects import Speech
+from trunkline.edge.framed.stdio import StandardIo
+from trunkline.edge.http.mcp import McpDoor
+from trunkline.edge.http.server import HttpServer
+from trunkline.hosting.app import HubParts
+from trunkline.hosting.listening import listen
+from trunkline.hosting.runtime import ConfigurationError, spare_the_collector
+from trunkline.hosting.server import http_server
+from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
+from trunkline.hub.internal import call
+
+CLOSE_RESTART: Final = 1012
+EXECUTOR_STOP_GRACE: Final = 5.0
+
+logger = logging.getLogger("trunkline")
+
+
+class Hub:
+    """One hub, as a program runs it.
+
+    Args:
+        settings: validated settings.
+
+    Raises:
+        ConfigurationError: the settings do not work on this machine.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._stop_requested = asyncio.Event()
+        self._strict = settings.strict
+        self._refusal: ConfigurationError | None = None
+        self.parts = HubParts(settings, self._executors_changed)
+
+    def _refuse_failed_modules(self) -> None:
+        """With ``strict``: stop where the first executors could not load something. Later ones do not end the hub."""
+        failures = self.parts.pool.module_failures()
+        if failures and self._strict:
+            self._refusal = self._refusal or ConfigurationError("; ".join(failures))
+            self.stop()
+        elif self.parts.pool.ready:
+            self._strict = False
+
+    def _executors_changed(self) -> None:
+        self._refuse_failed_modules()
+        self.parts.monitor.executors_changed()
+        self.parts.jobs.wake()
+        self._open_framed_doors()
+
+    def _open_framed_doors(self) -> None:
+        """Framed peers wait for the first moment at which executors are warm, or have failed to be."""
+        if self.parts.pool.ready or any(executor["last_failure"] for executor in self.parts.pool.snapshot()):
+            self.parts.framed.open(self.parts.missing())
+
+    def reload(self) -> None:
+        """Read tokens, roles and keys again, close who was revoked, reopen the audit file (log rotation)."""
+        parts = self.parts
+        if parts.audit is not None:
+            parts.audit.reopen()  # first: rotation must not depend on the tokens file
+        try:
+            revoked = parts.credentials.reload()
+        except (ValueError, OSError) as error:
+            logger.error("nothing was reloaded: %s", error)
+            return
+        closed = parts.context.close_where(revoked.is_final, NOT_AUTHENTICATED, "your credentials were revoked")
+        closed += parts.context.close_where(
+            lambda principal: revoked(principal) and not revoked.is_final(principal),
+            CREDENTIALS_EXPIRED,
+            "your rights have changed; connect again",
+        )
+        for entry in parts.sessions.table.entries():
+            if revoked.is_final(entry.owner.connection.principal):
+                parts.sessions.table.end(entry, "revoked")
+        logger.info("reloaded", extra={"revoked_connections": closed})
+
+    async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
+        """Call a method of this hub from inside it."""
+        return await call(self.parts.router, method, params, timeout_ms=timeout_ms)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stop_requested.is_set()
+
+    def stop(self) -> None:
+        """Begin to stop; :meth:`run` returns when that is done."""
+        self._stop_requested.set()
+
+    async def run(
+        self,
+        on_listening: Callable[[list[str]], None],
+        standard_io: StandardIo | None = None,
+        speech: Speech | None = None,
+    ) -> None:
+        """Serve until :meth:`stop`, or until the peer at standard input is done.
+
+        Args:
+            on_listening: called with the addresses once connections are accepted: ``ws://...``, ``unix:...``.
+            standard_io: a peer to serve, too; then there is no TCP port unless the settings name one.
+            speech: its framing and dialect.
+
+        Raises:
+            ConfigurationError: an address cannot be listened on; with ``strict``, a module cannot be loaded.
+        """
+        self.parts.log_tap.start()
+        try:
+            listeners, addresses = listen(
+                self.settings,
+                self.parts.framed,
+                is_open=self.parts.credentials.is_open,
+                has_peer=standard_io is not None,
+            )
+
+            def listening() -> None:
+                logger.info("listening", extra={"addresses": addresses})
+                on_listening(addresses)
+
+            await self._serve(listeners, listening, standard_io, speech or Speech())
+            if self._refusal is not None:
+                raise self._refusal
+        finally:
+            self.parts.framed.stop()
+            self.parts.log_tap.stop()
+
+    async def _serve(
+        self,
+        listeners: list[socket.socket],
+        on_listening: Callable[[], None],
+        standard_io: StandardIo | None,
+        speech: Speech,
+    ) -> None:
+        raise_descriptor_limit(self.settings.max_connections)
+        server, mcp_door = http_server(self.parts)
+        self.parts.pool.start()
+        self.parts.jobs.start()
+        self.parts.sampler.start()
+        serving = start_task(server.serve(sockets=listeners), "http server")
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        if standard_io is not None:
+            await self.parts.framed.connect(standard_io, speech, self.stop)
+        self._open_framed_doors()
+        on_listening()
+        spare_the_collector()
+        stopping = start_task(self._stop_requested.wait(), "stop")
+        await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        await self._shut_down(server, serving, mcp_door)
+        stopping.cancel()
+
+    async def _shut_down(self, server: HttpServer, serving: asyncio.Task[None], mcp_door: McpDoor) -> None:
+        """Not ready, no new calls; let those in flight finish; close 1012; stop the executors."""
+        parts = self.parts
+        logger.info("stopping", extra={"in_flight": parts.router.in_flight})
+        await parts.jobs.stop()
+        left = await parts.router.drain(self.settings.drain_seconds)
+        await parts.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
+        server.stop_accepting()
+        parts.framed.stop()
+        await parts.context.close_all(CLOSE_RESTART, "the hub is stopping", self.settings.close_seconds)
+        deadline = time.monotonic() + 2.5
+        while parts.context.listeners and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        await mcp_door.stop()
+        server.should_exit = True
+        await serving
+        await parts.jobs.close()
+        parts.monitor.stop()
+        parts.sampler.stop()
+        parts.sessions.stop()
+        if parts.audit is not None:
+            parts.audit.close()
+        if parts.tracer is not None:
+            await asyncio.to_thread(parts.tracer.stop)
+        logger.info("stopped")

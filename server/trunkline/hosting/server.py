@@ -1,0 +1,69 @@
+"""uvicorn's server with everything that a hub answers over HTTP, WebSockets included."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from trunkline.control.documents import documents
+from trunkline.control.health import check, heading
+from trunkline.control.services import detailed_services
+from trunkline.edge.http import mcp
+from trunkline.edge.http.application import Pages, http_app
+from trunkline.edge.http.doors import call_doors
+from trunkline.edge.http.exchange import exchange_services
+from trunkline.edge.http.mcp import McpDoor
+from trunkline.edge.http.protocol import BoundedHttpProtocol
+from trunkline.edge.http.request_head import RequestHeads
+from trunkline.edge.http.server import HttpServer
+from trunkline.edge.websocket import phoenix
+from trunkline.edge.websocket.door import WebSocketDoor
+from trunkline.edge.websocket.endpoints import endpoints
+from trunkline.edge.websocket.upgrade import UpgradeProtocol
+from trunkline.hosting.app import HubParts
+from trunkline.observe.page import MetricsPage
+from trunkline.version import __version__
+
+if TYPE_CHECKING:
+    pass
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""How long an HTTP connection may be idle: longer than the pools of common clients and proxies keep theirs."""
+
+
+def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
+    """A server that is not started yet, and its MCP door, which is to be stopped before it."""
+    pages = Pages(
+        lambda: check(parts.view),
+        lambda: detailed_services(parts.view),
+        lambda: [heading(cause) for cause in parts.missing()],
+        MetricsPage(parts.stats, parts.readings(), parts.figures.collect).render,
+        documents(parts.view),
+    )
+    doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)
+    services = exchange_services(parts.context.services, parts.authentication)
+    doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
+    app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins)
+    return HttpServer(_configuration(parts, app)), mcp_door
+
+
+def _configuration(parts: HubParts, app: ASGIApp) -> uvicorn.Config:
+    settings = parts.settings
+    heads = RequestHeads(settings.trusted_proxies, is_open=parts.credentials.is_open, refused=parts.refused)
+    phoenix_endpoint = phoenix.PhoenixEndpoint(settings.max_channels)
+    websocket = WebSocketDoor(parts.context, endpoints() | {phoenix.PATH: phoenix_endpoint})
+    return uvicorn.Config(
+        app,
+        ws=functools.partial(UpgradeProtocol, websocket, heads),  # type: ignore[arg-type]  # a factory serves, too
+        http=functools.partial(BoundedHttpProtocol, heads=heads),  # type: ignore[arg-type]
+        proxy_headers=False,  # uvicorn would believe any process of this machine, at some doors alone
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )
