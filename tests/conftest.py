@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
@@ -22,9 +23,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Select the unit part where it was asked for."""
+    """Select the unit part where it was asked for; what ``@given`` tries without a word is as much as elsewhere."""
     if config.getoption("unit"):
         config.pluginmanager.register(UnitPart())
+    from tests.fuzz.profile import fuzzing  # which looks at what the unit part sets
+
+    settings.register_profile("tests", fuzzing(100))
+    settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import multiprocessing
+import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator, Sequence
@@ -21,7 +22,10 @@ import pytest
 STARTERS: Final = frozenset(map(id, (subprocess, multiprocessing, asyncio.create_subprocess_exec)))
 """What starts processes, by identity: a test may have imported it under any name."""
 
-PRODUCT_STARTERS: Final = ("trunkline.hosting", "trunkline.executors.pool", "trunkline.executors.supervisor")
+PRODUCT_STARTERS: Final = frozenset({
+    "trunkline.executors.pool", "trunkline.executors.supervisor",
+    "trunkline.hosting.app", "trunkline.hosting.lifecycle", "trunkline.hosting.server",
+})  # fmt: skip
 """Modules of the product whose functions and classes start executors."""
 
 HEAVY: Final = frozenset({
@@ -31,6 +35,9 @@ HEAVY: Final = frozenset({
     "transformers",
 })  # fmt: skip
 """Packages that the unit part does without: a test file that imports one is none of it."""
+
+EXAMPLES: Final = 0.25
+"""Of the examples that Hypothesis tries in ``make test``, how many are tried here, at each save."""
 
 PROCESS_EVENTS: Final = frozenset({
     "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
@@ -100,6 +107,7 @@ class UnitPart:
 
     def __init__(self) -> None:
         self._is_running = False
+        os.environ.setdefault("TRUNKLINE_FUZZ_SCALE", str(EXAMPLES))
         sys.meta_path.insert(0, self)
         sys.addaudithook(self._audit)
 
@@ -129,10 +137,10 @@ class UnitPart:
             return
         if event in PROCESS_EVENTS:
             raise AssertionError(f"{event}: tests of the unit part start no process; see tests/support/unit.py")
-        if event == "socket.connect" and not _is_here(arguments[1]):
+        if event == "socket.connect" and not is_here(arguments[1]):
             raise AssertionError(f"connects to {arguments[1]!r}: tests of the unit part stay on this machine")
 
 
-def _is_here(address: object) -> bool:
+def is_here(address: object) -> bool:
     """Whether a socket's address is on this machine: a path, or loopback."""
     return not isinstance(address, tuple) or str(address[0]).startswith(LOOPBACK)
