@@ -12,7 +12,7 @@ PIP := $(BIN)/pip --disable-pip-version-check -q
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
-setup: $(STAMPS)/python $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
+setup: $(STAMPS)/dev $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trunkline needs Python 3.11 or newer; set PYTHON=...")'
@@ -22,6 +22,11 @@ $(STAMPS)/python: $(BIN)/python pyproject.toml constraints.txt
 	@mkdir -p $(STAMPS)
 	@echo "installing Python packages (torch is large: the first time takes a while)"
 	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/python
+	@echo "installing what tests and checks need"
 	$(PIP) install -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 
@@ -31,7 +36,7 @@ $(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/pac
 	cd clients && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 	@touch $@
 
-run: setup ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
+run: $(STAMPS)/python $(STAMPS)/clients ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
 	@exec $(BIN)/trunkline serve
 
 # Most tests wait more than they work; those that measure time or load come afterwards, alone.
