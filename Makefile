@@ -52,7 +52,7 @@ test: setup ## Install what the tests need and run all of them, Python and JS
 
 UNIT := --unit -n auto --dist worksteal -rfE
 
-test-unit: $(STAMPS)/python ## What to run at each save: no process, no network, no ML; with fewer of Hypothesis's examples
+test-unit: $(STAMPS)/dev ## What to run at each save: no process, no network, no ML; with fewer of Hypothesis's examples
 	$(BIN)/pytest $(UNIT)
 
 # Where pyenv has it, a python3.13 is on the path that answers only to who names a version.
@@ -85,7 +85,7 @@ coverage: setup ## Run all tests that measure nothing; print how much of each ro
 	$(COVERED) $(TOGETHER) -m "not alone" $(ELSEWHERE)
 	@$(BY_ROOM) all build/coverage/report.json
 
-coverage-unit: $(STAMPS)/python ## The same with the unit part alone
+coverage-unit: $(STAMPS)/dev ## The same with the unit part alone
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(COVERED) $(UNIT)
 	@$(BY_ROOM) unit build/coverage/report.json
