@@ -76,7 +76,7 @@ else
 endif
 
 # Collected where the configuration says, by the tests' own processes, their hubs and executors; then summed by room.
-COVERED = TRUNKLINE_TEST_TIMEOUT_SCALE=$${TRUNKLINE_TEST_TIMEOUT_SCALE:-4} $(BIN)/coverage run -m pytest
+COVERED = TRUNKLINE_TEST_TIMEOUT_SCALE=$${TRUNKLINE_TEST_TIMEOUT_SCALE:-4} $(BIN)/coverage run -m pytest -o timeout=400
 BY_ROOM = $(BIN)/coverage combine -q && $(BIN)/coverage json -q -o build/coverage/report.json && \
   $(BIN)/python -m scripts.coverage_by_room
 
