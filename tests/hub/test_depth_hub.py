@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -132,10 +131,6 @@ def tower(levels: int) -> Any:
     for _ in range(levels):
         value = [value]
     return value
-
-
-async def deep_items(levels: int) -> AsyncIterator[Any]:
-    yield tower(levels)
 
 
 async def ask(client: Hub, way: str, levels: int) -> None:

@@ -107,7 +107,7 @@ class UnitPart:
 
     def __init__(self) -> None:
         self._is_running = False
-        os.environ.setdefault("TRUNKLINE_FUZZ_SCALE", str(EXAMPLES))
+        os.environ.setdefault("TEST_FUZZ_SCALE", str(EXAMPLES))
         sys.meta_path.insert(0, self)
         sys.addaudithook(self._audit)
 
