@@ -179,7 +179,7 @@ def test_a_wide_pattern_hears_nothing_of_the_hub(hub: PubSub) -> None:
 
 def crowded(**limits: int) -> PubSub:
     """A hub whose fan-out has three events for a crowd to hand out."""
-    hub = PubSub(**limits)
+    hub = PubSub(None, **limits)
     for _ in range(AT_ONCE + 1):
         hub.peer().subscribe("a")
     for _ in range(3):

@@ -168,8 +168,8 @@ def test_principals_take_turns_and_the_priority_counts_among_ones_own() -> None:
     assert queue.peek() is jobs[3]
     assert len(queue) == 5
     order = []
-    while (job := queue.pop()) is not None:
-        order.append(job.created.number)
+    while (popped := queue.pop()) is not None:
+        order.append(popped.created.number)
     assert order == [3, 4, 0, 5, 2]
     assert queue.peek() is None
 
