@@ -199,6 +199,9 @@ async def test_bytes_in_and_out(client: PhoenixPeer) -> None:
         "method.register",
         "method.unregister",
         "stream_chunk",
+        "session.ack",
+        "event",
+        "notifications/cancelled",
     ],
 )
 def test_what_channels_do_not_offer(hub: PubSub, client: PhoenixPeer, method: str) -> None:
