@@ -185,7 +185,7 @@ def converse(segments: Iterable[bytes], max_message_bytes: int) -> Observed:
 
     edge.addHandler(failures)
     try:
-        with patch.object(websocket, "Connection", connect), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        with patch.object(websocket, "ClientConnection", connect), asyncio.Runner(loop_factory=VirtualLoop) as runner:
             frames, cut = runner.run(_converse(segments, max_message_bytes, connections))
             failures.messages += [str(context) for context in runner.get_loop().failures]  # type: ignore[attr-defined]
     finally:

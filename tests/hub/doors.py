@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Services, Traffic
 from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Outbox
@@ -129,4 +130,4 @@ def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0,
 
 def connection(shared: Services, door: Door, principal: Principal = ANONYMOUS) -> Connection:
     """A connection behind a door."""
-    return Connection(shared, door.outbox, principal, "test", door)
+    return ClientConnection(shared, door.outbox, principal, "test", door)

@@ -7,7 +7,7 @@ import pytest
 
 from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.match import require
-from trunkline.hub.client_calls import GRANT_STEP
+from trunkline.hub.connection import GRANT_STEP
 from trunkline.hub.limits import Limits
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode, RpcError

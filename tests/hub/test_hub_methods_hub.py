@@ -12,7 +12,7 @@ from tests.edge.http_client import rpc, send
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from trunkline.edge.access.tokens import new_token
-from trunkline.hub import connection
+from trunkline.hub import client_connection
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.hub_methods import METHODS, NOTIFICATIONS
 
@@ -115,6 +115,6 @@ async def test_metadata_that_does_not_fit_is_refused(debug_peer: Peer, name: str
 
 
 def test_every_notification_of_clients_is_understood() -> None:
-    understood = connection._OWN_NOTIFICATIONS.keys() | connection.CANCELS
+    understood = client_connection._OWN_NOTIFICATIONS.keys() | client_connection.CANCELS
     assert understood == {row.name for row in NOTIFICATIONS.values() if row.from_client is not None}
     assert NOTIFICATIONS.keys() - understood == {"event", "event.gap"}

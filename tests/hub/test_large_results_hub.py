@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.hub import RunningHub
 from trunkline.client import connect
-from trunkline.hub.client_calls import MAX_SENT_BYTES
+from trunkline.hub.connection import MAX_SENT_BYTES
 from trunkline_protocol.errors import RpcError
 
 

@@ -9,6 +9,7 @@ from tests.hub.doors import FakeBackend, ManualFlusher
 from tests.hub.pubsub import PubSub
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
+from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
@@ -75,7 +76,7 @@ class PhoenixPeer:
         self.flusher = ManualFlusher()
         self.door = TranslatingDoor(self.socket, self.dialect)
         self.outbox = Outbox(self.flusher, self.door, 10**6, event_limit)  # type: ignore[arg-type]
-        self.connection = Connection(hub.services, self.outbox, principal, "test", self.door)
+        self.connection = ClientConnection(hub.services, self.outbox, principal, "test", self.door)
         self.intake = Intake(self.connection, 2**14, lambda: None)
         assert isinstance(hub.router.backend, FakeBackend)
         self.backend = hub.router.backend

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.connection import ClientCall, NotificationCall
 from trunkline.jobs.call import JobCall
 from trunkline.observe.audit import AuditLog
 from trunkline_protocol.calls import Call

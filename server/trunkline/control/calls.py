@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall, NotificationCall
+from trunkline.hub.connection import ClientCall, NotificationCall
 from trunkline.hub.dispatch import Handlers, answering, replying
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError

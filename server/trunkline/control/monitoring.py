@@ -16,8 +16,7 @@ from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import ExecutorTable
 from trunkline.control.failures import FailedCalls
 from trunkline.control.method import HubView
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import ClientCall, Connection
 from trunkline.observe.metrics import MethodStats, error_name
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata

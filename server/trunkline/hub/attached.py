@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from trunkline_protocol.messages import Response
 from trunkline_protocol.session import ProtocolViolation
 
 if TYPE_CHECKING:
-    from trunkline.hub.connection import Connection
+    pass
 
 
 class Session(Protocol):
@@ -38,19 +37,3 @@ class Session(Protocol):
 
     def door_free(self) -> None:
         """The transport has room again."""
-
-
-class Callees(Protocol):
-    """What a connection hands on of what it serves itself (see :mod:`trunkline.hub.registrations`)."""
-
-    def answered(self, connection: Connection, response: Response) -> bool:
-        """A response came. Returns whether it answers something that was asked of this connection."""
-
-    def chunk(self, connection: Connection, params: bytes) -> None:
-        """A chunk came."""
-
-    def progress(self, connection: Connection, params: bytes) -> None:
-        """Progress came."""
-
-    def gone(self, connection: Connection) -> None:
-        """The client does not come back."""

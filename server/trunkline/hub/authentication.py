@@ -9,8 +9,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError

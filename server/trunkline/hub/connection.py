@@ -1,50 +1,45 @@
-"""One peer of the hub, whatever door it came through: its calls in flight and what is sent to it."""
+"""One peer of the hub, whatever door it came through: its socket, its calls in flight, and how they are answered.
+
+What its messages become is in :mod:`trunkline.hub.client_connection`.
+"""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
+from typing_extensions import override
 
-from trunkline.hub.attached import Callees, Session
-from trunkline.hub.client_calls import BatchReply, ClientCall, NotificationCall
-from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
+from trunkline.hub.attached import Session
+from trunkline.hub.batch_reply import BatchReply
+from trunkline.hub.limits import Limits, RateLimiter
 from trunkline.hub.outbox import Nobody, Outbox, Writer
-from trunkline.hub.principal import PENDING, Principal
+from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
-from trunkline_protocol import hub_methods
+from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.dialect import Frame
-from trunkline_protocol.codecs.frame_numbers import seq_of
-from trunkline_protocol.depth import ANSWER_TOO_DEEP, CARRIED_DEPTH, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-from trunkline_protocol.messages import UNREADABLE, Batch, Id, Malformed, Request, Response, StreamCredit
-from trunkline_protocol.session import ProtocolViolation, SessionAck
-from trunkline_protocol.traces import inherit
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
+from trunkline_protocol.messages import Id, Request, Response
 
 logger = logging.getLogger("trunkline.hub")
 
-UNSET: Final = msgspec.UNSET
 _numbers = itertools.count(1)
 
-MAX_REMEMBERED: Final = 64
-"""Methods that a connection is known to be allowed, so that patterns are matched once."""
+GRANT_STEP: Final = 16
+"""Chunks per grant: an executor's window is several times this, so it never waits for a grant on its way."""
 
-_NOTHING: Final[frozenset[str]] = frozenset()
+GRANT_BYTES: Final = 64 * 1024
+"""Bytes per grant, where chunks are large."""
 
-CANCELS: Final = frozenset({hub_methods.CANCEL_REQUEST.name, hub_methods.CANCELLED.name})
-
-
-class _Cancelled(msgspec.Struct):
-    """Params of what cancels: of many members only these are read."""
-
-    id: int | str | None = None
-    requestId: int | str | None = None  # as MCP spells it
+MAX_SENT_BYTES: Final = 64 * 2**20
+"""What clients are sent at most in one message: all sockets known take more (100 MiB in the package ws)."""
 
 
 class Traffic(NamedTuple):
@@ -76,6 +71,22 @@ class Door(Writer, Protocol):
 
     def disown(self) -> None:
         """Its connection goes on elsewhere: hand on nothing more, and tell nobody when the socket is gone."""
+
+
+class Callees(Protocol):
+    """What a connection hands on of what it serves itself (see :mod:`trunkline.hub.registrations`)."""
+
+    def answered(self, connection: Connection, response: Response) -> bool:
+        """A response came. Returns whether it answers something that was asked of this connection."""
+
+    def chunk(self, connection: Connection, params: bytes) -> None:
+        """A chunk came."""
+
+    def progress(self, connection: Connection, params: bytes) -> None:
+        """Progress came."""
+
+    def gone(self, connection: Connection) -> None:
+        """The client does not come back."""
 
 
 @dataclass(slots=True)
@@ -117,7 +128,7 @@ class _Nowhere(Nobody):
 NOWHERE: Final = _Nowhere()
 
 
-class Connection:
+class Connection(ABC):
     """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
 
     With a session it outlives its socket: then ``door`` is that of the socket it has, or had last.
@@ -129,11 +140,6 @@ class Connection:
     """
 
     __slots__ = (
-        "_allowed",
-        "_bucket",
-        "_max_calls",
-        "_restricted",
-        "_route",
         "_services",
         "calls",
         "door",
@@ -171,90 +177,15 @@ class Connection:
         self.subscriptions: dict[str, str] = {}
         self.trace: dict[str, str] = {}
         self._services = services
-        self._route = services.router.route
-        self._max_calls = services.limits.max_calls_per_connection
-        self._allowed: frozenset[str] = _NOTHING
-        self._bucket: TokenBucket | None = None
         self.become(principal)
-        outbox.when_resumed(self._grant_streams)
 
     def become(self, principal: Principal) -> None:
         """From now on the peer acts as this principal."""
         self.principal = principal
-        self._allowed = _NOTHING
-        self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
-        self._restricted = principal.methods is not None or self._bucket is not None
 
     def close(self, code: int, reason: str) -> None:
         """End the connection with a close code and a reason."""
         self.door.close(code, reason)
-
-    def receive(self, data: bytes) -> None:
-        """Take one text message (UTF-8, checked by the door)."""
-        message = jsonrpc.decode(data, self._services.limits.max_batch)
-        if type(message) is Request:
-            self._request(message, None)
-        elif type(message) is Batch:
-            self._batch(message)
-        elif type(message) is Malformed:
-            self.outbox.send(_malformed(message))
-        elif (fault := self._response(message)) is not None:  # type: ignore[arg-type]  # the fourth kind there is
-            self.outbox.send(_malformed(fault))
-
-    def receive_first(self, data: bytes) -> bool:
-        """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
-        only_auth = jsonrpc.method_of(data) in hub_methods.BEFORE_AUTH
-        self.may_open_session = not only_auth
-        self.receive(data)
-        self.may_open_session = False
-        return not only_auth
-
-    def receive_numbered(self, data: bytes) -> None:
-        """Take one message on a connection with a session: once, however often it comes."""
-        if self._is_due(data):
-            self.receive(data)
-
-    def _is_due(self, data: bytes) -> bool:
-        """Count a message of a session. Returns whether it is to be acted on."""
-        session = self.session
-        try:
-            seq = seq_of(data)
-        except ProtocolViolation as violation:
-            if session is not None:
-                session.violated(violation)
-            return False
-        return seq is None or session is None or session.receive(seq, len(data))
-
-    def refusal_of(self, method: str) -> RpcError | None:
-        """Why a request or notification would be refused whatever its params are; None if they decide."""
-        if self._restricted and (error := self._forbidden(method)) is not None:
-            return error
-        router = self._services.router
-        if method in _OWN_NOTIFICATIONS or method in CANCELS or router.answers(method):
-            return None
-        try:
-            router.backend.find(method)
-        except RpcError as unknown:
-            return unknown
-        return None
-
-    def refuse(self, envelope: bytes, error: RpcError) -> None:
-        """Take a message whose params were not translated: it is counted, and refused as any other call.
-
-        Args:
-            envelope: the request without its params.
-        """
-        if self.session is not None and not self._is_due(envelope):
-            return
-        request = jsonrpc.decode(envelope, self._services.limits.max_batch)
-        if not isinstance(request, Request) or request.id in self.calls:
-            self.receive(envelope)  # it is refused anyway
-        elif request.id is UNSET:
-            self._route(NotificationCall(self, request), error)
-        else:
-            call = ClientCall(self, request, None)
-            self.calls[call.id] = call
-            self._route(call, error)
 
     def writing_paused(self) -> None:
         """The transport's buffer is full."""
@@ -295,198 +226,178 @@ class Connection:
         for call in calls:
             call.abandon()
 
-    def _request(self, request: Request, batch: BatchReply | None) -> None:
-        if request.id is UNSET:
-            self._notification(request)
-        elif request.id in self.calls:
-            self._refuse_duplicate(request, batch)
+    @abstractmethod
+    def receive(self, data: bytes) -> None:
+        """Take one text message (UTF-8, checked by the door)."""
+
+    @abstractmethod
+    def receive_first(self, data: bytes) -> bool:
+        """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
+
+    @abstractmethod
+    def receive_numbered(self, data: bytes) -> None:
+        """Take one message on a connection with a session: once, however often it comes."""
+
+    @abstractmethod
+    def refuse(self, envelope: bytes, error: RpcError) -> None:
+        """Take a message whose params were not translated: it is counted, and refused as any other call.
+
+        Args:
+            envelope: the request without its params.
+        """
+
+    @abstractmethod
+    def refusal_of(self, method: str) -> RpcError | None:
+        """Why a request or notification would be refused whatever its params are; None if they decide."""
+
+
+def too_large_to_send(what: str, size: int) -> RpcError:
+    """The answer instead of something that the client's socket might not take, and never would."""
+    words = f"{what} {size} bytes, and a client is sent at most {MAX_SENT_BYTES}: return less, or stream it"
+    data = {"size": size, "max_bytes": MAX_SENT_BYTES}
+    return RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True, data=data)
+
+
+class ClientCall(Call):
+    """A call from a connection, which knows what its principal may call. Its reply goes to the outbox, or its batch."""
+
+    vetted = True
+
+    __slots__ = ("batch", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
+
+    def __init__(self, connection: Connection, request: Request, batch: BatchReply | None) -> None:
+        Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
+        self.flow = connection.number
+        self.connection = connection
+        self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
+        self.batch = batch
+        self.mark = 0
+        self.granted = 0
+        self.ungranted_bytes = 0
+        self.last_type = b'"data"'
+
+    @override
+    def deliver_result(self, result: bytes) -> None:
+        connection = self.connection
+        del connection.calls[self.id]
+        request_id = jsonrpc.encode_id(self.id)
+        if len(result) > MAX_SENT_BYTES:
+            connection.streams.pop(self, None)
+            error = too_large_to_send(f"{self.method} returned", len(result))
+            self._reply(jsonrpc.encode_error(request_id, jsonrpc.encode_error_object(error)))
+            return
+        if self.info is not None and self.info.streaming:
+            connection.streams.pop(self, None)
+            final = jsonrpc.encode_final_chunk(request_id, self.last_type, self.chunks)
+            self.mark = connection.outbox.send(final, self.mark, chunk=True)
+        self._reply(jsonrpc.encode_result(request_id, result))
+
+    @override
+    def deliver_error(self, error: RpcError) -> None:
+        connection = self.connection
+        del connection.calls[self.id]
+        connection.streams.pop(self, None)
+        self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
+
+    def _reply(self, reply: bytes) -> None:
+        session = self.connection.session
+        if session is not None and self.method in UNNUMBERED_CALLS and self.batch is None:
+            session.send_unnumbered(reply)
+        elif self.batch is None:
+            self.connection.outbox.send(reply, self.mark)
         else:
-            call = ClientCall(self, request, batch)
-            if self.trace:
-                call.metadata = inherit(call.metadata, self.trace)
-            running = len(self.calls) + self.notifications
-            refused = self._restricted or running >= self._max_calls
-            refusal = self._refusal(request.method, running) if refused else None
-            self.calls[call.id] = call
-            self._route(call, refusal)
+            self.batch.add(reply if self.batch.has_room(len(reply)) else self._too_much(), self.mark)
 
-    def _refusal(self, method: str, running: int) -> RpcError | None:
-        """Why this peer may not make this call now; ``running`` calls of it are in flight."""
-        if self._restricted and (error := self._not_now(method)) is not None:
-            return error
-        if running >= self._max_calls:
-            return limit_error(
-                "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
-            )
-        return None
+    def _too_much(self) -> bytes:
+        words = f"{self.method}: the replies of this batch together are too large; call it in a frame of its own"
+        error = limit_error("outbox_bytes", words, retry_after_ms=None)
+        error.maybe_executed = self.maybe_executed
+        return jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error))
 
-    def _not_now(self, method: str) -> RpcError | None:
-        if (error := self._forbidden(method)) is not None:
-            return error
-        principal = self.principal
-        if principal is not PENDING and self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
-            return limit_error(
-                "rate_limit",
-                f"{principal.name} calls too often",
-                code=ErrorCode.RATE_LIMITED,
-                retry_after_ms=1 + int(wait * 1000),
-            )
-        return None
-
-    def _forbidden(self, method: str) -> RpcError | None:
-        principal = self.principal
-        if principal is PENDING:
-            if method in hub_methods.BEFORE_AUTH:
-                return None
-            return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
-        if method not in self._allowed:
-            if not principal.may_call(method):
-                return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
-            if len(self._allowed) < MAX_REMEMBERED:
-                self._allowed = self._allowed | {method}
-        return None
-
-    def _notification(self, request: Request) -> None:
-        own = _OWN_NOTIFICATIONS.get(request.method)
-        if own is not None:
-            own(self, jsonrpc.params_of(request))
+    @override
+    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
+        connection = self.connection
+        if len(data) > MAX_SENT_BYTES:
+            self.settle_error(too_large_to_send(f"a chunk of {self.method} has", len(data)))
+            self.cancel_execution()
             return
-        if request.method not in CANCELS:
-            refusal = self._refusal(request.method, len(self.calls) + self.notifications)
-            call = NotificationCall(self, request)
-            if self.trace:
-                call.metadata = inherit(call.metadata, self.trace)
-            self._route(call, refusal)
+        self.last_type = chunk_type
+        chunk = jsonrpc.encode_chunk(jsonrpc.encode_id(self.id), chunk_type, data, self.chunks)
+        self.mark = connection.outbox.send(chunk, self.mark, chunk=True)
+        connection.streams[self] = None
+        self.ungranted_bytes += len(data)
+        self.grant_if_writable(self.chunks + 1)
+
+    @override
+    def deliver_progress(self, value: bytes) -> None:
+        if self.progress_token is not None:
+            progress = jsonrpc.encode_progress(self.progress_token, value)
+            self.mark = self.connection.outbox.send(progress, self.mark)
+
+    @override
+    def input_consumed(self, consumed: int) -> None:
+        # Never behind the reply: an id may be used again once it is answered.
+        self.connection.outbox.send(jsonrpc.encode_input_credit(jsonrpc.encode_id(self.id), consumed))
+
+    @override
+    def writable(self) -> bool:
+        waits_for_credit = self.window and self.chunks - self.granted >= self.window
+        return not waits_for_credit and self.connection.outbox.writable()
+
+    @override
+    def key_scope(self) -> str | None:
+        return self.connection.principal.name
+
+    @override
+    def caller(self) -> Principal:
+        return self.connection.principal
+
+    def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
+        """Tell the executor that chunks are on their way, unless the peer is slow to read, or gives credit itself."""
+        if self.window:
             return
-        try:
-            cancelled = msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled)
-        except UNREADABLE:
-            return
-        silent = request.method == hub_methods.CANCELLED.name
-        target = cancelled.requestId if silent else cancelled.id
-        if target is not None:
-            self._cancel(target, silent=silent)
-
-    def _acknowledged(self, params: bytes) -> None:
-        try:
-            received = msgspec.json.decode(params, type=SessionAck).received
-        except UNREADABLE:
-            logger.info("connection %d sent a session.ack that makes no sense", self.number)
-            return
-        if self.session is not None:
-            self.session.acknowledge(received)
-
-    def _chunk(self, params: bytes) -> None:
-        if is_too_deep(params):
-            self._response(Response(jsonrpc.call_of(params), error=ANSWER_TOO_DEEP))
-        elif self._services.callees is not None:
-            self._services.callees.chunk(self, params)
-
-    def _progress(self, params: bytes) -> None:
-        if self._services.callees is not None and not is_too_deep(params):
-            self._services.callees.progress(self, params)
-
-    def _credit(self, params: bytes) -> None:
-        try:
-            credit = msgspec.json.decode(params, type=StreamCredit)
-        except UNREADABLE:
-            logger.info("connection %d sent a stream.credit that makes no sense", self.number)
-            return
-        call = self.calls.get(credit.request_id)
-        if call is not None and call.window and call.backend is not None:
-            # Absolute, so that a repeated or late one is harmless; nobody has consumed what was not sent.
-            call.granted = max(call.granted, min(credit.consumed, call.chunks))
-            call.backend.grant(call, call.granted)
-
-    def _push(self, params: bytes) -> None:
-        push = jsonrpc.decode_push(params)
-        call = None if push is None else self.calls.get(push.id if isinstance(push, Malformed) else push.request_id)
-        if push is None or call is None or call.backend is None:
-            return  # it was answered already, or never asked
-        try:
-            if isinstance(push, Malformed):
-                raise RpcError(push.code, f"stream.push: {push.message}")
-            data = b"null" if push.data is UNSET else bytes(push.data)
-            require_depth(data, f"stream.push: item {push.index}", levels=CARRIED_DEPTH)
-            call.backend.push(call, push.index, data, push.is_final)
-        except RpcError as error:
-            error.maybe_executed = call.maybe_executed
-            call.settle_error(error)
-            call.cancel_execution()
-
-    def _cancel(self, target: Id, *, silent: bool) -> None:
-        call = self.calls.get(target)
-        if call is None:
-            return  # it was answered already, or never asked
-        if silent:  # MCP: a cancelled request gets no reply
-            del self.calls[target]
-            self.streams.pop(call, None)
-            call.abandon()
-            if call.batch is not None:
-                call.batch.skip()
-            return
-        call.settle_error(
-            RpcError(ErrorCode.CANCELLED, f"{call.method} was cancelled", maybe_executed=call.maybe_executed)
-        )
-        call.cancel_execution()
-
-    def _refuse_duplicate(self, request: Request, batch: BatchReply | None) -> None:
-        # Under its own id the refusal would settle the call that is in flight.
-        error = RpcError(
-            ErrorCode.INVALID_REQUEST,
-            f"id {request.id!r} is in flight on this connection; use another or wait for its reply",
-            data={"duplicate_id": request.id},
-        )
-        reply = jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
-        if batch is None:
-            self.outbox.send(reply)
-        else:
-            batch.add(reply)
-
-    def _batch(self, batch: Batch) -> None:
-        members = []
-        for member in batch.members:
-            told = self._response(member) if isinstance(member, Response) else member
-            if told is not None:
-                members.append(told)
-        expected = sum(1 for member in members if isinstance(member, Malformed) or member.id is not UNSET)
-        reply = BatchReply(self.outbox, expected)
-        for member in members:
-            if isinstance(member, Malformed):
-                reply.add(_malformed(member))
-            elif member.method in hub_methods.NOT_IN_BATCH and member.id is not UNSET:
-                refusal = f"{member.method} cannot be part of a batch; send it in a frame of its own"
-                reply.add(_malformed(Malformed(member.id, ErrorCode.INVALID_REQUEST, refusal)))
-            else:
-                self._request(member, reply)
-
-    def _response(self, response: Response) -> Malformed | None:
-        """Settle what it answers. Returns what is wrong with it, for the peer to be told."""
-        callees, fault = self._services.callees, response.fault
-        if response.result is not UNSET and is_too_deep(bytes(response.result)):
-            response = Response(response.id, error=ANSWER_TOO_DEEP)
-        if callees is not None and callees.answered(self, response):
-            # Under the id of the hub's own request it would look like an answer to one of the peer's.
-            return None if fault is None else Malformed(None, fault.code, fault.message)
-        if fault is None:
-            logger.info("connection %d answered %r, which nobody asked", self.number, response.id)
-        return fault
-
-    def _grant_streams(self) -> None:
-        for call in tuple(self.streams):
-            call.grant_if_writable(call.chunks, step=1)
+        due = sent - self.granted >= step or self.ungranted_bytes >= GRANT_BYTES
+        if due and self.backend is not None and self.connection.outbox.writable():
+            self.granted = sent
+            self.ungranted_bytes = 0
+            self.backend.grant(self, sent)
 
 
-_OWN_NOTIFICATIONS: Final[dict[str, Callable[[Connection, bytes], None]]] = {
-    hub_methods.STREAM_PUSH.name: Connection._push,
-    hub_methods.STREAM_CREDIT.name: Connection._credit,
-    hub_methods.STREAM_CHUNK.name: Connection._chunk,
-    hub_methods.PROGRESS.name: Connection._progress,
-    hub_methods.SESSION_ACK.name: Connection._acknowledged,
-}
-"""Notifications that steer what the connection has, and reach no method."""
+class NotificationCall(Call):
+    """A call without an id: it runs, and nobody hears of the outcome. The connection has asked whether it may."""
 
+    vetted = True
 
-def _malformed(message: Malformed) -> bytes:
-    error = RpcError(message.code, message.message)
-    return jsonrpc.encode_error(jsonrpc.encode_id(message.id), jsonrpc.encode_error_object(error))
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
+        self.flow = connection.number
+        self.connection = connection
+        connection.notifications += 1
+
+    @override
+    def deliver_result(self, result: bytes) -> None:
+        self.connection.notifications -= 1
+
+    @override
+    def deliver_error(self, error: RpcError) -> None:
+        self.connection.notifications -= 1
+        logger.info("notification %s ended in: %s", self.method, error)
+
+    @override
+    def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
+        assert self.backend is not None
+        self.backend.grant(self, self.chunks + 1)
+
+    @override
+    def deliver_progress(self, value: bytes) -> None:
+        pass
+
+    @override
+    def key_scope(self) -> str | None:
+        return self.connection.principal.name
+
+    @override
+    def caller(self) -> Principal:
+        return self.connection.principal

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall
+from trunkline.hub.connection import ClientCall
 from trunkline.hub.principal import ADMIN, CALLEE
 from trunkline.hub.router import HubHandler
 from trunkline_protocol.calls import Call

@@ -15,8 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.hub.callees import Callee, ServedMethod
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend

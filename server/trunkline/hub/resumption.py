@@ -12,8 +12,7 @@ from typing import Final
 import msgspec
 
 from trunkline.hub.byte_account import ByteAccount
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable

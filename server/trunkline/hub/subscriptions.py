@@ -9,8 +9,7 @@ import msgspec
 import orjson
 
 from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import Limits

@@ -22,6 +22,7 @@ from trunkline.edge.intake import Intake
 from trunkline.edge.pacing import PacedReading
 from trunkline.edge.translation import TranslatingDoor
 from trunkline.hub.byte_account import STEP, Holding
+from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal
@@ -45,7 +46,9 @@ class FramedPeer(FramedStream):
         self._principal = principal
         self._translation = TranslatingDoor(self, self._dialect)
         outbox = Outbox(context.flusher, self._translation, context.outbox_bytes, context.outbox_event_bytes)
-        self._connection: Connection | None = Connection(context.services, outbox, principal, name, self._translation)
+        self._connection: Connection | None = ClientConnection(
+            context.services, outbox, principal, name, self._translation
+        )
         self._intake = Intake(self._connection, context.services.limits.pending_bytes, self._authenticated)
         self._gate = Gate(self._intake, context.services.router.answers, self.hold_back)
         self._part: Holding | None = None  # of what has come in part, once that is much

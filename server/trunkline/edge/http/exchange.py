@@ -21,8 +21,8 @@ from trunkline.edge.http.answer import Answer, send_answer
 from trunkline.edge.http.brief_door import BriefDoor
 from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
-from trunkline.hub.client_calls import ClientCall
-from trunkline.hub.connection import Connection, Services, Traffic
+from trunkline.hub.client_connection import ClientConnection
+from trunkline.hub.connection import ClientCall, Connection, Services, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
@@ -156,7 +156,7 @@ class HttpExchange(BriefDoor):
         self._life: asyncio.TimerHandle | None = None
         self._left = False
         outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
-        self._connection = Connection(services, outbox, principal, peer_of(scope), self)
+        self._connection = ClientConnection(services, outbox, principal, peer_of(scope), self)
         headers = Headers(scope=scope)
         self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
         if wire.number is None:

@@ -10,7 +10,8 @@ import msgspec
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.brief_door import BriefDoor
-from trunkline.hub.connection import Connection, Services, Traffic
+from trunkline.hub.client_connection import ClientConnection
+from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -43,7 +44,7 @@ class LocalExchange(BriefDoor):
         self._waiting_bytes = 0
         self._paused = False
         outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
-        self._connection = Connection(services, outbox, principal, peer, self)
+        self._connection = ClientConnection(services, outbox, principal, peer, self)
 
     async def call(
         self,

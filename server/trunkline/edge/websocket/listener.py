@@ -32,6 +32,7 @@ from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
 from trunkline.edge.websocket.endpoints import Negotiated
 from trunkline.edge.websocket.heartbeat import Heartbeat
 from trunkline.hub.byte_account import STEP, Holding
+from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Door, Traffic
 from trunkline.hub.outbox import SMALL_EVENT, Outbox
 from trunkline.hub.principal import PENDING, Principal
@@ -97,7 +98,7 @@ class WebSocketListener(WSListener):
         self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
         side: Door = self._translation or self
         outbox = Outbox(context.flusher, side, context.outbox_bytes, context.outbox_event_bytes)
-        connection = Connection(context.services, outbox, self._principal, self._peer, side)
+        connection = ClientConnection(context.services, outbox, self._principal, self._peer, side)
         connection.trace = self._trace
         self._connection = connection
         self._intake = Intake(connection, context.services.limits.pending_bytes, self._authenticated)
