@@ -250,7 +250,7 @@ async def test_a_lost_connection_is_1_and_says_how_to_go_on() -> None:
         code, _, err = await running.end()
     assert code == 1
     assert "trunkline: the connection was lost" in err
-    assert "trunkline: go on with: --recover e1:7" in err
+    assert "trunkline: resume with: --recover e1:7" in err
 
 
 # --- pipes ---

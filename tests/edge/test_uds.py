@@ -214,7 +214,7 @@ async def test_a_peer_that_does_not_read_is_cut_off_and_no_other(spare: Path) ->
             with contextlib.suppress(ConnectionError):  # cut off
                 for number in range(40):
                     await slow.request("debug.echo", {"value": "x" * 60_000}, id=number)
-            hub.wait_for("does not read; closing")
+            hub.wait_for("reads too slowly; closing")
             assert (await quick.result("debug.echo", {"value": 1})) == 1
 
 
