@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.generate.documents import document, method
+from tests.support.command import NO_HUB, requires_failure
+from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub
 from trunkline.generate import GENERATORS
 

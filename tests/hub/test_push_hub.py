@@ -22,14 +22,6 @@ async def push(connection: Peer, request_id: Any, index: int, data: Any = None, 
     await connection.notify("stream.push", params)
 
 
-def credits_of(connection: Peer, request_id: Any) -> list[int]:
-    return [
-        message["params"]["consumed"]
-        for message in connection.others
-        if message.get("method") == "stream.credit" and message["params"]["request_id"] == request_id
-    ]
-
-
 async def test_items_and_the_end(lab_peer: Peer) -> None:
     call = await lab_peer.request("lab.sum", {"start": 10}, id="sum")
     for index, number in enumerate([1, 2, 3]):

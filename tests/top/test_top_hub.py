@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
+from tests.support.command import NO_HUB, requires_failure
+from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from tests.support.proxy import Proxy

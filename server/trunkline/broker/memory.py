@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from trunkline import defaults
 from trunkline.broker.base import Joined, PublishKey, TopicStanding
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
@@ -32,9 +33,9 @@ class HistoryLimits:
         topics: whose count of offsets is remembered; beyond it the quietest begins a new epoch when it speaks again.
     """
 
-    events: int = 256
-    seconds: float = 300.0
-    bytes: int = 64 * 2**20
+    events: int = defaults.HISTORY_EVENTS
+    seconds: float = defaults.HISTORY_SECONDS
+    bytes: int = defaults.HISTORY_BYTES
     topics: int = 262_144
 
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from trunkline import defaults
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_SECONDS: Final = 3600.0
@@ -32,8 +33,8 @@ class QuarantineLimits:
         inputs: how many suspects are remembered; the one whose last kill is longest ago is forgotten first.
     """
 
-    kills: int = 3
-    seconds: float = 300.0
+    kills: int = defaults.QUARANTINE_KILLS
+    seconds: float = defaults.QUARANTINE_SECONDS
     forget_seconds: float = 3600.0
     inputs: int = 1024
 

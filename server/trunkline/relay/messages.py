@@ -7,15 +7,13 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
+from trunkline import defaults
 from trunkline.client.outgoing import Outgoing
+from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Id, Request
 from trunkline_protocol.session import UNNUMBERED_CALLS
-
-MAX_BATCH: Final = 100
-DEFAULT_TIMEOUT_MS: Final = 30_000
-"""How long a call without a timeout may wait for the next hub while the present one stops."""
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode: Final = msgspec.json.Encoder().encode
@@ -91,7 +89,7 @@ class Chore(Outgoing):
 
 def timeout_of(message: Message) -> float:
     """The timeout of a call in milliseconds, or the default."""
-    request = jsonrpc.decode(message.body, MAX_BATCH)
+    request = jsonrpc.decode(message.body, defaults.MAX_BATCH)
     assert isinstance(request, Request)
     try:
         return jsonrpc.decode_metadata(jsonrpc.metadata_of(request)).timeout_ms or DEFAULT_TIMEOUT_MS
