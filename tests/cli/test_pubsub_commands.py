@@ -342,7 +342,7 @@ def read_all(descriptor: int) -> str:
         (["subscribe", "a", "--json", "--format", "data"], ["--format ndjson"]),
         (["publish", "a.*", "1"], ["'a.*'"]),
         (["publish", "a", "{"], ["not JSON", "--text"]),
-        (["token", "a\nb"], ["no name"]),
+        (["token", "a\nb"], ["is not a name"]),
     ],
 )
 def test_wrong_usage_is_2_before_anything_is_sent(arguments: list[str], words: list[str]) -> None:

@@ -107,7 +107,8 @@ async def _hub(url: str, token: str | None) -> Check:
         async with connect(url, token=token, open_timeout=2, reconnect=False) as hub:
             health = await hub.call("health.detailed", timeout_ms=2000)
     except (OSError, RpcError, Exception) as error:
-        return Check("hub", "warning", f"no hub at {url} ({type(error).__name__}); start one with: trunkline serve")
+        words = f"not reachable at {url} ({type(error).__name__}); start one with: trunkline serve"
+        return Check("hub", "warning", words)
     causes = f": {'; '.join(health['causes'])}" if health["causes"] else ""
     state: Literal["ok", "failed"] = "ok" if health["status"] == "healthy" else "failed"
     return Check("hub", state, f"{url} is {health['status']}{causes}")
