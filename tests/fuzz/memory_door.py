@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import selectors
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,8 @@ from unittest.mock import MagicMock, patch
 
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from tests.support.virtual_time import VirtualLoop
+from trunkline.edge.transport import feed
 from trunkline.edge.websocket import listener as websocket
 from trunkline.edge.websocket import upgrade
 from trunkline.hub.outbox import Flusher, Outbox
@@ -32,29 +33,6 @@ LATE: Final = (b"late", b"later")
 """What the hub has to say after all segments have arrived; too late for a connection that is being closed."""
 
 CLOSE: Final = 8
-
-
-class _Clock(selectors.DefaultSelector):
-    """Instead of waiting, it is later."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Timers in their order, without the wait."""
-
-    def __init__(self) -> None:
-        self._clock = _Clock()
-        self.failures: list[dict[str, Any]] = []
-        super().__init__(self._clock)
-        self.set_exception_handler(lambda _loop, context: self.failures.append(context))
-
-    def time(self) -> float:
-        return self._clock.now
 
 
 class _NoSocket:
@@ -115,7 +93,7 @@ class MemoryTransport(asyncio.Transport):
     def arrived(self, segment: bytes) -> None:
         """One read of the socket."""
         if not self.closed and hasattr(self.protocol, "get_buffer"):
-            upgrade.feed(self.protocol, segment)
+            feed(self.protocol, segment)
         elif not self.closed:
             self.protocol.data_received(segment)
 

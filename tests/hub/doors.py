@@ -94,12 +94,14 @@ class FakeBackend:
         self.infos = {
             "work.do": MethodInfo("work.do"),
             "work.stream": MethodInfo("work.stream", streaming=True),
+            "work.fed": MethodInfo("work.fed", input={"type": "integer"}),
             "work.short": MethodInfo("work.short", timeout_ms=50),
             "work.capped": MethodInfo("work.capped", max_timeout_ms=50),
         }
         self.calls: list[Call] = []
         self.cancelled: list[Call] = []
         self.grants: list[int] = []
+        self.pushed: list[tuple[int, bytes, bool]] = []
 
     def find(self, method: str) -> MethodInfo:
         if method not in self.infos:
@@ -115,6 +117,9 @@ class FakeBackend:
 
     def grant(self, _call: Call, consumed: int) -> None:
         self.grants.append(consumed)
+
+    def push(self, _call: Call, index: int, data: bytes, final: bool) -> None:
+        self.pushed.append((index, data, final))
 
 
 def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0, burst: int = 0) -> Services:

@@ -20,6 +20,7 @@ from trunkline.hub.idempotency import (
     Outcomes,
     SharedCall,
 )
+from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -166,15 +167,15 @@ def test_what_is_counted_is_what_it_takes() -> None:
 
 def test_every_step_takes_the_same_time_however_many_there_are() -> None:
     keys, backend = IdempotencyKeys(lambda: 0.0), Backend()
-    started = time.perf_counter()
+    started = time.thread_time()
     asked = [ask(keys, backend, key=str(number)) for number in range(2000) for _ in range(10)]
     crowd = [ask(keys, backend, key="one") for _ in range(10_000)]
     for call in (*asked, *crowd):
         call.abandon()
     assert keys.running == 0
     assert len(backend.cancelled) == 2001
-    print(f"\n{(time.perf_counter() - started) / 60_000 * 1e6:.1f} us a step")  # 30,000 asked and left
-    assert time.perf_counter() - started < 10
+    print(f"\n{(time.thread_time() - started) / 60_000 * 1e6:.1f} us a step")  # 30,000 asked and left
+    assert time.thread_time() - started < 10
 
 
 class Machine(RuleBasedStateMachine):
@@ -215,12 +216,12 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def each_key_runs_once_at_a_time(self) -> None:
-        open_work = [work for work in self.backend.calls if not work.settled]
+        open_work: list[Call] = [work for work in self.backend.calls if not work.settled]
         used = [work.used for work in open_work if isinstance(work, SharedCall)]
         assert len(used) == len(set(used)) == self.keys.running
         assert all(len(call.results) + len(call.errors) <= 1 for call in self.calls)
         waiting = [call for call in self.calls if not call.settled]
-        assert {call.backend for call in waiting} == set(open_work)
+        assert {id(call.backend) for call in waiting} == set(map(id, open_work))
         assert len(self.keys.outcomes) <= 2
         assert (self.keys.outcomes.bytes == 0) == (len(self.keys.outcomes) == 0)
 

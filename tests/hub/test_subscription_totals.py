@@ -13,7 +13,7 @@ from trunkline.hub import subscriptions
 from trunkline.hub.principal import Principal
 from trunkline.hub.subscription_totals import MATCH_STEPS, MATCH_STEPS_PER_PRINCIPAL
 from trunkline_protocol.errors import ErrorCode
-from trunkline_protocol.topics import MAX_TOKENS
+from trunkline_protocol.topics import MAX_TOKENS, covers
 
 ALICE, BOB = Principal("alice"), Principal("bob")
 DEAREST = ".".join("a" * MAX_TOKENS)
@@ -62,8 +62,8 @@ def test_patterns_that_are_dear_to_match_are_refused_and_cost_nobody_an_event() 
 
 def test_who_has_used_up_a_share_has_not_used_up_the_others() -> None:
     hub = PubSub()
-    for connection in range(20):  # however many connections
-        replies(hub.peer(ALICE), dear(1000, tokens=MAX_TOKENS - connection % 3))
+    for connection in range(6):  # however many connections
+        replies(hub.peer(ALICE), dear(200, tokens=MAX_TOKENS - connection % 3))
     assert steps(hub, DEAREST) <= 1023 + MATCH_STEPS_PER_PRINCIPAL
     assert "result" in replies(hub.peer(BOB), [DEAREST[:-1] + "*"])[0]
 
@@ -141,15 +141,20 @@ def test_a_subscription_is_counted_for_who_made_it() -> None:
 def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at each pattern of the connection for each event that waits for it."""
     hub = PubSub()
-    peer, looked = hub.peer(ALICE), []
-    covers = subscriptions.covers
-    monkeypatch.setattr(subscriptions, "covers", lambda wide, narrow: looked.append(narrow) or covers(wide, narrow))
-    for number in range(500):
+    peer = hub.peer(ALICE)
+    looked: list[str] = []
+
+    def looking(wide: str, narrow: str) -> bool:
+        looked.append(narrow)
+        return covers(wide, narrow)
+
+    monkeypatch.setattr(subscriptions, "covers", looking)
+    for number in range(100):
         peer.subscribe(f"*.{number}.x")
     peer.subscribe("a.>")
     peer.door.stuck = True
     for number in range(20):
-        for _ in range(30):
+        for _ in range(10):
             hub.route("publish", topic=f"a.{number}.{'x' if number < 10 else 'y'}", data=1)
     before = peer.events()
     assert len(before) < 5
@@ -159,4 +164,4 @@ def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.Monk
     peer.connection.outbox.resume()
     after = peer.events()
     assert {topic for topic, _ in after} == {f"a.{number}.x" for number in range(10)}
-    assert len(before) + len(after) >= 300
+    assert len(before) + len(after) >= 100

@@ -12,6 +12,7 @@ import msgspec
 import orjson
 from typing_extensions import override
 
+from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import MAX_DEPTH, is_too_deep
@@ -249,9 +250,9 @@ def oversized(frame: bytes, error: RpcError) -> Oversized:
     match message.get("method"):
         case None:
             return _served(message.get("id"), error)
-        case "stream_chunk":
+        case hub.STREAM_CHUNK.name:
             return _served(about, error)
-        case "stream.push":
+        case hub.STREAM_PUSH.name:
             return _own(about)
     return _own(message["id"]) if "id" in message else Oversized((), None, _NOTHING)
 

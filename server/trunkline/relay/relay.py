@@ -24,31 +24,30 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.client.reconnecting import Client
 from trunkline.relay.messages import Answer, Chore, Message, encode, timeout_of
+from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
-from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
+from trunkline_protocol.session import ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
 
 OWN: Final = "trunkline.relay:"
 """Prefix of the ids of the relay's own calls."""
 
-OURS: Final = frozenset({"session.open", "session.close", "session.ack", "auth"})
+OURS: Final = frozenset(
+    {row.name for row in hub.METHODS.values() if row.scope == "handshake"}
+    | {row.name for row in hub.NOTIFICATIONS.values() if row.from_client == "peer"}
+)
 """Methods that the relay calls itself, and refuses to its peer."""
 
-STEERING: Final = {
-    "stream.push": "request_id",
-    "stream.credit": "request_id",
-    "$/cancelRequest": "id",
-    "notifications/cancelled": "requestId",
-}
+STEERING: Final = hub.about_calls("caller")
 """Notifications about a call of the peer, and the member with that call's id."""
 
 DRAINING_MARK: Final = DRAINING.encode()
 
-SERVING: Final = {"stream_chunk": "request_id", "$/progress": "token"}
+SERVING: Final = hub.about_calls("callee")
 """Notifications about a call *to* the peer, and the member with that call's id."""
 
 UNSET: Final = msgspec.UNSET
@@ -140,16 +139,16 @@ class Relay(Client):
             self._serving(method, request)
             return
         ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
-        message = Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
+        message = Message(data, ids, is_numbered=method not in hub.UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
         if message.about is not None:
-            message.about.is_fed |= method == "stream.push"
+            message.about.is_fed |= method == hub.STREAM_PUSH.name
             if message.about.refusal is not None:
                 self._steer_waiting(message.about, method)
                 return
         self._send(message, method)
-        if ids and method == "method.register":
+        if ids and method == hub.METHOD_REGISTER.name:
             self._registering.update(dict.fromkeys(ids, jsonrpc.params_of(request)))
 
     def _batch(self, batch: Batch, data: bytes) -> None:
@@ -259,7 +258,7 @@ class Relay(Client):
             if hubs_id == number:
                 known = members | {member: peers_id}
                 self._to_peer(encode({"jsonrpc": "2.0", "method": method, "params": known}))
-                if method == "$/cancelRequest":
+                if method == hub.CANCEL_REQUEST.name:
                     del self._asked[peers_id]
                 return True
         return False
@@ -293,15 +292,15 @@ class Relay(Client):
         elif message.id is not UNSET:
             self._ask_peer(message)
             return
-        elif method == "session.ack":
+        elif method == hub.SESSION_ACK.name:
             self._conversation.acknowledged(msgspec.json.decode(message.params)["received"])
             return
-        elif method == "$/cancelRequest":
+        elif method == hub.CANCEL_REQUEST.name:
             self._tell_served(method, message.params, "id")
             return
-        elif method == "stream.credit" and self._tell_served(method, message.params, "request_id"):
+        elif method == hub.STREAM_CREDIT.name and self._tell_served(method, message.params, "request_id"):
             return
-        elif method in ("event", "event.gap"):
+        elif method in (hub.EVENT.name, hub.EVENT_GAP.name):
             self._moved(_position.decode(message.params))
         self._to_peer(data)
 
@@ -345,11 +344,11 @@ class Relay(Client):
         [request_id] = message.ids
         cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
         match method:
-            case "stream.push":
+            case hub.STREAM_PUSH.name:
                 self._expired(message)
-            case "notifications/cancelled":
+            case hub.CANCELLED.name:
                 self._end_waiting(message, None)
-            case "$/cancelRequest":
+            case hub.CANCEL_REQUEST.name:
                 answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
                 self._end_waiting(message, answer)
 
@@ -371,14 +370,14 @@ class Relay(Client):
         params = self._registering.pop(reply.id, None)
         if reply.result is UNSET:
             return
-        if method == "subscribe":
+        if method == hub.SUBSCRIBE.name:
             position = _position.decode(reply.result)
             self._topics[position.topic] = position
         elif params is not None:
             self._served[msgspec.json.decode(params)["method"]] = msgspec.Raw(params)
-        elif method == "unsubscribe":
+        elif method == hub.UNSUBSCRIBE.name:
             self._topics.pop(_position.decode(reply.result).topic, None)
-        elif method == "method.unregister":
+        elif method == hub.METHOD_UNREGISTER.name:
             self._served.pop(msgspec.json.decode(reply.result)["method"], None)
 
     def _moved(self, at: _Position) -> None:
@@ -394,16 +393,16 @@ class Relay(Client):
             self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
         if not resumed:
-            chores += [self._chore("method.register", params) for params in self._served.values()]
+            chores += [self._chore(hub.METHOD_REGISTER.name, params) for params in self._served.values()]
         self._conversation.send_first(chores)
 
     def _subscribe_again(self, position: _Position) -> Chore:
         params: dict[str, Any] = {"topic": position.topic}
         if is_wildcard(position.topic):
-            return self._chore("subscribe", params, pattern=position.topic)
+            return self._chore(hub.SUBSCRIBE.name, params, pattern=position.topic)
         if position.epoch is not None:
             params["recover"] = {"epoch": position.epoch, "offset": position.offset}
-        return self._chore("subscribe", params)
+        return self._chore(hub.SUBSCRIBE.name, params)
 
     def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> Chore:
         number = f"{OWN}{next(self._numbers)}"

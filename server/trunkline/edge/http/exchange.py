@@ -30,6 +30,7 @@ from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
 
 PAUSE_BYTES: Final = 64 * 1024
@@ -37,11 +38,6 @@ PAUSE_BYTES: Final = 64 * 1024
 
 HEARTBEAT: Final = b":\n\n"
 """A comment of server-sent events: it keeps proxies from closing a silent stream as dead."""
-
-NEEDS_CONNECTION: Final = frozenset(
-    {"auth", "session.open", "session.close", "subscribe", "unsubscribe", "method.register", "method.unregister"}
-)
-"""Methods that make sense only on a connection that outlives the call."""
 
 _NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
 _EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -88,7 +84,7 @@ class ExchangeRouter:
 
     def _refusal(self, call: Call) -> RpcError | None:
         method = call.method
-        if method in NEEDS_CONNECTION:
+        if method in CONNECTION_METHODS:
             return RpcError(
                 ErrorCode.INVALID_REQUEST, f"{method} needs a persistent connection: call it over the WebSocket at /ws"
             )

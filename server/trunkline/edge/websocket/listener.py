@@ -243,27 +243,30 @@ class WebSocketListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self._closing:
             payload = frame.get_payload_as_bytes()  # picows has refused one of a single byte, and reasons not UTF-8
-            code = int.from_bytes(payload[:2], "big") if payload else NORMAL_CLOSURE
-            if is_sendable(code):
-                self._say_goodbye(code)
-            else:
-                self._say_goodbye(PROTOCOL_ERROR, f"the close code {code} must not be sent (RFC 6455, 7.4)")
+            self._answer_close(int.from_bytes(payload[:2], "big") if payload else NORMAL_CLOSURE)
         transport.disconnect()
+
+    def _answer_close(self, code: int) -> None:
+        """Answer a close frame with its code, or with 1002 where that code must not be sent (RFC 6455, 7.4)."""
+        if is_sendable(code):
+            self._say_goodbye(code)
+        else:
+            self._say_goodbye(PROTOCOL_ERROR, f"the close code {code} must not be sent (RFC 6455, 7.4)")
 
     def frame_refused(self, code: int, reason: str) -> None:
         """Close the connection because picows refused a frame; picows ends it after this.
 
-        picows reads one frame ahead: where that one is refused, the frame before it is delivered only afterwards. If
-        the frame before it was a close frame, that one counts: whatever follows a close frame is ignored.
+        picows reads one frame ahead: where that one is refused, the frame before it is delivered only afterwards. If that
+        was a close frame, it counts: whatever follows it is ignored. But picows has the code 0 both for a close frame
+        without a code and for the code 0, which must not be sent: then the refused frame is reported.
         """
         if self._closing or self._transport is None:
             return
         socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
         socket.pause_reading()  # until it is drained: picows would keep what comes of the message it refused
         handshake = self._transport.close_handshake
-        if handshake is not None and handshake.recv is not None:
-            code = handshake.recv.code  # type: ignore[assignment]  # any integer; 0 where there was none
-            self._say_goodbye(code or NORMAL_CLOSURE)
+        if handshake is not None and handshake.recv is not None and handshake.recv.code:
+            self._answer_close(handshake.recv.code)  # type: ignore[arg-type]  # any integer, whatever picows' stubs say
         else:
             self._log_refusal(code, reason)
             self._say_goodbye(code, reason)
