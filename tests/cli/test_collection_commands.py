@@ -78,7 +78,7 @@ def test_rebuilding_can_change_the_index(hub: RunningHub) -> None:
     requires_failure(
         run(hub, "rebuild", "small", "--kind", "hnsw", "--set", "m"), 2, "--set m: write it as NAME=NUMBER"
     )
-    requires_failure(run(hub, "rebuild", "small", "--set", "m=3"), 2, "--set belongs to --kind")
+    requires_failure(run(hub, "rebuild", "small", "--set", "m=3"), 2, "--set needs --kind")
 
 
 def test_deleting_is_not_done_by_mistake(hub: RunningHub) -> None:
@@ -92,7 +92,7 @@ def test_deleting_is_not_done_by_mistake(hub: RunningHub) -> None:
     ("text", "says"),
     [
         ('{"id": "a", "vector": [1, 0]}\n\n{"id": ', "line 3 is not JSON"),
-        ("[]", "line 1 is no object"),
+        ("[]", "line 1 is not a JSON object"),
         (
             '{"id": "a", "vector": [1, 0]}\n{"id": "b", "vector": [1]}',
             "item 0 of the input: items[1].vector has 1 numbers",

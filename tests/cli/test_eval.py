@@ -73,7 +73,7 @@ def test_documents_may_be_items(hub: RunningHub, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (("--collection", "pets", "--technique", "magic"), 2, "no technique 'magic'"),
+        (("--collection", "pets", "--technique", "magic"), 2, "unknown technique 'magic'"),
         (("--collection", "nowhere"), 1, "there is no collection 'nowhere'"),
     ],
     ids=["technique", "collection"],

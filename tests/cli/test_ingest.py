@@ -90,7 +90,7 @@ def test_a_bad_file_is_named_and_does_not_stop_the_others(hub: RunningHub, folde
     done = ingest(hub, "books", "--collection", "bad", cwd=folder.parent)
     assert done.returncode == 1
     assert "books/bad.pdf: it is no pdf, although its name says so" in done.stdout
-    assert "books/large.txt: it has 12,582,912 bytes, and 11,534,336 go through a connection" in done.stdout
+    assert "books/large.txt: it has 12,582,912 bytes, and at most 11,534,336 can be sent" in done.stdout
     assert "use --server-path" in done.stdout
     assert "books/guess.txt: it is not UTF-8, and was read as windows-1252" in done.stdout
     assert sources(hub, "bad") == ["books/cat.md", "books/guess.txt", "books/pets.pdf", "books/sub/dog.txt"]

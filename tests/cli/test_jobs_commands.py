@@ -42,7 +42,7 @@ async def test_list_get_cancel(hub: RunningHub, tmp_path: Path) -> None:
         assert [each["id"] for each in found["jobs"]] == [done]
         assert json.loads((await command(hub, "get", done)).stdout)["result"] == "xxx"
         assert (await command(hub, "cancel", held)).stdout == "cancelled\n"
-        assert (await command(hub, "cancel", held)).stdout == "it was over already: cancelled\n"
+        assert (await command(hub, "cancel", held)).stdout == "not cancelled, the job has ended already: cancelled\n"
         requires_failure(await command(hub, "get", "nope"), 1, "'nope'")
         requires_failure(await command(hub, "watch", held), 1, "was cancelled")
         assert json.loads((await command(hub, "watch", done)).stdout) == "xxx"
@@ -99,7 +99,7 @@ async def test_ctrl_c_leaves_the_job_running_and_says_so(hub: RunningHub, tmp_pa
                 await asyncio.to_thread(read_until, master, "2 of 4")
                 process.send_signal(signal.SIGINT)
                 shown = await asyncio.to_thread(read_until, master, "jobs cancel")
-                assert "the job goes on" in shown
+                assert "the job keeps running" in shown
                 assert await asyncio.to_thread(process.wait, PATIENCE) == 130
             assert (await one.result("jobs.get", {"id": made["id"]}))["status"] == "running"
             (tmp_path / "go").touch()

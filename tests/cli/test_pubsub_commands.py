@@ -251,7 +251,7 @@ async def test_a_lost_connection_is_1_and_says_how_to_go_on() -> None:
         code, _, err = await running.end()
     assert code == 1
     assert "trunkline: the connection was lost" in err
-    assert "trunkline: go on with: --recover e1:7" in err
+    assert "trunkline: resume with: --recover e1:7" in err
 
 
 # --- pipes ---
@@ -342,7 +342,7 @@ def read_all(descriptor: int) -> str:
         (["subscribe", "a", "--json", "--format", "data"], ["--format ndjson"]),
         (["publish", "a.*", "1"], ["'a.*'"]),
         (["publish", "a", "{"], ["not JSON", "--text"]),
-        (["token", "a\nb"], ["no name"]),
+        (["token", "a\nb"], ["is not a name"]),
     ],
 )
 def test_wrong_usage_is_2_before_anything_is_sent(arguments: list[str], words: list[str]) -> None:

@@ -105,7 +105,7 @@ def test_a_key_file_without_keys(text: str, tmp_path: Path) -> None:
 def test_a_hook_that_is_no_function_opens_nothing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hook_of_this_test.py").write_text('NOBODY = None\nTEXT = "?"\n')
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ConfigurationError, match=f"hook_of_this_test:{name}.*no function"):
+    with pytest.raises(ConfigurationError, match=f"hook_of_this_test:{name}.*is not a function"):
         credentials(load_settings(host="0.0.0.0", authenticate=f"hook_of_this_test:{name}"))
 
 

@@ -364,7 +364,7 @@ def test_who_is_refused_for_good_ends_and_says_so(tmp_path: Path) -> None:
                 hub.process.send_signal(signal.SIGHUP)
                 require({"error": {"data": {"maybe_executed": True}}}, await program.reply(asked))
                 assert await program.exit_code() == 1
-                assert b"gone for good" in program.log
+                assert b"the connection to the hub has ended" in program.log
 
         asyncio.run(converse())
 

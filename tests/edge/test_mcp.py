@@ -68,7 +68,7 @@ async def test_errors_of_tools_are_for_the_model_to_read(tool_hub: RunningHub) -
             ("debug.fail", {"message": "over the edge"}, "over the edge"),
             ("debug.echo", {"valeu": 1}, "INVALID_PARAMS -32602"),
             ("no.such", {}, "METHOD_NOT_FOUND -32601"),
-            ("subscribe", {"topic": "x"}, "needs a connection"),
+            ("subscribe", {"topic": "x"}, "needs a persistent connection"),
         ):
             result = await session.call_tool(name, arguments)
             assert result.is_error

@@ -121,7 +121,7 @@ def test_what_is_asked_of_a_proxy_is_400(debug_hub: RunningHub, start: str, monk
     monkeypatch.setitem(DOORS, "proxy", (start, UPGRADE if "/ws" in start else (), b""))
     answer = ask(debug_hub.port, "proxy")
     assert answer.status == 400
-    assert "no proxy" in answer.error["message"]
+    assert "not a proxy" in answer.error["message"]
 
 
 def test_a_refused_request_disturbs_no_other_of_its_connection(debug_hub: RunningHub) -> None:

@@ -83,7 +83,7 @@ def test_a_lane_that_no_executor_gets_on_with_is_told_with_what_runs() -> None:
     group.waits()
     look = group.look()
     assert look.causes == [
-        "plain functions wait: no executor gets on with those it has "
+        "plain functions wait: no executor makes progress "
         "(thread.work has run for 1.6 s on executor-0, thread.work has run for 1.6 s on executor-1)"
     ]
     assert look.serves({"thread", "loop"}), "coroutines are served"

@@ -72,8 +72,8 @@ async def test_a_method_that_looks_for_what_was_withheld_says_so(hub: RunningHub
 
 
 def test_the_log_names_what_is_withheld_and_shows_nothing_of_it(hub: RunningHub) -> None:
-    hub.wait_for(r'what looks like a secret.*"withheld": \[.*"HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"')
-    hub.wait_for(r'do not get these variables.*"DATABASE_PASSWORD", "DATABASE_URL"')
+    hub.wait_for(r'variables that look like secrets.*"withheld": \[.*"HF_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"')
+    hub.wait_for(r'variables are not passed to executors.*"DATABASE_PASSWORD", "DATABASE_URL"')
     assert SECRET not in "\n".join([*hub.stdout, *hub.stderr])
 
 

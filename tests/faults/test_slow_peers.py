@@ -124,7 +124,7 @@ async def test_fault_11_a_peer_that_never_reads_is_not_read_either_and_then_cut_
         async with narrow_socket(hub.port) as stuck, peer(hub.url) as other:
             before = hub.rss()
             sending = asyncio.create_task(send_for_ever(stuck))
-            await asyncio.to_thread(hub.wait_for, "a peer does not answer pings")
+            await asyncio.to_thread(hub.wait_for, "a peer did not answer a ping in time")
             assert await other.result("debug.echo", {"value": 1})
             assert hub.rss() - before < 24 * MIB, "what it asked for was not read"
             sending.cancel()

@@ -67,7 +67,7 @@ def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     env = clean_environment({"TRUNKLINE_MODEL": str(tiny_model)})
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=6 * PATIENCE)
     assert done.returncode == 0, done
-    assert "hubs with this data folder use it from their next start on" in done.stdout
+    assert "hubs with this data folder use it after their next start" in done.stdout
     files = [path for path in (data / "models").rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}, "they are for their user alone"
     return data

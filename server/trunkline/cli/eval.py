@@ -1,4 +1,4 @@
-"""``trunkline eval``: how well retrieval finds what answers the questions of a file."""
+"""``trunkline eval``: measures how well retrieval finds the documents that answer the questions of a file."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 def evaluate(
     questions: Annotated[Path, typer.Argument(metavar="QUESTIONS", help="Question file (NDJSON).")],
-    collection: Annotated[str, typer.Option(help="Collection that is asked.")],
+    collection: Annotated[str, typer.Option(help="Collection to search.")],
     technique: Annotated[
         list[str] | None,
         typer.Option(help="dense, lexical, hybrid or rrf; may be repeated.  [default: the first three]"),
     ] = None,
     by: Annotated[
-        str, typer.Option(help="What 'relevant' names: id, or a member of the passages' metadata.")
+        str, typer.Option(help="Field that 'relevant' refers to: id, or a member of the passages' metadata.")
     ] = "source",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with each question's own measures.")] = False,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Measure retrieval: nDCG@10, recall of the first 5, and the reciprocal rank, for each technique.
+    """Measure retrieval for each technique: nDCG@10, recall of the first 5, and reciprocal rank.
 
-    QUESTIONS has one JSON object a line: {"question": "...", "relevant": ["document", ...]}.
+    QUESTIONS has one JSON object per line: {"question": "...", "relevant": ["document", ...]}.
     """
     from trunkline.evaluate.questions import QuestionError, read_questions
     from trunkline.evaluate.retrieval import DEFAULT_TECHNIQUES, TECHNIQUES
 
     chosen = technique or [*DEFAULT_TECHNIQUES]
     if unknown := [each for each in chosen if each not in TECHNIQUES]:
-        fail(EXIT_USAGE, f"no technique {unknown[0]!r}; there are: {', '.join(TECHNIQUES)}")
+        fail(EXIT_USAGE, f"unknown technique {unknown[0]!r}; known are: {', '.join(TECHNIQUES)}")
     try:
         asked = read_questions(questions.read_text(encoding="utf-8").splitlines())
     except (OSError, UnicodeDecodeError, QuestionError) as error:
@@ -62,7 +62,7 @@ def evaluate(
 async def ask(
     hub: Hub, techniques: Sequence[str], collection: str, questions: Sequence[Question], field: str
 ) -> dict[str, tuple[Measured, Retrieved]]:
-    """Ask the questions with each technique, with a progress bar on a terminal."""
+    """Search for the questions with each technique, showing a progress bar; returns the measures by technique."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -81,7 +81,7 @@ async def ask(
 
 
 def show(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]], *, as_json: bool) -> None:
-    """Print a table, or JSON."""
+    """Print the measures, as a table or as JSON."""
     if as_json:
         typer.echo(json.dumps(as_data(questions, results), ensure_ascii=False, indent=2))
         return
@@ -91,7 +91,7 @@ def show(questions: Sequence[Question], results: dict[str, tuple[Measured, Retri
 
 
 def as_data(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> dict[str, Any]:
-    """What was measured: means, and each question's measures in the order of ``questions``."""
+    """The measures as data: means, and each question's own in the order of ``questions``."""
     return {
         "questions": [question.id for question in questions],
         "techniques": {
@@ -102,7 +102,7 @@ def as_data(questions: Sequence[Question], results: dict[str, tuple[Measured, Re
 
 
 def table(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> Any:
-    """A row a technique; from the second on with how its nDCG@10 differs from that of the first."""
+    """A table with a row per technique; from the second on with the difference of its nDCG@10 from the first's."""
     from rich.table import Table
 
     from trunkline.evaluate.measures import MEASURES, interval

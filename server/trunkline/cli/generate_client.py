@@ -1,4 +1,4 @@
-"""``trunkline generate-client``: the methods of a hub as types of TypeScript or Python."""
+"""``trunkline generate-client``: writes the methods of a hub as types for TypeScript or Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Language(StrEnum):
-    """What there is a generator for."""
+    """The languages that there is a generator for."""
 
     typescript = "typescript"
     python = "python"
@@ -25,18 +25,18 @@ class Language(StrEnum):
 
 def generate_client(
     language: Annotated[Language, typer.Option(help="Language to generate.")],
-    output: Annotated[str, typer.Option(metavar="FILE", help="Where to write it. '-' is standard output.")],
-    url: Annotated[str, typer.Argument(envvar="TRUNKLINE_URL", help="WebSocket of the hub.")] = DEFAULT_URL,
+    output: Annotated[str, typer.Option(metavar="FILE", help="File to write. '-' is standard output.")],
+    url: Annotated[str, typer.Argument(envvar="TRUNKLINE_URL", help="WebSocket URL of the hub.")] = DEFAULT_URL,
     token: Token = None,
     document: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="OpenRPC document to read instead of asking a hub. '-' reads stdin."),
+        typer.Option(metavar="FILE", help="OpenRPC document to read instead of a hub's. '-' reads stdin."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if the file is not what would be written.")
+        bool, typer.Option("--check", help="Write nothing; exit with 1 if the file is out of date.")
     ] = False,
 ) -> None:
-    """Write the methods of a hub as types, for calls that the compiler checks."""
+    """Write the methods of a hub as types, so that the compiler checks calls."""
     from trunkline.generate import GENERATORS, DocumentError
 
     if check and output == "-":
@@ -54,11 +54,11 @@ def generate_client(
     except OSError as error:
         fail(EXIT_FAILED, f"{output}: {error.strerror}")
     if check and not is_same:
-        fail(EXIT_FAILED, f"{output} is not what the hub serves now; generate it again without --check")
+        fail(EXIT_FAILED, f"{output} is out of date; generate it again without --check")
 
 
 def ask_hub(url: str, token: str | None) -> Any:
-    """The document of a running hub."""
+    """The OpenRPC document of a running hub."""
     answers: list[Any] = []
 
     async def run(hub: Hub) -> None:
@@ -69,11 +69,11 @@ def ask_hub(url: str, token: str | None) -> Any:
 
 
 def read_document(path: Path) -> Any:
-    """The document in a file.
+    """The OpenRPC document in a file, ``-`` for standard input.
 
     Raises:
-        OSError: it cannot be read.
-        DocumentError: it is not JSON.
+        OSError: the file cannot be read.
+        DocumentError: the file is not JSON.
     """
     from trunkline.generate import DocumentError
 
@@ -81,14 +81,14 @@ def read_document(path: Path) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise DocumentError(f"this is not JSON: {error}") from error
+        raise DocumentError(f"not JSON: {error}") from error
 
 
 def deliver(text: str, path: Path, *, check: bool) -> bool:
-    """Write the file, unless it is there already or is only checked; returns whether it was there.
+    """Write a file, unless it has this text already or ``check`` is set; returns whether it had this text.
 
     Raises:
-        OSError: it cannot be read or written.
+        OSError: the file cannot be read or written.
     """
     data = text.encode()
     try:

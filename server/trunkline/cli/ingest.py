@@ -1,4 +1,4 @@
-"""``trunkline ingest``: documents of this machine, or of the hub's, into a collection."""
+"""``trunkline ingest``: reads documents of this machine, or of the hub's, into a collection."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ if TYPE_CHECKING:
     from trunkline.methods.documents.folders import FoundFile
 
 MAX_FILE_BYTES: Final = 11 * 2**20
-"""In base64, with its name, within the 16 MiB a hub takes at once."""
+"""In base64, with its name, a file of this size fits into a message of 16 MiB, the hub's default limit."""
 BATCH_BYTES: Final = 4 * 2**20
 BATCH_FILES: Final = 256
 CALLS_AT_ONCE: Final = 2
-"""While one is read and split, another is embedded."""
+"""Two, so that one batch is read and split while another is embedded."""
 TIMEOUT_MS: Final = 24 * 60 * 60 * 1000
 
 
 class Advance(Protocol):
-    """How progress is told."""
+    """Shows the progress of calls."""
 
     def __call__(self, call: int, progress: dict[str, Any]) -> None:
-        """What a call, by its number, said of its progress."""
+        """Show a progress report of the call with this number."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the documents, of all calls together."""
+    """The results of all calls together: totals, and what failed."""
 
     totals: dict[str, int] = field(default_factory=dict)
     failed: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, result: dict[str, Any]) -> None:
-        """Add what a call returned."""
+        """Add the result of a call."""
         for name, count in result["totals"].items():
             self.totals[name] = self.totals.get(name, 0) + count
         for entry in result["documents"]:
@@ -55,13 +55,13 @@ class Outcome:
                 self.notes.append((entry["source"], entry["note"]))
 
     def refuse(self, name: str, reason: str) -> None:
-        """Add a file that was not sent."""
+        """Add a file that was not sent, as failed."""
         self.failed.append((name, reason))
         self.totals["failed"] = self.totals.get("failed", 0) + 1
         self.totals["documents"] = self.totals.get("documents", 0) + 1
 
     def lines(self) -> Iterator[str]:
-        """In words."""
+        """The outcome as lines of text."""
         count = {name: f"{self.totals.get(name, 0):,}" for name in (*self.totals, *_COUNTS)}
         late = f", superseded {count['superseded']}" if self.totals.get("superseded") else ""
         yield f"documents {count['documents']:>9}   failed {count['failed']}, ignored {count['ignored']}{late}"
@@ -79,27 +79,27 @@ _COUNTS: Final = ("documents", "failed", "superseded", "ignored", "passages", "e
 
 def ingest(
     paths: Annotated[list[str], typer.Argument(metavar="PATH", help="Files, and folders of txt, md, html, pdf, docx.")],
-    collection: Annotated[str, typer.Option(help="Collection to put them in; made if there is none.")],
+    collection: Annotated[str, typer.Option(help="Collection to put the passages into; created if it does not exist.")],
     include: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Take just these files of folders; may be repeated.")
+        list[str] | None, typer.Option(metavar="GLOB", help="Only read matching files of folders; may be repeated.")
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(metavar="GLOB", help="Leave these files and folders out; may be repeated.")
+        list[str] | None, typer.Option(metavar="GLOB", help="Skip matching files and folders; may be repeated.")
     ] = None,
     server_path: Annotated[
-        bool, typer.Option("--server-path", help="PATHs are the hub's, inside its TRUNKLINE_DOCUMENTS_ROOT.")
+        bool, typer.Option("--server-path", help="PATHs are on the hub's machine, inside TRUNKLINE_DOCUMENTS_ROOT.")
     ] = False,
     job: Annotated[
-        bool, typer.Option("--job", help="Run as a job, which outlives this command; with --server-path.")
+        bool, typer.Option("--job", help="Run as a job, which goes on when this command ends; needs --server-path.")
     ] = False,
-    chunk_tokens: Annotated[int | None, typer.Option(min=8, help="Tokens of a passage, at most.")] = None,
-    overlap_tokens: Annotated[int, typer.Option(min=0, help="Tokens that two passages share, at most.")] = 0,
+    chunk_tokens: Annotated[int | None, typer.Option(min=8, help="Maximum number of tokens in a passage.")] = None,
+    overlap_tokens: Annotated[int, typer.Option(min=0, help="Maximum number of tokens that two passages share.")] = 0,
     url: Url = DEFAULT_URL,
     token: Token = None,
 ) -> None:
-    """Read documents, split them into passages and put these into a collection; what is in already is skipped."""
+    """Read documents, split them into passages and add these to a collection; passages already in it are skipped."""
     if job and not server_path:
-        fail(EXIT_USAGE, "--job is for files on the hub's machine: add --server-path, or leave --job out")
+        fail(EXIT_USAGE, "--job needs files on the hub's machine: add --server-path, or omit --job")
     options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
     params = {"collection": collection, "options": options}
     globs = {"include": include or [], "exclude": exclude or []}
@@ -126,10 +126,10 @@ def ingest(
 def find_files(
     paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: Outcome
 ) -> list[FoundFile]:
-    """The documents at some paths of this machine, called by their path from the working directory on.
+    """The documents at some paths of this machine, named by their path relative to the working directory.
 
     Raises:
-        ValueError: a path that is not there, or two files of one name.
+        ValueError: a path does not exist, or two files would have the same name.
     """
     from trunkline.methods.documents.folders import FoundFile, walk
 
@@ -143,13 +143,16 @@ def find_files(
         name = path.relative_to(Path.cwd()).as_posix() if inside else path.name
         for file in walk(FoundFile(name, path), include, exclude, ignored.append):
             if found.setdefault(file.name, file).path != file.path:
-                raise ValueError(f"{file.path} and {found[file.name].path} would both be called {file.name}")
+                raise ValueError(f"{file.path} and {found[file.name].path} would both be named {file.name}")
     outcome.totals["ignored"] = len(ignored)
     return [*found.values()]
 
 
 def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[str, Any]]]:
-    """Files as sources, so many at once as go well into one message. Files that cannot be sent are refused."""
+    """Batches of files as sources of ``documents.process``, each small enough for one message.
+
+    Files that cannot be sent are added to ``outcome`` as failed.
+    """
     from trunkline.methods.documents.folders import read_file
     from trunkline.methods.documents.formats import Unreadable, clean
 
@@ -165,7 +168,7 @@ def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[
         if len(data) > MAX_FILE_BYTES:
             outcome.refuse(
                 name,
-                f"it has {len(data):,} bytes, and {MAX_FILE_BYTES:,} go through a connection: put it below the hub's "
+                f"it has {len(data):,} bytes, and at most {MAX_FILE_BYTES:,} can be sent: put it inside the hub's "
                 "TRUNKLINE_DOCUMENTS_ROOT and use --server-path, or split it",
             )
             continue
@@ -179,10 +182,10 @@ def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[
 
 
 async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile], outcome: Outcome) -> None:
-    """Send files of this machine, some calls at once.
+    """Send files of this machine to the hub, :data:`CALLS_AT_ONCE` batches at a time.
 
     Raises:
-        RpcError: what a call ended with; the others are cancelled.
+        RpcError: a call failed; the others are cancelled.
     """
     gate = asyncio.Semaphore(CALLS_AT_ONCE)
 
@@ -215,7 +218,7 @@ async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile
 
 
 async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> None:
-    """Let the hub read its own files, as a call that ends with this command."""
+    """Have the hub process files of its own machine, in a call that is cancelled if this command ends."""
     with progress_bar() as advance:
         result = await hub.call(
             "documents.process", params, timeout_ms=TIMEOUT_MS, on_progress=lambda value: advance(0, value)
@@ -224,7 +227,7 @@ async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> N
 
 
 def process_as_job(params: dict[str, Any], outcome: Outcome, url: str, token: str | None) -> None:
-    """Let the hub read its own files, as a job, and show that to its end."""
+    """Have the hub process files of its own machine as a job, and show the job's progress to its end."""
     started: list[str] = []
 
     async def start(hub: Hub) -> None:
@@ -238,7 +241,7 @@ def process_as_job(params: dict[str, Any], outcome: Outcome, url: str, token: st
 
 @contextmanager
 def progress_bar(total: int | None = None) -> Iterator[Advance]:
-    """A bar of documents on stderr, if that is a terminal. Without ``total`` the hub says how many there are."""
+    """A progress bar of documents on stderr, if that is a terminal. Without ``total`` the hub reports how many."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -1,4 +1,4 @@
-"""``trunkline jobs list | get | cancel | watch``."""
+"""``trunkline jobs list | get | cancel | watch``: shows and cancels jobs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAGE: Final = 200
 
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id.")]
-Raw = Annotated[bool, typer.Option("--json", help="JSON instead of words.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job.")]
+Raw = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 class Status(StrEnum):
-    """What a job may be."""
+    """The states of a job."""
 
     queued = "queued"
     running = "running"
@@ -42,13 +42,13 @@ class Status(StrEnum):
     cancelled = "cancelled"
 
 
-jobs_app = typer.Typer(no_args_is_help=True, help="Jobs: calls that outlive their caller, and the hub.")
+jobs_app = typer.Typer(no_args_is_help=True, help="List, watch and cancel jobs: calls that go on without their caller.")
 
 
 @jobs_app.command("list")
 def list_jobs(
-    status: Annotated[Status | None, typer.Option(help="Only those.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many, the newest first.")] = 50,
+    status: Annotated[Status | None, typer.Option(help="Only jobs with this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many jobs to list, the newest first.")] = 50,
     url: Url = DEFAULT_URL,
     token: Token = None,
     raw: Raw = False,
@@ -63,7 +63,7 @@ def list_jobs(
         else:
             _print_table(page["jobs"])
             if page["cursor"] is not None:
-                print("trunkline: there are more; --limit shows up to 200", file=sys.stderr)
+                print("trunkline: there are more jobs; --limit lists up to 200", file=sys.stderr)
 
     talk(url, token, run)
 
@@ -80,23 +80,23 @@ def get(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
 
 @jobs_app.command("cancel")
 def cancel(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """End a job that is not over."""
+    """Cancel a job that has not ended."""
 
     async def run(hub: Hub) -> None:
         said = await hub.call("jobs.cancel", {"id": job_id})
-        print("cancelled" if said["cancelled"] else f"it was over already: {said['status']}")
+        print("cancelled" if said["cancelled"] else f"not cancelled, the job has ended already: {said['status']}")
 
     talk(url, token, run)
 
 
 @jobs_app.command("watch")
 def watch(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Show a job's progress until it is over, and print its result as JSON. Ctrl-C leaves the job running."""
+    """Show a job's progress until it ends, and print its result as JSON. Ctrl-C leaves the job running."""
     print_json(result_of(job_id, url, token))
 
 
 def result_of(job_id: str, url: str, token: str | None) -> Any:
-    """Show a job's progress until it is over; ends the program where it did not succeed, and at Ctrl-C."""
+    """Show a job's progress until it ends; returns its result, or exits where it did not succeed, and at Ctrl-C."""
     over: list[dict[str, Any]] = []
 
     async def run() -> None:
@@ -110,8 +110,8 @@ def result_of(job_id: str, url: str, token: str | None) -> Any:
     except typer.Exit as end:
         if end.exit_code == EXIT_INTERRUPTED:
             print(
-                f"\ntrunkline: the job goes on; see it again with: trunkline jobs watch {job_id}\n"
-                f"trunkline: end it with: trunkline jobs cancel {job_id}",
+                f"\ntrunkline: the job keeps running; watch it again with: trunkline jobs watch {job_id}\n"
+                f"trunkline: cancel it with: trunkline jobs cancel {job_id}",
                 file=sys.stderr,
             )
         raise
@@ -123,13 +123,13 @@ def result_of(job_id: str, url: str, token: str | None) -> Any:
 
 
 async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
-    """Show what a job says until it is over; returns it as ``jobs.get`` does."""
+    """Show a job's progress until it ends; returns the job as ``jobs.get`` does."""
     from rich.console import Console
 
     from trunkline.cli.show.progress import Bar
 
     async with hub.subscribe(f"jobs.{job_id}") as events:
-        # The question comes after the subscription, so that no change falls between the two.
+        # The job is read after subscribing, so that no change is missed in between.
         job = await _read(hub, job_id)
         if job["status"] not in FINAL:
             bar = Bar(Console(stderr=True), job["method"])
@@ -151,7 +151,7 @@ async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> 
     from trunkline.client import Gap
 
     async for item in events:
-        # What was missed, for example while there was no hub, is in the job itself.
+        # Missed events, for example while the hub restarted, are replaced by reading the job itself.
         job = await _read(hub, job_id) if isinstance(item, Gap) else item.data
         bar.show(_reading(job))
         if job["status"] in FINAL:
@@ -159,7 +159,7 @@ async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> 
 
 
 def _reading(job: dict[str, Any]) -> Reading:
-    """What a bar shows of a job: how far it is, its status, and what it says."""
+    """What the bar shows of a job: the fraction done, its status, and its last progress report."""
     from trunkline.cli.show.progress import Reading, read_report
 
     said = Reading(None, "") if job["progress"] is None else read_report(job["progress"])

@@ -1,9 +1,7 @@
-"""The command line: ``trunkline serve | stdio | call | stream | subscribe | publish | discover | top | jobs |
-collections | ingest | eval | doctor | token | generate-client |
-convert-model``.
+"""The ``trunkline`` command: collects all subcommands and defines the basic ones, such as serve and call.
 
 Exit codes: 0 success, 1 the call or check failed or the connection was lost, 2 wrong usage or configuration, 3 no hub
-to talk to, 130 Ctrl-C, 141 nobody reads the output any more (as of other programs that SIGPIPE ends).
+at the URL, 130 Ctrl-C, 141 the output is not read any more (as of programs that SIGPIPE ends).
 """
 
 from __future__ import annotations
@@ -55,10 +53,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Trunkline: one hub for calls, streams and events between Node.js, Elixir, browsers and Python.",
+    help="Trunkline: a hub for calls, streams and events between Node.js, Elixir, browsers and Python.",
 )
 
-MethodName = Annotated[str, typer.Argument(help="Method, for example rag.execute.")]
+MethodName = Annotated[str, typer.Argument(help="Name of the method, for example rag.execute.")]
 Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an array. '-' reads standard input.")]
 
 
@@ -75,12 +73,18 @@ def _root(
 def serve(
     config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to bind.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="0 picks a free one.  [default: 8765]")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="TCP port; 0 picks a free one.  [default: 8765]")
+    ] = None,
     uds: Annotated[Path | None, typer.Option(help="Unix socket for HTTP and WebSocket, instead of a port.")] = None,
-    uds_mode: Annotated[str | None, typer.Option(help="Permissions of its file.  [default: 600]")] = None,
-    uds_framed: Annotated[Path | None, typer.Option(help="Unix socket for peers that speak frames.")] = None,
-    uds_framing: Annotated[FramingOption | None, typer.Option(help="Theirs.  [default: packet4]")] = None,
-    uds_dialect: Annotated[DialectOption | None, typer.Option(help="Theirs.  [default: jsonrpc]")] = None,
+    uds_mode: Annotated[str | None, typer.Option(help="Permissions of the sockets' files.  [default: 600]")] = None,
+    uds_framed: Annotated[Path | None, typer.Option(help="Unix socket for framed peers.")] = None,
+    uds_framing: Annotated[
+        FramingOption | None, typer.Option(help="Framing of --uds-framed.  [default: packet4]")
+    ] = None,
+    uds_dialect: Annotated[
+        DialectOption | None, typer.Option(help="Dialect of --uds-framed.  [default: jsonrpc]")
+    ] = None,
     packs: Annotated[
         str | None,
         typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]"),
@@ -92,7 +96,7 @@ def serve(
     strict: Annotated[
         bool | None,
         typer.Option(
-            "--strict/--no-strict", help="Exit where a module of methods cannot be loaded.  [default: no-strict]"
+            "--strict/--no-strict", help="Exit if a module of methods cannot be loaded.  [default: no-strict]"
         ),
     ] = None,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
@@ -172,7 +176,7 @@ def call(
         bool | None,
         typer.Option(
             "--progress/--no-progress",
-            help="What the method reports of its progress, on stderr.  [default: a bar, on a terminal only]",
+            help="Show the method's progress on stderr.  [default: a bar, on a terminal only]",
         ),
     ] = None,
 ) -> None:
@@ -196,9 +200,9 @@ def stream(
     url: Url = DEFAULT_URL,
     token: Token = None,
     timeout_ms: TimeoutMs = None,
-    raw: Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")] = False,
+    raw: Annotated[bool, typer.Option("--json", help="Print one JSON object per line instead of text.")] = False,
 ) -> None:
-    """Call a streaming method and print its chunks as they come."""
+    """Call a streaming method and print its chunks as they arrive."""
     decoded = read_params(params)
 
     async def run(hub: Hub) -> None:
@@ -221,9 +225,9 @@ app.command()(publish)
 def discover(
     url: Url = DEFAULT_URL,
     token: Token = None,
-    raw: Annotated[bool, typer.Option("--json", help="The OpenRPC document instead of a table.")] = False,
+    raw: Annotated[bool, typer.Option("--json", help="Print the OpenRPC document instead of a table.")] = False,
 ) -> None:
-    """List what a hub serves."""
+    """List the methods that a hub serves."""
 
     async def run(hub: Hub) -> None:
         from trunkline.cli.show.tables import print_methods
@@ -239,7 +243,7 @@ def discover(
 
 @app.command()
 def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Check what is installed here, and the hub if one runs."""
+    """Check this installation, and the hub if one is running."""
     from trunkline.cli.doctor import run_checks
     from trunkline.cli.show.tables import print_checks
 
@@ -251,20 +255,20 @@ def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
 
 @app.command("token")
 def make_token(
-    name: Annotated[str, typer.Argument(help="Who the token is for.")] = "client",
-    role: Annotated[list[str] | None, typer.Option(help="Role of its holder; may be repeated.")] = None,
-    raw: Annotated[bool, typer.Option("--json", help="Token and entry as one JSON object on standard output.")] = False,
+    name: Annotated[str, typer.Argument(help="Name of the token's holder.")] = "client",
+    role: Annotated[list[str] | None, typer.Option(help="Role of the token's holder; may be repeated.")] = None,
+    raw: Annotated[bool, typer.Option("--json", help="Print token and entry as one JSON object.")] = False,
 ) -> None:
-    """Make a random token, and its entry for the tokens file.
+    """Generate a random token, and its entry for the tokens file.
 
-    The entry goes to standard output and holds only the token's SHA-256. The token itself is shown once, on stderr:
-    'trunkline token ci >> tokens.toml' appends the one and shows the other.
+    The entry goes to standard output and contains only the token's SHA-256; the token itself is shown once, on stderr.
+    So 'trunkline token ci >> tokens.toml' appends the entry and shows the token.
     """
     from trunkline.edge.access.grants import is_name
     from trunkline.edge.access.tokens import new_token
 
     if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
-        fail(EXIT_USAGE, f"{bad[0]!r} is no name: 1 to 256 printable characters")
+        fail(EXIT_USAGE, f"{bad[0]!r} is not a name: use 1 to 256 printable characters")
     secret, digest = new_token()
     entry = {"name": name, "sha256": digest} | ({"roles": role} if role else {})
     if raw:
@@ -283,7 +287,7 @@ def make_token(
 
 
 def read_params(text: str) -> Any:
-    """Params from the command line, or from standard input for ``-``."""
+    """The params of a call from the command line, or from standard input for ``-``; exits where they are not valid."""
     source = read_stdin() if text == "-" else text
     try:
         params = json.loads(source)
@@ -305,7 +309,7 @@ app.add_typer(collections_app, name="collections")
 
 
 def main() -> None:
-    """Entry point of the ``trunkline`` command."""
+    """Run the ``trunkline`` command."""
     try:
         app()
     except SystemExit as end:
@@ -313,7 +317,7 @@ def main() -> None:
 
 
 def flush_output() -> bool:
-    """Write what is still buffered; False, and no complaint of the interpreter later, if nobody reads it any more."""
+    """Flush standard output; returns False if it is not read any more, which the interpreter then does not report."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""``trunkline subscribe`` and ``trunkline publish``."""
+"""``trunkline subscribe`` and ``trunkline publish``: receive and send events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EventFormat(StrEnum):
-    """How events are printed."""
+    """The formats in which events are printed."""
 
     PRETTY = "pretty"
     JSON = "json"
@@ -25,7 +25,7 @@ class EventFormat(StrEnum):
 
 
 PRINT_QUEUE: Final = 10_000
-"""Events that may wait to be printed: a terminal is slower than a hub, in bursts."""
+"""Events that may wait to be printed: in bursts a terminal is slower than a hub."""
 
 
 def subscribe(
@@ -46,22 +46,22 @@ def subscribe(
             "indented. data: the event's data alone, one line each.",
         ),
     ] = EventFormat.PRETTY,
-    ndjson: Annotated[bool, typer.Option("--json", help="The same as --format ndjson.")] = False,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many events.")] = None,
+    ndjson: Annotated[bool, typer.Option("--json", help="Same as --format ndjson.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Exit after this many events.")] = None,
     recover: Annotated[
         str | None,
         typer.Option(
             "--recover",
             "--since",
             metavar="EPOCH:OFFSET",
-            help="Go on after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
+            help="Resume after this position, as 'trunkline publish' prints it; for one topic without wildcards.",
         ),
     ] = None,
 ) -> None:
-    """Print events as they are published, until Ctrl-C. Events that were lost are told on stderr."""
+    """Print events as they are published, until Ctrl-C. Lost events are reported on stderr."""
     asked = read_position(topics, recover)
     if ndjson and form not in (EventFormat.PRETTY, EventFormat.NDJSON):
-        fail(EXIT_USAGE, f"--json is --format ndjson, and not --format {form}")
+        fail(EXIT_USAGE, f"--json means --format ndjson and conflicts with --format {form}")
     chosen = EventFormat.NDJSON if ndjson else form
 
     async def run(hub: Hub) -> None:
@@ -74,7 +74,7 @@ def subscribe(
 
 
 async def print_events(events: Subscription, form: EventFormat, count: int | None) -> None:
-    """Print what comes, until ``count`` events are printed or the connection is lost."""
+    """Print events and gaps, until ``count`` events are printed; exits where the connection is lost."""
     from trunkline.cli.show.tables import EventPrinter, while_output_is_read
     from trunkline.client import DisconnectedError, Gap
 
@@ -91,12 +91,12 @@ async def print_events(events: Subscription, form: EventFormat, count: int | Non
                     if not count:
                         return
     except DisconnectedError as error:
-        resume = [f"go on with: --recover {events.position}"] if events.position else []
+        resume = [f"resume with: --recover {events.position}"] if events.position else []
         fail(EXIT_FAILED, str(error), *resume)
 
 
 def read_position(topics: list[str], recover: str | None) -> Position | None:
-    """What ``--recover`` says; ends the program where topics or position cannot be."""
+    """The position that ``--recover`` names; exits where a topic or the position is not valid."""
     from trunkline.client import Position
     from trunkline_protocol.topics import is_wildcard, valid_pattern
 
@@ -104,7 +104,7 @@ def read_position(topics: list[str], recover: str | None) -> Position | None:
         if not valid_pattern(topic):
             fail(
                 EXIT_USAGE,
-                f"{topic!r} is no topic and no pattern: tokens joined by dots, as in orders.42 or 'orders.*'",
+                f"{topic!r} is neither topic nor pattern: write tokens joined by dots, as in orders.42 or 'orders.*'",
             )
     if recover is None:
         return None
@@ -127,14 +127,17 @@ def publish(
         bool, typer.Option("--text", help="Send DATA as a string (of standard input without its last line break).")
     ] = False,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Publishing again with the same key within five minutes is the same event.")
+        str | None, typer.Option(help="Publishing again with the same key within five minutes adds no second event.")
     ] = None,
 ) -> None:
     """Publish an event and print its position, EPOCH:OFFSET, once it is stored."""
     from trunkline_protocol.topics import valid_topic
 
     if not valid_topic(topic):
-        fail(EXIT_USAGE, f"{topic!r} is no topic: tokens joined by dots, without blanks and wildcards, as in orders.42")
+        fail(
+            EXIT_USAGE,
+            f"{topic!r} is not a topic: write tokens joined by dots, without blanks and wildcards, as in orders.42",
+        )
     decoded = read_data(data, as_text=text)
 
     async def run(hub: Hub) -> None:
@@ -144,7 +147,7 @@ def publish(
 
 
 def read_data(text: str | None, *, as_text: bool) -> Any:
-    """An event's data from the command line, or from standard input for ``-`` or nothing."""
+    """An event's data from the command line, or from standard input for ``-`` or nothing; exits where not valid."""
     if text is None and (sys.stdin is None or sys.stdin.isatty()):
         fail(EXIT_USAGE, "no DATA: give it as an argument, or pipe it in")
     source = read_stdin() if text in (None, "-") else str(text)

@@ -1,4 +1,4 @@
-"""The settings of a hub, read for a command."""
+"""Reads the settings of a hub for a command, and exits where they are not valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def read_settings(config: Path | None, **options: Any) -> Settings:
-    """Settings of a hub; ends the program where they cannot be."""
+    """The settings of a hub, from file, environment and options; exits where they are not valid."""
     from trunkline.config import SettingsError, load_settings
 
     try:
@@ -21,5 +21,5 @@ def read_settings(config: Path | None, **options: Any) -> Settings:
         fail(EXIT_USAGE, *error.problems)
     except OSError as error:
         fail(EXIT_USAGE, str(error))
-    except ValueError as error:  # the file is no TOML
+    except ValueError as error:  # the file is not TOML
         fail(EXIT_USAGE, f"{config}: {error}")

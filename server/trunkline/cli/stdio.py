@@ -1,4 +1,4 @@
-"""``trunkline stdio``: a hub of which the program that started it is the only peer, over standard input and output."""
+"""``trunkline stdio``: a hub whose peer is the program that started it, over standard input and output."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ class Serve(Protocol):
     """Runs a hub until it is stopped."""
 
     def __call__(self, settings: Settings, standard_io: StandardIo, speech: Speech) -> None:
-        """Ends the program where the settings cannot work."""
+        """Run a hub; exits where the settings cannot work."""
 
 
 class FramingOption(StrEnum):
-    """How frames are told apart."""
+    """The framings: how the byte stream is cut into frames."""
 
     packet4 = "packet4"
     ndjson = "ndjson"
 
 
 class DialectOption(StrEnum):
-    """What frames say."""
+    """The dialects: what the frames contain."""
 
     jsonrpc = "jsonrpc"
     command_bus = "command-bus"
@@ -41,26 +41,33 @@ class DialectOption(StrEnum):
 
 
 def stdio_command(serve: Serve) -> Callable[..., None]:
-    """The command.
+    """Make the ``stdio`` command.
 
     Args:
-        serve: runs a hub until it is stopped; only the command line knows how.
+        serve: runs a hub until it is stopped; given, because it is defined in the module that imports this one.
     """
 
     def stdio(
         framing: Annotated[
-            FramingOption, typer.Option(help="packet4: four bytes of length before each; ndjson: one a line.")
+            FramingOption,
+            typer.Option(help="packet4: a length of four bytes before each frame; ndjson: one frame per line."),
         ] = FramingOption.packet4,
-        dialect: Annotated[DialectOption, typer.Option(help="What frames say.")] = DialectOption.jsonrpc,
+        dialect: Annotated[
+            DialectOption, typer.Option(help="Protocol of the frames' content.")
+        ] = DialectOption.jsonrpc,
         connect: Annotated[
-            str | None, typer.Option(metavar="URL", help="WebSocket of a running hub to talk to, instead of one here.")
+            str | None,
+            typer.Option(
+                metavar="URL", help="WebSocket URL of a running hub to relay to, instead of starting one here."
+            ),
         ] = None,
         token: Annotated[
             str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token for --connect.", show_envvar=False)
         ] = None,
         config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
         port: Annotated[
-            int | None, typer.Option(min=0, max=65535, help="Listen there, too; 0 picks a free one.  [default: none]")
+            int | None,
+            typer.Option(min=0, max=65535, help="TCP port to listen on as well; 0 picks a free one.  [default: none]"),
         ] = None,
         packs: Annotated[
             str | None, typer.Option(help="Method packs, comma separated, or none.  [default: all installed]")
@@ -88,7 +95,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
         }
         given = [f"--{name}" for name, value in {"config": config, **options}.items() if value is not None]
         if connect is not None and given:
-            fail(EXIT_USAGE, f"{given[0]} is for a hub of one's own, not for the one at --connect")
+            fail(EXIT_USAGE, f"{given[0]} configures a hub started here; omit it with --connect")
         settings = read_settings(config, **(options | {"demo": bool(demo)}))
         from trunkline.edge.framed.dialects import Speech
         from trunkline.edge.framed.stdio import StandardIo
@@ -101,7 +108,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
         if connect is None:
             serve(settings, standard_io, speech)
         elif (gone := _relay(connect, token, settings, standard_io, speech)) is not None:
-            fail(EXIT_FAILED, f"the hub is gone for good: {gone}")
+            fail(EXIT_FAILED, f"the connection to the hub has ended: {gone}")
         ended = None if standard_io.peer is None else standard_io.peer.ended
         if ended == "broken" or not standard_io.delivered:
             raise typer.Exit(EXIT_FAILED)
@@ -112,7 +119,7 @@ def stdio_command(serve: Serve) -> Callable[..., None]:
 
 
 def _relay(url: str, token: str | None, settings: Settings, standard_io: StandardIo, speech: Speech) -> str | None:
-    """Talk to a hub elsewhere. Returns why that does not come back, where it does not."""
+    """Relay to a hub elsewhere; returns why its connection ended for good, None where the peer ended first."""
     from trunkline.observe.logs import configure_logs
     from trunkline.relay.program import RelayProgram
 

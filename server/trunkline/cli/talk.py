@@ -1,4 +1,4 @@
-"""What commands share: exit codes, the options that name a hub, the conversation with it, and how they fail."""
+"""What commands share: exit codes, the options for a hub's URL and token, connecting, and error messages."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
 
-Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket of the hub.")]
-Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub wants one.")]
+Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket URL of the hub.")]
+Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub requires one.")]
 TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
 
 
 def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[None]]) -> None:
-    """Connect and converse."""
+    """Connect to a hub and run ``conversation`` with it; exits where either fails."""
     from trunkline.client import connect
 
     async def run() -> None:
@@ -41,7 +41,7 @@ def talk(url: str, token: str | None, conversation: Callable[[Hub], Awaitable[No
 
 
 def require_known_variables() -> None:
-    """End the program where a ``TRUNKLINE_*`` variable is misspelt: what it was to say would be passed over."""
+    """Exit where a ``TRUNKLINE_*`` variable is unknown: a misspelt one would have no effect."""
     if all(name in OWN_VARIABLES for name in os.environ if name.upper().startswith("TRUNKLINE_")):
         return
     from trunkline.config import unknown_settings
@@ -51,7 +51,7 @@ def require_known_variables() -> None:
 
 
 def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run something that needs a hub, and turn what goes wrong into words and an exit code."""
+    """Run a coroutine that needs a hub, and turn its exceptions into messages and exit codes."""
     require_known_variables()
     import websockets
 
@@ -82,7 +82,7 @@ def _refusal(error: Any) -> str:
 
 
 def read_stdin() -> str:
-    """All of standard input, which must be UTF-8."""
+    """All of standard input as text; exits where it is not UTF-8."""
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
@@ -90,7 +90,7 @@ def read_stdin() -> str:
 
 
 def print_json(value: Any) -> None:
-    """Pretty JSON, coloured on a terminal only."""
+    """Print a value as indented JSON, coloured on a terminal."""
     if sys.stdout.isatty():
         from rich import print_json as rich_print_json
 
@@ -100,7 +100,7 @@ def print_json(value: Any) -> None:
 
 
 def fail(code: int, *lines: str) -> NoReturn:
-    """Say what went wrong on stderr and exit."""
+    """Print lines on stderr and exit with a code."""
     for line in lines:
         print(f"trunkline: {line}", file=sys.stderr)
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""``trunkline top``."""
+"""``trunkline top``: watches a hub in the terminal."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trunkline.cli.talk import DEFAULT_URL, Token, Url, with_hub
 def top(
     url: Url = DEFAULT_URL,
     token: Token = None,
-    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two looks.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and end.")] = False,
-    raw: Annotated[bool, typer.Option("--json", help="One snapshot as a JSON object.")] = False,
+    interval: Annotated[float, typer.Option(min=0.2, max=60, help="Seconds between two refreshes.")] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and exit.")] = False,
+    raw: Annotated[bool, typer.Option("--json", help="Print one snapshot as a JSON object.")] = False,
 ) -> None:
     """Watch a hub: its health, executors, busiest methods, calls in flight and topics. 'q' quits.
 
-    Where standard output is no terminal, one snapshot is printed. Live figures, calls in flight and topics take the
+    Where standard output is not a terminal, one snapshot is printed. Live figures, calls in flight and topics need the
     role admin.
     """
     single = once or raw or not sys.stdout.isatty()

@@ -1,4 +1,4 @@
-"""The Python client: the same shape as the JavaScript one."""
+"""The Python client, with the same interface as the JavaScript client."""
 
 from trunkline.client.connection_state import (
     Closed,

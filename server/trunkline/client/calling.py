@@ -1,4 +1,4 @@
-"""Making calls: the user's, attempt by attempt and with their input, and the client's own on each new connection."""
+"""Makes calls: the user's, with retries and input, and the client's own on each new connection."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from typing_extensions import override
 
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
@@ -20,14 +22,20 @@ from trunkline_protocol.messages import Window
 NO_MEMBERS: Final[dict[str, Any]] = {}
 
 PATIENT: Final = Retry(attempts=8)
-"""A hub that has just started may refuse for a while."""
+"""The retry policy of the client's own calls: a hub that has just started may refuse them for a while."""
 
 logger = logging.getLogger("trunkline.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """Which failures of a call are no reason to give up."""
+    """Which failures of a call are followed by another attempt.
+
+    Attributes:
+        retry: how often; None for never.
+        idempotent: whether the call may be made again although it may have run.
+        keyed: whether the call has an idempotency key, which the same hub recognises.
+    """
 
     retry: Retry | None
     idempotent: bool = False
@@ -38,12 +46,12 @@ ONCE: Final = Repeats(None)
 
 
 class Callers:
-    """Whoever makes calls.
+    """Makes the user's calls.
 
     Args:
         closed: done when there will be no connection any more.
-        retry: of calls that say nothing else; None for never.
-        random: what waits are drawn from.
+        retry: the default policy of calls; None for never.
+        random: source of the random waits between attempts.
     """
 
     def __init__(
@@ -68,17 +76,17 @@ class Callers:
         return self._conversation.is_connected
 
     def require_open(self, what: str) -> None:
-        """Check that what is sent may still be.
+        """Check that the client is not closed.
 
         Raises:
-            DisconnectedError: it is not.
+            DisconnectedError: the client is closed for good; the message names ``what`` was not sent.
         """
         if self._closed.done():
             info = self._closed.result()
             raise DisconnectedError(f"{what} was not sent: the connection is closed: {info}", maybe_executed=False)
 
     def repeats(self, retry: Retry | Literal[False] | None, *, idempotent: bool, keyed: bool) -> Repeats:
-        """What a call's arguments mean; None is what was said for all calls."""
+        """The retry policy that a call's arguments mean; ``retry=None`` is the default policy."""
         policy = self._retry if retry is None else (retry or None)
         return Repeats(policy, idempotent, keyed)
 
@@ -94,7 +102,11 @@ class Callers:
         on_progress: Callable[[Any], None] | None = None,
         on_result: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Call and wait; see :meth:`trunkline.client.hub.Hub.call`. ``on_result`` sees the result at once."""
+        """Call a method and return its result, as :meth:`trunkline.client.hub.Hub.call`.
+
+        Args:
+            on_result: called with the result before the next message of the hub is handled.
+        """
         body = encode_body(method, params)
         deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         attempt, maybe_executed, hub = 1, False, self._conversation.hub
@@ -108,11 +120,12 @@ class Callers:
                 call = UnaryCall(
                     request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result
                 )
-                # Another hub does not know the key: it would do again what may have been done.
+                # Another hub does not know the idempotency key: it would repeat work that may have been done.
                 call.is_for_one_hub = maybe_executed and not repeats.idempotent
                 call.may_wait = _repeats(repeats.retry) and input is None
                 if call.is_for_one_hub and hub != self._conversation.hub:
-                    raise DisconnectedError(f"{method}: the hub that knows its key is gone", maybe_executed=True)
+                    words = f"{method}: the hub that knows its idempotency key is gone"
+                    raise DisconnectedError(words, maybe_executed=True)
                 self._calls.begin(call)
             except (RpcError, DisconnectedError) as error:
                 error.maybe_executed |= maybe_executed
@@ -137,7 +150,7 @@ class Callers:
         idempotent: bool = False,
         on_result: Callable[[Any], None] | None = None,
     ) -> Any:
-        """A call that the client makes for its user."""
+        """Call a method on the client's own account, for its user; idempotent calls are retried."""
         repeats = Repeats(self._retry or Retry(), idempotent=True) if idempotent else ONCE
         return await self.call(method, params, timeout_ms=timeout_ms, repeats=repeats, on_result=on_result)
 
@@ -161,7 +174,7 @@ class Callers:
     async def _pause(
         self, error: RpcError | DisconnectedError, attempt: int, deadline: float | None, repeats: Repeats
     ) -> bool:
-        """Wait until the next attempt; returns whether there is one."""
+        """Wait until the next attempt; returns False where there is none."""
         delay = retry_delay(
             error, attempt, repeats.retry, self._random, idempotent=repeats.idempotent, keyed=repeats.keyed
         )
@@ -174,7 +187,7 @@ class Callers:
     def stream(
         self, method: str, params: Any, *, members: dict[str, Any], input: Input | None, window: Window
     ) -> ResultStream:
-        """Start a streaming call; see :meth:`trunkline.client.hub.Hub.stream`."""
+        """Start a streaming call, as :meth:`trunkline.client.hub.Hub.stream`."""
         self.require_open(method)
         metadata = members | {"window": {"items": window.items, "bytes": window.bytes}}
         call = StreamCall(self._calls.next_id(), method, encode_body(method, params), metadata, window, self._grant)
@@ -211,7 +224,7 @@ class Callers:
         await feeder.stop()
 
     async def close(self) -> None:
-        """There will be no connection any more: nothing is fed any further."""
+        """Stop sending the input of all calls: there will be no connection any more."""
         await asyncio.gather(*(self._stop(feeder) for feeder in list(self._feeders)))
 
 
@@ -221,11 +234,11 @@ def _repeats(retry: Retry | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OwnRequest:
-    """A call of the client's own.
+    """A call of the client itself, such as a subscription that is restored.
 
     Attributes:
-        done: gets the result before the next message is read.
-        failed: gets the error, when trying again is of no use.
+        done: called with the result before the next message is handled.
+        failed: called with the error when the call is not retried.
     """
 
     method: str
@@ -235,7 +248,7 @@ class OwnRequest:
 
 
 class OwnRequestAttempt(PendingRequest):
-    """A call of the client's own, of which something is made when the answer comes. A cut ends it without a word."""
+    """One attempt of an :class:`OwnRequest`. A lost connection drops it silently: the next one makes it again."""
 
     __slots__ = ("_done", "_failed")
 
@@ -252,28 +265,28 @@ class OwnRequestAttempt(PendingRequest):
         self._failed = failed
 
     @property
+    @override
     def is_asked_again(self) -> bool:
-        """See :class:`PendingRequest`."""
         return False
 
     @property
+    @override
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return False
 
+    @override
     def settle(self, result: Any) -> None:
-        """See :class:`PendingRequest`."""
         self._done(result)
 
+    @override
     def fail(self, error: Exception) -> None:
-        """See :class:`PendingRequest`."""
         self._failed(error)
 
 
 class OwnRequests:
-    """Makes such calls, ahead of everything else, and again where the hub says that it may help.
+    """Makes the client's own calls, ahead of everything else, and retries them where the error is retryable.
 
-    A cut ends them without a word, as far as they are about the connection; the end of the session ends all.
+    A lost connection drops those that concern the connection only; the end of the session drops all.
     """
 
     def __init__(self, calls: Calls, random: Random) -> None:
@@ -283,7 +296,7 @@ class OwnRequests:
         self._waiting: dict[OwnRequestAttempt, asyncio.TimerHandle] = {}
 
     def run(self, requests: Iterable[OwnRequest]) -> None:
-        """Make these calls, in their order."""
+        """Make these calls, in order."""
         self._calls.begin_first([self._attempt(request, 1) for request in requests])
 
     def _attempt(self, request: OwnRequest, attempt: int) -> OwnRequestAttempt:
@@ -295,14 +308,14 @@ class OwnRequests:
 
     def _failed(self, request: OwnRequest, attempt: int, error: Exception) -> None:
         if isinstance(error, DisconnectedError):
-            return  # it is done again on the next connection
+            return  # the next connection makes the call again
         delay = None
         if isinstance(error, RpcError):
             delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
         if delay is None:
             request.failed(error)
             return
-        logger.info("%s failed and is tried again in %.1f s: %s", request.method, delay, error)
+        logger.info("%s failed and is retried in %.1f s: %s", request.method, delay, error)
         call = self._attempt(request, attempt + 1)
         self._waiting[call] = self._loop.call_later(delay, self._again, call)
 
@@ -311,11 +324,11 @@ class OwnRequests:
         self._calls.begin_first([call])
 
     def cut(self) -> None:
-        """The connection is gone."""
+        """Drop the retries of calls that concern the lost connection only."""
         self._stop([call for call in self._waiting if not call.is_numbered])
 
     def lost(self) -> None:
-        """The session is over."""
+        """Drop all retries: the session is over."""
         self._stop(list(self._waiting))
 
     def _stop(self, calls: list[OwnRequestAttempt]) -> None:

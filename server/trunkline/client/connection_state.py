@@ -1,4 +1,4 @@
-"""Where a connection is, who wants to know, and the errors it ends with."""
+"""The states of a client's connection, their listeners, and the errors a connection ends with."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger("trunkline.client")
 
 @dataclass(frozen=True, slots=True)
 class CloseInfo:
-    """How a connection ended: a WebSocket close code (1006 where there was none) and the reason in words."""
+    """How a connection ended: the WebSocket close code (1006 where none was received) and the reason as text."""
 
     code: int
     reason: str
@@ -27,7 +27,7 @@ class CloseInfo:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The connection is there again. ``resumed``: the session goes on as if nothing had happened."""
+    """There is a connection again. ``resumed``: the session goes on, and nothing was lost."""
 
     resumed: bool
     state: Literal["connected"] = field(default="connected", init=False)
@@ -35,9 +35,9 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Reconnecting:
-    """The connection is gone; attempt number ``attempt`` follows in ``delay`` seconds.
+    """The connection is lost; attempt number ``attempt`` to reconnect follows in ``delay`` seconds.
 
-    ``cause`` is why it is gone, or why the last attempt failed.
+    ``cause`` is why the connection was lost, or why the last attempt failed.
     """
 
     attempt: int
@@ -48,7 +48,7 @@ class Reconnecting:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """It does not come back."""
+    """The connection has ended for good; the client does not reconnect."""
 
     code: int
     reason: str
@@ -60,13 +60,13 @@ Listener = Callable[[ConnectionState], None]
 
 
 class Listeners:
-    """Who is told of each change, in the order in which they were added."""
+    """The listeners of state changes, called in the order in which they were added."""
 
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
 
     def add(self, listener: Listener) -> Callable[[], None]:
-        """Tell it from now on; returns what ends that."""
+        """Add a listener; returns a function that removes it."""
         key = object()
         self._listeners[key] = listener
 
@@ -76,7 +76,7 @@ class Listeners:
         return remove
 
     def tell(self, change: ConnectionState) -> None:
-        """A listener that raises harms nobody; it is logged."""
+        """Call all listeners with a change; an exception of one is logged and does not affect the others."""
         for listener in list(self._listeners.values()):
             try:
                 listener(change)
@@ -85,11 +85,11 @@ class Listeners:
 
 
 class DisconnectedError(ConnectionError):
-    """The connection is gone, and with it the outcome; or it is away, and there is no room to wait for it.
+    """The connection was lost, and the outcome with it; or there is none, and the queue for the next one is full.
 
     Attributes:
-        maybe_executed: False if it is certain that the hub never got the call.
-        reason: why the hub did not let the session go on, where it said so.
+        maybe_executed: False if it is certain that the hub never received the call.
+        reason: why the hub did not resume the session, where it said so.
     """
 
     def __init__(self, message: str, *, maybe_executed: bool, reason: ResumeRefusal | None = None) -> None:
@@ -99,4 +99,4 @@ class DisconnectedError(ConnectionError):
 
 
 class HandshakeRefused(Exception):
-    """The hub does not let this client in (HTTP 401 or 403): trying again is of no use."""
+    """The hub refused the connection (HTTP 401 or 403); it would refuse another attempt as well."""

@@ -1,7 +1,7 @@
-"""What goes to the hub and what has arrived from it, over one connection after the other.
+"""The outbox towards the hub and the record of what has arrived, over one connection after the other.
 
-Frames are queued, numbered where there is a session, and written together once a turn of the loop. While the client is
-not connected they wait; what was written and is not acknowledged is kept by the session's core
+Frames are queued, numbered where there is a session, and written together once per turn of the loop. While the client
+is not connected they wait; frames that were written and not acknowledged are kept by the session's core
 (:mod:`trunkline_protocol.session`).
 """
 
@@ -27,24 +27,24 @@ from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import encode_ack
 
 STORE_BYTES: Final = 1024 * 1024
-"""With more than this unacknowledged, nothing new is written until the hub acknowledges."""
+"""With more bytes than this unacknowledged, nothing new is written until the hub acknowledges."""
 
 BATCH_BYTES: Final = 256 * 1024
-"""Written at a stretch, before the socket is asked whether it takes more."""
+"""Bytes written at a stretch, before the socket is asked whether it takes more."""
 
 
 class Conversation:
-    """See the file.
+    """Sends frames to the hub, in order, and tracks what the hub and this client have received.
 
     Args:
         max_queued: frames that may wait for a connection.
-        max_queued_bytes: bytes that may.
+        max_queued_bytes: bytes of frames that may wait for a connection.
         reconnects: whether there will be another connection after this one.
 
     Attributes:
-        session: the one there is, whether it is connected or not.
-        hub: another number where it may be another hub that is talked to.
-        max_message_bytes: what the hub takes, as it told or as is known from what it did not take.
+        session: the current session, connected or not; None without one.
+        hub: a number that changes where the next connection may be to another hub.
+        max_message_bytes: the hub's limit of one message, as it announced, or as follows from what it refused.
     """
 
     def __init__(self, max_queued: int, max_queued_bytes: int, *, reconnects: bool = True) -> None:
@@ -67,11 +67,11 @@ class Conversation:
     # --- what is sent ---
 
     def admit(self, what: str, size: int) -> None:
-        """Check that one more frame of the user's may be sent, or may wait, if it has to.
+        """Check that one more frame of the user may be sent or, without a connection, may wait for one.
 
         Raises:
-            RpcError: the hub would not take so much (-32600).
-            DisconnectedError: there is no connection, and no room to wait for one.
+            RpcError: the frame is larger than the hub's limit (-32600).
+            DisconnectedError: there is no connection, and the queue is full.
         """
         self.require_size(size)
         if self._link is not None:
@@ -83,33 +83,33 @@ class Conversation:
             raise DisconnectedError(f"{what} was not sent: {refusal}", maybe_executed=False)
 
     def require_size(self, size: int) -> None:
-        """Check that the hub takes a message of so many bytes.
+        """Check that the hub accepts a message of ``size`` bytes.
 
         Raises:
-            RpcError: it does not (-32600).
+            RpcError: the message is larger than the hub's limit (-32600).
         """
         if size + SEQ_BYTES > self.max_message_bytes:
             raise too_large(size, int(self.max_message_bytes))
 
     def send(self, item: Outgoing) -> None:
-        """Write it as soon as that can be, behind what was sent before."""
+        """Write a frame as soon as possible, after those sent before."""
         self._outbox.add(item)
         self._flush_soon()
 
     def send_first(self, items: Sequence[Outgoing]) -> None:
-        """Write these ahead of what waits, in their order."""
+        """Write frames ahead of those that wait, in their order."""
         self._outbox.add_first(items)
         self._flush_soon()
 
     def hold(self, item: Outgoing) -> bool:
-        """Write it on the next connection, for the hub of this one takes nothing new. Returns whether it can wait."""
+        """Write a frame on the next connection, because this hub is stopping; returns False where the queue is full."""
         if self._held.refusal(item.size, 0, 0) is not None:
             return False
         self._held.add(item)
         return True
 
     def withdraw(self, item: Outgoing) -> bool:
-        """Do not write it; returns False if that was done."""
+        """Take a frame that waits out of the queue; returns False if it was written already."""
         return self._outbox.remove(item) or self._held.remove(item)
 
     async def emptied(self) -> None:
@@ -124,7 +124,7 @@ class Conversation:
             self._flushing = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what waits, as far as the hub takes it."""
+        """Write the frames that wait, as far as socket and session accept them."""
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
@@ -141,7 +141,7 @@ class Conversation:
         return self.session is not None and self.session.core.unacknowledged_bytes > STORE_BYTES
 
     def _batch(self) -> list[bytes]:
-        """Take out, and number, some of what waits."""
+        """Take some of the waiting frames out of the queue, numbered where there is a session."""
         core = None if self.session is None else self.session.core
         now = self._loop.time()
         frames: list[bytes] = []
@@ -149,7 +149,7 @@ class Conversation:
         while len(self._outbox) and size < BATCH_BYTES:
             item = self._outbox.next()
             frame = item.frame(now)
-            if len(frame) + SEQ_BYTES > self.max_message_bytes:  # it was made for another hub
+            if len(frame) + SEQ_BYTES > self.max_message_bytes:  # queued under the limit of an earlier hub
                 item.refused(too_large(len(frame), int(self.max_message_bytes)))
                 continue
             item.mark_written()
@@ -162,13 +162,13 @@ class Conversation:
             self._emptied.set_result(None)
             self._emptied = None
 
-    # --- what has come ---
+    # --- what has arrived ---
 
     def receive(self, seq: int, size: int) -> bool:
-        """A numbered frame has come; returns whether it is new.
+        """Note a numbered frame of the hub; returns False for a duplicate.
 
         Raises:
-            ProtocolViolation: one before it is missing.
+            ProtocolViolation: a frame before it is missing.
         """
         if self.session is None:
             return True
@@ -181,10 +181,10 @@ class Conversation:
         return is_new
 
     def acknowledged(self, received: int) -> None:
-        """The hub has all frames up to this number.
+        """Note that the hub has received all frames up to a number.
 
         Raises:
-            ProtocolViolation: it cannot.
+            ProtocolViolation: no frame of that number was sent.
         """
         if self.session is not None:
             self.session.core.acknowledge(received)
@@ -202,15 +202,15 @@ class Conversation:
             self._acknowledging = None
 
     def take_out_oversized(self, unnumbered: int) -> tuple[Oversized, RpcError] | None:
-        """The hub closed 1009: take the largest that it may not have out of the session, and send none as large again.
+        """After a close with 1009, take the largest unacknowledged frame out of the session, and lower the size limit.
 
-        Whatever the hub has acknowledged it took, so that the largest of the rest is too large in any case.
+        The hub accepted everything that it has acknowledged, so the largest of the rest is too large in any case.
 
         Args:
-            unnumbered: size of the largest message that is in no session, of which the caller knows.
+            unnumbered: size in bytes of the largest message outside of the session, of which the caller knows.
 
         Returns:
-            What was taken out, and its error; None if it is the unnumbered one.
+            What was taken out, and its error; None where the unnumbered message is the largest.
         """
         frame = b"" if self.session is None else self.session.core.largest()
         self.max_message_bytes = min(self.max_message_bytes, max(len(frame), unnumbered) - 1)
@@ -224,7 +224,7 @@ class Conversation:
     # --- connections ---
 
     def attach(self, link: Link, missing: list[bytes]) -> None:
-        """There is a connection: write what the hub lacks of the session, then what waits."""
+        """Use a new connection: write the session's frames that the hub has not received, then those that wait."""
         self._link = link
         self._outbox.add_first(self._held.take_all())
         link.when_room(self._flush_soon)
@@ -233,20 +233,20 @@ class Conversation:
         self._flush_soon()
 
     def detach(self) -> None:
-        """The connection is gone."""
+        """Stop writing: the connection is lost."""
         self._link = None
         self._stop_acknowledging()
         self._tell_emptied()
 
     def forget(self) -> None:
-        """What the hub knew of this client is lost: the session, and what referred to it. What any hub can do waits."""
+        """Drop the session, which is over, and all frames that only its hub could handle; the others keep waiting."""
         self.session = None
         self.hub += 1
         self._outbox.drop_stale()
         self._held.drop_stale()
 
     def drop_all(self) -> None:
-        """There will be no connection any more."""
+        """Drop the session and all frames: there will be no connection any more."""
         self.forget()
         self._outbox.take_all()
         self._held.take_all()

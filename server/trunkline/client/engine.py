@@ -1,4 +1,4 @@
-"""The parts of a client put together, and what comes from the hub handed to the part that it concerns."""
+"""Puts the parts of a client together, and hands each message of the hub to the part that it concerns."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from trunkline_protocol.session import ResumeRefusal
 
 
 class Engine:
-    """Everything of a client but its face; a :class:`trunkline.client.reconnecting.Client`.
+    """All parts of a client behind its public interface; implements :class:`trunkline.client.reconnecting.Client`.
 
     Args:
         connector: where the hub is.
-        reconnect: None if the first end of the connection is the last one.
-        retry: of calls that may be made again; None for never.
-        random: what all waits are drawn from.
+        reconnect: back-off between attempts; None to never reconnect.
+        retry: default policy of calls that may be made again; None for never.
+        random: source of all random waits.
         max_queued: frames that may wait for a connection.
-        max_queued_bytes: bytes that may.
+        max_queued_bytes: bytes of frames that may wait for a connection.
     """
 
     def __init__(
@@ -57,14 +57,14 @@ class Engine:
         self.reconnector = Reconnector(connector, self.conversation, reconnect, self, random, closed)
 
     def connected(self, resumed: bool) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
+        """Restore subscriptions and, where the session was not resumed, registrations."""
         requests = self.subscriptions.restore()
         if not resumed:
             requests += self.serving.restore()
         self._own_requests.run(requests)
 
     def too_large(self) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
+        """End the call with the message for which the hub closed the connection (1009)."""
         call = self._calls.largest(numbered=self.conversation.session is None)
         taken = self.conversation.take_out_oversized(0 if call is None else call.size)
         if taken is not None:
@@ -77,33 +77,33 @@ class Engine:
             self._calls.refuse(call.id, refused_as_too_large(call.size))
 
     def cut(self) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
+        """Drop, or queue for the next connection, the calls that concern the lost connection only."""
         self._own_requests.cut()
         self._calls.cut()
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
+        """End what the hub has forgotten with the session: its calls, as maybe executed, and served calls."""
         self._own_requests.lost()
         self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
         self.serving.lost()
 
     def ended(self, words: str, *, own: bool) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
+        """End all calls and subscriptions: there will be no connection any more."""
         self._own_requests.lost()
         self._calls.close(words)
-        # Who closes knows it: loops just end then.
+        # A user who closes the client gets no error: loops over subscriptions just end.
         self.subscriptions.end(None if own else DisconnectedError(words, maybe_executed=False))
         self.serving.lost()
 
     async def close(self) -> None:
-        """End the session and the connection, and wait until everything of this client has ended."""
+        """End the session and the connection, and wait until all tasks of this client have ended."""
         await self.reconnector.close()
         await self.callers.close()
         await self.serving.close()
 
 
 class Inbound:
-    """One client's."""
+    """Hands each message of the hub to calls, subscriptions, served methods or the session."""
 
     def __init__(
         self, conversation: Conversation, calls: Calls, subscriptions: ClientSubscriptions, serving: Serving
@@ -114,17 +114,17 @@ class Inbound:
         self._serving = serving
 
     def take(self, data: bytes) -> bool:
-        """Handle one message; returns whether somebody does not keep up.
+        """Handle one message; returns whether a reader falls behind.
 
         Raises:
-            ProtocolViolation: it broke a rule of sessions.
-            Exception: it makes no sense, in whatever way.
+            ProtocolViolation: the message broke a rule of sessions.
+            Exception: the message is malformed; of any type.
         """
         message = msgspec.json.decode(data)
         if MARK in data:
             message = unwrapped(message)
         if not isinstance(message, dict):
-            raise ValueError("a message is no object, and no batch was sent that one could answer")
+            raise ValueError("a message of the hub is not a JSON object")
         seq = message.get("seq")
         if seq is not None and not self._conversation.receive(seq, len(data)):
             return False
@@ -150,7 +150,7 @@ class Inbound:
             case "session.ack":
                 self._conversation.acknowledged(params["received"])
             case "stream.credit":
-                # Calls of this client have numbers as ids, those that it serves have text.
+                # Ids of this client's calls are numbers, ids of calls that it serves are strings.
                 credited = self._serving if isinstance(params["request_id"], str) else self._calls
                 credited.credited(params)
             case "$/cancelRequest":
@@ -159,12 +159,12 @@ class Inbound:
 
 
 def event_from(params: dict[str, Any]) -> Event:
-    """The params of ``event``."""
+    """The event in the params of ``event``."""
     return Event(params["topic"], params["data"], params["epoch"], params["offset"], params["published_at"])
 
 
 def gap_from(params: dict[str, Any]) -> Gap:
-    """The params of ``event.gap``."""
+    """The gap in the params of ``event.gap``."""
     return Gap(
         params["topic"], params["epoch"], params["from"], params["to"], params.get("count"), params.get("reason", "")
     )

@@ -1,4 +1,4 @@
-"""A hub as its client sees it: calls, streams, events, methods, many at once. Whatever happens, each of them ends."""
+"""The client's public interface: calls, streams, events and served methods. Each of them ends, whatever happens."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ DEFAULT_RETRY: Final = Retry()
 
 
 class Hub:
-    """A hub, as its client sees it; made by :func:`connect`.
+    """A connection to a hub, made by :func:`connect`.
 
-    The connection may come and go. Calls, streams, subscriptions and registrations go on over the next one; what that
-    cannot be true of ends with :class:`DisconnectedError`.
+    The network connection may be lost and made again. Calls, streams, subscriptions and registrations go on over the
+    next one; those that cannot end with :class:`DisconnectedError`.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -57,27 +57,27 @@ class Hub:
         input: Input | None = None,
         on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
-        """Call a method and wait for its result. Cancelling the awaiting task cancels the call at the hub.
+        """Call a method and return its result. Cancelling the awaiting task cancels the call at the hub.
 
         Args:
             params: an object (by name) or a list (by position).
             timeout_ms: deadline in milliseconds, for all attempts together and the wait for a connection; the hub's
                 default is 30,000.
-            idempotency_key: the work is done once, however often a call with this key is made.
-            idempotent: the work may be done twice, so the call may be made again when nobody knows whether it ran.
-            retry: how often, instead of what :func:`connect` was told; False for never. Only what surely did not run,
-                or may run again, is retried. What a hub refuses because it is stopping waits for the next connection
-                and is no attempt, unless this is False.
-            metadata: further members.
-            input: of items (any JSON) for a method that takes a stream; read as far as the method keeps up. A call
+            idempotency_key: the hub runs the method once, however often a call with this key is made.
+            idempotent: the method may run twice, so the call is made again even when it is unknown whether it ran.
+            retry: policy for this call instead of that of :func:`connect`; False for never. Only calls that certainly
+                did not run, or may run again, are retried. A call that a hub refuses because it is stopping waits for
+                the next connection, which counts as no attempt, unless this is False.
+            metadata: further members of the call's metadata.
+            input: items (any JSON) for a method that takes a stream; read as fast as the method takes them. A call
                 with input is not retried.
             on_progress: called with each progress report.
 
         Raises:
-            RpcError: the typed error the call ended with; 1002 when the deadline passed; -32600 where it is larger than
-                what the hub takes, and was not sent.
-            DisconnectedError: the connection was lost, and the session with it, before the answer came; or there is
-                no connection and no room to wait for one.
+            RpcError: the typed error the call ended with; 1002 when the deadline passed; -32600 where the message is
+                larger than the hub's limit and was not sent.
+            DisconnectedError: the connection was lost, and the session with it, before the response arrived; or there
+                is no connection and the queue is full.
             ValueError: JSON cannot carry the params.
         """
         return await self._callers.call(
@@ -102,26 +102,28 @@ class Hub:
         input: Input | None = None,
         window: Window = DEFAULT_WINDOW,
     ) -> ResultStream:
-        """Start a streaming call. It is not retried, but waits for the next connection if this hub is stopping.
+        """Start a streaming call and return its chunks, to iterate over.
+
+        The call is not retried, but waits for the next connection if this hub is stopping.
 
         Args:
             timeout_ms: the longest silence between chunks in milliseconds; the hub's default is 60,000.
-            window: how far the method may run ahead of the reader, which bounds what is queued here.
+            window: how far the method may run ahead of the reader, which bounds the chunks that are queued here.
 
         Other arguments are those of :meth:`call`.
 
         Raises:
-            DisconnectedError: the connection is closed, or there is none and no room to wait for one.
+            DisconnectedError: the client is closed, or there is no connection and the queue is full.
             ValueError: JSON cannot carry the params.
         """
         members = _members(metadata, priority=priority, idempotency_key=idempotency_key, timeout_ms=timeout_ms)
         return self._callers.stream(method, params, members=members, input=input, window=window)
 
     async def notify(self, method: str, params: Any = None, *, metadata: dict[str, Any] | None = None) -> None:
-        """Send a notification: nobody hears what becomes of it. Waits while the hub does not take what is sent.
+        """Send a notification, which gets no response. Waits while the hub accepts no further messages.
 
         Raises:
-            DisconnectedError: there is no connection and no room to wait for one.
+            DisconnectedError: the client is closed, or there is no connection and the queue is full.
             ValueError: JSON cannot carry the params.
         """
         self._callers.require_open(method)
@@ -139,7 +141,7 @@ class Hub:
     async def subscribe(
         self, *topics: str, recover: Position | None = None, max_queued: int = 1024
     ) -> AsyncIterator[Subscription]:
-        """Read what is published, for the length of a ``with`` block::
+        """Receive the events of topics for the length of a ``with`` block::
 
             async with hub.subscribe("orders.*") as events:
                 async for event in events:
@@ -149,19 +151,19 @@ class Hub:
 
         Args:
             topics: names, or patterns: ``*`` is one token, ``>`` at the end one or more. An event that several of
-                them match comes once. A pattern may also bring history that another subscription of this
+                them match is delivered once. A pattern may also bring history that another subscription of this
                 connection recovers.
-            recover: go on after this position; for one topic without wildcards.
-            max_queued: events that may wait for the reader. If it is slower, the oldest are dropped, and a
-                :class:`Gap` with the reason ``client_slow`` stands in their place.
+            recover: resume after this position; for one topic without wildcards.
+            max_queued: events that may wait for the reader. If the reader is slower, the oldest are dropped, and a
+                :class:`Gap` with the reason ``client_slow`` takes their place.
 
-        After a reconnect topics go on where they were; what the hub has not kept is a :class:`Gap`. A pattern has no
-        position: its gap has the reason ``disconnected`` and says that there may be a loss.
+        After a reconnect topics resume at their position; events that the hub has not kept become a :class:`Gap`. A
+        pattern has no position: its gap has the reason ``disconnected`` and says that events may have been lost.
 
         Raises:
-            RpcError: the hub refused: -32602 for what is no topic, 6002 where it is not allowed, 2003 for too many.
-            DisconnectedError: the connection is closed.
-            ValueError: no topic, ``recover`` with several topics, or no room in the queue.
+            RpcError: the hub refused: -32602 for an invalid topic, 6002 without permission, 2003 for too many.
+            DisconnectedError: the client is closed.
+            ValueError: no topic, ``recover`` with several topics, or ``max_queued`` below 1.
         """
         if not topics or max_queued < 1:
             raise ValueError("subscribe needs a topic, and max_queued must be 1 or more")
@@ -179,12 +181,12 @@ class Hub:
 
         Args:
             data: any JSON.
-            idempotency_key: publishing again with the same key, within five minutes, is the same event.
+            idempotency_key: publishing again with the same key, within five minutes, does not publish a second event.
 
         Raises:
-            RpcError: the hub refused: -32602 for what is no topic, 6002 where it is not allowed.
-            DisconnectedError: nobody knows whether it was published; with an idempotency key it is safe to publish
-                again.
+            RpcError: the hub refused: -32602 for an invalid topic, 6002 without permission.
+            DisconnectedError: it is unknown whether the event was published; with an idempotency key it is safe to
+                publish again.
         """
         params = {"topic": topic, "data": data}
         if idempotency_key is not None:
@@ -193,7 +195,7 @@ class Hub:
         stored = await self._callers.call("publish", params, repeats=repeats)
         return Position(stored["epoch"], stored["offset"])
 
-    # --- methods of one's own ---
+    # --- methods that this client serves ---
 
     async def register(
         self,
@@ -206,21 +208,21 @@ class Hub:
         max_concurrency: int | None = None,
         timeout_ms: int | None = None,
     ) -> Registration:
-        """Serve a method: to all others it is like any other. Registered again after a reconnect where need be.
+        """Serve a method to all callers of the hub; it is registered again after a reconnect where necessary.
 
         Args:
             handler: ``async def (params, call)``, or a generator for a stream; see
-                :data:`trunkline.client.serving.Handler`. A :class:`RpcError` that it raises reaches the caller as it
-                is, anything else as -32603.
+                :data:`trunkline.client.serving.Handler`. A :class:`RpcError` that it raises reaches the caller
+                unchanged, any other exception as -32603.
             summary: for ``rpc.discover``.
-            streaming: whether it yields chunks; by default, whether the handler is a generator.
-            idempotent: the hub may give a call to another callee if this one vanishes.
-            max_concurrency: calls at once; the hub's default is 32.
+            streaming: whether the method yields chunks; by default, whether the handler is a generator.
+            idempotent: whether the hub may give a call to another callee if this one disconnects.
+            max_concurrency: calls that the handler gets at once; the hub's default is 32.
             timeout_ms: the method's default deadline.
 
         Raises:
             RpcError: the hub refused: 6002 for a name that is taken or without the role ``callee``.
-            DisconnectedError: the connection is closed.
+            DisconnectedError: the client is closed.
             ValueError: this client serves the method already.
         """
         options = {
@@ -237,29 +239,29 @@ class Hub:
 
     @property
     def connection_state(self) -> State:
-        """``connected``, ``reconnecting`` or ``closed``."""
+        """The state of the connection: ``connected``, ``reconnecting`` or ``closed``."""
         return self._reconnector.state
 
     def on_connection_state(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` with every change of the state; returns what ends that."""
+        """Call ``listener`` with every change of the state; returns a function that removes the listener."""
         return self._reconnector.listeners.add(listener)
 
     @property
     def closed(self) -> Awaitable[CloseInfo]:
-        """Await it to learn that, and how, the connection has ended for good."""
+        """An awaitable that returns how the connection ended, once it has ended for good."""
         return asyncio.shield(self._reconnector.closed)
 
     async def close(self) -> None:
         """End the session and the connection.
 
-        Calls and streams that are open end with :class:`DisconnectedError`; loops over subscriptions are given what
-        came, and end.
+        Open calls and streams end with :class:`DisconnectedError`; loops over subscriptions get the events that have
+        arrived, and end.
         """
         await self._close()
 
 
 def _members(metadata: dict[str, Any] | None, **members: Any) -> dict[str, Any]:
-    """``metadata`` with those of ``members`` that were given."""
+    """The call's ``metadata``, with the ``members`` that are not None."""
     given = {name: value for name, value in members.items() if value is not None}
     return given if metadata is None else {**metadata, **given}
 
@@ -278,23 +280,24 @@ async def connect(
     keepalive: float = KEEPALIVE_SECONDS,
     random: Random = _random.random,
 ) -> AsyncIterator[Hub]:
-    """Connect to a hub for the length of a ``with`` block.
+    """Connect to a hub for the length of a ``with`` block, and give the :class:`Hub`.
 
-    When the connection is lost it is made again, and with a session nobody notices: calls and streams go on where
-    they were. See :meth:`Hub.on_connection_state`.
+    When the connection is lost it is made again and, with a session, calls and streams go on where they were. See
+    :meth:`Hub.on_connection_state`.
 
     Args:
         url: ``ws://host:port/ws``.
-        token: sent as ``Authorization: Bearer``; or a function, asynchronous or not, that is asked for it before
-            every attempt.
+        token: sent as ``Authorization: Bearer``; or a function, asynchronous or not, that returns it and is called
+            before every attempt.
         open_timeout: seconds an attempt may take.
-        session: False: a lost connection takes its calls along. Of no meaning without ``reconnect``.
-        reconnect: False: the first end of the connection is the last one. How long to wait otherwise.
-        retry: how often calls that may be made again are, unless they say something else; False for never.
-        max_queued: frames that may wait while there is no connection; what is beyond fails at once.
-        max_queued_bytes: bytes that may.
-        keepalive: seconds between pings, and for each answer; then the connection counts as lost.
-        random: what waits are drawn from, uniform in [0, 1).
+        session: whether to open a session; without one a lost connection loses its calls. Of no effect without
+            ``reconnect``.
+        reconnect: back-off between attempts; False to never reconnect.
+        retry: default policy of calls that may be made again; False for never.
+        max_queued: frames that may wait while there is no connection; calls beyond that fail at once.
+        max_queued_bytes: bytes of frames that may wait.
+        keepalive: seconds between pings, and within which each has to be answered.
+        random: source of random waits, uniform in [0, 1).
 
     Raises:
         OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.

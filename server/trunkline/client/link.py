@@ -1,6 +1,6 @@
-"""One connection from its opening (token, WebSocket, session) to its end.
+"""One connection, from its opening (token, WebSocket, session) to its end.
 
-All that is known here of the `websockets` library is known here alone.
+No other module of the client uses the internals of the `websockets` library.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 import websockets
+from typing_extensions import override
 from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -29,16 +30,16 @@ CLOSE_SECONDS: Final = 2.0
 """How long the hub may take to answer a close frame."""
 
 WRITE_BYTES: Final = 64 * 1024
-"""With more than this in the socket's buffer nothing new is written until it has emptied."""
+"""With more bytes than this in the socket's buffer nothing new is written until it is empty."""
 
 ABNORMAL: Final = 1006
 """Close code of a connection that ended without one (RFC 6455)."""
 
 KEEPALIVE_SECONDS: Final = 20.0
-"""Between pings, and for each answer."""
+"""Seconds between pings, and within which each has to be answered."""
 
 CONNECT_ERRORS: Final = (OSError, websockets.WebSocketException)
-"""Why a connection may not come up (time that is over is an OSError, too)."""
+"""Exceptions of a failed attempt to connect (TimeoutError is an OSError)."""
 
 FINAL_STATUS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
@@ -46,13 +47,13 @@ OPEN_ID: Final = 0
 """Id of ``session.open``; calls count from 1."""
 
 Token = str | Callable[[], str | Awaitable[str]]
-"""A bearer token, or what gives one: it is asked before every attempt to connect, so that it may renew the token."""
+"""A bearer token, or a function that returns one: it is called before every attempt, so that it may renew the token."""
 
 logger = logging.getLogger("trunkline.client")
 
 
 class LinkEnded(ConnectionError):
-    """The connection is gone."""
+    """The connection has ended; ``info`` says how."""
 
     def __init__(self, info: CloseInfo) -> None:
         super().__init__(str(info))
@@ -60,21 +61,22 @@ class LinkEnded(ConnectionError):
 
 
 class _ClientSocket(ClientConnection):
-    """A connection that is written to without waiting, many frames at once."""
+    """A WebSocket connection that many frames can be written to at once, without waiting."""
 
     on_room: Callable[[], None] | None = None
 
     def write_texts(self, frames: Sequence[bytes]) -> None:
-        """Write text messages; to be called only while it is open."""
+        """Write text messages; to be called only while the connection is open."""
         for frame in frames:
             self.protocol.send_text(frame)
         self.transport.write(b"".join(self.protocol.data_to_send()))
 
     async def drain(self) -> None:
-        """Wait for nothing: whoever writes asks `paused`, and a ping must not wait where its answer is timed."""
+        """Return at once: writers check `paused` themselves, and a ping must not wait, as its answer is timed."""
         if self.transport.is_closing():
             await asyncio.sleep(0)
 
+    @override
     def resume_writing(self) -> None:
         super().resume_writing()
         if self.on_room is not None:
@@ -82,35 +84,35 @@ class _ClientSocket(ClientConnection):
 
 
 class Link:
-    """An open connection; made by :func:`open_link`."""
+    """One open connection; made by :func:`open_link`."""
 
     def __init__(self, socket: _ClientSocket) -> None:
         self._socket = socket
 
     def when_room(self, told: Callable[[], None]) -> None:
-        """Call this whenever :attr:`is_full` ends."""
+        """Call a function whenever :attr:`is_full` becomes False."""
         self._socket.on_room = told
 
     @property
     def is_open(self) -> bool:
-        """Whether what is written may still arrive."""
+        """Whether messages written now may still arrive."""
         return self._socket.state is State.OPEN and not self._socket.transport.is_closing()
 
     @property
     def is_full(self) -> bool:
-        """Whether the peer does not take what was written."""
+        """Whether the socket's buffer is full, because the hub reads too slowly."""
         return self._socket.paused
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Write text messages (UTF-8), in order, without waiting. Nothing happens once the connection is not open."""
+        """Write text messages (UTF-8), in order, without waiting; drop them where the connection is not open."""
         if self.is_open:
             self._socket.write_texts(frames)
 
     async def receive(self) -> bytes:
-        """The next message.
+        """The next message of the hub.
 
         Raises:
-            LinkEnded: there is none.
+            LinkEnded: the connection has ended.
         """
         try:
             return await self._socket.recv(decode=False)
@@ -118,7 +120,7 @@ class Link:
             raise LinkEnded(_info_of(closed)) from closed
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close it; wait for the peer's answer, but not for long. Text is cut to what a close frame holds."""
+        """Close the connection, and wait a few seconds for the answer. A reason too long for a close frame is cut."""
         try:
             async with asyncio.timeout(2 * CLOSE_SECONDS):
                 await self._socket.close(code, reason.encode()[:120].decode(errors="ignore"))
@@ -126,26 +128,28 @@ class Link:
             self.abort()
 
     def abort(self) -> None:
-        """End it at once, without a word."""
+        """End the connection at once, without a close frame."""
         self._socket.transport.abort()
 
 
 def _info_of(closed: websockets.ConnectionClosed) -> CloseInfo:
-    """The close frame that came; failing that, the one this side gave up with, or what went wrong."""
+    """Code and reason of the close frame received; without one, why this side closed, or what went wrong."""
     if closed.rcvd is not None:
         return CloseInfo(closed.rcvd.code, closed.rcvd.reason)
     cause = closed.__cause__
     if closed.sent is not None:
         return CloseInfo(ABNORMAL, closed.sent.reason or str(cause or "the hub did not answer the close"))
-    return CloseInfo(ABNORMAL, str(cause) if cause is not None and str(cause) else "no close frame came")
+    return CloseInfo(
+        ABNORMAL, str(cause) if cause is not None and str(cause) else "the connection ended without a close frame"
+    )
 
 
 async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE_SECONDS) -> Link:
-    """Connect. The caller limits the time.
+    """Open a WebSocket connection. The caller limits the time.
 
     Args:
         token: sent as ``Authorization: Bearer``.
-        keepalive: seconds between pings, and for each answer.
+        keepalive: seconds between pings, and within which each has to be answered.
 
     Raises:
         OSError, websockets.InvalidHandshake: no connection could be made.
@@ -169,7 +173,7 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
 
 
 def refusal_of(error: BaseException) -> HandshakeRefused | None:
-    """The hub's words, if it refused and will refuse again; None if another attempt may succeed."""
+    """The refusal in an error of connecting, if the hub would refuse again; None if another attempt may succeed."""
     if not isinstance(error, websockets.InvalidStatus) or error.response.status_code not in FINAL_STATUS:
         return None
     status = error.response.status_code
@@ -183,11 +187,12 @@ def refusal_of(error: BaseException) -> HandshakeRefused | None:
 
 @dataclass(slots=True)
 class ClientSession:
-    """A session that lives.
+    """A session that is open, connected or not.
 
     Attributes:
-        id: a secret, to resume it with.
-        ttl: seconds it outlives its connection.
+        id: the secret that the session is resumed with.
+        ttl: seconds that the session outlives its connection.
+        core: numbers and acknowledges its frames.
     """
 
     id: str = field(repr=False)
@@ -196,16 +201,17 @@ class ClientSession:
 
     @classmethod
     def begin(cls, opened: SessionOpened) -> ClientSession:
-        """The hub has opened it."""
+        """The session that a hub has opened."""
         return cls(opened.session, opened.ttl_ms / 1000)
 
 
 class Opened(msgspec.Struct):
-    """A connection that came up.
+    """A connection that was opened.
 
     Attributes:
-        session: what the hub said of the session; None if there is none.
-        resuming: the session that was asked for.
+        link: the connection.
+        session: the hub's answer about the session; None without one.
+        resuming: the session that was to be resumed; None for a new one.
     """
 
     link: Link
@@ -215,12 +221,12 @@ class Opened(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """Where the hub is, and how to get in.
+    """Opens connections to one hub.
 
     Attributes:
         timeout: seconds an attempt may take.
         with_session: whether to ask for a session.
-        keepalive: seconds between pings, and for each answer.
+        keepalive: seconds between pings, and within which each has to be answered.
     """
 
     url: str
@@ -230,11 +236,11 @@ class Connector:
     keepalive: float
 
     async def open(self, resuming: ClientSession | None) -> Opened:
-        """Connect, and go on with a session or begin one.
+        """Open a connection, and resume a session or open a new one.
 
         Raises:
             OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
-            Exception: what the token's callable raised.
+            Exception: what the token's function raised.
         """
         async with asyncio.timeout(self.timeout):
             link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
@@ -258,15 +264,15 @@ async def _open_session(link: Link, resuming: ClientSession | None) -> SessionOp
         params["resume"] = {"session": resuming.id, "received": resuming.core.take_ack()}
     request = {"jsonrpc": "2.0", "id": OPEN_ID, "method": "session.open", "params": params}
     link.write([msgspec.json.encode(request)])
-    # The first frame that comes is the answer: nothing else was asked for on this connection.
+    # The first frame is the response: nothing else was requested on this connection.
     answer = msgspec.json.decode(await link.receive())
     if not isinstance(answer, dict) or answer.get("id") != OPEN_ID or not {"result", "error"} & answer.keys():
         raise ConnectionError("the hub's first message does not answer session.open")
     if "error" in answer:
         error = RpcError.from_wire(answer["error"])
-        logger.warning("connected without a session, a lost connection loses its calls: %s", error)
+        logger.warning("connected without a session, so that a lost connection loses its calls: %s", error)
         return None
     try:
         return msgspec.convert(answer["result"], SessionOpened)
     except msgspec.ValidationError as error:
-        raise ConnectionError(f"the hub's answer to session.open makes no sense: {error}") from error
+        raise ConnectionError(f"the hub's response to session.open is malformed: {error}") from error

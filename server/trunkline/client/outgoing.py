@@ -1,4 +1,4 @@
-"""Messages on their way to the hub: their JSON, the queue they wait in, and what is too large. Pure."""
+"""Messages to the hub: their JSON, the queue they wait in, and the errors of those that are too large. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
+from typing_extensions import override
 
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.binary import to_member
@@ -19,10 +20,10 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import Id
 
 MESSAGE_TOO_BIG: Final = 1009
-"""Close code of a hub that was sent more than it takes."""
+"""Close code of a hub that received a message above its limit."""
 
 SEQ_BYTES: Final = 24
-"""What numbering adds to a message, at most."""
+"""Bytes that a sequence number adds to a message, at most."""
 
 _decode: Final = msgspec.json.Decoder().decode
 _NOTHING: Final = b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{}}'
@@ -31,15 +32,15 @@ logger = logging.getLogger("trunkline.client")
 
 
 def encode_exactly(value: Any, what: str, levels: int = MAX_DEPTH) -> bytes:
-    """JSON without silent losses, or a clear error; bytes in the form of :mod:`trunkline_protocol.binary`.
+    """A value as JSON, without silent losses; bytes in the form of :mod:`trunkline_protocol.binary`.
 
     Args:
-        what: what it is, for the error.
-        levels: how deep it may be nested.
+        what: names the value, for the error.
+        levels: how deep the value may be nested.
 
     Raises:
-        ValueError: something JSON has no form for, NaN, an infinity, an integer beyond 2**53, which JavaScript
-            peers could not read, or more levels than the protocol has.
+        ValueError: the value contains what JSON cannot represent, NaN, an infinity or an integer beyond 2**53 (which
+            JavaScript peers could not read), or is nested deeper than allowed.
     """
     try:
         data = orjson.dumps(value, default=_as_json, option=orjson.OPT_STRICT_INTEGER)
@@ -53,7 +54,7 @@ def encode_exactly(value: Any, what: str, levels: int = MAX_DEPTH) -> bytes:
 
 
 def encode_body(method: str, params: Any) -> bytes:
-    """The members ``method`` and, unless it is None, ``params`` of a message, without braces.
+    """The members ``method`` and, unless None, ``params`` of a message, as JSON without braces.
 
     Raises:
         ValueError: the params cannot be sent.
@@ -81,12 +82,12 @@ def _is_finite(value: Any) -> bool:
 
 
 class Outgoing:
-    """One frame on its way to the hub.
+    """One message to the hub.
 
     Attributes:
         body: JSON, an object.
-        is_numbered: whether it is one of those that a session numbers.
-        size: bytes that count as waiting.
+        is_numbered: whether a session numbers the message.
+        size: in bytes, as counted while the message waits.
     """
 
     __slots__ = ("body", "is_numbered", "size")
@@ -97,39 +98,39 @@ class Outgoing:
         self.size = len(body)
 
     def frame(self, now: float) -> bytes:
-        """What to write at this time of the loop's clock."""
+        """The message to write at this time of the loop's clock."""
         return self.body
 
     def mark_written(self) -> None:
-        """It is being handed to a socket: from now on the hub may have it."""
+        """Note that the message is handed to a socket: from now on the hub may receive it."""
 
     def refused(self, error: RpcError) -> None:
-        """The hub that there is now would not take it: it is not written."""
+        """Give the message up: it exceeds the limit of the hub that is connected now."""
         logger.warning("a message was not sent: %s", error)
 
     @property
     def survives(self) -> bool:
-        """Whether it means the same to a hub that knows nothing of what was sent before."""
+        """Whether the message may be sent to a hub that knows nothing of the messages before it."""
         return False
 
 
 class Notice(Outgoing):
-    """A notification of the user's: any hub will do."""
+    """A notification of the user, which may be sent to any hub."""
 
     __slots__ = ()
 
     @property
+    @override
     def survives(self) -> bool:
-        """See :class:`Outgoing`."""
         return True
 
 
 class SendQueue:
-    """Frames that no socket has seen yet.
+    """Messages that were not written to a socket yet.
 
     Args:
-        max_frames: that may wait for a connection.
-        max_bytes: that may.
+        max_frames: how many may wait for a connection.
+        max_bytes: how many bytes of them may wait.
     """
 
     def __init__(self, max_frames: int, max_bytes: int) -> None:
@@ -145,12 +146,12 @@ class SendQueue:
         return iter(self._items)
 
     def refusal(self, size: int, kept_frames: int, kept_bytes: int) -> str | None:
-        """Why one more frame cannot wait for a connection, naming the limit; None if it can.
+        """Why one more message cannot wait for a connection, naming the limit; None if it can.
 
         Args:
-            size: of the frame, in bytes.
-            kept_frames: that were written and may have to be written again; they count, too.
-            kept_bytes: of those.
+            size: of the message, in bytes.
+            kept_frames: messages that were written and may have to be written again; they count as well.
+            kept_bytes: bytes of those.
         """
         frames = len(self._items) + kept_frames
         if frames >= self._max_frames:
@@ -164,18 +165,18 @@ class SendQueue:
         return None
 
     def add(self, item: Outgoing) -> None:
-        """To the end."""
+        """Append a message."""
         self._items[item] = None
         self.waiting_bytes += item.size
 
     def add_first(self, items: Sequence[Outgoing]) -> None:
-        """To the front, in their order."""
+        """Put messages at the front, in their order."""
         for item in reversed(items):
             self.add(item)
             self._items.move_to_end(item, last=False)
 
     def remove(self, item: Outgoing) -> bool:
-        """Take one out; returns whether it was there."""
+        """Remove a message; returns whether it was in the queue."""
         if item not in self._items:
             return False
         del self._items[item]
@@ -183,55 +184,55 @@ class SendQueue:
         return True
 
     def next(self) -> Outgoing:
-        """Take the oldest out.
+        """Remove and return the oldest message.
 
         Raises:
-            KeyError: there is none.
+            KeyError: the queue is empty.
         """
         item, _ = self._items.popitem(last=False)
         self.waiting_bytes -= item.size
         return item
 
     def take_all(self) -> list[Outgoing]:
-        """Take all out, the oldest first."""
+        """Remove and return all messages, the oldest first."""
         items = list(self._items)
         self._items.clear()
         self.waiting_bytes = 0
         return items
 
     def drop_stale(self) -> None:
-        """The session is over: drop what means nothing to the next one."""
+        """Drop the messages that make no sense to another hub: the session is over."""
         for item in [item for item in self._items if not item.survives]:
             self.remove(item)
 
 
 def too_large(size: int, limit: int) -> RpcError:
-    """The error of a message that the hub would not take."""
+    """The error of a message above the hub's limit, which was not sent."""
     words = f"the message has {size} bytes, and the hub takes at most {limit}: send less, or in parts"
     data = {"limit": "TRUNKLINE_MAX_MESSAGE_BYTES", "size": size, "max_message_bytes": limit}
     return RpcError(ErrorCode.INVALID_REQUEST, words, data=data)
 
 
 def refused_as_too_large(size: int) -> RpcError:
-    """The error of a message that the hub closed the connection for."""
-    words = f"the message has {size} bytes, for which the hub closed the connection (1009): it takes less"
+    """The error of a message for which the hub closed the connection."""
+    words = f"the message has {size} bytes, for which the hub closed the connection (1009): its limit is lower"
     data = {"limit": "TRUNKLINE_MAX_MESSAGE_BYTES", "size": size}
     return RpcError(ErrorCode.INVALID_REQUEST, words, data=data)
 
 
 def not_sendable(error: RpcError) -> RpcError:
-    """What the caller of a served method is told whose outcome is too large."""
+    """The error that the caller of a served method gets where the outcome is too large."""
     return RpcError(ErrorCode.SERIALIZATION_ERROR, error.message, maybe_executed=True, data=error.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A message that the hub refused by closing the connection.
+    """A message for which the hub closed the connection, and how to replace it.
 
     Attributes:
-        calls: ids of this side's calls that end with it.
-        served: the id of the hub's call that it was about, if it was.
-        substitute: what takes its place and its number: it says that those are over.
+        calls: ids of this client's calls that end with the message.
+        served: the id of the hub's call that the message was about; None for others.
+        substitute: the message that takes its place and its number, and ends those calls at the hub.
     """
 
     calls: tuple[Id, ...]
@@ -240,7 +241,7 @@ class Oversized:
 
 
 def oversized(frame: bytes, error: RpcError) -> Oversized:
-    """What a frame that was too large was about."""
+    """The calls that a message above the hub's limit was about, and its substitute."""
     message = _decode(frame)
     if isinstance(message, list):
         return Oversized(tuple(member["id"] for member in message if "id" in member), None, _NOTHING)

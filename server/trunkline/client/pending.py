@@ -1,4 +1,4 @@
-"""Calls without their answer, by id."""
+"""Calls that wait for their response, by id."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from typing_extensions import override
+
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_exactly
@@ -16,36 +18,37 @@ from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id
 
 LOCAL_GRACE: Final = 2.0
-"""Seconds the hub gets beyond a call's timeout before the client gives up by itself."""
+"""Seconds beyond a call's timeout after which the client fails the call by itself."""
 
 logger = logging.getLogger("trunkline.client")
 
 
 class CreditTaker(Protocol):
-    """What sends items and waits until they are taken."""
+    """Sends the items of a call's input, as far as there is credit."""
 
     def grant(self, taken: int) -> None:
-        """So many were taken in total."""
+        """Note how many items were taken in total."""
 
 
 class PendingRequest(Outgoing):
-    """A request without its answer. Subclasses say what becomes of the answer.
+    """A request that waits for its response. Subclasses say what becomes of the response.
 
     Args:
-        request_id: never used again, so that no answer finds the wrong call.
+        request_id: never used again, so that no response reaches the wrong call.
         body: ``"method":...,"params":...`` as JSON, without braces.
         metadata: the members of ``metadata``.
-        deadline: on the loop's clock; None if there is none, or if the hub alone keeps it.
+        deadline: on the loop's clock; None if there is none, or if only the hub enforces it.
 
     Raises:
         ValueError: JSON cannot carry the metadata.
 
     Attributes:
-        is_written: whether a hub may have it.
-        is_for_one_hub: only the hub of now knows its idempotency key, and the work may have been done.
-        is_over: it has its answer, or nobody waits for it.
-        may_wait: what a hub refuses because it is stopping may be asked of the next one.
-        feeder: where the hub's credit for its input goes.
+        is_written: whether a hub may have received the request.
+        is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, and the
+            method may have run.
+        is_over: whether it has its response, or nothing waits for that.
+        may_wait: whether it may wait for the next hub where the present one refuses it because it is stopping.
+        feeder: gets the hub's credit for its input.
     """
 
     __slots__ = (
@@ -71,8 +74,9 @@ class PendingRequest(Outgoing):
         self.may_wait = False
         self.feeder: CreditTaker | None = None
 
+    @override
     def frame(self, now: float) -> bytes:
-        """See :class:`Outgoing`. The hub is told what is left of the time, where it waited."""
+        # A request that waited for a connection has less time left than its metadata says.
         if self.is_late and self.deadline is not None:
             left = max(1, int((self.deadline - now) * 1000))
             return self._head + self._encode(self._metadata | {"timeout_ms": left})
@@ -81,42 +85,42 @@ class PendingRequest(Outgoing):
     def _encode(self, metadata: dict[str, Any]) -> bytes:
         return b',"metadata":%b}' % encode_exactly(metadata, f"metadata of {self.method}")
 
+    @override
     def mark_written(self) -> None:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_written = True
 
+    @override
     def refused(self, error: RpcError) -> None:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
         self.is_over = True
         self.fail(error)
 
     @property
+    @override
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return not self.is_over and not self.is_for_one_hub
 
     @property
     def is_asked_again(self) -> bool:
-        """Whether, being about one connection only, it is to be put to the next one as well."""
+        """Whether a request about one connection only is made again on the next one."""
         return not self.is_numbered
 
     def settle(self, result: Any) -> None:
-        """The hub has answered."""
+        """End the call with a result."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """There is no result."""
+        """End the call with an error."""
         raise NotImplementedError
 
     def report(self, value: Any) -> None:
-        """It makes progress."""
+        """Take a progress report; ignored unless overridden."""
 
     def chunk(self, params: dict[str, Any], size: int) -> None:
-        """One item of a stream, in a frame of ``size`` bytes."""
+        """Take one chunk of a stream, from a message of ``size`` bytes; ignored unless overridden."""
 
 
 class UnaryCall(PendingRequest):
-    """A call whose caller awaits :attr:`future`. ``on_result`` sees the result before the next message is read."""
+    """A call with one result, awaited as :attr:`future`. ``on_result`` gets it before the next message is handled."""
 
     __slots__ = ("future", "on_progress", "on_result", "timer")
 
@@ -137,8 +141,8 @@ class UnaryCall(PendingRequest):
         self.on_result = on_result
         self.timer: asyncio.TimerHandle | None = None
 
+    @override
     def settle(self, result: Any) -> None:
-        """See :class:`PendingRequest`."""
         if self.future.done():
             return
         try:
@@ -149,13 +153,14 @@ class UnaryCall(PendingRequest):
         else:
             self.future.set_result(result)
 
+    @override
     def fail(self, error: Exception) -> None:
-        """See :class:`PendingRequest`."""
         if not self.future.done():
             self.future.set_exception(error)
 
+    @override
     def report(self, value: Any) -> None:
-        """See :class:`PendingRequest`. The caller's own bug ends the caller's own call, and nothing else."""
+        # An exception in the caller's callback ends this call only.
         if self.on_progress is None or self.future.done():
             return
         try:
@@ -164,7 +169,7 @@ class UnaryCall(PendingRequest):
             self.fail(error)
 
     def forget(self) -> None:
-        """Nobody waits any more; an error that came meanwhile is not worth a warning of the event loop."""
+        """Stop timer and future: the caller has gone on. An error is retrieved, so that asyncio does not log it."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -173,7 +178,7 @@ class UnaryCall(PendingRequest):
 
 
 class Calls:
-    """All of a client's calls that are open."""
+    """All open calls of a client."""
 
     def __init__(self, conversation: Conversation) -> None:
         self._conversation = conversation
@@ -185,14 +190,14 @@ class Calls:
         return len(self._open)
 
     def next_id(self) -> int:
-        """An id that no other call has, had or will have."""
+        """An id that no other call of this client ever has."""
         return next(self._ids)
 
     def begin(self, call: PendingRequest) -> None:
-        """Send it, now or when there is a connection.
+        """Send a call, now or when there is a connection.
 
         Raises:
-            DisconnectedError: there is none, and no room to wait for it.
+            DisconnectedError: there is no connection, and the queue is full.
         """
         self._conversation.admit(call.method, call.size)
         call.is_late = not self._conversation.is_connected
@@ -202,13 +207,13 @@ class Calls:
             call.timer = self._loop.call_at(call.deadline, self._overdue, call)
 
     def begin_first(self, calls: Sequence[PendingRequest]) -> None:
-        """Send these ahead of everything else, in their order."""
+        """Send calls ahead of everything else, in their order."""
         for call in calls:
             self._open[call.id] = call
         self._conversation.send_first(calls)
 
     def end(self, call: PendingRequest) -> None:
-        """It is over, whatever the hub says; if the hub may work on it, it is told."""
+        """Forget a call; if the hub may be working on it, cancel it there."""
         call.is_over = True
         if self._open.pop(call.id, None) is None or self._conversation.withdraw(call):
             return
@@ -217,7 +222,7 @@ class Calls:
             self._conversation.send(Outgoing(cancel))
 
     def _overdue(self, call: UnaryCall) -> None:
-        """Its time is over. The hub, which knows more, gets some more to say so."""
+        """Fail a call after its deadline; the hub, whose error says more, gets :data:`LOCAL_GRACE` seconds first."""
         now = self._loop.time()
         assert call.deadline is not None
         if call.is_written and now < call.deadline + LOCAL_GRACE:
@@ -228,17 +233,17 @@ class Calls:
         self.end(call)
         call.fail(error)
 
-    # --- what comes ---
+    # --- messages from the hub ---
 
     def answered(self, message: dict[str, Any]) -> None:
-        """A response has come."""
+        """Handle a response: end the call that it answers."""
         request_id = message.get("id")
         if not isinstance(request_id, int):
             logger.warning("the hub refused a message: %s", message.get("error"))
             return
         call = self._open.get(request_id)
         if call is None:
-            return  # nobody waits for it any more
+            return  # the call was cancelled or has timed out
         if "error" in message and is_draining(message["error"]) and self._hold(call):
             return
         del self._open[request_id]
@@ -249,26 +254,26 @@ class Calls:
             call.settle(message.get("result"))
 
     def _hold(self, call: PendingRequest) -> bool:
-        """A hub that is stopping refused it: as if there were no connection, it waits for the next one, if it may."""
+        """Queue a call that a stopping hub has refused for the next connection; returns False where it may not wait."""
         if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
             return False
         call.is_written, call.is_late = False, True
         return True
 
     def reported(self, params: dict[str, Any]) -> None:
-        """``$/progress`` has come."""
+        """Handle ``$/progress``."""
         call = self._open.get(params["token"])
         if call is not None:
             call.report(params["value"])
 
     def streamed(self, params: dict[str, Any], size: int) -> None:
-        """``stream_chunk`` has come."""
+        """Handle ``stream_chunk``."""
         call = self._open.get(params["request_id"])
         if call is not None:
             call.chunk(params, size)
 
     def credited(self, params: dict[str, Any]) -> None:
-        """``stream.credit`` has come, for the input of a call."""
+        """Handle ``stream.credit`` for the input of a call."""
         call = self._open.get(params["request_id"])
         if call is not None and call.feeder is not None:
             call.feeder.grant(params["consumed"])
@@ -276,7 +281,7 @@ class Calls:
     # --- connections ---
 
     def cut(self) -> None:
-        """The connection is gone. Calls that were about it are put to the next one, or forgotten."""
+        """Handle a lost connection: calls that concerned it only are queued for the next one, or forgotten."""
         again: list[Outgoing] = []
         for call in [call for call in self._open.values() if not call.is_numbered]:
             if not call.is_asked_again:
@@ -290,25 +295,25 @@ class Calls:
         self._conversation.send_first(again)
 
     def largest(self, *, numbered: bool) -> PendingRequest | None:
-        """The written call with the largest message; ``numbered``: of all, not only of those without a number."""
+        """The written call with the largest message: of all or, if not ``numbered``, of those outside of a session."""
         written = [call for call in self._open.values() if call.is_written and (numbered or not call.is_numbered)]
         return max(written, key=lambda call: call.size, default=None)
 
     def refuse(self, request_id: Id, error: RpcError) -> None:
-        """The hub did not take its message, or a part of its input, and will not: the call is over."""
+        """Fail a call whose message, or a part of its input, the hub does not accept."""
         call = self._open.pop(request_id, None) if isinstance(request_id, int) else None
         if call is not None:
             call.refused(error)
 
     def lost(self, error: Callable[[], DisconnectedError]) -> None:
-        """The hub knows nothing any more of what it was sent: that ends, as maybe executed."""
+        """Fail the calls that a lost session leaves unknown to the hub."""
         for call in [call for call in self._open.values() if call.is_written or not call.survives]:
             del self._open[call.id]
             call.is_over = True
             call.fail(error())
 
     def close(self, words: str) -> None:
-        """There will be no connection any more."""
+        """Fail all calls: there will be no connection any more."""
         calls, self._open = self._open, {}
         for call in calls.values():
             call.is_over = True

@@ -1,8 +1,8 @@
-"""What a subscription hands out: each event once and in order, and in the place of what is missing a gap. Pure.
+"""Delivers each event of a subscription once and in order, and a gap in place of missing ones. Pure.
 
-A connection carries the events of all its subscriptions, replays that others asked for among them, and replies
-overtake events. So every subscription knows of each topic up to where it has seen everything, and takes what follows
-(:class:`TopicPositions`). What its reader is too slow for becomes a gap as well (:class:`EventQueue`).
+A connection carries the events of all its subscriptions, with replays that others requested among them, and responses
+overtake events. So every subscription tracks, for each topic, up to where it has seen everything, and accepts what
+follows (:class:`TopicPositions`). Events that its reader is too slow for become a gap as well (:class:`EventQueue`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from math import inf
 from typing import Any, Final
 
 MAX_TOPICS: Final = 16_384
-"""Of how many topics a subscription to a pattern remembers the position; the least recently active is forgotten."""
+"""How many topics' positions a subscription to a pattern remembers; the least recently active one is forgotten."""
 
 MAX_OVERLOOKED: Final = 1000
-"""How many events of others may come before a replay does, until the replay counts as missing."""
+"""How many events of other subscriptions may precede a replay before it counts as missing."""
 
 MISSING: Final = "missing"
 EPOCH: Final = "epoch"
@@ -24,7 +24,7 @@ EPOCH: Final = "epoch"
 CLIENT_SLOW: Final = "client_slow"
 
 MAX_LISTED: Final = 1024
-"""Topics whose losses are told one by one."""
+"""Topics whose losses are reported one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +42,17 @@ class Position:
         """Read ``EPOCH:OFFSET``, as ``str(position)`` writes it.
 
         Raises:
-            ValueError: it is not of that form.
+            ValueError: the text is not of that form.
         """
         epoch, _, offset = text.rpartition(":")
         if not epoch or not (offset.isascii() and offset.isdigit()):
-            raise ValueError(f"{text!r} is no position: EPOCH:OFFSET is, for example f3a1.0:18")
+            raise ValueError(f"{text!r} is not a position: write EPOCH:OFFSET, for example f3a1.0:18")
         return cls(epoch, int(offset))
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that was published. ``data`` is any JSON, ``published_at`` the hub's clock in ms since 1970."""
+    """A published event. ``data`` is any JSON, ``published_at`` the hub's clock in milliseconds since 1970."""
 
     topic: str
     data: Any
@@ -62,7 +62,7 @@ class Event:
 
     @property
     def position(self) -> Position:
-        """Where the event stands in its topic."""
+        """The event's position in its topic."""
         return Position(self.epoch, self.offset)
 
 
@@ -71,8 +71,8 @@ class Gap:
     """Events of a topic that were not delivered: those from offset ``start`` to ``end``, both included.
 
     ``count`` is None where the number is not known. ``reason`` is the hub's (``slow_consumer``, ``history``,
-    ``epoch``) or this client's: ``client_slow``, the reader was slower than its queue is long; ``missing``, offsets
-    were skipped and nobody said why. Where so many topics of a pattern lost events that they cannot be listed,
+    ``epoch``) or this client's: ``client_slow``, the reader was too slow and its queue overflowed; ``missing``, the hub
+    skipped offsets without a reason. Where so many topics of a pattern lost events that they cannot be listed,
     ``topic`` is the pattern, ``epoch`` is empty, and ``start`` and ``end`` are 0.
     """
 
@@ -85,17 +85,17 @@ class Gap:
 
     @property
     def position(self) -> Position:
-        """Where the topic goes on after the gap."""
+        """The position after which the topic goes on."""
         return Position(self.epoch, self.end)
 
 
 @dataclass(slots=True)
 class _Place:
-    """Everything of ``epoch`` up to ``offset`` is accounted for.
+    """A subscription's position in one topic: everything of ``epoch`` up to ``offset`` was delivered, or is a gap.
 
-    While what was asked to be replayed (or the gap in its place) is still to come, ``horizon`` is 0 or more. An
-    unbroken run of events up to there that does not follow ``offset`` was sent earlier, for other subscriptions of
-    this connection; the replay brings them again.
+    While a requested replay (or the gap in its place) is still to come, ``horizon`` is 0 or more. An unbroken run of
+    events up to there that does not follow ``offset`` was sent for other subscriptions of this connection; the replay
+    brings them again.
     """
 
     epoch: str
@@ -110,7 +110,7 @@ class _Place:
         return self.horizon >= 0
 
     def overlooks(self, first: int, last: int) -> bool:
-        """Whether something that lies ahead belongs to others."""
+        """Whether events that lie ahead were sent for other subscriptions."""
         is_run = first <= last and self.run in (0, first - 1)
         if last > self.horizon or not is_run or self.overlooked == MAX_OVERLOOKED:
             return False
@@ -120,17 +120,17 @@ class _Place:
 
 
 class TopicPositions:
-    """Up to where one subscription has seen its topics."""
+    """The positions of one subscription in its topics."""
 
     def __init__(self) -> None:
         self._places: OrderedDict[str, _Place] = OrderedDict()
 
     def start(self, topic: str, start: Position, asked: Position | None, *, recovered: bool) -> None:
-        """A topic without wildcards was subscribed to.
+        """Begin with the response to the subscription of a topic without wildcards.
 
         Args:
-            start: what the reply said: the head, or the asked position if it was recovered.
-            asked: the position to recover from.
+            start: the position in the response: the head, or the requested position if it was recovered.
+            asked: the position that was to be recovered from; None without one.
         """
         if asked is None:
             place = _Place(start.epoch, start.offset)
@@ -143,30 +143,30 @@ class TopicPositions:
         self._places[topic] = place
 
     def position(self, topic: str) -> Position | None:
-        """Up to where a topic has arrived; None if that is not known."""
+        """The position up to which a topic has arrived; None where it is not known."""
         place = self._places.get(topic)
         return None if place is None else Position(place.epoch, place.offset)
 
     def restart(self, topic: str, start: Position, asked: Position, *, recovered: bool) -> tuple[Gap, ...]:
-        """A topic was subscribed to again, on another connection, from a position that is nobody's more than ours.
+        """Begin again with the response to a subscription on another connection.
 
         Args:
-            start: what the reply said: the head, or the asked position if it was recovered.
-            asked: the position to recover from, which several readers may share: the earliest of theirs.
+            start: the position in the response: the head, or the requested position if it was recovered.
+            asked: the position that was to be recovered from: the earliest of all readers of the topic.
 
         Returns:
-            what the reader has to be told beside what comes.
+            Gaps that the reader has to get in addition to what the hub sends.
         """
         own = self.position(topic) or asked
         if own.epoch == asked.epoch:
-            # What the replay brings up to our own position we have seen.
+            # The reader has seen what the replay brings up to its own position.
             self.start(topic, replace(start, offset=own.offset) if recovered else start, own, recovered=recovered)
             return ()
         self.start(topic, start, asked, recovered=recovered)
         return (Gap(topic, asked.epoch, 1, asked.offset, asked.offset, EPOCH),) if asked.offset else ()
 
     def take(self, item: Event | Gap) -> tuple[Event | Gap, ...]:
-        """What the reader gets to see because of something that arrived, in order; nothing if it is not ours."""
+        """The events and gaps to deliver because one has arrived, in order; empty where it is not to be delivered."""
         place = self._places.get(item.topic)
         taken = self._unknown(item) if place is None or place.epoch != item.epoch else self._following(place, item)
         if taken:
@@ -174,7 +174,7 @@ class TopicPositions:
         return taken
 
     def _unknown(self, item: Event | Gap) -> tuple[Event | Gap, ...]:
-        """The first of its topic, or of a new epoch of it."""
+        """What to deliver for the first event or gap of a topic, or of a new epoch."""
         if isinstance(item, Event) and item.offset > 1 and item.topic in self._places:
             return _hole(item, 1, EPOCH), item
         return (item,)
@@ -192,7 +192,7 @@ class TopicPositions:
     @staticmethod
     def _gap(place: _Place, gap: Gap, following: int) -> tuple[Gap, ...]:
         if gap.end < following:
-            # An empty gap only says that the count began anew; it is news to those who asked for a replay.
+            # An empty gap only says that there is a new epoch, which matters only to those that requested a replay.
             return (gap,) if place.is_starting and gap.end < gap.start else ()
         if gap.start == following:
             return (gap,)
@@ -213,10 +213,10 @@ def _hole(event: Event, start: int, reason: str) -> Gap:
 
 
 class EventQueue:
-    """A queue that drops its oldest events, and says so.
+    """A bounded queue of events that drops the oldest, and puts gaps in their place.
 
     Args:
-        name: what the reader subscribed to; stands in for topics when too many of them lost events.
+        name: of the subscription; the topic of a gap where too many topics lost events to list them.
         limit: events that may wait.
     """
 
@@ -229,17 +229,17 @@ class EventQueue:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether more than half of the room is taken."""
+        """Whether the queue is more than half full."""
         return 2 * len(self._items) > self._limit
 
     def add(self, item: Event | Gap) -> None:
-        """Append; drop the oldest if there is no room."""
+        """Append an event or gap; drop the oldest if the queue is full."""
         self._items.append(item)
         if len(self._items) > self._limit:
             self._lose(self._items.popleft())
 
     def next(self) -> Event | Gap | None:
-        """The oldest, or None. What was lost is older than all that is still there, so it comes first."""
+        """Remove and return the oldest item, None without any. Gaps of dropped events are older and come first."""
         if self._elsewhere is not None:
             gap, self._elsewhere = self._elsewhere, None
             return gap
@@ -256,7 +256,7 @@ class EventQueue:
             self._fold(self._lost.pop(next(iter(self._lost))))
 
     def _fold(self, gap: Gap) -> None:
-        """Too many topics to list: the oldest are counted together."""
+        """Merge a topic's gap into one for the whole subscription: there are too many to list."""
         known = self._elsewhere or Gap(self._name, "", 0, 0, 0, CLIENT_SLOW)
         self._elsewhere = replace(known, count=_sum(known.count, gap.count))
 

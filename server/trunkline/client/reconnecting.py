@@ -1,4 +1,4 @@
-"""Keeps a client connected: one connection after the other, and what becomes of the session in between."""
+"""Keeps a client connected: reconnects with back-off, and resumes or replaces the session."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from trunkline.client.retrying import Random, Reconnect, full_jitter
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
 
 READ_AHEAD: Final = 64
-"""Messages that are handled at a stretch before those who wait for them get a turn."""
+"""Messages handled at a stretch before other tasks, such as their readers, get a turn."""
 
 FINAL: Final = range(4500, 5000)
-"""Close codes that mean "do not come back" (SPEC.md)."""
+"""Close codes that mean "do not reconnect" (SPEC.md)."""
 
 UNRESUMABLE: Final = frozenset({PROTOCOL_ERROR, 1003, 1007})
-"""Close codes that say something is wrong with what was sent: sent again it would be refused again."""
+"""Close codes for faults in what was sent: a resumed session would send it again, and be refused again."""
 
 NOT_LET_IN: Final = 1008
 OURS: Final = CloseInfo(1000, "closed by this client")
@@ -49,35 +49,35 @@ logger = logging.getLogger("trunkline.client")
 
 
 class Client(Protocol):
-    """What a reconnector tells the rest of the client. None of it waits."""
+    """The rest of a client, told by a reconnector of messages and connections. No method blocks."""
 
     def take(self, data: bytes) -> bool:
-        """A message has come. Returns whether readers fall behind."""
+        """Handle a message of the hub; returns whether readers fall behind."""
 
     def connected(self, resumed: bool) -> None:
-        """There is a connection. ``resumed``: the hub knows what it was told before."""
+        """Handle a new connection. ``resumed``: the session goes on; else the hub knows nothing of this client."""
 
     def too_large(self) -> None:
-        """The hub closed the connection because of a message that is too large for it."""
+        """Handle a close because of a message above the hub's limit (1009); :meth:`cut` follows."""
 
     def cut(self) -> None:
-        """The connection is gone; there may be another one."""
+        """Handle a lost connection; another one may follow."""
 
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """The hub knows nothing any more of what it was sent."""
+        """Handle the end of the session: the hub has forgotten what it was sent."""
 
     def ended(self, words: str, *, own: bool) -> None:
-        """There will be no connection any more. ``own``: because the user closed it."""
+        """Handle the end for good: no connection follows. ``own``: because the user closed the client."""
 
 
 class Reconnector:
-    """See the file.
+    """Opens one connection after the other, reads each to its end, and tells the client.
 
     Args:
         connector: where to connect.
-        reconnect: None if the first end is the last one.
-        client: who is told.
-        closed: gets how it ended, when it has ended for good.
+        reconnect: back-off between attempts; None to never reconnect.
+        client: told of messages and connections.
+        closed: completed with how the connection ended, when it has ended for good.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Reconnector:
 
     @property
     def state(self) -> State:
-        """A word for where the connection is."""
+        """The state of the connection: ``connected``, ``reconnecting`` or ``closed``."""
         if self.closed.done():
             return "closed"
         return "reconnecting" if self._link is None else "connected"
@@ -158,15 +158,15 @@ class Reconnector:
             self._finish(cause)
 
     async def _read(self, link: Link) -> CloseInfo:
-        """Handle what comes until the connection ends."""
+        """Handle messages until the connection ends; returns how it ended."""
         handled = 0
         try:
             while True:
                 data = await link.receive()
                 if self.closed.done():
-                    continue  # only the end is waited for
+                    continue  # the client is closed: messages are dropped until the connection ends
                 handled += 1
-                # One read of the socket may hold thousands of messages: let readers empty their queues in between.
+                # One read of the socket may bring thousands of messages: let readers empty their queues in between.
                 if self._client.take(data) or not handled % READ_AHEAD:
                     await asyncio.sleep(0)
         except LinkEnded as ended:
@@ -184,10 +184,10 @@ class Reconnector:
         return cause
 
     async def _reopen(self, reconnect: Reconnect, cause: CloseInfo) -> Link:
-        """Try until there is a connection.
+        """Try, with back-off, until there is a connection; returns that.
 
         Raises:
-            HandshakeRefused: the hub will not let this client in.
+            HandshakeRefused: the hub refuses this client (HTTP 401 or 403).
         """
         for attempt in itertools.count():
             delay = full_jitter(attempt, reconnect.min_delay, self._random, cap=reconnect.max_delay)
@@ -206,7 +206,7 @@ class Reconnector:
                 logger.log(level, "could not connect to %s: %s", self._connector.url, cause.reason, exc_info=unexpected)
             else:
                 return opened.link
-        raise AssertionError  # it counts for ever
+        raise AssertionError  # the loop above has no end
 
     # --- what becomes of the session ---
 
@@ -219,10 +219,10 @@ class Reconnector:
             raise
 
     def _attach(self, opened: Opened) -> None:
-        """There is a connection.
+        """Use a new connection, with its session.
 
         Raises:
-            ConnectionError: its session cannot be gone on with; the next attempt begins a new one.
+            ConnectionError: its session cannot be resumed; the next attempt opens a new one.
         """
         missing = self._resume(opened)
         self._stop_expiry()
@@ -236,7 +236,7 @@ class Reconnector:
         self.listeners.tell(Connected(resumed=missing is not None))
 
     def _resume(self, opened: Opened) -> list[bytes] | None:
-        """What the hub lacks of the session there was; None if it does not go on."""
+        """The frames of a resumed session that the hub has not received; None where the session was not resumed."""
         session, own = opened.session, self._conversation.session
         if session is None or not session.resumed:
             if own is not None:
@@ -244,7 +244,7 @@ class Reconnector:
                 self._lose(reason, f"the session could not be resumed ({reason})")
             return None
         if own is None or own is not opened.resuming:
-            # Its time was over here while the hub still knew it: its calls were given up.
+            # The session expired here while the hub still kept it: its calls have failed already.
             raise ConnectionError("the session was given up")
         try:
             return own.core.resume(session.received)
@@ -253,7 +253,7 @@ class Reconnector:
             raise ConnectionError(str(cannot)) from cannot
 
     def _detach(self, cause: CloseInfo) -> None:
-        """The connection is gone."""
+        """Handle a lost connection: keep the session until it expires, or end it."""
         self._link = None
         self._conversation.detach()
         if cause.code == MESSAGE_TOO_BIG:
@@ -280,7 +280,7 @@ class Reconnector:
             self._expiry = None
 
     def _finish(self, info: CloseInfo) -> None:
-        """It is over for good; only the first time counts."""
+        """End for good; only the first call counts."""
         if self.closed.done():
             return
         self._link = None

@@ -1,7 +1,7 @@
-"""What is tried again, connections and calls, and how long is waited before. Pure.
+"""Back-off and retries: which calls are made again, and how long to wait before the next attempt. Pure.
 
-Full jitter: everybody waits a random part of a bound that grows, so that those who were cut off at the same moment do
-not come back in the same moment (AWS Architecture Blog, "Exponential Backoff And Jitter").
+Full jitter: each client waits a random part of a bound that grows, so that clients that were cut off at the same moment
+do not reconnect at the same moment (AWS Architecture Blog, "Exponential Backoff And Jitter").
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from trunkline.client.connection_state import DisconnectedError
 from trunkline_protocol.errors import RpcError
 
 Random = Callable[[], float]
-"""Uniform in [0, 1), as :func:`random.random`."""
+"""Returns a number uniform in [0, 1), as :func:`random.random`."""
 
 LONGEST: Final = 60.0
-"""Seconds that no wait exceeds where nobody says otherwise."""
+"""The default limit of a wait, in seconds."""
 
 KEPT: Final = frozenset({"expired", "overflow"})
-"""Ends of a session after which it is still the same hub, which knows idempotency keys."""
+"""Reasons for the end of a session that leave the hub the same: it still knows idempotency keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """How long to wait before the next attempt: a random time up to a bound that doubles, "full jitter".
+    """Back-off between attempts to connect: a random wait up to a bound that doubles (full jitter).
 
     Attributes:
         min_delay: bound of the first wait, in seconds.
-        max_delay: what the bound grows to.
+        max_delay: limit of the bound, in seconds.
     """
 
     min_delay: float = 0.5
@@ -42,7 +42,7 @@ class Reconnect:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a call that may be repeated is made, and how long to wait in between: random up to a bound that grows.
+    """Policy for retrying a call: how many attempts, and a random wait between them up to a bound that grows.
 
     Attributes:
         attempts: in all, the first included.
@@ -60,12 +60,13 @@ class Retry:
 
 
 def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.0, cap: float = LONGEST) -> float:
-    """Seconds to wait.
+    """Seconds to wait before the next attempt: random, up to a bound that grows.
 
     Args:
         attempt: how many waits there were before this one.
         base: bound of the first wait, in seconds.
-        cap: what the bound never exceeds.
+        factor: by which the bound grows with each wait.
+        cap: limit of the bound, in seconds.
     """
     try:
         bound = base * factor**attempt
@@ -75,12 +76,12 @@ def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.
 
 
 def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: bool) -> bool:
-    """Whether the call can be made again without the work being done twice."""
+    """Whether a call can be made again without its method running twice, or may run twice."""
     if not error.maybe_executed or idempotent:
         return True
     if not keyed:
         return False
-    # The hub that answered knows the key. After a cut it may be another one that would be asked.
+    # The hub that answered knows the key. After a lost connection the next hub may be another one.
     return isinstance(error, RpcError) or error.reason in KEPT
 
 
@@ -93,12 +94,12 @@ def retry_delay(
     idempotent: bool,
     keyed: bool,
 ) -> float | None:
-    """Seconds after which to make a call again, or None to give up.
+    """Seconds after which to make a call again; None to give up.
 
     Args:
-        error: how it failed.
+        error: of the last attempt.
         attempt: how many attempts were made.
-        retry: None for never.
+        retry: the policy; None for never.
     """
     if retry is None or attempt >= retry.attempts:
         return None

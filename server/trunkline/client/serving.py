@@ -1,4 +1,4 @@
-"""Methods that this client serves: to callers of the hub they are like any other."""
+"""Methods that this client serves to all callers of the hub, and the calls that their handlers work on."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 
 CHUNKS_AHEAD: Final = 256
-"""Chunks that may be sent ahead of what their reader has taken."""
+"""Chunks that may be sent before their reader has taken the first."""
 
 CHUNK_BYTES_AHEAD: Final = 4 * 2**20
-"""Bytes of them: the hub sets no bound, but what waits here for a connection needs one."""
+"""Bytes of those chunks: the hub sets no limit, but chunks that wait here for a connection need one."""
 
 UNREGISTER_TIMEOUT_MS: Final = 2000
 
 Handler = Callable[[Any, "ServedCall"], Any]
-"""``async def (params, call)``, whose return value is the result; or an asynchronous or plain generator, which is a
-stream; yield :class:`StreamChunk` for chunks with a type of their own. It runs on the event loop."""
+"""``async def (params, call)``, whose return value is the result; or an asynchronous or plain generator, whose items
+are the chunks of a stream: it yields :class:`StreamChunk` for chunks with a type. Handlers run on the event loop."""
 
 logger = logging.getLogger("trunkline.client")
 
 
 class ServedCall:
-    """What a handler knows of the call it works on.
+    """The call that a handler works on.
 
-    When the call is cancelled, or its deadline passes, the handler is: ``asyncio.CancelledError`` is raised in it.
+    When the call is cancelled, or its deadline passes, ``asyncio.CancelledError`` is raised in the handler.
 
     Attributes:
-        method: by which it was called.
-        metadata: the caller's; ``timeout_ms`` is what was left of its time when the hub sent it.
+        method: the name of the method.
+        metadata: the caller's; its ``timeout_ms`` is the time that was left when the hub sent the call.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class ServedCall:
         self._is_over = False
 
     def progress(self, value: Any) -> None:
-        """Report progress (any JSON) to the caller, if it wants reports.
+        """Report progress (any JSON) to the caller, if the caller asked for reports.
 
         Raises:
             ValueError: JSON cannot carry the value.
-            RpcError: it is larger than what the hub takes (1003).
+            RpcError: the report is larger than the hub's limit (1003).
         """
         token = self.metadata.get("progress_token")
         if token is not None and not self._is_over:
@@ -69,19 +69,19 @@ class ServedCall:
             self._send(Outgoing(jsonrpc.encode_progress(token, data)))
 
     def set_result(self, value: Any) -> None:
-        """Set the summary that follows the last chunk, in asynchronous generators, which cannot return one."""
+        """Set the result that follows the last chunk: asynchronous generators cannot return one."""
         self._result = value
 
 
 class Registration:
-    """A method that is served; made by :meth:`Hub.register`. As a context manager it is served for that block."""
+    """A served method; made by :meth:`Hub.register`. As a context manager it unregisters the method at the end."""
 
     def __init__(self, serving: Serving, method: str) -> None:
         self._serving = serving
         self.method = method
 
     async def unregister(self) -> None:
-        """Take no more calls. Those that are being worked on may finish."""
+        """Serve the method no longer. Calls that a handler works on may finish."""
         await self._serving.unregister(self.method)
 
     async def __aenter__(self) -> Registration:
@@ -93,7 +93,7 @@ class Registration:
 
 @dataclass(slots=True)
 class _Served:
-    """A method that is registered, or being registered (``is_agreed`` is False)."""
+    """A method that is registered; ``is_agreed`` is False until the hub has accepted it."""
 
     handler: Handler
     params: dict[str, Any]
@@ -122,7 +122,7 @@ class _Work:
 
 
 class Serving:
-    """All methods that a client serves, and the calls they work on, by the hub's id."""
+    """The methods that a client serves, and the calls that their handlers work on, by the hub's id."""
 
     def __init__(
         self,
@@ -142,15 +142,15 @@ class Serving:
     # --- registering ---
 
     async def register(self, method: str, handler: Handler, options: dict[str, Any]) -> Registration:
-        """Serve a method.
+        """Register a method with the hub and serve it.
 
         Raises:
-            ValueError: this client serves it already.
+            ValueError: this client serves the method already.
             RpcError: the hub refused.
         """
         if method in self._served:
             raise ValueError(f"{method} is served by this client already; unregister it first")
-        # Before the hub agrees: the first call may come right behind its word.
+        # Noted before the hub has agreed: the first call may arrive right after its response.
         served = self._served[method] = _Served(handler, {"method": method} | options)
         try:
             await self._callers.ask("method.register", served.params, idempotent=True)
@@ -161,14 +161,14 @@ class Serving:
         return Registration(self, method)
 
     async def unregister(self, method: str) -> None:
-        """Serve it no longer. Nothing happens if it is not served."""
+        """Serve a method no longer; does nothing where it is not served."""
         if self._served.pop(method, None) is None:
             return
         params = {"method": method}
 
         def failed(error: Exception) -> None:
-            # Calls that come nevertheless are answered -32601, and the next session knows nothing of it.
-            logger.info("the hub was not told that %s is not served any more: %s", method, error)
+            # Calls that still arrive are answered with -32601, and the next session does not register the method.
+            logger.info("%s could not be unregistered at the hub: %s", method, error)
 
         if not self._callers.is_connected:
             self._run_own_requests([OwnRequest("method.unregister", params, lambda _result: None, failed)])
@@ -179,20 +179,20 @@ class Serving:
             failed(error)
 
     def restore(self) -> list[OwnRequest]:
-        """There is another session: what it has to be told."""
+        """The calls that register all methods again, with a new session."""
         return [self._again(method, served) for method, served in self._served.items() if served.is_agreed]
 
     @staticmethod
     def _again(method: str, served: _Served) -> OwnRequest:
         def failed(error: Exception) -> None:
-            logger.error("%s is not served any more, the hub refuses it: %s", method, error)
+            logger.error("%s is not served any more, the hub refused to register it again: %s", method, error)
 
         return OwnRequest("method.register", served.params, lambda _result: None, failed)
 
-    # --- what the hub sends ---
+    # --- messages from the hub ---
 
     def asked(self, message: dict[str, Any]) -> None:
-        """A request has come."""
+        """Handle a request: start the method's handler, or answer -32601."""
         request_id, method = message["id"], message["method"]
         served = self._served.get(method)
         if served is None:
@@ -207,17 +207,17 @@ class Serving:
         work.task.add_done_callback(self._tasks.discard)
 
     def cancelled(self, params: dict[str, Any]) -> None:
-        """``$/cancelRequest`` has come: nobody waits for an answer."""
+        """Handle ``$/cancelRequest``: cancel the handler; no response is sent."""
         self._abort(params["id"])
 
     def credited(self, params: dict[str, Any]) -> None:
-        """``stream.credit`` has come."""
+        """Handle ``stream.credit``."""
         work = self._working.get(params["request_id"])
         if work is not None:
             work.grant(params["consumed"])
 
     def refused(self, request_id: str) -> None:
-        """The hub did not take what was answered, and its caller is told: nobody waits for more."""
+        """Cancel the handler of a call whose response was too large: its caller gets an error in place of it."""
         self._abort(request_id)
 
     def _abort(self, request_id: str) -> None:
@@ -235,15 +235,15 @@ class Serving:
         except asyncio.CancelledError:
             if self._working.get(request_id) is not work:
                 raise
-            # Nobody cancelled it: it did so itself, and its caller waits.
+            # The hub did not cancel the call: the handler cancelled itself, and its caller still waits.
             error = RpcError(ErrorCode.CANCELLED, f"{work.call.method} was cancelled", maybe_executed=True)
             answer = _error(request_id, error)
         except BaseException as failure:
             answer = _error(request_id, _typed(failure, work.call.method))
             if isinstance(failure, (KeyboardInterrupt, GeneratorExit)):
-                self._answer(request_id, work, answer)  # its caller is told, and then this program ends by it
+                self._answer(request_id, work, answer)  # the caller gets its error before this program ends
                 raise
-            # SystemExit does not: what serves others goes on, whatever one call did.
+            # SystemExit does not end the program: one call must not end the service of others.
         self._answer(request_id, work, answer)
 
     def _answer(self, request_id: str, work: _Work, answer: bytes) -> None:
@@ -278,7 +278,7 @@ class Serving:
         return outcome
 
     async def _stream(self, request_id: str, work: _Work, items: AsyncGenerator[Any, None]) -> Any:
-        """Send each item; returns the summary."""
+        """Send each item as a chunk; returns the result that follows the last one."""
         name = work.call.method
         encoded_id = jsonrpc.encode_id(request_id)
         async with aclosing(items) as source:
@@ -295,12 +295,12 @@ class Serving:
     # --- the end ---
 
     def lost(self) -> None:
-        """The session is over: the outcome of what is being worked on can reach nobody."""
+        """Cancel all handlers: the session is over, and their outcomes cannot reach the callers."""
         for request_id in list(self._working):
             self._abort(request_id)
 
     async def close(self) -> None:
-        """There will be no connection any more: wait until all handlers have ended."""
+        """Cancel all handlers and wait until they have ended: there will be no connection any more."""
         self.lost()
         self._served.clear()
         if self._tasks:
@@ -318,7 +318,7 @@ async def _generator(items: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
 
 
 async def _steps(items: Generator[Any, None, Any], call: ServedCall) -> AsyncGenerator[Any, None]:
-    """A plain generator, letting others run in between; what it returns is the summary."""
+    """The items of a plain generator, with a turn of the loop after each; what the generator returns is the result."""
     try:
         while True:
             try:
@@ -345,7 +345,7 @@ def _typed(error: BaseException, method: str) -> RpcError:
         return error
     try:
         text = str(error)
-    except BaseException as fault:  # an error whose text is one, too
+    except BaseException as fault:  # its __str__ raises as well
         text = f"(its text cannot be read: {type(fault).__name__})"
     logger.warning("%s failed", method, exc_info=error)
     return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {text}", maybe_executed=True)

@@ -1,6 +1,6 @@
-"""Streams of a call: its chunks as the caller reads them, and its input on the way to the hub.
+"""The streams of a call: chunks for the caller to read, and input sent to the hub.
 
-Nobody runs further ahead of the other side than its credit; how senders keep it is :mod:`trunkline_protocol.flow`.
+Neither side sends more than its credit allows; :mod:`trunkline_protocol.flow` has the sender's part of that.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, G
 from dataclasses import dataclass
 from typing import Any, Final
 
+from typing_extensions import override
+
 from trunkline.background import start_task
 from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline.client.pending import PendingRequest
@@ -22,7 +24,7 @@ from trunkline_protocol.messages import Window
 
 MAX_ITEMS: Final = 1024
 MAX_BYTES: Final = 4 * 2**20
-"""More than this the hub does not send ahead, whatever it is asked for (SPEC.md, Streams)."""
+"""The hub's own limits of what it sends ahead, whatever window is requested (SPEC.md, Streams)."""
 
 Input = AsyncIterable[Any] | Iterable[Any]
 
@@ -30,16 +32,16 @@ logger = logging.getLogger("trunkline.client")
 
 
 class ReceiveWindow:
-    """What a reader consumes, and when it has to say so.
+    """Counts what a reader consumes, and decides when to grant the sender new credit.
 
-    It says so after half a window, in items or in bytes. The bytes counted here are those of whole frames, which is
-    more than the sender counts, so a sender that waits is always owed a grant.
+    Credit is granted after half a window, in items or in bytes. The bytes counted here are those of whole messages,
+    which is more than the sender counts, so a sender that waits is always owed a grant.
 
     Args:
-        window: what the hub was asked for.
+        window: the window that was requested.
 
     Attributes:
-        consumed: items in total.
+        consumed: items read, in total.
     """
 
     __slots__ = ("_bytes", "_due_bytes", "_due_items", "_items", "consumed")
@@ -52,7 +54,7 @@ class ReceiveWindow:
         self.consumed = 0
 
     def consume(self, size: int) -> bool:
-        """One item of a frame of ``size`` bytes was read. Returns whether :attr:`consumed` is to be told now."""
+        """Count one item, from a message of ``size`` bytes, as read; returns whether credit is to be granted now."""
         self.consumed += 1
         self._due_items += 1
         self._due_bytes += size
@@ -72,10 +74,10 @@ class StreamChunk:
 
 
 class StreamCall(PendingRequest):
-    """A streaming call: what has come of it and was not read. Its sender is not further ahead than its credit.
+    """A streaming call, with the chunks that have arrived and were not read: never more than its credit allows.
 
     Args:
-        granted: told how many chunks were read in total, whenever the hub has to know.
+        granted: called with the call's id and the chunks read in total, whenever credit is to be granted.
     """
 
     __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_is_settled", "_window", "result")
@@ -101,11 +103,11 @@ class StreamCall(PendingRequest):
 
     @property
     def queued(self) -> int:
-        """How many chunks wait for the reader."""
+        """How many chunks wait to be read."""
         return len(self._chunks)
 
+    @override
     def chunk(self, params: dict[str, Any], size: int) -> None:
-        """See :class:`trunkline.client.pending.PendingRequest`."""
         if params["is_final"] or self._is_settled:
             return
         chunk = StreamChunk(params["chunk_type"], params["data"], params["index"])
@@ -122,15 +124,15 @@ class StreamCall(PendingRequest):
         self._chunks.append((chunk, size))
         self._arrived.set()
 
+    @override
     def settle(self, result: Any) -> None:
-        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self.result = result
             self._is_settled = True
             self._arrived.set()
 
+    @override
     def fail(self, error: Exception) -> None:
-        """See :class:`trunkline.client.pending.PendingRequest`."""
         if not self._is_settled:
             self._error = error
             self._is_settled = True
@@ -140,7 +142,7 @@ class StreamCall(PendingRequest):
         """The next chunk; None after the last.
 
         Raises:
-            RpcError, DisconnectedError: how it ended, after all chunks that came before.
+            RpcError, DisconnectedError: the call failed; raised after all chunks that arrived before.
         """
         while not self._chunks:
             if self._error is not None:
@@ -156,9 +158,9 @@ class StreamCall(PendingRequest):
 
 
 class ResultStream:
-    """The chunks of a streaming call: iterate once. Leaving the loop early cancels the call.
+    """The chunks of a streaming call, to iterate over once. Leaving the loop early cancels the call.
 
-    ``result`` is the summary that follows the last chunk; it is set when the iteration has ended.
+    ``result`` is the call's result, which follows the last chunk; it is set when the iteration has ended.
     """
 
     def __init__(self, call: StreamCall, release: Callable[[], Awaitable[None]]) -> None:
@@ -168,14 +170,14 @@ class ResultStream:
 
     @property
     def queued(self) -> int:
-        """How many chunks have come and wait to be read: never more than the window."""
+        """How many chunks wait to be read: never more than the window."""
         return self._call.queued
 
     async def __aiter__(self) -> AsyncIterator[StreamChunk]:
         """Yield chunks in order.
 
         Raises:
-            RpcError: the call failed, after all chunks that came before.
+            RpcError: the call failed; raised after all chunks that arrived before.
             DisconnectedError: the connection was lost, and the session with it.
         """
         try:
@@ -186,12 +188,12 @@ class ResultStream:
             await self._release()
 
     async def aclose(self) -> None:
-        """Give up a stream that is not iterated over: cancel the call."""
+        """Cancel the call of a stream that is not iterated over."""
         await self._release()
 
 
 class _Push(Outgoing):
-    """One item; it is worth something as long as its call is."""
+    """One item of a call's input; dropped once the call is over."""
 
     __slots__ = ("_call",)
 
@@ -200,19 +202,19 @@ class _Push(Outgoing):
         self._call = call
 
     @property
+    @override
     def survives(self) -> bool:
-        """See :class:`trunkline.client.outgoing.Outgoing`."""
         return not self._call.is_over
 
 
 class Feeder:
-    """Takes items from what the caller gave, one at a time, and pushes them. Starts at once; :meth:`stop` it.
+    """Sends a call's input: takes items from the caller's source, one at a time. Runs from creation to :meth:`stop`.
 
     Args:
-        call: that was sent already.
-        source: of items, any JSON.
-        send: where frames go.
-        failed: told if the source raises, or yields what JSON cannot carry.
+        call: the call, which was sent already.
+        source: the caller's items, any JSON.
+        send: sends a message.
+        failed: called if the source raises, or yields what JSON cannot represent.
     """
 
     def __init__(
@@ -228,12 +230,12 @@ class Feeder:
         self._task = start_task(self._feed(), f"trunkline-input-{call.id}")
 
     def grant(self, taken: int) -> None:
-        """The method has taken so many items in total."""
+        """Note how many items the method has taken in total."""
         self._window.grant(taken)
         self._room.set()
 
     async def stop(self) -> None:
-        """Nothing more is wanted: close the source."""
+        """Stop sending and close the source."""
         self._call.feeder = None
         self._task.cancel()
         await asyncio.wait([self._task])

@@ -1,4 +1,4 @@
-"""Subscriptions of a client: who reads what, and what each connection has to be asked for."""
+"""The subscriptions of a client: what the hub has to be subscribed to, and which reader gets which event."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ DISCONNECTED: Final = "disconnected"
 
 
 class Subscription:
-    """Events of one or more topics: iterate over it. Made by :meth:`Hub.subscribe`.
+    """The events of one or more topics, to iterate over; made by :meth:`Hub.subscribe`.
 
     Attributes:
-        recovered: whether the hub replays what came after the position asked for. If it was asked and cannot, a
-            :class:`Gap` says what is missing.
-        position: of the last event or gap that was handed out, or where the subscription began; with it a later
-            subscription goes on. None for patterns and for several topics.
+        topics: the topics and patterns subscribed to, without those that another one covers.
+        recovered: whether the hub replays the events after the requested position. If one was requested and the hub
+            cannot, a :class:`Gap` says what is missing.
+        position: of the last event or gap that was handed out, or where the subscription began; a later subscription
+            can resume from it. None for patterns and for several topics.
     """
 
     def __init__(self, topics: Sequence[str], max_queued: int) -> None:
@@ -42,10 +43,10 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event | Gap:
-        """Wait for the next event or gap. The iteration ends when the user closes the client.
+        """Wait for the next event or gap and return it. The iteration ends when the user closes the client.
 
         Raises:
-            DisconnectedError: the connection is gone for good, and everything that had arrived was handed out.
+            DisconnectedError: the connection has ended for good, and everything that had arrived was handed out.
             RpcError: after a reconnect the hub refused one of the topics.
         """
         while (item := self._queue.next()) is None:
@@ -59,10 +60,10 @@ class Subscription:
             self.position = item.position
         return item
 
-    # --- the client's side ---
+    # --- called by the client ---
 
     def begin(self, reply: dict[str, Any], recover: Position | None) -> None:
-        """The hub has agreed: from here on its events count."""
+        """Begin with the hub's response to the subscription of one topic."""
         if reply["epoch"] is None:
             return
         start = Position(reply["epoch"], reply["offset"])
@@ -72,11 +73,11 @@ class Subscription:
             self.position = recover or start
 
     def received(self, topic: str) -> Position | None:
-        """Up to where a topic has arrived, read or not; None for patterns."""
+        """The position up to which a topic has arrived, read or not; None for patterns."""
         return self._positions.position(topic)
 
     def begin_again(self, topic: str, reply: dict[str, Any], asked: Position | None) -> None:
-        """The hub has agreed, on another connection. Of what came in between, all follows or its loss is told."""
+        """Begin again with the response on another connection; adds a gap for events that may have been lost."""
         gaps: tuple[Gap, ...]
         if asked is None:
             if reply["epoch"] is not None:
@@ -90,21 +91,21 @@ class Subscription:
         self._arrived.set()
 
     def take(self, item: Event | Gap) -> bool:
-        """Something has arrived that matches; returns whether the reader falls behind."""
+        """Queue an event or gap that matches; returns whether the reader falls behind."""
         for taken in self._positions.take(item):
             self._queue.add(taken)
         self._arrived.set()
         return self._queue.is_crowded
 
     def end(self, error: Exception | None = None) -> None:
-        """Nothing comes any more."""
+        """End the iteration once the queue is empty, with an error or without."""
         self._is_over = True
         self._error = self._error or error
         self._arrived.set()
 
 
 class ClientSubscriptions:
-    """All subscriptions of a client. The hub sends an event once, here it reaches everybody it matches."""
+    """All subscriptions of a client. The hub sends each event once; here every subscription that matches gets it."""
 
     def __init__(self, callers: Callers) -> None:
         self._callers = callers
@@ -114,11 +115,11 @@ class ClientSubscriptions:
         self._uses: Counter[str] = Counter()
 
     async def add(self, subscription: Subscription, recover: Position | None) -> None:
-        """Ask the hub for all topics of a subscription.
+        """Subscribe to all topics of a subscription at the hub.
 
         Raises:
-            RpcError: the hub refused one.
-            DisconnectedError: the connection is gone for good.
+            RpcError: the hub refused a topic.
+            DisconnectedError: the connection has ended for good.
         """
         held = self._open[subscription] = []
         for topic in subscription.topics:
@@ -128,13 +129,13 @@ class ClientSubscriptions:
                 self._index.add(topic, subscription)
                 self._readers.setdefault(topic, {})[subscription] = None
 
-            # Counted before it is sent: whoever leaves meanwhile must not unsubscribe what is being asked for.
+            # Counted before the call: a subscription that ends meanwhile must not unsubscribe the topic.
             self._uses[topic] += 1
             held.append(topic)
             await self._callers.ask("subscribe", _params(topic, recover), on_result=register)
 
     async def remove(self, subscription: Subscription) -> None:
-        """Tell the hub what nobody here reads any more."""
+        """End a subscription, and unsubscribe at the hub from topics that no other subscription reads."""
         subscription.end()
         unused = []
         for topic in self._open.pop(subscription, ()):
@@ -151,14 +152,14 @@ class ClientSubscriptions:
             await asyncio.gather(*map(self._unsubscribe, unused))
 
     def deliver(self, item: Event | Gap) -> bool:
-        """Hand an event or a gap to everybody it concerns; returns whether one of them falls behind."""
+        """Give an event or gap to all subscriptions that match; returns whether a reader falls behind."""
         crowded = [subscription.take(item) for subscription in self._index.match(item.topic)]
         return True in crowded
 
     def restore(self) -> list[OwnRequest]:
-        """There is another connection: subscribe to everything again, from where each topic has arrived.
+        """The calls that subscribe to everything again on another connection, each topic from its position.
 
-        Patterns come last: what is replayed for topics that they match is no hole to their readers then.
+        Patterns come last, so that events replayed for topics they match leave no gap for their readers.
         """
         topics = sorted(self._readers, key=is_wildcard)
         return [self._again(topic, _earliest(topic, self._readers[topic])) for topic in topics]
@@ -175,7 +176,7 @@ class ClientSubscriptions:
         return OwnRequest("subscribe", _params(topic, asked), done, failed)
 
     def end(self, error: DisconnectedError | None) -> None:
-        """There will be no connection any more; ``error`` is None where that is the user's wish."""
+        """End all subscriptions: no connection follows; ``error`` is None where the user closed the client."""
         for subscription in self._open:
             subscription.end(error)
 
@@ -183,7 +184,7 @@ class ClientSubscriptions:
         try:
             await self._callers.ask("unsubscribe", {"topic": topic}, timeout_ms=UNSUBSCRIBE_TIMEOUT_MS)
         except (RpcError, DisconnectedError):
-            return  # events nobody reads are ignored, and with the connection its subscriptions are gone
+            return  # unread events are ignored, and the subscription ends with the connection
 
 
 def _params(topic: str, recover: Position | None) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _params(topic: str, recover: Position | None) -> dict[str, Any]:
 
 
 def _earliest(topic: str, readers: dict[Subscription, None]) -> Position | None:
-    """From where all readers miss nothing: of those whose epoch is the newest one's, the lowest offset."""
+    """The position from which no reader misses an event: the lowest offset of the newest epoch; None if unknown."""
     if is_wildcard(topic):
         return None
     known = [position for reader in readers if (position := reader.received(topic)) is not None]
@@ -205,10 +206,11 @@ def _earliest(topic: str, readers: dict[Subscription, None]) -> Position | None:
 
 
 def without_covered(topics: Sequence[str]) -> tuple[str, ...]:
-    """The topics without those that another one of them reaches anyhow.
+    """The topics without duplicates, and without those that another one covers.
 
-    Their positions would say nothing: replies overtake events, so a head may lie ahead of what is still to come.
-    A job's events reach only who names its topic.
+    The position of a covered topic would mean nothing: responses overtake events, so its head may lie ahead of events
+    that are still to come. A job's events are sent only to subscriptions that name its topic, so patterns do not cover
+    it.
     """
     different = tuple(dict.fromkeys(topics))
 

@@ -1,1 +1,1 @@
-"""The doors: thin translations between a transport and the hub."""
+"""The doors: endpoints where peers connect, each a thin translation between one transport and the hub."""

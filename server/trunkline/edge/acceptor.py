@@ -1,8 +1,8 @@
-"""Accepts connections, a bounded number a turn of the loop, and waits where file descriptors run out.
+"""Accepts connections, a bounded number per turn of the event loop, and pauses while file descriptors run out.
 
-Event loops accept all that is there, and meet exhausted descriptors with closed connections or a busy loop. Here who
-is connected is served between two portions of newcomers, and newcomers wait in the kernel's backlog until there are
-descriptors again.
+The event loops' own acceptors take every waiting connection at once, and meet exhausted descriptors with closed
+connections or a busy loop. Here connected peers are served between two portions of new connections, and new
+connections wait in the kernel's backlog until there are descriptors again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class Acceptor:
-    """Serves one listening socket.
+    """Accepts the connections of one listening socket.
 
     Args:
         listener: bound, listening, non-blocking.
@@ -45,12 +45,12 @@ class Acceptor:
         self._last_fd = 0
 
     def start(self) -> None:
-        """Begin, or go on, to accept."""
+        """Begin to accept connections, or resume after a pause."""
         self._resuming = None
         self._loop.add_reader(self._listener.fileno(), self._on_readable)
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting and close the listening socket."""
         if self._resuming is not None:
             self._resuming.cancel()
         self._loop.remove_reader(self._listener.fileno())
@@ -59,7 +59,7 @@ class Acceptor:
     def _on_readable(self) -> None:
         for _ in range(ACCEPT_PER_TURN):
             if not self._has_descriptors():
-                self._pause("few are left")
+                self._pause("few are left for the hub itself")
                 return
             try:
                 accepted, _address = self._listener.accept()
@@ -81,7 +81,7 @@ class Acceptor:
         if limit == resource.RLIM_INFINITY or self._last_fd < limit - 8 * RESERVED_DESCRIPTORS:
             return True
         try:
-            probe = os.dup(self._listener.fileno())  # the lowest that is free
+            probe = os.dup(self._listener.fileno())  # the kernel gives the lowest free descriptor
         except OSError:
             return False
         os.close(probe)
@@ -107,19 +107,19 @@ class Acceptor:
     async def _connect(self, accepted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(self._protocol, accepted)
-        except OSError as error:  # the peer was quicker to leave
+        except OSError as error:  # the peer has disconnected already
             logger.debug("a connection was lost before it began: %s", error)
             accepted.close()
 
 
 def raise_descriptor_limit(wanted: int) -> int:
-    """Raise the soft limit of file descriptors as far as may be.
+    """Raise the soft limit of file descriptors as far as the hard limit allows, and return it.
 
     Args:
         wanted: how many connections are to fit.
 
     Returns:
-        The soft limit now.
+        The soft limit that is in force now.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = wanted + 16 * RESERVED_DESCRIPTORS

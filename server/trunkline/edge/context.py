@@ -1,4 +1,4 @@
-"""What all connections of one hub share, at whichever door they come in: limits, rules, and the list of them."""
+"""What all connections of one hub share, whichever endpoint they use: limits, access rules, and the list of them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ MAX_PENDING: Final = 256
 """Connections that may be open without having authenticated."""
 AT_ONCE: Final = 50
 CLOSE_STEP: Final = 0.02
-"""Seconds between the portions in which connections are closed, each of 50 or more."""
+"""Seconds between the portions in which connections are closed, each of :data:`AT_ONCE` or more."""
 
 
 class Listener(Protocol):
-    """A socket of a peer, of whatever kind."""
+    """The socket of one peer, whatever its transport."""
 
     @property
     def principal(self) -> Principal:
         """Who is at the other end now."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send what waits and end it."""
+        """Send what waits, then close the socket with this close code and reason."""
 
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """The kind of transport, the client's name, and the bytes received and sent so far."""
 
 
 @dataclass(slots=True)
@@ -47,8 +47,8 @@ class EdgeContext:
         max_connections, max_message_bytes, outbox_bytes, outbox_event_bytes: limits.
         auth_call: whether a connection may authenticate by a call, after it was opened.
         ping_interval, ping_timeout: seconds.
-        refused: told the address and the error of who is not let in.
-        partial: bytes of messages that have come in part.
+        refused: called with the address and the error of each peer that is not let in.
+        partial: account of the bytes of incomplete messages.
         listeners: the open connections.
         pending: how many of them have not authenticated yet.
     """
@@ -85,22 +85,22 @@ class EdgeContext:
                 listener.close(code, reason)
 
     def close_where(self, unwanted: Callable[[Principal], bool], code: int, reason: str) -> int:
-        """Close the connections of some principals. Returns how many."""
+        """Close the connections whose principal is unwanted, and return how many were closed."""
         chosen = [listener for listener in self.listeners if unwanted(listener.principal)]
         for listener in chosen:
             listener.close(code, reason)
         return len(chosen)
 
     def check_room(self) -> None:
-        """Refuse one connection more than there may be (RESOURCE_EXHAUSTED 2003 with ``max_connections``)."""
+        """Raise RESOURCE_EXHAUSTED (2003, limit ``max_connections``) where one more connection would be too many."""
         if len(self.listeners) >= self.max_connections:
             raise limit_error("max_connections", f"{len(self.listeners)} connections are open already")
 
     def admit(self, handshake: Handshake) -> Principal:
-        """The principal of a new connection that may authenticate later; ``PENDING`` where it will.
+        """The principal of a new connection; ``PENDING`` where the connection is to authenticate later, by a call.
 
         Raises:
-            RpcError: address, origin or credentials are not right, or too many have not authenticated yet.
+            RpcError: address, origin or credentials are not right, or too many connections have not authenticated yet.
         """
         if not self.auth_call or handshake.token is not None:
             return self.access.admit(handshake)

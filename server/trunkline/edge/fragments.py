@@ -11,7 +11,9 @@ INVALID_TEXT: Final = 1007
 MESSAGE_TOO_BIG: Final = 1009
 TRY_AGAIN_LATER: Final = 1013
 
-TOO_MUCH_IN_PART: Final = "too much has come in part (TRUNKLINE_PARTIAL_BYTES_PER_PRINCIPAL, TRUNKLINE_PARTIAL_BYTES)"
+TOO_MUCH_IN_PART: Final = (
+    "too many bytes of incomplete messages (TRUNKLINE_PARTIAL_BYTES_PER_PRINCIPAL, TRUNKLINE_PARTIAL_BYTES)"
+)
 
 
 class FrameRefused(Exception):
@@ -47,22 +49,30 @@ class Assembler:
 
     @property
     def size(self) -> int:
-        """Bytes of the open message that have come."""
+        """Bytes of the open message that have arrived."""
         return len(self._message)
 
     def start(self, payload: bytes, *, text: bool) -> None:
-        """A text or binary frame without FIN."""
+        """Begin a message with its first fragment, a text or binary frame without FIN.
+
+        Raises:
+            FrameRefused: a message is open already (1002), the fragment is too large (1009) or no UTF-8 (1007).
+        """
         self.require_closed()
         self.open, self.text = True, text
         self._add(payload, final=False)
 
     def require_closed(self) -> None:
-        """Refuse a text or binary frame while a message is open: only continuations may come then."""
+        """Refuse a text or binary frame while a message is open (1002): only continuation frames may follow then."""
         if self.open:
             raise FrameRefused(PROTOCOL_ERROR, "a new message began before the last one ended")
 
     def proceed(self, payload: bytes, *, final: bool) -> bytes | None:
-        """A continuation frame. Returns the message when it is whole."""
+        """Add a continuation frame; returns the whole message after the last one, else None.
+
+        Raises:
+            FrameRefused: no message is open (1002), or the message is too large (1009) or no UTF-8 (1007).
+        """
         if not self.open:
             raise FrameRefused(PROTOCOL_ERROR, "a continuation frame without a message to continue")
         self._add(payload, final=final)
@@ -85,7 +95,7 @@ class Assembler:
 
 
 def check_text(payload: bytes) -> None:
-    """Refuse a whole text message that is not UTF-8."""
+    """Refuse a whole text message that is not UTF-8 (1007)."""
     if not payload.isascii():
         try:
             payload.decode()

@@ -1,4 +1,4 @@
-"""Calls that came before the hub can serve wait here, so that a program may be started and asked in one breath."""
+"""Holds calls that arrive before the executors are ready, so that a program may start a hub and call it at once."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from trunkline_protocol.codecs.jsonrpc import method_of
 from trunkline_protocol.hub_methods import SESSION_OPEN
 
 MAX_HELD_BYTES: Final = 1024 * 1024
-"""With more than this waiting the peer is not read."""
+"""With more bytes than this waiting the peer is not read."""
 
 FIRST_ONLY: Final = SESSION_OPEN.name
-"""Answered by the hub itself; but it has to be first, and from its reply on messages are numbered: behind it none
-overtakes another."""
+"""The hub answers this method itself, but it has to come first, and messages after it are numbered: from here on
+all of them wait, so that none overtakes another."""
 
 
 class Gate:
-    """Between a dialect and the hub. Closed at first.
+    """Stands between a dialect and the hub, closed at first: holds messages until it is opened.
 
     Args:
-        intake: where messages go that pass.
+        intake: takes the messages that pass.
         answers: whether the hub answers a method itself, executors or not: such calls pass at once.
-        hold_back: asked not to read the peer on, with a reason.
+        hold_back: stops reading the peer, for a reason.
     """
 
     def __init__(self, intake: Receiver, answers: Callable[[str], bool], hold_back: Callable[[str], None]) -> None:
@@ -39,15 +39,15 @@ class Gate:
 
     @property
     def holds(self) -> bool:
-        """Whether something waits."""
+        """Whether messages wait behind the gate."""
         return bool(self._held)
 
     def is_shut_to(self, principal: Principal) -> bool:
-        """Whether messages of this peer are to come here first. Who has not authenticated is refused, not held."""
+        """Whether messages of this principal have to pass the gate; unauthenticated ones are refused, not held."""
         return not self._is_open and principal is not PENDING
 
     def receive(self, message: bytes) -> None:
-        """Take a JSON-RPC message."""
+        """Hold a JSON-RPC message, or pass it on at once where the hub answers it itself."""
         method = method_of(message)
         self._in_order = self._in_order or method == FIRST_ONLY
         if not self._in_order and self._answers(method):
@@ -59,7 +59,7 @@ class Gate:
             self._hold_back("starting")
 
     def end(self) -> None:
-        """The socket is gone. It has this, and is what is held back: only a collection would free them."""
+        """Break the reference cycle with the socket, which is gone: only a garbage collection would free the two."""
         self._hold_back = _nothing
 
     def take(self, deferred: Deferred) -> None:
@@ -67,7 +67,7 @@ class Gate:
         self._intake.take(deferred)
 
     def open(self) -> None:
-        """Hand on what waits, and hold nothing any more."""
+        """Pass on what waits, in order, and hold nothing any more."""
         self._is_open = True
         held, self._held = self._held, []
         for message in held:
@@ -75,4 +75,4 @@ class Gate:
 
 
 def _nothing(_reason: str) -> None:
-    """Nobody is there to be held back."""
+    """Replaces ``hold_back`` once the socket is gone."""

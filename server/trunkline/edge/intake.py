@@ -1,4 +1,4 @@
-"""Which part of the hub takes the next message of a socket: before authentication, the first one, and later ones."""
+"""Chooses what takes a socket's next message: before authentication, for the first message, and for later ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trunkline_protocol.errors import RpcError
 
 
 class Intake:
-    """Every door that has a connection hands its messages to :attr:`receive`.
+    """Takes the messages of one socket; every door hands them to :attr:`receive`.
 
     Args:
         pending_bytes: how large a message may be before the peer has authenticated.
-        authenticated: called once, when it has; at once where it had before.
+        authenticated: called once, when the peer has authenticated by a call.
 
     Attributes:
         receive: takes one JSON-RPC message. Look it up for each: it changes.
@@ -31,7 +31,7 @@ class Intake:
         )
 
     def require_room(self, size: int) -> None:
-        """Refuse a frame that is too large for who has not authenticated, before it is unpacked.
+        """Refuse a frame that is too large for a peer that has not authenticated, before the frame is unpacked.
 
         Raises:
             FrameRefused: with close code 1009.
@@ -40,7 +40,7 @@ class Intake:
             raise FrameRefused(MESSAGE_TOO_BIG, "authenticate before you send large messages")
 
     def take(self, deferred: Deferred) -> None:
-        """Take a request that is translated only if the hub does not refuse it whatever its params are."""
+        """Take a deferred request: it is translated only where the hub does not refuse its method outright."""
         if self.receive == _ignore:
             return
         connection = self._connection
@@ -58,7 +58,7 @@ class Intake:
         connection.refuse(deferred.envelope, error)
 
     def _receive_pending(self, message: bytes) -> None:
-        """Until the peer has authenticated, it gets little room."""
+        """Take a message of a peer that has not authenticated: large ones are refused."""
         connection = self._connection
         self.require_room(len(message))
         connection.receive(message)
@@ -67,29 +67,29 @@ class Intake:
             self._authenticated()
 
     def _receive_first(self, message: bytes) -> None:
-        """Until the first call: only that one may open a session."""
+        """Take a message up to the first call: only that one may open a session."""
         connection = self._connection
         if connection.receive_first(message) and self.receive == self._receive_first:
             self.receive = connection.receive
 
     def adopt(self, connection: Connection) -> None:
-        """From now on messages are numbered, and go to this connection."""
+        """Hand messages, which are numbered from now on, to the connection of a session."""
         self._connection = connection
         self.receive = connection.receive_numbered
 
     def end(self) -> None:
-        """The socket is gone. What this has, has this, too (:attr:`receive` as well): only a collection frees such."""
+        """Break the reference cycles with the socket, which is gone: only a garbage collection would free them."""
         self.receive = _ignore
         self._authenticated = _nothing
 
     def disown(self) -> None:
-        """The connection goes on over a newer socket: what this one still brings is for nobody."""
+        """Ignore further messages: the connection goes on over a newer socket."""
         self.receive = _ignore
 
 
 def _nothing() -> None:
-    """Nobody is there to be told."""
+    """Replaces ``authenticated`` once the socket is gone."""
 
 
 def _ignore(_message: bytes) -> None:
-    """The hub's side goes on elsewhere."""
+    """Replaces :attr:`Intake.receive` once messages of the socket are not wanted any more."""

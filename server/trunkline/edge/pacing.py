@@ -1,4 +1,4 @@
-"""Between a socket and picows: no connection reads more than its share a turn of the event loop.
+"""Limits how much one connection reads per turn of the event loop, between the socket and its protocol.
 
 picows doubles its buffer for as long as the kernel fills it, and hands over all frames in it at once: a peer that never
 stops sending would keep the loop busy for half a second at a time.
@@ -10,18 +10,21 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from typing_extensions import override
+
 TURN_BYTES: Final = 64 * 1024
 """What one connection may bring in one turn: some 10 ms of small frames."""
 
 
 class PacedReading(asyncio.BufferedProtocol):
-    """Passes everything on to picows' protocol, and pauses the socket once it had its share.
+    """Passes everything on to another buffered protocol (picows', or a framed peer), and pauses the socket in between.
 
     Args:
-        on_lost: called after picows was told that the connection is lost.
+        picows: the protocol that gets what is read.
+        on_lost: called after that protocol was told that the connection is lost.
 
     Attributes:
-        received: bytes so far.
+        received: bytes read so far.
     """
 
     __slots__ = (
@@ -56,15 +59,15 @@ class PacedReading(asyncio.BufferedProtocol):
         self.received = 0
         self._plan(TURN_BYTES)
 
+    @override
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Called by the event loop."""
         buffer: memoryview = self._picows_get_buffer(sizehint)
         return buffer if len(buffer) <= TURN_BYTES else buffer[:TURN_BYTES]
 
+    @override
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the event loop."""
         self.received = received = self.received + nbytes
-        if received < self._look_at:  # one comparison for what is true of nearly every read
+        if received < self._look_at:  # hot path: nearly every read ends here, after one comparison
             self._picows_buffer_updated(nbytes)
         else:
             self._look(nbytes)
@@ -94,32 +97,32 @@ class PacedReading(asyncio.BufferedProtocol):
         self._look_at = rest_at if self._allowance is None else min(rest_at, self._allowance)
 
     def allow(self, nbytes: int | None, on_excess: Callable[[], None] | None = None) -> None:
-        """Bound what may come from now on, parts of frames included; None for no bound.
+        """Bound the bytes that may arrive from now on, parts of frames included; None for no bound.
 
         Args:
-            on_excess: called when more comes.
+            on_excess: called when more arrives.
         """
         self._allowance = None if nbytes is None else self.received + nbytes
         self._on_excess = on_excess
         self._plan(self._rest_at)
 
     def watch(self, on_turn: Callable[[], None]) -> None:
-        """Call a function whenever the connection has had its share of a turn."""
+        """Call a function whenever the connection has read its share of a turn."""
         self._on_turn = on_turn
 
     def detach(self) -> None:
-        """The connection is lost: let go of picows."""
+        """Let go of the protocol, and of all callbacks: the connection is lost."""
         self._picows = self._picows_get_buffer = self._picows_buffer_updated = None
         self._on_excess = self._on_lost = self._on_turn = None
 
     def hold(self) -> None:
-        """Read nothing until :meth:`release`."""
+        """Read nothing more until :meth:`release`."""
         self._held = True
         if not self._transport.is_closing():
             self._transport.pause_reading()
 
     def release(self) -> None:
-        """Read on."""
+        """Resume reading after :meth:`hold`."""
         self._held = False
         self._go_on()
 
@@ -127,22 +130,22 @@ class PacedReading(asyncio.BufferedProtocol):
         if not self._held and not self._resting and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    @override
     def eof_received(self) -> bool | None:
-        """Called by the event loop."""
         answer: bool | None = self._picows.eof_received()
         return answer
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
         on_lost = self._on_lost
         self._picows.connection_lost(exc)
         if on_lost is not None:
             on_lost()
 
+    @override
     def pause_writing(self) -> None:
-        """Called by the event loop."""
         self._picows.pause_writing()
 
+    @override
     def resume_writing(self) -> None:
-        """Called by the event loop."""
         self._picows.resume_writing()

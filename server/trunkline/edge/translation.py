@@ -1,4 +1,4 @@
-"""Between the hub, which speaks JSON-RPC, and a peer that speaks a dialect of its own."""
+"""Translates between the hub, which speaks JSON-RPC, and a peer that speaks a dialect of its own."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ from trunkline_protocol.events import Event
 
 
 class FrameSink(Protocol):
-    """A socket that carries frames; beyond them, what :class:`trunkline.hub.connection.Door` asks of one."""
+    """A socket that carries frames, with the methods of :class:`trunkline.hub.connection.Door` that need no dialect."""
 
     def send_frames(self, frames: list[Frame]) -> None:
         """Send frames, in order."""
 
     def close(self, code: int, reason: str) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """Send what waits, then close the socket with this close code and reason."""
 
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """The kind of transport, the client's name, and the bytes received and sent so far."""
 
     def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """Hand messages, which are numbered from now on, to the connection of a session."""
 
     def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """Let go of the connection, which goes on over a newer socket: ignore further messages."""
 
     def overflow(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Close the connection: too much waits for a peer that reads too slowly."""
 
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Read nothing more from the peer until :meth:`resume_reading`."""
 
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Read from the peer again."""
 
 
 class Receiver(Protocol):
-    """Who takes JSON-RPC messages: :class:`trunkline.edge.intake.Intake`, or what stands before it."""
+    """Takes JSON-RPC messages: :class:`trunkline.edge.intake.Intake`, or the gate before it."""
 
     @property
     def receive(self) -> Callable[[bytes], None]:
-        """Takes one message. Look it up for each: it changes."""
+        """The function that takes one message. Look it up for each message: it changes."""
 
     def take(self, deferred: Deferred) -> None:
-        """Take a request that is translated only if that is of use."""
+        """Take a request that is translated only where the hub does not refuse its method outright."""
 
 
 class TranslatingDoor:
-    """The :class:`trunkline.hub.connection.Door` of a peer with a dialect: what the hub writes is translated.
+    """The :class:`trunkline.hub.connection.Door` of a peer with a dialect: translates what the hub writes.
 
     Args:
         sink: the socket.
@@ -68,7 +68,7 @@ class TranslatingDoor:
         self.resume_reading = sink.resume_reading
 
     def end(self) -> None:
-        """The socket is gone. It has this, and this has it: only a collection would free them."""
+        """Break the reference cycle with the socket, which is gone: only a garbage collection would free the two."""
         self._sink = NOWHERE
         self.close, self.adopt, self.disown = NOWHERE.close, NOWHERE.adopt, NOWHERE.disown
         self.overflow, self.pause_reading, self.resume_reading = (
@@ -78,33 +78,33 @@ class TranslatingDoor:
         )
 
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """The traffic of the socket."""
         return self._sink.traffic()
 
     def write(self, messages: list[bytes]) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Send messages as frames of the dialect, in order."""
         send = self.dialect.send
         frames = [frame for message in messages for frame in send(message)]
         if frames:
             self._sink.send_frames(frames)
 
     def write_event(self, event: Event) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Send an event as frames of the dialect."""
         self._write_payload(event.payload)
 
     @property
     def write_payload(self) -> Callable[[bytes], object]:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """The function that sends an event's payload as frames of the dialect."""
         return self._write_payload
 
     def _write_payload(self, payload: bytes) -> None:
         self.write([payload])
 
     def receive(self, frame: Frame, intake: Receiver) -> None:
-        """Take a frame of the peer.
+        """Translate a frame of the peer and hand its messages to the hub.
 
         Args:
-            intake: where the hub takes a JSON-RPC message.
+            intake: takes each JSON-RPC message.
 
         Raises:
             DialectViolation: see :class:`trunkline_protocol.codecs.dialect.Dialect`.

@@ -1,4 +1,4 @@
-"""picows' protocol, and what it is given for a transport and a logger: a close that arrives, news of refused frames.
+"""picows' protocol, and the transport and logger it is given: for a close that arrives, and to learn of refused frames.
 
 picows closes the socket 10 ms after it refused a frame. Where unread bytes of the peer are in the kernel by then, it
 sends RST, which may overtake the close frame: whoever sends 20 MB would see a reset and never the code 1009. RFC 6455
@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from picows import WSAutoPingStrategy, WSUpgradeRequest
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # not in picows' stubs
+from typing_extensions import override
 
 from trunkline.edge.pacing import PacedReading
 
@@ -31,7 +32,7 @@ logger = logging.getLogger("trunkline.edge")
 _TCP_INFO: Final = struct.Struct("=24x I 92x Q 16x I")
 """Of the kernel's ``struct tcp_info``: tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes."""
 
-_scrap: Final = bytearray(64 * 1024)  # what all lingering connections read into; nobody looks at it
+_scrap: Final = bytearray(64 * 1024)  # all lingering connections read into it; its content is never used
 
 
 class LingeringTransport:
@@ -43,8 +44,8 @@ class LingeringTransport:
         on_closing: called once, when nothing can be sent any more.
 
     Attributes:
-        protocol: who gets what is read: the one given, or what drains the socket after :meth:`close`.
-        reading: paces it.
+        protocol: receives what is read: the one given or, after :meth:`close`, one that drains the socket.
+        reading: limits how much that protocol reads per turn.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: Any, on_closing: Callable[[], None]) -> None:
@@ -88,12 +89,12 @@ class LingeringTransport:
         return int(_TCP_INFO.unpack(info)[1]) if len(info) == _TCP_INFO.size else None
 
     def take_over(self) -> None:
-        """Let the protocol read the socket."""
+        """Make :attr:`protocol` the one that reads the socket."""
         draining = isinstance(self.protocol, _Draining)
         self._transport.set_protocol(self.protocol if draining else self.reading)
 
     def release(self) -> None:
-        """The connection is lost: let go of picows, whose buffer is as large as the largest message was, at once.
+        """Let go of picows at once, now that the connection is lost: its buffer is as large as the largest message was.
 
         picows holds this object; left to the cyclic garbage collector, which counts objects and not bytes, dead
         connections would pile up by the megabyte.
@@ -103,7 +104,7 @@ class LingeringTransport:
         self.reading.detach()
 
     def close(self) -> None:
-        """Half-close, drop what still comes, and cut the socket if the peer does not end in time."""
+        """Half-close, drop what still arrives, and abort the socket if the peer does not end in time."""
         if isinstance(self.protocol, _Draining) or self._transport.is_closing():
             return
         self._on_closing()
@@ -114,11 +115,11 @@ class LingeringTransport:
 
 
 def _nothing() -> None:
-    """Nobody is there to be told."""
+    """Replaces ``on_closing`` once the connection is lost."""
 
 
 class _UnixSocket:
-    """A connected Unix socket as picows may have it, which sets and reads options of TCP on whatever it gets."""
+    """Stands in for a connected Unix socket: picows sets and reads TCP options on every socket it gets."""
 
     family: Final = socket.AF_UNIX
 
@@ -127,10 +128,10 @@ class _UnixSocket:
         self._connected = connected
 
     def setsockopt(self, *_option: Any) -> None:
-        """Nothing: there is no TCP here."""
+        """Ignore an option: picows sets those of TCP only."""
 
     def getsockopt(self, level: int, option: int) -> int:
-        """A socket's own options; those of TCP are 0."""
+        """The socket's own option, or 0 for one of TCP."""
         return 0 if level == socket.IPPROTO_TCP else self._connected.getsockopt(level, option)
 
 
@@ -140,12 +141,12 @@ def _extra_info(transport: asyncio.Transport, name: str, default: Any = None) ->
 
 
 class _Draining(asyncio.BufferedProtocol):
-    """Half-closes and reads to the end without looking; then tells the protocol that was there before.
+    """Half-closes, then reads to the end and drops it; then tells the protocol before it that the connection is lost.
 
     Args:
         sending: the peer may be in the middle of a message. The half-close waits until it is quiet, for some clients
             stumble over the end of a stream that they are still writing to.
-        on_lost: called at the very end.
+        on_lost: called last, after that protocol.
     """
 
     def __init__(
@@ -175,23 +176,23 @@ class _Draining(asyncio.BufferedProtocol):
         else:  # TLS has no half-close
             self._transport.close()
 
+    @override
     def get_buffer(self, sizehint: int) -> bytearray:
-        """Called by the event loop."""
         return _scrap
 
+    @override
     def buffer_updated(self, nbytes: int) -> None:
-        """Called by the event loop."""
         self._heard = True
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
         self._cut.cancel()
         self._before.connection_lost(exc)
         self._on_lost()
 
 
 class FramingErrors:
-    """picows' logger: only here does it tell of a refused frame before it sends the close frame of its own choice.
+    """picows' logger: the only place where picows tells of a refused frame before it sends its own close frame.
 
     Args:
         on_refused: called with close code and reason for each frame that picows refuses.
@@ -201,7 +202,7 @@ class FramingErrors:
         self._on_refused = on_refused
 
     def error(self, message: str, *arguments: Any) -> None:
-        """A frame that breaks the rules: ``arguments`` is one tuple of code and reason."""
+        """Pass on a refused frame, of which ``arguments`` is one tuple of code and reason; log anything else."""
         match arguments:
             case ((int() as code, str() as reason),):
                 self._on_refused(int(code), reason)
@@ -209,21 +210,21 @@ class FramingErrors:
                 logger.error(message, *arguments)
 
     def exception(self, message: str, *arguments: Any) -> None:
-        """A callback of ours raised; picows closes with 1011."""
+        """Log that a callback of this hub raised; picows closes the connection with 1011."""
         logger.exception(message, *arguments)
 
     def isEnabledFor(self, level: int) -> bool:
-        """Nothing else is of interest: the hub logs connections itself."""
+        """False: the hub logs connections itself, so that picows need not format its other messages."""
         return False
 
     def log(self, *_arguments: Any) -> None:
-        """Ignored."""
+        """Drop a message of picows'."""
 
     debug = info = warning = log
 
 
 def picows_protocol(listener_factory: Callable[[WSUpgradeRequest], Any], max_frame_size: int, log: Any) -> WSProtocol:
-    """picows' server-side protocol. The constructor is picows' own business: a contract test holds it."""
+    """picows' server-side protocol. Its constructor is no public API of picows: a contract test covers it."""
     return WSProtocol(
         None,  # host and port: client side only
         None,  # path: client side only

@@ -1,1 +1,1 @@
-"""The executor pool: processes that run methods, and the hub's side of them."""
+"""The executor pool: the processes that run methods, and the hub's side of them."""

@@ -1,4 +1,4 @@
-"""What a pool can serve now, judged by what executors answer and what gets on, not by which processes live."""
+"""What a pool can serve now, judged by whether executors answer and calls progress, not by which processes live."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from trunkline_protocol.catalogue import Lane
 Status = State | Literal["busy", "silent"]
 
 SILENT_SECONDS: Final = 1.0
-"""A ping that is not answered for so long: the executor is stopped, or a method holds its loop or interpreter lock."""
+"""Seconds without an answer to a ping after which an executor is silent: it is stopped, or a method blocks its loop or
+holds its interpreter lock."""
 
 STILL_SECONDS: Final = 1.5
 STILL_RUNS: Final = 4
-"""A call that others wait for does not get on when it has run so long, and so many times as long as calls there do."""
+"""A call that others wait for makes no progress when it has run :data:`STILL_SECONDS`, and this many times as long as
+the calls of its lane do on average."""
 
 _WORDS: Final[dict[Lane, str]] = {"thread": "plain functions", "loop": "coroutines and streams"}
 
 
 def status_of(handle: ExecutorHandle, now: float) -> Status:
-    """The state of an executor in one word; ``now`` is monotonic, in seconds."""
+    """The status of an executor; ``now`` is monotonic, in seconds."""
     if handle.state != "ready":
         return handle.state
     if handle.ping_sent_at and now - handle.ping_sent_at >= SILENT_SECONDS:
@@ -33,11 +35,11 @@ def status_of(handle: ExecutorHandle, now: float) -> Status:
 
 
 def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, Any]:
-    """What an executor is doing, as ``health.detailed`` tells it.
+    """The state of an executor, as ``health.detailed`` reports it.
 
     Args:
-        slots: of routing keys that it owns.
-        slots_leaving: of them, how many are being handed over.
+        slots: how many slots of routing keys it owns.
+        slots_leaving: how many of those are being handed over.
     """
     return {
         "worker_id": handle.name,
@@ -57,16 +59,16 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, 
 
 
 class Standstill:
-    """Which lanes do not get on, although calls wait for them.
+    """Finds the lanes that make no progress although calls wait for them.
 
     Args:
-        executors: all of the pool.
+        executors: all executors of the pool.
         backlog: what waits in the hub.
         now: monotonic, in seconds.
 
     Attributes:
         answering: the executors that are ready and answer.
-        causes: what waits, and for what, in words.
+        causes: what waits, and for what, as text.
     """
 
     def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
@@ -77,7 +79,7 @@ class Standstill:
         self.causes = [cause for lane in _WORDS for cause in self._look(lane)]
 
     def serves(self, lanes: Collection[Lane]) -> bool:
-        """Whether a method of any of these lanes could run."""
+        """Whether a method of one of these lanes could run now; no lanes stand for any."""
         return bool(self.answering) and (not lanes or any(lane not in self._lanes for lane in lanes))
 
     def _look(self, lane: Lane) -> Iterator[str]:
@@ -86,7 +88,7 @@ class Standstill:
         if held and len(held) == len(self.answering) and (waiting or self._backlog.has((lane, ANYWHERE))):
             self._lanes.add(lane)
             runs = ", ".join(self._run(handle, call) for handle, call in held.items())
-            yield f"{_WORDS[lane]} wait: no executor gets on with those it has ({runs})"
+            yield f"{_WORDS[lane]} wait: no executor makes progress ({runs})"
         else:
             yield from (
                 f"calls that only {handle.name} may run wait: {self._run(handle, held[handle])}" for handle in waiting
@@ -99,7 +101,7 @@ class Standstill:
         return self._now - call.received - call.waited
 
     def _holding(self, handle: ExecutorHandle, lane: Lane) -> Call | None:
-        """The first of the calls that take all slots of a lane and do not get on; None where one is free or moves."""
+        """The first of the calls that hold all slots of a lane without progress; None where one slot is not held so."""
         load = handle.lanes[lane]
         patience = max(STILL_SECONDS, STILL_RUNS * load.mean_run)
         running = self._calls(handle, lane)[: load.slots]
@@ -108,7 +110,7 @@ class Standstill:
         return running[0]
 
     def _waits_for(self, handle: ExecutorHandle, lane: Lane) -> bool:
-        """Whether calls wait that only this executor may run, in the hub or ahead of time in the executor."""
+        """Whether calls that only this executor may run wait, in the hub or in the executor itself."""
         return len(self._calls(handle, lane)) > handle.lanes[lane].slots or self._backlog.has((lane, handle.index))
 
     def _calls(self, handle: ExecutorHandle, lane: Lane) -> list[Call]:

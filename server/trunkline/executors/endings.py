@@ -1,4 +1,4 @@
-"""Why an executor's process has ended, and what becomes of the calls that it did not bring to an end."""
+"""Why an executor's process has ended, and whether the calls that it did not finish run again."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 RestartCause = Literal["killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started"]
-"""``killed_by_hub``: it was stuck, or not ready in time. ``out_of_memory``: the kernel ended it, for want of memory of
-the machine or of its control group. ``signal``: something else did. ``exit``: the process ended itself.
-``load_failed``: its methods could not be loaded."""
+"""``killed_by_hub``: the process was stuck, or not ready in time. ``out_of_memory``: the kernel killed it, because the
+machine or its control group was out of memory. ``signal``: another process killed it, or it crashed. ``exit``: it
+exited. ``load_failed``: its methods could not be loaded. ``not_started``: it could not be spawned."""
 
 OUT_OF_MEMORY: Final = "out of memory: the kernel killed it"
 PROC: Final = Path("/proc")
@@ -22,12 +22,12 @@ MAX_ATTEMPTS: Final = 3
 
 
 def why_ended(code: int, hubs_reason: str | None, *, oom_killed: bool) -> tuple[RestartCause, str]:
-    """The cause, as a word and in words.
+    """The cause of a process' end, as a name and as text.
 
     Args:
-        code: exit status, a signal's number below 0.
-        hubs_reason: why the hub killed it, if it did.
-        oom_killed: the kernel's out-of-memory killer has been at work around its end.
+        code: exit status; a signal's number is negative.
+        hubs_reason: why the hub killed the process; None if it did not.
+        oom_killed: whether the kernel's out-of-memory killer has killed a process around that time.
     """
     if hubs_reason is not None:
         return "killed_by_hub", hubs_reason
@@ -37,7 +37,7 @@ def why_ended(code: int, hubs_reason: str | None, *, oom_killed: bool) -> tuple[
 
 
 def describe_exit(code: int) -> str:
-    """Words for an exit status."""
+    """An exit status as text."""
     if code < 0:
         try:
             return f"it was ended by {signal.Signals(-code).name}"
@@ -47,15 +47,15 @@ def describe_exit(code: int) -> str:
 
 
 class OomCounter:
-    """How many processes the kernel has killed for want of memory, where one process lives.
+    """Counts the processes that the kernel's out-of-memory killer has killed in one process' control group.
 
-    That is its control group (``memory.events`` of version 2, ``memory.oom_control`` of version 1), or the machine
-    where it has none. Others may live there, too: what was killed long before an end is not its cause, so the count is
-    to be looked at every now and then.
+    The count is in ``memory.events`` (version 2) or ``memory.oom_control`` (version 1) or, without a control group,
+    that of the machine. Other processes may be in the group: one that was killed long before is not the cause of an
+    end, so :meth:`look` has to be called every now and then.
 
     Args:
-        pid: of a process that is alive.
-        proc, cgroups: where the kernel tells of processes and control groups.
+        pid: of a running process.
+        proc, cgroups: where the file systems of processes and control groups are mounted.
     """
 
     def __init__(self, pid: int, proc: Path = PROC, cgroups: Path = CGROUPS) -> None:
@@ -63,11 +63,11 @@ class OomCounter:
         self._last = self._before = self._read()
 
     def look(self) -> None:
-        """The process is alive; of two looks the older counts: the kernel counts before the process is gone."""
+        """Read the count while the process is alive; the last but one is used, as the kernel counts before an end."""
         self._before, self._last = self._last, self._read()
 
     def has_grown(self) -> bool:
-        """Whether something was killed since the look before the last."""
+        """Whether a process was killed since the last but one :meth:`look`."""
         return self._read() > self._before
 
     def _read(self) -> int:
@@ -75,7 +75,7 @@ class OomCounter:
 
 
 def _counters(pid: int, proc: Path, cgroups: Path) -> list[Path]:
-    """Files that may hold the count, the best first (man 7 cgroups, /proc/[pid]/cgroup)."""
+    """The files that may contain the count, the best first (man 7 cgroups, /proc/[pid]/cgroup)."""
     try:
         lines = (proc / str(pid) / "cgroup").read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -88,13 +88,13 @@ def _counters(pid: int, proc: Path, cgroups: Path) -> list[Path]:
         if not controllers:  # version 2, at the top or, beside version 1, in a folder of its own
             files += [root / below / "memory.events" for root in (cgroups, cgroups / "unified")]
         elif "memory" in controllers.split(","):
-            # In a container the path may be the host's, and what is mounted is the container's own group.
+            # In a container the path may be that of the host, while the container's own group is mounted.
             files += [cgroups / "memory" / each / "memory.oom_control" for each in (below, "")]
     return [*files, cgroups / "memory.events", proc / "vmstat"]
 
 
 def _count(file: Path) -> int | None:
-    """``oom_kill`` of a file of names and numbers; None where it is not there."""
+    """The number after ``oom_kill`` in a file of names and numbers; None where there is none."""
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError):
@@ -107,16 +107,16 @@ def _count(file: Path) -> int | None:
 
 
 def may_run_again(call: Call) -> bool:
-    """Whether a call whose executor died may run on another: its input and its chunks cannot be taken back."""
+    """Whether a call whose executor died may run on another one: not after chunks or input, which cannot be undone."""
     idempotent = call.info is not None and call.info.idempotent
     begun = call.chunks or (call.input is not None and call.input.begun)
     return idempotent and not begun and call.attempts < MAX_ATTEMPTS
 
 
 def crashed(call: Call, *, stopping: bool) -> RpcError:
-    """Its executor died; ``stopping``: because the hub is."""
+    """The error of a call whose executor died; ``stopping``: because the hub is stopping."""
     if stopping:
-        words = f"the hub is stopping, and {call.method} was not done in the time it gives"
+        words = f"the hub is stopping, and {call.method} did not finish within the drain time"
         return RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, retry_after_ms=1000)
     tried = f" (attempt {call.attempts})" if call.attempts > 1 else ""
     return RpcError(
@@ -128,10 +128,11 @@ def crashed(call: Call, *, stopping: bool) -> RpcError:
 
 
 def not_done_in_time(call: Call, seconds: float) -> RpcError:
-    """It held a hand-over up."""
+    """The error of a call that delayed a hand-over for too long."""
     return RpcError(
         ErrorCode.WORKER_UNAVAILABLE,
-        f"{call.method} was ended: another executor gets its routing key, and it was not done within {seconds:.3g} s",
+        f"{call.method} was cancelled: its routing key moves to another executor, and it did not finish within "
+        f"{seconds:.3g} s",
         maybe_executed=True,
         retry_after_ms=0,
     )

@@ -1,7 +1,7 @@
-"""Which variables of the hub's environment executors get: those on a list, and those that a setting names.
+"""Chooses the variables of the hub's environment that executors get: those on a list, and those that a setting names.
 
-Methods are other people's code, and what they print, dump or start shows their environment. What signs tokens or pays
-for a language model is not in it: packs get the settings they need over standard input.
+Methods are other people's code, and what they print, dump or start shows their environment. So secrets that sign tokens
+or pay for a language model are not in it: packs get the settings they need over standard input.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 SETTING: Final = "TRUNKLINE_EXECUTOR_ENV"
-"""What names further ones: variables or, with a star at the end, all that begin so."""
+"""The setting that names further variables; a name that ends with a star stands for all that begin so."""
 
 _PASSED: Final = frozenset(
     {
@@ -34,10 +34,10 @@ _PASSED_PREFIXES: Final = (
     "TORCHINDUCTOR_", "PYTORCH_", "TRITON_", "OPENVINO_", "OV_", "ONNX", "ORT_", "FAISS_", "TF_CPP_",
     "TF_ENABLE_", "TF_FORCE_", "TF_GPU_", "JAX_", "XLA_", "MPL",
 )  # fmt: skip
-"""Of the interpreter, of numeric libraries and devices, of what finds and loads models."""
+"""Prefixes of variables for the interpreter, for numeric libraries and devices, and for finding and loading models."""
 
 _SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|HEADERS)S?$", re.IGNORECASE)
-"""A name that ends so is passed only where the setting names it, whatever it begins with."""
+"""Matches names that may hold secrets: such variables are passed only where the setting names them."""
 
 _OURS: Final = "TRUNKLINE_"
 
@@ -47,15 +47,15 @@ logger = logging.getLogger("trunkline.executor")
 def executor_environment(
     environment: Mapping[str, str], named: Collection[str]
 ) -> tuple[dict[str, str], list[str], list[str]]:
-    """What of the hub's environment executors get.
+    """Split the hub's environment into what executors get and what is withheld.
 
     Args:
-        environment: the hub's.
-        named: what :data:`SETTING` names. A star does not stand for the hub's own settings.
+        environment: of the hub.
+        named: the patterns in :data:`SETTING`. A star does not match the hub's own settings.
 
     Returns:
-        What they get; the names of the others, sorted, without the hub's settings; and which of those are on the list
-        but look like secrets.
+        The variables that executors get; the names of the others, sorted, without the hub's settings; and those of the
+        names that are on the list but look like secrets.
     """
     passed = {name: value for name, value in environment.items() if _is_named(name, named) or _is_passed(name)}
     withheld = sorted(name for name in environment.keys() - passed.keys() if not name.upper().startswith(_OURS))
@@ -80,7 +80,7 @@ def _is_named(name: str, named: Iterable[str]) -> bool:
 
 
 class _Watched(os._Environ[str]):
-    """An environment that says, once a name, when something is looked for that the hub has and did not pass on."""
+    """An environment that logs, once per name, when a variable is looked up that the hub withheld."""
 
     withheld: set[str]
 
@@ -91,13 +91,13 @@ class _Watched(os._Environ[str]):
             if key in self.withheld:
                 self.withheld.discard(key)
                 logger.warning(
-                    "%s is set for the hub, and executors do not get it; if methods need it, add it to %s", key, SETTING
+                    "%s is set for the hub but not passed to executors; if methods need it, name it in %s", key, SETTING
                 )
             raise
 
 
 def watch(withheld: Iterable[str]) -> None:
-    """Have ``os.environ`` of this process log, once a name, that a variable is missing because it was withheld."""
+    """Make ``os.environ`` of this process log, once per name, that a variable is missing because it was withheld."""
     environment = os.environ
     environment.__class__ = _Watched
-    environment.withheld = set(withheld)  # type: ignore[attr-defined]  # it is one now
+    environment.withheld = set(withheld)  # type: ignore[attr-defined]  # its class was replaced above

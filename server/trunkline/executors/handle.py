@@ -1,4 +1,4 @@
-"""The hub's side of one executor's wire: what it holds, and frames to and from it."""
+"""The hub's side of one executor: the calls it holds, and the frames to and from it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Final, Literal
+
+from typing_extensions import override
 
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
@@ -22,28 +24,28 @@ State = Literal["starting", "ready", "stopping", "down"]
 
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
-"""Seconds after its outcome in which what an executor prints still is the method's: it came by another pipe."""
+"""Seconds after a call's outcome during which output still counts as that method's: it comes through another pipe."""
 
 logger = logging.getLogger("trunkline.executors")
 
 
 class ExecutorHandle(asyncio.Protocol):
-    """One executor as the pool sees it. The process behind it may be replaced; the index stays.
+    """One executor of the pool. Its process may be replaced; the index stays.
 
     Args:
-        index: 0-based place in the pool; slots of routing keys are owned by places.
-        on_frame: called for each frame with this handle, kind, call id, body.
-        on_lost: called when the wire is gone.
+        index: 0-based place in the pool; slots of routing keys belong to places.
+        on_frame: called for each frame with this handle, kind, call id and body.
+        on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
 
     Attributes:
-        restart_causes: how often it was started again, and why.
+        restart_causes: how often the process was restarted, by cause.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
-        latency: seconds between the last ping that was answered and its pong; None before the first.
-        failed_modules: what its process, or the one before that did not get so far, could not load.
-        pinged_at: when it was last asked, or began.
-        silent: it is at work and does not answer a ping: a method holds the interpreter lock, or the loop. What it has
-            is left to it; what is new waits, or goes elsewhere.
+        latency: seconds between the last answered ping and its pong; None before the first.
+        failed_modules: the modules that the last process that got so far could not load.
+        pinged_at: when the last ping was sent, or the process started.
+        silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
+            blocks the loop. It keeps its calls; new ones wait, or go to other executors.
     """
 
     def __init__(
@@ -78,7 +80,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.reset()
 
     def reset(self) -> None:
-        """Forget what the last process held."""
+        """Forget the calls and the wire of the last process."""
         self.in_flight: dict[int, Call] = {}
         self.parked: defaultdict[int, int] = defaultdict(int)
         self.overdue: dict[int, float] = {}
@@ -99,13 +101,15 @@ class ExecutorHandle(asyncio.Protocol):
         self._unanswered_since = 0.0
         self.silent = False
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socketpair is attached to the loop."""
+        # Starting counts as a sign of life.
         self._transport = transport  # type: ignore[assignment]
         self.last_frame_at = time.monotonic()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Bytes from the executor."""
+        # Any frame counts as an answer to a ping.
         self.last_frame_at = time.monotonic()
         self.ping_sent_at = 0.0
         self.silent = False
@@ -114,32 +118,33 @@ class ExecutorHandle(asyncio.Protocol):
             for kind, call_id, body in self._reader.feed(data):
                 on_frame(self, kind, call_id, body)
         except FramingError:
-            logger.exception("executor %d sent bytes that make no sense; giving it up", self.index)
+            logger.exception("executor %d sent a malformed frame; closing its wire", self.index)
             self.abort()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The executor closed its end, or died."""
+        # The executor has closed its end, or died.
         self._transport = None
         self._on_lost(self)
         if self.on_wire_lost is not None:
             self.on_wire_lost()
 
     def send(self, frame: bytes) -> None:
-        """Send a frame with the others of this turn of the loop, in order."""
+        """Send a frame, in order and in one write with the others of this turn of the loop."""
         out = self._out
         out.append(frame)
         if len(out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def ping(self, now: float) -> None:
-        """Ask for a sign of life."""
+        """Send a ping."""
         self.ping_sent_at = self.pinged_at = now
         if not self._unanswered_since:
             self._unanswered_since = now
         self.send(ipc.frame(ipc.PING))
 
     def ponged(self, now: float) -> None:
-        """It has answered. Of several pings that were on their way the first is the one that is measured."""
+        """Note a pong. Of several pings on their way the latency of the first is measured."""
         if self._unanswered_since:
             self.latency = now - self._unanswered_since
             self._unanswered_since = 0.0
@@ -155,10 +160,10 @@ class ExecutorHandle(asyncio.Protocol):
         if self._transport is not None and out:
             self._transport.write(b"".join(out) if len(out) > 1 else out[0])
 
-    # --- frames about calls that it has ---
+    # --- frames about calls in flight ---
 
     def on_chunk(self, call_id: int, body: bytes) -> None:
-        """CHUNK: an item of a stream."""
+        """Handle CHUNK: an item of a stream."""
         call = self.in_flight.get(call_id)
         if call is not None and not call.settled:
             call.last_activity = time.monotonic()
@@ -166,7 +171,7 @@ class ExecutorHandle(asyncio.Protocol):
             call.stream(chunk_type, data)
 
     def on_input_credit(self, call_id: int, body: bytes) -> None:
-        """INPUT_CREDIT: the method has taken so much of its input."""
+        """Handle INPUT_CREDIT: how many items of its input the method has taken."""
         call = self.in_flight.get(call_id)
         if call is not None and call.input is not None and not call.settled:
             call.last_activity = time.monotonic()
@@ -175,7 +180,7 @@ class ExecutorHandle(asyncio.Protocol):
             call.input_consumed(consumed)
 
     def on_progress(self, call_id: int, body: bytes) -> None:
-        """PROGRESS: the method says how far it is."""
+        """Handle PROGRESS: a progress report of the method."""
         call = self.in_flight.get(call_id)
         if call is not None:
             call.last_activity = time.monotonic()
@@ -184,24 +189,24 @@ class ExecutorHandle(asyncio.Protocol):
     # --- slots ---
 
     def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
-        """A method waits for a call of its own: its slot is free meanwhile, so that nesting cannot deadlock."""
+        """Free the slot of a method that waits for a call of its own, so that nesting cannot deadlock."""
         self.nested[call_id] = call
         self.park(parent)
 
     def nested_finished(self, call_id: int, parent: int) -> None:
-        """The call a method made is over: the method takes its slot back, even above the limit."""
+        """Give a method its slot back, even above the limit, because the call that it made is over."""
         self.nested.pop(call_id, None)
         self.unpark(parent)
 
     def park(self, key: int) -> None:
-        """A call waits, for a call of its own, its reader or its input: its slot counts as free."""
+        """Count a call's slot as free while it waits for a call of its own, its reader or its input."""
         if key in self.in_flight:
             self.parked[key] += 1
             if self.parked[key] == 1:
                 self._move_load(key, -1)
 
     def unpark(self, key: int) -> None:
-        """It goes on. Calls that ended meanwhile are not known here any more."""
+        """Count a call's slot as used again: it goes on. Calls that have ended meanwhile are ignored."""
         if key in self.parked:
             self.parked[key] -= 1
             if not self.parked[key]:
@@ -214,14 +219,14 @@ class ExecutorHandle(asyncio.Protocol):
             self.lanes[call.info.lane].load += change
 
     def abort(self) -> None:
-        """Drop the wire; the executor sees the end of file and exits."""
+        """Close the wire; the executor sees the end of file and exits."""
         if self._transport is not None:
             self._transport.abort()
 
     def speaker(self) -> dict[str, Any]:
-        """Whose output this is, for the log: the executor, its process, and the method that runs, or just ran.
+        """Who prints, as members of a log record: the executor, its process, and the method that runs, or just ran.
 
-        Where several run nobody can tell which of them printed: then all are named.
+        Where several methods run all are named, since it is unknown which of them printed.
         """
         said: dict[str, Any] = {"executor": self.index, "pid": self.pid}
         running = {call.method: call for key, call in self.in_flight.items() if not self.parked.get(key)}
@@ -237,7 +242,7 @@ class ExecutorHandle(asyncio.Protocol):
         return said
 
     def failed(self, cause: RestartCause, words: str) -> None:
-        """Its process has ended though nobody asked it to; another is to be started."""
+        """Note that the process has ended unasked, and is to be restarted."""
         self.restarts += 1
         self.restart_causes[cause] += 1
         self.last_failure = words
@@ -246,5 +251,5 @@ class ExecutorHandle(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether any call is running or waiting inside."""
+        """Whether the executor has calls, running or waiting inside."""
         return bool(self.in_flight)

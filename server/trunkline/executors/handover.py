@@ -1,8 +1,8 @@
-"""Carries out who owns what: fail-over, hand-over and rebalancing. What is decided, :mod:`.slot_table` decides.
+"""Carries out fail-over, hand-over and rebalancing of slots; :mod:`.slot_table` decides what goes where.
 
 A hand-over parks new calls of the slots, waits for those that run, has the owner release what it holds (RELEASE), and
-lets the new owner go on. What never happens is two owners: an owner that cannot be heard is killed, and until its
-process has ended nobody else gets its slots.
+lets the new owner go on. A slot never has two owners: an owner that does not answer is killed, and until its process
+has ended its slots go to nobody else.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trunkline_protocol.slots import slot_of
 
 LANES: Final[tuple[Lane, ...]] = ("loop", "thread")
 REBALANCE_DRAIN: Final = 1.0
-"""Seconds that calls may hold up a hand-over which nobody asked for."""
+"""Seconds that running calls may delay a hand-over for rebalancing."""
 
 MAX_PAUSE: Final = 120.0
 
@@ -41,11 +41,11 @@ logger = logging.getLogger("trunkline.executors")
 
 @dataclass(frozen=True, slots=True)
 class HandOverLimits:
-    """Settings ``hand_over_seconds`` and ``rebalance_seconds``.
+    """The settings ``hand_over_seconds`` and ``rebalance_seconds``.
 
     Attributes:
-        seconds: how long calls may go on when their slot is handed over; how long an owner may take to release.
-        rebalance_seconds: between hand-overs that nobody asked for; 0 for none.
+        seconds: how long calls may go on when their slot is handed over, and how long an owner may take to release it.
+        rebalance_seconds: between hand-overs for rebalancing; 0 for none.
     """
 
     seconds: float = defaults.HAND_OVER_SECONDS
@@ -53,31 +53,33 @@ class HandOverLimits:
 
 
 class HandOverHost(Protocol):
-    """The pool, as far as it is needed here."""
+    """The pool, as far as hand-overs need it."""
 
     def cancel(self, call: Call) -> None:
-        """End a call that is in flight; its executor is killed if it does not."""
+        """Cancel a call in flight; its executor is killed if the call does not end in time."""
 
     def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        """Send a call to an executor, whatever it holds."""
+        """Send a call to an executor, whatever its load."""
 
     def refill(self, handle: ExecutorHandle) -> None:
-        """Give an executor what waits for it, as far as it has room."""
+        """Give an executor the calls that wait for it, as far as it has room."""
 
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
-        """End its process."""
+        """Kill an executor's process; the reason is logged."""
 
     async def replace(self, handle: ExecutorHandle, grace: float) -> None:
-        """Have it finish, exit and be started again; returns when it has ended."""
+        """Have an executor finish its calls and exit, and start another in its place; returns when it has ended."""
 
 
 class KeyOwners:
-    """Routes calls that have a routing key.
+    """Assigns the slots of routing keys to executors, and moves them.
 
     Args:
-        executors: the places.
+        executors: all executors, by place.
         backlog: where calls wait.
-        on_change: called when slots have changed hands.
+        limits: of hand-overs.
+        host: the pool.
+        on_change: called when slots have a new owner.
     """
 
     def __init__(
@@ -106,7 +108,7 @@ class KeyOwners:
     # --- calls, from the pool ---
 
     def still_at(self, call: Call) -> ExecutorHandle | None:
-        """The owner whose slots are handed over, if that waits for this call: what it runs has made it."""
+        """The owner whose slots are handed over, if that waits for this call, because a call it runs has made it."""
         plan = self.table.moving
         source = self._executors[plan.source] if plan is not None else None
         while source is not None and isinstance(call, NestedCall):
@@ -119,9 +121,9 @@ class KeyOwners:
         return None
 
     def put_back(self, call: Call) -> None:
-        """A call that its executor has lost, or given back, waits for the owner, before all that came later.
+        """Queue a call that its executor has lost, or given back, for the slot's owner, before all later calls.
 
-        Of several the last has to be put back first.
+        Of several calls the last has to be put back first.
         """
         assert call.info is not None
         queue = self.table.queues[call.slot]
@@ -131,10 +133,10 @@ class KeyOwners:
             self._backlog.push_front(call, (call.info.lane, queue))
 
     def ended(self, handle: ExecutorHandle, key: int) -> None:
-        """One of the calls that a hand-over waits for."""
+        """Note the end of a call that a hand-over waits for."""
         handle.draining.discard(key)
         if not handle.draining:
-            # What those had called may still run, though nobody wants it any more.
+            # Calls that those had made may still run, although their outcome is not wanted any more.
             handle.draining = self._in_flight(handle)
             if not handle.draining:
                 self._news.set()
@@ -142,35 +144,35 @@ class KeyOwners:
     # --- executors, from the pool ---
 
     def ready(self, handle: ExecutorHandle) -> None:
-        """It is warm."""
+        """Give an executor that has become ready the slots whose owners are gone."""
         self._not_before = max(self._not_before, time.monotonic() + self._limits.rebalance_seconds)
         self._apply(self.table.ready(handle.index))
         self._news.set()
 
     def wire_lost(self, handle: ExecutorHandle) -> None:
-        """It hears nothing any more, but its process may live and own."""
+        """Give an executor whose wire is closed no new slots; it keeps its own until its process has ended."""
         handle.draining.clear()
         self.table.leaving(handle.index)
         self._news.set()
 
     def gone(self, handle: ExecutorHandle) -> None:
-        """Its process has ended: the kernel has freed what it had locked."""
+        """Give the slots of an executor whose process has ended to others: the kernel has released its locks."""
         self._apply(self.table.gone(handle.index))
         self._news.set()
 
     def released(self, handle: ExecutorHandle, number: int, body: bytes) -> None:
-        """It says that it has let go, or could not."""
+        """Handle RELEASED: conclude the hand-over, or kill the executor where it could not release its slots."""
         plan = self.table.moving
         if number != self._number or plan is None or plan.source != handle.index:
             return
         if body:
-            self._host.kill(handle, f"it could not release what it owns: {body.decode(errors='replace'):.500}")
+            self._host.kill(handle, f"it could not release its routing keys: {body.decode(errors='replace'):.500}")
             return
         self._apply(self.table.released())
         self._news.set()
 
     def look(self, now: float) -> None:
-        """Begin a hand-over that evens the load out, if one is due."""
+        """Begin a hand-over for rebalancing, if one is due."""
         limits = self._limits
         if not limits.rebalance_seconds or now < self._not_before or self._one.locked():
             return
@@ -181,18 +183,18 @@ class KeyOwners:
         self._rebalancing = start_task(self._rebalance(plan), "rebalance")
 
     def stop(self) -> None:
-        """No more hand-overs. What is held goes back to those that wait."""
+        """Stop rebalancing, and put held calls back into the queues."""
         if self._rebalancing is not None:
             self._rebalancing.cancel()
         self._put_back_held(lambda _call: True)
 
-    # --- an operator's wishes ---
+    # --- orders of an operator ---
 
     async def assign(self, key: str, worker_id: str) -> dict[str, Any]:
-        """Give the slot of a key to an executor, and keep it there. Returns ``{key, slot, worker_id}``.
+        """Move the slot of a key to an executor and keep it there; returns ``{key, slot, worker_id}``.
 
         Raises:
-            RpcError: -32602, no such executor; 1001, it or the owner is not ready, or did not live to see it.
+            RpcError: -32602, no such executor; 1001, that executor or the owner is not ready, or ended meanwhile.
         """
         target = self._executor(worker_id)
         slot = slot_of(key)
@@ -204,16 +206,16 @@ class KeyOwners:
             if plan is not None:
                 await self._hand_over(plan, self._limits.seconds, insist=True)
             if self.table.owners[slot] != target.index:
-                raise _unavailable(f"{worker_id} went down meanwhile; it gets the key when it is back")
+                raise _unavailable(f"{worker_id} went down meanwhile; it gets the key when it is ready again")
         return {"key": key, "slot": slot, "worker_id": worker_id}
 
     async def drain(self, worker_id: str) -> dict[str, Any]:
-        """Hand over all that an executor owns, let it finish, and start a fresh one in its place.
+        """Hand over all slots of an executor, let it finish its calls, and start a new process in its place.
 
-        Returns ``{worker_id, slots, pid}`` when that is ready: how many slots the old one had, and the new process.
+        Returns ``{worker_id, slots, pid}`` when that is ready: the number of slots handed over, and the new process id.
 
         Raises:
-            RpcError: -32602, no such executor; 1001, it is not ready, or the fresh one does not start.
+            RpcError: -32602, no such executor; 1001, it is not ready, or its replacement does not start.
         """
         handle = self._executor(worker_id)
         async with self._one:
@@ -223,14 +225,14 @@ class KeyOwners:
             restarts = handle.restarts
         await self._wait(lambda: handle.state == "ready" or handle.restarts > restarts or handle.state == "stopping")
         if handle.state != "ready":
-            raise _unavailable(f"{worker_id} was drained, and the fresh one does not start: {handle.last_failure}")
+            raise _unavailable(f"{worker_id} was drained, but its replacement does not start: {handle.last_failure}")
         return {"worker_id": worker_id, "slots": slots, "pid": handle.pid}
 
     async def _vacate(self, handle: ExecutorHandle) -> None:
         handle.state = "stopping"
         self.table.leaving(handle.index)
         self._on_change()
-        # First the slots that hold nobody up, so that they do not have to wait for those that do.
+        # Slots without running calls first, so that they need not wait for the others.
         for only_idle in (True, False):
             busy = self._busy_slots() if only_idle else Counter()
             slots = [slot for slot in self.table.owned(handle.index) if slot not in busy]
@@ -262,18 +264,18 @@ class KeyOwners:
             self._not_before = time.monotonic() + self._pause
 
     async def _hand_over(self, plan: HandOverPlan, patience: float, *, insist: bool) -> bool:
-        """See the file.
+        """Hand slots over, as the module's docstring describes.
 
         Args:
-            patience: seconds until calls that still run hold it up no longer.
-            insist: end those then; else give the hand-over up.
+            patience: seconds to wait for running calls.
+            insist: whether calls that still run then are cancelled; otherwise the hand-over is given up.
 
         Returns:
-            Whether it was not given up.
+            Whether the hand-over was completed.
         """
         table, source = self.table, self._executors[plan.source]
         if any(table.owners[slot] != plan.source for slot in plan.targets):
-            return True  # fail-over was quicker
+            return True  # the owner died, and fail-over has moved the slots already
         self._park(plan, source)
         if not await self._wait(lambda: not source.draining, patience):
             if not insist:
@@ -299,16 +301,16 @@ class KeyOwners:
         self._number = next(self._numbers)
         source.send(ipc.frame(ipc.RELEASE, self._number, ipc.release_body(plan.targets)))
         while not await self._wait(lambda: table.moving is not plan, self._limits.seconds):
-            # One that does not hear, for a method holds its interpreter lock, is the watchdog's business.
+            # An owner that is silent, because a method holds its interpreter lock, is left to the watchdog.
             if not source.silent:
-                self._host.kill(source, f"it did not release what it owns in {self._limits.seconds:.3g} s")
+                self._host.kill(source, f"it did not release its routing keys within {self._limits.seconds:.3g} s")
 
     def _end_calls(self, source: ExecutorHandle) -> None:
-        """Those that may run again will, with the new owner; the others are over."""
+        """Cancel the calls that still run; those that may run again do so at the new owner."""
         for key in sorted(source.draining):
             call = source.in_flight[key]
             if call.settled:
-                continue  # it was to end before
+                continue  # it was cancelled before
             if may_run_again(call):
                 source.recalled.add(key)
             else:
@@ -328,7 +330,7 @@ class KeyOwners:
     # --- queues ---
 
     def _apply(self, moves: Sequence[Move]) -> None:
-        """Slots have their owner now: so has what waits for them."""
+        """Move the waiting calls of slots to the slots' new owners."""
         if not moves:
             return
         queues = {move.source for move in moves} | {parked_queue(move.slot) for move in moves}
@@ -340,7 +342,7 @@ class KeyOwners:
         self._on_change()
 
     def _sort(self, queues: Iterable[int]) -> list[Call]:
-        """Put what waits where it belongs; returns what a hand-over waits for itself."""
+        """Move waiting calls to the queue of their slot; returns those that the hand-over itself waits for."""
         awaited = []
         for queue in queues:
             for lane in LANES:
@@ -365,7 +367,7 @@ class KeyOwners:
     # --- what runs ---
 
     def _in_flight(self, handle: ExecutorHandle) -> set[int]:
-        """Keys of the calls an executor has of slots that are handed over."""
+        """The keys of an executor's calls for slots that are being handed over."""
         plan = self.table.moving
         if plan is None:
             return set()
@@ -376,7 +378,7 @@ class KeyOwners:
         }
 
     def _busy_slots(self) -> Counter[int]:
-        """How many calls of a slot run."""
+        """The number of running calls, by slot."""
         return Counter(
             call.slot
             for handle in self._executors

@@ -16,7 +16,7 @@ STOP             hub -> ex   empty: finish what runs, then exit
 RESULT           ex -> hub   ``u32`` run time in microseconds + result JSON
 ERROR            ex -> hub   ``u32`` run time in microseconds + error object JSON
 CHUNK            ex -> hub   ``u16 n`` + chunk type as a JSON string (n) + data JSON
-INPUT_CREDIT     ex -> hub   ``u64`` items of the input the method has taken so far (absolute)
+INPUT_CREDIT     ex -> hub   ``u64`` items of the input that the method has taken so far (absolute)
 PROGRESS         ex -> hub   value JSON
 STATS            ex -> hub   what methods counted so far (methods/figures.py), JSON; once a second at most, if changed
 READY            ex -> hub   catalogue JSON
@@ -97,21 +97,21 @@ class CallBody(NamedTuple):
 
 
 def frame(kind: int, call_id: int = 0, body: bytes = b"") -> bytes:
-    """Any frame whose body is at hand."""
+    """A frame of any kind."""
     return _HEAD.pack(_HEAD_TAIL + len(body), kind, call_id) + body
 
 
 def call_frame(
     call_id: int, deadline: float, depth: int, flags: int, method: bytes, metadata: bytes, params: bytes
 ) -> bytes:
-    """A CALL."""
+    """A CALL frame."""
     size = _CALL_FRAME.size - 4 + len(method) + len(metadata) + len(params)
     head = _CALL_FRAME.pack(size, CALL, call_id, deadline, depth, flags, len(method), len(metadata))
     return b"%b%b%b%b" % (head, method, metadata, params)
 
 
 def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
-    """A NESTED_CALL: a method calls another through the hub."""
+    """A NESTED_CALL frame: a method calls another through the hub."""
     method = body.method.encode()
     return frame(
         NESTED_CALL,
@@ -154,7 +154,7 @@ def parse_nested_call(body: bytes) -> tuple[int, CallBody]:
 
 
 def outcome_frame(kind: int, call_id: int, run_us: int, body: bytes) -> bytes:
-    """A RESULT or an ERROR."""
+    """A RESULT or ERROR frame; ``run_us`` is the run time in microseconds."""
     size = _OUTCOME_FRAME.size - 4 + len(body)
     return _OUTCOME_FRAME.pack(size, kind, call_id, min(run_us, 0xFFFFFFFF)) + body
 
@@ -179,7 +179,7 @@ def parse_chunk(body: bytes) -> tuple[bytes, bytes]:
 
 
 def input_body(index: int, final: bool, data: bytes) -> bytes:
-    """The body of an INPUT. The end carries no item: its data is ignored."""
+    """The body of an INPUT. The one that ends the input has no item: its data is ignored."""
     return _INPUT.pack(index, final) + data
 
 
@@ -214,7 +214,7 @@ def parse_release(body: bytes) -> frozenset[int]:
 
 
 class FrameReader:
-    """Cuts a byte stream into frames, however it was split on the way."""
+    """Cuts a byte stream into frames, in whatever portions it arrives."""
 
     __slots__ = ("_have", "_need", "_parts")
 
@@ -224,13 +224,13 @@ class FrameReader:
         self._need = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-        """Yield ``(kind, call id, body)`` of each frame that is complete now.
+        """Yield ``(kind, call id, body)`` of each frame that these bytes complete.
 
         Raises:
-            FramingError: a length that cannot be right.
+            FramingError: a frame's length is out of range.
         """
         if self._parts:
-            # A large frame arrives in many pieces; they are joined once, when the last is here.
+            # A large frame arrives in many pieces; they are joined once, when the last has arrived.
             self._parts.append(data)
             self._have += len(data)
             if self._have < self._need:

@@ -1,4 +1,4 @@
-"""What executors could not load: one module's trouble takes its own methods from the catalogue, and nobody else's."""
+"""The modules that executors could not load: only their own methods are removed from the catalogue."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, not_loaded, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-TRIED_AGAIN: Final = "it is tried again when its executor starts (executors.drain)"
+TRIED_AGAIN: Final = "loading is tried again when its executor restarts (executors.drain)"
 
 logger = logging.getLogger("trunkline.executors")
 
 
 class FailedModules:
-    """See the file.
+    """Keeps track of failed modules, and of the methods that are not served because of them.
 
     Args:
         executors: whose failures count.
-        methods: what the pool serves, by name; names that no executor has any more are taken out.
+        methods: the methods that the pool serves, by name; those that no executor serves any more are removed.
     """
 
     def __init__(self, executors: Sequence[ExecutorHandle], methods: dict[str, MethodInfo]) -> None:
@@ -30,7 +30,7 @@ class FailedModules:
         self._methods = methods
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
-        """An executor has loaded what it could; ``failed`` is the rest."""
+        """Note the modules that an executor could not load."""
         handle.failed_modules = failed
         for failure in failed:
             logger.error("executor %d: %s", handle.index, failure.words)
@@ -41,34 +41,40 @@ class FailedModules:
             del self._methods[name]
 
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
-        """An executor has nothing to serve, for this reason, and ends."""
+        """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
         logger.error("executor %d could not load its methods: %s", handle.index, error.message)
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:
-        """The error for a name that the pool does not serve."""
+        """The error for a method that the pool does not serve."""
         starting = bool(self._executors) and not self._methods
         failures = (handle.last_failure for handle in self._executors)
         failed = self.all()
         space = method.partition(".")[0] + "."
-        if any(name.startswith(space) for name in self._methods):  # a module that was loaded has names like this
+        if any(name.startswith(space) for name in self._methods):  # a loaded module has methods with this prefix
             failed = [failure for failure in failed if method in failure.methods]
         return unknown_method(method, starting, failures, failed)
 
     def all(self) -> list[ModuleFailure]:
-        """One failure of each module: executors meet the same trouble, as a rule."""
+        """The failures, one per module: all executors normally fail alike."""
         return list({each.module: each for handle in self._executors for each in handle.failed_modules}.values())
 
     def words(self) -> list[str]:
-        """The same in words, with what becomes of them."""
+        """The failures as text, with when loading is tried again."""
         return [f"{failure.words}; {TRIED_AGAIN}" for failure in self.all()]
 
 
 def unknown_method(
     method: str, starting: bool, failures: Iterable[str | None], failed: Collection[ModuleFailure]
 ) -> RpcError:
-    """Nobody serves it; ``starting``: nobody serves anything yet, perhaps because of the failures."""
+    """The error for a method that nobody serves.
+
+    Args:
+        starting: whether no executor serves anything yet.
+        failures: of executors, which may be the reason.
+        failed: modules that could not be loaded, which may contain the method.
+    """
     if (unloaded := not_loaded(method, failed, alone=starting)) is not None:
         return unloaded
     if starting:

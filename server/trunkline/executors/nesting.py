@@ -1,4 +1,4 @@
-"""Calls that methods in executors make: they go through the hub like any other call; their frames, both ways."""
+"""Calls that methods in executors make through the hub, and their frames in both directions."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 
 class NestedCaller(Protocol):
-    """The executor that made a call, as far as the calls of its methods go.
+    """The executor that made a nested call, as far as that call needs it.
 
     Attributes:
-        in_flight: the calls it has, by key.
-        nested: the calls that its methods have made, by their ids.
+        in_flight: the executor's calls, by key.
+        nested: the calls that its methods have made, by id.
     """
 
     in_flight: dict[int, Call]
     nested: dict[int, NestedCall]
 
     def send(self, frame: bytes) -> None:
-        """Send a frame to it."""
+        """Send a frame to the executor."""
 
     def nested_started(self, call_id: int, parent: int, call: NestedCall) -> None:
-        """A method waits for a call of its own, and gives its slot back."""
+        """Free the slot of a method, which waits for a call of its own."""
 
     def nested_finished(self, call_id: int, parent: int) -> None:
-        """The call is over: the method that made it takes its slot back."""
+        """Give the method its slot back: the call that it made is over."""
 
 
 CallerT = TypeVar("CallerT", bound=NestedCaller)
 
 
 class NestedCall(Call):
-    """A call by a method, for the caller of ``outer``, the call it belongs to; never with a later deadline.
+    """A call made by a method, on behalf of the caller of ``outer``; its deadline is never later than that call's.
 
     Attributes:
         made_by: the executor that runs the method.
-        parent: the key of the call that made this one, there.
+        parent: the key, in that executor, of the call that made this one.
         outer: the call that made this one.
     """
 
@@ -94,11 +94,11 @@ class NestedCall(Call):
 
 
 class Nesting(Generic[CallerT]):
-    """The frames NESTED_CALL, NESTED_CANCEL and NESTED_CREDIT.
+    """Handles the frames NESTED_CALL, NESTED_CANCEL and NESTED_CREDIT.
 
     Args:
-        route: where the calls go.
-        freed: called when a method waits for its call, and so has given its slot back.
+        route: takes the calls.
+        freed: called with executor and lane when a method has freed its slot.
     """
 
     def __init__(self, route: Callable[[Call], None], freed: Callable[[CallerT, Lane], None]) -> None:
@@ -106,10 +106,10 @@ class Nesting(Generic[CallerT]):
         self._freed = freed
 
     def on_call(self, handle: CallerT, call_id: int, body: bytes) -> None:
-        """A method calls another."""
+        """Handle NESTED_CALL: a method calls another."""
         parent_key, nested = ipc.parse_nested_call(body)
         parent = handle.in_flight.get(parent_key)
-        if parent is None:  # its caller's call is over, and so is whatever it left behind
+        if parent is None:  # the call that made it is over already
             gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")
             handle.send(ipc.frame(ipc.NESTED_ERROR, call_id, encode_error_object(gone)))
             return
@@ -122,14 +122,14 @@ class Nesting(Generic[CallerT]):
         self._route(call)
 
     def on_cancel(self, handle: CallerT, call_id: int, _body: bytes) -> None:
-        """It does not want the outcome any more."""
+        """Handle NESTED_CANCEL: the method does not want the outcome any more."""
         call = handle.nested.get(call_id)
         if call is not None:
             call.abandon()
             handle.nested_finished(call_id, call.parent)
 
     def on_credit(self, handle: CallerT, call_id: int, body: bytes) -> None:
-        """It has read on."""
+        """Handle NESTED_CREDIT: the method has read more of the stream."""
         call = handle.nested.get(call_id)
         if call is not None and call.backend is not None:
             call.backend.grant(call, ipc.parse_credit(body))

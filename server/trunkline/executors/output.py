@@ -1,7 +1,7 @@
-"""What an executor prints, as lines of the hub's log: attributed, bounded in rate, and never in anybody's way.
+"""Logs what an executor prints, line by line: with the method that prints, limited in rate, and without blocking it.
 
-The pipe is always read to its end, so that no print ever blocks for want of a reader; what is too much is counted and
-left out. :class:`OutputLines` is pure; :class:`OutputReader` is the pipe's end in the event loop.
+The pipe is always read to its end, so that printing never blocks; lines beyond the limit are counted and dropped.
+:class:`OutputLines` is pure; :class:`OutputReader` is the pipe's end in the event loop.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from typing_extensions import override
+
 LINES_PER_SECOND: Final = 100
 BURST_BYTES: Final = 64 * 1024
-"""Of text in one second, beside the lines."""
+"""Limit of text in one second, in addition to that of lines."""
 
 MAX_LINE_BYTES: Final = 2000
 REPORT_SECONDS: Final = 1.0
 
 _OURS: Final = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): ")
-"""How :mod:`trunkline.executors.process` writes what is logged in it."""
+"""Matches the log format of :mod:`trunkline.executors.process`."""
 
 logger = logging.getLogger("trunkline.executors.output")
 
 
 class OutputLines:
-    """Cuts bytes into lines and lets only so many pass. The clock is an argument.
+    """Cuts bytes into lines and drops those beyond the rate limit. The clock is an argument.
 
     Attributes:
-        lines_left_out, bytes_left_out: not said, since they were last taken.
+        lines_left_out, bytes_left_out: dropped since :meth:`take_left_out` was last called.
     """
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class OutputLines:
         self.bytes_left_out = 0
 
     def feed(self, data: bytes, now: float) -> list[str]:
-        """Bytes from the pipe. Returns the lines that may be said, without their ends."""
+        """Take bytes from the pipe; returns the lines to log, without line ends."""
         if int(now) != self._second:
             self._second, self._lines, self._bytes = int(now), 0, 0
         if self._is_spent():
@@ -62,12 +64,12 @@ class OutputLines:
         return [self._text(line) for line in lines if line.strip() and self._passes(line)]
 
     def end(self) -> list[str]:
-        """The pipe is at its end: what was no whole line."""
+        """The last line, without line end, at the end of the pipe; empty where there is none."""
         last, self._partial = self._partial, b""
         return [self._text(last)] if last.strip() else []
 
     def take_left_out(self) -> tuple[int, int]:
-        """Lines and bytes that were not said since the last time."""
+        """The numbers of lines and bytes dropped since the last time; resets them."""
         left_out = self.lines_left_out, self.bytes_left_out
         self.lines_left_out = self.bytes_left_out = 0
         return left_out
@@ -85,7 +87,7 @@ class OutputLines:
         return True
 
     def _leave_out(self, data: bytes) -> list[str]:
-        """Only count: this has to be quicker than anything can print."""
+        """Count bytes as dropped, without cutting them into lines: this has to be faster than any process prints."""
         end = data.rfind(b"\n")
         self.lines_left_out += data.count(b"\n")
         if end < 0:
@@ -106,10 +108,10 @@ class OutputLines:
 
 
 class OutputReader(asyncio.Protocol):
-    """Reads one process's output and logs it.
+    """Reads the output of one process and logs it.
 
     Args:
-        describe: asked with each portion whose it is: further members of the log records.
+        describe: called for each portion; returns further members of the log records.
     """
 
     def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
@@ -120,14 +122,14 @@ class OutputReader(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.ended = self._loop.create_future()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Something was printed."""
         self._say(self._lines.feed(data, time.monotonic()))
         if self._lines.bytes_left_out and self._reporting is None:
             self._reporting = self._loop.call_later(REPORT_SECONDS, self._report)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody can print any more."""
         self._say(self._lines.end())
         self._report()
         if not self.ended.done():
@@ -141,7 +143,7 @@ class OutputReader(asyncio.Protocol):
             logger.log(self._level_of(line), "%s", line, extra=extra)
 
     def _level_of(self, line: str) -> int:
-        """That of the child's own log; what is indented, as a traceback is, belongs to the line before."""
+        """The level of a line: that of the process' own log record; indented lines (tracebacks) keep the last one."""
         ours = _OURS.match(line)
         if ours is not None:
             self._level = logging.getLevelNamesMapping()[ours[1]]
@@ -156,7 +158,7 @@ class OutputReader(asyncio.Protocol):
         lines, size = self._lines.take_left_out()
         if size or lines:
             logger.warning(
-                "an executor prints too much; some of it was left out",
+                "an executor prints too much; lines were dropped",
                 extra=self._describe() | {"lines_left_out": lines, "bytes_left_out": size},
             )
 

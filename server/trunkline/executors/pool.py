@@ -1,7 +1,7 @@
-"""The pool: takes calls, hands each to an executor or lets it wait, and settles what executors answer.
+"""The pool: dispatches each call to an executor or queues it, and settles calls with what executors answer.
 
-Rules (SPEC.md, Executors): the caller gets exactly one outcome; a call that was sent to an executor may have run,
-so after a crash only idempotent calls that streamed nothing, and got no input, run again; waiting is bounded.
+Rules (SPEC.md, Executors): the caller gets exactly one outcome; a call that was sent to an executor may have run, so
+after a crash only idempotent calls that streamed nothing, and got no input, run again; queues are bounded.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.background import keep_up
@@ -21,7 +22,7 @@ from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.handover import HandOverLimits, KeyOwners
+from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
@@ -29,7 +30,7 @@ from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, Routi
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
-from trunkline_protocol.calls import NO_DEADLINE, Call
+from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.slots import slot_of
@@ -40,18 +41,19 @@ logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
 
 
-class ExecutorPool:
-    """N executors behind one :class:`trunkline_protocol.calls.CallBackend`.
+class ExecutorPool(CallBackend, HandOverHost):
+    """All executors, as the one backend that runs calls.
 
     Args:
         size: number of executors; 0 makes a pool that is always ready and knows no method.
-        route_nested: where calls go that methods make themselves.
-        queue_limits: how much may wait.
+        spec: how executors are started.
+        route_nested: takes the calls that methods make themselves.
+        queue_limits: bounds of the queues.
         on_change: called when an executor has changed its state.
-        on_figures: called with an executor's index, its process, and what its methods counted (JSON).
-        kill_after: seconds a call may keep running after its deadline or cancel before its executor is killed.
-        quarantine: when an input that kills executors is not run any more.
-        hand_over: how long slots of routing keys take to change hands.
+        on_figures: called with an executor's index, its process id, and the figures of its methods (JSON).
+        kill_after: seconds a call may keep running after its deadline or cancellation before its executor is killed.
+        quarantine: when an input that kills executors is refused, and for how long.
+        hand_over: limits of handing slots of routing keys over.
     """
 
     def __init__(
@@ -108,10 +110,10 @@ class ExecutorPool:
             ipc.RELEASED: self.owners.released,
         }
 
-    # --- life ---
+    # --- start and stop ---
 
     def start(self) -> None:
-        """Spawn the executors."""
+        """Start the executors."""
         if not self.executors:
             self._ready.set()
         for supervisor in self._supervisors:
@@ -119,11 +121,11 @@ class ExecutorPool:
         self._ticker = keep_up(self._tick_forever, "pool-watch")
 
     async def wait_ready(self) -> None:
-        """Wait until every executor has been warm at the same time."""
+        """Wait until all executors are, or were, ready at the same time."""
         await self._ready.wait()
 
     async def stop(self, grace: float) -> None:
-        """Stop all executors; calls that still wait or run are settled."""
+        """Stop all executors, killing them after ``grace`` seconds; calls that still wait or run are settled."""
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -135,16 +137,16 @@ class ExecutorPool:
 
     @property
     def ready(self) -> bool:
-        """Whether all executors are warm now."""
+        """Whether all executors are ready now."""
         return all(handle.state == "ready" for handle in self.executors)
 
     @property
     def serving(self) -> bool:
-        """Whether anything can be served now: an executor answers, and gets on with some kind of method."""
+        """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
         return not self.executors or self._standstill().serves({info.lane for info in self._methods.values()})
 
     def obstacles(self) -> list[str]:
-        """What waits for executors that answer and yet do not get on, in words."""
+        """What waits for executors that answer but make no progress, as text."""
         return self._standstill().causes
 
     def _standstill(self) -> Standstill:
@@ -157,11 +159,11 @@ class ExecutorPool:
 
     @property
     def quarantined(self) -> int:
-        """How many inputs are not run now, because they killed executors."""
+        """How many inputs are refused now, because they killed executors."""
         return self._quarantine.quarantined(time.monotonic())
 
     def module_failures(self) -> list[str]:
-        """What could not be loaded, and is not served, in words."""
+        """The modules that could not be loaded, as text."""
         return self._failed.words()
 
     @property
@@ -171,15 +173,15 @@ class ExecutorPool:
 
     # --- calls, from the router ---
 
+    @override
     def find(self, method: str) -> MethodInfo:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = self._methods.get(method)
         if info is None:
             raise self._failed.unknown(method)
         return info
 
+    @override
     def submit(self, call: Call) -> None:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         info = call.info
         assert info is not None
         if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
@@ -210,8 +212,8 @@ class ExecutorPool:
             refusal.maybe_executed = call.maybe_executed
         return refusal
 
+    @override
     def cancel(self, call: Call) -> None:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         handle = call.executor
         if handle is None:
             self._backlog.remove(call)
@@ -222,15 +224,15 @@ class ExecutorPool:
             self._watchdog.expect_end(handle, call, time.monotonic())
             handle.send(ipc.frame(ipc.CANCEL, call.key))
 
+    @override
     def grant(self, call: Call, consumed: int) -> None:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         handle = call.executor
         if isinstance(handle, ExecutorHandle) and call.key in handle.in_flight:
             call.last_activity = time.monotonic()
             handle.send(ipc.frame(ipc.CREDIT, call.key, ipc.credit_body(consumed)))
 
+    @override
     def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
-        """See :class:`trunkline_protocol.calls.CallExecution`."""
         if call.settled:
             return
         window = open_input(call)
@@ -267,7 +269,7 @@ class ExecutorPool:
             self._backlog.push(call, (info.lane, queue))
 
     def _awaiting(self, call: NestedCall, queue: int) -> ExecutorHandle | None:
-        """An executor that is asked to come to an end, and cannot before this call of its own has run there."""
+        """The executor that is to stop, or hand slots over, but has to run this call of its own first; else None."""
         if queue != ANYWHERE:
             return self.owners.still_at(call)
         origin = call.made_by
@@ -276,12 +278,12 @@ class ExecutorPool:
         return None
 
     def _retry_after_ms(self) -> int:
-        """When the calls that wait now should be through, by how long calls ran lately."""
+        """The milliseconds after which the queue should be empty, by the mean run time of recent calls."""
         seconds = self.waiting * self._mean_run / max(1, len(self.executors))
         return max(50, min(10_000, int(seconds * 1000)))
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
-        """Give the executor waiting calls, its own first, while it has room."""
+        """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
@@ -297,22 +299,23 @@ class ExecutorPool:
 
     # --- what hand-overs need (see HandOverHost) ---
 
+    @override
     def refill(self, handle: ExecutorHandle) -> None:
-        """Give an executor what waits for it, as far as it has room: it is there, hears again, or owns more."""
+        # Called when an executor has become ready, answers again, or owns more slots.
         for lane in handle.lanes:
             self._refill(handle, lane)
 
+    @override
     def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        """Send a call to an executor, whatever it holds."""
         assert call.info is not None
         self._dispatch(handle, call, call.info)
 
+    @override
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
-        """End its process."""
         self._supervisors[handle.index].kill(reason)
 
+    @override
     async def replace(self, handle: ExecutorHandle, grace: float) -> None:
-        """Have it finish, exit and be started again; returns when it has ended."""
         await self._supervisors[handle.index].replace(grace)
 
     # --- frames, from executors ---
@@ -321,7 +324,7 @@ class ExecutorPool:
         self._frames[kind](handle, call_id, body)
 
     def _take(self, handle: ExecutorHandle, call_id: int, run_us: int) -> Call | None:
-        """A call is over: free its slot and give that to the next."""
+        """Remove a call that is over from its executor, and give its slot to the next one; None for an unknown call."""
         call = handle.in_flight.pop(call_id, None)
         if call is None:
             return None
@@ -402,7 +405,7 @@ class ExecutorPool:
     # --- faults ---
 
     def _on_wire_lost(self, handle: ExecutorHandle) -> None:
-        """The process is gone or going. Calls are settled now; the supervisor restarts it."""
+        """Settle or requeue the calls of an executor whose process is gone or going; the supervisor restarts it."""
         if handle.state in ("ready", "stopping") and not self._stopping:
             handle.state = "down"
         self.owners.wire_lost(handle)
@@ -420,10 +423,10 @@ class ExecutorPool:
         now = time.monotonic()
         for call in suspects_of(handle):
             if self._quarantine.killed(call.method, call.params, now):
-                logger.warning("an input of %s killed executors repeatedly; it is not run for a while", call.method)
+                logger.warning("an input of %s killed executors repeatedly and is refused for a while", call.method)
 
     def _lost(self, calls: Iterable[Call]) -> None:
-        """Their executor does not run them to their end: they run again, in their old order, or are over."""
+        """Queue calls that their executor did not finish again, in their old order, or settle them with an error."""
         again = []
         for call in calls:
             call.executor = None
@@ -461,13 +464,13 @@ class ExecutorPool:
                 self._on_change()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
-        """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
+        """The calls of each executor, and whether they are parked: waiting without a slot."""
         return {
             handle.name: [(call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items()]
             for handle in self.executors
         }
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """What each executor is doing, as data."""
+        """The state of each executor, as data."""
         slots, leaving = self.owners.table.counts()
         return [report(handle, slots[handle.index], leaving[handle.index]) for handle in self.executors]

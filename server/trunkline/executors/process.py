@@ -1,4 +1,4 @@
-"""The executor process: loads method modules, says READY, runs what the hub sends, dies with its parent.
+"""The executor process: loads method modules, sends READY, runs the hub's calls, and dies with its parent.
 
 Started as ``python -m trunkline.executors.process FD`` by :mod:`trunkline.executors.supervisor`, which writes the
 configuration (JSON) to standard input.
@@ -24,12 +24,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.methods.binding import encode
-from trunkline.methods.context import Chunk, Context
+from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
@@ -50,7 +51,7 @@ logger = logging.getLogger("trunkline.executor")
 
 
 class HubWire(asyncio.Protocol):
-    """This side of the socketpair. Frames of one turn of the loop are written together."""
+    """The executor's side of the socketpair. Frames of one turn of the loop are written together."""
 
     def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
         self._on_frame = on_frame
@@ -60,34 +61,34 @@ class HubWire(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self.lost = asyncio.Event()
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Attached."""
         self._transport = transport  # type: ignore[assignment]
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Bytes from the hub."""
         for kind, call_id, body in self._reader.feed(data):
             self._on_frame(kind, call_id, body)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The hub is gone."""
         self.lost.set()
 
     def send(self, frame: bytes) -> None:
-        """Queue a frame."""
+        """Queue a frame, to be written in this turn of the loop."""
         self._out.append(frame)
         if len(self._out) == 1:
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write what is queued."""
+        """Write the queued frames now."""
         out, self._out = self._out, []
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
 
 
 class CallSink:
-    """Sends one call's outcome to the hub."""
+    """Sends the frames of one call to the hub; a :class:`trunkline.methods.runner.Sink`."""
 
     __slots__ = ("_call_id", "_started", "_wire")
 
@@ -97,7 +98,7 @@ class CallSink:
         self._started = 0.0
 
     def begin(self) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Start to measure the run time: the call has a slot."""
         self._started = time.perf_counter()
 
     def _outcome(self, kind: int, body: bytes) -> None:
@@ -105,28 +106,28 @@ class CallSink:
         self._wire.send(ipc.outcome_frame(kind, self._call_id, run_us, body))
 
     def result(self, data: bytes) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Send RESULT."""
         self._outcome(ipc.RESULT, data)
 
     def parked(self, waits: bool) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Send PARKED, or UNPARKED where the call goes on."""
         self._wire.send(ipc.frame(ipc.PARKED if waits else ipc.UNPARKED, self._call_id))
 
     def error(self, error: RpcError) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Send ERROR."""
         self._outcome(ipc.ERROR, encode_error_object(error))
 
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Send CHUNK."""
         self._wire.send(ipc.frame(ipc.CHUNK, self._call_id, ipc.chunk_body(chunk_type, data)))
 
     def input_consumed(self, consumed: int) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+        """Send INPUT_CREDIT."""
         self._wire.send(ipc.frame(ipc.INPUT_CREDIT, self._call_id, ipc.credit_body(consumed)))
 
 
-class NestedCalls:
-    """Calls that methods make through the hub: the :class:`trunkline.methods.context.Host` of this process."""
+class NestedCalls(Host):
+    """Makes the calls of methods through the hub."""
 
     def __init__(self, send: Callable[[bytes], None], runner: Runner) -> None:
         self._send = send
@@ -151,8 +152,8 @@ class NestedCalls:
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
         return call_id
 
+    @override
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
-        """See :class:`trunkline.methods.context.Host`."""
         call_id = self._start(context, method, params, metadata)
         future = self._results[call_id] = self._loop.create_future()
         try:
@@ -164,10 +165,10 @@ class NestedCalls:
         finally:
             del self._results[call_id]
 
+    @override
     async def stream(
         self, context: Context, method: str, params: Any, metadata: dict[str, Any]
     ) -> AsyncIterator[Chunk]:
-        """See :class:`trunkline.methods.context.Host`."""
         call_id = self._start(context, method, params, metadata)
         queue = self._streams[call_id] = asyncio.Queue()
         taken, ended = 0, False
@@ -189,29 +190,29 @@ class NestedCalls:
             if not ended:
                 self._send(ipc.frame(ipc.NESTED_CANCEL, call_id))
 
+    @override
     def progress(self, context: Context, value: Any) -> None:
-        """See :class:`trunkline.methods.context.Host`."""
         frame = ipc.frame(
             ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,", CARRIED_DEPTH)
         )
         if threading.get_ident() == self._loop_thread:
-            self._send(frame)  # at once: a report must not be overtaken by the result
+            self._send(frame)  # not through the loop: the result must not overtake a report
         else:
             self._loop.call_soon_threadsafe(self._send, frame)
 
+    @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """See :class:`trunkline.methods.context.Host`."""
         return await self._runner.in_thread(function, *args)
 
     def on_result(self, call_id: int, body: bytes) -> None:
-        """A nested call succeeded."""
+        """Handle NESTED_RESULT."""
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(None)
         elif (future := self._results.get(call_id)) is not None and not future.done():
             future.set_result(msgspec.json.decode(body))
 
     def on_error(self, call_id: int, body: bytes) -> None:
-        """A nested call failed."""
+        """Handle NESTED_ERROR."""
         error = RpcError.from_wire(msgspec.json.decode(body))
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(error)
@@ -219,14 +220,14 @@ class NestedCalls:
             future.set_exception(error)
 
     def on_chunk(self, call_id: int, body: bytes) -> None:
-        """A nested stream sent a chunk."""
+        """Handle NESTED_CHUNK."""
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
             queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
 
 
 class Executor:
-    """Connects the wire with the runner."""
+    """Connects the wire to the hub with the runner of methods."""
 
     def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = Runner(registry, max_concurrency=max_concurrency, debug=debug)
@@ -268,7 +269,7 @@ class Executor:
         try:
             await self._registry.release(lambda key: slot_of(key) in slots)
         except BaseException as error:
-            logger.exception("what other executors are to own could not be released")
+            logger.exception("routing keys that move to another executor could not be released")
             said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {words_of(error)}"))
         self.wire.send(ipc.frame(ipc.RELEASED, number, said))
 
@@ -278,7 +279,7 @@ class Executor:
 
 
 async def report_figures(send: Callable[[bytes], None]) -> None:
-    """Tell the hub what methods count, when it has changed."""
+    """Send STATS with the methods' figures, once a second at most, whenever they have changed."""
     said = 0
     while True:
         if FIGURES.version != said:
@@ -288,7 +289,7 @@ async def report_figures(send: Callable[[bytes], None]) -> None:
 
 
 async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
-    """Run one executor until the hub says STOP or is gone. Returns the exit code."""
+    """Run one executor until the hub sends STOP or is gone; returns the exit code."""
     loop = asyncio.get_running_loop()
     registry = Registry()
     settings = config["settings"]
@@ -327,7 +328,7 @@ def _all_failed(failed: list[ModuleFailure]) -> RpcError:
 
 
 def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when the hub dies (Linux); elsewhere the lost wire ends it."""
+    """Ask the kernel to kill this process when the hub dies (Linux); on other systems the closed wire ends it."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -335,10 +336,10 @@ def die_with_parent(parent: int) -> None:
 
 
 def run_to_end(work: Coroutine[Any, Any, int]) -> int:
-    """Run the loop until ``work`` is done; returns its result.
+    """Run the loop until ``work`` is done, and return its result.
 
-    asyncio ends the loop where a task or a callback raises SystemExit or KeyboardInterrupt. Those of methods may, and
-    that is no reason for all other calls to end, too.
+    asyncio ends the loop where a task or a callback raises SystemExit or KeyboardInterrupt. Tasks of methods may do so,
+    which must not end all other calls.
     """
     loop_factory = None
     with contextlib.suppress(ImportError):
@@ -352,15 +353,15 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
         try:
             loop.run_until_complete(task)
         except (SystemExit, KeyboardInterrupt) as error:
-            words = "%s came out of a task or callback that a method had begun; the executor goes on"
+            words = "%s was raised by a task or callback that a method had started; the executor goes on"
             logger.error(words, words_of(error), exc_info=error)
-    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # what it cancels now may raise them, too
+    with contextlib.suppress(SystemExit, KeyboardInterrupt):  # tasks that are cancelled now may raise them as well
         runner.close()
     return task.result()
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the executor process."""
     config = json.load(sys.stdin)
     die_with_parent(config["parent"])
     watch(config["withheld"])

@@ -1,9 +1,8 @@
-"""Inputs that kill executors: counted, and after a few kills not run for a while. Pure: the clock is an argument.
+"""Refuses inputs that repeatedly kill executors, for a while. Pure: the clock is an argument.
 
-An input is a method and its params, byte by byte. Which of the calls in an executor killed it nobody can tell for sure,
-so all that ran are suspects, and whoever gets through cleanly is cleared: only an input that was there three times, and
-never got through in between, is quarantined. After its time it is on probation: one more kill is enough, and
-the time is twice as long.
+An input is a method and its params, byte by byte. Which of an executor's calls killed it is not certain, so all that
+ran are suspects, and an input that finishes is cleared: only one that ran at three deaths, and never finished in
+between, is quarantined. After that time it is on probation: one more kill quarantines it again, for twice as long.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ Input = tuple[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class QuarantineLimits:
-    """When and for how long.
+    """When an input is quarantined, and for how long.
 
     Attributes:
-        kills: so many executors an input may kill.
-        seconds: of the first quarantine; each further one is twice as long, up to an hour.
-        forget_seconds: without a kill for so long it is no suspect any more.
-        inputs: suspects that are remembered; the one whose kill is longest ago goes first.
+        kills: after how many kills.
+        seconds: length of the first quarantine; each further one is twice as long, up to an hour.
+        forget_seconds: after so many seconds without a kill an input is no suspect any more.
+        inputs: how many suspects are remembered; the one whose last kill is longest ago is forgotten first.
     """
 
     kills: int = defaults.QUARANTINE_KILLS
@@ -52,23 +51,23 @@ class _Suspect:
 
 
 class Quarantine:
-    """The suspects. Nothing is hashed for methods that have none, so that calls cost nothing while all is well."""
+    """The suspects. Params are hashed only for methods that have suspects, so that other calls cost nothing."""
 
     def __init__(self, limits: QuarantineLimits | None = None) -> None:
         self._limits = limits or QuarantineLimits()
         self._suspects: OrderedDict[Input, _Suspect] = OrderedDict()
         self.methods: dict[str, int] = {}
-        """How many suspects a method has; those without are not in it."""
+        """The number of suspects, by method; methods without any are not in it."""
 
     def __len__(self) -> int:
         return len(self._suspects)
 
     def quarantined(self, now: float) -> int:
-        """How many inputs are not run now."""
+        """How many inputs are refused now."""
         return sum(suspect.until > now for suspect in self._suspects.values())
 
     def killed(self, method: str, params: bytes, now: float) -> bool:
-        """An executor died while it ran this. Returns whether the input is quarantined from now on."""
+        """Note that an executor died while it ran an input; returns whether that is quarantined from now on."""
         self._forget_old(now)
         key = _input(method, params)
         suspect = self._suspects.get(key)
@@ -89,12 +88,12 @@ class Quarantine:
         return True
 
     def survived(self, method: str, params: bytes) -> None:
-        """It ran to its end, and the executor lives."""
+        """Clear an input that ran to its end."""
         if method in self.methods and (key := _input(method, params)) in self._suspects:
             self._forget(key)
 
     def refusal(self, method: str, params: bytes, now: float) -> RpcError | None:
-        """Why this is not run now: 2001, with ``data.quarantined`` and the time in ``retry_after_ms``."""
+        """The error of a quarantined input, else None: 2001, with ``data.quarantined`` and ``retry_after_ms``."""
         if method not in self.methods:
             return None
         suspect = self._suspects.get(_input(method, params))
@@ -103,8 +102,8 @@ class Quarantine:
         seconds = suspect.until - now
         return RpcError(
             ErrorCode.WORKER_CRASHED,
-            f"{method} killed {suspect.kills} executors with these params: it is not run with them for another "
-            f"{seconds:.0f} s; with others it is",
+            f"{method} killed {suspect.kills} executors with these params: it is refused with them for another "
+            f"{seconds:.0f} s, and runs with others",
             retry_after_ms=1 + int(1000 * seconds),
             data={"quarantined": True, "kills": suspect.kills},
         )

@@ -1,4 +1,4 @@
-"""Which executor takes a call, and where it waits: the load of lanes, routing keys, queues and held input. Pure."""
+"""Chooses the executor for a call, or its queue: the load of lanes, routing keys, queues and held input. Pure."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ ANYWHERE: Final = -1
 """The queue of calls that any executor may take."""
 
 PoolBacklog = Backlog[tuple[Lane, int]]
-"""Keys are a lane and the executor a call has to run on, or :data:`ANYWHERE`."""
+"""The queues of a pool; a key is a lane and the place of the executor a call has to run on, or :data:`ANYWHERE`."""
 
 PREFETCH_SECONDS: Final = 0.002
-"""How much work may wait inside an executor, behind what it runs."""
+"""Seconds of work that may wait inside an executor, behind the calls that run."""
 
 PREFETCH_LIMIT: Final = 256
 
 
 class LaneLoad:
-    """How many calls one lane of one executor holds, and how many it may hold.
+    """How many calls a lane of an executor holds, and how many it may hold.
 
     The executor runs ``slots`` of them at once: up to ``max_concurrency`` coroutines on its loop, one plain function on
-    its thread. What is sent ahead of that may be no more than about two milliseconds of work, so that a slow call
-    does not hold up others that a free executor could run, while quick ones do not wait for the wire.
+    its thread. No more than about two milliseconds of work are sent ahead of that, so that a slow call does not delay
+    others that a free executor could run, while quick ones do not wait for the wire.
 
     Attributes:
-        mean_run: how long calls of this lane run, in seconds.
+        mean_run: mean run time of the lane's calls, in seconds.
     """
 
     __slots__ = ("limit", "load", "mean_run", "slots")
@@ -45,17 +45,17 @@ class LaneLoad:
         self.mean_run = PREFETCH_SECONDS * slots
 
     def observe(self, run_seconds: float) -> None:
-        """Learn from a finished call how long calls of this lane run (exponential mean, weight 1/8)."""
+        """Update the mean run time (exponential, weight 1/8) and the limit with a finished call."""
         self.mean_run += (run_seconds - self.mean_run) * 0.125
         ahead = int(self.slots * PREFETCH_SECONDS / max(self.mean_run, 1e-6))
         self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
 
 
 def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
-    """The index of the least busy lane that has room, or -1 where none has. None stands for one not ready.
+    """The index of the least busy lane that has room, or -1 where none has. None stands for a lane that is not ready.
 
-    Busy is relative to what a lane runs at once, so that nothing is sent ahead while another has a free slot. Of
-    equals the first from ``start`` on is taken, so that a caller who counts it up spreads calls.
+    Busy is relative to the lane's slots, so that nothing is sent ahead while another lane has a free slot. Of equals
+    the first from ``start`` on is taken, so that a caller who increments it spreads calls evenly.
     """
     best, best_load = -1, float("inf")
     for offset in range(len(lanes)):
@@ -69,19 +69,19 @@ def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
 
 
 class RoutingKeys:
-    """One small decoder per method: it reads the key and skips the rest of the params."""
+    """Reads the routing keys of calls, with one decoder per method that skips the rest of the params."""
 
     def __init__(self) -> None:
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
 
     def value(self, info: MethodInfo, params: bytes) -> str:
-        """The value of the routing key.
+        """The value of a call's routing key.
 
         Args:
             params: JSON, an object or an array.
 
         Raises:
-            RpcError: -32602, where it is missing or no string.
+            RpcError: -32602, the key is missing or not a string.
         """
         key = info.routing_key
         assert key is not None
@@ -105,11 +105,11 @@ class RoutingKeys:
 
 
 class HeldInput:
-    """Counts what is held.
+    """Holds the input of calls that wait for an executor, and bounds its size.
 
     Args:
-        limit: bytes, over all calls (setting ``queue_bytes``); one item may always be held.
-        retry_after_ms: asked for the hint of a refusal, when one is due.
+        limit: in bytes, for all calls together (setting ``queue_bytes``); one item may always be held.
+        retry_after_ms: returns the hint for a refusal.
     """
 
     def __init__(self, limit: int, retry_after_ms: Callable[[], int]) -> None:
@@ -118,7 +118,7 @@ class HeldInput:
         self.bytes = 0
 
     def hold(self, window: InputWindow, body: bytes) -> None:
-        """Keep the body of an INPUT until the call has an executor.
+        """Hold the body of an INPUT until its call has an executor.
 
         Raises:
             RpcError: 2002, too much is held already.
@@ -134,7 +134,7 @@ class HeldInput:
         self.bytes += len(body)
 
     def release(self, call: Call) -> list[bytes]:
-        """Take out what is held for a call, in order."""
+        """Remove and return the bodies held for a call, in order."""
         if call.input is None:
             return []
         self.bytes -= call.input.held_bytes
@@ -142,10 +142,10 @@ class HeldInput:
 
 
 def open_input(call: Call) -> InputWindow:
-    """The call's input, from its first item on.
+    """The input window of a call, made at its first item.
 
     Raises:
-        RpcError: -32602, its method takes none.
+        RpcError: -32602, the method takes no input.
     """
     if call.input is None:
         if call.info is None or call.info.input is None:

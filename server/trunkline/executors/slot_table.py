@@ -1,8 +1,8 @@
-"""Which executor owns which slot of routing keys. Pure: events in, moves out; no IO, no clock.
+"""Decides which executor owns which slot of routing keys. Pure: events in, moves out; no IO, no clock.
 
-A slot has one owner at every moment: the only place that may hold what belongs to its keys. It changes hands in two
-ways. When its owner's process has ended, and so holds nothing, it goes to another at once (:meth:`SlotTable.gone`).
-From an owner that lives it is handed over, many slots in one go, one hand-over at a time:
+A slot has one owner at every moment: the only place that may hold state of its keys. It gets a new owner in two ways.
+When its owner's process has ended, and so holds nothing, it goes to another at once (:meth:`SlotTable.gone`). From an
+owner that lives it is handed over, many slots together, one hand-over at a time:
 
 =========  ====================================  ============================  =============================
 phase      new calls of the slots                what the owner runs of them   goes on with
@@ -25,20 +25,20 @@ from typing import Final, Literal
 from trunkline_protocol.slots import SLOTS
 
 Presence = Literal["starting", "ready", "leaving", "gone"]
-"""Of a place. ``starting``: for the first time. ``leaving``: it gets nothing new, and may hold something yet.
-``gone``: its process has ended and the next is not ready."""
+"""The state of a place. ``starting``: for the first time. ``leaving``: it gets no new slots, and may hold state still.
+``gone``: its process has ended, and the next one is not ready."""
 
 PARKED: Final = -2
 
 
 def parked_queue(slot: int) -> int:
-    """The queue in which a slot's calls wait while it is handed over. Below every place, and none of them."""
+    """The number of the queue in which a slot's calls wait while it is handed over: below that of every place."""
     return PARKED - slot
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What waits for a slot goes from one place to another; the same twice: it stays after all."""
+    """The calls that wait for a slot move from one place to another; to the same one where the slot stays after all."""
 
     slot: int
     source: int
@@ -47,7 +47,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class HandOverPlan:
-    """A hand-over: from one place, each slot to the place wished for."""
+    """A planned hand-over of slots from one place, each to its target place."""
 
     source: int
     targets: Mapping[int, int]
@@ -62,9 +62,9 @@ class SlotTable:
     Attributes:
         owners: by slot, the place that owns it.
         queues: by slot, where its calls go now: the owner's place or, while it is handed over, its parked queue.
-        moving: the hand-over that is under way.
-        releasing: whether that is in its second phase.
-        pins: slots that an operator gave a place: rebalancing leaves them there, or brings them home.
+        moving: the hand-over that is under way; None without one.
+        releasing: whether that hand-over is in its second phase.
+        pins: slots that an operator assigned, with their places: rebalancing leaves them there, or moves them back.
     """
 
     def __init__(self, places: int) -> None:
@@ -76,11 +76,11 @@ class SlotTable:
         self._presence: list[Presence] = ["starting"] * places
 
     def owned(self, place: int) -> list[int]:
-        """The slots of a place."""
+        """The slots that a place owns."""
         return [slot for slot, owner in enumerate(self.owners) if owner == place]
 
     def counts(self) -> tuple[Counter[int], Counter[int]]:
-        """How many slots each place owns, and how many of them are being handed over."""
+        """The number of slots each place owns, and how many of them are being handed over."""
         moving = {self.moving.source: len(self.moving.targets)} if self.moving is not None else {}
         return Counter(self.owners), Counter(moving)
 
@@ -88,21 +88,21 @@ class SlotTable:
         """Whether a place may get slots."""
         return self._presence[place] == "ready"
 
-    # --- what happens to executors ---
+    # --- events of executors ---
 
     def ready(self, place: int) -> list[Move]:
-        """An executor is there: it gets the slots whose owners are gone."""
+        """Give an executor that is ready the slots whose owners are gone; returns the moves."""
         self._presence[place] = "ready"
         stranded = [slot for slot, owner in enumerate(self.owners) if self._presence[owner] == "gone"]
         return [self._give(slot, place) for slot in stranded]
 
     def leaving(self, place: int) -> None:
-        """An executor gets nothing new: it is to go, or its wire is lost. What it holds it still has."""
+        """Give an executor no new slots: it is to stop, or its wire is closed. It keeps those it has."""
         if self._presence[place] == "ready":
             self._presence[place] = "leaving"
 
     def gone(self, place: int) -> list[Move]:
-        """An executor's process has ended: its slots go to those with the fewest, or wait for the next to be ready."""
+        """Give the slots of an executor whose process has ended to those with the fewest, if any is ready."""
         self._presence[place] = "gone"
         wished: Mapping[int, int] = {}
         if self.moving is not None and self.moving.source == place:
@@ -113,7 +113,7 @@ class SlotTable:
     # --- hand-over ---
 
     def hand_over(self, plan: HandOverPlan) -> None:
-        """Begin: the slots are parked. There must be no other under way, and they must be the source's."""
+        """Begin a hand-over: park its slots. No other may be under way, and the source must own the slots."""
         assert self.moving is None, "one at a time"
         assert all(self.owners[slot] == plan.source for slot in plan.targets)
         self.moving = plan
@@ -122,17 +122,17 @@ class SlotTable:
             self.queues[slot] = parked_queue(slot)
 
     def drained(self) -> None:
-        """The owner runs nothing of the slots any more: it may let go. From here on there is no way back."""
+        """Begin the second phase: the owner runs no call of the slots, and may release them. There is no way back."""
         assert self.moving is not None
         self.releasing = True
 
     def released(self) -> list[Move]:
-        """The owner has let go: the slots get their new owners, or others that are ready."""
+        """Conclude: the owner has released the slots, which go to their targets, or to others that are ready."""
         plan = self._conclude()
         return [self._give(slot, self._best_for(slot, wished)) for slot, wished in plan.targets.items()]
 
     def give_up(self) -> list[Move]:
-        """The owner keeps the slots. Only as long as they are parked."""
+        """Give the hand-over up: the owner keeps the slots. Possible in the first phase only."""
         assert not self.releasing
         plan = self._conclude()
         return [self._give(slot, plan.source) for slot in plan.targets]
@@ -147,16 +147,16 @@ class SlotTable:
         self.owners[slot] = self.queues[slot] = place
         return move
 
-    # --- who gets what ---
+    # --- plans ---
 
     def assign(self, slot: int, place: int) -> HandOverPlan | None:
-        """An operator's wish, which rebalancing respects. None: it is there already."""
+        """Pin a slot to a place; returns the hand-over for that, None where the place owns the slot already."""
         self.pins[slot] = place
         owner = self.owners[slot]
         return None if owner == place else HandOverPlan(owner, {slot: place})
 
     def vacate(self, place: int, slots: Iterable[int]) -> HandOverPlan:
-        """Hand slots of a place to the others, evenly; where there are none, they come back to it."""
+        """The hand-over of slots of a place to the others, evenly; to itself where there are no others."""
         counts = self._counts()
         counts.pop(place, None)
         targets = {}
@@ -168,11 +168,11 @@ class SlotTable:
         return HandOverPlan(place, targets)
 
     def rebalance(self, in_flight: Mapping[int, int]) -> HandOverPlan | None:
-        """The next hand-over that makes the load more even; None where it is even, or another is under way.
+        """The next hand-over that balances the load; None where it is balanced, or another hand-over is under way.
 
         Args:
-            in_flight: how many calls of a slot run now; slots without any are not in it. Those go first, many at once;
-                where all are busy, the one with the fewest goes.
+            in_flight: the number of running calls, by slot; slots without any are not in it. Those move first, many at
+                once; where all are busy, the one with the fewest calls moves.
         """
         counts = self._counts()
         if self.moving is not None or len(counts) < 2:
@@ -204,7 +204,7 @@ class SlotTable:
         return HandOverPlan(source, targets) if targets else None
 
     def _counts(self) -> dict[int, int]:
-        """How many slots each place has that is ready."""
+        """The number of slots that each ready place owns."""
         counts = {place: 0 for place, presence in enumerate(self._presence) if presence == "ready"}
         for owner in self.owners:
             if owner in counts:
@@ -212,7 +212,7 @@ class SlotTable:
         return counts
 
     def _best_for(self, slot: int, wished: int | None) -> int:
-        """The place wished for, else the operator's, else the one with the fewest; none ready: the owner keeps it."""
+        """The place for a slot: the wished, the pinned, or that with the fewest slots; the owner if none is ready."""
         for place in (wished, self.pins.get(slot)):
             if place is not None and self.is_ready(place):
                 return place

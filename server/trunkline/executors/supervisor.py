@@ -1,4 +1,4 @@
-"""The life of one executor process: spawn, watch, restart with back-off, stop. It knows nothing of calls."""
+"""Supervises one executor process: spawns it, restarts it with back-off, stops it. It knows nothing of calls."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from trunkline.executors.output import OutputReader
 BACKOFF_FIRST: Final = 0.2
 BACKOFF_LIMIT: Final = 30.0
 MAX_DOUBLINGS: Final = 16
-"""Far above the limit, and far below what a float can hold."""
+"""Enough doublings to reach the limit, and few enough for a float."""
 
 LAST_WORDS_SECONDS: Final = 0.25
 STABLE_AFTER: Final = 30.0
-"""An executor that was ready this long starts over with the first back-off."""
+"""Seconds of being ready after which the next failure begins with the first back-off again."""
 
 WIRELESS_SECONDS: Final = 2.0
-"""How long a process may live on without its wire: what it owns cannot go to another before it has ended."""
+"""Seconds that a process may live on without its wire: its slots go to another only once it has ended."""
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -45,13 +45,12 @@ class ExecutorSpec:
 
     Attributes:
         modules: import paths of the method modules, in order.
-        settings: what method packs may read (JSON), for example ``data_dir`` and ``model``.
+        settings: the settings that method packs may read (JSON), for example ``data_dir`` and ``model``.
         max_concurrency: how many coroutine methods one executor runs at once.
         threads: how many threads numeric libraries may use in one executor.
-        start_timeout: seconds until READY, model loading included.
-        python_path: where modules are looked for first.
-        environment: variables that executors get beside those that all do, see
-            :mod:`trunkline.executors.environment`.
+        start_timeout: seconds until READY, including the loading of models.
+        python_path: folders that modules are searched in first.
+        environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
     """
 
     modules: tuple[str, ...]
@@ -64,17 +63,18 @@ class ExecutorSpec:
 
 
 def pause(failures: int) -> float:
-    """Seconds until an executor is started again, however often in a row (1 or more) that has failed."""
+    """The back-off in seconds before an executor is restarted, after this many failures in a row (1 or more)."""
     return min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
 
 
 class Supervisor:
-    """Keeps one executor process alive.
+    """Keeps one executor process running.
 
     Args:
         handle: gets the wire of each new process.
-        on_exit: called when a process has gone, before the next is started; the argument says what happened.
-        oom_counter: counts, from a process id, what the kernel kills for want of memory.
+        spec: how the process is started.
+        on_exit: called with handle and cause when a process has ended, before the next is started.
+        oom_counter: makes the counter of out-of-memory kills for a process id.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Supervisor:
         self._replaced: asyncio.Future[None] | None = None
 
     def start(self) -> None:
-        """Begin to keep the executor alive."""
+        """Start the executor, and keep it running from now on."""
         self._task = keep_up(self._run, f"executor-{self._handle.index}")
 
     async def stop(self, grace: float) -> None:
-        """Ask the executor to finish and exit; kill it after ``grace`` seconds."""
+        """Ask the executor to finish its calls and exit; kill it after ``grace`` seconds."""
         self._stopping = True
         self._handle.state = "stopping"
         self._handle.send(frame(STOP))
@@ -114,9 +114,9 @@ class Supervisor:
             await asyncio.wait([self._task], timeout=5)
 
     async def replace(self, grace: float) -> None:
-        """Ask the executor to finish what it runs and exit; after ``grace`` seconds it is killed. Another is started.
+        """Ask the executor to finish its calls and exit, kill it after ``grace`` seconds, and start another.
 
-        Returns when the process has ended. Nothing failed, so nothing is counted, and there is no back-off.
+        Returns when the process has ended. That is no failure: it is not counted, and there is no back-off.
         """
         if self._stopping:
             return
@@ -125,11 +125,11 @@ class Supervisor:
         self._handle.send(frame(STOP))
         _done, late = await asyncio.wait([replaced], timeout=grace)
         if late:
-            self.kill(f"it was to be replaced, and did not finish in {grace:.3g} s")
+            self.kill(f"it was to be replaced, and did not finish within {grace:.3g} s")
             await replaced
 
     def kill(self, reason: str) -> None:
-        """SIGKILL, to the whole process group: helpers a method started go with it."""
+        """Send SIGKILL to the whole process group, so that processes that a method started end as well."""
         process = self._process
         if process is not None and process.returncode is None:
             self._kill_reason = reason
@@ -166,7 +166,7 @@ class Supervisor:
             await asyncio.sleep(delay)
 
     async def _run_once(self) -> tuple[RestartCause, str]:
-        """One process from spawn to exit. Returns what ended it, as a word and in words."""
+        """Run one process from spawn to exit; returns the cause of its end, as a name and as text."""
         handle, loop = self._handle, asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         printed, printing = os.pipe()
@@ -195,7 +195,7 @@ class Supervisor:
         finally:
             watchdog.cancel()
             transport.close()
-            # What it started may live on and hold the pipe; its own last words are in there already.
+            # Processes that it started may live on and hold the pipe; its own last output is in the pipe already.
             await asyncio.wait([reader.ended], timeout=LAST_WORDS_SECONDS)
             output.close()
             self._process = None
@@ -226,7 +226,7 @@ class Supervisor:
             pass_fds=[wire.fileno()],
             stdout=printing,
             stderr=printing,
-            stdin=subprocess.PIPE,  # not the arguments: settings hold secrets, and arguments can be seen by all
+            stdin=subprocess.PIPE,  # not the arguments: settings contain secrets, and arguments are public
             env=environment,
             process_group=0,
         )
@@ -248,13 +248,15 @@ class Supervisor:
         self._handle.on_wire_lost = exited
         wireless: asyncio.TimerHandle | None = None
         while process.poll() is None:
-            # The wire breaks when the process dies; polling covers one that closed it and lives on.
+            # The wire closes when the process dies; polling covers a process that closed it and lives on.
             await asyncio.wait([waiter], timeout=0.5)
             if not waiter.done():
                 oom_kills.look()
             if waiter.done() and process.poll() is None:
                 if wireless is None:
-                    wireless = loop.call_later(WIRELESS_SECONDS, self.kill, "it lives on without its wire")
+                    wireless = loop.call_later(
+                        WIRELESS_SECONDS, self.kill, "it kept running after it had closed its wire"
+                    )
                 await asyncio.sleep(0.02)
         if wireless is not None:
             wireless.cancel()

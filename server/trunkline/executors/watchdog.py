@@ -1,7 +1,8 @@
-"""Which executor is stuck, and whether it may be killed now.
+"""Finds stuck executors, and decides whether one may be killed now.
 
-Judged by progress: only a call that was to be over, or an idle executor that does not answer, is stuck. Kills are paced
-over the whole group, so that clients that go away in the middle of native calls cannot make every model load again.
+Only a call that runs after its deadline or cancellation, or an idle executor that does not answer, counts as stuck.
+Kills are paced over all executors, so that clients that disconnect during native calls cannot make every model load
+again.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.calls import Call
 
 IDLE_PING_AFTER: Final = 0.5
-"""Seconds without a word after which an idle executor is asked for one: health tells within two what cannot serve."""
+"""Seconds without a frame after which an idle executor is pinged, so that health shows within two that it is silent."""
 
 IDLE_PONG_WITHIN: Final = 10.0
 SILENT_AFTER: Final = 0.25
-"""Seconds without a word, and then without a pong, until an executor that is at work counts as silent."""
+"""Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
 
 MEASURE_EVERY: Final = 5.0
-"""Seconds after which an executor at work is pinged however much it says: how fast it answers is to be known."""
+"""Seconds after which an executor that runs calls is pinged in any case, to measure its latency."""
 
 RECOVERY_SECONDS: Final = 60.0
-"""How long the next kill waits for an executor that was killed to be ready again."""
+"""Seconds that the next kill waits, at most, for the last killed executor to be ready again."""
 
 Kill = Callable[[ExecutorHandle, str], None]
 
 
 class KillPace:
-    """When the next kill is due: not within ``interval`` of the last, nor while its victim loads. Pure."""
+    """Paces kills: none within ``interval`` seconds of the last, nor while its victim loads. Pure."""
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
@@ -37,24 +38,25 @@ class KillPace:
         self._at = 0.0
 
     def allows(self, now: float) -> bool:
-        """Whether one may be killed at ``now`` (monotonic, seconds)."""
+        """Whether an executor may be killed at ``now`` (monotonic, seconds)."""
         if self._victim is None:
             return True
         since = now - self._at
         return since >= self._interval and (self._victim.state == "ready" or since >= RECOVERY_SECONDS)
 
     def killed(self, victim: ExecutorHandle, now: float) -> None:
-        """One was."""
+        """Note that an executor was killed."""
         self._victim = victim
         self._at = now
 
 
 class Watchdog:
-    """Looks at all executors of a group every now and then.
+    """Checks all executors of a pool, at every call of :meth:`look`.
 
     Args:
-        kill_after: seconds a call may keep running after its deadline or cancel.
-        kill: ends an executor's process; the words say why.
+        executors: of the pool.
+        kill_after: seconds a call may keep running after its deadline or cancellation.
+        kill: kills an executor's process, with the reason as text.
     """
 
     def __init__(self, executors: Sequence[ExecutorHandle], kill_after: float, kill: Kill) -> None:
@@ -64,11 +66,11 @@ class Watchdog:
         self._pace = KillPace(kill_after)
 
     def expect_end(self, handle: ExecutorHandle, call: Call, now: float) -> None:
-        """A call's outcome is not wanted any more: from now on it overruns."""
+        """Expect a call to end within ``kill_after`` seconds: its outcome is not wanted any more."""
         handle.overdue[call.key] = now + self._kill_after
 
     def look(self, now: float) -> None:
-        """Kill what is stuck, as far as the pace allows; ask idle ones for a sign of life."""
+        """Kill stuck executors, as far as the pace allows, and ping those that have been quiet."""
         for handle in self._executors:
             if handle.state not in ("ready", "stopping") or self._kill_late(handle, now):
                 continue
@@ -85,12 +87,14 @@ class Watchdog:
             elif self._pace.allows(now):
                 self._pace.killed(handle, now)
                 handle.blamed = call
-                self._kill(handle, f"{call.method} still ran {self._kill_after:.3g} s after it was to be over")
+                self._kill(
+                    handle, f"{call.method} still ran {self._kill_after:.3g} s after its deadline or cancellation"
+                )
                 return True
         return False
 
     def _listen(self, handle: ExecutorHandle, now: float) -> None:
-        """Does it hear what it is sent? A method that holds the interpreter lock, or the loop, keeps it from that."""
+        """Check whether a busy executor answers, or a method blocks its loop or holds its interpreter lock."""
         if handle.ping_sent_at:
             handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
         elif now - handle.last_frame_at >= SILENT_AFTER or now - handle.pinged_at >= MEASURE_EVERY:
@@ -107,9 +111,9 @@ class Watchdog:
 
 
 def is_held_up(handle: ExecutorHandle, call: Call) -> bool:
-    """Whether a call that is late may be so because of another that still has every right to run.
+    """Whether a late call may be held up by another call that may still run.
 
-    A plain function may hold the interpreter lock in native code: then nothing else in its executor hears a cancel.
+    A plain function may hold the interpreter lock in native code: then no other call of its executor can be cancelled.
     """
     return any(
         other is not call
@@ -122,11 +126,11 @@ def is_held_up(handle: ExecutorHandle, call: Call) -> bool:
 
 
 def suspects_of(handle: ExecutorHandle) -> list[Call]:
-    """The calls that may have killed an executor which died just now.
+    """The calls that may have killed an executor that has just died.
 
-    The one it was killed for, if it was. Else those that ran: of plain functions the first, of coroutines as many as
-    run at once. What waited for another call, its reader or its input did not run; and of a call that takes input the
-    params are the least.
+    If the hub killed it because of a call, that one. Otherwise those that ran: of plain functions the first, of
+    coroutines as many as run at once. Calls that waited for another call, their reader or their input did not run, and
+    calls that take input are left out, because their params say little of what they did.
     """
     if handle.blamed is not None:
         return [handle.blamed]

@@ -1,1 +1,1 @@
-"""A hub as a process: wiring, listening, admission, executors by the settings, signals."""
+"""A hub as a process: its parts built from the settings, listening sockets, start and stop, signals."""

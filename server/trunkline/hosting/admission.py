@@ -1,4 +1,4 @@
-"""Who is let in, by the settings."""
+"""Builds the hub's authentication from the settings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trunkline.hub.principal import Authenticate
 
 
 def credentials(settings: Settings) -> Credentials:
-    """Every way of authentication the settings ask for.
+    """The authentication that the settings ask for.
 
     Raises:
-        ConfigurationError: one of them cannot work.
+        ConfigurationError: a setting cannot work; the message names it.
     """
     with_jwt = settings.jwt_key is not None or settings.jwt_keys_file is not None
     options = JwtOptions(
@@ -43,6 +43,6 @@ def _hook(named: str) -> Authenticate:
         hook: Authenticate = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {error}") from error
-    if not callable(hook):  # None would be no hook at all: everybody would come in
-        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {name} is no function")
+    if not callable(hook):  # None would mean no hook at all, and let everybody in
+        raise ConfigurationError(f"TRUNKLINE_AUTHENTICATE={named}: {name} is not a function")
     return hook

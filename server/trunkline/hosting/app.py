@@ -1,4 +1,4 @@
-"""The composition root: everything one hub is made of, built from the settings and wired to each other."""
+"""The composition root: builds the parts of one hub from the settings, and wires them to each other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ logger = logging.getLogger("trunkline")
 
 
 class HubParts:
-    """Pool, router, topics, sessions, jobs, doors of one hub, and what watches them.
+    """The parts of one hub: pool, router, topics, sessions, jobs, doors, and what observes them.
 
     Args:
         settings: validated settings.
@@ -206,7 +206,7 @@ class HubParts:
         ):
             self.router.handle(part.methods())
 
-    # --- what happens, and who wants to know ---
+    # --- events, passed on to those that observe them ---
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
@@ -235,7 +235,7 @@ class HubParts:
             self.audit.event("disconnected", **_who(connection))
 
     def _moved(self, newcomer: Connection, own: Connection) -> None:
-        """A session goes on: the connection made for its new socket gives way to the one it has."""
+        """A session was resumed: the connection made for its new socket is replaced by the session's own."""
         self._closed(newcomer)
         self._opened(own)
         asyncio.get_running_loop().call_soon(self.registrations.changed, own)
@@ -245,7 +245,7 @@ class HubParts:
             self.audit.event("auth", **_who(connection))
 
     def refused(self, peer: str, error: RpcError) -> None:
-        """Note who was not let in, and why."""
+        """Record in the audit log that a peer was not let in, and why."""
         if self.audit is not None:
             self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
 
@@ -254,20 +254,20 @@ class HubParts:
         return self.router.answers(name)
 
     def served(self) -> list[MethodInfo]:
-        """What is a tool of MCP."""
+        """All methods that are MCP tools: the hub's, clients' and executors'."""
         return [*tools(), *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
 
     def missing(self) -> list[str]:
-        """What is missing until the hub can serve, a phrase each; empty when it can."""
+        """The causes why the hub cannot serve, a phrase each; empty where it can."""
         if self.router.draining:
             return ["the hub is stopping"]
         return [] if self.pool.serving else causes_of(self.view)
 
     def readings(self) -> Readings:
-        """What the metrics page reads at each scrape."""
+        """The sources that the metrics page reads at each scrape."""
         return Readings(
             self.view,
             self.monitor.book,

@@ -1,4 +1,4 @@
-"""What executors serve and are started with, by the settings."""
+"""Turns the settings into what executors load and how they are started."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ logger = logging.getLogger("trunkline")
 
 
 def pack_modules(settings: Settings) -> tuple[str, ...]:
-    """The modules executors import: packs, then the user's own.
+    """The modules that executors import: those of packs, then the user's own.
 
     Raises:
-        ConfigurationError: a pack that is unknown or not installed.
+        ConfigurationError: a pack is unknown or not installed.
     """
     names = installed_packs() if settings.packs is None else settings.packs
     for name in names:
         if name not in PACKS:
-            raise ConfigurationError(f"no pack {name!r}; there are: {', '.join(PACKS)}")
+            raise ConfigurationError(f"unknown pack {name!r}; known are: {', '.join(PACKS)}")
         if missing := missing_modules(name):
             raise ConfigurationError(
                 f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
@@ -32,10 +32,10 @@ def pack_modules(settings: Settings) -> tuple[str, ...]:
 
 
 def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
-    """What each executor is started with.
+    """The specification that each executor is started with.
 
     Args:
-        modules: what it imports; see :func:`pack_modules`.
+        modules: what executors import; see :func:`pack_modules`.
     """
     _say_withheld(settings.executor_env)
     return ExecutorSpec(
@@ -63,15 +63,17 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
 
 
 def _say_withheld(named: tuple[str, ...]) -> None:
-    """Names only. Of what libraries would use, such as HF_TOKEN, at once; of the rest to whoever looks for it."""
+    """Log the names of withheld variables: at INFO those that libraries use, such as HF_TOKEN, the rest at DEBUG."""
     _passed, withheld, secrets = executor_environment(os.environ, named)
     if secrets:
         logger.info(
-            "executors do not get what looks like a secret; name it in %s if they need it",
+            "variables that look like secrets are not passed to executors; name in %s those that methods need",
             SETTING,
             extra={"withheld": secrets},
         )
     if withheld:
         logger.debug(
-            "executors do not get these variables; name in %s what methods need", SETTING, extra={"withheld": withheld}
+            "variables are not passed to executors; name in %s those that methods need",
+            SETTING,
+            extra={"withheld": withheld},
         )

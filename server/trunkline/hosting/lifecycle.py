@@ -1,4 +1,4 @@
-"""The life of a hub: it begins to serve, reloads, drains and stops in order."""
+"""The life of a hub: start, reload, drain and stop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("trunkline")
 
 
 class Hub:
-    """One hub, as a program runs it.
+    """One hub, as a process runs it.
 
     Args:
         settings: validated settings.
@@ -47,7 +47,7 @@ class Hub:
         self.parts = HubParts(settings, self._executors_changed)
 
     def _refuse_failed_modules(self) -> None:
-        """With ``strict``: stop where the first executors could not load something. Later ones do not end the hub."""
+        """With ``strict``, stop the hub where its first executors could not load a module; later ones do not count."""
         failures = self.parts.pool.module_failures()
         if failures and self._strict:
             self._refusal = self._refusal or ConfigurationError("; ".join(failures))
@@ -62,19 +62,19 @@ class Hub:
         self._open_framed_doors()
 
     def _open_framed_doors(self) -> None:
-        """Framed peers wait for the first moment at which executors are warm, or have failed to be."""
+        """Open the gates of framed peers once the executors are ready, or one of them has failed."""
         if self.parts.pool.ready or any(executor["last_failure"] for executor in self.parts.pool.snapshot()):
             self.parts.framed.open(self.parts.missing())
 
     def reload(self) -> None:
-        """Read tokens, roles and keys again, close who was revoked, reopen the audit file (log rotation)."""
+        """Read tokens, roles and keys again, close revoked connections, and reopen the audit file (log rotation)."""
         parts = self.parts
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
         try:
             revoked = parts.credentials.reload()
         except (ValueError, OSError) as error:
-            logger.error("nothing was reloaded: %s", error)
+            logger.error("reload failed, the previous tokens, roles and keys stay in force: %s", error)
             return
         closed = parts.context.close_where(revoked.is_final, NOT_AUTHENTICATED, "your credentials were revoked")
         closed += parts.context.close_where(
@@ -97,7 +97,7 @@ class Hub:
         return self._stop_requested.is_set()
 
     def stop(self) -> None:
-        """Begin to stop; :meth:`run` returns when that is done."""
+        """Begin to stop the hub; :meth:`run` returns when it has stopped."""
         self._stop_requested.set()
 
     async def run(
@@ -106,15 +106,15 @@ class Hub:
         standard_io: StandardIo | None = None,
         speech: Speech | None = None,
     ) -> None:
-        """Serve until :meth:`stop`, or until the peer at standard input is done.
+        """Serve until :meth:`stop`, or until the peer at standard input ends its input.
 
         Args:
-            on_listening: called with the addresses once connections are accepted: ``ws://...``, ``unix:...``.
-            standard_io: a peer to serve, too; then there is no TCP port unless the settings name one.
-            speech: its framing and dialect.
+            on_listening: called once, with the addresses (``ws://...``, ``unix:...``), when connections are accepted.
+            standard_io: a peer to serve as well; there is no TCP port then unless the settings name one.
+            speech: framing and dialect of that peer.
 
         Raises:
-            ConfigurationError: an address cannot be listened on; with ``strict``, a module cannot be loaded.
+            ConfigurationError: an address cannot be bound; with ``strict``, a module cannot be loaded.
         """
         self.parts.log_tap.start()
         try:
@@ -162,7 +162,7 @@ class Hub:
         stopping.cancel()
 
     async def _shut_down(self, server: HttpServer, serving: asyncio.Task[None], mcp_door: McpDoor) -> None:
-        """Not ready, no new calls; let those in flight finish; close 1012; stop the executors."""
+        """Stop in order: refuse new calls, drain those in flight, stop the executors, close connections with 1012."""
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         await parts.jobs.stop()

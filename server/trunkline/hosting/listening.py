@@ -1,4 +1,4 @@
-"""Where a hub listens: TCP, a Unix socket for HTTP and WebSocket, one for framed peers."""
+"""Binds a hub's listening sockets: TCP, a Unix socket for HTTP and WebSocket, one for framed peers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from trunkline.hub.principal import ANONYMOUS, PENDING
 def listen(
     settings: Settings, framed: FramedDoors, *, is_open: bool, has_peer: bool
 ) -> tuple[list[socket.socket], list[str]]:
-    """Make every listening socket that the settings ask for. Framed peers are let in from now on.
+    """Bind every listening socket that the settings ask for. Framed peers are accepted from now on.
 
     Args:
-        framed: keeps the Unix sockets' files.
-        is_open: whether everybody may come in without credentials.
-        has_peer: the hub has one already, at standard input: then, as with a Unix socket, there is no TCP port unless
-            the settings name one.
+        framed: makes the Unix sockets, and removes their files later.
+        is_open: whether peers need no credentials.
+        has_peer: whether the hub has a peer at standard input: then, as with a Unix socket, there is no TCP port
+            unless the settings name one.
 
     Returns:
-        The sockets that HTTP is to be served on, and all addresses in words.
+        The sockets to serve HTTP on, and all addresses as text.
 
     Raises:
-        ConfigurationError: an address cannot be listened on.
+        ConfigurationError: an address cannot be bound.
     """
     listeners, addresses = [], []
     has_peer = has_peer or settings.uds is not None or settings.uds_framed is not None

@@ -1,4 +1,4 @@
-"""What the hub's process needs of the operating system: its socket, its signals, its share of the machine."""
+"""The hub's process and the operating system: listening socket, signals, CPUs, garbage collector, event loop."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ConfigurationError(Exception):
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """The listening socket.
+    """A TCP socket that listens at an address.
 
     Raises:
-        ConfigurationError: the address is taken or not ours.
+        ConfigurationError: the address is in use, or not one of this machine.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -45,7 +45,7 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 def available_cpus() -> int:
-    """CPUs this process may use, the cgroup's quota included."""
+    """How many CPUs this process may use, limited by affinity and the cgroup's quota."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -55,10 +55,10 @@ def available_cpus() -> int:
 
 
 def spare_the_collector() -> None:
-    """Keep the cyclic garbage collector from looking at the whole program again and again.
+    """Keep the cyclic garbage collector from scanning the whole program again and again.
 
-    What is loaded by now stays for ever; calls and connections leave hardly any cycles. With Python's own thresholds a
-    full collection among 10,000 connections stops the loop for a tenth of a second.
+    Modules loaded by now are never freed, and calls and connections leave hardly any cycles. With Python's default
+    thresholds a full collection with 10,000 connections stops the loop for a tenth of a second.
     """
     gc.collect()
     gc.freeze()
@@ -66,24 +66,24 @@ def spare_the_collector() -> None:
 
 
 class Stoppable(Protocol):
-    """What signals act on."""
+    """A hub, as far as signals act on it."""
 
     def stop(self) -> None:
-        """Begin to stop."""
+        """Begin to stop in order."""
 
     def reload(self) -> None:
-        """Read again what may change while running."""
+        """Read the files again that may change while the hub runs."""
 
 
 def handle_signals(hub: Stoppable) -> None:
-    """SIGTERM and SIGINT stop in order, the second one at once. SIGHUP reloads, or stops where the terminal went."""
+    """Stop in order at SIGTERM or SIGINT, at once at a second; reload at SIGHUP, or stop if a terminal was closed."""
     loop = asyncio.get_running_loop()
     asked = False
 
     def on_signal() -> None:
         nonlocal asked
         if asked:
-            logger.warning("stopping at once")
+            logger.warning("second signal: stopping at once, calls in flight are lost")
             os._exit(130)
         asked = True
         hub.stop()
@@ -101,9 +101,9 @@ def handle_signals(hub: Stoppable) -> None:
 
 
 def stop_at_end_of_stdin(hub: Stoppable) -> None:
-    """Stop in order when standard input ends: who held the other end of the pipe is gone, by SIGKILL, too.
+    """Stop in order when standard input ends: the process at the other end of the pipe is gone, by SIGKILL as well.
 
-    What comes in until then is dropped. A thread reads, since loops cannot wait for every kind of standard input.
+    What arrives until then is dropped. A thread reads, since event loops cannot wait for every kind of standard input.
     """
     loop = asyncio.get_running_loop()
 

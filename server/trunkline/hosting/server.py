@@ -1,4 +1,4 @@
-"""uvicorn's server with everything that a hub answers over HTTP, WebSockets included."""
+"""Builds uvicorn's server with all HTTP and WebSocket endpoints of a hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 
 def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
-    """A server that is not started yet, and its MCP door, which is to be stopped before it."""
+    """The HTTP server, not started yet, and its MCP door, which has to be stopped before it."""
     pages = Pages(
         lambda: check(parts.view),
         lambda: detailed_services(parts.view),
@@ -59,7 +59,7 @@ def _configuration(parts: HubParts, app: ASGIApp) -> uvicorn.Config:
         app,
         ws=functools.partial(UpgradeProtocol, websocket, heads),  # type: ignore[arg-type]  # a factory serves, too
         http=functools.partial(BoundedHttpProtocol, heads=heads),  # type: ignore[arg-type]
-        proxy_headers=False,  # uvicorn would believe any process of this machine, at some doors alone
+        proxy_headers=False,  # uvicorn would trust any local process, and for HTTP only; see RequestHeads
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -1,1 +1,1 @@
-"""``trunkline stdio --connect``: carries the messages of a framed peer to a hub that runs elsewhere."""
+"""``trunkline stdio --connect``: relays the messages of a framed peer to a hub that runs elsewhere."""

@@ -1,10 +1,11 @@
-"""What a relay sends to the hub: messages of its peer, answers of its peer, and calls of its own."""
+"""The messages that a relay sends to the hub: its peer's requests and responses, and calls of its own."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.client.outgoing import Outgoing
@@ -19,14 +20,16 @@ encode: Final = msgspec.json.Encoder().encode
 
 
 class Message(Outgoing):
-    """A message of the peer's.
+    """A request, notification or batch of the peer.
 
     Attributes:
         ids: of the calls in it, with their methods.
-        about: the call that it steers, if it does.
-        is_fed: some of its input was sent, which cannot be sent again.
-        expiry: on the loop's clock, from when on it does not wait for another hub; None where it never did.
-        refusal: the answer of the hub that took nothing new, while the call waits for the next one.
+        about: the call that this notification concerns (credit, input, cancel); None for others.
+        is_fed: whether some of the call's input was sent, which cannot be sent again.
+        expiry: on the loop's clock, when the call stops waiting for another hub; None where it never waited.
+        refusal: the response of a hub that takes no new calls, while the call waits for the next hub.
+        is_written: whether a hub may have received it.
+        is_over: whether all its calls have their response.
     """
 
     __slots__ = ("about", "expiry", "ids", "is_fed", "is_over", "is_written", "refusal")
@@ -41,39 +44,40 @@ class Message(Outgoing):
         self.is_written = False
         self.is_over = False
 
+    @override
     def frame(self, now: float) -> bytes:
-        """See :class:`Outgoing`. The next hub is told what is left of the time."""
+        # After waiting, the next hub gets what is left of the timeout.
         if self.expiry is None:
             return self.body
         members = _members.decode(self.body)
         metadata = _members.decode(members.get("metadata", b"{}"))
-        if "window" in metadata:  # of a stream the silence is limited
+        if "window" in metadata:  # the timeout of a stream limits its silence, not its whole time
             return self.body
         metadata["timeout_ms"] = msgspec.Raw(b"%d" % max(1, int((self.expiry - now) * 1000)))
         return encode(members | {"metadata": metadata})
 
+    @override
     def mark_written(self) -> None:
-        """See :class:`Outgoing`."""
         self.is_written = True
         self.refusal = None
 
     @property
+    @override
     def survives(self) -> bool:
-        """See :class:`Outgoing`."""
         return not (self.is_over or (self.about is not None and self.about.is_over))
 
 
 class Answer(Outgoing):
-    """What the peer says about a call that it serves: of no use to another hub."""
+    """A response, chunk or report of the peer about a call that it serves: meaningless to another hub."""
 
     __slots__ = ()
 
 
 class Chore(Outgoing):
-    """A call of the relay's own: a subscription or a registration, made again.
+    """A call of the relay itself, which restores a subscription or a registration.
 
     Attributes:
-        pattern: that is subscribed to, where it has wildcards.
+        pattern: the pattern subscribed to; None for topics without wildcards, and for registrations.
     """
 
     __slots__ = ("pattern",)
@@ -84,10 +88,10 @@ class Chore(Outgoing):
 
 
 def timeout_of(message: Message) -> float:
-    """The deadline of a call in milliseconds, from now on."""
+    """The timeout of a call in milliseconds, or the default."""
     request = jsonrpc.decode(message.body, defaults.MAX_BATCH)
     assert isinstance(request, Request)
     try:
         return jsonrpc.decode_metadata(jsonrpc.metadata_of(request)).timeout_ms or DEFAULT_TIMEOUT_MS
-    except RpcError:  # which the next hub will tell
+    except RpcError:  # metadata that is not valid: the next hub will say so
         return DEFAULT_TIMEOUT_MS

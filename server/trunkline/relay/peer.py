@@ -1,4 +1,4 @@
-"""A framed peer whose hub is elsewhere: its messages go to a relay, and what that gives back is written as it comes."""
+"""The framed peer of a relay: its messages go to the relay, and the hub's messages are written as they arrive."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from trunkline_protocol.framing import Framing
 
 
 class RelayedPeer(FramedStream):
-    """One peer.
+    """The framed peer at standard input and output, whose hub runs elsewhere.
 
     Args:
         to_hub: takes each JSON-RPC message.
-        room: told whether the peer takes what is written.
+        room: called with whether the peer reads what is written to it.
         over: called when the peer sends nothing more, and when it is gone.
     """
 
@@ -36,11 +36,11 @@ class RelayedPeer(FramedStream):
         self._over = over
 
     def greet(self) -> None:
-        """The hub is there."""
+        """Tell the peer that the hub is connected, as its dialect does that."""
         self.send_frames(self._dialect.greet([]))
 
     def send(self, message: bytes) -> None:
-        """Write a JSON-RPC message of the hub's."""
+        """Write a JSON-RPC message of the hub to the peer."""
         self.send_frames(self._dialect.send(message))
 
     @override

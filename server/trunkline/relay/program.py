@@ -1,4 +1,4 @@
-"""``trunkline stdio --connect``: a peer at standard input and output, and a hub that runs elsewhere."""
+"""``trunkline stdio --connect``: connects the peer at standard input and output with a hub that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import random
 import signal
 from dataclasses import dataclass
 from typing import Final
+
+from typing_extensions import override
 
 from trunkline.background import start_task
 from trunkline.client.connection_state import CloseInfo
@@ -25,10 +27,10 @@ from trunkline_protocol.framing import framing
 MAX_MESSAGE_BYTES: Final = 16 * 2**20
 MAX_QUEUED: Final = 16_384
 MAX_QUEUED_BYTES: Final = 16 * 2**20
-"""What may wait while there is no connection; what is beyond is refused at once."""
+"""Bytes that may wait while there is no connection; what exceeds that, or :data:`MAX_QUEUED`, is refused at once."""
 
 UNSENT_BYTES: Final = 1024 * 1024
-"""After so much the peer is not read until the hub has taken it."""
+"""After so many bytes the peer is not read until the hub has taken them."""
 
 OPEN_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0
@@ -36,12 +38,12 @@ DRAIN_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _PacedConnector(Connector):
-    """Connections that are read only while there is room for what they bring."""
+    """Opens connections that are read only while the peer reads what they bring."""
 
     room: asyncio.Event
 
+    @override
     async def open(self, resuming: object) -> Opened:
-        """See :class:`Connector`."""
         opened = await Connector.open(self, resuming)  # type: ignore[arg-type]
         return Opened(_PacedLink(opened.link, self.room), opened.session, opened.resuming)
 
@@ -51,17 +53,17 @@ class _PacedLink(Link):
         super().__init__(link._socket)
         self._room = room
 
+    @override
     async def receive(self) -> bytes:
-        """See :class:`Link`."""
         await self._room.wait()
         return await super().receive()
 
 
 class RelayProgram:
-    """One run of it.
+    """One run of the relay, from the first connection to the end of the peer.
 
     Args:
-        token: None where the hub wants none.
+        token: a bearer token; None where the hub needs none.
     """
 
     def __init__(self, url: str, token: str | None, speech: Speech) -> None:
@@ -86,7 +88,7 @@ class RelayProgram:
         """Carry messages until the peer sends nothing more, the hub refuses, or SIGTERM comes.
 
         Raises:
-            OSError, websockets.InvalidHandshake, TimeoutError: there is no hub.
+            OSError, websockets.InvalidHandshake, TimeoutError: the first connection failed.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,7 +103,7 @@ class RelayProgram:
         await standard_io.finish(DRAIN_SECONDS)
 
     async def _drain(self) -> None:
-        """What the peer asked for before it said its last is answered, if that does not take too long."""
+        """Wait, at most :data:`DRAIN_SECONDS`, until all calls of the peer have their response."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 while not self._relay.is_idle and self.peer.ended is None and self.hub_gone is None:

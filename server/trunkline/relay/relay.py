@@ -1,9 +1,9 @@
-"""Carries the JSON-RPC messages of one peer to a hub and back, over one connection after the other.
+"""Relays the JSON-RPC messages of one peer to a hub and back, over one connection after the other.
 
-The peer's messages go out as they are, under its own ids, numbered by the session that it knows nothing of: a cut is
-invisible to it. What a lost session took along ends in error replies under the peer's ids. Of its messages only what
-has to be made again is remembered: subscriptions, with the position it has reached, and methods that it serves. Calls
-*to* the peer get ids of their own, for another hub begins to count anew.
+The peer's messages go out unchanged, under its own ids, numbered by a session that the peer knows nothing of: it does
+not notice a lost connection. Calls that end with a lost session get error responses under the peer's ids. Only what has
+to be restored is remembered: subscriptions, with the position that the peer has reached, and methods that it serves.
+Calls *to* the peer get new ids, because another hub begins to count anew.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from math import inf
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
+from trunkline.client.reconnecting import Client
 from trunkline.relay.messages import Answer, Chore, Message, encode, timeout_of
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
@@ -32,21 +34,21 @@ from trunkline_protocol.session import ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
 
 OWN: Final = "trunkline.relay:"
-"""How the ids of the relay's own calls begin."""
+"""Prefix of the ids of the relay's own calls."""
 
 OURS: Final = frozenset(
     {row.name for row in hub.METHODS.values() if row.scope == "handshake"}
     | {row.name for row in hub.NOTIFICATIONS.values() if row.from_client == "peer"}
 )
-"""What the relay does itself, and its peer may not."""
+"""Methods that the relay calls itself, and refuses to its peer."""
 
 STEERING: Final = hub.about_calls("caller")
-"""Notifications that mean a call of the peer's, and the member that says which."""
+"""Notifications about a call of the peer, and the member with that call's id."""
 
 DRAINING_MARK: Final = DRAINING.encode()
 
 SERVING: Final = hub.about_calls("callee")
-"""Notifications that mean a call *to* the peer."""
+"""Notifications about a call *to* the peer, and the member with that call's id."""
 
 UNSET: Final = msgspec.UNSET
 Members = dict[str, msgspec.Raw]
@@ -55,7 +57,7 @@ logger = logging.getLogger("trunkline.client")
 
 
 class _Incoming(msgspec.Struct):
-    """A message of the hub; payloads stay bytes."""
+    """A message of the hub; its payloads stay bytes."""
 
     id: Id | msgspec.UnsetType = UNSET
     method: str | None = None
@@ -67,7 +69,7 @@ class _Incoming(msgspec.Struct):
 
 
 class _Position(msgspec.Struct):
-    """Of ``subscribe``'s result, ``event`` and ``event.gap``."""
+    """The position in the result of ``subscribe``, or in the params of ``event`` or ``event.gap``."""
 
     topic: str
     epoch: str | None = None
@@ -82,12 +84,12 @@ _raw_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _id: Final = msgspec.json.Decoder(int | str | None)
 
 
-class Relay:
-    """See the file; a :class:`trunkline.client.reconnecting.Client`.
+class Relay(Client):
+    """Relays the messages of one peer, told by a :class:`trunkline.client.reconnecting.Reconnector` of connections.
 
     Args:
         to_peer: takes each message for the peer.
-        ended: told why there will be no connection any more.
+        ended: called with the reason when there will be no connection any more.
     """
 
     def __init__(self, conversation: Conversation, to_peer: Callable[[bytes], None], ended: Callable[[str], None]):
@@ -96,28 +98,28 @@ class Relay:
         self._to_peer = to_peer
         self._ended = ended
         self._open: dict[Id, Message] = {}
-        self._starting_until = 0.0  # until then the hub may be one that has just started
+        self._starting_until = 0.0  # loop time until which refusals count as those of a hub that has just started
         self._topics: dict[str, _Position] = {}
         self._served: dict[str, msgspec.Raw] = {}
-        self._asked: dict[str, str] = {}  # calls to the peer: its id -> the hub's
+        self._asked: dict[str, str] = {}  # calls to the peer: the id it knows -> the hub's id
         self._numbers = itertools.count(1)
-        self._registering: dict[Id, bytes] = {}  # requests without their answer: their params
+        self._registering: dict[Id, bytes] = {}  # params of method.register calls without a response
         self._chores: dict[str, Chore] = {}
 
     @property
     def is_idle(self) -> bool:
-        """Whether all that the peer asked for is answered."""
+        """Whether all calls of the peer have their response."""
         return not self._open
 
     # --- from the peer ---
 
     def receive(self, data: bytes) -> None:
-        """Take a JSON-RPC message of the peer's."""
+        """Take a JSON-RPC message of the peer; one that is not valid is answered with an error."""
         data = data.lstrip()
         message = jsonrpc.decode(data, defaults.MAX_BATCH)
         try:
             if seq_of(data) is not None:
-                raise RpcError(ErrorCode.INVALID_REQUEST, "seq is of no use here: the relay has the session")
+                raise RpcError(ErrorCode.INVALID_REQUEST, "seq is not allowed here: the relay keeps the session")
             if isinstance(message, Malformed):
                 raise RpcError(message.code, message.message)
             if isinstance(message, Request):
@@ -132,7 +134,7 @@ class Relay:
     def _request(self, request: Request, data: bytes) -> None:
         method = request.method
         if method in OURS:
-            raise RpcError(ErrorCode.INVALID_REQUEST, f"{method} is of no use here: the relay has the session")
+            raise RpcError(ErrorCode.INVALID_REQUEST, f"{method} is not allowed here: the relay keeps the session")
         if method in SERVING:
             self._serving(method, request)
             return
@@ -153,7 +155,7 @@ class Relay:
         ids: dict[Id, str] = {}
         answers = [member for member in batch.members if isinstance(member, Response)]
         if answers and len(answers) < len(batch.members):
-            raise RpcError(ErrorCode.INVALID_REQUEST, "answers and requests cannot be in one batch")
+            raise RpcError(ErrorCode.INVALID_REQUEST, "responses and requests cannot be in one batch")
         if answers:
             for answer in answers:
                 self._response(answer)
@@ -164,7 +166,9 @@ class Relay:
             if isinstance(member, Request) and member.id is not UNSET:
                 ids[member.id] = member.method
             if isinstance(member, Request) and member.method in OURS:
-                raise RpcError(ErrorCode.INVALID_REQUEST, f"{member.method} is of no use here")
+                raise RpcError(
+                    ErrorCode.INVALID_REQUEST, f"{member.method} is not allowed here: the relay keeps the session"
+                )
         self._send(Message(data, ids), "a batch")
 
     def _send(self, message: Message, what: str) -> None:
@@ -173,7 +177,7 @@ class Relay:
         except DisconnectedError as error:
             raise RpcError(ErrorCode.WORKER_UNAVAILABLE, str(error), retry_after_ms=1000) from error
         for request_id in message.ids:
-            self._open.setdefault(request_id, message)  # the hub refuses one that is in flight, under null
+            self._open.setdefault(request_id, message)  # an id in flight stays: the hub refuses its reuse under id null
         self._conversation.send(message)
 
     def _meant(self, method: str, request: Request) -> Message | None:
@@ -200,7 +204,7 @@ class Relay:
         if number is None:
             if response.fault is not None:
                 raise RpcError(response.fault.code, response.fault.message)
-            logger.info("the peer answered %r, which nobody asks any more", response.id)
+            logger.info("the peer answered the call %r, which is not in flight any more", response.id)
         elif response.fault is not None:
             error = RpcError(ErrorCode.SERIALIZATION_ERROR, response.fault.message, maybe_executed=True)
             self._answer(number, {"error": error.to_wire()})
@@ -233,7 +237,7 @@ class Relay:
             self._conversation.send(Answer(notice))
 
     def _answer_served(self, number: str) -> None:
-        """A call to the peer has its answer, whatever the peer still says."""
+        """End a call to the peer, whose caller has its response already: cancel it at the peer."""
         for peers_id in [known for known, hubs_id in self._asked.items() if hubs_id == number]:
             del self._asked[peers_id]
             self._to_peer(jsonrpc.encode_cancel(peers_id))
@@ -247,7 +251,7 @@ class Relay:
         self._to_peer(jsonrpc.encode_request(peers_id, message.method or "", message.params, encode(metadata)))
 
     def _tell_served(self, method: str, params: msgspec.Raw, member: str) -> bool:
-        """Pass on what the hub says of a call to the peer, if it is one."""
+        """Pass on the hub's notification about a call to the peer; returns False where it is about another call."""
         members = _members.decode(params)
         number = _id.decode(members[member])
         for peers_id, hubs_id in self._asked.items():
@@ -261,8 +265,8 @@ class Relay:
 
     # --- from the hub ---
 
+    @override
     def take(self, data: bytes) -> bool:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         members = _raw_list.decode(data) if data[:1] == b"[" else [data]
         messages = [_incoming.decode(member) for member in members]
         seq = next((message.seq for message in messages if message.seq is not None), None)
@@ -300,10 +304,10 @@ class Relay:
             self._moved(_position.decode(message.params))
         self._to_peer(data)
 
-    # --- calls that wait for the hub after one that is stopping ---
+    # --- calls that wait for the next hub while the present one stops ---
 
     def _waits(self, reply: _Incoming, data: bytes) -> bool:
-        """Whether it is a refusal that is kept, because the call waits for the next hub and until that is ready."""
+        """Whether a response is a refusal that is kept back, because the call waits until the next hub is ready."""
         if reply.error is UNSET or reply.id is UNSET or (message := self._open.get(reply.id)) is None:
             return False
         now = self._loop.time()
@@ -336,7 +340,7 @@ class Relay:
             self._end_waiting(message, message.refusal)
 
     def _steer_waiting(self, message: Message, method: str) -> None:
-        """The peer cancels a call that waits, or feeds it: then it is not made again."""
+        """End a call that waits for the next hub, because the peer cancels it or sends input for it."""
         [request_id] = message.ids
         cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
         match method:
@@ -383,8 +387,8 @@ class Relay:
 
     # --- connections ---
 
+    @override
     def connected(self, resumed: bool) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         if self._starting_until:
             self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
@@ -409,13 +413,13 @@ class Relay:
     def _chore_done(self, number: str, reply: _Incoming) -> None:
         chore = self._chores.pop(number, None)
         if reply.error is not UNSET:
-            logger.warning("it could not be made again: %s", bytes(reply.error).decode())
+            logger.warning("a subscription or registration could not be restored: %s", bytes(reply.error).decode())
         elif chore is not None and chore.pattern is not None:
-            # It has no position: nobody knows what was missed.
+            # A pattern has no position: it is not known whether events were missed.
             self._to_peer(jsonrpc.encode_gap(chore.pattern, "", 0, 0, None, "disconnected"))
 
+    @override
     def too_large(self) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         alone = [message for message in self._open.values() if message.is_written and not message.is_numbered]
         largest = max(alone, key=lambda message: message.size, default=None)
         taken = self._conversation.take_out_oversized(0 if largest is None else largest.size)
@@ -434,28 +438,28 @@ class Relay:
                 self._end_waiting(message, None)
                 self._to_peer(jsonrpc.encode_error(jsonrpc.encode_id(request_id), wire))
 
+    @override
     def cut(self) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         for number, chore in list(self._chores.items()):
             if not chore.is_numbered:
                 self._conversation.withdraw(chore)
                 del self._chores[number]
         again = [message for message in self._open.values() if not message.is_numbered and message.is_written]
-        for message in again:  # about one connection only: they are put to the next one
+        for message in again:  # calls about one connection only are made again on the next one
             message.is_written = False
         self._conversation.send_first(again)
 
+    @override
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         self._starting_until = inf
         self._chores.clear()
         self._fail((number for number, message in self._open.items() if message.is_written), words)
         asked, self._asked = self._asked, {}
-        for peers_id in asked:  # the outcome can reach nobody
+        for peers_id in asked:  # their callers cannot get the outcome any more
             self._to_peer(jsonrpc.encode_cancel(peers_id))
 
+    @override
     def ended(self, words: str, *, own: bool) -> None:
-        """See :class:`trunkline.client.reconnecting.Client`."""
         self._fail(self._open, words)
         self._ended(words)
 
@@ -471,7 +475,7 @@ class Relay:
 
 
 def _without_seq(data: bytes) -> bytes:
-    """A numbered message without its number, which the hub writes as the first member."""
+    """A message without its ``seq``, which the hub writes as the first member."""
     if not data.startswith(b'{"seq":'):
         return data
     return b"{" + data[data.index(b",") + 1 :]

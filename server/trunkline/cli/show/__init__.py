@@ -1,1 +1,1 @@
-"""What commands show: tables, progress, the live table of ``trunkline top``."""
+"""The output of commands: tables, progress, the live table of ``trunkline top``."""

@@ -1,8 +1,8 @@
-"""How far a call is: what methods report by ``$/progress``, as a bar on a terminal, or as lines.
+"""Shows the progress that methods report by ``$/progress``: as a bar on a terminal, or as lines.
 
 A report is any JSON. Understood are a number from 0 to 1; ``{done, total}``; ``{documents_done, documents_total,
 passages_done, passages_total, stage, current}``; and ``{kind, title, message, percentage}`` of the Language Server
-Protocol. Anything else is shown as it is.
+Protocol. Anything else is shown as JSON.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from rich.table import Column
 from trunkline.cli.show.terminal import plain
 
 LINE_SECONDS: Final = 1.0
-"""Where there is no terminal: at most one line in so many seconds."""
+"""Seconds between two lines, where there is no terminal."""
 
 COUNTED: Final = ("documents", "passages")
-"""Things of which ``<thing>_done`` and ``<thing>_total`` are told, the coarsest first."""
+"""Things counted by ``<thing>_done`` and ``<thing>_total``, the coarsest first."""
 
 Report = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A report, understood: how much is done (0 to 1, None where that is not known), and what else there is to say."""
+    """A progress report, interpreted: the fraction done (0 to 1, None where it is not known), and the rest as text."""
 
     fraction: float | None
     words: str
@@ -42,7 +42,7 @@ class Reading:
 
 
 def read_report(value: Any) -> Reading:
-    """What a report says; any JSON can be read."""
+    """The reading of a progress report, which may be any JSON."""
     if _is_number(value) and 0 <= value <= 1:
         return Reading(float(value), "")
     if not isinstance(value, dict):
@@ -78,7 +78,7 @@ def _compact(value: Any) -> str:
 
 
 class Lines:
-    """A line for each report that says something new, at most one in :data:`LINE_SECONDS`; the last one always.
+    """Writes a line for each new report, at most one in :data:`LINE_SECONDS`, and always the last one.
 
     Args:
         write: gets each line, without its end.
@@ -93,13 +93,13 @@ class Lines:
         self._waiting: str | None = None
 
     def report(self, value: Any) -> None:
-        """``$/progress`` has come."""
+        """Show the value of ``$/progress``."""
         self._waiting = plain(str(read_report(value)))
         if self._clock() >= self._next_at:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was held back."""
+        """Write the last report, if it was held back."""
         line, self._waiting = self._waiting, None
         if line and line != self._written:
             self._write(line)
@@ -108,7 +108,7 @@ class Lines:
 
 
 class Bar:
-    """A bar that appears with the first report and vanishes in the end."""
+    """A progress bar that appears with the first report and is removed at the end."""
 
     def __init__(self, console: Console, method: str) -> None:
         self._progress = Progress(
@@ -125,11 +125,11 @@ class Bar:
         self._task: TaskID | None = None
 
     def report(self, value: Any) -> None:
-        """``$/progress`` has come."""
+        """Show the value of ``$/progress``."""
         self.show(read_report(value))
 
     def show(self, reading: Reading) -> None:
-        """Show this."""
+        """Show a reading."""
         if self._task is None:
             self._task = self._progress.add_task(self._method, total=None, words="")
             self._progress.start()
@@ -137,14 +137,14 @@ class Bar:
         self._progress.update(self._task, total=total, completed=reading.fraction or 0.0, words=plain(reading.words))
 
     def end(self) -> None:
-        """Take it off the screen."""
+        """Remove the bar."""
         if self._task is not None:
             self._progress.stop()
 
 
 @contextmanager
 def shown_progress(method: str, wanted: bool | None, clock: Callable[[], float]) -> Iterator[Report | None]:
-    """Show a call's progress on stderr for the length of the block; gives what to tell the reports to.
+    """Show a call's progress on stderr for the length of the block; gives the function that takes its reports, or None.
 
     Args:
         wanted: None for a bar where stderr is a terminal; True for lines where it is not; False for neither.

@@ -1,4 +1,4 @@
-"""What the command line shows: streams and events as they come, methods as a table, checks as a list."""
+"""Prints streams and events as they arrive, methods as a table, checks as a list."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from trunkline.client import Event, Gap
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 
 _C1_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""JSON leaves these as they are, and some terminals obey them."""
+"""Control characters that JSON does not escape and some terminals interpret."""
 
 _GAP_REASONS: Final = {
     "slow_consumer": "this connection was read too slowly",
-    "history": "the hub does not keep them any more",
-    "epoch": "the topic has begun to count anew",
-    "client_slow": "they came faster than they could be printed",
+    "history": "the hub no longer keeps them",
+    "epoch": "the topic has a new epoch, in which offsets start again",
+    "client_slow": "they arrived faster than they could be printed",
     "missing": "the hub skipped them",
 }
 _SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
 
 
 class StreamPrinter:
-    """Prints chunks as they come: partial answers as running text, other chunks as one line each."""
+    """Prints chunks as they arrive: partial answers as running text, other chunks as one line each."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(stderr=True, highlight=False)
 
     def chunk(self, chunk_type: str, data: Any, index: int) -> None:
-        """One chunk."""
+        """Print one chunk."""
         if self._as_json:
             self._line({"chunk_type": chunk_type, "index": index, "data": data})
         elif chunk_type == "partial_answer":
@@ -58,7 +58,7 @@ class StreamPrinter:
             self._line(data)
 
     def result(self, result: Any) -> None:
-        """The summary that follows the last chunk."""
+        """Print the result that follows the last chunk."""
         if self._as_json:
             self._line({"result": result})
             return
@@ -73,7 +73,7 @@ class StreamPrinter:
 
 
 class EventPrinter:
-    """Prints a line an event. Gaps are told on stderr, and stand among the events unless those are bare data.
+    """Prints a line per event. Gaps are reported on stderr, and also among the events unless the form is ``data``.
 
     Args:
         form: ``pretty``: time, topic, data. ``ndjson``: one JSON object a line, ``{"type": "event", ...}`` or
@@ -87,7 +87,7 @@ class EventPrinter:
         self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def event(self, event: Event) -> None:
-        """One event."""
+        """Print one event."""
         if self._form == "data":
             write(_compact(event.data) + "\n")
             return
@@ -102,7 +102,7 @@ class EventPrinter:
             self._console.print(Text.assemble((time, "dim"), "  ", (event.topic, "cyan"), "  ", data))
 
     def gap(self, gap: Gap) -> None:
-        """Events that were not delivered."""
+        """Report events that were not delivered."""
         if self._form in ("json", "ndjson"):
             rest = {"from": gap.start, "to": gap.end, "count": gap.count, "reason": gap.reason}
             self._object("gap", gap, rest)
@@ -117,7 +117,7 @@ class EventPrinter:
 
 
 def describe_gap(gap: Gap) -> str:
-    """A gap in words."""
+    """A gap as a sentence."""
     number = "some" if gap.count is None else gap.count
     which = f" ({gap.start} to {gap.end})" if gap.end >= gap.start > 0 else ""
     events = "event was" if gap.count == 1 else "events were"
@@ -129,10 +129,10 @@ def _compact(value: Any) -> str:
 
 
 def write(text: str) -> None:
-    """Write to standard output, so that it is seen at once.
+    """Write to standard output and flush.
 
     Raises:
-        BrokenPipeError: nobody reads it any more, as ``head`` when it has seen enough.
+        BrokenPipeError: the output is not read any more, for example by ``head`` after its last line.
     """
     sys.stdout.write(text)
     sys.stdout.flush()
@@ -140,10 +140,10 @@ def write(text: str) -> None:
 
 @contextmanager
 def while_output_is_read() -> Iterator[None]:
-    """Leave the block, which waits for something to print, as soon as nobody would read it.
+    """Cancel the block, which waits for something to print, as soon as standard output is not read any more.
 
     Raises:
-        BrokenPipeError: the reader of the pipe is gone. Without this block only the next line would show it.
+        BrokenPipeError: the reader of the pipe is gone. Without this only the next write would fail.
     """
     task, loop, output = asyncio.current_task(), asyncio.get_running_loop(), sys.stdout.fileno()
     is_gone = False
@@ -155,7 +155,7 @@ def while_output_is_read() -> Iterator[None]:
         if task is not None:
             task.cancel()
 
-    # Linux reports the closed other end of a pipe as an error, which wakes readers; elsewhere that is not certain.
+    # Linux reports the closed other end of a pipe as an error, which wakes readers; other systems may not.
     watched = sys.platform == "linux" and stat.S_ISFIFO(os.fstat(output).st_mode)
     if watched:
         loop.add_reader(output, on_gone)
@@ -171,7 +171,7 @@ def while_output_is_read() -> Iterator[None]:
 
 
 def print_methods(document: dict[str, Any]) -> None:
-    """An OpenRPC document as a table."""
+    """Print the methods of an OpenRPC document as a table."""
     table = Table(box=None, pad_edge=False)
     for heading in ("METHOD", "PARAMS", "", "SUMMARY"):
         table.add_column(heading, overflow="fold")
@@ -188,7 +188,7 @@ def print_methods(document: dict[str, Any]) -> None:
 
 
 def print_checks(checks: list[Check]) -> None:
-    """What the doctor found."""
+    """Print the results of ``trunkline doctor``."""
     console = Console(highlight=False)
     for check in checks:
         console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")

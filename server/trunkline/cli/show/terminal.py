@@ -1,4 +1,4 @@
-"""What may go to a terminal."""
+"""Makes other people's text safe for a terminal."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ _CONTROLS: Final = dict.fromkeys((*range(32), *range(127, 160)), "\N{REPLACEMENT
 
 
 def plain(text: str) -> str:
-    """Text of others as one line, without what a terminal would obey."""
+    """A text as one line, with control characters replaced: a terminal would interpret them."""
     return text.translate(_CONTROLS)

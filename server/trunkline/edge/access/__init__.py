@@ -1,1 +1,1 @@
-"""Who may come in: Host and Origin allow-lists, tokens, JSON Web Tokens, and the rights that they grant."""
+"""Access control: Host and Origin allow-lists, tokens, JSON Web Tokens, and the rights that they grant."""

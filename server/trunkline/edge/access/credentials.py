@@ -1,4 +1,4 @@
-"""Every way to prove who one is, behind one question: whose token is this?"""
+"""Authentication: every kind of credential behind one function that returns the principal of a token."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, P
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_TOKEN_CHARS: Final = 16 * 1024
-"""A longer one is not even looked at."""
+"""A longer token is refused unread."""
 
 NEEDS_CREDENTIALS: Final = (
-    "this hub wants a token: send Authorization: Bearer <token>; from a browser offer the subprotocol "
+    "this hub requires a token: send Authorization: Bearer <token>; from a browser offer the subprotocol "
     "trunkline.bearer.<base64url of the token>; or, where the hub allows it, make auth {token} the first call"
 )
 
@@ -29,19 +29,19 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class Credentials:
-    """Who may come in: the static token, the tokens file, JWTs, and the operator's own hook, asked in this order.
+    """Authenticates peers by the static token, the tokens file, JWTs, and the operator's own hook, in this order.
 
-    Whoever knows a token decides on it: an expired entry of the file, or a JWT that fails, is not offered to the hook.
-    Without any of them everyone is :data:`~trunkline.hub.principal.ANONYMOUS`, which is for loopback only.
+    The first one that recognises a token decides: an expired entry of the file, or a JWT that fails, is not offered to
+    the hook. With none configured every peer is :data:`~trunkline.hub.principal.ANONYMOUS`, which is for loopback only.
 
     Args:
         token: the static bearer token; its bearer has every built-in role.
         tokens_file: see :mod:`trunkline.edge.access.tokens`.
         jwt: see :mod:`trunkline.edge.access.jwt_tokens`.
-        hook: asked for what nobody else knows, tokens that are missing included.
+        hook: called for tokens that none of the others recognises, and where there is no token.
 
     Raises:
-        ValueError: something of it cannot work; the message says what to do and shows no secret.
+        ValueError: one of them cannot work; the message says what to do and shows no secret.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Credentials:
             raise ValueError("TRUNKLINE_TOKEN is empty; set a token or leave it unset")
         if inspect.iscoroutinefunction(hook):
             raise ValueError(
-                "TRUNKLINE_AUTHENTICATE names a coroutine; doors ask a plain function, which must not block"
+                "TRUNKLINE_AUTHENTICATE names a coroutine function; it must be a plain function, which does not block"
             )
         self._static = None if token is None else _bytes(token)
         self._tokens_path = tokens_file
@@ -69,11 +69,11 @@ class Credentials:
 
     @property
     def is_open(self) -> bool:
-        """Whether everyone may come in, because nothing is configured."""
+        """Whether every peer is let in, because no credentials are configured."""
         return self._static is None and self._tokens is None and self._jwt is None and self._hook is None
 
     def authenticate(self, handshake: Handshake) -> Principal:
-        """Who is at the door; the :data:`~trunkline.hub.principal.Authenticate` of every door.
+        """The principal of a peer; this is the :data:`~trunkline.hub.principal.Authenticate` of every door.
 
         Raises:
             RpcError: 6001, with a message that never shows the token; -32603 where the hook failed.
@@ -91,7 +91,7 @@ class Credentials:
         )
 
     def authenticate_token(self, token: str, peer: str) -> Principal:
-        """Whose token this is, where it came without a handshake (the call ``auth``): the hook sees no path or headers.
+        """The principal of a token that came without a handshake (the call ``auth``): the hook sees no path or headers.
 
         Raises:
             RpcError: as :meth:`authenticate`.
@@ -115,7 +115,7 @@ class Credentials:
         """Read the files again: tokens, roles, keys.
 
         Returns:
-            Who of those that came in before has to go.
+            Which of the principals that authenticated before have to be disconnected.
 
         Raises:
             ValueError: a file cannot be used; everything stays as it was.
@@ -129,28 +129,29 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """What a reload means for principals that came in before it.
+    """What a reload means for principals that authenticated before it.
 
-    Asked as a function: whether one has to go, because its entry is gone, says something else or ends sooner, or
-    because it holds a role by JWT that is defined differently now. JWTs whose key is gone last until they expire.
+    Called with a principal, it returns whether that has to be disconnected: because its entry is gone, grants other
+    rights or ends sooner, or because it holds a role by JWT that is defined differently now. JWTs whose key is gone
+    stay valid until they expire.
     """
 
     _tokens: TokensFile | None
     _changed_roles: frozenset[str]
 
     def __call__(self, principal: Principal) -> bool:
-        """Whether its rights are not what they were."""
+        """Whether a principal's rights have changed."""
         if principal.credential.startswith(JWT_CREDENTIAL):
             return bool(principal.roles & self._changed_roles)
         return self._tokens is not None and self._tokens.revoked(principal)
 
     def is_final(self, principal: Principal) -> bool:
-        """Whether it need not come back: its entry is gone. Others come back with the same token, to other rights."""
+        """Whether a principal's entry is gone. Others may reconnect with the same token, and get their new rights."""
         return self._tokens is not None and self._tokens.removed(principal)
 
 
 def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
-    """The operator's hook, whose mistakes must neither let anyone in nor put the token into a log."""
+    """Call the operator's hook; its mistakes must neither let anyone in nor put the token into a log."""
     try:
         principal: object = hook(handshake)
     except RpcError as error:

@@ -1,4 +1,4 @@
-"""What a credential grants: patterns of its own, and those of its roles."""
+"""The rights that a credential grants: patterns of its own, and those of its roles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
 
 
 class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits, as a role or a token states them. What is not stated (None) is not limited by it.
+    """Limits, as a role or a token states them. A limit that is not stated (None) does not apply.
 
     Attributes:
         methods: patterns of methods that may be called.
@@ -32,7 +32,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: float | None = None
 
     def fault(self) -> str | None:
-        """The first value that cannot be, as ``key: what is wrong``; None where all is well."""
+        """The first invalid value, as ``key: what is wrong``; None where all are valid."""
         for key in PATTERN_KEYS:
             for pattern in getattr(self, key) or ():
                 if not valid_pattern(pattern):
@@ -40,7 +40,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                         f"{key}: {pattern!r:.100} is no pattern (tokens joined by dots, * for one, a last > for more)"
                     )
         if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
-            return "rate: wants a number of calls a second above 0"
+            return "rate: must be a number of calls a second above 0"
         return None
 
 
@@ -51,8 +51,8 @@ class Roles:
     """The roles this hub knows: the built-in ones and those defined in its tokens file.
 
     Grants add up: a principal may do what its own patterns or any of its roles allow. Where none of them states a
-    limit, there is none. A role the hub does not know grants nothing: its bearer is held to what is granted otherwise,
-    and that is the hub's basic methods where nothing is. Only an ``admin`` is not held back by such a role.
+    limit, there is none. A role the hub does not know grants nothing: its holder is limited to what is granted
+    otherwise and, where nothing is, to the hub's basic methods. Only an ``admin`` is not limited by such a role.
     """
 
     def __init__(self, defined: Mapping[str, Grants] | None = None) -> None:
@@ -62,12 +62,12 @@ class Roles:
     def principal(
         self, name: str, claimed: Iterable[str], own: Grants, *, expires: float | None = None, credential: str
     ) -> Principal:
-        """Work out what a peer may do.
+        """The principal with the rights that these roles and grants add up to.
 
         Args:
             name: of the principal.
             claimed: role names, known or not.
-            own: what the credential itself grants; its ``rate`` counts ahead of those of roles, of which the
+            own: what the credential itself grants; its ``rate`` takes precedence over those of roles, of which the
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
             credential: see :class:`Principal`.
@@ -90,11 +90,11 @@ class Roles:
         )
 
     def unknown(self, claimed: Iterable[str]) -> list[str]:
-        """Those of the names that are no role here, sorted."""
+        """The names that are not roles of this hub, sorted."""
         return sorted(frozenset(claimed) - self._known)
 
     def changed(self, other: Roles) -> frozenset[str]:
-        """The roles that the two define differently."""
+        """Names of the roles that the two objects define differently."""
         names = self._defined.keys() | other._defined.keys()
         return frozenset(name for name in names if self._defined.get(name) != other._defined.get(name))
 

@@ -13,21 +13,21 @@ _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.
 
 
 class Algorithm(Protocol):
-    """PyJWT's ``Algorithm``, as far as it is needed here."""
+    """The part of PyJWT's ``Algorithm`` that is used here."""
 
     def prepare_key(self, key: Any) -> Any:
-        """Parse and check a key."""
+        """The key, parsed and checked."""
 
     def from_jwk(self, jwk: dict[str, Any]) -> Any:
-        """Parse a JSON Web Key."""
+        """The key of a JSON Web Key."""
 
     def check_key_length(self, key: Any) -> str | None:
-        """What is weak about the key."""
+        """What is weak about a key; None where nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyingKey:
-    """A key that is ready to verify, the pinned algorithms it fits, and its ``kid`` where it has one."""
+    """A key ready to verify with, the pinned algorithms that it fits, and its ``kid`` where it has one."""
 
     material: Any = field(repr=False)
     algorithms: tuple[str, ...]
@@ -35,12 +35,12 @@ class VerifyingKey:
 
 
 def looks_like_pem(text: str) -> bool:
-    """Whether a text is meant as PEM."""
+    """Whether a text contains a PEM header."""
     return "-----BEGIN" in text
 
 
 def read_keys(key: str | None, keys_file: Path | None, algorithms: Mapping[str, Algorithm]) -> tuple[VerifyingKey, ...]:
-    """All keys that fit the pinned algorithms; at least one.
+    """All keys that fit the pinned algorithms, at least one.
 
     Args:
         key: an HMAC secret or PEM; or else
@@ -48,7 +48,7 @@ def read_keys(key: str | None, keys_file: Path | None, algorithms: Mapping[str, 
         algorithms: the pinned ones, by name.
 
     Raises:
-        ValueError: the file cannot be read, there is no such key, or one is private or too short. Shows no key.
+        ValueError: the file cannot be read, there is no such key, or one is private or too short; shows no key.
     """
     where, text = ("TRUNKLINE_JWT_KEY", key) if keys_file is None else (str(keys_file), _read(keys_file))
     assert text is not None
@@ -76,9 +76,9 @@ def _read(path: Path) -> str:
 def _from_pem(text: str, where: str, algorithms: Mapping[str, Algorithm]) -> Iterator[VerifyingKey]:
     for block in _PEM.finditer(text):
         if "PRIVATE" in block[1]:
-            raise ValueError(f"{where}: holds a private key; the hub wants the public one: openssl pkey -pubout")
+            raise ValueError(f"{where}: holds a private key; the hub needs the public one: openssl pkey -pubout")
         if "CERTIFICATE" in block[1]:
-            raise ValueError(f"{where}: holds a certificate; the hub wants its key: openssl x509 -pubkey -noout")
+            raise ValueError(f"{where}: holds a certificate; the hub needs its public key: openssl x509 -pubkey -noout")
         yield _fitting(block[0], where, algorithms)
 
 
@@ -95,7 +95,7 @@ def _from_jwks(text: str, where: str, algorithms: Mapping[str, Algorithm]) -> It
         if jwk.get("use", "sig") != "sig":
             continue
         if jwk.get("kty") != "oct" and "d" in jwk:
-            raise ValueError(f"{where}: key {kid!r:.100} is a private key; the hub wants public ones")
+            raise ValueError(f"{where}: key {kid!r:.100} is a private key; the hub needs public ones")
         fitting = {name: algorithms[name]} if name in algorithms else {} if name is not None else algorithms
         yield _fitting(jwk, where, fitting, kid if isinstance(kid, str) else None)
 
@@ -103,7 +103,7 @@ def _from_jwks(text: str, where: str, algorithms: Mapping[str, Algorithm]) -> It
 def _fitting(
     source: str | dict[str, Any], where: str, algorithms: Mapping[str, Algorithm], kid: str | None = None
 ) -> VerifyingKey:
-    """The key with those algorithms that it fits, which may be none."""
+    """The key with the algorithms that it fits, which may be none."""
     material, names = None, []
     for name, algorithm in algorithms.items():
         try:

@@ -23,7 +23,7 @@ JWT_CREDENTIAL: Final = "jwt:"
 """What the credentials of principals by JWT begin with; ``jti`` follows, or a digest where the JWT has none."""
 
 _NEVER: Final = 2**40
-"""Seconds since the epoch; a larger ``exp`` need not fit into a float."""
+"""Seconds since 1970; a larger ``exp`` might not fit into a float."""
 
 _REASONS: Final = {
     "ExpiredSignatureError": "it has expired",
@@ -39,14 +39,14 @@ what the peer sent."""
 
 @dataclass(frozen=True, slots=True)
 class JwtOptions:
-    """What the settings say of JWTs.
+    """The settings for JWTs.
 
     Attributes:
         key: an HMAC secret, or public keys in PEM. Exactly one of this and ``keys_file``.
         keys_file: public keys in PEM, or a JSON Web Key Set (RFC 7517).
         algorithms: the only ones accepted; empty stands for HS256 where ``key`` is a secret.
         audience: what ``aud`` has to contain.
-        issuer: what ``iss`` has to be; None does not look at it.
+        issuer: what ``iss`` has to be; None accepts any.
         leeway: seconds.
     """
 
@@ -59,13 +59,13 @@ class JwtOptions:
 
 
 class JwtTokens:
-    """Turns JWTs into principals. Never changes; to take new keys, make another.
+    """Verifies JWTs and turns them into principals. Immutable; for new keys make another one.
 
     Args:
         options: what the settings say.
 
     Raises:
-        ValueError: PyJWT is missing, or the options cannot work, or are dangerous, together.
+        ValueError: PyJWT is missing, or the options cannot work together or would not be safe.
     """
 
     def __init__(self, options: JwtOptions) -> None:
@@ -75,7 +75,9 @@ class JwtTokens:
             raise ValueError("JWTs need PyJWT: pip install 'trunkline[auth]'") from error
         self._jwt = jwt
         if not options.audience:
-            raise ValueError("TRUNKLINE_JWT_AUDIENCE is not set; a JWT made for another service must not open this one")
+            raise ValueError(
+                "TRUNKLINE_JWT_AUDIENCE is not set; without it this hub would accept JWTs issued for other services"
+            )
         self._options = options
         self._algorithms = pinned_algorithms(options)
         available = jwt.algorithms.get_default_algorithms()
@@ -85,14 +87,14 @@ class JwtTokens:
         self._keys = read_keys(options.key, options.keys_file, {name: available[name] for name in self._algorithms})
 
     def principal(self, token: str, roles: Roles) -> Principal:
-        """Who a JWT stands for. It expires when the token does, leeway included.
+        """The principal of a JWT. It expires when the token does, leeway included.
 
         Args:
             token: the JWT.
-            roles: those the hub knows; what ``roles`` in the token names beside them grants nothing.
+            roles: those the hub knows; other names in the token's ``roles`` grant nothing.
 
         Raises:
-            RpcError: 6001; says why, never what.
+            RpcError: 6001; the message says why the token is refused, and shows nothing of it.
         """
         claims = self._claims(token)
         name, jti = claims["sub"], claims.get("jti")
@@ -148,7 +150,7 @@ class JwtTokens:
 
 
 def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
-    """The algorithms to accept, if they are safe together and with the key.
+    """The algorithms to accept, checked to be safe with each other and with the key.
 
     Raises:
         ValueError: they are not, or it is unclear which they are.
@@ -160,7 +162,7 @@ def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
     if not algorithms:
         raise ValueError("TRUNKLINE_JWT_ALGORITHMS is not set; name what the issuer signs with, as RS256 or ES256")
     if any(name.lower() == "none" for name in algorithms):
-        raise ValueError("TRUNKLINE_JWT_ALGORITHMS: 'none' would let everybody in")
+        raise ValueError("TRUNKLINE_JWT_ALGORITHMS: 'none' means unsigned tokens, which anybody can make")
     symmetric = {name.startswith("HS") for name in algorithms}
     if len(symmetric) > 1:
         raise ValueError(

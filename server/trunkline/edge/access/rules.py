@@ -1,4 +1,4 @@
-"""Who may come in: Host and Origin allow-lists, and where a token stands. Pure; the doors ask, before any upgrade."""
+"""Access rules: Host and Origin allow-lists, and where a request has its token. Pure; checked before any upgrade."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEARER_SUBPROTOCOL: Final = "trunkline.bearer."
 SUBPROTOCOLS: Final = (SUBPROTOCOL, msgpack.SUBPROTOCOL)
 
 UNIX: Final = "unix"
-"""The peer of a handshake that came through a Unix socket."""
+"""The ``peer`` of a handshake that came through a Unix socket."""
 
 _HOST: Final = re.compile(
     r"(\[[0-9A-Fa-f:.]+(%[\w.~%-]+)?\]|([A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+)(:[0-9]{0,5})?", re.ASCII
@@ -46,7 +46,7 @@ class AccessRules:
         self._authenticate = authenticate
 
     def admit(self, handshake: Handshake) -> Principal:
-        """Let a peer in.
+        """The principal of a peer that is let in.
 
         Raises:
             RpcError: 6002 for a host or origin that is not allowed, 6001 for missing or wrong credentials.
@@ -55,13 +55,13 @@ class AccessRules:
         return self._authenticate(handshake)
 
     def check_address(self, handshake: Handshake) -> None:
-        """Refuse a ``Host`` or ``Origin`` that is not in the lists (6002). Unix sockets have no hosts to check."""
+        """Refuse a ``Host`` or ``Origin`` that is not allowed (6002). Through a Unix socket any ``Host`` will do."""
         if handshake.peer != UNIX:
             self.check_host(handshake.headers)
         self._check_origin(handshake.headers)
 
     def check_host(self, headers: Mapping[str, str]) -> None:
-        """Refuse a ``Host`` that is not in the list (6002)."""
+        """Refuse a ``Host`` that is not allowed (6002)."""
         host = host_name(headers.get("host", ""))
         if "*" not in self._hosts and host not in self._hosts:
             raise RpcError(ErrorCode.FORBIDDEN, f"host {host!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_HOSTS")
@@ -91,7 +91,7 @@ def is_host(text: str) -> bool:
 
 
 def host_name(host: str) -> str:
-    """The name in a ``Host`` header, without port and brackets, in lower case; all of it where that cannot be one."""
+    """The name in a ``Host`` header, without port and brackets, in lower case; the whole text where it is not valid."""
     host = host.strip().lower()
     if not is_host(host):
         return host
@@ -116,7 +116,7 @@ def find_token(headers: Mapping[str, str]) -> str | None:
 
 
 def offered_subprotocols(headers: Mapping[str, str]) -> list[str]:
-    """What ``Sec-WebSocket-Protocol`` offers, in order."""
+    """The subprotocols that ``Sec-WebSocket-Protocol`` offers, in order."""
     return [part.strip() for part in headers.get("sec-websocket-protocol", "").split(",") if part.strip()]
 
 

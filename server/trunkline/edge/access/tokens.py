@@ -1,4 +1,4 @@
-"""Static tokens, known by their SHA-256 only: a TOML file of who they belong to and what they may do.
+"""Static tokens, known by their SHA-256 only: a TOML file of the principals they belong to, and their rights.
 
 .. code-block:: toml
 
@@ -14,9 +14,9 @@
     roles = ["reader"]
     expires = 2027-01-31T00:00:00Z
 
-A token is found by looking its digest up in a dictionary. That comparison takes a time that depends on the digest, but
-not in a way that helps to guess: who does not have the token cannot choose its digest digit by digit, and
-tokens are random (:func:`new_token`), so that there is no dictionary to try either.
+A token is found by looking its digest up in a dictionary. How long that takes depends on the digest, but does not help
+an attacker to guess: without the token its digest cannot be chosen digit by digit, and tokens are random
+(:func:`new_token`), so that there is no dictionary to try either.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def new_token() -> tuple[str, str]:
 
 
 def digest_of(token: str) -> str:
-    """The hex SHA-256 of a token."""
+    """The SHA-256 of a token, in hex."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -81,12 +81,12 @@ class _Admission:
     """Wall clock, in seconds since the epoch."""
 
     def expires(self) -> float | None:
-        """On the monotonic clock, as of now."""
+        """The expiry on the monotonic clock, as of now; None for never."""
         return None if self.expires_at is None else time.monotonic() + self.expires_at - time.time()
 
 
 class TokensFile:
-    """The tokens and roles of one reading of the file; it never changes. Read it again with :meth:`load`."""
+    """The tokens and roles of one reading of the file. Immutable; to read the file again use :meth:`load`."""
 
     def __init__(self, roles: Roles, admissions: dict[str, _Admission]) -> None:
         self.roles = roles
@@ -98,11 +98,11 @@ class TokensFile:
 
     @classmethod
     def load(cls, path: Path) -> TokensFile:
-        """Read a tokens file.
+        """Read and check a tokens file.
 
         Raises:
-            ValueError: it cannot be read or something in it cannot be; names file, entry and key, and shows no value
-                that might be a token.
+            ValueError: the file cannot be read, or a value is not valid; the message names file, entry and key, and
+                shows no value that might be a token.
         """
         try:
             with path.open("rb") as file:
@@ -114,7 +114,8 @@ class TokensFile:
             raise ValueError(f"{path}: is not TOML: {error}") from None
         if mode & 0o077:
             logger.warning(
-                "other users can open the tokens file; chmod 600", extra={"path": str(path), "mode": oct(mode)}
+                "other users can read the tokens file; run chmod 600 on it",
+                extra={"path": str(path), "mode": oct(mode)},
             )
         try:
             return cls._from_document(raw)
@@ -144,10 +145,10 @@ class TokensFile:
         return cls(roles, admissions)
 
     def find(self, token: str) -> Principal | None:
-        """Who a token belongs to; None where it is not in the file.
+        """The principal a token belongs to; None where the token is not in the file.
 
         Raises:
-            RpcError: 6001, it has expired.
+            RpcError: 6001, the token has expired.
         """
         admission = self._by_digest.get(digest_of(token))
         if admission is None:
@@ -157,14 +158,14 @@ class TokensFile:
         return replace(admission.principal, expires=admission.expires())
 
     def removed(self, principal: Principal) -> bool:
-        """Whether someone came in by an entry that is not there any more."""
+        """Whether a principal authenticated by an entry that is not in the file any more."""
         return principal.credential.startswith(_CREDENTIAL) and principal.credential not in self._by_credential
 
     def revoked(self, principal: Principal) -> bool:
-        """Whether someone who came in by an earlier reading has to go.
+        """Whether a principal that authenticated by an earlier reading has to be disconnected.
 
-        True where the entry is gone, says something else now, or ends sooner. Principals that did not come in by a
-        tokens file are not judged (False).
+        True where the entry is gone, grants other rights now, or ends sooner; False for principals that did not
+        authenticate by a tokens file.
         """
         if not principal.credential.startswith(_CREDENTIAL):
             return False
@@ -187,10 +188,10 @@ def _refuse_plain_tokens(raw: dict[str, Any]) -> None:
 
 def _check(entry: _Entry, where: str, roles: Roles) -> None:
     if not is_name(entry.name):
-        raise ValueError(f"{where}.name: wants 1 to 256 printable characters")
+        raise ValueError(f"{where}.name: must be 1 to 256 printable characters")
     if not _SHA256.fullmatch(entry.sha256):
         # The value is not shown: it may be the token itself.
-        raise ValueError(f"{where}.sha256: wants the 64 hex digits of the token's SHA-256")
+        raise ValueError(f"{where}.sha256: must be the 64 hex digits of the token's SHA-256")
     if entry.sha256.lower() == _NO_TOKEN:
         raise ValueError(f"{where}.sha256: is that of an empty token, which everybody has")
     if unknown := roles.unknown(entry.roles):
@@ -200,13 +201,15 @@ def _check(entry: _Entry, where: str, roles: Roles) -> None:
 
 
 def _expiry(value: Any, where: str) -> float | None:
-    """Seconds since the epoch. A date is its first moment in UTC: the token ends with the day before."""
+    """An expiry in seconds since 1970. A date is its first moment in UTC: the token ends with the day before."""
     if value is None:
         return None
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError(f"{where}.expires: wants an offset, as in 2027-01-31T00:00:00Z")
+            raise ValueError(f"{where}.expires: needs an offset, as in 2027-01-31T00:00:00Z")
         return value.timestamp()
     if isinstance(value, date):
         return datetime.combine(value, time_of_day(), UTC).timestamp()
-    raise ValueError(f"{where}.expires: wants a date, or a time with an offset, as in 2027-01-31T00:00:00Z (no quotes)")
+    raise ValueError(
+        f"{where}.expires: must be a date, or a time with an offset, as in 2027-01-31T00:00:00Z (no quotes)"
+    )

@@ -1,1 +1,1 @@
-"""Peers that speak frames over a stream of bytes: standard input and output, Unix sockets."""
+"""Framed peers: peers that send frames over a stream of bytes, through standard input and output or a Unix socket."""

@@ -1,4 +1,4 @@
-"""What framed peers say: the dialects by name."""
+"""The dialects that framed peers may speak, by name."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """How a framed peer talks."""
+    """The framing and the dialect of a framed peer."""
 
     framing: FramingName = "packet4"
     dialect: DialectName = "jsonrpc"
 
 
 def make_dialect(name: DialectName, max_bytes: int, version: str) -> FramedDialect:
-    """A new one, for one peer.
+    """A new dialect object, for one peer.
 
     Args:
-        max_bytes: how large a message may be, where it comes in parts.
+        max_bytes: limit of a message that the dialect sends in several frames.
         version: of this program.
     """
     if name == "command-bus":

@@ -1,4 +1,4 @@
-"""All places where framed peers come in: Unix sockets, standard input and output. And the files of Unix sockets."""
+"""All endpoints of framed peers, Unix sockets and standard input and output; and the files of Unix sockets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trunkline.hub.principal import Principal
 
 
 class FramedDoors:
-    """Opened together when the hub can serve, closed together when it stops.
+    """The endpoints of framed peers: opened together when the hub can serve, closed together when it stops.
 
     Args:
         context: what all doors of the hub share.
@@ -34,17 +34,17 @@ class FramedDoors:
         """A Unix socket whose file is removed by :meth:`stop`.
 
         Raises:
-            OSError: see :class:`UnixSocket`.
+            OSError: as :class:`UnixSocket`.
         """
         made = UnixSocket(path, mode)
         self._sockets.append(made)
         return made
 
     def listen(self, socket: UnixSocket, speech: Speech, principal: Principal) -> None:
-        """Let framed peers in through a Unix socket.
+        """Accept framed peers at a Unix socket.
 
         Args:
-            principal: who comes in without a word; PENDING where everybody has to authenticate.
+            principal: of peers that have not authenticated; PENDING where all of them have to.
         """
         door = FramedDoor(self._context, speech.framing, speech.dialect, self._version, input_over=answer_the_rest)
         self._doors.append(door)
@@ -53,10 +53,10 @@ class FramedDoors:
         acceptor.start()
 
     async def connect(self, standard_io: StandardIo, speech: Speech, over: Callable[[], None]) -> None:
-        """Let who started this process in.
+        """Serve the program that started this process, over its standard input and output.
 
         Args:
-            over: called when it sends nothing more, or is gone.
+            over: called when that program sends nothing more, or is gone.
         """
         loop = asyncio.get_running_loop()
 
@@ -76,12 +76,12 @@ class FramedDoors:
         await standard_io.connect(FramedPeer(door, PARENT, "stdio"))
 
     def open(self, causes: list[str]) -> None:
-        """The hub serves, or fails to for these causes: whoever waits for that is answered now."""
+        """Open all gates, so that waiting calls are answered: the hub serves now or, where there are causes, cannot."""
         for door in self._doors:
             door.open(causes)
 
     def stop(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting, and remove the sockets' files."""
         for acceptor in self._acceptors:
             acceptor.close()
         for socket in self._sockets:

@@ -1,7 +1,4 @@
-"""A framed peer of this hub: at standard input and output, or at a Unix socket.
-
-:class:`FramedDoor` has what the peers of one place share.
-"""
+"""A framed peer of this hub, at standard input and output or at a Unix socket; and what peers of one endpoint share."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ from typing import Final
 
 from typing_extensions import override
 
-from trunkline.edge.context import EdgeContext
+from trunkline.edge.context import EdgeContext, Listener
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, TOO_MUCH_IN_PART, TRY_AGAIN_LATER
 from trunkline.edge.framed.dialects import DialectName, make_dialect
 from trunkline.edge.framed.stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
 from trunkline.edge.pacing import PacedReading
-from trunkline.edge.translation import TranslatingDoor
+from trunkline.edge.translation import FrameSink, TranslatingDoor
 from trunkline.hub.byte_account import STEP, Holding
 from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Traffic
@@ -31,13 +28,13 @@ from trunkline_protocol.codecs.plain import FramedDialect
 from trunkline_protocol.framing import Framing, FramingName, framing
 
 CLOSE_SECONDS: Final = 2.0
-"""How long a peer may take to fetch what it is told last."""
+"""How long a peer may take to read the last frames that it is sent."""
 
 logger = logging.getLogger("trunkline.edge")
 
 
-class FramedPeer(FramedStream):
-    """One peer, from its first byte to its last; the socket's side of a connection of the hub."""
+class FramedPeer(FramedStream, FrameSink, Listener):
+    """One framed peer, from its first byte to its last: the socket's side of a connection of the hub."""
 
     def __init__(self, door: FramedDoor, principal: Principal, name: str) -> None:
         super().__init__(door.framing(), door.dialect(), name)
@@ -51,7 +48,7 @@ class FramedPeer(FramedStream):
         )
         self._intake = Intake(self._connection, context.services.limits.pending_bytes, self._authenticated)
         self._gate = Gate(self._intake, context.services.router.answers, self.hold_back)
-        self._part: Holding | None = None  # of what has come in part, once that is much
+        self._part: Holding | None = None  # account of an incomplete message, once it is large
 
     @override
     def begin(self, reading: PacedReading, output: asyncio.WriteTransport) -> None:
@@ -69,7 +66,7 @@ class FramedPeer(FramedStream):
             self.open_gate(self._door.causes)
 
     def open_gate(self, causes: list[str]) -> None:
-        """The hub serves, or ``causes`` say why it cannot."""
+        """Greet the peer and hand on the calls that waited: the hub serves now, or ``causes`` say why it cannot."""
         self.send_frames(self._dialect.greet(causes))
         self._gate.open()
         self.go_on("starting")
@@ -87,7 +84,7 @@ class FramedPeer(FramedStream):
             self._evict_part()
 
     def _evict_part(self) -> None:
-        logger.info("a peer's messages have come in part for too long", extra={"peer": self.name})
+        logger.info("closing a peer: too many bytes of incomplete messages", extra={"peer": self.name})
         self.close(TRY_AGAIN_LATER, TOO_MUCH_IN_PART)
 
     @override
@@ -155,20 +152,21 @@ class FramedPeer(FramedStream):
     # --- the hub's side ---
 
     @property
+    @override
     def principal(self) -> Principal:
         """Who is at the other end now."""
         return self._principal if self._connection is None else self._connection.principal
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing it asked for is on its way, nor waits to be written."""
+        """Whether no call of this peer is in flight, and nothing waits to be written to it."""
         connection = self._connection
         return connection is None or not (
             connection.calls or connection.notifications or self._gate.holds or connection.outbox.waiting_bytes
         )
 
     def has_hung_up(self) -> bool:
-        """Whether the peer is gone, and has not only said its last."""
+        """Whether the peer has closed its socket, and not only shut down its sending side."""
         socket = None if self._output is None else self._output.get_extra_info("socket")
         if socket is None or socket.fileno() < 0:
             return self._output is None or self._output.is_closing()
@@ -176,32 +174,32 @@ class FramedPeer(FramedStream):
         poll.register(socket.fileno(), 0)
         return any(event & (select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
 
+    @override
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
         return Traffic("framed")
 
+    @override
     def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
         self._connection = connection
         self._intake.adopt(connection)
 
+    @override
     def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
         self._principal = self.principal
         self._connection = None
         self._intake.disown()
 
+    @override
     def overflow(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
-        logger.warning("a peer does not read; closing", extra={"peer": self.name})
+        logger.warning("a peer reads too slowly; closing the connection", extra={"peer": self.name})
         self.break_off()
 
+    @override
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
         self.hold_back("unread answers")
 
+    @override
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
         self.go_on("unread answers")
 
     def _authenticated(self) -> None:
@@ -215,20 +213,20 @@ class FramedPeer(FramedStream):
 
 
 class FramedDoor:
-    """What the framed peers of one place share.
+    """What the framed peers of one endpoint share.
 
     Args:
         context: limits, services and the list of all connections of the hub.
-        framing: how frames are told apart.
-        dialect: what they say.
+        framing: how a peer's bytes are cut into frames.
+        dialect: what the frames contain.
         version: of this hub, for dialects that introduce themselves.
-        input_over: told, once, of a peer that sends nothing more and is still answered.
-        left: told of each peer that has ended.
-        close_seconds: how long a peer may take to fetch what it is told last; None where somebody else sees to that.
+        input_over: called once with each peer that sends nothing more but still reads.
+        left: called with each peer that has ended.
+        close_seconds: how long a peer may take to read its last frames; None where the caller of ``close`` limits that.
 
     Attributes:
-        peers: those that are connected.
-        causes: why the hub does not serve, in words; None until it was ready for the first time, or failed to be.
+        peers: the connected ones.
+        causes: why the hub cannot serve, in words, and empty where it can; None until that is known.
     """
 
     def __init__(
@@ -253,15 +251,15 @@ class FramedDoor:
         self._version = version
 
     def framing(self) -> Framing:
-        """A new one, for one peer."""
+        """A new framing object, for one peer."""
         return framing(self._framing, self.context.max_message_bytes)
 
     def dialect(self) -> FramedDialect:
-        """A new one, for one peer."""
+        """A new dialect object, for one peer."""
         return make_dialect(self._dialect, self.context.max_message_bytes, self._version)
 
     def open(self, causes: list[str]) -> None:
-        """The hub serves now; or it does not, for these causes. Only the first time counts."""
+        """Open the gates of all peers, once: the hub serves now or, where there are causes, cannot."""
         if self.causes is None:
             self.causes = causes
             for peer in tuple(self.peers):

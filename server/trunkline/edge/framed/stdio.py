@@ -1,7 +1,8 @@
 """Standard input and output as the stream of one framed peer: the program that started this one.
 
-Standard output carries frames and nothing else. Before anything is loaded it is taken aside, and its descriptor given
-to what standard error is: whatever prints, in this process or an executor's, a library in C included, lands in the log.
+Standard output carries frames and nothing else. Before anything is loaded its descriptor is duplicated, and descriptor
+1 made a copy of standard error: whatever prints, in this process or an executor's, C libraries included, lands in the
+log.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import sys
 import threading
 from typing import Final
 
+from typing_extensions import override
+
 from trunkline.edge.framed.stream import FramedStream, attach
 from trunkline.edge.pacing import PacedReading
 from trunkline.edge.transport import feed
 from trunkline.hub.principal import ROLES, Principal
 
 PARENT: Final = Principal("parent", ROLES, credential="stdio")
-"""Who started the hub has every right over it."""
+"""The program that started the hub has all rights."""
 
 COPY_BYTES: Final = 64 * 1024
 LOOK_SECONDS: Final = 0.1
@@ -31,21 +34,21 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class StandardIo:
-    """Descriptors 0 and 1, taken aside; see the file. Make one as early as can be.
+    """Descriptors 0 and 1, kept for one framed peer while prints go elsewhere. Make one as early as possible.
 
     Attributes:
-        peer: who is at the other end.
-        delivered: whether it has fetched all, once that is over.
+        peer: the program at the other end; None before :meth:`connect`.
+        delivered: whether the peer has read everything; valid after :meth:`finish`.
 
     Raises:
-        ValueError: standard output and standard error are one pipe: what is logged would break the frames.
+        ValueError: standard output and standard error are one pipe: log lines would break the frames.
     """
 
     def __init__(self) -> None:
         output, errors = os.fstat(1), _stat(2)
         if errors is not None and os.path.samestat(output, errors) and not os.isatty(1):
             raise ValueError(
-                "standard output and standard error are the same: what is logged would break the frames; "
+                "standard output and standard error are the same pipe: log lines would break the frames; "
                 "leave out 2>&1 (of an Erlang port: :stderr_to_stdout)"
             )
         sys.stdout.flush()
@@ -60,7 +63,7 @@ class StandardIo:
         self.delivered = True
 
     async def connect(self, peer: FramedStream) -> None:
-        """Let a peer read and write them."""
+        """Attach a peer to the descriptors."""
         loop = asyncio.get_running_loop()
         self.peer = peer
         if _is_one_socket(self._input, self._output):  # of inetd, or socat EXEC
@@ -71,7 +74,7 @@ class StandardIo:
         await loop.connect_read_pipe(lambda: _Input(peer, output), os.fdopen(self._readable(), "rb", 0))
 
     def _readable(self) -> int:
-        """Input that an event loop can wait for: files and terminals are copied into a pipe."""
+        """A descriptor of the input that an event loop can wait for: files and terminals are copied into a pipe."""
         if _is_stream(self._input):
             return self._input
         readable, writable = os.pipe()
@@ -87,10 +90,10 @@ class StandardIo:
         return writable
 
     async def finish(self, patience: float) -> None:
-        """Wait until the peer has fetched what it was sent; a hub that has stopped calls this last.
+        """Wait until the peer has read everything it was sent; a hub that has stopped calls this last.
 
         Args:
-            patience: seconds without its fetching anything after which it is given up.
+            patience: seconds without the peer reading anything, after which it is given up.
         """
         peer = self.peer
         assert peer is not None
@@ -104,59 +107,60 @@ class StandardIo:
             await loop.run_in_executor(None, self._copier.join)
         for fd, blocking in self._blocking:
             with contextlib.suppress(OSError):
-                os.set_blocking(fd, blocking)  # who shares it with us goes on as before
+                os.set_blocking(fd, blocking)  # other processes share the open file, and its flags
         self.delivered = peer.is_over
 
 
 class _Socket(asyncio.Protocol):
-    """Until there is a connection."""
+    """The protocol of a socket until its peer is attached."""
 
     def __init__(self, peer: FramedStream) -> None:
         self._peer = peer
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the event loop."""
         attach(transport, self._peer)  # type: ignore[arg-type]  # uvloop's is an asyncio.Transport by shape only
 
 
 class _Output(asyncio.Protocol):
-    """What the event loop tells of standard output."""
+    """The event loop's callbacks for standard output."""
 
     def __init__(self, peer: FramedStream) -> None:
         self._peer = peer
 
+    @override
     def pause_writing(self) -> None:
-        """Called by the event loop."""
         self._peer.pause_writing()
 
+    @override
     def resume_writing(self) -> None:
-        """Called by the event loop."""
         self._peer.resume_writing()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
         self._peer.connection_lost(exc)
 
 
 class _Input(asyncio.Protocol):
-    """What the event loop tells of standard input."""
+    """The event loop's callbacks for standard input."""
 
     def __init__(self, peer: FramedStream, output: asyncio.WriteTransport) -> None:
         self._peer = peer
         self._output = output
         self._reading: PacedReading | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the event loop."""
         self._reading = PacedReading(transport, self._peer)  # type: ignore[arg-type]  # it only reads
         self._peer.begin(self._reading, self._output)
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Called by the event loop, which has no buffered protocols for pipes."""
+        # The event loop has no buffered protocols for pipes.
         feed(self._reading, data)
 
+    @override
     def eof_received(self) -> bool | None:
-        """Called by the event loop."""
         return self._peer.eof_received()
 
 
@@ -178,7 +182,7 @@ def _is_stream(fd: int) -> bool:
 
 
 def _copy(source: int, target: int) -> None:
-    """Copy until the end, or until nobody takes it any more."""
+    """Copy until the end of the source, or until the target is closed; then close both."""
     with contextlib.suppress(OSError):
         while data := os.read(source, COPY_BYTES):
             view = memoryview(data)

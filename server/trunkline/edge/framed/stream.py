@@ -1,7 +1,7 @@
-"""A peer at the other end of a stream of frames: what comes in, frame by frame, and how it ends.
+"""A peer at the other end of a stream of frames: reads its frames one by one, and ends the stream in order.
 
-Bytes come through :class:`trunkline.edge.pacing.PacedReading`, which calls what a buffered protocol has; the framing
-finds the frames in them, the dialect makes JSON-RPC of those. Subclasses say where that goes.
+Bytes come through :class:`trunkline.edge.pacing.PacedReading`, which calls the methods of a buffered protocol; the
+framing finds the frames in them, the dialect makes JSON-RPC of those. Subclasses say where the messages go.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _CLOSE_ERRORS: Final = {
     4500: ErrorCode.INVALID_REQUEST,
     4501: ErrorCode.UNAUTHENTICATED,
 }
-"""What a WebSocket would be told by a close code."""
+"""Errors in place of the close codes that a WebSocket would be closed with."""
 
 _buffer: Final = bytearray(TURN_BYTES)
-"""What all peers are read into: a parser has taken the bytes before anything else is read."""
+"""The buffer that all peers are read into: a parser has copied the bytes before anything else is read."""
 _view: Final = memoryview(_buffer)
 
 logger = logging.getLogger("trunkline.edge")
@@ -42,16 +42,16 @@ Cause = Literal["lost", "closed", "broken"]
 
 
 class FramedStream(ABC):
-    """See the file.
+    """One peer's stream of frames, in both directions.
 
     Args:
-        framing, dialect: this peer's own.
+        framing, dialect: of this peer alone; both keep state.
         name: for logs and the audit.
 
     Attributes:
-        ended: how it ended: the peer went in the middle (``lost``), in order (``closed``), or because it broke the
+        ended: how the stream ended: the peer vanished (``lost``), ended it in order (``closed``), or broke the
             rules or did not read (``broken``). None while it is open.
-        is_over: its stream is gone, and with it all that was written.
+        is_over: whether the transport is gone: nothing written can arrive any more.
     """
 
     def __init__(self, framing: Framing, dialect: FramedDialect, name: str) -> None:
@@ -62,14 +62,14 @@ class FramedStream(ABC):
         self._dialect = dialect
         self._reading: PacedReading | None = None
         self._output: asyncio.WriteTransport | None = None
-        self._reasons: set[str] = set()  # why it is not read
+        self._reasons: set[str] = set()  # why the peer is not read
         self._input_over = False
         self._told_input_over = False
-        self._last: list[Frame] | None = None  # what it is told last, once it is to end
+        self._last: list[Frame] | None = None  # the last frames to send, once the stream is to end
         self._broken = False
 
     def begin(self, reading: PacedReading, output: asyncio.WriteTransport) -> None:
-        """The stream is there."""
+        """Start with a connected transport."""
         self._reading = reading
         self._output = output
 
@@ -77,49 +77,49 @@ class FramedStream(ABC):
 
     @abstractmethod
     def take(self, frame: Frame) -> None:
-        """The peer has sent a frame.
+        """Act on a frame of the peer.
 
         Raises:
-            DialectViolation, FrameRefused: nothing may follow.
+            DialectViolation, FrameRefused: the stream is to end.
         """
 
     @abstractmethod
     def has_more_to_take(self) -> bool:
-        """Whether frames that have come still wait to be acted on."""
+        """Whether messages of frames that have arrived still wait to be acted on."""
 
     @abstractmethod
     def input_ended(self) -> None:
-        """The peer sends nothing more, and all that it sent was acted on. Called once at most."""
+        """Called once, at most, when the peer sends nothing more and all that it sent was acted on."""
 
     @abstractmethod
     def flush(self) -> bool:
-        """Write what waits; returns whether all of it could be."""
+        """Write what waits; returns whether nothing waits any more."""
 
     @abstractmethod
     def left(self) -> None:
-        """It is gone, or let go. Called once."""
+        """Called once, when the stream has ended."""
 
     @abstractmethod
     def pause_writing(self) -> None:
-        """The transport's buffer is full."""
+        """Called when the transport's buffer is full."""
 
     @abstractmethod
     def resume_writing(self) -> None:
-        """The transport's buffer has room. To call :meth:`finish_if_done` at its end."""
+        """Called when the transport's buffer has room. Implementations end with :meth:`finish_if_done`."""
 
     @property
     @abstractmethod
     def waiting_bytes(self) -> int:
-        """What waits to be written, but for the transport's buffer."""
+        """Bytes that wait to be written, without those in the transport's buffer."""
 
-    # --- what the stream brings ---
+    # --- what the peer sends ---
 
     def get_buffer(self, _sizehint: int) -> memoryview:
-        """See :class:`trunkline.edge.pacing.PacedReading`."""
+        """The shared buffer to read into, as in :class:`asyncio.BufferedProtocol`."""
         return _view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """See :class:`trunkline.edge.pacing.PacedReading`."""
+        """Act on the frames that these bytes complete, as in :class:`asyncio.BufferedProtocol`."""
         if self._input_over:
             return
         try:
@@ -130,7 +130,7 @@ class FramedStream(ABC):
             self._framing_broke(error)
 
     def _receive(self, payload: bytes) -> bool:
-        """Returns whether more may follow."""
+        """Act on a frame; returns whether more may follow."""
         try:
             self.take(Frame(payload))
         except DialectViolation as violation:
@@ -145,7 +145,7 @@ class FramedStream(ABC):
         return not self._input_over
 
     def eof_received(self) -> bool:
-        """The peer sends nothing more: what it asked for is still answered."""
+        """Note that the peer sends nothing more; its calls are still answered. True keeps the transport open."""
         if not self._input_over:
             try:
                 last = self._framing.end()
@@ -161,14 +161,17 @@ class FramedStream(ABC):
         self.tell_input_ended()
 
     def tell_input_ended(self) -> None:
-        """Tell of the end of input, if it has ended and nothing of it waits."""
+        """Call :meth:`input_ended`, once the input has ended and nothing of it waits."""
         open_still = self._last is None and self.ended is None
         if self._input_over and open_still and not self._told_input_over and not self.has_more_to_take():
             self._told_input_over = True
             self.input_ended()
 
     def _framing_broke(self, error: FramingError) -> None:
-        logger.warning("a peer's frames make no sense", extra={"peer": self.name, "reason": str(error)})
+        logger.warning(
+            "a peer sent bytes that break the framing; closing the connection",
+            extra={"peer": self.name, "reason": str(error)},
+        )
         self._broken = True
         if isinstance(error, OversizeError):
             data = {"limit": "TRUNKLINE_MAX_MESSAGE_BYTES"}
@@ -177,34 +180,34 @@ class FramedStream(ABC):
             self._end(self._dialect.refuse(RpcError(ErrorCode.PARSE_ERROR, str(error))))
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """The stream is gone, in both directions."""
+        """End the stream: the transport is closed in both directions."""
         self.is_over = True
         self._leave("closed" if self._told_input_over else "lost")
         if self._reading is not None:
             self._reading.detach()
 
-    # --- what it is sent ---
+    # --- what the peer is sent ---
 
     def send_frames(self, frames: list[Frame]) -> None:
-        """See :class:`trunkline.edge.translation.FrameSink`."""
+        """Send frames, in order; nothing once the stream has ended."""
         if self._output is not None and self.ended is None and frames:
             encode = self._framing.encode
             self._output.write(b"".join([encode(frame.payload) for frame in frames]))
 
     @property
     def unwritten(self) -> int:
-        """Bytes that wait to be fetched by it."""
+        """Bytes that the peer has not read yet, as far as this process holds them."""
         return self.waiting_bytes + (0 if self._output is None else self._output.get_write_buffer_size())
 
     # --- the end ---
 
     @property
     def close_seconds(self) -> float | None:
-        """How long it may take to fetch what it is told last; None where somebody else sees to that."""
+        """Seconds the peer may take to read its last frames; None where the caller of :meth:`close` limits that."""
         return None
 
     def close(self, code: int, reason: str) -> None:
-        """Send what waits, then why (unless it was the peer that ended it), and end the stream."""
+        """Send what waits, then an error with the reason unless the peer ended the stream, and end the stream."""
         if code == NORMAL_CLOSURE or self._told_input_over:
             self._end([])
         else:
@@ -223,7 +226,7 @@ class FramedStream(ABC):
         loop.call_soon(self.finish_if_done)
 
     def finish_if_done(self) -> None:
-        """If it is to end, and the transport has taken all that waited: the last frames, and the end of the stream."""
+        """Send the last frames and close, if the stream is to end and the transport has taken all that waited."""
         if self._last is None or self.ended is not None or not self.flush():
             return
         self.send_frames(self._last)
@@ -232,12 +235,12 @@ class FramedStream(ABC):
         self._output.close()
 
     def break_off(self) -> None:
-        """It does not read: drop what waits."""
+        """End the stream soon, as broken, and drop what waits: the peer does not read."""
         self._broken = True
         asyncio.get_running_loop().call_soon(self.abort)
 
     def abort(self) -> None:
-        """Drop what waits."""
+        """End the stream at once and drop what waits."""
         self._leave("closed")
         if self._output is not None:
             self._output.abort()
@@ -251,13 +254,13 @@ class FramedStream(ABC):
     # --- reading, or not ---
 
     def hold_back(self, reason: str) -> None:
-        """Do not read it, for this reason among others."""
+        """Stop reading the peer, for a reason; there may be several at a time."""
         self._reasons.add(reason)
         if self._reading is not None:
             self._reading.hold()
 
     def go_on(self, reason: str) -> None:
-        """This is no reason any more."""
+        """Take a reason of :meth:`hold_back` back; without any the peer is read again."""
         self._reasons.discard(reason)
         if not self._reasons and self._reading is not None:
             self._reading.release()

@@ -1,4 +1,4 @@
-"""Unix sockets: the file, and the framed peers that come through it."""
+"""Unix sockets: the socket's file, and the framed peers that connect to it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from typing_extensions import override
+
 from trunkline.edge.context import MAX_PENDING
 from trunkline.edge.framed.peer import FramedDoor, FramedPeer
 from trunkline.edge.framed.stream import attach
@@ -21,23 +23,24 @@ from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import RpcError, limit_error
 
 LOOK_SECONDS: Final = 0.05
-"""How often a peer that has shut down its side is looked at: are its calls answered, is it still there?"""
+"""Seconds between two looks at a peer that has shut down its sending side: whether it is gone or fully answered."""
 
 MAX_PATH_BYTES: Final = 107 if sys.platform == "linux" else 103
-"""What ``struct sockaddr_un`` holds. (A longer one could be made here, by moving, but nobody could connect to it.)"""
+"""What ``struct sockaddr_un`` holds. (A longer path could be made by renaming, but nobody could connect to it.)"""
 
 _UCRED: Final = struct.Struct("3i")
 
 
 class UnixSocket:
-    """A listening socket with its file, which is there from now until :meth:`remove`.
+    """A listening socket with its file, which exists from now until :meth:`remove`.
 
     Args:
-        path: where. The file of a hub that is gone is replaced.
+        path: of the file. One that a hub has left behind is replaced.
         mode: permission bits of the file.
 
     Raises:
-        OSError: somebody listens there, something else is there, or it cannot be made; the message names the path.
+        OSError: another process listens there, another kind of file is there, or it cannot be made; the message names
+            the path.
     """
 
     def __init__(self, path: Path, mode: int) -> None:
@@ -51,9 +54,12 @@ class UnixSocket:
         self.listener.setblocking(False)
 
     def _listen(self, mode: int) -> tuple[int, int]:
-        """Made complete under another name, then moved: nobody meets a file with other rights, or a deaf one."""
+        """Bind and listen under another name, then rename: no client meets a file with other rights, or a deaf socket.
+
+        Returns the device and inode of the file.
+        """
         if len(os.fsencode(self.path)) > MAX_PATH_BYTES:
-            raise OSError(f"{self.path} is too long for a Unix socket: it may have {MAX_PATH_BYTES} bytes")
+            raise OSError(f"{self.path} is too long for a Unix socket's path: at most {MAX_PATH_BYTES} bytes")
         making = self.path.with_name(f".{os.getpid():x}")
         with _locked(self.path.parent):
             _require_unused(self.path)
@@ -69,7 +75,7 @@ class UnixSocket:
         return _identity(self.path)
 
     def remove(self) -> None:
-        """Take the file away, unless another hub has put its own there."""
+        """Remove the file, unless another hub has put its own in its place."""
         with contextlib.suppress(OSError), _locked(self.path.parent):
             if _identity(self.path) == self._made:
                 self.path.unlink()
@@ -77,7 +83,7 @@ class UnixSocket:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two hubs must not both find the same file dead, and replace each other's."""
+    """Hold a lock on the folder: two hubs must not both find the same file unused, and replace each other's."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -92,7 +98,7 @@ def _require_unused(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise FileExistsError(f"{path} exists and is no socket; it is left alone")
+        raise FileExistsError(f"{path} exists and is not a socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
@@ -101,7 +107,7 @@ def _require_unused(path: Path) -> None:
             return
         except OSError as error:
             raise OSError(f"cannot tell whether {path} is in use: {error}") from error
-    raise FileExistsError(f"{path} is in use: a hub listens there")
+    raise FileExistsError(f"{path} is in use: another process listens there")
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -110,11 +116,11 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 class UnixPeers:
-    """Makes a framed peer of each connection of a Unix socket.
+    """Makes a framed peer for each connection of a Unix socket.
 
     Args:
-        door: theirs.
-        principal: who comes in without a word; PENDING where everybody has to authenticate.
+        door: what all of them share.
+        principal: of peers that have not authenticated; PENDING where all of them have to.
     """
 
     def __init__(self, door: FramedDoor, principal: Principal) -> None:
@@ -122,11 +128,11 @@ class UnixPeers:
         self._principal = principal
 
     def protocol(self) -> asyncio.Protocol:
-        """For one connection."""
+        """A protocol for one new connection."""
         return _Newcomer(self)
 
     def connected(self, transport: asyncio.Transport) -> None:
-        """Somebody has connected."""
+        """Attach a peer to a new connection, or refuse it with an error where there are too many."""
         try:
             self._check_room()
         except RpcError as error:
@@ -144,18 +150,18 @@ class UnixPeers:
 
 
 class _Newcomer(asyncio.Protocol):
-    """What the event loop knows of a connection until there is a peer for it."""
+    """The protocol of a connection until its peer is attached."""
 
     def __init__(self, peers: UnixPeers) -> None:
         self._peers = peers
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by the event loop."""
         self._peers.connected(transport)  # type: ignore[arg-type]  # uvloop's is an asyncio.Transport by shape only
 
 
 def answer_the_rest(peer: FramedPeer) -> None:
-    """A peer has shut down its side: answer what it asked for, as long as it is there, then close."""
+    """Close the stream of a peer that has shut down its sending side, once its calls are answered or it is gone."""
     if peer.ended is not None:
         return
     if peer.has_hung_up():
@@ -167,7 +173,7 @@ def answer_the_rest(peer: FramedPeer) -> None:
 
 
 def _name_of(transport: asyncio.Transport) -> str:
-    """``unix:<pid>`` where the system tells who connected (Linux), else ``unix``."""
+    """A peer's name: ``unix:<pid>`` where the system tells who connected (Linux), else ``unix``."""
     if not hasattr(socket, "SO_PEERCRED"):
         return "unix"
     credentials = transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)

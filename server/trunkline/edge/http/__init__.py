@@ -1,1 +1,1 @@
-"""HTTP: calls (JSON-RPC, tasks, MCP), health, metrics, documents and the dashboard."""
+"""HTTP endpoints: calls (JSON-RPC, tasks, MCP), health, metrics, API documents and the dashboard."""

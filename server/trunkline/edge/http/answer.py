@@ -1,4 +1,4 @@
-"""HTTP answers as they are sent, and errors as HTTP tells them."""
+"""HTTP responses ready to send, and the HTTP headers and bodies of errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer as it is sent."""
+    """A whole HTTP response: status, body and headers."""
 
     status: int
     body: bytes = b""
@@ -25,10 +25,12 @@ class Answer:
 
 
 class Refused(Exception):
-    """A request of which nothing reaches the hub.
+    """Raised for a request that is refused before anything of it reaches the hub.
 
     Args:
-        error: what is wrong; its row gives the status unless another says it better.
+        error: what is wrong.
+        status: of HTTP, where another says it better than that of the error's row.
+        headers: further ones of the response.
     """
 
     def __init__(self, error: RpcError, status: int | None = None, headers: dict[str, str] | None = None) -> None:
@@ -39,7 +41,7 @@ class Refused(Exception):
 
 
 def error_headers(error: RpcError) -> dict[str, str]:
-    """What HTTP has headers for: when to come back, how to say who one is."""
+    """The HTTP headers of an error: ``Retry-After`` and ``WWW-Authenticate``, where they apply."""
     headers = {}
     if error.code == ErrorCode.UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
@@ -49,12 +51,12 @@ def error_headers(error: RpcError) -> dict[str, str]:
 
 
 def json_rpc_error(error: RpcError) -> bytes:
-    """An error that answers no request, as JSON-RPC."""
+    """The JSON-RPC error response, with id null, of an error that belongs to no JSON-RPC request."""
     return jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
-    """Send a whole answer."""
+    """Send a whole response."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if answer.body:
         headers.append((b"content-type", answer.content_type.encode("latin-1")))

@@ -1,5 +1,5 @@
-"""What the hub answers over HTTP: health for load balancers, metrics for Prometheus, documents for machines, the
-dashboard for people. The doors that take calls are ``http_rpc.py`` and ``http_tasks.py``.
+"""The Starlette application: health for load balancers, metrics for Prometheus, API documents, the dashboard, and the
+doors that take calls (``rpc.py``, ``tasks.py``, ``mcp.py``).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ CORS_ANSWER_HEADERS: Final = ("ETag", "Preference-Applied", "Retry-After", "WWW-
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the hub says of itself.
+    """The contents of the pages that are only read.
 
     Attributes:
         health: the body of ``GET /health``.
         detailed: the body of ``GET /health/detailed``.
-        ready: what is missing until the hub can serve; empty when it can.
+        ready: the causes why the hub cannot serve; empty where it can.
         metrics: the body of ``GET /metrics``.
-        documents: by path.
+        documents: the API documents, by path.
     """
 
     health: Report
@@ -62,11 +62,11 @@ def http_app(
     """The Starlette application.
 
     Args:
-        access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes ask by address; the token is
-            checked on ``/metrics``, ``/health/detailed`` and the documents.
-        pages: what is only read.
-        doors: ASGI applications, by path, that run something and check themselves who may.
-        allowed_origins: whose pages may read the answers (CORS); as in :class:`AccessRules`.
+        access: Host is checked everywhere but on ``/health`` and ``/ready``, which probes request by address; the
+            token is checked on ``/metrics``, ``/health/detailed`` and the documents.
+        pages: the contents of what is only read.
+        doors: ASGI applications that take calls, by path; they check access themselves.
+        allowed_origins: whose pages may read the responses (CORS); as in :class:`AccessRules`.
     """
 
     async def get_health(_request: Request) -> Response:
@@ -101,7 +101,7 @@ def http_app(
 
 
 def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
-    """Let pages of these origins read answers, and ask for them with what browsers do not send by themselves."""
+    """The CORS middleware that lets pages of these origins read responses, and send what needs a preflight."""
     origins = [origin.lower().rstrip("/") for origin in allowed_origins]
     if not origins:
         return []
@@ -117,7 +117,7 @@ def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
 
 
 def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
-    """Let an endpoint answer only under an allowed ``Host``."""
+    """Wrap an endpoint so that it refuses requests whose ``Host`` is not allowed."""
 
     async def checked(request: Request) -> Response:
         try:
@@ -131,10 +131,10 @@ def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
 
 
 def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) -> Endpoint:
-    """Let an endpoint answer only to those who may come in.
+    """Wrap an endpoint so that it refuses requests without valid credentials.
 
     Args:
-        method: what says the same as a call: who may not call that, may not have this.
+        method: the method that returns the same; principals that may not call it are refused, too.
     """
 
     async def checked(request: Request) -> Response:
@@ -151,7 +151,7 @@ def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) 
 
 
 def error_response(error: RpcError) -> Response:
-    """A typed error as an HTTP answer, with the status of its row in the error table."""
+    """A typed error as an HTTP response, with the status of its row in the error table."""
     return Response(
         json_rpc_error(error),
         status_code=error.row.http_status,

@@ -1,30 +1,35 @@
-"""What a door of one exchange need not do: nobody can subscribe there, and there are no sessions."""
+"""The half of a door that one exchange has no use for: it can neither subscribe nor open a session."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from trunkline.hub.connection import Connection
+from typing_extensions import override
+
+from trunkline.hub.connection import Connection, Door
 from trunkline_protocol.events import Event
 
 
-class BriefDoor:
-    """That half of a :class:`trunkline.hub.connection.Door`; the other is the exchange's own."""
+class BriefDoor(Door):
+    """A :class:`trunkline.hub.connection.Door` without events and sessions; subclasses add the rest."""
 
+    @override
     def write_event(self, event: Event) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
+        pass
 
     @property
+    @override
     def write_payload(self) -> Callable[[bytes], object]:
-        """See :class:`trunkline.hub.outbox.Writer`. Nobody can subscribe here."""
         return _ignore
 
+    @override
     def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
+        pass
 
+    @override
     def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`. There are no sessions here."""
+        pass
 
 
 def _ignore(_payload: bytes) -> None:
-    """Nobody can subscribe here."""
+    """Drop an event's payload: there are no subscriptions."""

@@ -1,4 +1,4 @@
-"""The live dashboard at ``/``: files that ``make setup`` builds from ``clients/dashboard`` and the wheel carries."""
+"""The live dashboard at ``/``: files that ``make setup`` builds from ``clients/dashboard`` and the wheel contains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 FOLDER: Final = Path(__file__).with_name("static")
 INDEX: Final = "index.html"
 HASHED: Final = "assets/"
-"""Names below it change with their content."""
+"""The names of files below this folder change with their content, so that browsers may keep them."""
 
 KEPT: Final = "public, max-age=31536000, immutable"
 ASKED_ABOUT: Final = "no-cache"
@@ -32,7 +32,7 @@ MEDIA_TYPES: Final = {
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }
-"""What is served; a file of any other kind is not."""
+"""Media types by suffix; files of other kinds are not served."""
 
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; "
@@ -44,10 +44,10 @@ SECURITY_HEADERS: Final = {
 
 NOT_BUILT: Final = """Trunkline
 
-This hub is running. Its WebSocket is at /ws (JSON-RPC 2.0); /health, /ready and /metrics say how it is.
+This hub is running. Its WebSocket is at /ws (JSON-RPC 2.0); /health, /ready and /metrics report its state.
 
-The dashboard is not here: it has not been built. From a clone, `make setup` builds it (with Node.js 20 or newer);
-the wheel has it.
+The dashboard has not been built. In a clone of the repository, `make setup` builds it (with Node.js 20 or newer);
+the wheel contains it.
 """
 
 logger = logging.getLogger("trunkline.edge")
@@ -55,11 +55,11 @@ logger = logging.getLogger("trunkline.edge")
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """One file, in memory, with its headers.
+    """An endpoint that serves one file, held in memory with its headers.
 
     Attributes:
-        body: as it is.
-        compressed: with gzip, None where that gains nothing.
+        body: the file's content.
+        compressed: the content with gzip; None where that gains nothing.
         tag: names the content, without quotes.
     """
 
@@ -70,7 +70,7 @@ class Asset:
     cache_control: str
 
     async def __call__(self, request: Request) -> Response:
-        """Answer GET and HEAD; whoever has it is told so."""
+        """Respond to GET and HEAD, with 304 where the browser has the file already."""
         use_gzip = self.compressed is not None and _takes_gzip(request.headers.get("accept-encoding", ""))
         tag = f'"{self.tag}-gz"' if use_gzip else f'"{self.tag}"'
         headers = SECURITY_HEADERS | {"Cache-Control": self.cache_control, "ETag": tag, "Vary": "Accept-Encoding"}
@@ -83,17 +83,17 @@ class Asset:
 
 
 def dashboard_pages(folder: Path = FOLDER) -> dict[str, Endpoint]:
-    """The endpoint of every built file, by its path; a page that says what to do where nothing has been built.
+    """The endpoints of all built files, by path; one page that says what to do where nothing has been built.
 
     All files are read now, and their paths are all there is: a request cannot name another file.
 
     Args:
-        folder: what ``npm run build`` has made.
+        folder: of the files that ``npm run build`` has made.
     """
     assets = dict(_assets(folder))
     index = assets.get(f"/{INDEX}")
     if index is None:
-        logger.info("there is no dashboard to serve: it has not been built")
+        logger.info("the dashboard is not served, it has not been built (run make setup)")
         return {"/": _not_built}
     return {"/": index, **assets}
 
@@ -123,7 +123,7 @@ async def _not_built(_request: Request) -> Response:
 
 
 def _takes_gzip(accepted: str) -> bool:
-    """Whether ``Accept-Encoding`` names gzip, and not to refuse it."""
+    """Whether ``Accept-Encoding`` names gzip, with a quality above 0."""
     for item in accepted.lower().split(","):
         name, _, parameters = item.strip().partition(";")
         if name.strip() == "gzip":

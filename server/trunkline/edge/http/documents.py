@@ -1,4 +1,4 @@
-"""What the hub serves, as documents that machines read: OpenAPI, OpenRPC, AsyncAPI."""
+"""The endpoint of an API document: OpenAPI, OpenRPC or AsyncAPI, with an ETag."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NOT_MODIFIED = 304
 
 
 def document(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Any]:
-    """An endpoint for a document that changes seldom: whoever has it is told so."""
+    """An endpoint for a JSON document that changes seldom: it responds 304 where the client's ETag is current."""
 
     async def endpoint(request: Request) -> Response:
         body = orjson.dumps(describe())
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        # What is served may change with a restart of an executor: it is kept, but asked about.
+        # Methods may change when an executor restarts: the document may be cached, but has to be revalidated.
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         if has_tag(request.headers.get("if-none-match", ""), tag):
             return Response(status_code=NOT_MODIFIED, headers=headers)

@@ -1,4 +1,4 @@
-"""The doors over HTTP that take calls, by path."""
+"""The HTTP doors that take calls over JSON-RPC and as tasks, by path."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trunkline_protocol.catalogue import MethodInfo
 def call_doors(
     context: EdgeContext, router: Router, credentials: Watch, methods: Callable[[], Mapping[str, MethodInfo]]
 ) -> dict[str, ASGIApp]:
-    """All of them.
+    """The doors at ``/rpc`` and ``/api/v1/``, by path.
 
     Args:
         context: what all connections of the hub share.
-        router: knows what the hub and clients answer.
+        router: knows which methods the hub and clients serve.
         credentials: see :func:`trunkline.edge.http.exchange.exchange_services`.
-        methods: what executors serve now, by name.
+        methods: the methods that executors serve now, by name.
     """
     services = exchange_services(context.services, credentials)
 

@@ -1,8 +1,8 @@
-"""One HTTP request and its answer as a connection of the hub: limits, roles, rates, books and cancellation are those of
-any other.
+"""One HTTP request and its response as a connection of the hub: limits, roles, rates, accounting and cancellation are
+those of any other connection.
 
-The hub writes JSON-RPC messages to it; the last of them, the only one that is no notification, is the reply. It goes
-out as one answer, or behind the others as server-sent events.
+The hub writes JSON-RPC messages to it; the last of them, the only one that is not a notification, is the response to
+the call. It goes out as the whole HTTP response, or as the last of several server-sent events.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final, Protocol, cast
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from trunkline.background import start_task
 from trunkline.edge.context import EdgeContext
@@ -33,10 +34,10 @@ from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
 
 PAUSE_BYTES: Final = 64 * 1024
-"""With more than this on its way to the socket, the hub writes no more events of a stream."""
+"""With more bytes than this waiting for the socket, the hub pauses the streams."""
 
 HEARTBEAT: Final = b":\n\n"
-"""A comment: it keeps proxies from taking a silent stream for a dead one."""
+"""A comment of server-sent events: it keeps proxies from closing a silent stream as dead."""
 
 _NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
 _EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -45,47 +46,47 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class Form(Protocol):
-    """How the messages of one exchange look in HTTP."""
+    """How the JSON-RPC messages of one exchange are put into HTTP."""
 
     def answer(self, reply: bytes | None) -> Answer:
-        """The whole answer; ``reply`` is None where there is nothing to say."""
+        """The whole response; ``reply`` is None after a notification."""
 
     def instead(self, reply: bytes) -> Answer | None:
-        """What is answered in place of a stream of events that would have the reply only; None for the stream."""
+        """The response in place of a stream of events that would hold the reply only; None to send the stream."""
 
     def event(self, message: bytes) -> bytes:
-        """A message as a server-sent event; nothing where it has no meaning here."""
+        """A message as a server-sent event; empty where it is not sent."""
 
 
 class Watch(Protocol):
-    """See :class:`trunkline.hub.authentication.Authentication`."""
+    """Ends connections whose credentials expire, as :class:`trunkline.hub.authentication.Authentication` does."""
 
     def opened(self, connection: Connection) -> None:
-        """A connection was made."""
+        """Watch a new connection."""
 
     def closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Watch a connection no longer."""
 
 
 class ExchangeRouter:
-    """The hub's router, for callers that get one answer: refuses what they could not take.
+    """The hub's router for exchanges: refuses calls that one HTTP response cannot carry.
 
     Args:
-        router: takes what is left.
+        router: takes all other calls.
     """
 
     def __init__(self, router: Router) -> None:
         self._router = router
 
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
-        """See :class:`trunkline.hub.router.Router`."""
+        """Route a call, or have it refused with ``refusal``, or because one HTTP response cannot carry it."""
         self._router.route(call, refusal or self._refusal(call))
 
     def _refusal(self, call: Call) -> RpcError | None:
         method = call.method
         if method in CONNECTION_METHODS:
             return RpcError(
-                ErrorCode.INVALID_REQUEST, f"{method} needs a connection that stays: call it over the WebSocket, /ws"
+                ErrorCode.INVALID_REQUEST, f"{method} needs a persistent connection: call it over the WebSocket at /ws"
             )
         if self._router.answers(method):
             return None
@@ -93,21 +94,21 @@ class ExchangeRouter:
             info = self._router.backend.find(method)
             window = decode_metadata(call.metadata).window if b'"window"' in call.metadata else None
         except RpcError:
-            return None  # the router says so itself
+            return None  # the router answers with the same error
         if info.input is not None:
             return RpcError(
-                ErrorCode.INVALID_REQUEST, f"{method} takes a stream of input: call it over the WebSocket, /ws"
+                ErrorCode.INVALID_REQUEST, f"{method} takes a stream of input: call it over the WebSocket at /ws"
             )
         if window is not None:
             return RpcError(
                 ErrorCode.INVALID_PARAMS,
-                "metadata.window: credit cannot be given over HTTP, where the socket is the pace",
+                "metadata.window: there is no stream credit over HTTP, where TCP flow control paces the stream",
             )
         return self._stream_refusal(call) if info.streaming else None
 
     @staticmethod
     def _stream_refusal(call: Call) -> RpcError | None:
-        # A notification's chunks go nowhere anyway.
+        # Chunks of a call made by a notification are dropped in any case.
         if not isinstance(call, ClientCall) or cast("HttpExchange", call.connection.door).takes_events:
             return None
         return RpcError(
@@ -118,24 +119,25 @@ class ExchangeRouter:
 
 
 def exchange_services(services: Services, credentials: Watch) -> Services:
-    """What exchanges share: everything that all connections do, behind an :class:`ExchangeRouter`.
+    """The services of exchanges: those of all connections, behind an :class:`ExchangeRouter`.
 
     Args:
-        credentials: ends those whose credentials do. Nobody else is told of exchanges, but of their calls.
+        credentials: told of each exchange, to end those whose credentials expire. Nothing else is told of exchanges,
+            only of their calls.
     """
     router = cast("Router", ExchangeRouter(services.router))  # connections only ever call its route()
     return dataclasses.replace(services, router=router, opened=credentials.opened, closed=credentials.closed)
 
 
 class HttpExchange(BriefDoor):
-    """The :class:`trunkline.hub.connection.Door` of one request: a context that lasts from its head to its answer.
+    """The :class:`trunkline.hub.connection.Door` of one request: a context from the request's head to its response.
 
     Args:
         context: what all connections of the hub share.
         services: see :func:`exchange_services`.
         principal: who sent the request.
         scope: the request's, of ASGI.
-        takes_events: whether the answer may be a stream of events.
+        takes_events: whether the response may be a stream of server-sent events.
     """
 
     def __init__(
@@ -173,7 +175,7 @@ class HttpExchange(BriefDoor):
         self._connection.disconnected()
 
     async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
-        """Let the hub act on a message, and answer.
+        """Hand a message to the hub and send the response; returns when that is sent or the peer is gone.
 
         Args:
             message: JSON-RPC, checked to be UTF-8.
@@ -200,7 +202,7 @@ class HttpExchange(BriefDoor):
                 self._life.cancel()
 
     async def _watch(self, receive: Receive) -> None:
-        """End the calls as soon as the peer is gone."""
+        """Cancel the calls as soon as the peer has disconnected."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self._left = True
@@ -213,14 +215,14 @@ class HttpExchange(BriefDoor):
         await send_answer(send, form.answer(self._reply))
 
     def _is_over(self) -> bool:
-        """Whether no reply will come. A call that is settled may still have its reply in the outbox."""
+        """Whether no reply will come any more. The reply of a settled call may still be in the outbox."""
         if self._connection.calls:
             return False
         self._connection.outbox.flush()
         return self._reply is None
 
     async def _wait(self, seconds: float | None) -> bool:
-        """Wait until there is something to send. False where the time is over first."""
+        """Wait until there is something to send; returns False where the time is over first."""
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -256,7 +258,7 @@ class HttpExchange(BriefDoor):
                 await self._send_block(send, HEARTBEAT, last=False)
 
     def _take(self, form: Form) -> tuple[bytes, bool]:
-        """What waits, as events, and whether that is the end."""
+        """Take out what waits, as server-sent events; and whether the reply is among it, which ends the stream."""
         messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
         last = self._reply is not None
         if self._reply is not None:
@@ -264,7 +266,7 @@ class HttpExchange(BriefDoor):
         return b"".join(map(form.event, messages)), last
 
     async def _send_block(self, send: Send, block: bytes, last: bool) -> None:
-        """Write; while the transport is full this waits, and with it the streams."""
+        """Send a block; waits while the transport is full, and the streams wait with it."""
         self._sending = True
         await send({"type": "http.response.body", "body": block, "more_body": not last})
         self._sending = False
@@ -273,10 +275,12 @@ class HttpExchange(BriefDoor):
             raise PeerLeft
 
     def _look_for_signs_of_life(self, before: object = None) -> None:
-        """Cut off a peer that takes nothing of what it is sent for as long as one may be silent elsewhere."""
+        """Cut off a peer that reads nothing for as long as a WebSocket may be silent; checks again after that time."""
         signs = (self._blocks, self._wire.unsent) if self._sending else None
         if signs is not None and signs == before:
-            logger.info("a peer does not take its events; cutting it off", extra={"peer": self._connection.peer})
+            logger.info(
+                "a peer does not read its events; closing the connection", extra={"peer": self._connection.peer}
+            )
             self._wire.abort()
             return
         silence = self._context.ping_interval + self._context.ping_timeout
@@ -289,8 +293,8 @@ class HttpExchange(BriefDoor):
         """Who sent the request."""
         return self._connection.principal
 
+    @override
     def write(self, messages: list[bytes]) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
         for message in messages:
             if not message.startswith(_NOTIFICATION):
                 self._reply = message
@@ -302,32 +306,35 @@ class HttpExchange(BriefDoor):
             self._connection.writing_paused()
         self._news.set()
 
+    @override
     def close(self, code: int, reason: str) -> None:
-        """End what still runs, and say why. Of a request that is still on its way nothing has run."""
+        # Of a request that is still being read nothing has run: there is no call to settle.
         if not self._running:
             self._wire.abort()
         for call in tuple(self._connection.calls.values()):
             call.settle_error(_ended(code, reason, maybe_executed=call.maybe_executed))
             call.cancel_execution()
 
+    @override
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
         return Traffic("http")
 
+    @override
     def overflow(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
-        logger.warning("a peer does not read; cutting it off", extra={"peer": self._connection.peer})
+        logger.warning("a peer reads too slowly; closing the connection", extra={"peer": self._connection.peer})
         self._wire.abort()
 
+    @override
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. The request is read already."""
+        pass
 
+    @override
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. The request is read already."""
+        pass
 
 
 def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
-    """What a close code means for a call."""
+    """The error of a call whose connection is closed with this code."""
     if code in (CREDENTIALS_EXPIRED, NOT_AUTHENTICATED):
         return RpcError(ErrorCode.UNAUTHENTICATED, reason, maybe_executed=maybe_executed)
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=maybe_executed, retry_after_ms=1000)

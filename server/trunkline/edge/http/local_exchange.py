@@ -1,4 +1,4 @@
-"""One call on behalf of a peer that speaks another protocol, as a connection of the hub of its own."""
+"""One call on behalf of a peer that speaks another protocol, as a separate connection of the hub."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.brief_door import BriefDoor
@@ -17,7 +18,7 @@ from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 PAUSE_BYTES: Final = 64 * 1024
-"""With more than this unread, the hub writes no more: streams wait for their reader."""
+"""With more bytes than this unread, the hub pauses the stream until its reader has caught up."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
@@ -25,13 +26,13 @@ _ID: Final = 0
 
 
 class LocalExchange(BriefDoor):
-    """The :class:`trunkline.hub.connection.Door` of one call: limits, roles, rates and books are those of any other.
+    """The :class:`trunkline.hub.connection.Door` of one call: limits, roles, rates and accounting are as for any other.
 
     Args:
         context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
-        principal: on whose behalf.
-        peer: its address.
+        principal: on whose behalf the call is made.
+        peer: the address of that peer.
     """
 
     takes_events: Final = True
@@ -53,13 +54,13 @@ class LocalExchange(BriefDoor):
         metadata: dict[str, Any],
         on_notification: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> dict[str, Any]:
-        """Make the call; being cancelled cancels it.
+        """Make the call and return its response; cancelling this coroutine cancels the call.
 
         Args:
-            on_notification: awaited for each chunk and report, in order; the stream waits for it.
+            on_notification: awaited for each chunk and progress report, in order; the stream waits for it.
 
         Returns:
-            The reply: it has ``result`` or ``error``.
+            The JSON-RPC response, with ``result`` or ``error``.
         """
         request = {"jsonrpc": "2.0", "id": _ID, "method": method, "params": params, "metadata": metadata}
         connection = self._connection
@@ -94,8 +95,8 @@ class LocalExchange(BriefDoor):
         """On whose behalf the call is made."""
         return self._connection.principal
 
+    @override
     def write(self, messages: list[bytes]) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
         self._waiting += messages
         self._waiting_bytes += sum(map(len, messages))
         if self._waiting_bytes > PAUSE_BYTES and not self._paused:
@@ -103,22 +104,26 @@ class LocalExchange(BriefDoor):
             self._connection.writing_paused()
         self._news.set()
 
+    @override
     def close(self, _code: int, reason: str) -> None:
-        """End the call, and say why."""
+        # The reason becomes the error of the call.
         for call in tuple(self._connection.calls.values()):
             started = call.maybe_executed
             call.settle_error(RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=started))
             call.cancel_execution()
 
+    @override
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
         return Traffic("mcp")
 
+    @override
     def overflow(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. The one reply cannot be too much."""
+        pass
 
+    @override
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. Nothing is read."""
+        pass
 
+    @override
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`. Nothing is read."""
+        pass

@@ -1,6 +1,6 @@
-"""``/mcp``: every method as a tool of the Model Context Protocol, over streamable HTTP, by the official package.
+"""``/mcp``: every method as a tool of the Model Context Protocol, over streamable HTTP, with the official package.
 
-The hub can do without that package, which takes longer to load than the hub: the first client has it imported.
+That package takes longer to import than the whole hub, so it is imported when the first client connects.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class McpDoor:
     Args:
         context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
-        methods: what is served now.
-        version: the hub's.
+        methods: what is served now, the hub's and clients' own methods included.
+        version: of the hub.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class McpDoor:
         self._starting = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
+        """Serve one request to :data:`PATH`."""
         try:
             headers = Headers(scope=scope)
             principal = admit(self._context, scope, headers)
@@ -78,11 +78,11 @@ class McpDoor:
         except PeerLeft:
             return
         scope[_PRINCIPAL] = principal
-        scope["user"] = _owner(principal)  # a session of MCP belongs to who opened it
+        scope["user"] = _owner(principal)  # the package lets only the principal that opened an MCP session use it
         await manager.handle_request(scope, receive, send)
 
     async def stop(self) -> None:
-        """End what is open."""
+        """End all MCP sessions."""
         if self._running is not None:
             self._running.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -93,7 +93,8 @@ class McpDoor:
             if self._manager is None or (self._running is not None and self._running.done()):
                 if importlib.util.find_spec("mcp") is None:
                     error = RpcError(
-                        ErrorCode.MISSING_DEPENDENCIES, "MCP needs a package: pip install 'trunkline[mcp]'"
+                        ErrorCode.MISSING_DEPENDENCIES,
+                        "the package for MCP is not installed: pip install 'trunkline[mcp]'",
                     )
                     raise Refused(error)
                 self._manager = self._make()
@@ -101,7 +102,7 @@ class McpDoor:
                 self._running = start_task(self._run(self._manager, ready), "MCP")
                 await ready.wait()
                 if self._running.done():
-                    await self._running  # it could not begin
+                    await self._running  # raises what kept it from starting
             return self._manager
 
     def _make(self) -> StreamableHTTPSessionManager:
@@ -124,7 +125,7 @@ class McpDoor:
         finally:
             ready.set()
 
-    # --- what MCP asks ---
+    # --- handlers of MCP requests ---
 
     async def _list_tools(
         self, context: ServerRequestContext[Any, Any], _params: mcp_types.PaginatedRequestParams | None
@@ -156,7 +157,7 @@ class McpDoor:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A body that was read already, then whatever comes."""
+    """An ASGI ``receive`` that gives a body that was read already, then what ``receive`` gives."""
     waiting = [body]
 
     async def replay() -> Message:
@@ -176,4 +177,5 @@ def _owner(principal: Principal) -> object:
     from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
     from mcp.server.auth.provider import AccessToken
 
-    return AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))  # there is none to give on
+    # The token stays empty: the package compares the client's id only, and should not hold a secret.
+    return AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))

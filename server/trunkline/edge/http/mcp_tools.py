@@ -1,6 +1,6 @@
-"""Methods as MCP tools, and their outcomes as MCP results. Pure; imported when the first MCP client comes.
+"""Methods as MCP tools, and their outcomes as MCP results. Pure; imported when the first MCP client connects.
 
-MCP (Model Context Protocol, revisions up to 2026-07-28) wants an object at the root of what a tool takes and gives.
+MCP (Model Context Protocol, revisions up to 2026-07-28) requires an object at the root of a tool's input and output.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_CHUNKS: Final = 10_000
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
-"""What a stream may come to: a tool answers in one piece."""
+"""Limits of a stream's length: a tool's result is one message."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def tool(info: MethodInfo) -> mcp_types.Tool:
-    """One method. Its name is the tool's; what it takes and gives are the same JSON Schemas."""
+    """The tool for one method, with the method's name and the JSON Schemas of its parameters."""
     required = [parameter.name for parameter in info.parameters if parameter.required]
     schema: dict[str, Any] = {
         "type": "object",
@@ -55,10 +55,10 @@ def _hoisted(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 class Outcome:
-    """What becomes of one tool call.
+    """Collects the chunks and the result of one tool call, and passes on its progress.
 
     Args:
-        report: MCP's: how far, of how much, in what words.
+        report: sends an MCP progress notification: progress, total, message.
     """
 
     def __init__(self, report: Callable[[float, float | None, str | None], Awaitable[None]]) -> None:
@@ -69,10 +69,10 @@ class Outcome:
         self._is_stream = False
 
     async def notified(self, message: dict[str, Any]) -> None:
-        """Take a chunk or a report of progress.
+        """Take a chunk, or a progress report, and report it to the MCP client.
 
         Raises:
-            RpcError: the stream is longer than one answer can be.
+            RpcError: 2003, the stream is longer than one result may be.
         """
         params = message["params"]
         if message["method"] == "stream_chunk":
@@ -92,23 +92,23 @@ class Outcome:
         if len(self._chunks) > MAX_CHUNKS or self._chunk_bytes > MAX_CHUNK_BYTES:
             raise RpcError(
                 ErrorCode.RESOURCE_EXHAUSTED,
-                f"the stream is longer than a tool's answer can be ({MAX_CHUNKS} chunks, {MAX_CHUNK_BYTES} bytes)",
+                f"the stream is longer than a tool's result may be ({MAX_CHUNKS} chunks, {MAX_CHUNK_BYTES} bytes)",
                 maybe_executed=True,
             )
 
     def result(self, reply: dict[str, Any]) -> mcp_types.CallToolResult:
-        """The tool's answer, from the reply to the call."""
+        """The tool's result, from the JSON-RPC response to the call."""
         if "error" in reply:
             return failure(reply["error"])
         return success(reply["result"], self._chunks if self._is_stream else None)
 
 
 def success(value: Any, chunks: list[Any] | None) -> mcp_types.CallToolResult:
-    """Success.
+    """The MCP result of a call that succeeded.
 
     Args:
         value: the method's result.
-        chunks: what it streamed before, where it is a stream.
+        chunks: what the method streamed before its result; None where it is no stream.
     """
     structured = value if isinstance(value, dict) and chunks is None else {"result": value}
     if chunks is not None:
@@ -120,7 +120,7 @@ def success(value: Any, chunks: list[Any] | None) -> mcp_types.CallToolResult:
 
 
 def failure(error: dict[str, Any]) -> mcp_types.CallToolResult:
-    """A typed error of the hub, where the model can read it and try something else."""
+    """The MCP result of a call that failed, with the typed error where the model can read it and react."""
     data = error.get("data") or {}
     words = f"{data.get('type', 'error')} {error['code']}: {error['message']}"
     return mcp_types.CallToolResult(
@@ -129,12 +129,12 @@ def failure(error: dict[str, Any]) -> mcp_types.CallToolResult:
 
 
 def progress(value: Any, count: int) -> tuple[float, float | None, str | None]:
-    """A report of any shape as MCP's: how far, of how much, in what words.
+    """A progress report of any shape as MCP's progress, total and message.
 
     ``{progress, total?, message?}`` and ``{done, total?, message?}`` are understood, and bare numbers.
 
     Args:
-        count: of reports so far, for one that has no number.
+        count: of reports so far; the progress of a report that has no number.
     """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value), None, None

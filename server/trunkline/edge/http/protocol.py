@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with limits: on heads, endless or never coming, and on bodies that nobody wants."""
+"""uvicorn's HTTP protocol with limits: on the size of request heads and the time they take, and on refused bodies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
+from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from trunkline.edge.http.request_head import RequestHeads
@@ -19,7 +20,7 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds until the head of a request must be complete."""
 
 LINGER_SECONDS: Final = 5.0
-"""How long a peer may go on sending a body that was refused. Cut off at once, it would never read why."""
+"""How long a peer may go on sending a body that was refused: cut off at once, it would not read the response."""
 
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -31,7 +32,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     most; if the answer was to end the connection, it is followed by a half-close.
 
     Args:
-        heads: judges each request's head before the application, or a WebSocket's door, sees it; None lets all in.
+        heads: checks each request's head before the application, or the WebSocket door, sees it; None accepts all.
     """
 
     _head_bytes = 0
@@ -46,55 +47,56 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._heads = heads
 
+    @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Called by the event loop."""
         super().connection_made(transport)
         self._wire = Wire(transport)
         self._unanswered: list[RequestResponseCycle] = []
         self._timer = self.loop.call_later(HEAD_TIMEOUT, transport.abort)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the event loop."""
         self._stop_timer()
         for cycle in self._unanswered:  # uvicorn tells the last one only, but it may be an earlier one that runs
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
-        # What runs an answer has this protocol, too: with it this would stay until a collection, which stops everybody.
+        # The cycle refers to this protocol as well: a reference back would keep both until a garbage collection, which
+        # stops the whole loop.
         self.cycle, self._unanswered = None, []  # type: ignore[assignment]  # uvicorn sets it to None as well
 
+    @override
     def handle_websocket_upgrade(self) -> None:
-        """Called when the head of an upgrade is complete: from now on another protocol has the socket."""
         super().handle_websocket_upgrade()
-        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end; it has this object
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end; the parser refers to this object
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Bytes from the socket."""
         goes_on = self._in_head
         super().data_received(data)
-        if goes_on and self._in_head:  # where the head was complete in it, the rest was a body
+        if goes_on and self._in_head:  # once the head is complete, the rest is a body
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.write(_TOO_LARGE)
                 self.transport.close()
 
+    @override
     def on_message_begin(self) -> None:
-        """Called by the parser."""
         self._in_head, self._head_bytes = True, 0
-        if self._timer is None:  # a further request of a connection that was kept
+        if self._timer is None:  # a further request of a kept-alive connection
             self._timer = self.loop.call_later(HEAD_TIMEOUT, self.transport.abort)
         super().on_message_begin()
         self.scope[WIRE] = self._wire  # type: ignore[typeddict-unknown-key]  # ASGI leaves room for servers' own
 
+    @override
     def on_headers_complete(self) -> None:
-        """Called by the parser."""
         if self._ending:
-            return  # the last answer said that nothing more is taken
+            return  # the last response closes the connection
         self._in_head = False
         self._stop_timer()
         before = self.cycle
@@ -105,7 +107,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self.cycle.transport = _Ending(self, self.cycle)  # type: ignore[assignment]  # what a response needs of one
 
     def _judge(self) -> None:
-        """Find out whose request it is, and put what refuses it in the application's place where it cannot be."""
+        """Determine the request's origin; where its head is not valid, replace the application by a refusal."""
         if self._heads is None:
             return
         forwarded_for = [value.decode("latin-1") for name, value in self.headers if name == b"x-forwarded-for"]
@@ -113,22 +115,24 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._refusal = self._heads.refusal(peer, self.url, self.parser.get_http_version(), self.headers)
         self.app = self.config.loaded_app if self._refusal is None else self._refusal
 
+    @override
     def _should_upgrade(self) -> bool:
         return self._refusal is None and super()._should_upgrade()
 
+    @override
     def _unsupported_upgrade_warning(self) -> None:
-        if self._refusal is None:  # else all is said
+        if self._refusal is None:  # else the refusal was logged already
             super()._unsupported_upgrade_warning()
 
+    @override
     def on_response_complete(self) -> None:
-        """Called by uvicorn when an answer is written."""
         if self.cycle.response_complete and self.cycle.more_body:
             self._linger()
         self._unanswered = [cycle for cycle in self._unanswered if not cycle.response_complete]
         super().on_response_complete()
 
+    @override
     def on_message_complete(self) -> None:
-        """Called by the parser."""
         if self._ending:
             self.transport.close()
             return
@@ -136,7 +140,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def end(self, cycle: RequestResponseCycle) -> None:
-        """The answer is written, and was the connection's last."""
+        """End the connection after its last response: at once, or by a half-close while the request still arrives."""
         if not cycle.more_body or self.transport.is_closing():
             self.transport.close()
         elif not self._ending:
@@ -150,9 +154,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 class _Ending:
-    """What a response is written to: a transport whose ``close`` lets the peer read the answer.
+    """The transport that a response is written to: its ``close`` lets the peer read the response first.
 
-    The response has this, and the protocol has the response: both are known by weak references.
+    The response refers to this object and the protocol to the response, so this object has weak references only.
     """
 
     __slots__ = ("_cycle", "_protocol", "is_closing", "write")
@@ -165,7 +169,7 @@ class _Ending:
         self.is_closing: Any = transport.is_closing
 
     def close(self) -> None:
-        """See :meth:`BoundedHttpProtocol.end`."""
+        """Close the connection by :meth:`BoundedHttpProtocol.end`."""
         protocol, cycle = self._protocol(), self._cycle()
         if protocol is not None and cycle is not None:
             protocol.end(cycle)

@@ -1,4 +1,4 @@
-"""A request that wants something run: who sends it, what it may look like, and its body, bounded in bytes and time."""
+"""Requests that carry calls: their principal, the headers they must have, and their body, bounded in bytes and time."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 BODY_GRACE: Final = 10.0
-"""Seconds a body may take, however small ..."""
+"""Seconds that any body may take, plus one more for each :data:`BODY_RATE` bytes that have arrived."""
 
 BODY_RATE: Final = 16 * 1024
-"""... and the bytes a second it has to bring beyond them."""
+"""Bytes a second at which a large body has to arrive."""
 
 EVENT_STREAM: Final = "text/event-stream"
 
 JSON_TYPES: Final = frozenset({JSON, "application/json-rpc", "application/jsonrequest"})
-"""None of them can be sent by a page of a foreign origin without asking first (the CORS preflight)."""
+"""Content types that a page of a foreign origin can send after a CORS preflight only."""
 
 PAYLOAD_TOO_LARGE: Final = 413
 UNSUPPORTED_TYPE: Final = 415
@@ -40,11 +40,11 @@ _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
 
 
 class PeerLeft(Exception):
-    """There is nobody to answer any more."""
+    """Raised when the peer has disconnected before its response was complete."""
 
 
 def peer_of(scope: Scope) -> str:
-    """The remote address as ``host:port``."""
+    """The remote address as ``host:port``; ``unix`` for a Unix socket."""
     client = scope.get("client")
     return f"{client[0]}:{client[1]}" if client else "unix"
 
@@ -56,10 +56,10 @@ def wire_of(scope: Scope) -> Wire:
 
 
 def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
-    """Let a request in, by the rules of every door.
+    """The principal of a request that is let in, by the access rules of every door.
 
     Raises:
-        Refused: host, origin or credentials are not right, or too many are in.
+        Refused: host, origin or credentials are not right, or there are too many connections.
     """
     peer = peer_of(scope)
     try:
@@ -73,16 +73,16 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
 
 
 def require_post(scope: Scope) -> None:
-    """Refuse any other method (405)."""
+    """Refuse any HTTP method but POST (405)."""
     if scope["method"] != "POST":
-        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} does nothing here; send a POST")
+        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a POST")
         raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": "POST"})
 
 
 def require_json(headers: Headers) -> None:
-    """Refuse a body that is not JSON in UTF-8, as it stands (415).
+    """Refuse a body that is not declared as JSON in UTF-8, without compression (415).
 
-    A page of a foreign origin can send other types, or none, without asking: they must not run anything.
+    A page of a foreign origin can send other types, or none, without a CORS preflight: they must not run anything.
     """
     kind, charset = _media_type(headers.get("content-type", ""))
     if kind not in JSON_TYPES or charset not in ("", "utf-8", "utf8", "us-ascii"):
@@ -91,7 +91,8 @@ def require_json(headers: Headers) -> None:
         raise Refused(error, UNSUPPORTED_TYPE, {"Accept-Post": JSON})
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
-        error = RpcError(ErrorCode.INVALID_REQUEST, f"send the body as it is: Content-Encoding {encoding!r:.50} is not")
+        words = f"Content-Encoding {encoding!r:.50} is not supported; send the body uncompressed"
+        error = RpcError(ErrorCode.INVALID_REQUEST, words)
         raise Refused(error, UNSUPPORTED_TYPE, {"Accept-Encoding": "identity"})
 
 
@@ -106,7 +107,7 @@ def _media_type(value: str) -> tuple[str, str]:
 
 
 def wants_events(headers: Headers) -> bool:
-    """Whether the answer may be server-sent events. Only who names them gets them: ``*/*`` is everybody's default."""
+    """Whether ``Accept`` names server-sent events. ``*/*``, the default of most clients, does not stand for them."""
     for part in ",".join(headers.getlist("accept")).split(","):
         kind, _, parameters = part.strip().lower().partition(";")
         if kind.strip() == EVENT_STREAM:
@@ -115,16 +116,16 @@ def wants_events(headers: Headers) -> bool:
 
 
 async def read_body(context: EdgeContext, principal: Principal, headers: Headers, receive: Receive) -> bytes:
-    """The whole body, as UTF-8 text.
+    """The whole body, checked to be UTF-8.
 
     Args:
-        context: how large it may be, and how much all that has come in part.
-        principal: who sends it.
+        context: has the limits of one message and of all incomplete messages.
+        principal: the sender.
 
     Raises:
-        Refused: 413 before more is kept than may be, 503 where too much has come in part already, 408 where it takes
-            too long, 400 where it is no UTF-8.
-        PeerLeft: it will not come.
+        Refused: 413 for a body that is too large, 503 where incomplete messages take too much memory already, 408 for
+            one that is too slow, 400 for one that is no UTF-8.
+        PeerLeft: the peer disconnected before the body was complete.
     """
     limit = context.max_message_bytes
     announced = headers.get("content-length", "0")
@@ -138,12 +139,12 @@ async def read_body(context: EdgeContext, principal: Principal, headers: Headers
     try:
         check_text(body)
     except FrameRefused as refused:
-        raise Refused(RpcError(ErrorCode.PARSE_ERROR, "not valid JSON: the body is no UTF-8")) from refused
+        raise Refused(RpcError(ErrorCode.PARSE_ERROR, "not valid JSON: the body is not UTF-8")) from refused
     return body
 
 
 class _Part:
-    """A body that has come in part, in the account of all such. Reading it ends where it has to go for others."""
+    """An incomplete body, in the account of all incomplete messages: reading it ends where that account evicts it."""
 
     def __init__(self, account: ByteAccount, principal: str) -> None:
         self._holding = account.holding(principal, self._evict)
@@ -157,12 +158,21 @@ class _Part:
         self._holding.release()
 
     def grown(self, size: int) -> None:
-        """So much of it has come."""
+        """Account for the bytes of the body that have arrived so far.
+
+        Raises:
+            Refused: 503, incomplete messages take too much memory.
+        """
         if self._evicted or not self._holding.update(size):
             raise Refused(partial_error(), headers={"Connection": "close"})
 
     async def next(self, receive: Receive, seconds: float) -> dict[str, Any]:
-        """The next part, if it comes in time."""
+        """The next ASGI message of the body.
+
+        Raises:
+            Refused: 408, it did not arrive within these seconds; 503, the body was evicted from the account.
+            PeerLeft: the peer has disconnected.
+        """
         try:
             async with asyncio.timeout(seconds) as self._waiting:
                 message = await receive()
@@ -210,15 +220,15 @@ async def _next(receive: Receive, seconds: float) -> dict[str, Any]:
 
 
 def partial_error() -> RpcError:
-    """Too much has come in part."""
+    """The error of a body that is evicted because incomplete messages take too much memory."""
     return limit_error(
         "partial_bytes_per_principal",
-        "too many bodies, or other messages, of this principal or of all have come in part; send fewer at a time",
+        "too many bytes of incomplete messages, of this principal or of all; send fewer large bodies at a time",
     )
 
 
 def _too_slow() -> Refused:
-    error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, "the body of the request did not come in time")
+    error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, "the request body did not arrive in time")
     return Refused(error, REQUEST_TIMEOUT, {"Connection": "close"})
 
 
@@ -233,7 +243,7 @@ def _too_large(limit: int) -> Refused:
 
 
 def require_one_value(body: bytes) -> None:
-    """Refuse what is not exactly one JSON value: only such a one may be spliced into a message."""
+    """Refuse a body that is not exactly one JSON value: only such a body may be spliced into a JSON-RPC message."""
     try:
         _raw_decoder.decode(body)
     except RecursionError as error:

@@ -1,6 +1,6 @@
-"""What the head of every request has to be, whatever it asks for: one Host and a path; and whose request it is.
+"""Checks of every request's head, whatever its path: one Host, a path as target; and the address a request is from.
 
-Asked by the HTTP protocol before any door sees the request, so that no door can forget it.
+The HTTP protocol runs them before any door sees the request, so that no door can forget them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 Address = tuple[str, int]
 Headers = Sequence[tuple[bytes, bytes]]
-"""In order, names in lower case."""
+"""Names and values in their order, names in lower case."""
 
 PROBES: Final = frozenset({b"/health", b"/ready"})
-"""What proxies and orchestrators look at. It tells nothing that is secret."""
+"""Paths that proxies and orchestrators poll; what they show is no secret."""
 
 FORWARDED_FOR: Final = "x-forwarded-for"
 
@@ -33,10 +33,10 @@ _BY_PROXIES: Final = frozenset(
         b"x-appengine-user-ip", b"x-azure-clientip", b"x-azure-socketip",
     }
 )  # fmt: skip
-"""What proxies add to a request, beside ``X-Forwarded-*``."""
+"""Headers that proxies add to a request, beside ``X-Forwarded-*``."""
 
 _OPEN: Final = (
-    "this hub asks nobody who they are, which is for this machine alone, and the request came through a proxy ({}): "
+    "this hub has no authentication, which is for local clients only, and the request came through a proxy ({}): "
     "set TRUNKLINE_TOKEN (or TRUNKLINE_TOKENS_FILE, TRUNKLINE_JWT_KEY, TRUNKLINE_AUTHENTICATE), and send the token, or "
     "have the proxy add it"
 )
@@ -45,15 +45,15 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class RequestHeads:
-    """Judges heads, for one hub.
+    """Checks the heads of requests to one hub.
 
     Args:
-        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
-        is_open: whether everybody may come in without credentials: then nothing that was forwarded may.
-        refused: told the peer and the reason.
+        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is trusted.
+        is_open: whether peers need no credentials: then requests that came through a proxy are refused.
+        refused: called with the peer and the error of each refused request.
 
     Raises:
-        ValueError: one of the proxies is no address or network.
+        ValueError: one of the proxies is not an address or network.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class RequestHeads:
         self._refused = refused
 
     def refusal(self, peer: Address | None, url: bytes, version: str, headers: Headers) -> ASGIApp | None:
-        """What answers a request that cannot be; None for all others.
+        """An ASGI application that refuses the request; None where its head is valid.
 
         Args:
             peer: see :meth:`origin`.
-            url: the target as it stands in the request line.
+            url: the target, as in the request line.
             version: of HTTP, as ``1.1``.
         """
         fault = host_fault(url, version, headers)
@@ -86,7 +86,7 @@ class RequestHeads:
         return _answering(fault)
 
     def origin(self, peer: Address | None, forwarded_for: Sequence[str]) -> Address | None:
-        """Who a request is from: the socket's peer or, where that is a trusted proxy, the last it names that is none.
+        """The address a request is from: the socket's peer or, behind trusted proxies, the last untrusted hop.
 
         Args:
             peer: of the socket; None for a Unix socket.
@@ -99,7 +99,7 @@ class RequestHeads:
             return peer
         for text in reversed(",".join(forwarded_for).split(",")):
             hop = _address(text.strip())
-            if hop is None:  # what a proxy of ours took from who knows whom
+            if hop is None:  # not an address: a trusted proxy passed on what an untrusted peer sent
                 return peer
             peer = hop
             if not self._trusts(hop):
@@ -114,26 +114,26 @@ class RequestHeads:
 
 
 def host_fault(url: bytes, version: str, headers: Headers) -> RpcError | None:
-    """What is wrong with Host and target (RFC 9112, 3.2); None where all is well.
+    """The error of a request's Host or target (RFC 9112, 3.2); None where both are valid.
 
-    Where two readers of a request could see different hosts, an allow-list of one of them is none.
+    Where a proxy and the hub could see different hosts in one request, the proxy's allow-list would protect nothing.
     """
     if not url.startswith(b"/") and url != b"*":
-        return RpcError(ErrorCode.INVALID_REQUEST, "this hub is no proxy: the request line wants a path alone")
+        return RpcError(ErrorCode.INVALID_REQUEST, "this hub is not a proxy: the request target must be a path")
     hosts = [value for name, value in headers if name == b"host"]
-    if not hosts and version == "1.0":  # which has none; whether it may come in, the door says
+    if not hosts and version == "1.0":  # HTTP/1.0 has no Host; the access rules decide on that
         return None
     if len(hosts) != 1:
-        return RpcError(ErrorCode.INVALID_REQUEST, f"the request has {len(hosts)} Host lines; send one")
+        return RpcError(ErrorCode.INVALID_REQUEST, f"the request has {len(hosts)} Host headers; send one")
     if not is_host(hosts[0].decode("latin-1")):
-        return RpcError(ErrorCode.INVALID_REQUEST, f"Host {hosts[0]!r:.100} is no host[:port]")
+        return RpcError(ErrorCode.INVALID_REQUEST, f"Host {hosts[0]!r:.100} is not host[:port]")
     return None
 
 
 def forwarding_fault(version: str, headers: Headers) -> RpcError | None:
-    """That a request came through a proxy, for a hub that asks nobody who they are; None where it did not.
+    """The error of a request that came through a proxy to a hub without authentication; None for a direct request.
 
-    Old nginx, unless told otherwise, adds nothing, puts the hub's own address into Host, and speaks HTTP/1.0.
+    nginx, unless configured otherwise, adds no header and puts the hub's own address into Host, but speaks HTTP/1.0.
     """
     for name, _value in headers:
         if name in _BY_PROXIES or name.startswith(b"x-forwarded-"):
@@ -142,7 +142,7 @@ def forwarding_fault(version: str, headers: Headers) -> RpcError | None:
 
 
 def _address(text: str) -> Address | None:
-    """The address of one member of X-Forwarded-For: with or without port, IPv6 with a port in brackets."""
+    """The address in one member of X-Forwarded-For, with or without port; None where it is not an address."""
     host, port = text, "0"
     if text.startswith("["):
         host, _, port = text[1:].partition("]")

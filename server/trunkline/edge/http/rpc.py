@@ -1,4 +1,4 @@
-"""``POST /rpc``: JSON-RPC 2.0 over HTTP, one message or batch a request (SPEC.md, HTTP)."""
+"""``POST /rpc``: JSON-RPC 2.0 over HTTP, one message or batch per request (SPEC.md, HTTP)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Final
 import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import Answer, Refused, error_headers, json_rpc_error, send_answer
-from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
 from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
@@ -19,7 +20,7 @@ NO_CONTENT: Final = 204
 BAD_REQUEST: Final = 400
 
 UNREADABLE: Final = frozenset({ErrorCode.PARSE_ERROR, ErrorCode.INVALID_REQUEST})
-"""What the hub says of something that is no request it could take."""
+"""Codes of the errors for a body that is no valid JSON-RPC request."""
 
 _SMALL: Final = 64 * 1024
 _LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
@@ -36,21 +37,21 @@ class _Outcome(msgspec.Struct):
 _outcome_decoder: Final = msgspec.json.Decoder(_Outcome)
 
 
-class RpcForm:
-    """JSON-RPC as it is: each message an event, the reply an answer."""
+class RpcForm(Form):
+    """JSON-RPC unchanged: the response as the body, or each message as an event."""
 
+    @override
     def answer(self, reply: bytes | None) -> Answer:
-        """See :class:`trunkline.edge.http.exchange.Form`."""
         if reply is None:
             return Answer(NO_CONTENT)
         return Answer(BAD_REQUEST if is_unreadable(reply) else 200, reply)
 
+    @override
     def instead(self, reply: bytes) -> Answer | None:
-        """See :class:`trunkline.edge.http.exchange.Form`."""
         return self.answer(reply) if is_unreadable(reply) else None
 
+    @override
     def event(self, message: bytes) -> bytes:
-        """See :class:`trunkline.edge.http.exchange.Form`."""
         return b"data: %b\n\n" % one_line(message)
 
 
@@ -58,7 +59,7 @@ RPC_FORM: Final = RpcForm()
 
 
 def is_unreadable(reply: bytes) -> bool:
-    """Whether a reply says that there was no request to act on; a batch was one, whatever is in it."""
+    """Whether a response says that the body was no valid request; a batch is one, whatever is in it."""
     if len(reply) > _SMALL or b'"error":' not in reply or reply.startswith(b"["):
         return False
     error = _outcome_decoder.decode(reply).error
@@ -66,7 +67,7 @@ def is_unreadable(reply: bytes) -> bool:
 
 
 def one_line(message: bytes) -> bytes:
-    """JSON without line ends, which would end a line of an event. Inside of strings JSON has none."""
+    """JSON with its line ends replaced by blanks: they would end the line of an event. JSON strings contain none."""
     return message.translate(_LINE_ENDS) if b"\n" in message or b"\r" in message else message
 
 
@@ -83,7 +84,7 @@ class RpcEndpoint:
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serve one request to ``/rpc``."""
         headers = Headers(scope=scope)
         try:
             require_post(scope)

@@ -1,4 +1,4 @@
-"""uvicorn's server with our own way to accept, and without signal handlers: stopping is the hub's business."""
+"""uvicorn's server with the hub's own acceptor, and without signal handlers: the hub decides when to stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ class HttpServer(uvicorn.Server):
     @override
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
         yield
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn."""
         await self.lifespan.startup()
         self.servers = []
         self._acceptors = [Acceptor(listener, self._protocol) for listener in sockets or ()]
@@ -38,12 +36,11 @@ class HttpServer(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Called by uvicorn."""
         self.stop_accepting()
         await super().shutdown()
 
     def stop_accepting(self) -> None:
-        """Take no new connections; what is connected goes on."""
+        """Accept no new connections; open ones go on."""
         acceptors, self._acceptors = self._acceptors, []
         for acceptor in acceptors:
             acceptor.close()

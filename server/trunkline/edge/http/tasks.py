@@ -1,4 +1,4 @@
-"""``POST /api/v1/<path>``: one method a path, its params as the body, its result as the answer (SPEC.md, HTTP)."""
+"""``POST /api/v1/<path>``: one method per path, its params as the body, its result as the response (SPEC.md, HTTP)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Final
 import msgspec
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import Answer, Refused, error_headers, send_answer
-from trunkline.edge.http.exchange import HttpExchange
+from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
     PeerLeft,
@@ -48,7 +49,7 @@ class _Failure(msgspec.Struct):
 
 
 class _Params(msgspec.Struct):
-    """Of ``stream_chunk`` or ``$/progress``."""
+    """Params of ``stream_chunk`` or ``$/progress``."""
 
     chunk_type: str = "data"
     data: msgspec.Raw = msgspec.Raw(b"null")
@@ -67,11 +68,11 @@ _notification_decoder: Final = msgspec.json.Decoder(_Notification)
 
 
 def problem(error: RpcError, headers: Mapping[str, str], status: int | None = None) -> Answer:
-    """An error as problem details (RFC 9457), with the error object of every other door in it.
+    """An error as a response with problem details (RFC 9457), which contain the JSON-RPC error object.
 
     Args:
-        headers: further ones of the answer.
-        status: where another says it better than that of the error's row.
+        headers: further ones of the response.
+        status: of HTTP, where another says it better than that of the error's row.
     """
     status = error.row.http_status if status is None else status
     details = {
@@ -84,14 +85,14 @@ def problem(error: RpcError, headers: Mapping[str, str], status: int | None = No
     return Answer(status, _encoder.encode(details), error_headers(error) | dict(headers), PROBLEM)
 
 
-class TaskForm:
-    """The result itself, or problem details; as events ``chunk``, ``progress``, ``result`` and ``error``."""
+class TaskForm(Form):
+    """The result alone, or problem details; as events ``chunk``, ``progress``, ``result`` and ``error``."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
         self._headers = dict(headers)
 
+    @override
     def answer(self, reply: bytes | None) -> Answer:
-        """See :class:`trunkline.edge.http.exchange.Form`."""
         assert reply is not None, "a task has an id"
         if reply.startswith(_RESULT):
             return Answer(200, reply[len(_RESULT) : -1], self._headers)
@@ -99,12 +100,13 @@ class TaskForm:
         is_accept = error.code == ErrorCode.INVALID_REQUEST and error.data.get("accept") == EVENT_STREAM
         return problem(error, self._headers, NOT_ACCEPTABLE if is_accept else None)
 
+    @override
     def instead(self, reply: bytes) -> Answer | None:
-        """See :class:`trunkline.edge.http.exchange.Form`. What failed before it began has a status to say so."""
+        # A call that failed before its first chunk can still be answered with an HTTP status.
         return None if reply.startswith(_RESULT) else self.answer(reply)
 
+    @override
     def event(self, message: bytes) -> bytes:
-        """See :class:`trunkline.edge.http.exchange.Form`."""
         if message.startswith(_RESULT):
             return _event(b"result", message[len(_RESULT) : -1])
         if b'"method":' not in message[:32]:
@@ -113,7 +115,7 @@ class TaskForm:
         if said.method == "$/progress":
             return _event(b"progress", bytes(said.params.value))
         if said.params.is_final:
-            return b""  # the result that follows says it
+            return b""  # the result that follows ends the stream
         params = said.params
         return _event(
             b"chunk", _encoder.encode({"chunk_type": params.chunk_type, "data": params.data, "index": params.index})
@@ -129,11 +131,11 @@ def _error_of(reply: bytes) -> RpcError:
 
 
 class TaskPaths:
-    """Which method a path stands for.
+    """Finds the method that a path stands for.
 
     Args:
-        methods: what executors serve now, by name.
-        known: whether anybody else, the hub or a client, answers a name; raises :class:`RpcError` if not.
+        methods: the methods that executors serve now, by name.
+        known: checks that the hub, a client or an executor serves a method; raises :class:`RpcError` if not.
     """
 
     def __init__(self, methods: Callable[[], Mapping[str, MethodInfo]], known: Callable[[str], object]) -> None:
@@ -141,13 +143,13 @@ class TaskPaths:
         self._known = known
 
     def method_at(self, path: str) -> str:
-        """The method's name.
+        """The name of the method at a path.
 
         Args:
             path: without :data:`PREFIX`.
 
         Raises:
-            RpcError: -32601, or 1001 while it cannot be known yet.
+            RpcError: -32601, or 1001 while no executor is ready and the method may still appear.
         """
         name, methods = path.replace("/", "."), self._methods()
         info = methods.get(name)
@@ -158,7 +160,7 @@ class TaskPaths:
                 return other.name
         if info is not None or "." in path:
             raise RpcError(
-                ErrorCode.METHOD_NOT_FOUND, f"nothing at {PREFIX}{path:.200}; /openapi.json lists what there is"
+                ErrorCode.METHOD_NOT_FOUND, f"no method at {PREFIX}{path:.200}; /openapi.json lists the paths"
             )
         self._known(name)
         return name
@@ -170,7 +172,7 @@ class TaskEndpoint:
     Args:
         context: what all connections of the hub share.
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
-        paths: which methods there are.
+        paths: finds a path's method.
     """
 
     def __init__(self, context: EdgeContext, services: Services, paths: TaskPaths) -> None:
@@ -179,7 +181,7 @@ class TaskEndpoint:
         self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Serve one request below ``/api/v1/``."""
         headers = Headers(scope=scope)
         echoed: dict[str, str] = {}
         try:
@@ -219,13 +221,13 @@ class TaskEndpoint:
 
 
 def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
-    """The ``metadata`` of a call, from headers.
+    """The ``metadata`` of a call, from the request's headers.
 
     Args:
-        echoed: gets the headers of the answer that repeat what was asked.
+        echoed: receives the response's headers that repeat what was requested.
 
     Raises:
-        Refused: -32602, naming the header.
+        Refused: -32602 (400), naming the header that is not valid.
     """
     metadata: dict[str, Any] = {}
     if (request_id := _text(headers, REQUEST_ID)) is not None:

@@ -1,4 +1,4 @@
-"""The TCP connection under HTTP requests."""
+"""The TCP connection under HTTP requests, as far as ASGI does not show it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import socket
 from typing import Final
 
 WIRE: Final = "trunkline.wire"
-"""Where a request's ASGI scope has its :class:`Wire`."""
+"""The key of a request's :class:`Wire` in its ASGI scope."""
 
 
 class Wire:
-    """The TCP connection under one or more requests, as far as ASGI does not show it.
+    """The TCP connection under one or more requests.
 
     Attributes:
-        number: of the first :class:`trunkline.hub.connection.Connection` that was made for it: later ones share it, so
-            that fair queueing and the books see one connection.
+        number: of the first :class:`trunkline.hub.connection.Connection` made for it; later ones share the number, so
+            that fair queueing and accounting see one connection. None before the first request.
     """
 
     __slots__ = ("_transport", "_watched", "number")
@@ -27,15 +27,15 @@ class Wire:
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the peer to take them."""
+        """Bytes that wait in the transport for the peer to read them."""
         return self._transport.get_write_buffer_size()
 
     def abort(self) -> None:
-        """Cut it off: what was not sent yet is lost."""
+        """Abort the connection: unsent bytes are lost."""
         self._transport.abort()
 
     def limit_silence(self, seconds: float) -> None:
-        """Let the kernel give up on a peer that takes nothing, or is not there any more, for so long (Linux)."""
+        """Let the kernel end a connection whose peer acknowledges nothing for so many seconds (Linux)."""
         raw = self._transport.get_extra_info("socket")
         if (
             not self._watched

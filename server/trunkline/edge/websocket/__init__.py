@@ -1,1 +1,1 @@
-"""The WebSocket endpoints: upgrades that uvicorn hands over, frames that picows reads."""
+"""The WebSocket endpoints: uvicorn hands over the upgrades, picows reads and writes the frames."""

@@ -1,4 +1,4 @@
-"""The WebSocket door: who is let in at which path."""
+"""The WebSocket door: accepts or refuses upgrades, by path."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.traces import from_headers
 
 MAX_PARAMS: Final = 64
-"""Members that the query of an upgrade may have."""
+"""Limit of the parameters in an upgrade's query."""
 
 logger = logging.getLogger("trunkline.edge")
 
 
 class WebSocketDoor:
-    """Decides on upgrades.
+    """Accepts or refuses upgrades.
 
     Args:
         context: what all connections of the hub share.
-        endpoints: by path; those of this hub's own protocol where nothing is said.
+        endpoints: by path; None for those of this hub's own protocol.
     """
 
     def __init__(self, context: EdgeContext, endpoints: Mapping[str, Endpoint] | None = None) -> None:
@@ -39,14 +39,16 @@ class WebSocketDoor:
         self.endpoints = own_endpoints() if endpoints is None else endpoints
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
-        """Decide on one upgrade request."""
+        """The response to an upgrade request: 101 with a listener, or the error that refuses it."""
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         path, _, query = request.path.decode("latin-1").partition("?")
         endpoint = self.endpoints.get(path)
         try:
             if endpoint is None:
                 known = ", ".join(self.endpoints)
-                raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no WebSocket at {path!r:.100}; the hub has {known}")
+                raise RpcError(
+                    ErrorCode.METHOD_NOT_FOUND, f"no WebSocket endpoint at {path!r:.100}; this hub has {known}"
+                )
             params = _params(query)
             handshake = Handshake(path, peer, headers, endpoint.token(headers, params), params)
             if headers.get("sec-websocket-version") != "13":
@@ -70,11 +72,11 @@ class WebSocketDoor:
 
 
 def _params(query: str) -> dict[str, str]:
-    """The query of a request; of names that come twice the last counts."""
+    """The parameters of a query; of a name that occurs twice the last value counts."""
     try:
         return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_PARAMS))
     except ValueError as error:
-        raise RpcError(ErrorCode.INVALID_REQUEST, f"the query has more than {MAX_PARAMS} members") from error
+        raise RpcError(ErrorCode.INVALID_REQUEST, f"the query has more than {MAX_PARAMS} parameters") from error
 
 
 def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:

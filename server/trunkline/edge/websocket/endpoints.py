@@ -1,10 +1,12 @@
-"""The WebSocket paths of the hub: which dialect each speaks, and where a peer puts its token."""
+"""The WebSocket endpoints of the hub, by path: the dialect of each, and where a peer puts its token."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
+
+from typing_extensions import override
 
 from trunkline.edge.access.rules import choose_subprotocol, find_token
 from trunkline_protocol.codecs import msgpack
@@ -13,7 +15,7 @@ from trunkline_protocol.codecs.dialect import Dialect
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What was agreed on: the subprotocol to answer with, if any, and the dialect; None for JSON-RPC in text frames.
+    """The outcome of a negotiation: the subprotocol to answer with, and the dialect; None for JSON-RPC in text frames.
 
     ``transport`` is that of :class:`trunkline.hub.connection.Traffic`.
     """
@@ -24,28 +26,29 @@ class Negotiated:
 
 
 class Endpoint(Protocol):
-    """One path. ``params`` are those of the query, as they came."""
+    """The endpoint at one path. ``params`` are those of the query."""
 
     def token(self, headers: Mapping[str, str], params: Mapping[str, str]) -> str | None:
-        """The bearer token, wherever this endpoint's clients can put one."""
+        """The bearer token of an upgrade, wherever this endpoint's clients can put one; None without."""
 
     def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
-        """Agree on a version and a subprotocol.
+        """The version and subprotocol that hub and peer agree on.
 
         Raises:
-            RpcError: -32600, the peer wants only what this hub does not speak.
+            RpcError: -32600, the peer offers only versions that this hub does not speak.
         """
 
 
-class JsonRpcEndpoint:
-    """``/ws``: JSON in text frames, or MessagePack in binary ones."""
+class JsonRpcEndpoint(Endpoint):
+    """The endpoint ``/ws``: JSON-RPC as JSON in text frames, or as MessagePack in binary ones."""
 
+    @override
     def token(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> str | None:
-        """``Authorization``, or the subprotocol browsers use."""
+        # From Authorization, or the subprotocol that browsers use.
         return find_token(headers)
 
+    @override
     def negotiate(self, headers: Mapping[str, str], _params: Mapping[str, str]) -> Negotiated:
-        """See :class:`Endpoint`."""
         chosen = choose_subprotocol(headers)
         if chosen == msgpack.SUBPROTOCOL:
             return Negotiated(chosen, msgpack.MessagePackDialect(), "msgpack")
@@ -53,5 +56,5 @@ class JsonRpcEndpoint:
 
 
 def endpoints() -> dict[str, Endpoint]:
-    """All of them, by path."""
+    """The endpoints of the hub's own protocol, by path."""
     return {"/ws": JsonRpcEndpoint()}

@@ -1,4 +1,4 @@
-"""Finds peers that are gone without a word (half-open TCP): pinged, they are cut off if nothing at all comes back."""
+"""Detects half-open TCP connections: peers are pinged, and cut off if nothing at all comes back."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class Heartbeat:
-    """Pings one peer at an even pace, however busy it is: proxies cut connections that are silent in one direction.
+    """Pings one peer at regular intervals, however busy: proxies cut connections that are silent in one direction.
 
-    Any sign of life counts, a pong is not asked for in particular. A peer in the middle of a long upload cannot answer
-    before its message is sent; one that reads slowly has not seen the ping while it still fetches what is ahead of it.
+    Any byte from the peer counts, not only a pong: a peer in the middle of a long upload cannot answer before its
+    message is sent. So does reading: a slow peer has not seen the ping while it still reads what is ahead of it.
 
     Args:
         interval: seconds between pings.
-        timeout: seconds from a ping until there must have been a sign of life.
+        timeout: seconds from a ping within which the peer must have sent or read something.
         ping: sends a ping.
-        signs: returns something that is different after bytes have arrived.
-        delivery: how much the peer has fetched of what was sent, None where nothing is left to fetch.
-        on_silence: called once, ``timeout`` after a ping without a sign of life.
+        signs: returns a value that changes when bytes have arrived.
+        delivery: returns how many sent bytes the peer has received, None where nothing is on its way.
+        on_silence: called once, ``timeout`` seconds after a ping to which nothing came back.
     """
 
     __slots__ = (
@@ -57,18 +57,18 @@ class Heartbeat:
         self._on_silence = on_silence
         self._before: object = None
         self._delivered: int | None = None
-        self._due: float | None = None  # when there must have been a sign of life, while one is waited for
+        self._due: float | None = None  # deadline of the answer to a ping, while one is waited for
         self._loop = asyncio.get_running_loop()
-        # Peers that came all at once, after a restart, must not be pinged all at once for ever.
+        # Jitter: peers that connected at the same time, after a restart, must not be pinged at the same time for ever.
         self._next = self._loop.time() + interval * random.uniform(0.5, 1)  # noqa: S311
         self._timer = self._loop.call_at(self._next, self._wake)
 
     def stop(self) -> None:
-        """The connection ended."""
+        """Stop pinging: the connection has ended."""
         self._timer.cancel()
 
     def _wake(self) -> None:
-        """A ping is due, or the sign of life that one of them has to bring."""
+        """Send the ping, or check for the answer to one, that is due now."""
         now = self._loop.time()
         try:
             if self._is_silent(now):
@@ -77,14 +77,14 @@ class Heartbeat:
             if now >= self._next:
                 self._next = now + self._interval
                 self._beat(now)
-        except Exception:  # a heart that stops would keep a connection for ever whose peer is gone
-            logger.exception("a heartbeat failed; the next one is as if it were the first")
+        except Exception:  # without a heartbeat a connection whose peer is gone would stay for ever
+            logger.exception("a heartbeat failed; its schedule starts over")
             self._next, self._due = now + self._interval, None
         wake = self._next if self._due is None else min(self._next, self._due)
         self._timer = self._loop.call_at(wake, self._wake)
 
     def _is_silent(self, now: float) -> bool:
-        """Whether no sign of life has come in time."""
+        """Whether the peer has neither sent nor read anything in time since the ping."""
         if self._due is not None:
             delivered = self._delivery()
             fetching = delivered is not None and delivered != self._delivered

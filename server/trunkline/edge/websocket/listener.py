@@ -1,7 +1,7 @@
-"""The WebSocket door: picows behind uvicorn's upgrade, on the one port.
+"""One WebSocket connection: picows' frames on one side, a connection of the hub on the other.
 
-``edge/upgrade.py`` takes every upgrade from uvicorn and gives the transport to picows. From then on frames go from the
-socket into picows, and whole text messages from :class:`WebSocketListener` into the hub.
+``upgrade.py`` takes every upgrade from uvicorn and gives the transport to picows. From then on frames go from the
+socket into picows, and whole messages from :class:`WebSocketListener` into the hub.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
+from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.fragments import (
@@ -48,12 +49,12 @@ logger = logging.getLogger("trunkline.edge")
 
 
 class WebSocketListener(WSListener):
-    """One connection's frames: control frames, fragments, UTF-8, sizes; whole messages go to the hub.
+    """Checks one connection's frames (control frames, fragments, UTF-8, sizes) and hands whole messages to the hub.
 
     Args:
-        agreed: what the peer speaks.
-        client: what it calls itself.
-        trace: the upgrade's, for calls that bring none.
+        agreed: subprotocol and dialect of the peer; None for JSON-RPC in text frames.
+        client: the peer's User-Agent.
+        trace: the upgrade's trace context, for calls that have none.
     """
 
     def __init__(
@@ -85,16 +86,16 @@ class WebSocketListener(WSListener):
         self._full = False
         self._owed_pong: bytes | None = None
         self._cut: asyncio.TimerHandle | None = None
-        self._part: Holding | None = None  # of what has come in part, once that is much
-        self._turns = 0  # of reading since a frame came last
+        self._part: Holding | None = None  # account of an incomplete message, once it is large
+        self._turns = 0  # of reading since the last frame
         self._part_begins = 0
 
+    @override
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """The upgrade is done."""
         context = self._context
         self._transport = transport
         self._write = transport.underlying_transport.write
-        # What is sent after a close frame picows drops itself.
+        # picows itself drops what is sent after a close frame.
         self.write_payload = functools.partial(transport.send, WSMsgType.TEXT)
         side: Door = self._translation or self
         outbox = Outbox(context.flusher, side, context.outbox_bytes, context.outbox_event_bytes)
@@ -120,8 +121,8 @@ class WebSocketListener(WSListener):
         )
         logger.debug("connected", extra={"connection": self._connection.number, "peer": self._peer})
 
+    @override
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """One frame, unmasked."""
         if self._closing and frame.msg_type != WSMsgType.CLOSE:
             return
         try:
@@ -144,7 +145,7 @@ class WebSocketListener(WSListener):
             self.close(refusal.code, refusal.reason)
 
     def _look_at_part(self) -> None:
-        """Some more was read. Where no frame came of it, it is part of a large one, which picows keeps."""
+        """Account for bytes that were read and completed no frame: they are part of a large one, which picows keeps."""
         received = self._transport.underlying_transport.reading.received  # type: ignore[union-attr]
         if not self._turns:
             self._part_begins = received
@@ -155,7 +156,7 @@ class WebSocketListener(WSListener):
             self._refuse_part(refusal.code, refusal.reason)
 
     def _count_part(self, unfinished: int) -> None:
-        """Account for a message of which only a part is there: fragments, and so many bytes of a frame."""
+        """Account for an incomplete message: its fragments, and the bytes of an unfinished frame."""
         size = unfinished + (0 if self._assembler is None else self._assembler.size)
         if self._part is None:
             if size < STEP:
@@ -210,7 +211,7 @@ class WebSocketListener(WSListener):
             self._pong(frame.get_payload_as_bytes())
 
     def _pong(self, payload: bytes) -> None:
-        """Answer a ping; of those that a peer sends without reading, the last one (RFC 6455, 5.5.3), in its time."""
+        """Answer a ping; of those that a peer sends while it does not read, only the last (RFC 6455, 5.5.3)."""
         if self._full:
             self._owed_pong = payload
         elif self._transport is not None and not self._closing:
@@ -218,7 +219,7 @@ class WebSocketListener(WSListener):
             self._transport.send_pong(payload)
 
     def _data_frame(self, frame: WSFrame, receive: Callable[[bytes], None] | None) -> None:
-        """A binary frame, the first fragment of a message, or one that comes while a message is open."""
+        """Take a text or binary frame that is not simply a whole text message."""
         if receive is None:
             raise FrameRefused(UNSUPPORTED_DATA, "this subprotocol has text messages only")
         if self._assembler is not None:
@@ -247,18 +248,18 @@ class WebSocketListener(WSListener):
         transport.disconnect()
 
     def _answer_close(self, code: int) -> None:
-        """Echo the peer's close code, or say that it is none (RFC 6455, 7.4)."""
+        """Answer a close frame with its code, or with 1002 where that code must not be sent (RFC 6455, 7.4)."""
         if is_sendable(code):
             self._say_goodbye(code)
         else:
-            self._say_goodbye(PROTOCOL_ERROR, f"nobody may send the close code {code}")
+            self._say_goodbye(PROTOCOL_ERROR, f"the close code {code} must not be sent (RFC 6455, 7.4)")
 
     def frame_refused(self, code: int, reason: str) -> None:
-        """picows refused a frame, and ends the connection after this.
+        """Close the connection because picows refused a frame; picows ends it after this.
 
-        It looks one frame ahead: where that one is refused, the frame before it is only delivered afterwards. A close
-        frame counts first nevertheless, for whatever follows it is to be ignored; but picows has 0 for the code of a
-        close frame without one, and for 0, which nobody may send: of those two, what it refused is told.
+        picows reads one frame ahead: where that one is refused, the frame before it is delivered only afterwards. If that
+        was a close frame, it counts: whatever follows it is ignored. But picows has the code 0 both for a close frame
+        without a code and for the code 0, which must not be sent: then the refused frame is reported.
         """
         if self._closing or self._transport is None:
             return
@@ -274,8 +275,8 @@ class WebSocketListener(WSListener):
     def _log_refusal(self, code: int, reason: str) -> None:
         logger.info("frame refused", extra={"peer": self._peer, "close_code": code, "reason": reason})
 
+    @override
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """The socket is gone, for whatever reason."""
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
         socket.release()
         self._context.listeners.pop(self, None)
@@ -288,13 +289,14 @@ class WebSocketListener(WSListener):
             self._cut.cancel()
         if self._part is not None:
             self._part.release()
-        # Each of these has this object, too: with them it would stay until a collection, which stops everybody.
+        # Each of these refers to this object: the cycles would keep all of it until a garbage collection, which stops
+        # the whole loop.
         self._intake = self._transport = self._heartbeat = self._translation = self._assembler = None
         self._cut = self._part = None
         self.write_payload = _drop
 
     def leave(self) -> None:
-        """Nothing can be sent any more: the hub forgets the connection, however long the socket still takes to end."""
+        """Detach the hub's connection: nothing can be sent any more, however long the socket still takes to end."""
         self._closing = True
         self._write = _drop
         if self._heartbeat is not None:
@@ -304,16 +306,16 @@ class WebSocketListener(WSListener):
             logger.debug("disconnected", extra={"connection": connection.number})
             connection.disconnected()
 
+    @override
     def pause_writing(self) -> None:
-        """The transport's buffer is full."""
         self._full = True
         if self._translation is not None:
             self.pause_reading()  # what a dialect answers itself is in no outbox that could bound it
         if self._connection is not None:
             self._connection.writing_paused()
 
+    @override
     def resume_writing(self) -> None:
-        """The transport's buffer has room."""
         self._resumed += 1
         self._full = False
         if self._owed_pong is not None:
@@ -324,14 +326,14 @@ class WebSocketListener(WSListener):
             self.resume_reading()
 
     def close(self, code: int, reason: str) -> None:
-        """Send what waits, then a close frame; cut the socket if the peer does not answer it in time."""
+        """Send what waits, then a close frame; abort the socket if the peer does not answer that in time."""
         if self._closing or self._transport is None:
             return
         self._say_goodbye(code, reason)
         self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.disconnect, False)
 
     def _say_goodbye(self, code: int, reason: str = "") -> None:
-        """Send what waits and a close frame, behind which nothing may go."""
+        """Send what waits and a close frame, after which nothing may be sent."""
         assert self._transport is not None
         self._closing = True
         self._flush()
@@ -343,14 +345,14 @@ class WebSocketListener(WSListener):
         asyncio.get_running_loop().call_soon(self.leave)
 
     def _signs_of_life(self) -> object:
-        """Different after bytes have come, or after the peer has fetched so much that we could go on writing."""
+        """A value that changes when bytes have arrived, or when the peer has read enough that writing could resume."""
         socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[union-attr, assignment]
         return socket.reading.received, self._resumed
 
     def _on_silence(self) -> None:
         assert self._transport is not None
-        logger.info("a peer does not answer pings; cutting it off", extra={"peer": self._peer})
-        self._say_goodbye(GOING_AWAY, f"no sign of life within {self._context.ping_timeout:g} s of a ping")
+        logger.info("a peer did not answer a ping in time; closing the connection", extra={"peer": self._peer})
+        self._say_goodbye(GOING_AWAY, f"nothing received within {self._context.ping_timeout:g} s of a ping")
         self._transport.disconnect(False)
 
     def _flush(self) -> None:
@@ -359,24 +361,24 @@ class WebSocketListener(WSListener):
 
     @property
     def principal(self) -> Principal:
-        """Who is at the other end now."""
+        """The peer's principal now: it may change by a call of ``auth``, or with a resumed session."""
         return self._principal if self._connection is None else self._connection.principal
 
     def traffic(self) -> Traffic:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """The kind of transport, the client's name, and the bytes received and sent so far."""
         if self._transport is None:
             return Traffic(self._kind, self._client)
         socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
         return Traffic(self._kind, self._client, socket.reading.received, socket.sent())
 
     def adopt(self, connection: Connection) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """Hand messages, which are numbered from now on, to the connection of a session."""
         self._connection = connection
         if self._intake is not None:
             self._intake.adopt(connection)
 
     def disown(self) -> None:
-        """See :class:`trunkline.hub.connection.Door`."""
+        """Let go of the connection, which goes on over a newer socket: ignore further messages."""
         self._principal = self.principal
         self._connection = None
         if self._intake is not None:
@@ -391,22 +393,22 @@ class WebSocketListener(WSListener):
         self.close(MESSAGE_TOO_BIG, "authenticate before you send large messages")
 
     def overflow(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
-        logger.warning("a peer does not read; closing", extra={"peer": self._peer})
-        self.close(TRY_AGAIN_LATER, "too much is waiting for this connection; read faster")
+        """Close the connection: too much waits for a peer that reads too slowly."""
+        logger.warning("a peer reads too slowly; closing the connection", extra={"peer": self._peer})
+        self.close(TRY_AGAIN_LATER, "too many bytes wait for this connection; read faster")
 
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Read nothing more from the peer until :meth:`resume_reading`."""
         if self._transport is not None and not self._closing:
             self._transport.underlying_transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Read from the peer again."""
         if self._transport is not None:
             self._transport.underlying_transport.resume_reading()
 
     def write(self, messages: list[bytes]) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Send messages as text frames, in order, with one write."""
         if len(messages) == 1:
             self._transport.send(WSMsgType.TEXT, messages[0])  # type: ignore[union-attr]
             return
@@ -417,13 +419,13 @@ class WebSocketListener(WSListener):
         self._write(b"".join(parts))  # type: ignore[misc]  # set since on_ws_connected
 
     def send_frames(self, frames: list[Frame]) -> None:
-        """See :class:`trunkline.edge.translation.FrameSink`."""
+        """Send frames of a dialect, in order."""
         for frame in frames:
             kind = WSMsgType.BINARY if frame.binary else WSMsgType.TEXT
             self._transport.send(kind, frame.payload)  # type: ignore[union-attr]  # set since on_ws_connected
 
     def write_event(self, event: Event) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
+        """Send an event; the frame of a large one is made once and shared by all connections."""
         if len(event.payload) <= SMALL_EVENT:
             self.write_payload(event.payload)
             return
@@ -434,7 +436,7 @@ class WebSocketListener(WSListener):
 
 
 def _drop(_data: bytes) -> None:
-    """Takes the place of the socket's ``write`` once a close frame was sent."""
+    """Replaces the socket's ``write`` once a close frame was sent."""
 
 
 def text_header(size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The door for clients of Phoenix Channels V2: ``/socket/websocket?vsn=2.0.0``."""
+"""The WebSocket endpoint for clients of Phoenix Channels V2: ``/socket/websocket?vsn=2.0.0``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from typing_extensions import override
+
 from trunkline.edge.access.rules import find_token, offered_subprotocols
-from trunkline.edge.websocket.endpoints import Negotiated
+from trunkline.edge.websocket.endpoints import Endpoint, Negotiated
 from trunkline_protocol.codecs.phoenix_events import EventCache
 from trunkline_protocol.codecs.phoenix_v2 import PhoenixDialect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -17,28 +19,29 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 PATH: Final = "/socket/websocket"
 SUBPROTOCOL: Final = "phoenix"
 BEARER: Final = "base64url.bearer.phx."
-"""What phoenix.js puts before its ``authToken``, in the standard alphabet of base64 despite the name."""
+"""The prefix of phoenix.js' ``authToken``, which is in the standard alphabet of base64 despite the name."""
 
 _VERSION: Final = re.compile(r"2\.0\.\d{1,3}")
 
 
-class PhoenixEndpoint:
-    """See the file, and :class:`trunkline.edge.websocket.endpoints.Endpoint`.
+class PhoenixEndpoint(Endpoint):
+    """The endpoint :data:`PATH`, which speaks Phoenix Channels V2.
 
     Args:
-        max_channels: of one socket.
+        max_channels: how many channels one socket may join.
     """
 
     def __init__(self, max_channels: int) -> None:
         self._max_channels = max_channels
         self._events = EventCache()
 
+    @override
     def token(self, headers: Mapping[str, str], params: Mapping[str, str]) -> str | None:
-        """``Authorization``, phoenix.js' ``authToken``, or the param ``token``."""
+        # From Authorization, phoenix.js' authToken, or the parameter token.
         return find_token(headers) or _auth_token(headers) or params.get("token") or None
 
+    @override
     def negotiate(self, headers: Mapping[str, str], params: Mapping[str, str]) -> Negotiated:
-        """See :class:`trunkline.edge.websocket.endpoints.Endpoint`."""
         version = params.get("vsn")
         if version is None or _VERSION.fullmatch(version) is None:
             said = "no vsn, which means 1.0.0" if version is None else f"vsn={version:.20}"

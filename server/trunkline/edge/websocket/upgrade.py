@@ -1,4 +1,4 @@
-"""From uvicorn to picows: the moment at which an HTTP connection becomes a WebSocket."""
+"""The hand-over from uvicorn to picows, when an HTTP connection becomes a WebSocket."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from typing import Any, Final
 
 from picows import WSUpgradeRequest, WSUpgradeResponseWithListener
+from typing_extensions import override
 
 from trunkline.edge.access.rules import UNIX
 from trunkline.edge.http.request_head import FORWARDED_FOR, Address, RequestHeads
@@ -14,7 +15,7 @@ from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, pi
 from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.listener import WebSocketListener
 
-# uvicorn has found "upgrade" among the tokens; picows wants it alone, but Firefox sends "keep-alive, Upgrade".
+# uvicorn has found "upgrade" among the tokens; picows accepts it only alone, but Firefox sends "keep-alive, Upgrade".
 _CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)
 
 
@@ -33,8 +34,8 @@ class UpgradeProtocol(asyncio.Protocol):
         self._transport: LingeringTransport | None = None
         self._listener: WebSocketListener | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by uvicorn."""
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self._address = peername[0], peername[1]
@@ -58,20 +59,22 @@ class UpgradeProtocol(asyncio.Protocol):
         if self._listener is not None:
             self._listener.leave()
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """The upgrade request, and whatever follows before picows reads the socket itself."""
         assert self._transport is not None
         feed(self._transport.protocol, _CONNECTION.sub(b"\\1Upgrade\\r\\n", data, count=1))
         asyncio.get_running_loop().call_soon(self._transport.take_over)
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """The peer left before picows took over."""
         if self._transport is not None:
             self._transport.protocol.connection_lost(exc)
             self._transport.release()
 
+    @override
     def pause_writing(self) -> None:
-        """Nothing of ours was written yet."""
+        pass
 
+    @override
     def resume_writing(self) -> None:
-        """Nothing of ours was written yet."""
+        pass

@@ -1,4 +1,4 @@
-"""What ``trunkline top`` knows of a hub, and how far it can be believed. Pure: times are given, nothing is asked."""
+"""The state of ``trunkline top``: a hub's latest figures, and how current they are. Pure: the clock is an argument."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 STALE_SECONDS: Final = 3.0
-"""``system.metrics`` comes once a second: after so much silence its figures are old."""
+"""Seconds without ``system.metrics``, which comes once a second, after which its figures count as stale."""
 
 METRICS: Final = "system.metrics"
 EXECUTORS: Final = "system.executors"
@@ -18,14 +18,14 @@ TOPICS: Final = "system.topics"
 
 WORKING: Final = ("ready", "busy")
 LIMIT: Final = 50
-"""Methods, calls and topics that a snapshot lists."""
+"""How many methods, calls and topics a snapshot lists."""
 
 LinkState = Literal["connected", "reconnecting", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The connection: since when (monotonic, seconds) it is so, and why, where it is not ``connected``."""
+    """The state of the connection, since when (monotonic, seconds), and the reason where it is not ``connected``."""
 
     state: LinkState
     since: float
@@ -35,15 +35,15 @@ class Link:
 
 @dataclass(slots=True)
 class Board:
-    """The newest figures of each source, each replaced as a whole.
+    """The latest figures of each source, each replaced as a whole.
 
     Attributes:
         url: of the hub.
         link: the connection.
         metrics: data of the last ``system.metrics``.
-        metrics_at: when it came, monotonic, in seconds.
+        metrics_at: when those arrived, monotonic, in seconds.
         health: the last answer of ``health.detailed``.
-        refused: sources that the hub does not tell, and what it says instead.
+        refused: sources that the hub refuses, with its error messages.
     """
 
     url: str
@@ -59,10 +59,10 @@ class Board:
     _topics: list[dict[str, Any]] = field(default_factory=list)
     _topics_at: float = 0.0
 
-    # --- what is heard ---
+    # --- input ---
 
     def hear(self, source: str, data: dict[str, Any], now: float) -> None:
-        """Data of an event of topic ``source``, or the answer of the method ``source``."""
+        """Take the data of an event of topic ``source``, or the result of the method ``source``."""
         self.refused.pop(source, None)
         match source:
             case "system.metrics":
@@ -80,7 +80,7 @@ class Board:
                 self._topics_at = now
 
     def refuse(self, source: str, words: str) -> None:
-        """The hub does not tell a source; what it told before is true no more."""
+        """Note that the hub refuses a source, and forget its figures, which are out of date."""
         self.refused[source] = words
         match source:
             case "system.metrics":
@@ -90,23 +90,23 @@ class Board:
             case "system.topics":
                 self._topics = []
 
-    # --- what can be said ---
+    # --- output ---
 
     def age(self, now: float) -> float | None:
-        """How old the figures of the head are, in seconds; None where there are none."""
+        """The age of the head's figures, in seconds; None where there are none."""
         return None if self.metrics is None else max(0.0, now - self.metrics_at)
 
     def is_live(self, now: float) -> bool:
-        """Whether the figures may be shown as the present."""
+        """Whether the figures are current."""
         age = self.age(now)
         return self.link.state == "connected" and age is not None and age <= STALE_SECONDS
 
     def freshness(self, now: float) -> str:
-        """How far the figures can be believed, in words."""
+        """How current the figures are, as text."""
         link, age = self.link, self.age(now)
         old = "" if age is None else f"; figures are {age:.0f} s old"
         if link.state == "closed":
-            return f"disconnected for good: {link.why}{old}"
+            return f"disconnected, not reconnecting: {link.why}{old}"
         if link.state == "reconnecting":
             return f"reconnecting for {now - link.since:.0f} s (attempt {link.attempt}): {link.why}{old}"
         if METRICS in self.refused:
@@ -117,7 +117,7 @@ class Board:
 
     @property
     def executors(self) -> list[dict[str, Any]]:
-        """Each executor: state and memory as of the last look, CPU and what it runs as it last said."""
+        """The executors: state and memory by ``health.detailed``, CPU and running calls by ``system.executors``."""
         told = {row["worker_id"]: row for row in self._executors}
         if self.health is None:
             return list(told.values())
@@ -141,16 +141,16 @@ class Board:
 
     @property
     def calls_more(self) -> int:
-        """How many are in flight beside them."""
+        """How many more calls are in flight than :attr:`calls` lists."""
         return self._calls_more
 
     @property
     def topics(self) -> list[dict[str, Any]]:
-        """The topics that spoke lately, those with the highest rate first; a rate is None at first."""
+        """The recently active topics, those with the highest rate first; a rate is None at first."""
         return sorted(self._topics, key=lambda row: -(row["per_second"] or 0.0))
 
     def health_in_words(self) -> tuple[str, str]:
-        """One word, and why or how many work."""
+        """The hub's status in one word, and its causes with the number of working executors."""
         if self.health is None:
             return "unknown", self.refused.get(HEALTH, "")
         rows = self.health["executors"]
@@ -159,7 +159,7 @@ class Board:
         return self.health["status"], "; ".join([*self.health["causes"], number])
 
     def as_data(self, now: float) -> dict[str, Any]:
-        """All of it, for ``--json``."""
+        """The board as data, for ``--json``."""
         age = self.age(now)
         health = self.health or {}
         return {
@@ -180,7 +180,7 @@ class Board:
 
 
 def busiest(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The methods of a ``metrics.get`` as rows with ``method`` and ``per_second``, those with most calls first."""
+    """The methods in a result of ``metrics.get``, as rows with ``method`` and ``per_second``, most calls first."""
     seconds = answer["window_seconds"]
     rows: Iterable[dict[str, Any]] = (
         {"method": name, "per_second": round(stats["count"] / seconds, 3) if seconds else 0.0, **stats}
@@ -191,7 +191,7 @@ def busiest(answer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def rated(topics: list[dict[str, Any]], before: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """The rows with ``per_second``: from the offsets of two looks at the same epoch, None where there is one look."""
+    """The rows with ``per_second``, from the offsets of two readings of the same epoch; None after one reading."""
     known = {(row["topic"], row["epoch"]): row["offset"] for row in before}
     rows = []
     for row in topics:

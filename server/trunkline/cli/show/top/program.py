@@ -1,4 +1,4 @@
-"""The shell around the board: asks the hub, listens to it, draws, and looks for a key."""
+"""The IO of ``trunkline top``: calls the hub, subscribes to its events, draws the board, and reads keys."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ ASKED: Final[dict[str, dict[str, Any]]] = {
 }
 QUIT_KEYS: Final = b"qQ"
 PLAIN_WIDTH: Final = 100
-"""Of a snapshot that goes into a file or a pipe, where nobody says how wide it may be."""
+"""Columns of a snapshot in a file or a pipe, which have no width."""
 
 
 class Top:
-    """Keeps a board up to date.
+    """Keeps a board up to date from a hub's methods and events.
 
     Args:
         hub: connected.
-        interval: seconds between two looks.
+        interval: seconds between two refreshes.
     """
 
     def __init__(self, hub: Hub, url: str, interval: float) -> None:
@@ -61,12 +61,12 @@ class Top:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(FIRST_FIGURES_SECONDS):
                     await self._first_figures.wait()
-            await self._ask_all()  # rates of topics need a second look
+            await self._ask_all()  # rates of topics need a second reading
         finally:
             await _end(listeners)
 
     async def watch(self, draw: Callable[[Board], None], quit_wanted: asyncio.Event) -> None:
-        """Keep the board up to date and draw it, until somebody wants to quit or the connection has ended for good."""
+        """Keep the board up to date and draw it, until a key quits or the connection has ended for good."""
         tasks = [asyncio.create_task(self._listen(topic)) for topic in SUBSCRIBED]
         tasks.append(asyncio.create_task(self._ask_again_and_again()))
         try:
@@ -80,7 +80,7 @@ class Top:
         self.require_open()
 
     def require_open(self) -> None:
-        """Raises DisconnectedError where the connection has ended for good."""
+        """Raise DisconnectedError where the connection has ended for good."""
         if self._closed.is_set():
             raise DisconnectedError(self.board.link.why, maybe_executed=False)
 
@@ -98,7 +98,7 @@ class Top:
         except RpcError as error:
             self.board.refuse(method, error.message)
         except DisconnectedError:
-            return  # the head says so
+            return  # the head shows the state of the connection
         else:
             self.board.hear(method, answer, time.monotonic())
 
@@ -115,7 +115,7 @@ class Top:
             if topic == METRICS:
                 self._first_figures.set()
         except DisconnectedError:
-            return  # as above
+            return  # as in _ask
 
     def _on_link(self, change: ConnectionState) -> None:
         now, link = time.monotonic(), self.board.link
@@ -136,7 +136,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
-    """One snapshot on standard output."""
+    """Print one snapshot."""
     top = Top(hub, url, 1.0)
     await top.snapshot()
     top.require_open()
@@ -149,7 +149,7 @@ async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
 
 
 async def show(hub: Hub, url: str, interval: float) -> None:
-    """Draw on the terminal until ``q`` or Ctrl-C."""
+    """Draw the board on the terminal until ``q`` or Ctrl-C."""
     console = Console(highlight=False)
     quit_wanted = asyncio.Event()
     top = Top(hub, url, interval)
@@ -163,7 +163,7 @@ async def show(hub: Hub, url: str, interval: float) -> None:
 
 @contextlib.contextmanager
 def keys(quit_wanted: asyncio.Event) -> Iterator[None]:
-    """Read single keys of the terminal, unseen, for the length of the block. Without a terminal there are none."""
+    """Read single keys from the terminal, without echo, for the length of the block; none without a terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         yield
         return

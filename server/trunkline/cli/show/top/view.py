@@ -1,4 +1,4 @@
-"""How a :class:`trunkline.cli.show.top.board.Board` looks in a terminal. Pure: one board gives one picture."""
+"""Renders a :class:`trunkline.cli.show.top.board.Board` for a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trunkline.cli.show.top.board import CALLS, METHODS, TOPICS, Board
 
 HEAD_LINES: Final = 4
 SECTION_LINES: Final = 2
-"""A blank line and the headings."""
+"""Lines of a section beside its rows: a blank one and the headings."""
 
 ROWS_AT_MOST: Final = 20
 STATUS_STYLES: Final = {
@@ -33,11 +33,11 @@ Row = Sequence[str | Text]
 
 
 def render(board: Board, now: float, height: int | None = None) -> RenderableType:
-    """The whole picture, for any width.
+    """The whole screen, for any width.
 
     Args:
         now: monotonic, in seconds.
-        height: lines of the terminal; the sections share them. None where there is no end.
+        height: lines of the terminal, which the sections share; None for no limit.
     """
     faded = "" if board.is_live(now) else "dim"
     sections = [
@@ -57,7 +57,7 @@ def render(board: Board, now: float, height: int | None = None) -> RenderableTyp
 
 
 def share(space: int | None, wanted: Sequence[int]) -> list[int]:
-    """Lines of each section: what it wants, or an equal part of what there is."""
+    """The lines of each section: what it wants, or an equal part of the space."""
     wanted = [min(ROWS_AT_MOST, number) for number in wanted]
     if space is None:
         return list(wanted)
@@ -80,7 +80,7 @@ class _Section:
         self._wide = wide
 
     def table(self, limit: int, faded: str) -> RenderableType:
-        """``columns`` beginning with ``>`` stand to the right; the wide one gets what is left of the line."""
+        """The table; columns beginning with ``>`` are right-aligned, the wide one gets the rest of the line."""
         if not self.rows:
             return Text(f"{self.columns[0]}: {self.note}", "yellow", no_wrap=True, overflow="ellipsis")
         table = Table(box=None, pad_edge=False, expand=True, padding=(0, 2, 0, 0))
@@ -95,7 +95,7 @@ class _Section:
                 overflow="ellipsis",
             )
         for row in self.rows[:limit]:
-            # A plain string would be read as markup, and names are other people's.
+            # A plain string would be parsed as markup, and names come from other people.
             table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
         return table
 
@@ -151,7 +151,7 @@ def _executors(board: Board) -> _Section:
 
 
 def _doing(row: dict[str, Any]) -> str:
-    """What it runs; where it runs nothing, why it is away or was."""
+    """What an executor runs; where it runs nothing, its last failure or restart."""
     if row["running"]:
         first, more = row["running"][0], row["active_requests"] - 1
         return f"{first['method']} {seconds(first['age_ms'])}" + (f" + {more}" if more > 0 else "")
@@ -212,24 +212,24 @@ def _topics(board: Board) -> _Section:
 
 
 def count(number: float) -> str:
-    """A rate: exact while small."""
+    """A rate as text, with a decimal while it is small."""
     return f"{number:,.0f}" if number >= 100 or number == int(number) else f"{number:.1f}"
 
 
 def ms(milliseconds: float) -> str:
-    """Milliseconds, as precise as their size allows."""
+    """Milliseconds as text, with more decimals the smaller they are."""
     if milliseconds >= 100:
         return f"{milliseconds:,.0f}"
     return f"{milliseconds:.1f}" if milliseconds >= 1 else f"{milliseconds:.2f}"
 
 
 def seconds(milliseconds: float) -> str:
-    """An age."""
+    """An age in milliseconds as text."""
     return f"{milliseconds:.0f} ms" if milliseconds < 1000 else duration(milliseconds / 1000)
 
 
 def duration(passed: float) -> str:
-    """Seconds in the two largest units."""
+    """Seconds as text, in the two largest units."""
     whole = int(passed)
     if whole < 60:
         return f"{passed:.1f} s" if passed < 10 else f"{whole} s"
