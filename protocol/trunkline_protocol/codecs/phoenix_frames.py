@@ -44,7 +44,7 @@ Status = Literal["ok", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a peer sent.
+    """A message of a peer.
 
     Attributes:
         payload: JSON.
