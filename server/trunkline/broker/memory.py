@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from trunkline.broker.base import Joined, PublishKey, TopicStanding
+from typing_extensions import override
+
+from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
@@ -48,8 +50,8 @@ class _Topic:
         self.kept_bytes = 0
 
 
-class MemoryBroker:
-    """See :class:`trunkline.broker.base.Broker`.
+class MemoryBroker(Broker):
+    """Keeps events in memory. Publications and joins are answered before the call returns.
 
     Args:
         limits: of the history.
@@ -77,10 +79,11 @@ class MemoryBroker:
         self._deliver: Callable[[Event], None] = lambda event: None
         self.history_bytes = 0
 
+    @override
     def start(self, deliver: Callable[[Event], None]) -> None:
-        """See the contract."""
         self._deliver = deliver
 
+    @override
     def publish(
         self,
         topic: str,
@@ -88,7 +91,6 @@ class MemoryBroker:
         idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
     ) -> None:
-        """See the contract. Always answered before it returns."""
         now = self._monotonic()
         if idempotency_key is not None:
             try:
@@ -109,8 +111,8 @@ class MemoryBroker:
         self._deliver(event)
         done(position)
 
+    @override
     def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
-        """See the contract."""
         now = self._monotonic()
         told = [self._standing(topic, state, now) for topic, state in islice(reversed(self._topics.items()), limit)]
         return told, len(self._topics) - len(told)
@@ -121,10 +123,10 @@ class MemoryBroker:
         oldest = history[0][1].published_at if history else None
         return TopicStanding(topic, Position(state.epoch, state.head), len(history or ()), state.kept_bytes, oldest)
 
+    @override
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
-        """See the contract. Always answered before it returns."""
         state = self._topics.get(topic)
-        # A topic nobody spoke on has a position, too, and costs nothing.
+        # A topic that nobody published to has a position, too, and costs nothing.
         head = Position(self._epoch(), 0) if state is None else Position(state.epoch, state.head)
         if recover is None or recover.epoch != head.epoch or recover.offset > head.offset:
             done(Joined(head, False, (), head))
@@ -139,7 +141,7 @@ class MemoryBroker:
         return f"{self._boot}.{self._generation}"
 
     def _state(self, topic: str) -> _Topic:
-        """The topic's state, made if need be, as the one that spoke last."""
+        """The topic's state, made if need be, as the one published to last."""
         state = self._topics.get(topic)
         if state is not None:
             self._topics.move_to_end(topic)

@@ -36,7 +36,7 @@ from trunkline.generate.shapes import (
 
 _SCALARS: Final = frozenset({"string", "number", "integer", "boolean", "null"})
 _EXACT: Final = 2**53
-"""From here on a number is another one in JavaScript."""
+"""From here on JavaScript cannot represent every integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class SchemaReader:
         self._definitions: dict[str, Definition] = {}
 
     def definitions(self) -> dict[str, Definition]:
-        """Everything that was referred to, by name. Those that are nothing but themselves are unknown."""
+        """The definitions that were referred to, by name. One that is nothing but itself is unknown."""
         types = {name: definition.type for name, definition in self._definitions.items()}
         return {
             name: Definition(UNKNOWN, found.description) if _is_circular(name, types) else found

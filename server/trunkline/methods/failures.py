@@ -55,7 +55,7 @@ def typed(error: RpcError) -> RpcError:
 
 
 def unexpected(method: str, error: BaseException, *, debug: bool) -> RpcError:
-    """The typed error for what a method did not raise as one.
+    """The INTERNAL_ERROR for an exception of a method that is not an RpcError.
 
     Args:
         debug: send the traceback to the caller.

@@ -55,7 +55,7 @@ class EmbeddingList(TypedDict):
 
 
 class EmbeddingMethods:
-    """One model, loaded once an executor."""
+    """The method ``embeddings.create``, with one model, which each executor loads once."""
 
     def __init__(self) -> None:
         self._service: service.EmbeddingService | None = None
@@ -78,7 +78,7 @@ class EmbeddingMethods:
         )
 
     def close(self) -> None:
-        """Let go of the threads, for processes that go on."""
+        """Stop the threads of the service."""
         if self._service is not None:
             self._service.close()
 
@@ -90,7 +90,7 @@ class EmbeddingMethods:
         encoding_format: Literal["float", "base64"] = "float",
         model: str | None = None,
     ) -> EmbeddingList:
-        """Embed one text, or up to 2048. ``base64`` is little-endian float32, a quarter of the size of numbers.
+        """Embed one text, or a list of up to 2048. ``base64`` is little-endian float32, smaller than numbers.
 
         Raises:
             RpcError: -32602, empty or too much input; 4001, another model than the one that is loaded.

@@ -44,7 +44,7 @@ class Tokenizer:
         encoder: its first module has to be a transformer.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the first module is no transformer.
     """
 
     def __init__(self, encoder: SentenceTransformer) -> None:
@@ -59,7 +59,7 @@ class Tokenizer:
 
     @property
     def prompt(self) -> str:
-        """What the model wants before each text."""
+        """The text that the model expects in front of each text; often empty."""
         return self._prompt
 
     def read(self, texts: Sequence[Text]) -> None:

@@ -57,7 +57,7 @@ def compile_filter(source: Any, where: str = "filter") -> Callable[[Item], bool]
         where: what to call it in an error.
 
     Raises:
-        RpcError: -32602, it is none, or too large; the message names the place in it.
+        RpcError: -32602, the filter is invalid or too large; the message names the place in it.
 
     Returns:
         For the same filter the same function, as long as it was among the last: what it found can be remembered.
