@@ -190,7 +190,7 @@ async def test_topics_are_listed_sorted_found_and_followed(context: BrowserConte
         await expect(kept.nth(4)).to_have_text("2")
         await expect(rows.nth(2).locator("td").nth(2)).to_have_text("1")
         await rows.nth(0).get_by_role("button").click()
-        await expect(page.get_by_text("No event has come yet.")).to_be_visible(timeout=MOMENT)
+        await expect(page.get_by_text("No event yet.")).to_be_visible(timeout=MOMENT)
         await caller.result("publish", {"topic": "list.b", "data": "heard"})
         await expect(page.get_by_role("region", name="Events").locator("tbody tr")).to_have_count(1, timeout=MOMENT)
         await expect(kept.nth(3)).to_have_text("3", timeout=MOMENT)
@@ -243,7 +243,7 @@ async def test_the_tail_follows_filters_and_pauses(context: BrowserContext, hub:
         await says(page, "Live")
         await page.get_by_label("Topic or pattern").fill("tail.>")
         await page.get_by_role("button", name="Follow", exact=True).click()
-        await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+        await expect(page.get_by_text("No event yet.")).to_be_visible()
         for number in range(5):
             await caller.result("publish", {"topic": f"tail.{number % 2}", "data": {"number": number}})
         rows = page.get_by_role("region", name="Events").locator("tbody tr")
@@ -265,7 +265,7 @@ async def test_what_the_tail_did_not_get_is_said(context: BrowserContext) -> Non
             await says(page, "Live")
             await page.get_by_label("Topic or pattern").fill("flood")
             await page.get_by_role("button", name="Follow", exact=True).click()
-            await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+            await expect(page.get_by_text("No event yet.")).to_be_visible()
             page_is_busy = page.evaluate("() => { const end = Date.now() + 2000; while (Date.now() < end); }")
             for _ in range(300):
                 await caller.result("publish", {"topic": "flood", "data": "x" * 100_000})
