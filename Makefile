@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-browser test-interop check bench fuzz soak autobahn format deps-debian clean
+.PHONY: help setup run test test-browser test-interop check bench check-instructions fuzz soak autobahn format deps-debian clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
-setup: $(STAMPS)/python $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
+setup: $(STAMPS)/dev $(STAMPS)/clients ## Make .venv, install everything, build the JS client (quick the second time)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Trunkline needs Python 3.11 or newer; set PYTHON=...")'
@@ -22,6 +22,11 @@ $(STAMPS)/python: $(BIN)/python pyproject.toml constraints.txt
 	@mkdir -p $(STAMPS)
 	@echo "installing Python packages (torch is large: the first time takes a while)"
 	$(PIP) install -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/python
+	@echo "installing what tests and checks need"
 	$(PIP) install -c constraints.txt -e '.[demo,dev]'
 	@touch $@
 
@@ -31,7 +36,7 @@ $(STAMPS)/clients: clients/package.json clients/package-lock.json clients/js/pac
 	cd clients && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build
 	@touch $@
 
-run: setup ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
+run: $(STAMPS)/python $(STAMPS)/clients ## Run the hub on 127.0.0.1:8765 with real embeddings and the demo collection
 	@exec $(BIN)/trunkline serve
 
 # Most tests wait more than they work; those that measure time or load come afterwards, alone.
@@ -43,7 +48,7 @@ ELSEWHERE := --ignore=tests/browser --ignore=tests/interop
 test: setup ## Install what the tests need and run all of them, Python and JS
 	$(BIN)/pytest -n $(TEST_WORKERS) --dist worksteal -m "not alone" $(ELSEWHERE) || $(AGAIN) -m "not alone" $(ELSEWHERE)
 	$(BIN)/pytest -m alone $(ELSEWHERE) || $(AGAIN) -m alone $(ELSEWHERE)
-	cd clients && TRUNKLINE_BIN=$(CURDIR)/$(BIN)/trunkline npm test --silent
+	cd clients && TEST_HUB_PROGRAM=$(CURDIR)/$(BIN)/trunkline npm test --silent
 
 test-browser: setup ## Drive a real Chromium, and Firefox, against real hubs
 	$(BIN)/pytest tests/browser || $(AGAIN) tests/browser
@@ -60,6 +65,8 @@ check: setup ## Lint, types, package checks; build the wheel and start a hub fro
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/vulture
+	$(BIN)/vulture server protocol bench examples  # what only tests use is dead, too
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m scripts.budget
 	$(BIN)/python -m scripts.architecture --check
@@ -76,6 +83,11 @@ bench: setup ## Measure: ratios of runs side by side on this machine
 	  echo "== $$name"; $(BIN)/python -m bench.$$name || missed="$$missed $$name"; \
 	done; if [ -n "$$missed" ]; then echo "targets missed:$$missed"; exit 1; fi
 
+BASE ?= HEAD^
+
+check-instructions: setup ## Count the instructions of BASE (the parent commit) and HEAD for one dialogue; fails above +3 %
+	@$(BIN)/python -m bench.instructions --base '$(BASE)'
+
 FUZZ_SECONDS ?= 60
 
 fuzz: setup ## Fuzz the codec and the framing with atheris, FUZZ_SECONDS (60) a target; finds stay in build/fuzz
@@ -86,7 +98,7 @@ SOAK_RUNS ?= 10
 
 soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_RUNS (10) seeds; finds stay in build/recorder
 	@$(BIN)/python -m tests.faults.recorder --seconds $(SOAK_SECONDS) --runs $(SOAK_RUNS) --clients 6
-	@TRUNKLINE_KILL_SECONDS=$(SOAK_SECONDS) TRUNKLINE_CRASH_ROUNDS=$(SOAK_RUNS) \
+	@TEST_KILL_SECONDS=$(SOAK_SECONDS) TEST_CRASH_ROUNDS=$(SOAK_RUNS) \
 	  $(BIN)/pytest tests/methods/test_collection_kills.py tests/methods/test_collection_crashes.py
 
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
@@ -98,6 +110,7 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	  command -v node >/dev/null || need="$$need nodejs npm"; \
 	  for d in python3.11-doc debian-faq debian-reference-en; do dpkg -s $$d >/dev/null 2>&1 || need="$$need $$d"; done; \
 	  for p in curl faketime chromium firefox-esr haproxy elixir; do command -v $$p >/dev/null || [ -x /usr/sbin/$$p ] || need="$$need $$p"; done; \
+	  command -v callgrind_control >/dev/null || need="$$need valgrind"; \
 	  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || need="$$need nginx-light"; \
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \

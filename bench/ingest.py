@@ -26,10 +26,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.servers import process
-from trunkline.client import Hub, connect
+from trunkline.client import Hub
+from trunkline.client import hub as connect
+from trunkline.defaults import DEFAULT_MODEL
 from trunkline.methods.documents.extract import extract
 from trunkline.methods.documents.split import Splitter, load_tokens
-from trunkline.methods.embeddings.model import DEFAULT_MODEL
 
 UPSERT_TARGET = 10_000
 """Vectors a minute."""

@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.corpora import CorpusMissing, QuestionSet, debian_faq, python_faq
 from bench.servers import process
 from trunkline.cli.eval import ask, table
-from trunkline.client import Hub, connect
+from trunkline.client import Hub
+from trunkline.client import hub as connect
 from trunkline.evaluate.measures import Measured
 from trunkline.evaluate.questions import Question
 from trunkline.evaluate.retrieval import Retrieved
@@ -50,7 +51,8 @@ def passages(chosen: QuestionSet) -> list[dict[str, Any]]:
     from semantic_text_splitter import TextSplitter
     from tokenizers import Tokenizer
 
-    from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model
+    from trunkline.defaults import DEFAULT_MODEL
+    from trunkline.methods.embeddings.model import find_model
 
     tokenizer = Tokenizer.from_file(f"{find_model(DEFAULT_MODEL).path_or_name}/tokenizer.json")
     tokenizer.no_truncation()

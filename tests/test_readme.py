@@ -1,19 +1,22 @@
-"""README's code, run as it stands there, against a real hub.
+"""The code of README, docs/ and the examples, run as it stands there, against a real hub.
 
 A comment before each block of code says what becomes of it:
 
 - ``<!-- run -->``: it ends well.
+- ``<!-- run, connected -->``: so it does as the body of a program that has a connection, ``hub``.
 - ``<!-- run, staying: 1 3 -->``: each line of a shell block is a command; those with these numbers go on.
 - ``<!-- run until: TEXT -->``: it says so, while ``orders.42`` is published, and is ended then.
-- ``<!-- file: NAME -->``: it is a file, for the others.
+- ``<!-- file: NAME -->``: it is a file, for the others; ``<!-- methods: NAME -->``: one that the hub serves.
 - ``<!-- not run: WHY -->``.
 
-Two things are other than in the text: the port, and the packs, for which ``support/modules/documented.py`` stands.
+Other than in the text are: the port; the model, which is a tiny one; and, where a block serves, packs and data folder.
+``$ID`` is the newest job.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -21,87 +24,173 @@ import signal
 import socket
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
-from tests.support.hub import MODULES, RunningHub, clean_environment, ready_hub
+from tests.support.hub import RunningHub, clean_environment
+from tests.support.pages import REPOSITORY, Block, blocks_of, pages
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, eventually
+from tests.support.tiny_model import tiny_model
 
-REPOSITORY = Path(__file__).parent.parent
-CLIENTS = REPOSITORY / "clients"
-BLOCK = re.compile(r"(?:<!-- (?P<rule>[^>]*) -->\n)?```(?P<language>\w*)\n(?P<code>.*?)```", re.DOTALL)
-LANGUAGES = {"sh", "js", "python"}
+__all__ = ["tiny_model"]
 
+CLIENTS: Final = REPOSITORY / "clients"
+PAGES: Final = [
+    page
+    for page in pages()
+    if page.parent == REPOSITORY / "docs" or page.is_relative_to(REPOSITORY / "examples") or page.name == "README.md"
+    if not page.is_relative_to(CLIENTS)
+]
+NO_CODE: Final = ("", "json", "mermaid")
+BLOCKS: Final = {
+    page: [block for block in blocks_of(page) if block.rule or block.language not in NO_CODE] for page in PAGES
+}
+RUN: Final = [page for page, blocks in BLOCKS.items() if any(block.rule.startswith("run") for block in blocks)]
+RULE: Final = re.compile(r"run|run, connected|run, staying: .+|run until: .+|file: .+|methods: .+|not run: .+")
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block of code.
-
-    Attributes:
-        line: where it begins.
-        rule: the comment before it.
-    """
-
-    line: int
-    language: str
-    rule: str
-    code: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}"
-
-
-def blocks_of(text: str) -> Iterator[Block]:
-    for found in BLOCK.finditer(text):
-        line = text.count("\n", 0, found.start("code"))
-        yield Block(line, found["language"], found["rule"] or "", found["code"])
-
-
-BLOCKS = [block for block in blocks_of((REPOSITORY / "README.md").read_text()) if block.language in LANGUAGES]
+CONNECTED: Final = {
+    "js": 'import {{ connect }} from "trunkline";\nconst hub = await connect("{url}");\n{code}\nawait hub.close();\n',
+    "python": "import asyncio\nfrom trunkline.client import connect\n\nasync def main():\n"
+    '    async with connect("{url}") as hub:\n{code}\nasyncio.run(main())\n',
+}
 
 
 def test_each_block_says_what_becomes_of_it() -> None:
-    assert len(BLOCKS) > 10
-    for block in BLOCKS:
-        assert re.match(r"(run$|run, staying: |run until: |file: |not run: )", block.rule), f"{block}: {block.rule!r}"
+    found = [block for blocks in BLOCKS.values() for block in blocks]
+    assert len(found) > 40
+    for block in found:
+        assert RULE.fullmatch(block.rule), f"{block}: {block.rule!r}"
+
+
+def test_few_blocks_are_not_run() -> None:
+    skipped = [str(block) for blocks in BLOCKS.values() for block in blocks if block.rule.startswith("not run: ")]
+    assert len(skipped) <= 8, skipped
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reader's folder: the environment beside it, the client installed, the files that README shows."""
+    """A reader's folder: the environment beside it, the client installed, the files that the pages show."""
     path = tmp_path_factory.mktemp("reader")
     (path / ".venv").symlink_to(sys.prefix)
     (path / "node_modules").mkdir()
     (path / "node_modules" / "trunkline").symlink_to(CLIENTS / "js")
-    shutil.copy(MODULES / "documented.py", path)
-    for block in BLOCKS:
-        if block.rule.startswith("file: "):
-            (path / block.rule.removeprefix("file: ")).write_text(block.code)
+    for name in ("handbook", "manuals"):
+        (path / name).mkdir()
+        (path / name / "reset.md").write_text("# Reset\n\nHold the red button to reset it. Error E4711 goes away.\n")
+    (path / "jwks.json").write_text(public_key())
+    for block in (each for blocks in BLOCKS.values() for each in blocks):
+        if found := re.fullmatch(r"(?:file|methods): (.*)", block.rule):
+            (path / found[1]).write_text(block.code)
     return path
 
 
+def public_key() -> str:
+    """A set with the public key of an identity provider."""
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from jwt.algorithms import RSAAlgorithm
+
+    key = json.loads(RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 2048).public_key()))
+    return json.dumps({"keys": [key | {"kid": "1", "alg": "RS256"}]})
+
+
 @pytest.fixture(scope="module")
-def hub(folder: Path) -> Iterator[RunningHub]:
-    with ready_hub("my_methods", "documented", cwd=folder) as running:
-        yield running
+def hub(folder: Path, tiny_model: Path) -> Iterator[RunningHub]:
+    """What ``make run`` starts, with another model and the methods of the pages; its collections have an item."""
+    methods = [
+        block.rule.removeprefix("methods: ").removesuffix(".py")
+        for blocks in BLOCKS.values()
+        for block in blocks
+        if block.rule.startswith("methods: ")
+    ]
+    env = {"TRUNKLINE_MODEL": str(tiny_model), "TRUNKLINE_DOCUMENTS_ROOT": str(folder)}
+    arguments = ("--packs", "embeddings,vectors,documents,rag")
+    with RunningHub(methods, cwd=folder, env=env, arguments=arguments) as running:
+        running.wait_for("^ready:", within=6 * PATIENCE)  # it loads torch
+        asyncio.run(fill(running))
+        yield running.ready()
 
 
-def command_of(block: Block, code: str, folder: Path) -> list[str]:
+async def fill(hub: RunningHub) -> None:
+    async with peer(hub.url) as filler:
+        for name in ("python-reference", "handbook"):
+            await filler.result("collections.create", {"name": name})
+            item = {"id": "1", "text": "a closure is a function with its variables", "metadata": {"source": "a.md"}}
+            await filler.result("vectors.upsert", {"collection": name, "items": [item]})
+
+
+@pytest.mark.ml
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("page", RUN, ids=[str(page.relative_to(REPOSITORY)) for page in RUN])
+async def test_page(page: Path, folder: Path, hub: RunningHub) -> None:
+    for block in BLOCKS[page]:
+        try:
+            await run(block, folder, hub)
+        except Exception as error:
+            error.add_note(f"{block}:\n{block.code}")
+            raise
+
+
+async def run(block: Block, folder: Path, hub: RunningHub) -> None:
+    if not block.rule.startswith("run"):
+        return
+    if block.language == "js" and (shutil.which("node") is None or not (CLIENTS / "js" / "dist").exists()):
+        pytest.skip("needs Node.js and the built client: make setup")
+    serves = "trunkline serve" in block.code
+    port = free_port() if serves else hub.port
+    env = clean_environment(await variables(block, folder, port, hub))
+    code = block.code.replace("8765", str(port))
+    command = command_of(block, code, folder, f"ws://127.0.0.1:{port}/ws")
+    if block.rule.startswith("run until: "):
+        with started(command, folder, env) as process:
+            async with publishing(hub):
+                await said(process, block.rule.removeprefix("run until: "))
+            if "node.lookup" in code:
+                async with peer(hub.url) as caller:
+                    assert await caller.result("node.lookup", {"key": "a"}) == 1
+    elif block.rule.startswith("run, staying: "):
+        staying = {int(number) for number in block.rule.removeprefix("run, staying: ").split()}
+        await take_lines(code.splitlines(), staying, folder, env, hub)
+    else:
+        with started(command, folder, env, stderr=subprocess.PIPE) as process:
+            words = await asyncio.to_thread(process.communicate, timeout=3 * PATIENCE)
+        assert process.returncode == 0, "\n".join(words)
+
+
+async def variables(block: Block, folder: Path, port: int, hub: RunningHub) -> dict[str, str]:
+    """The environment that a block has."""
+    path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
+    found = {"PATH": path, "TRUNKLINE_URL": f"ws://127.0.0.1:{port}/ws"}
+    if "trunkline serve" in block.code:
+        found |= {"TRUNKLINE_PORT": str(port), "TRUNKLINE_PACKS": "none", "TRUNKLINE_DATA": str(folder / f"data{port}")}
+    if "$ID" in block.code:
+        async with peer(hub.url) as caller:
+            found["ID"] = (await caller.result("jobs.list", {"limit": 1}))["jobs"][0]["id"]
+    return found
+
+
+def command_of(block: Block, code: str, folder: Path, url: str) -> list[str]:
     if block.language == "sh":
         return ["bash", "-ec", code]
-    script = folder / f"line{block.line}.{'mjs' if block.language == 'js' else 'py'}"
+    if block.rule == "run, connected":
+        body = textwrap.indent(code, " " * 8) if block.language == "python" else code
+        code = CONNECTED[block.language].format(url=url, code=body)
+    suffix = {"js": "mjs", "python": "py"}[block.language]
+    script = folder / f"{block.page.stem}{block.line}.{suffix}"
     script.write_text(code)
     node = ["node", "--experimental-websocket", "--no-warnings"]  # as browsers and later versions have one
-    return [*node, str(script)] if block.language == "js" else [sys.executable, str(script)]
+    return [*node, str(script)] if suffix == "mjs" else [sys.executable, str(script)]
 
 
 @contextmanager
-def started(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def started(
+    command: list[str], folder: Path, env: dict[str, str], *, stderr: int = subprocess.STDOUT
+) -> Iterator[subprocess.Popen[str]]:
     """A command in a process group of its own, which is ended with the block."""
     process = subprocess.Popen(
         command,
@@ -109,7 +198,7 @@ def started(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[s
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -148,33 +237,6 @@ async def publishing(hub: RunningHub) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.wait([task])  # cancelled while it connects, it closes its socket only then
-
-
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.rule.startswith("run")], ids=str)
-async def test_block(block: Block, folder: Path, hub: RunningHub) -> None:
-    if block.language == "js" and (shutil.which("node") is None or not (CLIENTS / "js" / "dist").exists()):
-        pytest.skip("needs Node.js and the built client: make setup")
-    serves = "trunkline serve" in block.code
-    port = free_port() if serves else hub.port
-    path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
-    env = clean_environment({"PATH": path, "TRUNKLINE_URL": f"ws://127.0.0.1:{port}/ws"})
-    if serves:
-        env["TRUNKLINE_PORT"] = str(port)
-    code = block.code.replace("8765", str(port))
-    if block.rule.startswith("run until: "):
-        with started(command_of(block, code, folder), folder, env) as process:
-            async with publishing(hub):
-                await said(process, block.rule.removeprefix("run until: "))
-            if "node.lookup" in code:
-                async with peer(hub.url) as caller:
-                    assert await caller.result("node.lookup", {"key": "a"}) == 1
-    elif block.rule.startswith("run, staying: "):
-        staying = {int(number) for number in block.rule.removeprefix("run, staying: ").split()}
-        await take_lines(code.splitlines(), staying, folder, env, hub)
-    else:
-        command = command_of(block, code, folder)
-        done = await asyncio.to_thread(subprocess.run, command, cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
 
 
 async def take_lines(lines: list[str], staying: set[int], folder: Path, env: dict[str, str], hub: RunningHub) -> None:

@@ -1,10 +1,10 @@
 // Starts a hub with Python methods as a child, calls them, and goes on when the hub dies.
-//   TRUNKLINE_PYTHON=../../.venv/bin/python node main.mjs
+//   PYTHON=../../.venv/bin/python node main.mjs
 import { fileURLToPath } from "node:url";
 import { spawnHub } from "trunkline/node";
 
 const hub = await spawnHub({
-  python: process.env.TRUNKLINE_PYTHON ?? "python3",
+  python: process.env.PYTHON ?? "python3",
   args: ["--packs", "none", "--methods", "word_methods", "--executors", "1", "--no-demo"],
   cwd: fileURLToPath(new URL(".", import.meta.url)),
   env: { TRUNKLINE_LOG_LEVEL: "error" },

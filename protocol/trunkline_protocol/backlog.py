@@ -15,6 +15,11 @@ from typing import Final, Generic, TypeVar
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, limit_error
 
+QUEUE_LIMIT: Final = 16_384
+QUEUE_LIMIT_PER_CONNECTION: Final = 10_240
+QUEUE_BYTES: Final = 256 * 2**20
+"""What the settings of these names are where nothing is said."""
+
 SHARED_FROM: Final = 50
 """A limit below this keeps no part of the queue for flows with few calls in it."""
 
@@ -31,9 +36,9 @@ K = TypeVar("K", bound=Hashable)
 class QueueLimits:
     """Settings ``queue_limit``, ``queue_limit_per_connection``, ``queue_bytes``."""
 
-    calls: int = 131_072
-    calls_per_flow: int = 10_240
-    bytes: int = 256 * 2**20
+    calls: int = QUEUE_LIMIT
+    calls_per_flow: int = QUEUE_LIMIT_PER_CONNECTION
+    bytes: int = QUEUE_BYTES
 
 
 class CallQueue:

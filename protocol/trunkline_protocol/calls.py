@@ -7,7 +7,7 @@ later ones are discarded: that rule lives here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -15,6 +15,9 @@ from trunkline_protocol.inputs import InputWindow
 from trunkline_protocol.traces import TraceContext
 
 NO_DEADLINE = float("inf")
+DEFAULT_TIMEOUT_MS: Final = 30_000
+"""Of a call that names none, where its method has none of its own."""
+
 PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
 

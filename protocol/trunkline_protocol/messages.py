@@ -53,7 +53,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class HubLimits(msgspec.Struct, frozen=True):
-    """The limits of a hub: bytes of a message, levels of its params (SPEC.md, The door), members of a batch."""
+    """The limits of a hub: bytes of a message, levels of its params (SPEC.md, Connecting), members of a batch."""
 
     max_message_bytes: int
     max_depth: int

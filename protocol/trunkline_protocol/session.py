@@ -41,9 +41,6 @@ SUPERSEDED: Final = 4500
 UNNUMBERED_CALLS: Final = frozenset({"auth", "rpc.ping", "session.open", "session.close", "subscribe", "unsubscribe"})
 """Calls that concern one connection: after a cut neither they nor their replies are of use to the next one."""
 
-UNNUMBERED_NOTIFICATIONS: Final = frozenset({"session.ack", "event", "event.gap"})
-"""Notifications that are not numbered."""
-
 ResumeRefusal = Literal["unknown", "expired", "overflow", "owner_lost"]
 """Why a session was not resumed.
 
@@ -54,9 +51,6 @@ it is gone.
 
 SessionId = Annotated[str, msgspec.Meta(max_length=64)]
 """128 random bits as text. A credential: it is never logged."""
-
-Seq = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
-"""The member ``seq`` of an envelope: the number of its frame."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """How many frames a side has, which is the number of the last."""

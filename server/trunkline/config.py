@@ -17,10 +17,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from trunkline import defaults
 from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
+from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 
 DEFAULT_PORT = 8765
-DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 FramingName = Literal["packet4", "ndjson"]
 DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
@@ -81,7 +82,9 @@ class Settings(BaseSettings):
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
     )
-    document_seconds: float = Field(120.0, gt=0, le=2**31, description="how long reading one document may take")
+    document_seconds: float = Field(
+        defaults.DOCUMENT_SECONDS, gt=0, le=2**31, description="how long reading one document may take"
+    )
     demo: bool = Field(True, description="index the demo collection at first start")
 
     token: SecretStr | None = Field(None, description="static bearer token, with every role")
@@ -91,7 +94,7 @@ class Settings(BaseSettings):
     jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
     jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
     jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
-    jwt_leeway: float = Field(30.0, ge=0, description="tolerated difference of the issuer's clock")
+    jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
     auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
     auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
@@ -100,70 +103,94 @@ class Settings(BaseSettings):
 
     trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is trusted")
 
-    model: str = Field(DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
+    model: str = Field(defaults.DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
         "auto",
         description="what computes embeddings; auto = openvino where trunkline convert-model was run, else torch",
     )
-    embedding_cache_bytes: int = Field(64 * 2**20, ge=0, description="cached vectors of one executor; 0 = no cache")
-    embedding_cache_seconds: float = Field(3600.0, gt=0, description="how long vectors are cached")
+    embedding_cache_bytes: int = Field(
+        defaults.EMBEDDING_CACHE_BYTES, ge=0, description="vectors one executor caches; 0 = none"
+    )
+    embedding_cache_seconds: float = Field(
+        defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
+    )
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None
 
     max_connections: int = Field(16_384, ge=1)
-    max_calls: int = Field(131_072, ge=1, description="calls in flight of all connections")
-    max_calls_per_connection: int = Field(16_384, ge=1, description="calls in flight of one connection")
-    max_subscriptions: int = Field(1_024, ge=0, description="subscriptions of one connection")
+    max_calls: int = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
+    max_calls_per_connection: int = Field(
+        defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight of one connection"
+    )
+    max_subscriptions: int = Field(defaults.MAX_SUBSCRIPTIONS, ge=0, description="subscriptions of one connection")
     max_subscriptions_per_principal: int = Field(
-        262_144, ge=0, description="subscriptions of one principal; a pattern counts once a token"
+        defaults.MAX_SUBSCRIPTIONS_PER_PRINCIPAL,
+        ge=0,
+        description="subscriptions of one principal; a pattern counts once a token",
     )
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
-    max_sessions: int = Field(16_384, ge=0, description="resumable sessions of all principals")
-    max_sessions_per_principal: int = Field(4_096, ge=0)
-    session_seconds: float = Field(60.0, ge=0, description="how long a session outlives its connection")
+    max_sessions: int = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
+    max_sessions_per_principal: int = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
+    session_seconds: float = Field(
+        defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
+    )
     rate_limit: float = Field(0.0, ge=0, description="calls a second of one principal; 0 = no limit")
     rate_burst: int = Field(0, ge=0, description="burst of one principal, in calls; 0 = one second's worth")
     idempotency_keys: int = Field(
-        262_144, ge=0, description="keys of calls, and as many of publications, of all principals"
+        defaults.IDEMPOTENCY_KEYS,
+        ge=0,
+        description="keys of calls, and as many of publications, of all principals",
     )
-    idempotency_keys_per_principal: int = Field(65_536, ge=0)
-    queue_limit: int = Field(16_384, ge=0, description="calls queued for executors, and as many for callees")
-    queue_limit_per_connection: int = Field(10_240, ge=0, description="queued calls of one connection")
-    queue_bytes: int = Field(256 * 2**20, ge=1024, description="params of queued calls")
-    max_concurrency: int = Field(32, ge=1, description="coroutine methods that one executor runs at once")
-    kill_after: float = Field(10.0, gt=0, description="overrun of deadline or cancel that ends an executor")
-    quarantine_kills: int = Field(3, ge=1, description="executors one input may kill before it is quarantined")
-    quarantine_seconds: float = Field(300.0, gt=0, description="how long an input is quarantined")
-    hand_over_seconds: float = Field(10.0, gt=0, description="how long running calls may delay a hand-over")
-    rebalance_seconds: float = Field(5.0, ge=0, description="between moves of routing slots that even load; 0 = none")
+    idempotency_keys_per_principal: int = Field(defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL, ge=0)
+    queue_limit: int = Field(QUEUE_LIMIT, ge=0, description="calls queued for executors, and as many for callees")
+    queue_limit_per_connection: int = Field(
+        QUEUE_LIMIT_PER_CONNECTION, ge=0, description="queued calls of one connection"
+    )
+    queue_bytes: int = Field(QUEUE_BYTES, ge=1024, description="params of queued calls")
+    max_concurrency: int = Field(
+        defaults.MAX_CONCURRENCY, ge=1, description="coroutine methods that one executor runs at once"
+    )
+    kill_after: float = Field(
+        defaults.KILL_AFTER, gt=0, description="overrun of deadline or cancel that ends an executor"
+    )
+    quarantine_kills: int = Field(defaults.QUARANTINE_KILLS, ge=1, description="executors one input may kill")
+    quarantine_seconds: float = Field(defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined")
+    hand_over_seconds: float = Field(
+        defaults.HAND_OVER_SECONDS, gt=0, description="how long running calls may delay a hand-over"
+    )
+    rebalance_seconds: float = Field(
+        defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
+    )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
-    start_timeout: float = Field(300.0, gt=0, description="how long an executor may take to become ready")
+    start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")
     drain_seconds: float = Field(10.0, ge=0, description="drain: how long calls may run after SIGTERM")
     close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed after the drain")
-    ping_interval: float = Field(25.0, gt=0, description="between pings of a connection")
-    ping_timeout: float = Field(20.0, gt=0, description="how long a peer may be silent after a ping")
+    ping_interval: float = Field(defaults.PING_INTERVAL, gt=0, description="between pings of a connection")
+    ping_timeout: float = Field(defaults.PING_TIMEOUT, gt=0, description="how long a peer may be silent after a ping")
     max_message_bytes: int = Field(16 * 2**20, ge=1024)
-    max_batch: int = Field(100, ge=1)
-    partial_bytes: int = Field(256 * 2**20, ge=2**20, description="unfinished messages of all principals")
-    partial_bytes_per_principal: int = Field(128 * 2**20, ge=2**20)
+    max_batch: int = Field(defaults.MAX_BATCH, ge=1)
+    partial_bytes: int = Field(defaults.PARTIAL_BYTES, ge=2**20, description="unfinished messages of all principals")
+    partial_bytes_per_principal: int = Field(defaults.PARTIAL_BYTES_PER_PRINCIPAL, ge=2**20)
     detached_bytes: int = Field(256 * 2**20, ge=2**20, description="outboxes of all detached sessions")
     detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
-    history_events: int = Field(256, ge=0, description="events kept of each topic")
-    history_seconds: float = Field(300.0, ge=0, description="how long events are kept")
-    history_bytes: int = Field(64 * 2**20, ge=0, description="size of all kept events")
+    history_events: int = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
+    history_seconds: float = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
+    history_bytes: int = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
 
     jobs_at_once: int | None = Field(None, ge=1, description="jobs that run at once; unset = half the executors")
-    job_seconds: float = Field(86_400.0, gt=0, le=2**31, description="how long one attempt of a job may take")
-    job_attempts: int = Field(5, ge=1, description="attempts of a job before it has failed")
-    job_bytes: int = Field(16 * 2**20, ge=1024, description="size of a job's params, and of its result")
-    jobs_waiting: int = Field(10_000, ge=0, description="unfinished jobs of all principals")
-    jobs_waiting_per_principal: int = Field(1_000, ge=0)
-    jobs_waiting_bytes: int = Field(2**30, ge=0, description="params of unfinished jobs, on disk")
-    jobs_kept: int = Field(1_000, ge=0, description="finished jobs that are kept")
-    jobs_kept_seconds: float = Field(7 * 86_400.0, ge=0, description="how long finished jobs are kept")
+    job_seconds: float = Field(
+        defaults.JOB_SECONDS, gt=0, le=2**31, description="how long one attempt of a job may take"
+    )
+    job_attempts: int = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job before it has failed")
+    job_bytes: int = Field(defaults.JOB_BYTES, ge=1024, description="size of a job's params, and of its result")
+    jobs_waiting: int = Field(defaults.JOBS_WAITING, ge=0, description="unfinished jobs of all principals")
+    jobs_waiting_per_principal: int = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0)
+    jobs_waiting_bytes: int = Field(defaults.JOBS_WAITING_BYTES, ge=0, description="params of unfinished jobs, on disk")
+    jobs_kept: int = Field(defaults.JOBS_KEPT, ge=0, description="finished jobs that are kept")
+    jobs_kept_seconds: float = Field(defaults.JOBS_KEPT_SECONDS, ge=0, description="how long finished jobs are kept")
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     log_level: Literal["debug", "info", "warning", "error"] = "info"

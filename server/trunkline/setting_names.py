@@ -9,18 +9,8 @@ from typing import Final
 
 PREFIX: Final = "TRUNKLINE_"
 
-NO_SETTINGS: Final = {
-    "URL": "the hub that clients of the command line talk to",
-    "BIN": "the command that the tests of the JavaScript client start",
-    "PYTHON": "the interpreter that examples/node starts",
-    "TEST_TIMEOUT_SCALE": "how patient the Python tests are",
-    "TEST_TIME_SCALE": "how patient the JavaScript tests are",
-    "FUZZ_SCALE": "how long the fuzzing tests search",
-    "CHAOS_SEEDS": "what the JavaScript chaos test runs",
-    "KILL_SECONDS": "how long the tests kill owners of collections",
-    "CRASH_ROUNDS": "how often the tests crash a collection",
-}
-"""Every other variable with our prefix, without it. The one place: what is neither here nor a setting is refused."""
+OF_CLIENTS: Final = "URL"
+"""The hub that clients of the command line talk to. What is neither this nor a setting is refused."""
 
 _OF_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 """What Kubernetes sets in every pod for a service named ``trunkline``, or ``trunkline-<something>``."""
@@ -36,7 +26,7 @@ def unknown_variables(
         settings: the names of settings.
         others: further names that are right, with the prefix.
     """
-    known = [name.upper() for name in (*settings, *NO_SETTINGS)]
+    known = [name.upper() for name in (*settings, OF_CLIENTS)]
     right = {PREFIX + name for name in known} | {name.upper() for name in others}
     given = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in right)
     return [

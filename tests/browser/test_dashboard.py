@@ -164,7 +164,8 @@ async def test_what_is_not_kept_is_said(context: BrowserContext) -> None:
             await caller.error("debug.fail", {"message": "the model is gone"})
             failures = page.get_by_role("region", name="Failures")
             await failures.get_by_role("button", name="Try again: debug.fail").click(timeout=MOMENT)
-            await expect(page.locator(".notice")).to_have_text("The params of this call are not kept: fill in the form.")
+            words = "The params of this call are not kept: fill in the form."
+            await expect(page.locator(".notice")).to_have_text(words)
             await expect(page.locator("#param-message")).to_have_value("")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("faiss")
 
-from tests.cli.test_commands import requires_failure, trunkline
+from tests.support.command import requires_failure, trunkline, trunkline_process
 from tests.support.hub import RunningHub, ready_hub
 
 
@@ -44,7 +44,7 @@ def books(hub: RunningHub) -> str:
 
 def test_a_file_of_a_collection_makes_the_same_again(hub: RunningHub, books: str, tmp_path: Path) -> None:
     file = tmp_path / "books.jsonl"
-    done = run(hub, "export", books, str(file))
+    done = trunkline_process("collections", "export", books, str(file), "--url", hub.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["books.jsonl"]
     lines = file.read_text().splitlines()
@@ -55,9 +55,10 @@ def test_a_file_of_a_collection_makes_the_same_again(hub: RunningHub, books: str
     one, other = (json.loads(run(hub, "stats", name).stdout) for name in (books, "again"))
     same = ("dimension", "metric", "index", "metadata", "model", "count")
     assert [one[part] for part in same] == [other[part] for part in same]
-    through_pipes = run(hub, "export", "again", "-").stdout.splitlines()
+    through_pipes = trunkline_process("collections", "export", "again", "-", "--url", hub.url).stdout.splitlines()
     assert sorted(through_pipes[1:]) == sorted(lines[1:])
-    done = run(hub, "import", "third", "-", stdin="\n".join(through_pipes))
+    pipe = "\n".join(through_pipes)
+    done = trunkline_process("collections", "import", "third", "-", "--url", hub.url, stdin=pipe)
     assert (done.returncode, done.stderr) == (0, "imported 300 items\n")
 
 
@@ -108,7 +109,8 @@ def test_a_bad_file_is_named(hub: RunningHub, tmp_path: Path, text: str, says: s
 
 def test_files_that_cannot_be(hub: RunningHub, books: str, tmp_path: Path) -> None:
     missing = tmp_path / "no" / "file"
-    requires_failure(run(hub, "import", "bad", str(missing)), 1, f"{missing}: No such file or directory")
+    failed = trunkline_process("collections", "import", "bad", str(missing), "--url", hub.url)
+    requires_failure(failed, 1, f"{missing}: No such file or directory")
     requires_failure(run(hub, "export", books, str(missing)), 1, f"{missing}: No such file or directory")
     kept = tmp_path / "kept.jsonl"
     kept.write_text("kept")

@@ -12,8 +12,8 @@ pytest.importorskip("bm25s")
 pytest.importorskip("faiss")
 pytest.importorskip("ir_measures")
 
-from tests.cli.test_commands import trunkline
-from tests.support.hub import RunningHub
+from tests.support.command import trunkline, trunkline_process
+from tests.support.hub import RunningHub, ready_hub
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {"cat": "A cat sleeps all day", "dog": "A dog barks at strangers", "oven": "Bread is baked in an oven"}
@@ -26,13 +26,15 @@ QUESTIONS = [
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
     methods = ("tests.methods.packs.word_embeddings", "trunkline.methods.vectors")
-    with RunningHub(methods, cwd=ROOT) as running:
+    with ready_hub(*methods, cwd=ROOT) as running:
         url = ["--url", running.url]
-        trunkline("call", "collections.create", '{"name": "pets"}', *url)
+        made = trunkline("call", "collections.create", '{"name": "pets"}', *url)
+        assert made.returncode == 0, made
         items = [
             {"id": f"{each}@0", "text": text, "metadata": {"source": f"pets/{each}"}} for each, text in TEXTS.items()
         ]
-        trunkline("call", "vectors.upsert", json.dumps({"collection": "pets", "items": items}), *url)
+        stored = trunkline("call", "vectors.upsert", json.dumps({"collection": "pets", "items": items}), *url)
+        assert stored.returncode == 0, stored
         yield running
 
 
@@ -44,7 +46,7 @@ def questions(tmp_path: Path) -> Path:
 
 
 def test_it_prints_a_table_of_the_techniques(hub: RunningHub, questions: Path) -> None:
-    done = trunkline("eval", str(questions), "--collection", "pets", "--url", hub.url)
+    done = trunkline_process("eval", str(questions), "--collection", "pets", "--url", hub.url)
     assert done.returncode == 0, done.stderr
     for expected in ("2 questions", "dense", "lexical", "hybrid", "nDCG@10", "R@5", "RR"):
         assert expected in done.stdout

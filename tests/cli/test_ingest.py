@@ -8,7 +8,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import pytest
 for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportlab"):
     pytest.importorskip(library)
 
-from tests.cli.test_commands import requires_failure, trunkline  # noqa: E402
 from tests.methods.document_files import pdf, word_model  # noqa: E402
+from tests.support.command import COMMAND, requires_failure, trunkline, trunkline_process  # noqa: E402
 from tests.support.hub import RunningHub, clean_environment, ready_hub  # noqa: E402
 from tests.support.timing import PATIENCE, eventually  # noqa: E402
 
@@ -66,7 +65,7 @@ def sources(hub: RunningHub, collection: str) -> list[str]:
 
 
 def test_files_of_this_machine_are_sent(hub: RunningHub, folder: Path) -> None:
-    done = ingest(hub, "books", "--collection", "sent", cwd=folder.parent)
+    done = trunkline_process("ingest", "books", "--collection", "sent", "--url", hub.url, cwd=folder.parent)
     assert (done.returncode, done.stderr) == (0, ""), done
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["documents", "3", "failed", "0,", "ignored", "1"],
@@ -159,7 +158,7 @@ def test_as_a_job_it_is_followed_to_its_end(hub: RunningHub, root: Path) -> None
 
 def test_control_c_cancels(hub: RunningHub, root: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("these words wait")
-    command = [sys.executable, "-m", "trunkline.cli", "ingest", "a.txt", "--collection", "waits", "--url", hub.url]
+    command = [*COMMAND, "ingest", "a.txt", "--collection", "waits", "--url", hub.url]
     with subprocess.Popen(
         command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
@@ -172,7 +171,7 @@ def test_control_c_cancels(hub: RunningHub, root: Path, tmp_path: Path) -> None:
 
 def test_on_a_terminal_there_is_a_bar(hub: RunningHub, folder: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "trunkline.cli", "ingest", ".", "--collection", "bar", "--url", hub.url]
+    command = [*COMMAND, "ingest", ".", "--collection", "bar", "--url", hub.url]
     env = clean_environment({"TERM": "xterm", "COLUMNS": "100"})
     with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=theirs, text=True) as running:
         os.close(theirs)

@@ -8,13 +8,12 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import requires_failure, trunkline
+from tests.support.command import COMMAND, requires_failure, trunkline, trunkline_process
 from tests.support.hub import MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.jobs import job, until
 from tests.support.peer import peer
@@ -36,7 +35,7 @@ async def test_list_get_cancel(hub: RunningHub, tmp_path: Path) -> None:
         done = (await job(one, "labours.large", {"length": 3}))["id"]
         await until(one, done)
         held = (await job(one, "labours.steps", {"folder": str(tmp_path), "count": 1, "hold_at": 0}))["id"]
-        listed = await command(hub, "list")
+        listed = await asyncio.to_thread(trunkline_process, "jobs", "list", "--url", hub.url)
         assert (listed.returncode, listed.stderr) == (0, "")
         assert listed.stdout.index(held) < listed.stdout.index(done)
         found = json.loads((await command(hub, "list", "--json", "--status", "succeeded")).stdout)
@@ -53,7 +52,7 @@ async def test_list_get_cancel(hub: RunningHub, tmp_path: Path) -> None:
 
 def watching(hub: RunningHub, job_id: str, errors: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "trunkline.cli", "jobs", "watch", job_id, "--url", hub.url],
+        [*COMMAND, "jobs", "watch", job_id, "--url", hub.url],
         stdout=subprocess.PIPE,
         stderr=errors,
         text=True,

@@ -7,15 +7,14 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.cli.test_commands import trunkline
 from tests.cli.test_pubsub_commands import read_all
+from tests.support.command import COMMAND, trunkline
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.timing import PATIENCE
 from trunkline.cli.show.progress import LINE_SECONDS, Lines, read_report
@@ -107,7 +106,7 @@ def test_without_a_terminal_nothing_is_said_unless_asked_for(lab_hub: RunningHub
 def test_a_bar_on_a_terminal_that_is_gone_in_the_end(lab_hub: RunningHub, option: list[str]) -> None:
     parent, child = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "trunkline.cli", "call", "lab.reports", REPORTS, *option, "--url", lab_hub.url],
+        [*COMMAND, "call", "lab.reports", REPORTS, *option, "--url", lab_hub.url],
         stdout=subprocess.PIPE, stderr=child, env=clean_environment({"TERM": "xterm-256color", "COLUMNS": "120"}),
     )  # fmt: skip
     os.close(child)

@@ -22,14 +22,12 @@ from typing import Any
 
 import pytest
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.client.scripted import ScriptedHub, event, gap, scripted_hub
+from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, trunkline_process
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.timing import PATIENCE, SCALE
 from trunkline.client import Event, connect
 from trunkline.edge.access.tokens import TokensFile
-
-COMMAND = [sys.executable, "-m", "trunkline.cli"]
 
 
 class Subscriber:
@@ -89,10 +87,13 @@ def before(position: str) -> str:
 
 
 def test_publish_prints_a_position_that_subscribe_takes(debug_hub: RunningHub) -> None:
-    first = published(debug_hub, "cli.a", '{"done": [1, "ü"]}')
+    done = trunkline_process("publish", "cli.a", '{"done": [1, "ü"]}', "--url", debug_hub.url)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    first = done.stdout.strip()
     assert re.fullmatch(r"[\w.]+:\d+", first)
     published(debug_hub, "cli.a", "null")
-    lines = recovered(debug_hub, "cli.a", before(first), 2)
+    recover = ("--recover", before(first), "--count", "2", "--url", debug_hub.url)
+    lines = trunkline_process("subscribe", "cli.a", *recover).stdout.splitlines()
     assert re.fullmatch(r'\d\d:\d\d:\d\d\.\d{3}  cli\.a  \{"done":\[1,"ü"\]\}', lines[0])
     assert lines[1].endswith("  cli.a  null")
     assert len(lines) == 2
@@ -376,7 +377,7 @@ def test_no_hub_is_3(arguments: list[str]) -> None:
 
 
 def test_token_prints_an_entry_without_the_secret_and_the_secret_beside_it(tmp_path: Path) -> None:
-    done = trunkline("token", 'ci "quoted" ü', "--role", "callee")
+    done = trunkline_process("token", 'ci "quoted" ü', "--role", "callee")
     assert done.returncode == 0
     (secret,) = re.findall(r"^    (\S+)$", done.stderr, re.MULTILINE)
     assert secret not in done.stdout

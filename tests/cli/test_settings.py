@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from pydantic import SecretStr
 
-from tests.cli.test_commands import requires_failure, trunkline
+from tests.support.command import requires_failure, trunkline, trunkline_process
 from tests.support.hub import RunningHub
 from trunkline.config import CREDENTIALS, Settings, SettingsError, load_settings
 from trunkline.hosting.admission import credentials
@@ -57,13 +57,13 @@ def test_every_secret_is_a_credential() -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
 def test_a_hub_with_an_empty_token_does_not_start(host: str, tmp_path: Path) -> None:
-    done = trunkline(*SERVE, "--host", host, env={"TRUNKLINE_TOKEN": ""}, cwd=tmp_path)
+    done = trunkline_process(*SERVE, "--host", host, env={"TRUNKLINE_TOKEN": ""}, cwd=tmp_path)
     requires_failure(done, 2, "token: is empty", "TRUNKLINE_TOKEN")
     assert not (tmp_path / "data").exists()
 
 
 def test_nor_does_one_over_standard_input(tmp_path: Path) -> None:
-    done = trunkline("stdio", "--packs", "none", env={"TRUNKLINE_JWT_KEY": " "}, cwd=tmp_path, stdin="")
+    done = trunkline_process("stdio", "--packs", "none", env={"TRUNKLINE_JWT_KEY": " "}, cwd=tmp_path, stdin="")
     requires_failure(done, 2, "jwt_key: is empty")
 
 
@@ -156,17 +156,9 @@ def test_all_that_is_wrong_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_variables_that_are_no_settings_of_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of clients and of the tests; what Kubernetes sets for services named trunkline; what methods read."""
+    """That of clients; what Kubernetes sets for services named trunkline; what methods read."""
     for name, value in {
         "TRUNKLINE_URL": "ws://x/ws",
-        "TRUNKLINE_BIN": "/x",
-        "TRUNKLINE_PYTHON": "/x",
-        "TRUNKLINE_TEST_TIMEOUT_SCALE": "3",
-        "TRUNKLINE_TEST_TIME_SCALE": "3",
-        "TRUNKLINE_FUZZ_SCALE": "1",
-        "TRUNKLINE_CHAOS_SEEDS": "1",
-        "TRUNKLINE_KILL_SECONDS": "1",
-        "TRUNKLINE_CRASH_ROUNDS": "1",
         "TRUNKLINE_SERVICE_HOST": "10.0.0.1",
         "TRUNKLINE_SERVICE_PORT": "8765",
         "TRUNKLINE_SERVICE_PORT_HTTP": "8765",
@@ -190,7 +182,8 @@ def test_what_kubernetes_makes_of_the_port_is_explained(monkeypatch: pytest.Monk
     [SERVE, ("stdio", "--packs", "none"), ("convert-model",), ("call", "rpc.ping", "--url", "ws://127.0.0.1:9/ws")],
 )
 def test_no_command_passes_over_a_misspelt_variable(command: tuple[str, ...], tmp_path: Path) -> None:
-    done = trunkline(*command, env={"TRUNKLINE_TOKNE": "abc"}, cwd=tmp_path, stdin="")
+    run = trunkline_process if command[0] in ("serve", "stdio") else trunkline
+    done = run(*command, env={"TRUNKLINE_TOKNE": "abc"}, cwd=tmp_path, stdin="")
     requires_failure(done, 2, "TRUNKLINE_TOKNE", "did you mean TRUNKLINE_TOKEN?")
     assert "abc" not in done.stderr
 

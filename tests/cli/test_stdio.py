@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import signal
 import socket
 import subprocess
 import sys
+import termios
+import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from subprocess import DEVNULL, PIPE
+from typing import IO, Any
 
 import psutil
 import pytest
+import pytest_asyncio
 
-from tests.support.framed import STDIO, json_lines, packet, program
+from tests.support.command import trunkline
+from tests.support.framed import STDIO, Program, json_lines, packet, program
 from tests.support.hub import DEBUG_METHODS, MODULES, clean_environment, is_alive
 from tests.support.match import require
-from tests.support.timing import PATIENCE, SCALE, eventually
+from tests.support.timing import PATIENCE, SCALE, START, eventually
 from trunkline_protocol.errors import ErrorCode
+
+on_the_loop_of_the_module = pytest.mark.asyncio(loop_scope="module")
+"""Of tests that share a program."""
+
+PIPE_BYTES = 65536
+"""What a pipe takes at most."""
 
 NDJSON = (*STDIO, "--framing", "ndjson", "--methods", DEBUG_METHODS)
 
@@ -30,6 +43,21 @@ def ask(lines: bytes, *command: str, **options: Any) -> subprocess.CompletedProc
     return subprocess.run(
         command or NDJSON, input=lines, capture_output=True, env=clean_environment(), timeout=60 * SCALE, **options
     )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[Program]:
+    """One program with warm executors, for tests that leave it as it is."""
+    async with program() as peer:
+        await peer.until_ready()
+        yield peer
+
+
+@pytest.fixture
+def shared(running: Program) -> Program:
+    """It, without what was left unread."""
+    running.others.clear()
+    return running
 
 
 def request(id: Any, method: str, params: Any = None) -> bytes:
@@ -46,6 +74,7 @@ def by_id(output: bytes) -> dict[Any, Any]:
 @pytest.mark.parametrize("framing", ["packet4", "ndjson"])
 async def test_calls_streams_cancels_and_topics(framing: str) -> None:
     async with program(framing=framing) as peer:
+        await peer.started()
         assert (await peer.result("debug.echo", {"value": "ü\n"})) == "ü\n"
         require({"result": {"chunks": 3}}, await peer.call("debug.count", {"n": 3}))
         assert [chunk["params"]["index"] for chunk in peer.others] == [0, 1, 2, 3]
@@ -63,6 +92,7 @@ async def test_calls_streams_cancels_and_topics(framing: str) -> None:
 
 async def test_the_parent_has_every_role_whatever_token_the_hub_wants() -> None:
     async with program(env={"TRUNKLINE_TOKEN": "t0k"}) as peer:
+        await peer.started()
         await peer.result("subscribe", {"topic": "system.metrics"})
         await peer.result("method.register", {"method": "mine.upper"})
         asked = await peer.request("debug.call", {"method": "mine.upper", "params": {"text": "x"}})
@@ -75,54 +105,63 @@ async def test_the_parent_has_every_role_whatever_token_the_hub_wants() -> None:
 async def test_calls_wait_for_executors_and_the_hub_answers_for_itself() -> None:
     async with program(methods=("slow_load",), cwd=MODULES) as peer:
         early = await peer.request("slow.ping")
-        assert (await peer.result("health.check"))["status"] == "starting", "answered while the first one waits"
+        assert (await peer.result("health.check", within=START))["status"] == "starting", (
+            "answered while the first one waits"
+        )
         assert "result" in await peer.reply(early)
 
 
 async def test_executors_that_cannot_load_are_told() -> None:
     async with program(methods=("broken_import",), cwd=MODULES) as peer:
+        await peer.started()
         error = await peer.error("debug.echo", {"value": 1})
         assert error["code"] == ErrorCode.PIPELINE_INITIALIZATION_FAILED
 
 
-async def test_a_thousand_calls_at_once() -> None:
-    async with program() as peer:
-        await peer.until_ready()
-        await peer.raw(b"".join(packet(request(n, "debug.echo", {"value": n})) for n in range(1000)))
-        replies = [await peer.receive() for _ in range(1000)]
-        assert {reply["id"]: reply["result"] for reply in replies} == {n: n for n in range(1000)}
+@on_the_loop_of_the_module
+async def test_a_thousand_calls_at_once(shared: Program) -> None:
+    await shared.raw(b"".join(packet(request(n, "debug.echo", {"value": n})) for n in range(1000)))
+    replies = [await shared.receive() for _ in range(1000)]
+    assert {reply["id"]: reply["result"] for reply in replies} == {n: n for n in range(1000)}
 
 
-async def test_two_writers_at_the_same_pipe() -> None:
+@on_the_loop_of_the_module
+async def test_two_writers_at_the_same_pipe(shared: Program) -> None:
     """Frames below PIPE_BUF are written whole: processes may share the pipe."""
-    async with program() as peer:
-        await peer.until_ready()
-        for half in range(2):
-            code = (
-                "import os,struct\n"
-                f"for n in range({half * 200}, {half * 200 + 200}):\n"
-                ' m = b\'{"jsonrpc":"2.0","id":%d,"method":"debug.echo","params":{"value":%d}}\' % (n, n)\n'
-                " os.write(1, struct.pack('>I', len(m)) + m)\n"
-            )
-            fd = peer.stream.writer.get_extra_info("pipe").fileno()
-            await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=fd)
-        replies = [await peer.receive() for _ in range(400)]
-        assert {reply["result"] for reply in replies} == set(range(400))
+    writers = []
+    for half in range(2):
+        code = (
+            "import os,struct\n"
+            f"for n in range({half * 200}, {half * 200 + 200}):\n"
+            ' m = b\'{"jsonrpc":"2.0","id":%d,"method":"debug.echo","params":{"value":%d}}\' % (n, n)\n'
+            " os.write(1, struct.pack('>I', len(m)) + m)\n"
+        )
+        fd = shared.stream.writer.get_extra_info("pipe").fileno()
+        writers.append(await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", code, stdout=fd))
+    replies = [await shared.receive() for _ in range(400)]
+    assert {reply["result"] for reply in replies} == set(range(400))
+    assert [await writer.wait() for writer in writers] == [0, 0]
 
 
-async def test_large_payloads_both_ways() -> None:
-    async with program() as peer:
-        value = "ü" * (5 * 2**20 // 2)
-        assert (await peer.result("debug.echo", {"value": value})) == value
+@on_the_loop_of_the_module
+async def test_large_payloads_both_ways(shared: Program) -> None:
+    value = "ü" * (5 * 2**20 // 2)
+    assert (await shared.result("debug.echo", {"value": value})) == value
 
 
 # --- a shell's way ---
 
 
 def test_what_is_asked_in_one_breath_is_answered_before_the_end() -> None:
+    """And who shares standard input with the program finds it as it was: blocking."""
     lines = request(1, "debug.echo", {"value": "one"}) + b"\r\n\n" + request(2, "debug.sleep", {"seconds": 0.3})
-    done = ask(lines)  # the last line has no end
+    code = (
+        "import os, sys, subprocess; code = subprocess.run(sys.argv[1:]).returncode\n"
+        "print(os.get_blocking(0), file=sys.stderr); sys.exit(code)"
+    )
+    done = ask(lines, sys.executable, "-c", code, *NDJSON)  # the last line has no end
     assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == b"True"
     answers = by_id(done.stdout)
     assert answers[1]["result"] == "one"
     assert answers[2]["result"]["slept"] == 0.3
@@ -145,12 +184,32 @@ def test_no_input_at_all_ends_at_once() -> None:
 
 
 def test_a_reader_that_takes_its_time_gets_all() -> None:
-    """The answers are larger than pipe and buffers; the reader begins after input has ended."""
+    """The answers are larger than pipe and buffers; the reader begins when the pipe is full."""
     lines = b"\n".join(request(n, "debug.echo", {"value": "x" * 100_000}) for n in range(40))
-    shell = f"{' '.join(NDJSON)} | {{ sleep 4; cat; }}"
-    done = ask(lines, "bash", "-c", f"set -o pipefail; {shell}")
-    assert done.returncode == 0, done.stderr
-    assert sorted(by_id(done.stdout)) == [*range(40)]
+    with subprocess.Popen(NDJSON, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=clean_environment()) as hub:
+        assert hub.stdin is not None
+        assert hub.stdout is not None
+        answers = hub.stdout.fileno()
+        writer = threading.Thread(target=write_and_close, args=(hub.stdin, lines))
+        writer.start()
+        try:
+            eventually(lambda: waiting_bytes(answers) > PIPE_BYTES / 2, "the pipe takes no answer more", 2 * PATIENCE)
+            assert hub.poll() is None, "it waits for its reader"
+            assert sorted(by_id(hub.stdout.read())) == [*range(40)]
+            assert hub.wait(2 * PATIENCE) == 0
+        finally:
+            hub.kill()
+            writer.join(PATIENCE)
+
+
+def write_and_close(file: IO[bytes], data: bytes) -> None:
+    with file:
+        file.write(data)
+
+
+def waiting_bytes(pipe: int) -> int:
+    """How much nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 @pytest.mark.parametrize("sockets", [1, 2])
@@ -192,19 +251,18 @@ def test_stdout_and_stderr_must_not_be_the_same() -> None:
 
 
 def test_wrong_usage_is_2() -> None:
-    assert ask(b"", *STDIO, "--framing", "xml").returncode == 2
+    assert trunkline("stdio", "--framing", "xml").returncode == 2
     assert ask(b"", *STDIO, "--packs", "embedings").returncode == 2
 
 
-async def test_a_port_beside_it() -> None:
+@on_the_loop_of_the_module
+async def test_a_port_beside_it(shared: Program) -> None:
     async with program("--port", "0") as peer:
-        await peer.until_ready()
+        await peer.started()
         addresses = [line for line in peer.log.decode().splitlines() if "listening on ws://" in line]
         assert len(addresses) == 1
-    async with program() as peer:
-        await peer.until_ready()
-        listening = [c for c in psutil.Process(peer.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
-        assert not listening, "no port unless one is asked for"
+    listening = [c for c in psutil.Process(shared.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert not listening, "no port unless one is asked for"
 
 
 # --- purity ---
@@ -212,6 +270,7 @@ async def test_a_port_beside_it() -> None:
 
 async def test_nothing_but_frames_on_stdout() -> None:
     async with program(methods=("noisy",), cwd=MODULES) as peer:
+        await peer.started()
         assert await peer.result("noisy.print") == "said"
         peer.end_input()
         assert await peer.exit_code() == 0
@@ -223,19 +282,19 @@ async def test_nothing_but_frames_on_stdout() -> None:
 # --- what cannot be ---
 
 
-async def test_what_is_no_message_is_answered_and_the_peer_goes_on() -> None:
-    async with program() as peer:
-        for bad, code in [
-            (b"{", ErrorCode.PARSE_ERROR),
-            (b"", ErrorCode.PARSE_ERROR),
-            (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', ErrorCode.PARSE_ERROR),
-            (b"[" * 100_000, ErrorCode.PARSE_ERROR),
-            (b"5", ErrorCode.INVALID_REQUEST),
-            (b'{"id":1,"method":"debug.echo"}', ErrorCode.INVALID_REQUEST),
-        ]:
-            await peer.raw(packet(bad))
-            require({"error": {"code": code}}, await peer.receive())
-        await peer.until_ready()
+@on_the_loop_of_the_module
+async def test_what_is_no_message_is_answered_and_the_peer_goes_on(shared: Program) -> None:
+    for bad, code in [
+        (b"{", ErrorCode.PARSE_ERROR),
+        (b"", ErrorCode.PARSE_ERROR),
+        (b'{"jsonrpc":"2.0","id":1,"method":"\xff"}', ErrorCode.PARSE_ERROR),
+        (b"[" * 100_000, ErrorCode.PARSE_ERROR),
+        (b"5", ErrorCode.INVALID_REQUEST),
+        (b'{"id":1,"method":"debug.echo"}', ErrorCode.INVALID_REQUEST),
+    ]:
+        await shared.raw(packet(bad))
+        require({"error": {"code": code}}, await shared.receive())
+    await shared.until_ready()
 
 
 async def test_a_length_that_cannot_be_is_told_and_ends_it() -> None:
@@ -253,7 +312,7 @@ async def test_a_length_that_cannot_be_is_told_and_ends_it() -> None:
 
 async def test_a_line_that_does_not_end() -> None:
     async with program(framing="ndjson", env={"TRUNKLINE_MAX_MESSAGE_BYTES": "4096"}) as peer:
-        await peer.until_ready()
+        await peer.started()
         await peer.raw(b"x" * 5000)
         require({"error": {"code": ErrorCode.INVALID_REQUEST}}, await peer.receive())
         assert await peer.exit_code() == 1
@@ -261,7 +320,7 @@ async def test_a_line_that_does_not_end() -> None:
 
 async def test_input_that_ends_inside_a_frame() -> None:
     async with program() as peer:
-        await peer.until_ready()
+        await peer.started()
         await peer.raw(packet(b"x" * 20)[:9])
         peer.end_input()
         require(
@@ -276,11 +335,12 @@ async def test_input_that_ends_inside_a_frame() -> None:
 async def test_a_reader_that_does_not_read_slows_its_streams_down(tmp_path: Path) -> None:
     marker = tmp_path / "made"
     async with program(methods=("lab",), cwd=MODULES) as peer:
+        await peer.started()
         peer.stream.reader._transport.pause_reading()  # type: ignore[attr-defined]
         asked = await peer.request("lab.flood", {"n": 2000, "marker": str(marker), "size": 20_000})
         made = -1
         while not marker.exists() or made != (made := int(marker.read_text() or 0)):
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)  # nothing says that it stands still: it has to be looked at twice
         assert made < 1000, "it waits for its reader"
         assert psutil.Process(peer.process.pid).memory_info().rss < 400 * 2**20
         peer.stream.reader._transport.resume_reading()  # type: ignore[attr-defined]
@@ -336,10 +396,10 @@ async def test_nobody_reads_any_more() -> None:
 def test_kill_9_of_the_parent_ends_all(tmp_path: Path) -> None:
     """The parent dies in the middle of a long call: hub and executors go, without waiting for it."""
     parent = (
-        "import subprocess, sys, struct, time, os\n"
+        "import signal, subprocess, sys\n"
         f"hub = subprocess.Popen({list(NDJSON)!r}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
         "hub.stdin.write(sys.argv[1].encode() + b'\\n'); hub.stdin.flush()\n"
-        "hub.stdout.readline(); print(hub.pid, flush=True); time.sleep(600)\n"
+        "hub.stdout.readline(); print(hub.pid, flush=True); signal.pause()\n"
     )
     call = request(1, "debug.count", {"n": 10_000, "interval_ms": 50}).decode()
     process = subprocess.Popen(
@@ -356,10 +416,3 @@ def test_kill_9_of_the_parent_ends_all(tmp_path: Path) -> None:
     began = time.monotonic()
     eventually(lambda: not any(map(is_alive, family)), "hub and executors are gone", 2 * PATIENCE)
     assert time.monotonic() - began < 8 * SCALE, "it did not wait for a call nobody wants"
-
-
-def test_descriptors_get_their_flags_back() -> None:
-    """Who shares standard input with the program finds it as it was: blocking."""
-    code = "import os, sys, subprocess; subprocess.run(sys.argv[1:]); print(os.get_blocking(0), file=sys.stderr)"
-    done = ask(request(1, "rpc.ping"), sys.executable, "-c", code, *NDJSON)
-    assert done.stderr.splitlines()[-1] == b"True"

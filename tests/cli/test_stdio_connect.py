@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
+from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, trunkline_process
 from tests.support.framed import Program, packet, relay
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, is_alive, ready_hub
 from tests.support.match import require
@@ -216,39 +216,39 @@ async def test_answers_of_served_methods_in_a_batch(debug_hub: RunningHub) -> No
         assert [(await other.reply(call))["result"] for call in calls] == [0, 1]
 
 
-async def test_another_hub_ends_what_was_open_and_goes_on(tmp_path: Path) -> None:
-    with ready_hub() as second:
-        async with Proxy(0) as proxy:
-            with ready_hub() as first:
-                proxy.target_port = first.port
-                async with relay(proxy.url) as program, peer(second.url) as other:
-                    await program.result("subscribe", {"topic": "hubs.a"})
-                    await program.result("subscribe", {"topic": "hubs.*"})
-                    await program.result("method.register", {"method": "relay.upper"})
-                    open_call = await program.request("debug.count", {"n": 10_000, "interval_ms": 50}, id="open")
-                    await program.receive()  # it runs
-                    first.process.kill()
-                    first.wait_ended(-signal.SIGKILL)
-                    waiting = await program.request("debug.echo", {"value": "late"}, id="late")
-                    proxy.target_port = second.port
-                    error = (await program.reply(open_call, within=3 * PATIENCE))["error"]
-                    require({"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}, error)
-                    reply = await program.reply(waiting)
-                    assert reply.get("result") == "late" or reply["error"]["data"]["maybe_executed"]
+async def test_another_hub_ends_what_was_open_and_goes_on(debug_hub: RunningHub) -> None:
+    async with Proxy(0) as proxy:
+        with ready_hub() as first:
+            proxy.target_port = first.port
+            async with relay(proxy.url) as program, peer(debug_hub.url) as other:
+                await program.result("subscribe", {"topic": "hubs.a"})
+                await program.result("subscribe", {"topic": "hubs.*"})
+                await program.result("method.register", {"method": "relay.moved"})
+                open_call = await program.request("debug.count", {"n": 10_000, "interval_ms": 50}, id="open")
+                await program.receive()  # it runs
+                first.process.kill()
+                first.wait_ended(-signal.SIGKILL)
+                waiting = await program.request("debug.echo", {"value": "late"}, id="late")
+                proxy.target_port = debug_hub.port
+                error = (await program.reply(open_call, within=3 * PATIENCE))["error"]
+                require({"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}, error)
+                reply = await program.reply(waiting)
+                assert reply.get("result") == "late" or reply["error"]["data"]["maybe_executed"]
 
-                    seen = [*program.others]
-                    while not any(message.get("method") == "event" for message in seen):
-                        # Nothing says when the relay has subscribed again: an event may come too early for it.
-                        await other.result("publish", {"topic": "hubs.a", "data": 1})
-                        with contextlib.suppress(TimeoutError):
-                            seen.append(await program.receive(within=SOON))
-                    gaps = {m["params"]["topic"]: m["params"]["reason"] for m in seen if m.get("method") == "event.gap"}
-                    assert gaps == {"hubs.a": "epoch", "hubs.*": "disconnected"}
-                    asked = await other.request("relay.upper", {})
-                    while "id" not in (call := await program.receive()):
-                        pass  # events that came late
-                    await program.send({"jsonrpc": "2.0", "id": call["id"], "result": "X"})
-                    assert (await other.reply(asked))["result"] == "X"
+                seen = [*program.others]
+                while not any(message.get("method") == "event" for message in seen):
+                    # Nothing says when the relay has subscribed again: an event may come too early for it.
+                    await other.result("publish", {"topic": "hubs.a", "data": 1})
+                    with contextlib.suppress(TimeoutError):
+                        seen.append(await program.receive(within=SOON))
+                gaps = {m["params"]["topic"]: m["params"]["reason"] for m in seen if m.get("method") == "event.gap"}
+                assert gaps == {"hubs.a": "epoch", "hubs.*": "disconnected"}
+                await served_by_peers(other, "relay.moved")  # after the subscriptions
+                asked = await other.request("relay.moved", {})
+                while "id" not in (call := await program.receive()):
+                    pass  # events that came late
+                await program.send({"jsonrpc": "2.0", "id": call["id"], "result": "X"})
+                assert (await other.reply(asked))["result"] == "X"
 
 
 async def test_an_answer_for_a_hub_that_is_gone_does_not_answer_another_s_call() -> None:
@@ -275,6 +275,12 @@ async def test_an_answer_for_a_hub_that_is_gone_does_not_answer_another_s_call()
                     assert (await new.reply(asked))["result"] == "fresh"
 
 
+async def served_by_peers(asking: Peer, method: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while method not in [each["name"] for each in (await asking.result("rpc.discover"))["methods"]]:
+            pass  # each look is a round trip
+
+
 # --- pressure, and ends ---
 
 
@@ -286,7 +292,7 @@ async def test_a_reader_that_does_not_read_slows_its_streams_down(lab_hub: Runni
         asked = await program.request("lab.flood", {"n": 3000, "marker": str(marker), "size": 20_000})
         made = -1
         while made != (made := await asyncio.to_thread(_number, marker)) or made == 0:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)  # nothing says that it stands still: it has to be looked at twice
         assert made < 2000, "it waits for its reader"
         assert psutil.Process(program.process.pid).memory_info().rss < 300 * 2**20
         program.stream.reader._transport.resume_reading()  # type: ignore[attr-defined]
@@ -327,14 +333,14 @@ async def test_a_peer_that_does_not_take_its_answers_any_more_ends_its_calls(
 
 
 def test_no_hub_is_3() -> None:
-    requires_failure(trunkline("stdio", "--connect", NO_HUB, stdin=""), 3, NO_HUB, "trunkline serve")
+    requires_failure(trunkline_process("stdio", "--connect", NO_HUB, stdin=""), 3, NO_HUB, "trunkline serve")
 
 
-def test_a_wrong_token_is_3() -> None:
-    with ready_hub(env={"TRUNKLINE_TOKEN": "t0k"}) as hub:
-        requires_failure(trunkline("stdio", "--connect", hub.url, "--token", "wrong", stdin=""), 3, "token")
-        done = trunkline("stdio", "--connect", hub.url, "--framing", "ndjson", env={"TRUNKLINE_TOKEN": "t0k"}, stdin="")
-        assert (done.returncode, done.stdout) == (0, "")
+def test_a_wrong_token_is_3(token_hub: RunningHub) -> None:
+    connect = ("stdio", "--connect", token_hub.url)
+    requires_failure(trunkline_process(*connect, "--token", "wrong", stdin=""), 3, "token")
+    done = trunkline_process(*connect, "--framing", "ndjson", env={"TRUNKLINE_TOKEN": "t0k"}, stdin="")
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_options_of_a_hub_do_not_go_with_it() -> None:
@@ -365,11 +371,11 @@ def test_who_is_refused_for_good_ends_and_says_so(tmp_path: Path) -> None:
 
 def test_kill_9_of_the_parent_ends_the_relay(debug_hub: RunningHub) -> None:
     parent = (
-        "import subprocess, sys, time\n"
+        "import signal, subprocess, sys\n"
         "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-        "print(p.pid, flush=True); time.sleep(600)\n"
+        "print(p.pid, flush=True); signal.pause()\n"
     )
-    command = [sys.executable, "-m", "trunkline.cli", "stdio", "--connect", debug_hub.url]
+    command = [*COMMAND, "stdio", "--connect", debug_hub.url]
     with subprocess.Popen([sys.executable, "-c", parent, *command], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())

@@ -17,7 +17,7 @@ from tests.support.framed import relay
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, SCALE
 from trunkline.client import DisconnectedError, Hub, Reconnect, Retry, connect
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 
@@ -179,19 +179,17 @@ async def test_behind_a_relay_what_waits_can_be_cancelled_and_is_not_fed() -> No
 
 @asynccontextmanager
 async def restarted_at_work(hub: RunningHub, call: Callable[[int], Awaitable[Any]]) -> AsyncIterator[list[Any]]:
-    """Forty calls, one every quarter of a second, while the hub is stopped with work in flight, and started again."""
+    """Calls all the time, before and while the hub is stopped with work in flight, and when it was started again."""
     async with peer(hub.url) as worker:
-        await worker.request("debug.sleep", {"seconds": 4})
+        await worker.request("debug.sleep", {"seconds": 1})
         await worker.result("rpc.ping")
-        calls = []
-        next_hub: asyncio.Task[RunningHub] | None = None
-        for number in range(40):
-            calls.append(asyncio.ensure_future(call(number)))
-            if number == 4:
-                hub.process.terminate()
-                next_hub = asyncio.create_task(asyncio.to_thread(follow, hub))
-            await asyncio.sleep(0.25)
-        assert next_hub is not None
+        calls = [asyncio.ensure_future(call(number)) for number in range(5)]
+        hub.process.terminate()
+        next_hub = asyncio.create_task(asyncio.to_thread(follow, hub))
+        while not next_hub.done():
+            calls.append(asyncio.ensure_future(call(len(calls))))
+            await asyncio.wait([next_hub], timeout=0.05)
+        calls += [asyncio.ensure_future(call(number)) for number in range(len(calls), len(calls) + 5)]
         with await next_hub:
             yield calls
 
@@ -208,7 +206,8 @@ async def test_a_restart_with_work_in_flight_fails_no_call() -> None:
             connect(hub.url) as client,
             restarted_at_work(hub, lambda number: client.call("debug.echo", {"value": number})) as calls,
         ):
-            assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(40))
+            assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(len(calls)))
+            assert len(calls) > 10, "the hub was away for a while"
 
 
 async def test_nor_does_it_behind_a_relay() -> None:
@@ -218,14 +217,15 @@ async def test_nor_does_it_behind_a_relay() -> None:
             ask = functools.partial(program.request, "debug.echo")
             async with restarted_at_work(hub, lambda number: ask({"value": number})) as ids:
                 replies = [await program.reply(await each, 4 * PATIENCE) for each in ids]
-    assert [reply.get("error") for reply in replies] == [None] * 40
-    assert [reply["result"] for reply in replies] == list(range(40))
+    assert [reply["error"] for reply in replies if "error" in reply] == []
+    assert [reply["result"] for reply in replies] == list(range(len(ids)))
+    assert len(ids) > 10, "the hub was away for a while"
 
 
 async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_goes_on() -> None:
     with ready_hub() as hub:
         async with peer(hub.url) as client:
-            running = await client.request("debug.sleep", {"seconds": 1})
+            running = await client.request("debug.sleep", {"seconds": 2 * SCALE})
             await client.result("rpc.ping")
             hub.process.terminate()
             async with asyncio.timeout(PATIENCE):
@@ -237,5 +237,5 @@ async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_go
             require({"topic": "a"}, await client.result("subscribe", {"topic": "a"}))
             require({"topic": "a"}, await client.result("publish", {"topic": "a", "data": 1}))
             require({"method": "mine"}, await client.result("method.register", {"method": "mine"}))
-            require({"result": {"slept": 1}}, await client.reply(running))
+            assert "result" in await client.reply(running)
             await asyncio.to_thread(hub.wait_ended, 0)

@@ -14,7 +14,7 @@ import pytest
 import websockets
 
 from tests.support.hub import RunningHub, ready_hub
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually
 from trunkline.client import DisconnectedError, Hub, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -71,7 +71,7 @@ async def test_cancelling_the_awaiting_task_cancels_at_the_hub(client: Hub, tmp_
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.to_thread(eventually, marker.exists, "the method was cancelled", SOON)
+    await asyncio.to_thread(eventually, marker.exists, "the method was cancelled")
     await all_over(client, before)
 
 
@@ -99,7 +99,7 @@ async def test_leaving_a_stream_early_cancels_it(client: Hub, tmp_path: Path) ->
     marker, before = tmp_path / "m", await active(client)
     async for _chunk in await client.stream("lab.flood", {"n": 10**7, "marker": str(marker)}):
         break
-    await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed", SOON)
+    await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed")
     await all_over(client, before)
 
 

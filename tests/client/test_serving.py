@@ -11,7 +11,7 @@ import pytest
 
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE, SOON
+from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Hub, ServedCall, StreamChunk, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -251,7 +251,7 @@ async def test_whatever_a_handler_does_is_answered_at_once(callee: Hub, caller: 
     async with await callee.register(name, work if kind == "call" else pieces, max_concurrency=1):
         for _ in range(2):
             with pytest.raises(RpcError) as caught:
-                await asyncio.wait_for(result(name), SOON)
+                await asyncio.wait_for(result(name), PATIENCE)
             assert caught.value.code == code
     assert await callee.call("debug.echo", {"value": 1}) == 1
 
@@ -262,7 +262,7 @@ async def test_a_chunk_type_that_is_no_text(callee: Hub, caller: Hub) -> None:
 
     await callee.register("serve.typed", typed)
     with pytest.raises(RpcError) as caught:
-        await asyncio.wait_for(anext(aiter(await caller.stream("serve.typed"))), SOON)
+        await asyncio.wait_for(anext(aiter(await caller.stream("serve.typed"))), PATIENCE)
     assert caught.value.code == ErrorCode.SERIALIZATION_ERROR
 
 
@@ -377,7 +377,7 @@ async def test_a_callee_that_unregisters_first_and_is_closed(lab_hub: RunningHub
             await began(handler.began)
         assert not handler.cancelled.is_set(), "what is being worked on may finish"
     with pytest.raises(RpcError) as caught:
-        await asyncio.wait_for(call, SOON)
+        await asyncio.wait_for(call, PATIENCE)
     assert caught.value.code == ErrorCode.WORKER_CRASHED
     assert caught.value.maybe_executed
 

@@ -15,7 +15,7 @@ import pytest
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, SOON, eventually
+from tests.support.timing import PATIENCE, eventually
 from trunkline.client import Closed, CloseInfo, Connected, DisconnectedError, Event, Gap, Hub, Reconnect, connect
 from trunkline.edge.access.tokens import new_token
 from trunkline_protocol.errors import RpcError
@@ -209,7 +209,7 @@ async def test_without_a_session_what_is_served_is_registered_again(lab_hub: Run
 async def test_closing_ends_the_session_at_the_hub_at_once(lab_hub: RunningHub, tmp_path: Path) -> None:
     async with connect(lab_hub.url) as client:
         call = await begun(client, tmp_path / "m")
-    await asyncio.to_thread(eventually, (tmp_path / "m").exists, "the hub gave the call up", SOON)
+    await asyncio.to_thread(eventually, (tmp_path / "m").exists, "the hub gave the call up")
     with pytest.raises(DisconnectedError, match="closed") as caught:
         await call
     assert caught.value.maybe_executed

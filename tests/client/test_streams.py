@@ -13,7 +13,7 @@ import pytest
 from tests.client.faults import Changes, through_proxy
 from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE, SOON, eventually
+from tests.support.timing import PATIENCE, eventually
 from trunkline.client import DisconnectedError, Hub, Window, connect
 from trunkline.client.streams import MAX_ITEMS, ReceiveWindow
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -113,7 +113,7 @@ async def test_one_that_is_not_read_can_be_given_up(client: Hub, tmp_path: Path)
     stream = await client.stream("lab.flood", {"n": 10**6, "marker": str(marker)})
     await asyncio.to_thread(eventually, marker.exists, "it runs")
     await stream.aclose()
-    await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed", SOON)
+    await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed")
 
 
 def chunk(request_id: int, index: int) -> dict[str, Any]:

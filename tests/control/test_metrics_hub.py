@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import eventually, until
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +36,12 @@ def scrape(hub: RunningHub) -> dict[tuple[str, ...], float]:
 
 async def settled(one: Peer, name: str, count: int, **params: Any) -> dict[str, Any]:
     """``metrics.get`` once it has so many calls of a method."""
-    limit = time.monotonic() + PATIENCE
-    while True:
+
+    async def has_them() -> dict[str, Any] | None:
         said: dict[str, Any] = await one.result("metrics.get", params)
-        if said["methods"].get(name, {}).get("count", 0) >= count:
-            return said
-        assert time.monotonic() < limit, said
-        await asyncio.sleep(0.05)
+        return said if said["methods"].get(name, {}).get("count", 0) >= count else None
+
+    return await until(has_them, f"{count} calls of {name}")
 
 
 async def test_waiting_and_running_are_told_apart(hub: RunningHub) -> None:
@@ -97,10 +95,11 @@ async def test_metrics_of_a_time_range(hub: RunningHub) -> None:
         assert said["request_count"] == sum(method["count"] for method in said["methods"].values())
         assert sum(sample["calls"] for sample in said["series"]) == said["request_count"]
         assert said["series"] == sorted(said["series"], key=lambda sample: -sample["seconds_ago"])
-        limit = time.monotonic() + PATIENCE
-        while (await one.result("metrics.get", {"time_range": 1}))["methods"].get("lab.upper"):
-            assert time.monotonic() < limit, "a second later they are not of the last second"
-            await asyncio.sleep(0.1)
+
+        async def are_over() -> bool:
+            return not (await one.result("metrics.get", {"time_range": 1}))["methods"].get("lab.upper")
+
+        await until(are_over, "a second later they are not of the last second")
         for wrong in ("2m", 0, 4000, [1]):
             assert (await one.error("metrics.get", {"time_range": wrong}))["code"] == -32602
 

@@ -14,6 +14,7 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
+from tests.support.timing import until as reached
 
 ADMIN = "an-admins-token-0001"
 WORKER = "a-workers-token-0002"
@@ -51,10 +52,12 @@ async def until(one: Peer, topic: str, found: Callable[[Any], Any]) -> Any:
 
 async def listed(admin: Peer, number: int) -> list[dict[str, Any]]:
     """``system.calls`` once it has so many."""
-    async with asyncio.timeout(PATIENCE):
-        while len(calls := (await admin.result("system.calls"))["calls"]) != number:
-            await asyncio.sleep(0.01)
-    return calls
+
+    async def found() -> list[dict[str, Any]] | None:
+        calls: list[dict[str, Any]] = (await admin.result("system.calls"))["calls"]
+        return calls if len(calls) == number else None
+
+    return await reached(found, f"there are {number} calls")
 
 
 async def learn_slow(worker: Peer) -> None:

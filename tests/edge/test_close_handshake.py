@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests.edge.conftest import IMPATIENCE, PATIENT
 from tests.support.frames import (
     CLOSE,
     CONTINUATION,
@@ -23,9 +24,8 @@ from tests.support.frames import (
 )
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SOON
+from tests.support.timing import PATIENCE, until
 from trunkline.edge.fragments import is_sendable
-from trunkline.edge.transport import CLOSE_TIMEOUT
 
 PING_CALL = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'
 SENDABLE = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
@@ -33,17 +33,24 @@ NOT_SENDABLE = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000,
 
 
 @pytest.fixture
-async def socket(debug_hub: RunningHub) -> AsyncIterator[RawSocket]:
-    async with raw_socket(debug_hub.port) as connected:
+async def socket(patient_hub: RunningHub) -> AsyncIterator[RawSocket]:
+    async with raw_socket(patient_hub.port) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def cut_socket(impatient_hub: RunningHub) -> AsyncIterator[RawSocket]:
+    """Of a peer that the hub does not wait long for."""
+    async with raw_socket(impatient_hub.port) as connected:
         yield connected
 
 
 async def rest(socket: RawSocket) -> list[Frame]:
-    """Everything the hub still sends until it ends the TCP connection, which must not take it long."""
+    """Everything the hub still sends until it ends the TCP connection: sooner than it has to wait for anybody."""
     frames = []
     with suppress(asyncio.IncompleteReadError, ConnectionResetError):
         while True:
-            frames.append(await socket.frame(within=SOON))
+            frames.append(await socket.frame())
     return frames
 
 
@@ -82,7 +89,8 @@ async def test_a_malformed_close_frame(socket: RawSocket, data: bytes, code: int
     await socket.write(data)
     got = await socket.frame()
     assert got.close_code == code
-    assert await socket.ended(CLOSE_TIMEOUT + SOON)
+    await socket.write(frame(CLOSE, close_payload(code)))
+    assert await socket.ended()
 
 
 @pytest.mark.parametrize(
@@ -121,8 +129,8 @@ async def test_a_close_inside_a_fragmented_message(socket: RawSocket) -> None:
     [frame(CLOSE, close_payload(1000)), frame(TEXT, b"\xff"), frame(3)],
     ids=["close", "no UTF-8", "reserved opcode"],
 )
-async def test_calls_in_flight_end_at_once_however_long_the_peer_stays(debug_hub: RunningHub, goodbye: bytes) -> None:
-    async with peer(debug_hub.url) as witness, raw_socket(debug_hub.port) as socket:
+async def test_calls_in_flight_end_at_once_however_long_the_peer_stays(patient_hub: RunningHub, goodbye: bytes) -> None:
+    async with peer(patient_hub.url) as witness, raw_socket(patient_hub.port) as socket:
         before = await active_calls(witness)
         await socket.write(frame(TEXT, b'{"jsonrpc":"2.0","id":1,"method":"debug.sleep","params":{"seconds":60}}'))
         await until_active(witness, before + 1)
@@ -135,49 +143,42 @@ async def active_calls(witness: Peer) -> int:
 
 
 async def until_active(witness: Peer, count: int) -> None:
-    async with asyncio.timeout(SOON):
-        while await active_calls(witness) != count:
-            await asyncio.sleep(0.01)
+    async def is_so() -> bool:
+        return await active_calls(witness) == count
+
+    await until(is_so, f"{count} calls are in flight")
 
 
 async def test_the_hub_closes_and_ends_as_soon_as_the_peer_answers() -> None:
-    with ready_hub() as hub:
+    with ready_hub(constants=PATIENT) as hub:
         async with raw_socket(hub.port) as socket:
             hub.process.terminate()
             assert (await socket.frame()).close_code == 1012
-            started = time.monotonic()
             await socket.write(frame(CLOSE, close_payload(1012)))
             assert await socket.ended()
-            assert time.monotonic() - started < SOON
         await asyncio.to_thread(hub.wait_ended, 0)
 
 
-async def test_calls_after_the_hubs_close_are_not_executed(debug_hub: RunningHub) -> None:
-    async with raw_socket(debug_hub.port) as socket:
-        await socket.write(frame(TEXT, b"\xff"))
-        assert (await socket.frame()).close_code == 1007
-        await socket.write(frame(TEXT, PING_CALL) + frame(PING, b"x") + frame(CLOSE, close_payload(1007)))
-        assert await rest(socket) == []
+async def test_calls_after_the_hubs_close_are_not_executed(socket: RawSocket) -> None:
+    await socket.write(frame(TEXT, b"\xff"))
+    assert (await socket.frame()).close_code == 1007
+    await socket.write(frame(TEXT, PING_CALL) + frame(PING, b"x") + frame(CLOSE, close_payload(1007)))
+    assert await rest(socket) == []
 
 
 @pytest.mark.parametrize("violation", [frame(TEXT, b"\xff"), frame(3)], ids=["found by us", "found by picows"])
-async def test_a_peer_that_does_not_answer_our_close_is_cut_off(socket: RawSocket, violation: bytes) -> None:
-    started = time.monotonic()
-    await socket.write(violation)
-    assert (await socket.frame()).opcode == CLOSE
-    assert await socket.ended(CLOSE_TIMEOUT + PATIENCE)
-    assert time.monotonic() - started < CLOSE_TIMEOUT + SOON
+async def test_a_peer_that_does_not_answer_our_close_is_cut_off(cut_socket: RawSocket, violation: bytes) -> None:
+    await cut_socket.write(violation)
+    assert (await cut_socket.frame()).opcode == CLOSE
+    assert await cut_socket.ended(IMPATIENCE + PATIENCE)
 
 
-async def test_a_peer_that_goes_on_sending_after_our_close_is_cut_off(socket: RawSocket) -> None:
-    await socket.write(frame(3))
-    assert (await socket.frame()).close_code == 1002
+async def test_a_peer_that_goes_on_sending_after_our_close_is_cut_off(cut_socket: RawSocket) -> None:
     started = time.monotonic()
-    with suppress(ConnectionError):
-        while time.monotonic() - started < CLOSE_TIMEOUT + PATIENCE:
-            await socket.write(b"x" * 1000)
-            await asyncio.sleep(0.01)
-    assert time.monotonic() - started < CLOSE_TIMEOUT + SOON
+    await cut_socket.write(frame(3))
+    assert (await cut_socket.frame()).close_code == 1002
+    await cut_socket.write_until_cut(b"x" * 1000, IMPATIENCE + PATIENCE)
+    assert time.monotonic() - started >= IMPATIENCE, "its answer may be behind what it is sending"
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.edge.conftest import LIMIT
 from tests.support.frames import (
     BINARY,
     CLOSE,
@@ -20,24 +21,16 @@ from tests.support.frames import (
     frame,
     raw_socket,
 )
-from tests.support.hub import RunningHub, ready_hub
+from tests.support.hub import RunningHub
 
 ECHO = b'{"jsonrpc":"2.0","id":1,"method":"debug.echo","params":{"value":"\xc3\xbc"}}'
 PING_CALL = b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'
-MAX_BYTES = 100_000
 
 
 @pytest.fixture
 async def socket(debug_hub: RunningHub) -> AsyncIterator[RawSocket]:
     async with raw_socket(debug_hub.port) as connected:
         yield connected
-
-
-@pytest.fixture(scope="module")
-def small_hub() -> Iterator[RunningHub]:
-    """Takes messages of 100 kB at most."""
-    with ready_hub(env={"TRUNKLINE_MAX_MESSAGE_BYTES": str(MAX_BYTES)}) as hub:
-        yield hub
 
 
 async def requires_close(socket: RawSocket, code: int) -> None:
@@ -135,7 +128,7 @@ async def test_an_unasked_pong_is_ignored(socket: RawSocket) -> None:
 async def test_one_byte_at_a_time(socket: RawSocket) -> None:
     for byte in frame(TEXT, ECHO):
         await socket.write(bytes([byte]))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # a turn of the loop, in which it is sent
     await requires_reply(socket)
 
 
@@ -163,7 +156,7 @@ async def test_a_frame_header_split_from_its_payload(socket: RawSocket) -> None:
     data = frame(TEXT, ECHO + b" " * 70_000)
     for start, end in ((0, 1), (1, 5), (5, 14), (14, len(data))):
         await socket.write(data[start:end])
-        await asyncio.sleep(0.01)  # so that each part is a segment of its own
+        await asyncio.sleep(0.01)  # so that each part may be a segment of its own; memory_door shows that they are
     await requires_reply(socket)
 
 
@@ -195,16 +188,16 @@ async def test_frames_after_our_close_frame_are_ignored(socket: RawSocket) -> No
     assert await socket.ended()
 
 
-async def test_the_largest_message_goes_through(small_hub: RunningHub) -> None:
-    async with raw_socket(small_hub.port) as socket:
-        await socket.write(frame(TEXT, ECHO + b" " * (MAX_BYTES - len(ECHO))))
+async def test_the_largest_message_goes_through(impatient_hub: RunningHub) -> None:
+    async with raw_socket(impatient_hub.port) as socket:
+        await socket.write(frame(TEXT, ECHO + b" " * (LIMIT - len(ECHO))))
         await requires_reply(socket)
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-async def test_a_larger_message_is_1009(small_hub: RunningHub, pieces: int) -> None:
-    size = MAX_BYTES + 1
-    async with raw_socket(small_hub.port) as socket:
+async def test_a_larger_message_is_1009(impatient_hub: RunningHub, pieces: int) -> None:
+    size = LIMIT + 1
+    async with raw_socket(impatient_hub.port) as socket:
         if pieces == 1:
             await socket.write(frame(TEXT, b" " * size))
         else:
@@ -213,16 +206,16 @@ async def test_a_larger_message_is_1009(small_hub: RunningHub, pieces: int) -> N
         await requires_close(socket, 1009)
 
 
-async def test_an_announced_giant_is_refused_before_it_is_sent(small_hub: RunningHub) -> None:
-    before = small_hub.rss()
-    async with raw_socket(small_hub.port) as socket:
+async def test_an_announced_giant_is_refused_before_it_is_sent(impatient_hub: RunningHub) -> None:
+    before = impatient_hub.rss()
+    async with raw_socket(impatient_hub.port) as socket:
         await socket.write(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask")
         await requires_close(socket, 1009)
-    assert small_hub.rss() - before < 4 * 2**20
+    assert impatient_hub.rss() - before < 4 * 2**20
 
 
-async def test_a_length_with_its_highest_bit_set(small_hub: RunningHub) -> None:
-    async with raw_socket(small_hub.port) as socket:
+async def test_a_length_with_its_highest_bit_set(impatient_hub: RunningHub) -> None:
+    async with raw_socket(impatient_hub.port) as socket:
         await socket.write(b"\x81\xff" + (1 << 63).to_bytes(8, "big") + b"mask")
         got = await socket.frame()
         assert got.close_code in (1002, 1009)

@@ -68,7 +68,7 @@ conversations = st.lists(fragmented(), max_size=5)
 any_payloads = (
     texts.map(str.encode)
     | st.binary(max_size=10)
-    | st.sampled_from([1000, 1005, 999, 1004, 3000, 5000]).map(close_payload)
+    | st.sampled_from([1000, 1005, 0, 999, 1004, 3000, 5000]).map(close_payload)
 )
 any_frames = st.builds(
     client_frame,
@@ -206,6 +206,19 @@ def test_nothing_is_delivered_once_a_close_frame_is_out(segments: list[bytes]) -
     observed = converse(segments, MAX_BYTES)
     assert observed.messages == []
     assert [opcode for opcode, _ in observed.frames] == [CLOSE]
+
+
+REFUSED = {"reserved opcode": client_frame(3, b""), "unmasked": client_frame(TEXT, b"", key=None)}
+
+
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("code", [0, 1, 999, 1005, 2999, 5000, 65_535])
+@pytest.mark.parametrize("step", [SMALL, 1])
+def test_a_code_nobody_may_send_is_1002_whatever_picows_refuses_behind_it(code: int, refused: bytes, step: int) -> None:
+    stream = client_frame(CLOSE, close_payload(code)) + refused
+    observed = converse(Segments(step, []).of(stream), MAX_BYTES)
+    assert observed.close_codes == [1002]
+    assert observed.cut
 
 
 FAULTS = {

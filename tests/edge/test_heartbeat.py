@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
+from trunkline.defaults import PING_INTERVAL, PING_TIMEOUT
 from trunkline.edge.websocket.heartbeat import Heartbeat
 
-pytestmark = pytest.mark.alone  # it measures time under load
+pytestmark = pytest.mark.virtual_time
 
-INTERVAL, TIMEOUT = 0.1, 0.06
+INTERVAL, TIMEOUT = PING_INTERVAL, PING_TIMEOUT
 
 
 class Line:
@@ -19,7 +21,7 @@ class Line:
         self.pings: list[float] = []
         self.signs = 0
         self.delivered: int | None = None
-        self.lost = asyncio.Event()
+        self.lost: list[float] = []
         self._on_ping = on_ping
         self._loop = asyncio.get_running_loop()
 
@@ -27,9 +29,13 @@ class Line:
         self.pings.append(self._loop.time())
         self._on_ping(self)
 
-    async def beat(self, seconds: float, interval: float = INTERVAL, patience: float = TIMEOUT) -> None:
-        heartbeat = Heartbeat(interval, patience, self.ping, lambda: self.signs, lambda: self.delivered, self.lost.set)
-        await asyncio.sleep(seconds)
+    def silent(self) -> None:
+        self.lost.append(self._loop.time())
+
+    async def beat(self, intervals: float, patience: float = TIMEOUT) -> None:
+        """Let a heart beat for so long; the first ping is due after half an interval to a whole one."""
+        heartbeat = Heartbeat(INTERVAL, patience, self.ping, lambda: self.signs, lambda: self.delivered, self.silent)
+        await asyncio.sleep(intervals * INTERVAL)
         heartbeat.stop()
 
 
@@ -39,25 +45,26 @@ def sign(line: Line) -> None:
 
 async def test_a_peer_that_answers_is_pinged_at_an_even_pace() -> None:
     line = Line(sign)
-    await line.beat(1.05)
-    assert not line.lost.is_set()
-    assert 7 <= len(line.pings) <= 10
-    gaps = [after - before for before, after in zip(line.pings, line.pings[1:], strict=False)]
-    assert min(gaps) > INTERVAL * 0.95
+    began = line._loop.time()
+    await line.beat(10.25)
+    assert not line.lost
+    assert INTERVAL / 2 <= line.pings[0] - began <= INTERVAL
+    assert len(line.pings) == 10
+    assert [after - before for before, after in pairwise(line.pings)] == pytest.approx([INTERVAL] * 9)
 
 
 async def test_silence_is_found_within_interval_and_timeout_and_only_once() -> None:
     line = Line()
-    await line.beat(0.5)
-    assert line.lost.is_set()
+    await line.beat(5)
     assert len(line.pings) == 1
+    assert line.lost == [pytest.approx(line.pings[0] + TIMEOUT)]
 
 
 async def test_signs_before_the_ping_do_not_count() -> None:
     line = Line(lambda line: setattr(line, "signs", line.signs))
     line.signs = 7
-    await line.beat(0.3)
-    assert line.lost.is_set()
+    await line.beat(3)
+    assert line.lost
 
 
 async def test_a_peer_that_fetches_what_is_ahead_of_the_ping_is_spared() -> None:
@@ -66,9 +73,9 @@ async def test_a_peer_that_fetches_what_is_ahead_of_the_ping_is_spared() -> None
         line._loop.call_later(TIMEOUT / 2, lambda: setattr(line, "delivered", (line.delivered or 0) + 1000))
 
     line = Line(fetch)
-    await line.beat(0.5)
-    assert not line.lost.is_set()
-    assert len(line.pings) >= 3
+    await line.beat(5.25)
+    assert not line.lost
+    assert len(line.pings) == 5
 
 
 async def test_having_fetched_everything_is_no_sign_of_life() -> None:
@@ -79,36 +86,36 @@ async def test_having_fetched_everything_is_no_sign_of_life() -> None:
         line._loop.call_later(TIMEOUT / 2, lambda: setattr(line, "delivered", None))
 
     line = Line(take_all)
-    await line.beat(0.3)
-    assert line.lost.is_set()
+    await line.beat(3)
+    assert line.lost
 
 
 async def test_what_stays_on_its_way_is_no_sign_of_life() -> None:
     line = Line(lambda line: setattr(line, "delivered", 1000))
-    await line.beat(0.3)
-    assert line.lost.is_set()
+    await line.beat(3)
+    assert line.lost
 
 
 async def test_the_timeout_may_be_longer_than_the_interval() -> None:
     line = Line(sign)
-    await line.beat(0.5, interval=0.05, patience=0.1)
-    assert not line.lost.is_set()
-    assert 6 <= len(line.pings) <= 10, "a ping that is waited for holds up no other"
+    await line.beat(10.25, patience=2 * INTERVAL)
+    assert not line.lost
+    assert len(line.pings) == 10, "a ping that is waited for holds up no other"
 
 
 async def test_silence_is_found_though_pings_go_on() -> None:
     line = Line()
-    await line.beat(0.5, interval=0.05, patience=0.12)
-    assert line.lost.is_set()
-    assert 2 <= len(line.pings) <= 4
+    await line.beat(10, patience=2.4 * INTERVAL)
+    assert line.lost == [pytest.approx(line.pings[0] + 2.4 * INTERVAL)]
+    assert len(line.pings) == 3
 
 
 async def test_once_stopped_it_is_still() -> None:
     line = Line()
-    await line.beat(0.01)
-    await asyncio.sleep(0.3)
+    await line.beat(0.25)
+    await asyncio.sleep(10 * INTERVAL)
     assert line.pings == []
-    assert not line.lost.is_set()
+    assert not line.lost
 
 
 async def test_a_heartbeat_that_fails_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
@@ -118,9 +125,9 @@ async def test_a_heartbeat_that_fails_is_not_the_last(caplog: pytest.LogCaptureF
         sign(line)
 
     line = Line(fail_once)
-    await line.beat(0.6)
-    assert len(line.pings) >= 3
-    assert not line.lost.is_set()
+    await line.beat(6.25)
+    assert len(line.pings) == 6
+    assert not line.lost
     assert "no buffer" in caplog.text
 
 
@@ -130,5 +137,5 @@ async def test_a_peer_is_found_silent_though_a_heartbeat_failed() -> None:
             raise OSError("no buffer")
 
     line = Line(fail_once)
-    await line.beat(0.6)
-    assert line.lost.is_set()
+    await line.beat(6)
+    assert line.lost

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
 import pytest
 
+from tests.edge.conftest import ORIGIN, TOKEN
 from tests.edge.http_client import JSON, request, rpc, send
-from tests.support.hub import HttpAnswer, RunningHub, ready_hub
+from tests.support.hub import HttpAnswer, RunningHub
 from tests.support.match import require
 from tests.support.timing import eventually
 from trunkline.edge.http.documents import has_tag
 
-ORIGIN = "https://app.example"
 DOCUMENTS = ["/openapi.json", "/openrpc.json", "/asyncapi.json"]
-
-
-@pytest.fixture(scope="module")
-def guarded_hub() -> Iterator[RunningHub]:
-    with ready_hub(env={"TRUNKLINE_TOKEN": "s3cret", "TRUNKLINE_ALLOWED_ORIGINS": f"{ORIGIN}/"}) as hub:
-        yield hub
 
 
 def get(hub: RunningHub, path: str, headers: dict[str, str] | None = None, method: str = "GET") -> HttpAnswer:
@@ -49,10 +42,10 @@ def test_tags(listed: str, has: bool) -> None:
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, "/health/detailed"])
-def test_who_may_see_them(guarded_hub: RunningHub, path: str) -> None:
-    assert get(guarded_hub, path).status == 401
-    assert get(guarded_hub, path, {"Authorization": "Bearer s3cret"}).status == 200
-    assert get(guarded_hub, path, {"Authorization": "Bearer s3cret", "Host": "evil.example"}).status == 403
+def test_who_may_see_them(token_hub: RunningHub, path: str) -> None:
+    assert get(token_hub, path).status == 401
+    assert get(token_hub, path, {"Authorization": f"Bearer {TOKEN}"}).status == 200
+    assert get(token_hub, path, {"Authorization": f"Bearer {TOKEN}", "Host": "evil.example"}).status == 403
 
 
 def test_openrpc_is_what_discover_answers(debug_hub: RunningHub) -> None:
@@ -98,30 +91,30 @@ def preflight(hub: RunningHub, origin: str, method: str = "POST", path: str = "/
 
 
 @pytest.mark.parametrize("path", ["/rpc", "/api/v1/debug/echo", "/openapi.json"])
-def test_pages_of_allowed_origins_may_ask_and_read(guarded_hub: RunningHub, path: str) -> None:
-    answer = preflight(guarded_hub, ORIGIN, path=path)
+def test_pages_of_allowed_origins_may_ask_and_read(token_hub: RunningHub, path: str) -> None:
+    answer = preflight(token_hub, ORIGIN, path=path)
     assert answer.status == 200
     assert answer.headers["access-control-allow-origin"] == ORIGIN
     assert "POST" in answer.headers["access-control-allow-methods"]
     allowed = answer.headers["access-control-allow-headers"].lower()
     assert all(name in allowed for name in ("authorization", "content-type", "x-request-id", "idempotency-key"))
-    asked = JSON | {"Origin": ORIGIN, "Authorization": "Bearer s3cret"}
-    done = rpc(guarded_hub, request("rpc.ping"), asked)
+    asked = JSON | {"Origin": ORIGIN, "Authorization": f"Bearer {TOKEN}"}
+    done = rpc(token_hub, request("rpc.ping"), asked)
     assert (done.status, done.headers["access-control-allow-origin"]) == (200, ORIGIN)
     assert "Origin" in done.headers["vary"]
     assert "retry-after" in done.headers["access-control-expose-headers"].lower()
 
 
-def test_a_page_may_read_why_it_was_refused(guarded_hub: RunningHub) -> None:
-    refused = rpc(guarded_hub, request("rpc.ping"), JSON | {"Origin": ORIGIN})
+def test_a_page_may_read_why_it_was_refused(token_hub: RunningHub) -> None:
+    refused = rpc(token_hub, request("rpc.ping"), JSON | {"Origin": ORIGIN})
     assert (refused.status, refused.headers["access-control-allow-origin"]) == (401, ORIGIN)
 
 
-def test_pages_of_other_origins_may_not(guarded_hub: RunningHub, debug_hub: RunningHub) -> None:
-    hubs: list[Any] = [(guarded_hub, 400), (debug_hub, 405)]
+def test_pages_of_other_origins_may_not(token_hub: RunningHub, debug_hub: RunningHub) -> None:
+    hubs: list[Any] = [(token_hub, 400), (debug_hub, 405)]
     for hub, status in hubs:
         answer = preflight(hub, "https://evil.example")
         assert answer.status == status
         assert "access-control-allow-origin" not in answer.headers
-        asked = JSON | {"Origin": "https://evil.example", "Authorization": "Bearer s3cret"}
+        asked = JSON | {"Origin": "https://evil.example", "Authorization": f"Bearer {TOKEN}"}
         assert rpc(hub, request("rpc.ping"), asked).status == 403

@@ -171,7 +171,7 @@ def _standstill(marker: Path) -> int:
     while (now := int(marker.read_text() or 0)) != before:
         assert time.monotonic() < limit, "it does not wait"
         before = now
-        time.sleep(0.3)
+        time.sleep(0.3)  # nothing tells that it stands still
     return now
 
 

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.edge.conftest import TOKEN
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
@@ -118,13 +118,9 @@ async def test_what_clients_serve_is_a_tool(tool_hub: RunningHub) -> None:
         assert (await calling).structured_content == {"found": True}
 
 
-TOKENS: Any = {"TRUNKLINE_TOKEN": "a-long-enough-token-for-this-hub"}
-
-
-async def test_the_hubs_token_is_asked_for() -> None:
-    with ready_hub(env=TOKENS) as hub:
-        async with client(hub, TOKENS["TRUNKLINE_TOKEN"]) as session:
-            assert (await session.call_tool("debug.echo", {"value": 1})).structured_content == {"result": 1}
-        with pytest.raises((MCPError, ExceptionGroup)):
-            async with client(hub, "wrong"):
-                raise AssertionError("it let a wrong token in")
+async def test_the_hubs_token_is_asked_for(token_hub: RunningHub) -> None:
+    async with client(token_hub, TOKEN) as session:
+        assert (await session.call_tool("debug.echo", {"value": 1})).structured_content == {"result": 1}
+    with pytest.raises((MCPError, ExceptionGroup)):
+        async with client(token_hub, "wrong"):
+            raise AssertionError("it let a wrong token in")

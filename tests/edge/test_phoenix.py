@@ -15,16 +15,16 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from tests.edge.conftest import TOKEN
 from tests.protocol.phoenix import binary_push, binary_reply, reply
 from tests.support.frames import BINARY, TEXT, RawSocket, frame, raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.edge.websocket.phoenix import BEARER, PATH, PhoenixEndpoint
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-TOKEN = "s3cret/token+?>"
 URL = PATH + "?vsn=2.0.0"
 
 HOOK = """
@@ -42,12 +42,6 @@ def authenticate(handshake):
 def hub() -> Iterator[RunningHub]:
     env = {"TRUNKLINE_MAX_CHANNELS": "3", "TRUNKLINE_MAX_MESSAGE_BYTES": "65536"}
     with ready_hub(DEBUG_METHODS, "binary", cwd=MODULES, env=env) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def guarded_hub() -> Iterator[RunningHub]:
-    with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN}) as running:
         yield running
 
 
@@ -117,8 +111,8 @@ async def test_version_2_is_let_in_without_a_subprotocol(hub: RunningHub) -> Non
         assert "sec-websocket-protocol" not in answer.headers
 
 
-async def test_the_subprotocol_is_answered_exactly(guarded_hub: RunningHub) -> None:
-    async with raw_tcp(guarded_hub.port) as socket:
+async def test_the_subprotocol_is_answered_exactly(token_hub: RunningHub) -> None:
+    async with raw_tcp(token_hub.port) as socket:
         answer = await socket.upgrade(URL, {"Sec-WebSocket-Protocol": f"phoenix, {auth_token(TOKEN)}"})
         assert (answer.status, answer.headers["sec-websocket-protocol"]) == (101, "phoenix")
 
@@ -132,8 +126,8 @@ async def test_the_subprotocol_is_answered_exactly(guarded_hub: RunningHub) -> N
         (URL + "&token=s3cret%2Ftoken%2B%3F%3E", {}),
     ],
 )
-async def test_a_token_opens_the_door(guarded_hub: RunningHub, path: str, headers: Mapping[str, str]) -> None:
-    async with raw_tcp(guarded_hub.port) as socket:
+async def test_a_token_opens_the_door(token_hub: RunningHub, path: str, headers: Mapping[str, str]) -> None:
+    async with raw_tcp(token_hub.port) as socket:
         assert (await socket.upgrade(path, headers)).status == 101
 
 
@@ -150,10 +144,8 @@ async def test_a_token_opens_the_door(guarded_hub: RunningHub, path: str, header
         (URL, {"Origin": "https://evil.example", "Authorization": f"Bearer {TOKEN}"}),
     ],
 )
-async def test_others_are_403_before_the_upgrade(
-    guarded_hub: RunningHub, path: str, headers: Mapping[str, str]
-) -> None:
-    async with raw_tcp(guarded_hub.port) as socket:
+async def test_others_are_403_before_the_upgrade(token_hub: RunningHub, path: str, headers: Mapping[str, str]) -> None:
+    async with raw_tcp(token_hub.port) as socket:
         answer = await socket.upgrade(path, headers)
         assert answer.status == 403
         assert json.loads(answer.body)["error"]["code"] in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN)
@@ -175,7 +167,7 @@ async def test_params_and_token_reach_the_hook(tmp_path: Path) -> None:
         assert statuses == [101, 101, 403, 101]
 
 
-async def test_who_may_authenticate_by_a_call_does_so_in_a_channel() -> None:
+async def test_who_may_authenticate_by_a_call_does_so_in_a_channel_and_a_stop_is_1012_and_never_phx_close() -> None:
     with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_AUTH_CALL": "true"}) as hub:
         async with connect(hub) as client:
             await client.join("rpc:a")
@@ -183,6 +175,13 @@ async def test_who_may_authenticate_by_a_call_does_so_in_a_channel() -> None:
             assert refused[4]["response"]["code"] == ErrorCode.UNAUTHENTICATED
             assert (await client.ask("1", "3", "rpc:a", "auth", {"token": TOKEN}))[4]["status"] == "ok"
             assert (await client.ask("1", "4", "rpc:a", "debug.echo", {"value": 1}))[4]["response"] == 1
+            await client.join("topic:jobs", "2")
+            hub.process.send_signal(signal.SIGTERM)
+            with pytest.raises(websockets.ConnectionClosed) as closed:
+                await client.receive()
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+        hub.wait_ended(0)
 
 
 # --- what is said ---
@@ -306,28 +305,18 @@ async def test_numbers_pass_as_they_are_or_are_refused(hub: RunningHub) -> None:
 # --- the end ---
 
 
-async def test_a_stop_is_1012_and_never_phx_close() -> None:
-    with ready_hub() as hub:
-        async with connect(hub) as client:
-            await client.join("rpc:a", "1")
-            await client.join("topic:jobs", "2")
-            hub.process.send_signal(signal.SIGTERM)
-            with pytest.raises(websockets.ConnectionClosed) as closed:
-                await client.receive()
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1012
-        hub.wait_ended(0)
-
-
 async def test_a_client_that_vanishes_takes_its_calls_along(hub: RunningHub) -> None:
     async with connect(hub) as client, peer(hub.url) as other:
         await client.join("rpc:a")
         await client.send("1", "2", "rpc:a", "debug.count", {"n": 10**6, "interval_ms": 5})
         await client.receive()  # it runs
         client.socket.transport.abort()
-        async with asyncio.timeout(PATIENCE):
-            while any(found["active_requests"] for found in (await other.result("health.detailed"))["executors"]):
-                await asyncio.sleep(0.02)
+
+        async def are_idle() -> bool:
+            health = await other.result("health.detailed")
+            return not any(found["active_requests"] for found in health["executors"])
+
+        await until(are_idle, "the executors are idle")
 
 
 # --- the endpoint ---

@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -25,6 +24,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environm
 from tests.support.match import require
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from trunkline.config import SettingsError, load_settings
 from trunkline.edge.framed.unix import UnixSocket
 from trunkline_protocol.errors import ErrorCode
 
@@ -35,6 +35,7 @@ class Paths:
     def __init__(self, folder: Path) -> None:
         self.http = folder / "http.sock"
         self.framed = folder / "framed.sock"
+        self.audit = folder / "audit.jsonl"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
 @pytest.fixture(scope="module")
 def uds_hub(paths: Paths) -> Iterator[RunningHub]:
     """TCP, HTTP over a Unix socket, and frames over another."""
-    arguments = ["--uds", str(paths.http), "--uds-framed", str(paths.framed)]
+    arguments = ["--uds", str(paths.http), "--uds-framed", str(paths.framed), "--uds-mode", "660"]
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, arguments=arguments) as hub:
         yield hub
 
@@ -101,16 +102,32 @@ async def test_websocket(uds_hub: RunningHub, paths: Paths) -> None:
         require({"result": {"chunks": 500}}, await peer.call("debug.count", {"n": 500}))
 
 
-async def test_pings_of_the_hub_over_a_unix_socket(spare: Path) -> None:
-    env = {"TRUNKLINE_PING_INTERVAL": "0.2", "TRUNKLINE_PING_TIMEOUT": "0.2"}
-    with ready_hub(arguments=["--uds", str(spare)], env=env):
-        async with unix_connect(str(spare), uri="ws://localhost/ws", ping_interval=None) as connected:
-            await asyncio.sleep(1.0)
-            assert (await Peer(connected).result("rpc.ping"))["pong"]
+@pytest.fixture(scope="module")
+def strict_paths(tmp_path_factory: pytest.TempPathFactory) -> Paths:
+    return Paths(tmp_path_factory.mktemp("strict"))
+
+
+@pytest.fixture(scope="module")
+def strict_hub(strict_paths: Paths) -> Iterator[RunningHub]:
+    """One that asks its peers soon whether they are there, keeps little for them, and writes down who they are."""
+    env = {
+        "TRUNKLINE_PING_INTERVAL": "0.2",
+        "TRUNKLINE_PING_TIMEOUT": "2",
+        "TRUNKLINE_OUTBOX_BYTES": str(256 * 1024),
+        "TRUNKLINE_AUDIT_FILE": str(strict_paths.audit),
+    }
+    arguments = ["--uds", str(strict_paths.http), "--uds-framed", str(strict_paths.framed)]
+    with ready_hub(arguments=arguments, env=env) as hub:
+        yield hub
+
+
+async def test_pings_of_the_hub_over_a_unix_socket(strict_hub: RunningHub, strict_paths: Paths) -> None:
+    """Who answers them stays, longer than who does not."""
+    async with unix_connect(str(strict_paths.http), uri="ws://localhost/ws", ping_interval=None) as connected:
         silent = socket.socket(socket.AF_UNIX)
         silent.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.sock_connect(silent, str(spare))
+        await loop.sock_connect(silent, str(strict_paths.http))
         head = "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         await loop.sock_sendall(silent, (head + key).encode())
@@ -118,6 +135,7 @@ async def test_pings_of_the_hub_over_a_unix_socket(spare: Path) -> None:
             while await loop.sock_recv(silent, 4096):
                 pass
         silent.close()
+        assert (await Peer(connected).result("rpc.ping"))["pong"]
 
 
 # --- frames ---
@@ -129,7 +147,7 @@ async def test_frames(uds_hub: RunningHub, paths: Paths, whole: bool) -> None:
         request = packet(b'{"jsonrpc":"2.0","id":1,"method":"debug.echo","params":{"value":[1]}}')
         for part in [request] if whole else [request[i : i + 1] for i in range(len(request))]:
             await peer.raw(part)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a turn of the loop, in which it is sent
         assert (await peer.receive()) == {"jsonrpc": "2.0", "id": 1, "result": [1]}
 
 
@@ -206,27 +224,29 @@ async def test_a_length_that_cannot_be_ends_one_peer_and_no_other(uds_hub: Runni
         assert (await good.result("rpc.ping"))["pong"]
 
 
-async def test_a_peer_that_does_not_read_is_cut_off_and_no_other(spare: Path) -> None:
-    env = {"TRUNKLINE_OUTBOX_BYTES": str(256 * 1024)}
-    with ready_hub(arguments=["--uds-framed", str(spare)], env=env) as hub:
-        async with unix_peer(spare) as slow, unix_peer(spare) as quick:
-            slow.stream.reader._transport.pause_reading()  # type: ignore[attr-defined]
-            with contextlib.suppress(ConnectionError):  # cut off
-                for number in range(40):
-                    await slow.request("debug.echo", {"value": "x" * 60_000}, id=number)
-            hub.wait_for("does not read; closing")
-            assert (await quick.result("debug.echo", {"value": 1})) == 1
+async def test_a_peer_that_does_not_read_is_cut_off_and_no_other(strict_hub: RunningHub, strict_paths: Paths) -> None:
+    async with unix_peer(strict_paths.framed) as slow, unix_peer(strict_paths.framed) as quick:
+        slow.stream.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):  # cut off
+            for number in range(40):
+                await slow.request("debug.echo", {"value": "x" * 60_000}, id=number)
+        await asyncio.to_thread(strict_hub.wait_for, "does not read; closing")
+        assert (await quick.result("debug.echo", {"value": 1})) == 1
 
 
-async def test_the_hub_says_why_it_goes(spare: Path) -> None:
-    with ready_hub(arguments=["--uds-framed", str(spare)]) as hub:
-        async with unix_peer(spare) as peer:
-            await peer.result("rpc.ping")
-            hub.process.send_signal(signal.SIGTERM)
-            error = (await peer.receive())["error"]
-            require({"code": ErrorCode.WORKER_UNAVAILABLE, "data": {"close": 1012}}, error)
-            await peer.ended()
-        hub.wait_ended(0)
+def test_every_peer_is_named_in_the_audit(strict_hub: RunningHub, strict_paths: Paths) -> None:
+    name = f"unix:{os.getpid()}" if sys.platform == "linux" else "unix"
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(strict_paths.framed))
+        peer.sendall(packet(b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'))
+        assert peer.recv(1000)
+
+    def is_named() -> bool:
+        whole, _, _ = strict_paths.audit.read_text().rpartition("\n")
+        entries = [json.loads(line) for line in whole.splitlines()]
+        return name in {entry.get("peer") for entry in entries if entry.get("method") == "rpc.ping"}
+
+    eventually(is_named, "the peer is in the audit file")
 
 
 # --- who may come in ---
@@ -236,7 +256,7 @@ async def test_the_hub_says_why_it_goes(spare: Path) -> None:
 def guarded(paths: Paths) -> Iterator[RunningHub]:
     folder = paths.http.parent
     arguments = ["--uds", str(folder / "gh.sock"), "--uds-framed", str(folder / "gf.sock")]
-    with ready_hub(arguments=arguments, env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_AUTH_SECONDS": str(SOON)}) as hub:
+    with ready_hub(arguments=arguments, env={"TRUNKLINE_TOKEN": TOKEN, "TRUNKLINE_AUTH_SECONDS": str(2 * SOON)}) as hub:
         yield hub
 
 
@@ -281,15 +301,24 @@ async def test_websocket_wants_the_token_as_over_tcp(guarded: RunningHub, paths:
 # --- the file ---
 
 
-def test_a_unix_socket_alone_opens_no_port(spare: Path) -> None:
-    with serve("--uds", str(spare)) as process:
+async def goodbye_of(process: subprocess.Popen[str], path: Path) -> None:
+    """Ask the hub to stop: its peer hears why."""
+    async with unix_peer(path) as peer:
+        await peer.result("rpc.ping")
+        process.terminate()
+        error = (await peer.receive())["error"]
+        require({"code": ErrorCode.WORKER_UNAVAILABLE, "data": {"close": 1012}}, error)
+        await peer.ended()
+
+
+def test_a_unix_socket_alone_opens_no_port_and_its_hub_says_why_it_goes(spare: Path) -> None:
+    with serve("--uds-framed", str(spare)) as process:
         try:
-            assert listening(process) == [f"unix:{spare}"]
-            assert get(spare, "/health")[0] == 200
+            assert listening(process) == [f"unix:{spare} (packet4, jsonrpc)"]
             ports = [c for c in psutil.Process(process.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
             assert not ports
             assert stat.S_IMODE(spare.stat().st_mode) == 0o600
-            process.terminate()
+            asyncio.run(goodbye_of(process, spare))
             assert process.wait(PATIENCE) == 0
             assert not spare.exists(), "removed at the end"
             assert [*spare.parent.iterdir()] in ([], [spare.parent / "data"])
@@ -297,31 +326,27 @@ def test_a_unix_socket_alone_opens_no_port(spare: Path) -> None:
             process.kill()
 
 
-def test_the_mode_may_be_chosen(spare: Path) -> None:
-    with serve("--uds-framed", str(spare), "--uds-mode", "660") as process:
-        try:
-            listening(process)
-            assert stat.S_IMODE(spare.stat().st_mode) == 0o660
-        finally:
-            process.terminate()
+def test_the_mode_may_be_chosen(uds_hub: RunningHub, paths: Paths) -> None:
+    assert {stat.S_IMODE(each.stat().st_mode) for each in (paths.http, paths.framed)} == {0o660}
 
 
-def test_the_file_of_a_dead_hub_is_replaced_and_a_living_one_s_is_not(spare: Path) -> None:
-    with serve("--uds", str(spare)) as first:
-        listening(first)
-        with serve("--uds", str(spare)) as second:
-            _, said = second.communicate(timeout=30 * SCALE)
-        assert second.returncode == 2
-        assert f"{spare} is in use" in said
-        assert get(spare, "/health")[0] == 200, "the first one is unharmed"
-        first.kill()
-    assert spare.exists()
-    with serve("--uds", str(spare)) as third:
-        try:
-            listening(third)
-            assert get(spare, "/health")[0] == 200
-        finally:
-            third.terminate()
+def test_a_living_hub_s_file_is_not_replaced(uds_hub: RunningHub, paths: Paths) -> None:
+    with serve("--uds", str(paths.http)) as second:
+        _, said = second.communicate(timeout=30 * SCALE)
+    assert second.returncode == 2
+    assert f"{paths.http} is in use" in said
+    assert get(paths.http, "/health")[0] == 200, "the first one is unharmed"
+
+
+def test_a_dead_hub_s_file_is_replaced(spare: Path) -> None:
+    """What is left of one that was killed: a socket that nobody listens at."""
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(spare))
+    left.listen()
+    left.close()
+    assert stat.S_ISSOCK(spare.stat().st_mode)
+    with contextlib.closing(UnixSocket(spare, 0o600).listener), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(spare))
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
@@ -359,20 +384,13 @@ def test_only_its_own_file_is_removed(spare: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["rw", "9", "7777"])
-def test_a_mode_that_cannot_be_is_2(mode: str) -> None:
-    with serve("--uds", "x.sock", "--uds-mode", mode) as process:
+def test_a_mode_that_cannot_be(mode: str) -> None:
+    with pytest.raises(SettingsError, match="uds_mode"):
+        load_settings(None, uds="x.sock", uds_mode=mode)
+
+
+def test_a_mode_that_cannot_be_is_2() -> None:
+    with serve("--uds", "x.sock", "--uds-mode", "rw") as process:
         _, said = process.communicate(timeout=30 * SCALE)
     assert process.returncode == 2
     assert "uds_mode" in said
-
-
-def test_every_peer_is_named_in_the_audit(spare: Path, tmp_path: Path) -> None:
-    audit = tmp_path / "audit.jsonl"
-    hub = ready_hub(arguments=["--uds-framed", str(spare)], env={"TRUNKLINE_AUDIT_FILE": str(audit)})
-    with hub, socket.socket(socket.AF_UNIX) as peer:
-        peer.connect(str(spare))
-        peer.sendall(packet(b'{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}'))
-        assert peer.recv(1000)
-    entries = [json.loads(line) for line in audit.read_text().splitlines()]
-    name = f"unix:{os.getpid()}" if sys.platform == "linux" else "unix"
-    assert name in {entry.get("peer") for entry in entries}

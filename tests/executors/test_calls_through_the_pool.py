@@ -15,7 +15,7 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -59,12 +59,14 @@ async def test_plain_functions_run_one_at_a_time_an_executor(lab_peer: Peer) -> 
     assert len({result["thread"] for result in results}) == 1
 
 
-async def test_a_slow_function_does_not_hold_up_what_the_other_executor_can_do(lab_peer: Peer) -> None:
-    slow = await lab_peer.request("lab.alone", {"seconds": 1.0})
-    started = time.monotonic()
+async def test_a_slow_function_does_not_hold_up_what_the_other_executor_can_do(lab_peer: Peer, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    slow = await lab_peer.request("lab.until_cancelled", {"marker": str(marker)})
+    await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "it runs")
     for _ in range(5):
         await lab_peer.result("lab.alone", {"seconds": 0.001})
-    assert time.monotonic() - started < 0.8 * SCALE
+    assert lab_peer.others == []
+    await lab_peer.cancel(slow)
     await lab_peer.reply(slow)
 
 
@@ -73,7 +75,7 @@ async def test_coroutines_run_many_at_once(lab_peer: Peer) -> None:
     ids = [await lab_peer.request("debug.sleep", {"seconds": 0.3}) for _ in range(60)]
     for each in ids:
         await lab_peer.reply(each)
-    assert time.monotonic() - started < 1.2 * SCALE
+    assert time.monotonic() - started < 6 * SCALE, "one after the other they would take each executor 9 s"
 
 
 async def test_keyed_calls_stick_to_one_executor_each(lab_peer: Peer) -> None:
@@ -103,12 +105,9 @@ async def test_the_deadline_reaches_the_method(lab_peer: Peer) -> None:
 async def test_a_full_queue_answers_at_once_and_says_when_to_come_again(narrow_peer: Peer) -> None:
     held = [await narrow_peer.request("debug.sleep", {"seconds": 30}) for _ in range(1 + 5)]
     # Stuck for good: the executor cannot even read its wire.
-    spinning = await narrow_peer.request("debug.spin", {"seconds": 0.6})
-    waits = []
+    spinning = await narrow_peer.request("debug.spin", {"seconds": 1.5})
     for _ in range(10):
-        started = time.monotonic()
         error = await narrow_peer.error("debug.sleep", {"seconds": 0})
-        waits.append(time.monotonic() - started)
         require(
             {
                 "code": ErrorCode.WORKER_OVERLOADED,
@@ -117,7 +116,7 @@ async def test_a_full_queue_answers_at_once_and_says_when_to_come_again(narrow_p
             error,
         )
         assert 0 < error["data"]["retry_after_ms"] <= 10_000
-    assert sorted(waits)[5] < 0.05 * SCALE, waits
+    assert narrow_peer.others == [], "the refusals waited for the executor"
     for each in held:
         await narrow_peer.cancel(each)
         assert (await narrow_peer.reply(each))["error"]["code"] == ErrorCode.CANCELLED
@@ -139,18 +138,16 @@ async def test_a_queued_call_that_times_out_never_ran(narrow_peer: Peer, tmp_pat
 async def test_a_cancel_frees_the_slot(narrow_peer: Peer) -> None:
     busy = await narrow_peer.request("debug.sleep", {"seconds": 30})
     waiting = await narrow_peer.request("debug.echo", {"value": "next"})
-    started = time.monotonic()
     await narrow_peer.cancel(busy)
     assert (await narrow_peer.reply(busy))["error"]["code"] == ErrorCode.CANCELLED
     assert (await narrow_peer.reply(waiting))["result"] == "next"
-    assert time.monotonic() - started < SOON
 
 
 async def test_a_passed_deadline_frees_the_slot(narrow_peer: Peer) -> None:
     busy = await narrow_peer.request("debug.sleep", {"seconds": 30}, metadata={"timeout_ms": 100})
     waiting = await narrow_peer.request("debug.echo", {"value": "next"})
     assert (await narrow_peer.reply(busy))["error"]["code"] == ErrorCode.COMMUNICATION_TIMEOUT
-    assert (await narrow_peer.reply(waiting, within=SOON))["result"] == "next"
+    assert (await narrow_peer.reply(waiting))["result"] == "next"
 
 
 async def test_a_vanished_client_frees_its_slot(narrow_hub: RunningHub, narrow_peer: Peer, tmp_path: Path) -> None:
@@ -160,7 +157,7 @@ async def test_a_vanished_client_frees_its_slot(narrow_hub: RunningHub, narrow_p
         await gone.request("debug.sleep", {"seconds": 30})
         await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "it runs")
         gone.socket.transport.abort()
-    assert await narrow_peer.result("debug.echo", {"value": 1}, within=SOON) == 1
+    assert await narrow_peer.result("debug.echo", {"value": 1}) == 1
     assert marker.read_text() == "cancelled"
 
 

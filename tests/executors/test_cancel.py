@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, is_reply, peer
 from tests.support.timing import PATIENCE, eventually
@@ -17,13 +17,6 @@ from trunkline_protocol.errors import ErrorCode
 
 CODES = {"cancel": ErrorCode.CANCELLED, "deadline": ErrorCode.COMMUNICATION_TIMEOUT}
 NATIVE_SECONDS = 1.0
-
-
-@pytest.fixture(scope="module")
-def slot_hub() -> Iterator[RunningHub]:
-    """One executor that runs one coroutine at a time."""
-    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env={"TRUNKLINE_MAX_CONCURRENCY": "1"}) as hub:
-        yield hub
 
 
 @pytest.fixture

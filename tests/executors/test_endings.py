@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub import DEBUG_METHODS
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.executors.endings import OUT_OF_MEMORY, OomCounter, why_ended
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
@@ -121,12 +121,11 @@ async def test_a_real_executor_that_is_killed(tmp_path: Path, grows: bool, cause
     supervisor = Supervisor(handle, ExecutorSpec((DEBUG_METHODS,)), lambda *_: ended.set(), lambda _: kernel.counter())
     supervisor.start()
     try:
-        async with asyncio.timeout(PATIENCE):
-            while handle.pid is None:
-                await asyncio.sleep(0.01)
+        async with asyncio.timeout(2 * PATIENCE):
+            pid = await until(lambda: handle.pid, "it runs")
             if grows:
                 kernel.counts("g/memory.events", 4)
-            os.kill(handle.pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
             await ended.wait()
         assert handle.restart_causes == {cause: 1}
         assert handle.last_restart is not None

@@ -6,19 +6,19 @@ import asyncio
 import os
 import signal
 import struct
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.hub import MODULES
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.executors import ipc
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
@@ -109,17 +109,22 @@ async def executors(max_concurrency: int = 2, limits: QueueLimits | None = None)
         await pool.stop(1.0)
 
 
-@pytest.fixture
-async def lab() -> AsyncIterator[Pool]:
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
+"""For tests of the executor that is started once."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared() -> AsyncIterator[Pool]:
     async with executors() as pool:
         yield pool
 
 
-async def until(condition: Callable[[], object], what: str) -> None:
-    limit = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < limit, f"still not so: {what}"
-        await asyncio.sleep(0.005)
+@pytest_asyncio.fixture(loop_scope="module")
+async def lab(shared: Pool) -> AsyncIterator[Pool]:
+    """The shared executor, which nothing of other tests keeps busy."""
+    yield shared
+    handle = shared.pool.executors[0]
+    await until(lambda: shared.pool.ready and not handle.busy and not shared.load, "the executor is idle again")
 
 
 # --- frames ---
@@ -143,15 +148,17 @@ def test_its_layout_is_as_documented() -> None:
 # --- items and credit ---
 
 
+@on_one_loop
 async def test_items_reach_the_method(lab: Pool) -> None:
     call = lab.call("lab.sum", start=10)
     call.push(1, 2)
-    await asyncio.sleep(0.05)
+    await until(lambda: lab.load == 0, "both are taken, and it waits for more")
     call.push(3, end=True)
     assert await call.end() == 16
     assert lab.load == 0
 
 
+@on_one_loop
 async def test_an_answer_to_each_item(lab: Pool) -> None:
     call = lab.call("lab.echo_input")
     for number in range(5):
@@ -162,6 +169,7 @@ async def test_an_answer_to_each_item(lab: Pool) -> None:
     assert call.chunks_seen == [{"n": number} for number in range(5)]
 
 
+@on_one_loop
 @pytest.mark.parametrize("size", [1, 50_000, 2 * INPUT_WINDOW_BYTES])
 async def test_whoever_keeps_to_the_credit_is_never_stuck(lab: Pool, size: int) -> None:
     count, call = 300, lab.call("lab.echo_input")
@@ -180,6 +188,7 @@ async def test_whoever_keeps_to_the_credit_is_never_stuck(lab: Pool, size: int) 
     assert call.credit > count - 16
 
 
+@on_one_loop
 async def test_who_runs_ahead_is_stopped(lab: Pool, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     marker.write_text("")
@@ -197,6 +206,7 @@ async def test_who_runs_ahead_is_stopped(lab: Pool, tmp_path: Path) -> None:
     await until(Path(f"{marker}.ended").exists, "the method ended")
 
 
+@on_one_loop
 async def test_a_bad_item_ends_the_call(lab: Pool) -> None:
     call = lab.call("lab.sum")
     call.push(1, 2, "x", 4)
@@ -206,6 +216,7 @@ async def test_a_bad_item_ends_the_call(lab: Pool) -> None:
     assert lab.load == 0
 
 
+@on_one_loop
 async def test_a_method_that_takes_none(lab: Pool) -> None:
     call = lab.call("lab.cleanup", marker="/dev/null")
     with pytest.raises(RpcError, match="takes no input") as caught:
@@ -214,6 +225,7 @@ async def test_a_method_that_takes_none(lab: Pool) -> None:
     call.abandon()
 
 
+@on_one_loop
 async def test_input_is_activity(lab: Pool) -> None:
     call = lab.call("lab.sum")
     before = call.last_activity
@@ -225,6 +237,7 @@ async def test_input_is_activity(lab: Pool) -> None:
 # --- slots ---
 
 
+@on_one_loop
 async def test_waiting_for_input_frees_the_slot(lab: Pool) -> None:
     """Two slots, twenty calls that wait, and one more that runs."""
     waiting = [lab.call("lab.sum") for _ in range(20)]
@@ -238,6 +251,7 @@ async def test_waiting_for_input_frees_the_slot(lab: Pool) -> None:
     assert lab.load == 0
 
 
+@on_one_loop
 async def test_whoever_goes_on_takes_its_slot_back(lab: Pool, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     marker.write_text("x")
@@ -248,40 +262,39 @@ async def test_whoever_goes_on_takes_its_slot_back(lab: Pool, tmp_path: Path) ->
     call.abandon()
 
 
-async def test_input_waits_for_an_executor_with_its_call(tmp_path: Path) -> None:
-    async with executors(max_concurrency=1) as lab:
-        marker = tmp_path / "marker"
-        busy = [lab.call("lab.cleanup", marker=f"{marker}{number}") for number in range(300)]
-        call = lab.call("lab.sum")
-        assert call.executor is None
-        call.push(1, 2, 3, end=True)
-        assert lab.pool._held.bytes == 4 * 9 + 3 + 4
-        for each in busy:
-            each.abandon()
-        assert await call.end() == 6
-        assert lab.pool._held.bytes == 0
+@on_one_loop
+async def test_input_waits_for_an_executor_with_its_call(lab: Pool, tmp_path: Path) -> None:
+    busy = occupy(lab, tmp_path)
+    call = lab.call("lab.sum")
+    assert call.executor is None
+    call.push(1, 2, 3, end=True)
+    assert lab.pool._held.bytes == 4 * 9 + 3 + 4
+    for each in busy:
+        each.abandon()
+    assert await call.end() == 6
+    assert lab.pool._held.bytes == 0
 
 
-@pytest.mark.parametrize("how", ["cancel", "stop"])
-async def test_input_of_a_call_that_never_ran_is_forgotten(tmp_path: Path, how: str) -> None:
-    async with executors(max_concurrency=1) as lab:
-        busy = [lab.call("lab.cleanup", marker=str(tmp_path / str(number))) for number in range(300)]
-        call = lab.call("lab.sum")
-        call.push(1)
-        assert lab.pool._held.bytes
-        if how == "cancel":
-            call.abandon()
-        else:
-            await lab.pool.stop(0.2)
-            assert (await call.error()).code == ErrorCode.WORKER_UNAVAILABLE
-        assert lab.pool._held.bytes == 0
-        for each in busy:
-            each.abandon()
+def occupy(lab: Pool, folder: Path) -> list[Feeder]:
+    """More calls than the executor is sent at once."""
+    return [lab.call("lab.cleanup", marker=str(folder / str(number))) for number in range(300)]
 
 
-async def test_what_waits_is_bounded_in_bytes(tmp_path: Path) -> None:
+@on_one_loop
+async def test_input_of_a_call_that_was_cancelled_before_it_ran_is_forgotten(lab: Pool, tmp_path: Path) -> None:
+    busy = occupy(lab, tmp_path)
+    call = lab.call("lab.sum")
+    call.push(1)
+    assert lab.pool._held.bytes
+    call.abandon()
+    assert lab.pool._held.bytes == 0
+    for each in busy:
+        each.abandon()
+
+
+async def test_what_waits_is_bounded_in_bytes_and_forgotten_when_the_pool_stops(tmp_path: Path) -> None:
     async with executors(max_concurrency=1, limits=QueueLimits(bytes=100_000)) as lab:
-        busy = [lab.call("lab.cleanup", marker=str(tmp_path / str(number))) for number in range(300)]
+        busy = occupy(lab, tmp_path)
         first, second = lab.call("lab.sum"), lab.call("lab.sum")
         first.push("x" * 90_000)
         with pytest.raises(RpcError) as caught:
@@ -290,6 +303,9 @@ async def test_what_waits_is_bounded_in_bytes(tmp_path: Path) -> None:
             ErrorCode.WORKER_OVERLOADED,
             "TRUNKLINE_QUEUE_BYTES",
         )
+        await lab.pool.stop(0.2)
+        assert (await first.error()).code == ErrorCode.WORKER_UNAVAILABLE
+        assert lab.pool._held.bytes == 0
         for each in (first, second, *busy):
             each.abandon()
 
@@ -297,6 +313,7 @@ async def test_what_waits_is_bounded_in_bytes(tmp_path: Path) -> None:
 # --- ends ---
 
 
+@on_one_loop
 async def test_a_cancel_ends_the_wait_and_frees_everything(lab: Pool, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     marker.write_text("x" * 10)
@@ -311,6 +328,7 @@ async def test_a_cancel_ends_the_wait_and_frees_everything(lab: Pool, tmp_path: 
     assert not lab.pool.executors[0].parked
 
 
+@on_one_loop
 async def test_a_crash_ends_it(lab: Pool) -> None:
     call = lab.call("lab.sum")
     call.push(1)
@@ -325,6 +343,7 @@ async def test_a_crash_ends_it(lab: Pool) -> None:
     assert await again.end() == 2
 
 
+@on_one_loop
 async def test_after_a_crash_input_that_was_taken_is_not_made_up(lab: Pool, tmp_path: Path) -> None:
     """Declared idempotent; but the items went with the process."""
     call = lab.call("lab.eats", marker=str(tmp_path / "marker"), wait_first=True)
@@ -333,6 +352,7 @@ async def test_after_a_crash_input_that_was_taken_is_not_made_up(lab: Pool, tmp_
     assert (error.code, error.maybe_executed, call.attempts) == (ErrorCode.WORKER_CRASHED, True, 1)
 
 
+@on_one_loop
 async def test_after_a_crash_before_any_input_it_runs_again(lab: Pool, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     call = lab.call("lab.eats", marker=str(marker))

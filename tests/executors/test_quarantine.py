@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trunkline.executors.quarantine import MAX_SECONDS, Quarantine, QuarantineLimits
@@ -90,6 +90,7 @@ def test_memory_is_bounded() -> None:
         assert sum(quarantine.methods.values()) == len(quarantine)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
@@ -62,8 +62,7 @@ async def test_an_executor_that_failed_for_hours_comes_back_when_it_can(
     async with pool_of(tmp_path) as pool, asyncio.timeout(3 * PATIENCE):
         pool._supervisors[0]._failures = 1_024  # 30 s each: eight and a half hours
         (handle,) = pool.executors
-        while handle.restarts < 2:
-            await asyncio.sleep(0.02)
+        await until(lambda: handle.restarts >= 2, "it has failed twice more", 3 * PATIENCE)
         (tmp_path / "broken").unlink()
         await pool.wait_ready()
         assert "flaky.ping" in pool.methods
@@ -86,8 +85,7 @@ async def test_a_fault_of_the_hub_does_not_end_its_supervisor(
         first = handle.pid
         faults += [error, error]  # the wire is lost, and the process is gone
         os.kill(first, signal.SIGKILL)
-        while handle.state != "ready" or handle.pid == first:
-            await asyncio.sleep(0.02)
+        await until(lambda: handle.state == "ready" and handle.pid != first, "the next one is ready", 3 * PATIENCE)
     assert str(error) in caplog.text
 
 
@@ -96,9 +94,7 @@ async def test_a_process_that_cannot_be_made_is_tried_again(caplog: pytest.LogCa
     pool = ExecutorPool(1, spec, lambda _call: None)
     pool.start()
     try:
-        async with asyncio.timeout(PATIENCE):
-            while pool.executors[0].restarts < 2:
-                await asyncio.sleep(0.02)
+        await until(lambda: pool.executors[0].restarts >= 2, "it was tried again")
         assert "could not be started: embedded null byte" in str(pool.executors[0].last_failure)
         assert "ValueError: embedded null byte" in caplog.text
     finally:
@@ -117,6 +113,5 @@ async def test_the_pools_clock_goes_on_after_a_fault(tmp_path: Path, caplog: pyt
                 raise ZeroDivisionError("once")
 
         pool._watchdog.look = look  # type: ignore[method-assign]
-        while looked < 3:
-            await asyncio.sleep(0.02)
+        await until(lambda: looked >= 3, "it looks again")
     assert "ZeroDivisionError: once" in caplog.text

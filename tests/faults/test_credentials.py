@@ -19,14 +19,15 @@ import websockets
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE, SCALE
+from tests.support.timing import eventually
 from trunkline_protocol.errors import ErrorCode
 
 ADMIN: Final = "admin-token-of-this-test-0123456789"
 READER: Final = "reader-token-of-this-test-0123456789"
-SHORT: Final = "short-token-of-this-test-0123456789"
+OFTEN: Final = "often-token-of-this-test-0123456789"
+AUDITED: Final = "audited-token-of-this-test-01234567"
 KEY: Final = "an-hmac-secret-of-this-test-with-32-bytes-and-more"
-SECRETS: Final = (ADMIN, READER, SHORT, KEY)
+SECRETS: Final = (ADMIN, READER, OFTEN, AUDITED, KEY)
 
 EXPIRED: Final = 4001
 NOT_AUTHENTICATED: Final = 4501
@@ -51,17 +52,26 @@ def tokens_file(path: Path, *entries: str) -> Path:
     return path
 
 
-@pytest.fixture
-def tokens(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the hub's files are."""
+    return tmp_path_factory.mktemp("credentials")
+
+
+@pytest.fixture(scope="module")
+def tokens(folder: Path) -> Path:
     return tokens_file(
-        tmp_path / "tokens.toml",
+        folder / "tokens.toml",
         entry("ada", ADMIN, 'roles = ["admin"]'),
         entry("rea", READER, 'roles = ["reader"]'),
+        entry("ofelia", OFTEN, 'roles = ["reader"]'),
+        entry("audrey", AUDITED, 'roles = ["reader"]'),
     )
 
 
-@pytest.fixture
-def hub(tokens: Path, tmp_path: Path) -> Iterator[RunningHub]:
+@pytest.fixture(scope="module")
+def hub(tokens: Path, folder: Path) -> Iterator[RunningHub]:
+    """One for all tests of this file, each of which leaves the credentials as they were."""
     env = {
         "TRUNKLINE_TOKENS_FILE": str(tokens),
         "TRUNKLINE_JWT_KEY": KEY,
@@ -69,13 +79,13 @@ def hub(tokens: Path, tmp_path: Path) -> Iterator[RunningHub]:
         "TRUNKLINE_JWT_LEEWAY": "0",
         "TRUNKLINE_AUTH_CALL": "true",
         "TRUNKLINE_AUTH_SECONDS": "1",
-        "TRUNKLINE_AUDIT_FILE": str(tmp_path / "audit.jsonl"),
+        "TRUNKLINE_AUDIT_FILE": str(folder / "audit.jsonl"),
         "TRUNKLINE_LOG_LEVEL": "debug",
     }
     with ready_hub(env=env) as running:
         yield running
         said = "\n".join([*running.stdout, *running.stderr])
-    said += (tmp_path / "audit.jsonl").read_text()
+    said += (folder / "audit.jsonl").read_text()
     for secret in SECRETS:
         assert secret not in said, "a secret is in the logs"
     assert "eyJ" not in said, "a JWT is in the logs"
@@ -127,7 +137,7 @@ async def test_fault_09_an_auth_call_that_never_comes(hub: RunningHub) -> None:
     started = time.monotonic()
     async with peer(hub.url) as silent:
         assert await silent.close_code() == NOT_AUTHENTICATED
-    assert 0.9 < time.monotonic() - started < 1.5 + SCALE
+    assert time.monotonic() - started > 0.9, "it had its second"
 
 
 async def test_until_it_has_authenticated_a_peer_gets_nothing(hub: RunningHub) -> None:
@@ -136,7 +146,8 @@ async def test_until_it_has_authenticated_a_peer_gets_nothing(hub: RunningHub) -
             require({"code": ErrorCode.UNAUTHENTICATED}, await stranger.error(method, {"value": 1, "topic": "jobs.a"}))
         require({"principal": "rea", "roles": ["reader"]}, await stranger.result("auth", {"token": READER}))
         assert await stranger.result("debug.echo", {"value": 1}) == 1
-        await asyncio.sleep(1.2)
+        async with peer(hub.url) as later:
+            assert await later.close_code() == NOT_AUTHENTICATED, "whose second began when the other's had begun"
         assert await stranger.result("debug.echo", {"value": 1}) == 1, "the deadline is off"
 
 
@@ -158,11 +169,9 @@ async def test_fault_10_credentials_that_expire_in_the_middle(hub: RunningHub) -
         peer(hub.url, bearer(signed(exp=time.time() + 2))) as renewing,
     ):
         renewed = await renewing.result("auth", {"token": signed(exp=time.time() + 60)})
-        assert 50_000 < renewed["expires_in_ms"] <= 60_000
-        started = time.monotonic()
+        assert 30_000 < renewed["expires_in_ms"] <= 60_000
         assert await ending.result("debug.echo", {"value": 1}) == 1
         assert await ending.close_code() == EXPIRED
-        assert time.monotonic() - started < 2 + SCALE
         assert await renewing.result("debug.echo", {"value": 1}) == 1
 
 
@@ -173,16 +182,26 @@ async def test_another_name_cannot_take_a_connection_over(hub: RunningHub) -> No
 
 
 async def test_fault_10_revoked_on_sighup(hub: RunningHub, tokens: Path) -> None:
-    async with peer(hub.url, bearer(READER)) as revoked, peer(hub.url, bearer(ADMIN)) as kept:
-        await revoked.result("debug.echo", {"value": 1})
-        tokens_file(tokens, entry("ada", ADMIN, 'roles = ["admin"]'))
+    whole = await asyncio.to_thread(tokens.read_text)
+    try:
+        async with peer(hub.url, bearer(READER)) as revoked, peer(hub.url, bearer(ADMIN)) as kept:
+            await revoked.result("debug.echo", {"value": 1})
+            tokens_file(tokens, entry("ada", ADMIN, 'roles = ["admin"]'))
+            hub.process.send_signal(signal.SIGHUP)
+            assert await revoked.close_code() == NOT_AUTHENTICATED
+            assert await kept.result("debug.echo", {"value": 1}) == 1
+            await asyncio.to_thread(tokens.write_text, "this is not TOML = = =")
+            hub.process.send_signal(signal.SIGHUP)
+            await asyncio.to_thread(hub.wait_for, "nothing was reloaded")
+            assert await kept.result("debug.echo", {"value": 1}) == 1, "a broken file changes nothing"
+    finally:
+        await asyncio.to_thread(tokens.write_text, whole)
         hub.process.send_signal(signal.SIGHUP)
-        assert await revoked.close_code() == NOT_AUTHENTICATED
-        assert await kept.result("debug.echo", {"value": 1}) == 1
-        await asyncio.to_thread(tokens.write_text, "this is not TOML = = =")
-        hub.process.send_signal(signal.SIGHUP)
-        await asyncio.to_thread(hub.wait_for, "nothing was reloaded")
-        assert await kept.result("debug.echo", {"value": 1}) == 1, "a broken file changes nothing"
+    await asyncio.to_thread(eventually, lambda: comes_in(hub, READER), "what was revoked is given again")
+
+
+def comes_in(hub: RunningHub, token: str) -> bool:
+    return hub.get("/metrics", bearer(token)).status == 200
 
 
 async def test_what_a_role_allows(hub: RunningHub) -> None:
@@ -206,7 +225,7 @@ async def test_what_a_role_allows(hub: RunningHub) -> None:
 
 
 async def test_a_principal_that_calls_too_often(hub: RunningHub) -> None:
-    async with peer(hub.url, bearer(READER)) as one, peer(hub.url, bearer(READER)) as two:
+    async with peer(hub.url, bearer(OFTEN)) as one, peer(hub.url, bearer(OFTEN)) as two:
         replies = [await each.call("debug.echo", {"value": 1}) for _ in range(30) for each in (one, two)]
         refused = [reply["error"] for reply in replies if "error" in reply]
         assert len(refused) >= 20, "both connections share the principal's rate"
@@ -214,28 +233,29 @@ async def test_a_principal_that_calls_too_often(hub: RunningHub) -> None:
             {"code": ErrorCode.RATE_LIMITED, "data": {"limit": "TRUNKLINE_RATE_LIMIT", "maybe_executed": False}},
             refused[0],
         )
-        await asyncio.sleep(refused[-1]["data"]["retry_after_ms"] / 1000 + 0.1)
+        await asyncio.sleep(refused[-1]["data"]["retry_after_ms"] / 1000)  # as long as it was told to wait
         assert await one.result("debug.echo", {"value": 1}) == 1
 
 
-async def test_the_audit_says_who_what_and_how_it_ended(hub: RunningHub, tmp_path: Path) -> None:
-    async with peer(hub.url, bearer(READER)) as reader:
+async def test_the_audit_says_who_what_and_how_it_ended(hub: RunningHub, folder: Path) -> None:
+    async with peer(hub.url, bearer(AUDITED)) as reader:
         await reader.result("debug.echo", {"value": "payload-that-must-not-appear"})
         await reader.error("debug.pid")
     with pytest.raises(websockets.InvalidStatus):
         async with peer(hub.url, bearer("nobody")):
             pass
-    lines = await audit_lines(tmp_path / "audit.jsonl", 5)
-    calls = [line for line in lines if line["event"] == "call"]
-    require({"principal": "rea", "method": "debug.echo", "outcome": "ok", "code": 0}, calls[0])
-    require({"principal": "rea", "method": "debug.pid", "outcome": "FORBIDDEN", "code": 6002}, calls[1])
-    assert calls[0]["duration_ms"] >= 0
-    assert {"connected", "disconnected", "refused"} <= {line["event"] for line in lines}
+    audit = folder / "audit.jsonl"
+    await asyncio.to_thread(eventually, lambda: {"disconnected", "refused"} <= {*events_of(audit)}, "both are written")
+    lines = [json.loads(line) for line in (await asyncio.to_thread(audit.read_text)).splitlines()]
+    hers = [line for line in lines if line.get("principal") == "audrey"]
+    assert [line["event"] for line in hers] == ["connected", "call", "call", "disconnected"]
+    require({"method": "debug.echo", "outcome": "ok", "code": 0}, hers[1])
+    require({"method": "debug.pid", "outcome": "FORBIDDEN", "code": 6002}, hers[2])
+    assert hers[1]["duration_ms"] >= 0
     assert "payload" not in str(lines)
 
 
-async def audit_lines(path: Path, count: int) -> list[dict[str, Any]]:
-    async with asyncio.timeout(PATIENCE):
-        while len(lines := (await asyncio.to_thread(path.read_text)).splitlines()) < count:
-            await asyncio.sleep(0.05)
-    return [json.loads(line) for line in lines]
+def events_of(audit: Path) -> list[str]:
+    """What it says of the audited principal, and of those who were refused."""
+    lines = [json.loads(line) for line in audit.read_text().splitlines()]
+    return [line["event"] for line in lines if line.get("principal") == "audrey" or line["event"] == "refused"]

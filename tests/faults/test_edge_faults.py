@@ -19,9 +19,8 @@ import websockets
 from tests.support.frames import CLOSE, PING, PONG, TEXT, Frame, RawSocket, frame, raw_socket, raw_tcp
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, SOON
+from tests.support.timing import PATIENCE, SCALE
 from trunkline.config import Settings
-from trunkline.edge.context import PING_INTERVAL, PING_TIMEOUT
 from trunkline.edge.http.protocol import HEAD_TIMEOUT
 
 MIB = 2**20
@@ -104,7 +103,7 @@ async def test_fault_09_slow_handshakes_are_cut_off_on_time(debug_hub: RunningHu
         drip(debug_hub.port, b"GET /ws?", 1.0),
         drip(debug_hub.port, head + b"Sec-WebSocket-Key: ", 0.1),
     )
-    assert max(stood) < HEAD_TIMEOUT + SOON + 1.0
+    assert max(stood) < HEAD_TIMEOUT + PATIENCE
     async with peer(debug_hub.url) as client:
         assert await client.result("rpc.ping")
 
@@ -113,7 +112,7 @@ async def test_fault_09_a_partial_upgrade_is_refused_at_once(debug_hub: RunningH
     async with raw_tcp(debug_hub.port) as client:
         answer = await client.upgrade(headers={"Sec-WebSocket-Key": ""})
         assert answer.status == 400
-        assert await client.ended(within=SOON)
+        assert await client.ended(within=HEAD_TIMEOUT * 0.8)
 
 
 async def test_fault_09_a_handshake_in_small_pieces_is_served(debug_hub: RunningHub) -> None:
@@ -159,8 +158,8 @@ async def test_fault_13_a_peer_that_answers_no_ping_is_closed_and_its_slot_is_fr
         assert got.close_code == 1001
         assert b"ping" in got.payload
         assert await gone.ended()
-        assert INTERVAL / 2 + TIMEOUT - 0.1 < time.monotonic() - started < INTERVAL + TIMEOUT + SOON
-        await until_active(witness, before, SOON)
+        assert INTERVAL / 2 + TIMEOUT - 0.1 < time.monotonic() - started < INTERVAL + TIMEOUT + PATIENCE
+        await until_active(witness, before)
 
 
 CLIENT = """
@@ -186,7 +185,7 @@ async def test_fault_13_a_stopped_client_process_is_noticed(watchful_hub: Runnin
             await asyncio.sleep(2 * (INTERVAL + TIMEOUT))
             assert await active_calls(witness) == before + 1, "it answered its pings, and was cut off"
             os.kill(client.pid, signal.SIGSTOP)
-            await until_active(witness, before, 2 * INTERVAL + TIMEOUT + SOON)
+            await until_active(witness, before)
         finally:
             client.kill()
             await client.wait()
@@ -270,4 +269,4 @@ async def test_fault_29_busy_connections_are_pinged_too(watchful_hub: RunningHub
 def test_fault_13_unless_set_otherwise_after_25_and_20_seconds() -> None:
     """As SPEC.md says, and as the door does where nobody sets it."""
     settings = Settings()
-    assert (settings.ping_interval, settings.ping_timeout) == (PING_INTERVAL, PING_TIMEOUT) == (25, 20)
+    assert (settings.ping_interval, settings.ping_timeout) == (25, 20)

@@ -15,6 +15,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, is_alive, read
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from trunkline.executors.supervisor import pause
 from trunkline_protocol.errors import ErrorCode
 
 pytestmark = pytest.mark.alone  # it measures time under load
@@ -43,30 +44,39 @@ async def whole_again(connection: Peer) -> dict[str, Any]:
     return health  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
-async def test_fault_14_an_idempotent_call_runs_again(tmp_path: Path, name: str) -> None:
+async def test_fault_14_an_idempotent_call_runs_again(tmp_path: Path) -> None:
     with lab(executors=2) as hub:
         async with peer(hub.url) as connection:
-            params = {"marker": str(tmp_path / "m"), "signal_name": name}
-            result = await connection.result("lab.again", params)
-            assert result["first"] != result["second"]
-            await asyncio.to_thread(eventually, lambda: not is_alive(result["first"]), "the first one is gone")
-            health = await whole_again(connection)
-            assert sum(executor["restarts"] for executor in health["executors"]) == 1
-            pids = {executor["pid"] for executor in health["executors"]}
-            assert len(pids) == 2
-            assert result["first"] not in pids
-            hub.executor_pids()
+            for restarts, name in enumerate(["SIGKILL", "SIGSEGV"], 1):
+                params = {"marker": str(tmp_path / name), "signal_name": name}
+                result = await connection.result("lab.again", params)
+                assert result["first"] != result["second"]
+                await gone(result["first"])
+                health = await whole_again(connection)
+                assert sum(executor["restarts"] for executor in health["executors"]) == restarts
+                pids = {executor["pid"] for executor in health["executors"]}
+                assert len(pids) == 2
+                assert result["first"] not in pids
+                hub.executor_pids()
+
+
+async def gone(pid: int) -> None:
+    await asyncio.to_thread(eventually, lambda: not is_alive(pid), f"the executor {pid} is gone")
 
 
 async def test_fault_14_other_calls_end_as_crashed_and_never_run_twice(tmp_path: Path) -> None:
-    marker = tmp_path / "m"
+    """Nor does a stream that began."""
+    marker, streamed = tmp_path / "m", tmp_path / "streamed"
     with lab() as hub:
         async with peer(hub.url) as connection:
             require(CRASHED, await connection.error("lab.once", {"marker": str(marker)}))
             first = marker.read_text()
             await whole_again(connection)
             assert marker.read_text() == first
+            error = await connection.error("lab.chunk_then_die", {"marker": str(streamed)})
+            require({**CRASHED, "data": {"maybe_executed": True, "chunks": 1}}, error)
+            await whole_again(connection)
+            assert streamed.read_text() == "x"
             hub.executor_pids()
 
 
@@ -109,17 +119,6 @@ async def test_fault_14_a_call_that_waits_to_run_again_may_have_been_executed(
             hub.executor_pids()
 
 
-async def test_fault_14_a_stream_that_began_is_not_run_again(tmp_path: Path) -> None:
-    marker = tmp_path / "m"
-    with lab() as hub:
-        async with peer(hub.url) as connection:
-            error = await connection.error("lab.chunk_then_die", {"marker": str(marker)})
-            require({**CRASHED, "data": {"maybe_executed": True, "chunks": 1}}, error)
-            await whole_again(connection)
-            assert marker.read_text() == "x"
-            hub.executor_pids()
-
-
 async def test_fault_14_a_call_that_kills_everyone_is_given_up(tmp_path: Path) -> None:
     marker = tmp_path / "m"
     with lab(executors=2) as hub:
@@ -155,8 +154,7 @@ async def test_fault_14_restarts_back_off() -> None:
                 started = time.monotonic()
                 await whole_again(connection)
                 downtimes.append(time.monotonic() - started)
-            assert downtimes[0] < downtimes[1] < downtimes[2], downtimes
-            assert downtimes[2] >= 0.8
+            assert all(down >= pause(number) for number, down in enumerate(downtimes, 1)), downtimes
             hub.executor_pids()
 
 
@@ -201,18 +199,13 @@ async def test_fault_15_a_cancel_that_native_code_does_not_hear(tmp_path: Path) 
             hub.executor_pids()
 
 
-async def test_fault_15_long_native_work_within_its_deadline_is_left_alone() -> None:
+async def test_fault_15_native_work_within_its_deadline_is_left_alone() -> None:
+    """Even where a coroutine beside it cannot hear its cancel, while a function holds the interpreter lock."""
     with ready_hub(env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
         async with peer(hub.url) as connection:
             assert await connection.result("debug.spin", {"seconds": 1.2}) == {"spun": 1.2}
             health = await connection.result("health.detailed")
             assert health["executors"][0]["restarts"] == 0
-
-
-async def test_fault_15_a_cancelled_coroutine_does_not_kill_native_work_beside_it() -> None:
-    """The coroutine cannot hear its cancel while a function holds the interpreter lock; that one has time left."""
-    with ready_hub(env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
-        async with peer(hub.url) as connection:
             waiting = await connection.request("debug.sleep", {"seconds": 30})
             working = await connection.request("debug.spin", {"seconds": 1.5})
             await asyncio.sleep(0.1)  # so that it runs; nobody can tell from outside

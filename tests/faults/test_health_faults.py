@@ -14,15 +14,22 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, SOON, eventually
 
 TOLD = 2.0 * SCALE
 
 
-@pytest.fixture
-def hub() -> Iterator[RunningHub]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[RunningHub]:
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=2) as running:
         yield running
+
+
+@pytest.fixture
+def hub(shared: RunningHub) -> RunningHub:
+    """One that is healthy again after the test before."""
+    eventually(lambda: health(shared)["status"] == "healthy", "what was stopped goes on", within=PATIENCE)
+    return shared
 
 
 @contextmanager
@@ -71,12 +78,15 @@ async def test_one_of_two_stopped_is_degraded_and_its_part_is_done_by_the_other(
 
 async def test_methods_that_hold_every_interpreter_are_not_healthy(hub: RunningHub, tmp_path: Path) -> None:
     async with peer(hub.url) as connection:
+        held = hub.executor_pids()
         for number in range(2):
             marker = tmp_path / f"deaf-{number}"
             await connection.request("lab.deaf", {"marker": str(marker)})
             eventually(marker.exists, "it holds the interpreter lock")
         eventually(lambda: ready(hub)[0] == 503, "nothing can be served", within=TOLD)
         assert health(hub)["status"] == "unhealthy"
+    for pid in held:
+        os.kill(pid, signal.SIGKILL)  # or they would hold it for a minute
 
 
 async def test_plain_functions_that_do_not_end_are_told_when_others_wait(hub: RunningHub, tmp_path: Path) -> None:

@@ -57,13 +57,13 @@ async def fill(hub: RunningHub, data: Path) -> None:
         await connection.result("surroundings.write", {"path": str(data / "models" / "own" / "file")})
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o000])
-async def test_whatever_the_umask_nothing_is_open_to_others(mask: int, tmp_path: Path) -> None:
+async def test_whatever_the_umask_nothing_is_open_to_others(tmp_path: Path) -> None:
+    """Nor, after its start, what a former version left open."""
     data, socket = tmp_path / "above" / "data", tmp_path / "hub.sock"
     arguments = ["--data", str(data), "--uds", str(socket), "--uds-mode", "666", "--port", "0"]
     env = {"TRUNKLINE_AUDIT_FILE": str(tmp_path / "audit.jsonl")}
     modules = (DEBUG_METHODS, VECTORS, "labours", "surroundings")
-    with umask(mask), ready_hub(*modules, cwd=MODULES, arguments=arguments, env=env) as hub:
+    with umask(0), ready_hub(*modules, cwd=MODULES, arguments=arguments, env=env) as hub:
         await fill(hub, data)
         assert open_to_others(data) == []
         assert stat.S_IMODE(socket.stat().st_mode) == 0o666, "which is what was asked for"
@@ -71,17 +71,10 @@ async def test_whatever_the_umask_nothing_is_open_to_others(mask: int, tmp_path:
     assert (data / "collections" / "books").is_dir()
     assert list((data / "jobs").rglob("*.*")), "there were files to look at"
     assert stat.S_IMODE((tmp_path / "audit.jsonl").stat().st_mode) == 0o600
-
-
-async def test_what_a_former_version_left_open_is_closed_at_start(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    modules, arguments = (DEBUG_METHODS, VECTORS, "labours", "surroundings"), ["--data", str(data)]
-    with ready_hub(*modules, cwd=MODULES, arguments=arguments) as hub:
-        await fill(hub, data)
     (data / "notes.txt").write_text("")
     expose(data)
     assert len(open_to_others(data)) > 10
-    with RunningHub(modules, cwd=MODULES, arguments=arguments) as hub:
+    with RunningHub(modules, cwd=MODULES, arguments=["--data", str(data)]) as hub:
         assert open_to_others(data) == [], "before anybody is let in"
         async with peer(hub.ready().url) as connection:
             assert (await connection.result("collections.stats", {"name": "books"}))["count"] == 300

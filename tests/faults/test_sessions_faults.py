@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,58 +89,68 @@ class NarrowSession:
         await self.socket.write(text({"jsonrpc": "2.0", "method": "session.ack", "params": {"received": received}}))
 
 
-async def test_fault_11_a_slow_reader_with_a_session_loses_events_announced_and_no_calls() -> None:
-    env = {"TRUNKLINE_OUTBOX_EVENT_BYTES": str(MIB), "TRUNKLINE_HISTORY_BYTES": "0"}
-    with ready_hub(env=env) as hub:
-        async with narrow_socket(hub.port) as socket, peer(hub.url) as publisher:
-            slow = NarrowSession(socket)
-            await slow.open()
-            await socket.write(
-                text({"jsonrpc": "2.0", "id": "s", "method": "subscribe", "params": {"topic": "slow.session"}})
-            )
-            assert (await slow.read())["id"] == "s"
-            before = hub.rss()
-            for number in range(1, 21):
-                await slow.call(number, "debug.echo", {"value": number})
-            head = await publish(publisher, "slow.session", 2_000)  # 20 MB for somebody who does not read
-            assert hub.rss() - before < 12 * MIB, "what is dropped is not kept: not by the session either"
-            messages: list[Any] = []
-            while not messages or head not in (
-                messages[-1].get("params", {}).get("offset"),
-                messages[-1].get("params", {}).get("to"),
-            ):
-                messages.append(await slow.read())
-            replies = [message for message in messages if "id" in message]
-            assert [message["seq"] for message in replies] == list(range(1, 21)), "no call was lost, none came twice"
-            assert sorted(message["result"] for message in replies) == list(range(1, 21))
-            assert covered(messages) == list(range(1, head + 1)), "each event came once, or its gap was announced"
-            assert any(message.get("method") == "event.gap" for message in messages)
-            await slow.acknowledge(20)
-            await slow.call("after", "debug.echo", {"value": "alive"})
-            require({"id": "after", "result": "alive", "seq": 21}, await slow.read())
+@pytest.fixture(scope="module")
+def forgetful_hub() -> Iterator[RunningHub]:
+    """One that keeps no history, and few events for who does not read."""
+    with ready_hub(env={"TRUNKLINE_OUTBOX_EVENT_BYTES": str(MIB), "TRUNKLINE_HISTORY_BYTES": "0"}) as hub:
+        yield hub
 
 
-async def test_fault_11_what_a_slow_reader_has_not_acknowledged_is_bounded_and_nothing_of_it_is_lost() -> None:
-    with ready_hub() as hub:
-        async with narrow_socket(hub.port) as socket, peer(hub.url) as other:
-            slow = NarrowSession(socket)
-            await slow.open()
-            await other.result("debug.echo", {"value": "z" * MIB})
-            before = hub.rss()
-            stream = {"n": 1_000, "size": 100_000}
-            await slow.call("stream", "debug.count", stream)  # 100 MB for somebody who does not read
-            for number in range(10):
-                await slow.call(number, "debug.echo", {"value": "y" * 50_000})
-            assert [await other.result("debug.echo", {"value": n}) for n in range(50)] == list(range(50))
-            assert hub.rss() - before < 24 * MIB, "the stream waits where it is made"
-            seen: list[Any] = []
-            while len(seen) < 1_012:  # the chunks, the final one, the summary, ten replies
-                message = await slow.read()
-                assert message["seq"] == len(seen) + 1
-                seen.append(message.get("id", message.get("params", {}).get("index")))
-                if not len(seen) % 4:
-                    await slow.acknowledge(len(seen))
-            assert sorted(seen, key=str) == sorted([*range(1_001), "stream", *range(10)], key=str)
+async def test_fault_11_a_slow_reader_with_a_session_loses_events_announced_and_no_calls(
+    forgetful_hub: RunningHub,
+) -> None:
+    hub = forgetful_hub
+    async with narrow_socket(hub.port) as socket, peer(hub.url) as publisher:
+        slow = NarrowSession(socket)
+        await slow.open()
+        await socket.write(
+            text({"jsonrpc": "2.0", "id": "s", "method": "subscribe", "params": {"topic": "slow.session"}})
+        )
+        assert (await slow.read())["id"] == "s"
+        before = hub.rss()
+        for number in range(1, 21):
+            await slow.call(number, "debug.echo", {"value": number})
+        head = await publish(publisher, "slow.session", 2_000)  # 20 MB for somebody who does not read
+        assert hub.rss() - before < 12 * MIB, "what is dropped is not kept: not by the session either"
+        messages: list[Any] = []
+        while not messages or head not in (
+            messages[-1].get("params", {}).get("offset"),
+            messages[-1].get("params", {}).get("to"),
+        ):
+            messages.append(await slow.read())
+        replies = [message for message in messages if "id" in message]
+        assert [message["seq"] for message in replies] == list(range(1, 21)), "no call was lost, none came twice"
+        assert sorted(message["result"] for message in replies) == list(range(1, 21))
+        assert covered(messages) == list(range(1, head + 1)), "each event came once, or its gap was announced"
+        assert any(message.get("method") == "event.gap" for message in messages)
+        await slow.acknowledge(20)
+        await slow.call("after", "debug.echo", {"value": "alive"})
+        require({"id": "after", "result": "alive", "seq": 21}, await slow.read())
+
+
+async def test_fault_11_what_a_slow_reader_has_not_acknowledged_is_bounded_and_nothing_of_it_is_lost(
+    forgetful_hub: RunningHub,
+) -> None:
+    hub = forgetful_hub
+    async with narrow_socket(hub.port) as socket, peer(hub.url) as other:
+        slow = NarrowSession(socket)
+        await slow.open()
+        await other.result("debug.echo", {"value": "z" * MIB})
+        before = hub.rss()
+        stream = {"n": 1_000, "size": 100_000}
+        await slow.call("stream", "debug.count", stream)  # 100 MB for somebody who does not read
+        for number in range(10):
+            await slow.call(number, "debug.echo", {"value": "y" * 50_000})
+        assert [await other.result("debug.echo", {"value": n}) for n in range(50)] == list(range(50))
+        assert hub.rss() - before < 24 * MIB, "the stream waits where it is made"
+        seen: list[Any] = []
+        while len(seen) < 1_012:  # the chunks, the final one, the summary, ten replies
+            message = await slow.read()
+            assert message["seq"] == len(seen) + 1
+            seen.append(message.get("id", message.get("params", {}).get("index")))
+            if not len(seen) % 4:
+                await slow.acknowledge(len(seen))
+        assert sorted(seen, key=str) == sorted([*range(1_001), "stream", *range(10)], key=str)
 
 
 async def test_fault_11_more_than_may_wait_ends_the_session_as_overflow() -> None:
@@ -163,38 +174,49 @@ async def test_fault_11_more_than_may_wait_ends_the_session_as_overflow() -> Non
 TTL = 1.0
 
 
-async def test_fault_12_with_a_session_work_is_kept_for_the_ttl_and_then_cancelled(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def hasty_hub() -> Iterator[RunningHub]:
+    """One whose sessions wait a second, and whose executor runs one coroutine at a time."""
     env = {"TRUNKLINE_SESSION_SECONDS": str(TTL), "TRUNKLINE_MAX_CONCURRENCY": "1"}
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env=env) as hub:
-        async with session_peer(hub) as before:
-            await running(before, "lab.cleanup", tmp_path / "m")
-            queued = await before.request("debug.echo", {"value": "behind it"})
-            await before.connection.result("rpc.ping", id="ping")
-            cut_at = time.monotonic()
-            before.cut()
-        await exists(tmp_path / "m", "the method was cancelled")
-        assert time.monotonic() - cut_at >= TTL - 0.1, "the client might have come back"
-        async with peer(hub.url) as other:
-            assert await other.result("debug.echo", {"value": 1}) == 1, "the slot is free"
-            assert (await other.result("health.check"))["active_requests"] == 1, "the queued call is gone, too"
-        async with session_peer(hub, before) as after:
-            require({"resumed": False, "reason": "expired"}, after.opened)
-            again = await after.request("debug.echo", {"value": 2}, id=queued, seq=1)
-            assert (await after.reply(again))["result"] == 2
+        yield hub
 
 
-async def test_fault_12_a_stream_waits_for_its_client_and_is_closed_after_the_ttl(tmp_path: Path) -> None:
-    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env={"TRUNKLINE_SESSION_SECONDS": str(TTL)}) as hub:
-        async with session_peer(hub) as before:
-            params = {"n": 10**6, "marker": str(tmp_path / "m"), "size": 1000}
-            await before.request("lab.flood", params)
-            assert (await before.next())["params"]["index"] == 0
-            cut_at = time.monotonic()
-            before.cut()
-        await exists(tmp_path / "m.closed", "the generator was closed")
-        assert time.monotonic() - cut_at >= TTL - 0.1
-        # What the hub stores for a session, and what a generator may be ahead of it, at a kilobyte each.
-        assert int((tmp_path / "m").read_text()) < 4_000, "it did not run on into nothing"
+async def test_fault_12_with_a_session_work_is_kept_for_the_ttl_and_then_cancelled(
+    hasty_hub: RunningHub, tmp_path: Path
+) -> None:
+    hub = hasty_hub
+    async with session_peer(hub) as before:
+        await running(before, "lab.cleanup", tmp_path / "m")
+        queued = await before.request("debug.echo", {"value": "behind it"})
+        await before.connection.result("rpc.ping", id="ping")
+        cut_at = time.monotonic()
+        before.cut()
+    await exists(tmp_path / "m", "the method was cancelled")
+    assert time.monotonic() - cut_at >= TTL - 0.1, "the client might have come back"
+    async with peer(hub.url) as other:
+        assert await other.result("debug.echo", {"value": 1}) == 1, "the slot is free"
+        assert (await other.result("health.check"))["active_requests"] == 1, "the queued call is gone, too"
+    async with session_peer(hub, before) as after:
+        require({"resumed": False, "reason": "expired"}, after.opened)
+        again = await after.request("debug.echo", {"value": 2}, id=queued, seq=1)
+        assert (await after.reply(again))["result"] == 2
+
+
+async def test_fault_12_a_stream_waits_for_its_client_and_is_closed_after_the_ttl(
+    hasty_hub: RunningHub, tmp_path: Path
+) -> None:
+    hub = hasty_hub
+    async with session_peer(hub) as before:
+        params = {"n": 10**6, "marker": str(tmp_path / "m"), "size": 1000}
+        await before.request("lab.flood", params)
+        assert (await before.next())["params"]["index"] == 0
+        cut_at = time.monotonic()
+        before.cut()
+    await exists(tmp_path / "m.closed", "the generator was closed")
+    assert time.monotonic() - cut_at >= TTL - 0.1
+    # What the hub stores for a session, and what a generator may be ahead of it, at a kilobyte each.
+    assert int((tmp_path / "m").read_text()) < 4_000, "it did not run on into nothing"
 
 
 async def test_fault_12_who_comes_back_in_time_finds_the_work_going_on(lab_hub: RunningHub, tmp_path: Path) -> None:
@@ -289,12 +311,7 @@ async def test_fault_23_events_beyond_the_history_are_an_announced_gap_and_calls
 # --- 24: the hub stops ---
 
 
-def restarted(hub: RunningHub) -> RunningHub:
-    """Another hub at the same address."""
-    return RunningHub(arguments=("--port", str(hub.port)))
-
-
-async def test_fault_24_sigterm_with_a_session_drains_and_a_restarted_hub_says_that_it_is_gone() -> None:
+async def test_fault_24_sigterm_with_a_session_drains_and_another_hub_says_that_it_is_gone(lab_hub: RunningHub) -> None:
     with ready_hub() as hub:
         async with session_peer(hub) as client:
             call = await client.request("debug.sleep", {"seconds": 0.7})
@@ -303,13 +320,7 @@ async def test_fault_24_sigterm_with_a_session_drains_and_a_restarted_hub_says_t
             assert (await client.reply(call))["result"]["slept"] == 0.7, "work in flight finishes"
             assert await client.connection.close_code() == 1012
             await asyncio.to_thread(hub.wait_ended, 0)
-    with restarted(hub) as again:
-        again.ready()
-        async with session_peer(again, client) as after:
-            require({"resumed": False, "reason": "unknown", "received": 0}, after.opened)
-            assert after.session != client.session
-            echo = await after.connection.request("debug.echo", {"value": 1})
-            require({"result": 1, "seq": 1}, await after.connection.reply(echo))
+    await is_unknown(client, lab_hub)
 
 
 async def test_fault_24_sigterm_while_a_client_is_away_does_not_wait_for_it() -> None:
@@ -325,7 +336,7 @@ async def test_fault_24_sigterm_while_a_client_is_away_does_not_wait_for_it() ->
         await asyncio.to_thread(hub.wait_ended, 0, within=PATIENCE)
 
 
-async def test_fault_24_after_sigkill_a_session_is_gone_as_well() -> None:
+async def test_fault_24_after_sigkill_a_session_is_gone_as_well(lab_hub: RunningHub) -> None:
     with ready_hub() as hub:
         async with session_peer(hub) as client:
             await client.request("debug.sleep", {"seconds": 60})
@@ -333,10 +344,16 @@ async def test_fault_24_after_sigkill_a_session_is_gone_as_well() -> None:
             hub.process.kill()
             assert await client.connection.close_code() == 1006, "nobody said goodbye"
         await asyncio.to_thread(hub.wait_ended, -signal.SIGKILL)
-    with restarted(hub) as again:
-        again.ready()
-        async with session_peer(again, client) as after:
-            require({"resumed": False, "reason": "unknown"}, after.opened)
+    await is_unknown(client, lab_hub)
+
+
+async def is_unknown(client: SessionPeer, hub: RunningHub) -> None:
+    """A session is in the memory of its hub: another one, and so one that was restarted, makes a new one."""
+    async with session_peer(hub, client) as after:
+        require({"resumed": False, "reason": "unknown", "received": 0}, after.opened)
+        assert after.session != client.session
+        echo = await after.connection.request("debug.echo", {"value": 1})
+        require({"result": 1, "seq": 1}, await after.connection.reply(echo))
 
 
 # --- 30: versions ---

@@ -14,7 +14,6 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import Batch, Malformed, Metadata, Request, Response
 
 MAX_BATCH: Final = 4
-MAX_REPLY_BYTES: Final = 20_000
 
 TOKENS: Final = (
     b'"jsonrpc"', b'"2.0"', b'"jsonrpc":"2.0"', b'"method":"m"', b'"id":1', b'"id":null', b'"params":[]',

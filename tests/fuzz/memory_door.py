@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import selectors
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,6 +15,7 @@ from unittest.mock import MagicMock, patch
 
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
+from tests.support.virtual_time import VirtualLoop
 from trunkline.edge.websocket import listener as websocket
 from trunkline.edge.websocket import upgrade
 from trunkline.hub.outbox import Flusher, Outbox
@@ -32,29 +32,6 @@ LATE: Final = (b"late", b"later")
 """What the hub has to say after all segments have arrived; too late for a connection that is being closed."""
 
 CLOSE: Final = 8
-
-
-class _Clock(selectors.DefaultSelector):
-    """Instead of waiting, it is later."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        self.now += timeout or 0
-        return super().select(0)
-
-
-class VirtualLoop(asyncio.SelectorEventLoop):
-    """Timers in their order, without the wait."""
-
-    def __init__(self) -> None:
-        self._clock = _Clock()
-        self.failures: list[dict[str, Any]] = []
-        super().__init__(self._clock)
-        self.set_exception_handler(lambda _loop, context: self.failures.append(context))
-
-    def time(self) -> float:
-        return self._clock.now
 
 
 class _NoSocket:

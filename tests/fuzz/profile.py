@@ -1,6 +1,6 @@
 """How much Hypothesis tries in ``make test``. CI is to say the same twice, so there it is not random.
 
-``TRUNKLINE_FUZZ_SCALE`` multiplies the number of examples, for a long search.
+``TEST_FUZZ_SCALE`` multiplies the number of examples, for a long search.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from hypothesis import HealthCheck, settings
 
 REPEATABLE: Final = bool(os.environ.get("CI"))
-SCALE: Final = int(os.environ.get("TRUNKLINE_FUZZ_SCALE", "1"))
+SCALE: Final = int(os.environ.get("TEST_FUZZ_SCALE", "1"))
 
 
 def fuzzing(max_examples: int) -> settings:

@@ -1,15 +1,19 @@
-"""``trunkline generate-client`` as a real command."""
+"""``trunkline generate-client``: a real command where it talks to somebody, else in the tests' own process."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
 from tests.generate.documents import document, method
+from tests.support.command import NO_HUB, requires_failure
+from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub
+from trunkline.cli.main import app
 from trunkline.generate import GENERATORS
 
 DOCUMENT = document(method("m", {"a": {"type": "string"}}))
@@ -55,16 +59,30 @@ def test_standard_input_and_output(described: Path) -> None:
     assert done.stdout == GENERATORS["python"](DOCUMENT)
 
 
+def test_no_hub_is_3() -> None:
+    requires_failure(trunkline(*generate(NO_HUB, "--output", "-")), 3, "no hub")
+
+
+# --- in this process: what a start would add is shown above ---
+
+
+def here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, without a process of its own."""
+    done = CliRunner().invoke(app, arguments)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
 def test_check_is_0_for_what_is_there_1_for_what_differs_and_writes_nothing(described: Path, tmp_path: Path) -> None:
     path = tmp_path / "hub.ts"
     command = generate("--document", described, "--output", path, "--check")
-    requires_failure(trunkline(*command), 1, "hub.ts", "generate it again")
+    requires_failure(here(*command), 1, "hub.ts", "generate it again")
     assert not path.exists()
     path.write_text(GENERATORS["typescript"](DOCUMENT))
-    done = trunkline(*command)
+    done = here(*command)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     path.write_text("edited")
-    requires_failure(trunkline(*command), 1, "hub.ts")
+    requires_failure(here(*command), 1, "hub.ts")
     assert path.read_text() == "edited"
 
 
@@ -72,34 +90,30 @@ def test_a_file_that_is_there_already_is_not_touched(described: Path, tmp_path: 
     path = tmp_path / "hub.ts"
     path.write_text(GENERATORS["typescript"](DOCUMENT))
     before = path.stat().st_mtime_ns
-    assert trunkline(*generate("--document", described, "--output", path)).returncode == 0
+    assert here(*generate("--document", described, "--output", path)).returncode == 0
     assert path.stat().st_mtime_ns == before
-
-
-def test_no_hub_is_3() -> None:
-    requires_failure(trunkline(*generate(NO_HUB, "--output", "-")), 3, "no hub")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"openrpc": "1.3.2"}', "[" * 200_000])
 def test_what_is_no_document_is_2(tmp_path: Path, text: str) -> None:
     path = tmp_path / "openrpc.json"
     path.write_text(text)
-    requires_failure(trunkline(*generate("--document", path, "--output", "-")), 2, "openrpc.json")
+    requires_failure(here(*generate("--document", path, "--output", "-")), 2, "openrpc.json")
 
 
 def test_a_document_that_is_missing_is_2(tmp_path: Path) -> None:
-    requires_failure(trunkline(*generate("--document", tmp_path / "none.json", "--output", "-")), 2, "No such file")
+    requires_failure(here(*generate("--document", tmp_path / "none.json", "--output", "-")), 2, "No such file")
 
 
 def test_a_file_that_cannot_be_written_is_1(described: Path, tmp_path: Path) -> None:
-    done = trunkline(*generate("--document", described, "--output", tmp_path / "none" / "hub.ts"))
+    done = here(*generate("--document", described, "--output", tmp_path / "none" / "hub.ts"))
     requires_failure(done, 1, "none/hub.ts", "No such file")
 
 
 def test_check_of_standard_output_is_2(described: Path) -> None:
-    requires_failure(trunkline(*generate("--document", described, "--output", "-", "--check")), 2, "--output")
+    requires_failure(here(*generate("--document", described, "--output", "-", "--check")), 2, "--output")
 
 
 @pytest.mark.parametrize("arguments", [["--language", "cobol", "--output", "-"], ["--language", "python"]])
 def test_wrong_usage_is_2(arguments: list[str]) -> None:
-    assert trunkline("generate-client", *arguments).returncode == 2
+    assert here("generate-client", *arguments).returncode == 2

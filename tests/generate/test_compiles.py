@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ RICH = document(
 )
 
 
+ANY = {"hostile": hostile(), "empty": document(), "one": document(method("m"))}
+
+
 @pytest.fixture
 async def real(lab_hub: RunningHub) -> Any:
     """What a running hub says of itself."""
@@ -78,15 +82,21 @@ def typescript(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "node_modules").unlink()
 
 
-def tsc(folder: Path, described: Any, use: str = "") -> set[int]:
+def compile_typescript(folder: Path) -> str:
+    """What the compiler says of all files there."""
+    done = subprocess.run([TSC], cwd=folder, capture_output=True, text=True, timeout=120 * SCALE)
+    assert (done.returncode == 0) == (done.stdout == ""), done.stdout + done.stderr
+    return done.stdout
+
+
+def tsc(folder: Path, described: Any, use: str) -> set[int]:
     """Compile the client and a program that uses it; the lines of the program that are refused."""
     (folder / "hub.ts").write_text(GENERATORS["typescript"](described))
     lines = ['import type { Hub } from "trunkline";', 'import { typed } from "./hub.js";', "declare const plain: Hub;"]
     (folder / "use.ts").write_text("\n".join([*lines, "const hub = typed(plain);", use, "export { hub };"]))
-    done = subprocess.run([TSC], cwd=folder, capture_output=True, text=True, timeout=120 * SCALE)
-    assert "hub.ts(" not in done.stdout, done.stdout
-    assert (done.returncode == 0) == (done.stdout == ""), done.stdout + done.stderr
-    return {int(line) - len(lines) - 1 for line in re.findall(r"^use\.ts\((\d+),", done.stdout, re.MULTILINE)}
+    said = compile_typescript(folder)
+    assert "hub.ts(" not in said, said
+    return {int(line) - len(lines) - 1 for line in re.findall(r"^use\.ts\((\d+),", said, re.MULTILINE)}
 
 
 @with_tsc
@@ -99,7 +109,6 @@ const moved = await hub.call("lab.move", { point: { x: 1, born: null }, by: { x:
 const x: number = moved.x;
 for await (const chunk of hub.stream("lab.counted", { n: 3 })) { const data: number = chunk.data; void data; }
 void upper; void x;"""
-    assert tsc(typescript, real, right) == set()
     wrong = [
         'await hub.call("lab.upper");',
         'await hub.call("lab.upper", { text: 5 });',
@@ -110,7 +119,8 @@ void upper; void x;"""
         'export const n: number = await hub.call("lab.upper", { text: "a" });',
         'await hub.call("lab.upper", { text: "a" }, { timeout: 5 });',
     ]
-    assert tsc(typescript, real, "\n".join(wrong)) == set(range(1, len(wrong) + 1))
+    first = len(right.splitlines()) + 1
+    assert tsc(typescript, real, "\n".join([right, *wrong])) == set(range(first, first + len(wrong)))
 
 
 @with_tsc
@@ -129,34 +139,62 @@ await hub.call("typed", { kind: "a", tree: { next: { next: 1 } } });"""
 
 
 @with_tsc
-@pytest.mark.parametrize("described", [hostile(), document(), document(method("m"))], ids=["hostile", "empty", "one"])
-def test_any_document_compiles_in_typescript(typescript: Path, described: Any) -> None:
-    assert tsc(typescript, described) == set()
+def test_any_document_compiles_in_typescript(typescript: Path) -> None:
+    for name, described in ANY.items():
+        (typescript / f"{name}.ts").write_text(GENERATORS["typescript"](described))
+        use = f'import type {{ Hub }} from "trunkline";\nimport {{ typed }} from "./{name}.js";\n'
+        (typescript / f"use_{name}.ts").write_text(f"{use}declare const plain: Hub;\nexport const hub = typed(plain);")
+    assert compile_typescript(typescript) == ""
 
 
 # --- Python ---
 
 
-def mypy(folder: Path, described: Any, use: str = "") -> set[int]:
-    """Check the client and a program that uses it; the lines of the program that are refused."""
-    (folder / "generated.py").write_text(GENERATORS["python"](described))
-    lines = ["from typing import Any, assert_type", "from generated import *", "async def use(hub: TypedHub) -> None:"]
-    (folder / "use.py").write_text("\n".join([*lines, *(f"    {line}" for line in (use or "...").splitlines()), ""]))
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--hide-error-context", "use.py", "generated.py"],
-        cwd=folder,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=120 * SCALE,
-    )
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    found = re.findall(r"^(\S+?):(\d+): error", done.stdout, re.MULTILINE)
-    assert {name for name, _ in found} <= {"use.py"}, done.stdout
-    return {int(line) - len(lines) for _, line in found}
+@pytest.fixture(scope="session")
+def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What mypy knows of the standard library and of the client, for all tests of this process."""
+    return tmp_path_factory.mktemp("mypy")
 
 
-def test_a_real_hub_in_python(tmp_path: Path, real: Any) -> None:
+@pytest.fixture
+def python(tmp_path: Path, mypy_cache: Path) -> Python:
+    """A folder, to which mypy comes with what it knows."""
+    return Python(tmp_path, mypy_cache)
+
+
+@dataclass(frozen=True)
+class Python:
+    folder: Path
+    cache: Path
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The interpreter, in the folder."""
+        command = [sys.executable, *arguments]
+        environment = clean_environment()
+        return subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=120 * SCALE
+        )
+
+    def check(self, *files: str) -> str:
+        """What mypy says of these files."""
+        strict = ["--strict", "--config-file=", "--hide-error-context", f"--cache-dir={self.cache}"]
+        done = self.run("-m", "mypy", *strict, *files)
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        return done.stdout
+
+    def refused(self, described: Any, use: str) -> set[int]:
+        """The lines of a program that are refused, where the client is generated from a document."""
+        (self.folder / "generated.py").write_text(GENERATORS["python"](described))
+        lines = ["from typing import Any, assert_type", "from generated import *"]
+        lines.append("async def use(hub: TypedHub) -> None:")
+        (self.folder / "use.py").write_text("\n".join([*lines, *(f"    {line}" for line in use.splitlines()), ""]))
+        said = self.check("use.py", "generated.py")
+        found = re.findall(r"^(\S+?):(\d+): error", said, re.MULTILINE)
+        assert {name for name, _ in found} <= {"use.py"}, said
+        return {int(line) - len(lines) for _, line in found}
+
+
+def test_a_real_hub_in_python(python: Python, real: Any) -> None:
     use = """\
 assert_type(await hub.call("lab.upper", {"text": "a"}, timeout_ms=1000), str)
 await hub.call("rpc.ping")
@@ -170,10 +208,10 @@ await hub.call("lab.nope", {})
 await hub.stream("lab.upper", {"text": "a"})
 await hub.call("rpc.ping", {"a": 1})
 n: int = await hub.call("lab.upper", {"text": "a"})"""
-    assert mypy(tmp_path, real, use) == {6, 7, 8, 9, 10, 11, 12}
+    assert python.refused(real, use) == {6, 7, 8, 9, 10, 11, 12}
 
 
-def test_chunks_summaries_items_and_recursion_in_python(tmp_path: Path) -> None:
+def test_chunks_summaries_items_and_recursion_in_python(python: Python) -> None:
     use = """\
 stream = await hub.stream("streamed")
 async for chunk in stream: assert_type(chunk.data, str)
@@ -183,14 +221,18 @@ wrong: StreamedItem = "x"
 await hub.call("typed", {"kind": "a", "tree": {"next": {"next": {}}}})
 await hub.call("typed", {"kind": "c", "tree": {}})
 await hub.call("typed", {"kind": "a", "tree": {"next": {"next": 1}}})"""
-    assert mypy(tmp_path, RICH, use) == {5, 7, 8}
+    assert python.refused(RICH, use) == {5, 7, 8}
 
 
-@pytest.mark.parametrize("described", [hostile(), document(), document(method("m"))], ids=["hostile", "empty", "one"])
-def test_any_document_passes_in_python(tmp_path: Path, described: Any) -> None:
-    assert mypy(tmp_path, described) == set()
-    done = subprocess.run([sys.executable, "generated.py"], cwd=tmp_path, env=clean_environment(), capture_output=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+def test_any_document_passes_in_python(python: Python) -> None:
+    for name, described in ANY.items():
+        (python.folder / f"{name}.py").write_text(GENERATORS["python"](described))
+        use = f"from {name} import *\nasync def use(hub: TypedHub) -> None: ...\n"
+        (python.folder / f"use_{name}.py").write_text(use)
+    said = python.check(*(f"{part}{name}.py" for name in ANY for part in ("", "use_")))
+    assert "error" not in said, said
+    done = python.run("-c", f"import {', '.join(ANY)}")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 async def test_the_generated_class_talks_to_a_real_hub(tmp_path: Path, lab_hub: RunningHub, real: Any) -> None:

@@ -41,7 +41,6 @@ class Door:
         self.overflows = 0
         self.stuck = False
         self.reading = True
-        self.adopted: Connection | None = None
         self.closed_with: tuple[int, str] | None = None
         self.received = 0
         self.outbox = Outbox(self.flusher, self, limit, event_limit)  # type: ignore[arg-type]
@@ -67,10 +66,10 @@ class Door:
         self.reading = True
 
     def adopt(self, connection: Connection) -> None:
-        self.adopted = connection
+        """Its connection is the test's."""
 
     def disown(self) -> None:
-        self.adopted = None
+        """Its connection is the test's."""
 
     def close(self, code: int, reason: str) -> None:
         self.closed_with = (code, reason)
@@ -95,6 +94,7 @@ class FakeBackend:
         self.infos = {
             "work.do": MethodInfo("work.do"),
             "work.stream": MethodInfo("work.stream", streaming=True),
+            "work.fed": MethodInfo("work.fed", input={"type": "integer"}),
             "work.short": MethodInfo("work.short", timeout_ms=50),
             "work.capped": MethodInfo("work.capped", max_timeout_ms=50),
         }

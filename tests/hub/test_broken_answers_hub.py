@@ -16,7 +16,6 @@ from tests.support.framed import relay
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import SOON
 from trunkline_protocol.codecs.msgpack import SUBPROTOCOL
 from trunkline_protocol.errors import ErrorCode
 
@@ -53,7 +52,7 @@ CHUNKS: Final = {
 
 
 async def ends(caller: Peer, call: Any) -> None:
-    require({"error": UNREADABLE}, await caller.reply(call, SOON))
+    require({"error": UNREADABLE}, await caller.reply(call))
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -154,7 +153,7 @@ async def test_what_callers_send_must_be_readable_for_callees(lab_hub: RunningHu
         bodies = ('"params":{"x":1e400}', '"params":{},"metadata":{"x":-1E400}', '"params":[' + "9" * 400 + "]")
         for n, body in enumerate(bodies):
             await lab_peer.send(f'{head}"id":"bad{n}",{body}}}')
-            error = (await lab_peer.reply(f"bad{n}", SOON))["error"]
+            error = (await lab_peer.reply(f"bad{n}"))["error"]
             require({"code": ErrorCode.INVALID_PARAMS, "data": {"maybe_executed": False}}, error)
         call = await lab_peer.request("broken.params", {"x": 1e308, "text": "1e400", "hash": "9e400f"})
         request = await asked(node)

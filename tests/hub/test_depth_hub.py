@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ import pytest
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from trunkline.client import Hub, ServedCall, connect
+from trunkline.client import Hub, ServedCall
+from trunkline.client import hub as connect
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 
@@ -132,10 +132,6 @@ def tower(levels: int) -> Any:
     for _ in range(levels):
         value = [value]
     return value
-
-
-async def deep_items(levels: int) -> AsyncIterator[Any]:
-    yield tower(levels)
 
 
 async def ask(client: Hub, way: str, levels: int) -> None:

@@ -166,15 +166,15 @@ def test_what_is_counted_is_what_it_takes() -> None:
 
 def test_every_step_takes_the_same_time_however_many_there_are() -> None:
     keys, backend = IdempotencyKeys(lambda: 0.0), Backend()
-    started = time.perf_counter()
+    started = time.thread_time()
     asked = [ask(keys, backend, key=str(number)) for number in range(2000) for _ in range(10)]
     crowd = [ask(keys, backend, key="one") for _ in range(10_000)]
     for call in (*asked, *crowd):
         call.abandon()
     assert keys.running == 0
     assert len(backend.cancelled) == 2001
-    print(f"\n{(time.perf_counter() - started) / 60_000 * 1e6:.1f} us a step")  # 30,000 asked and left
-    assert time.perf_counter() - started < 10
+    print(f"\n{(time.thread_time() - started) / 60_000 * 1e6:.1f} us a step")  # 30,000 asked and left
+    assert time.thread_time() - started < 10
 
 
 class Machine(RuleBasedStateMachine):

@@ -42,7 +42,7 @@ async def test_a_callee_that_unregisters_and_goes_ends_its_calls_at_once(lab_hub
         await asked(node)
         await unregister(node, "leave.polite")
         await node.socket.close()
-        require({"error": CRASHED}, await lab_peer.reply(running, SOON))
+        require({"error": CRASHED}, await lab_peer.reply(running))
 
 
 async def test_one_that_unregisters_may_still_answer(lab_hub: RunningHub, lab_peer: Peer) -> None:
@@ -63,7 +63,7 @@ async def test_of_two_methods_both_end_and_only_once(lab_hub: RunningHub, lab_pe
         await unregister(node, "leave.one")
         node.socket.transport.abort()
         for each in running:
-            require({"error": CRASHED}, await lab_peer.reply(each, SOON))
+            require({"error": CRASHED}, await lab_peer.reply(each))
 
 
 async def test_an_idempotent_call_goes_to_another_callee(lab_hub: RunningHub, lab_peer: Peer) -> None:
@@ -74,7 +74,7 @@ async def test_an_idempotent_call_goes_to_another_callee(lab_hub: RunningHub, la
         async with callee(lab_hub, "leave.safe", idempotent=True) as second:
             first.socket.transport.abort()
             await answer(second, await asked(second), "moved")
-            assert (await lab_peer.reply(running, SOON))["result"] == "moved"
+            assert (await lab_peer.reply(running))["result"] == "moved"
 
 
 async def test_it_goes_to_nobody_who_serves_another_kind_of_method(lab_hub: RunningHub, lab_peer: Peer) -> None:
@@ -84,7 +84,7 @@ async def test_it_goes_to_nobody_who_serves_another_kind_of_method(lab_hub: Runn
         await unregister(first, "leave.other")
         async with callee(lab_hub, "leave.other", streaming=True):
             first.socket.transport.abort()
-            require({"error": CRASHED}, await lab_peer.reply(running, SOON))
+            require({"error": CRASHED}, await lab_peer.reply(running))
 
 
 async def test_a_stream_half_way_ends_with_its_count(lab_hub: RunningHub, lab_peer: Peer) -> None:
@@ -96,7 +96,7 @@ async def test_a_stream_half_way_ends_with_its_count(lab_hub: RunningHub, lab_pe
         await chunk(node, request, 1, "after")
         await node.result("rpc.ping")
         node.socket.transport.abort()
-        reply = await lab_peer.reply(running, SOON)
+        reply = await lab_peer.reply(running)
         require({"error": CRASHED | {"data": {"maybe_executed": True, "chunks": 2}}}, reply)
 
 
@@ -109,7 +109,7 @@ async def test_calls_of_methods_and_of_jobs_end_too(lab_hub: RunningHub, lab_pee
             await asked(node)
         await unregister(node, "leave.inner")
         node.socket.transport.abort()
-    require({"error": CRASHED}, await lab_peer.reply(running, SOON))
+    require({"error": CRASHED}, await lab_peer.reply(running))
     ended = await until(lab_peer, made["id"], "failed")
     require({"attempts": 2, "error": {"code": ErrorCode.METHOD_NOT_FOUND}}, ended)  # its second found nobody
 
@@ -162,7 +162,7 @@ async def test_calls_of_a_name_that_others_serve_now_end_with_their_own_callee(
         await unregister(first, "leave.handed")
         async with callee(lab_hub, "leave.handed") as second:
             first.socket.transport.abort()
-            require({"error": CRASHED}, await lab_peer.reply(old, SOON))
+            require({"error": CRASHED}, await lab_peer.reply(old))
             new = await call(lab_peer, "leave.handed")
             await answer(second, await asked(second), "second")
             assert (await lab_peer.reply(new))["result"] == "second"
@@ -182,13 +182,13 @@ async def test_sessions(lab_hub: RunningHub, lab_peer: Peer, how: str) -> None:
                 after.sent += 1
                 result = {"jsonrpc": "2.0", "id": request["id"], "result": "elsewhere", "seq": after.sent}
                 await after.connection.send(result)
-                assert (await lab_peer.reply(running, SOON))["result"] == "elsewhere"
+                assert (await lab_peer.reply(running))["result"] == "elsewhere"
             return
         if how == "closed":
             await node.connection.request("session.close")
         else:
             await node.request("rpc.ping", seq=99)
-        require({"error": CRASHED}, await lab_peer.reply(running, SOON))
+        require({"error": CRASHED}, await lab_peer.reply(running))
 
 
 async def test_many_registrations_that_were_left_are_not_kept(lab_hub: RunningHub, lab_peer: Peer) -> None:

@@ -13,21 +13,13 @@ import pytest
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, eventually
+from tests.support.timing import PATIENCE, eventually
 from trunkline_protocol.errors import ErrorCode
 
 
 async def push(connection: Peer, request_id: Any, index: int, data: Any = None, *, final: bool = False) -> None:
     params = {"request_id": request_id, "index": index, "data": data, "is_final": final}
     await connection.notify("stream.push", params)
-
-
-def credits_of(connection: Peer, request_id: Any) -> list[int]:
-    return [
-        message["params"]["consumed"]
-        for message in connection.others
-        if message.get("method") == "stream.credit" and message["params"]["request_id"] == request_id
-    ]
 
 
 async def test_items_and_the_end(lab_peer: Peer) -> None:
@@ -119,15 +111,14 @@ async def test_a_method_without_input(lab_peer: Peer) -> None:
     require({"code": ErrorCode.INVALID_PARAMS, "message": {"$contains": "takes no input"}}, error)
 
 
-async def test_silence_ends_it_and_input_is_no_silence(lab_peer: Peer) -> None:
+async def test_silence_ends_it(lab_peer: Peer) -> None:
+    """That input is no silence shows on a clock of its own: ``test_router`` and ``test_input_frames``."""
     call = await lab_peer.request("lab.sum", metadata={"timeout_ms": 300})
+    await push(lab_peer, call, 0, 1)
     started = time.monotonic()
-    for index in range(6):
-        await asyncio.sleep(0.1)
-        await push(lab_peer, call, index, 1)
     error = (await lab_peer.reply(call))["error"]
     assert error["code"] == ErrorCode.COMMUNICATION_TIMEOUT
-    assert 0.85 < time.monotonic() - started < 0.9 + SCALE
+    assert time.monotonic() - started > 0.2
 
 
 @pytest.mark.parametrize("how", ["cancel", "vanish"])

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from tests.hub.doors import FakeBackend
-from tests.support.timing import PATIENCE, SCALE
+from tests.support.timing import PATIENCE
+from trunkline.hub.deadlines import TICK
 from trunkline.hub.internal import call as internal_call
 from trunkline.hub.router import MAX_DEPTH, Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+pytestmark = pytest.mark.virtual_time
 
 
 class Asked(Call):
@@ -144,7 +147,7 @@ async def test_a_passed_deadline_answers_and_cancels(router: Router, backend: Fa
     error = await error_of(asked)
     waited = time.monotonic() - started
     assert (error.code, error.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, True)
-    assert 0.1 <= waited < 0.1 + 0.1 * SCALE
+    assert 0.1 <= waited <= 0.1 + 2 * TICK
     assert backend.cancelled == [asked]
 
 
@@ -173,6 +176,17 @@ async def test_a_streams_deadline_moves_with_its_chunks(router: Router) -> None:
         assert not asked.settled
     error = await error_of(asked)
     assert error.data["chunks"] == 6
+
+
+async def test_the_deadline_of_a_method_with_input_moves_with_its_items(router: Router) -> None:
+    asked = route(router, "work.fed", b'{"timeout_ms":200}')
+    for _ in range(6):
+        await asyncio.sleep(0.15)
+        asked.last_activity = time.monotonic()  # as the pool sets it for each item
+        assert not asked.settled
+    began = time.monotonic()
+    assert (await error_of(asked)).code == ErrorCode.COMMUNICATION_TIMEOUT
+    assert 0.2 <= time.monotonic() - began <= 0.2 + 2 * TICK
 
 
 async def test_a_stream_that_waits_for_its_reader_is_not_idle(router: Router) -> None:
@@ -214,7 +228,9 @@ async def test_draining_is_limited(router: Router) -> None:
 
 
 async def test_draining_with_nothing_to_wait_for(router: Router) -> None:
-    assert await asyncio.wait_for(router.drain(PATIENCE), 0.5 * SCALE) == 0
+    began = time.monotonic()
+    assert await router.drain(PATIENCE) == 0
+    assert time.monotonic() == began, "it did not wait"
 
 
 async def test_internal_calls(router: Router, backend: FakeBackend) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, is_reply, peer
-from tests.support.timing import PATIENCE, SOON
+from tests.support.timing import SOON, until
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -91,14 +92,39 @@ async def session_peer(hub: RunningHub, before: SessionPeer | None = None) -> As
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
+    """One of this module's own: the calls in flight are counted."""
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=2) as running:
         yield running
 
 
-@pytest.fixture
-def brief_hub() -> Iterator[RunningHub]:
-    with ready_hub(env={"TRUNKLINE_SESSION_SECONDS": "0.4"}) as running:
+@pytest.fixture(scope="module")
+def strict_hub() -> Iterator[RunningHub]:
+    """One that forgets soon whoever is away, and keeps little for them."""
+    env = {"TRUNKLINE_SESSION_SECONDS": "2", "TRUNKLINE_OUTBOX_BYTES": "100000"}
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env=env) as running:
         yield running
+
+
+async def until_idle(hub: RunningHub) -> None:
+    """Wait until no call is in flight but the one that asks."""
+    async with peer(hub.url) as watcher:
+
+        async def is_idle() -> bool:
+            return bool((await watcher.result("health.check"))["active_requests"] <= 1)
+
+        await until(is_idle, "no call is in flight")
+
+
+async def taken(client: SessionPeer) -> None:
+    """The hub has everything that the client has sent."""
+    assert (await client.connection.result("rpc.ping", id="taken"))["pong"]
+
+
+def away(hub: RunningHub) -> int:
+    """How many sessions wait for their client."""
+    found = re.search(r'^trunkline_sessions\{state="detached"\} (\d+)', hub.get("/metrics").body.decode(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 async def test_opening_and_numbers(hub: RunningHub) -> None:
@@ -117,7 +143,7 @@ async def test_a_call_goes_on_while_its_client_is_away(hub: RunningHub) -> None:
         done = await before.request("debug.echo", {"value": 1})
         await before.reply(done)
         before.cut()
-    await asyncio.sleep(0.6)
+    await until_idle(hub)
     async with session_peer(hub, before) as after:
         require({"resumed": True, "received": 2, "session": before.session}, after.opened)
         assert (await after.reply(sleeping))["result"]["slept"] == 0.4
@@ -130,7 +156,7 @@ async def test_replies_that_were_lost_on_the_way_come_again_and_only_those(hub: 
         for value in range(10):
             await before.request("debug.echo", {"value": value})
         first = [(await before.next())["result"] for _ in range(4)]
-        await asyncio.sleep(0.2)  # the others are in this client's socket, unread
+        await until_idle(hub)  # the others are in this client's socket, unread
         before.cut()
     async with session_peer(hub, before) as after:
         assert after.opened["resumed"] is True
@@ -158,7 +184,7 @@ async def test_a_stream_is_whole_across_cuts(hub: RunningHub) -> None:
         client.cut()
     before = client
     for _ in range(2):
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # some chunks come while nobody is there
         async with session_peer(hub, before) as after:
             assert after.opened["resumed"] is True
             indexes += [(await after.next())["params"]["index"] for _ in range(10)]
@@ -180,18 +206,15 @@ async def test_the_newest_resume_wins(hub: RunningHub) -> None:
             assert (await new.reply(waiting))["result"]["slept"] == 0.3
 
 
-async def test_an_expired_session_ends_its_calls(brief_hub: RunningHub) -> None:
-    async with peer(brief_hub.url) as watcher:
-        async with session_peer(brief_hub) as before:
-            await before.request("debug.sleep", {"seconds": 30})
-            await asyncio.sleep(0.1)
-            before.cut()
-        async with asyncio.timeout(PATIENCE):
-            while (await watcher.result("health.check"))["active_requests"] > 1:
-                await asyncio.sleep(0.02)
-        async with session_peer(brief_hub, before) as after:
-            require({"resumed": False, "reason": "expired", "received": 0}, after.opened)
-            assert after.session != before.session
+async def test_an_expired_session_ends_its_calls(strict_hub: RunningHub) -> None:
+    async with session_peer(strict_hub) as before:
+        await before.request("debug.sleep", {"seconds": 30})
+        await taken(before)
+        before.cut()
+    await until_idle(strict_hub)
+    async with session_peer(strict_hub, before) as after:
+        require({"resumed": False, "reason": "expired", "received": 0}, after.opened)
+        assert after.session != before.session
 
 
 async def test_what_cannot_be_resumed(hub: RunningHub) -> None:
@@ -228,16 +251,13 @@ async def test_it_has_to_be_the_first(hub: RunningHub) -> None:
 
 
 async def test_closing_ends_it_at_once(hub: RunningHub) -> None:
-    async with peer(hub.url) as watcher:
-        async with session_peer(hub) as client:
-            await client.request("debug.sleep", {"seconds": 30})
-            assert await client.connection.result("session.close") == {}
-            assert await client.connection.close_code() == 1000
-        async with asyncio.timeout(SOON + 1):
-            while (await watcher.result("health.check"))["active_requests"] > 1:
-                await asyncio.sleep(0.02)
-        async with session_peer(hub, client) as after:
-            require({"resumed": False, "reason": "unknown"}, after.opened)
+    async with session_peer(hub) as client:
+        await client.request("debug.sleep", {"seconds": 30})
+        assert await client.connection.result("session.close") == {}
+        assert await client.connection.close_code() == 1000
+    await until_idle(hub)
+    async with session_peer(hub, client) as after:
+        require({"resumed": False, "reason": "unknown"}, after.opened)
 
 
 async def test_events_are_not_numbered_and_subscriptions_are_made_again(hub: RunningHub) -> None:
@@ -269,18 +289,17 @@ async def test_batches_carry_their_number_in_every_member(hub: RunningHub) -> No
         assert sorted((reply["id"], reply["seq"]) for reply in replies) == [(1, 1), (2, 1)]
 
 
-async def test_what_waits_for_a_client_that_is_away_is_bounded() -> None:
-    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env={"TRUNKLINE_OUTBOX_BYTES": "100000"}) as hub:
-        async with session_peer(hub) as before:
-            for _ in range(4):
-                await before.request("debug.call", {"method": "debug.sleep", "params": {"seconds": 0.3}})
-            for _ in range(3):
-                await before.request("lab.later", {"seconds": 0.3, "size": 60_000})
-            await asyncio.sleep(0.1)
-            before.cut()
-        await asyncio.sleep(0.6)
-        async with session_peer(hub, before) as after:
-            require({"resumed": False, "reason": "overflow"}, after.opened)
+async def test_what_waits_for_a_client_that_is_away_is_bounded(strict_hub: RunningHub) -> None:
+    async with session_peer(strict_hub) as before:
+        for _ in range(4):
+            await before.request("debug.call", {"method": "debug.sleep", "params": {"seconds": 0.3}})
+        for _ in range(3):
+            await before.request("lab.later", {"seconds": 0.3, "size": 60_000})
+        await taken(before)
+        before.cut()
+    await until_idle(strict_hub)
+    async with session_peer(strict_hub, before) as after:
+        require({"resumed": False, "reason": "overflow"}, after.opened)
 
 
 async def test_a_client_that_does_not_acknowledge_is_waited_for_and_heard(hub: RunningHub) -> None:
@@ -288,16 +307,16 @@ async def test_a_client_that_does_not_acknowledge_is_waited_for_and_heard(hub: R
     async with session_peer(hub) as client:
         for _ in range(40):
             await client.request("debug.echo", {"value": "z" * 100_000})
-        received = 0
+        await until_idle(hub)
+        for _ in range(10):
+            await client.next()
         with suppress(TimeoutError):
-            while True:
-                await asyncio.wait_for(client.next(), SOON)
-                received += 1
-        assert 10 <= received < 25, "about a megabyte is sent ahead"
-        while received < 40:
+            while True:  # nothing the hub says could overtake what it holds back
+                await asyncio.wait_for(client.next(), SOON / 2)
+        assert client.received < 25, "about a megabyte is sent ahead"
+        while client.received < 40:
             await client.acknowledge()
             await client.next()
-            received += 1
 
 
 async def test_a_callee_that_is_away_gets_no_calls_until_it_is_back(hub: RunningHub) -> None:
@@ -306,8 +325,9 @@ async def test_a_callee_that_is_away_gets_no_calls_until_it_is_back(hub: Running
             await before.reply(await before.request("method.register", {"method": "node.away"}))
             running = await caller.request("node.away", {"n": 1})
             first = await before.next()
+            others = away(hub)
             before.cut()
-        await asyncio.sleep(0.1)
+        await until(lambda: away(hub) > others, "the hub knows that the callee is away")
         waiting = await caller.request("node.away", {"n": 2})
         async with session_peer(hub, before) as after:
             after.sent += 1

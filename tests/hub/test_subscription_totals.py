@@ -62,8 +62,8 @@ def test_patterns_that_are_dear_to_match_are_refused_and_cost_nobody_an_event() 
 
 def test_who_has_used_up_a_share_has_not_used_up_the_others() -> None:
     hub = PubSub()
-    for connection in range(20):  # however many connections
-        replies(hub.peer(ALICE), dear(1000, tokens=MAX_TOKENS - connection % 3))
+    for connection in range(6):  # however many connections
+        replies(hub.peer(ALICE), dear(200, tokens=MAX_TOKENS - connection % 3))
     assert steps(hub, DEAREST) <= 1023 + MATCH_STEPS_PER_PRINCIPAL
     assert "result" in replies(hub.peer(BOB), [DEAREST[:-1] + "*"])[0]
 
@@ -144,12 +144,12 @@ def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.Monk
     peer, looked = hub.peer(ALICE), []
     covers = subscriptions.covers
     monkeypatch.setattr(subscriptions, "covers", lambda wide, narrow: looked.append(narrow) or covers(wide, narrow))
-    for number in range(500):
+    for number in range(100):
         peer.subscribe(f"*.{number}.x")
     peer.subscribe("a.>")
     peer.door.stuck = True
     for number in range(20):
-        for _ in range(30):
+        for _ in range(10):
             hub.route("publish", topic=f"a.{number}.{'x' if number < 10 else 'y'}", data=1)
     before = peer.events()
     assert len(before) < 5
@@ -159,4 +159,4 @@ def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.Monk
     peer.connection.outbox.resume()
     after = peer.events()
     assert {topic for topic, _ in after} == {f"a.{number}.x" for number in range(10)}
-    assert len(before) + len(after) >= 300
+    assert len(before) + len(after) >= 100

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
+from tests.jobs.test_store import made
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import until as reached
+from trunkline.jobs.job import Started
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -31,9 +34,12 @@ async def halfway(one: Peer, folder: Path) -> dict[str, Any]:
     """A job that has done two of four steps, and waits."""
     await asyncio.to_thread(folder.mkdir)
     made = await job(one, "labours.steps", {"folder": str(folder), "count": 4, "hold_at": 2})
-    async with asyncio.timeout(PATIENCE):
-        while (await one.result("jobs.get", {"id": made["id"]}))["progress"] != {"done": 2, "total": 4}:
-            await asyncio.sleep(0.02)
+
+    async def is_there() -> bool:
+        found = await one.result("jobs.get", {"id": made["id"]})
+        return bool(found["progress"] == {"done": 2, "total": 4})
+
+    await reached(is_there, "two steps are done")
     return made
 
 
@@ -59,22 +65,34 @@ async def test_a_job_goes_on_when_its_executor_is_killed(tmp_path: Path) -> None
             hub.executor_pids()
 
 
+def damage(file: Path) -> None:
+    """Another method than the one that was written down."""
+    file.write_bytes(file.read_bytes().replace(b"labours.where", b"labours.large"))
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
-async def test_jobs_go_on_with_the_next_hub(tmp_path: Path, number: signal.Signals) -> None:
+async def test_jobs_go_on_with_the_next_hub_which_sets_aside_what_is_damaged(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     folder, data = tmp_path / "a", tmp_path / "data"
     with hub_at(data, env={"TRUNKLINE_DRAIN_SECONDS": "600"}) as hub:
         async with peer(hub.url) as one:
             over = await until(one, (await job(one, "labours.large", {"length": 40_000}))["id"])
             running = await halfway(one, folder)
             queued = await job(one, "labours.where", idempotency_key="k")
-            gone = await job(one, "labours.where")
+            gone, bad = await job(one, "labours.where"), await job(one, "labours.where")
             require({"cancelled": True}, await one.result("jobs.cancel", {"id": gone["id"]}))
         hub.executor_pids()
         hub.process.send_signal(number)
         # The drain would be ten minutes: a job that goes on later is not waited for.
         hub.wait_ended(0 if number == signal.SIGTERM else -number)
+    file = data / "jobs" / f"{bad['id']}.job"
+    await asyncio.to_thread(damage, file)
     with hub_at(data) as hub:
         async with peer(hub.url) as one:
+            require({"code": ErrorCode.INVALID_PARAMS}, await one.error("jobs.get", {"id": bad["id"]}))
+            hub.wait_for(bad["id"])
+            assert (data / "jobs" / "damaged" / file.name).exists()
             assert (await one.result("jobs.get", {"id": over["id"]})) == over
             found = await until(one, running["id"], "running")
             require({"attempts": 2}, found)
@@ -122,36 +140,12 @@ async def test_without_a_folder_everything_else_works(tmp_path: Path) -> None:
             require({"status": "succeeded"}, await until(one, (await job(one, "labours.where"))["id"]))
 
 
-async def test_a_damaged_job_is_set_aside_and_the_others_run(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with hub_at(data) as hub:
-        async with peer(hub.url) as one:
-            await halfway(one, tmp_path / "a")
-            bad, good = await job(one, "labours.where"), await job(one, "labours.large", {"length": 1})
-        hub.executor_pids()
-        hub.process.kill()
-        hub.wait_ended(-signal.SIGKILL)
-    (tmp_path / "a" / "go").touch()
-    file = data / "jobs" / f"{bad['id']}.job"
-    file.write_bytes(file.read_bytes().replace(b"labours.where", b"labours.large"))
-    with hub_at(data) as hub:
-        async with peer(hub.url) as one:
-            require({"status": "succeeded"}, await until(one, good["id"]))
-            require({"code": ErrorCode.INVALID_PARAMS}, await one.error("jobs.get", {"id": bad["id"]}))
-            hub.wait_for(bad["id"])
-            assert (data / "jobs" / "damaged" / file.name).exists()
-
-
 async def test_a_method_that_is_gone_fails_the_job(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with hub_at(data) as hub:
+    file = made(tmp_path / "jobs", Started(2))
+    with ready_hub(DEBUG_METHODS, arguments=["--data", str(tmp_path)]) as hub:
         async with peer(hub.url) as one:
-            made = await halfway(one, tmp_path / "a")
-        hub.stop()
-    with ready_hub(DEBUG_METHODS, arguments=["--data", str(data)]) as hub:
-        async with peer(hub.url) as one:
-            over = await until(one, made["id"])
-            require({"status": "failed", "error": {"code": ErrorCode.METHOD_NOT_FOUND}}, over)
+            over = await until(one, file.stem)
+            require({"status": "failed", "attempts": 1, "error": {"code": ErrorCode.METHOD_NOT_FOUND}}, over)
 
 
 @pytest.fixture

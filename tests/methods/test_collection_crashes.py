@@ -30,7 +30,7 @@ from trunkline_protocol.errors import RpcError  # noqa: E402
 DIMENSION = 8
 SEGMENT = 1500
 """Bytes: so small that there are many segments and snapshots."""
-ROUNDS = int(os.environ.get("TRUNKLINE_CRASH_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("TEST_CRASH_ROUNDS", "1"))
 """Seeds to try; with more than one, everything is tried more thoroughly."""
 
 State = dict[str, str]

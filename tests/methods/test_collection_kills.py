@@ -1,6 +1,6 @@
 """The owner of a collection is killed, again and again: what it acknowledged is there, and nothing else.
 
-``TRUNKLINE_KILL_SECONDS`` says for how long; a few seconds unless it is set.
+``TEST_KILL_SECONDS`` says for how long; a few seconds unless it is set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.timing import PATIENCE
 from trunkline.methods.vectors.log import Delete
 from trunkline.methods.vectors.store import CollectionStore, Manifest
 
-SECONDS = float(os.environ.get("TRUNKLINE_KILL_SECONDS", "4"))
+SECONDS = float(os.environ.get("TEST_KILL_SECONDS", "4"))
 ROOT = Path(__file__).parents[2]
 
 

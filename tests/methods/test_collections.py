@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -352,12 +352,24 @@ async def test_a_failed_upsert_supersedes_nothing(tmp_path: Path) -> None:
         assert await nearest(methods, "c", text="old") == ["a"]
 
 
+class Gate(asyncio.Event):
+    """An event that tells that somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.reached.set()
+        return await super().wait()
+
+
 async def test_a_cancelled_upsert_is_not_applied(tmp_path: Path) -> None:
-    gate = asyncio.Event()
+    gate = Gate()
     async with serve(tmp_path, gate=gate) as methods:
         await methods.call("collections.create", {"name": "c"})
         slow = asyncio.ensure_future(put(methods, "c", {"id": "a", "text": "wait"}))
-        await asyncio.sleep(0.05)
+        await gate.reached.wait()
         slow.cancel()
         gate.set()
         await put(methods, "c", {"id": "b", "text": "b"})
@@ -365,11 +377,11 @@ async def test_a_cancelled_upsert_is_not_applied(tmp_path: Path) -> None:
 
 
 async def test_an_upsert_does_not_reach_a_collection_that_was_made_anew_meanwhile(tmp_path: Path) -> None:
-    gate = asyncio.Event()
+    gate = Gate()
     async with serve(tmp_path, gate=gate) as methods:
         await methods.call("collections.create", {"name": "c"})
         slow = asyncio.ensure_future(put(methods, "c", {"id": "a", "text": "wait"}))
-        await asyncio.sleep(0.05)
+        await gate.reached.wait()
         await methods.call("collections.delete", {"name": "c"})
         await methods.call("collections.create", {"name": "c"})
         gate.set()

@@ -17,10 +17,11 @@ for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportla
 from tests.methods.document_files import pdf, word_document, word_model  # noqa: E402
 from tests.methods.packs import documents_lab  # noqa: E402
 from tests.support.timing import PATIENCE  # noqa: E402
+from trunkline.defaults import DEFAULT_MODEL  # noqa: E402
 from trunkline.methods import documents, embeddings, rag, vectors  # noqa: E402
 from trunkline.methods.documents import process, sources  # noqa: E402
 from trunkline.methods.documents.extract import extract  # noqa: E402
-from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model  # noqa: E402
+from trunkline.methods.embeddings.model import find_model  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
 

@@ -15,6 +15,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
 from tests.methods.packs import word_embeddings  # noqa: E402
+from tests.support.timing import PATIENCE  # noqa: E402
 from trunkline.methods import rag, vectors  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline.methods.rag.extractive import cited, pick  # noqa: E402
@@ -135,14 +136,23 @@ async def test_the_answer_grows_document_by_document(tmp_path: Path) -> None:
             received.append(chunk)  # noqa: PERF401  # seen while it still goes on
 
     reading = asyncio.ensure_future(read())
-    await asyncio.sleep(0.2)
-    ranks = {chunk.data["id"]: chunk.data["rank"] for chunk in received if chunk.type == "document"}
-    answered = {chunk.data["source"]["rank"] for chunk in received if chunk.type == "partial_answer"}
+
+    def ranks() -> dict[str, int]:
+        return {chunk.data["id"]: chunk.data["rank"] for chunk in received if chunk.type == "document"}
+
+    def answered() -> set[int]:
+        return {chunk.data["source"]["rank"] for chunk in received if chunk.type == "partial_answer"}
+
+    def before_the_late_one() -> set[int]:
+        return {rank for rank in ranks().values() if rank < ranks()["late"]}
+
+    async with asyncio.timeout(PATIENCE):
+        while "late" not in ranks() or answered() != before_the_late_one():
+            await asyncio.sleep(0.01)
     assert not reading.done()
-    assert answered == {rank for rank in ranks.values() if rank < ranks["late"]}
     gate.set()
     await reading
-    assert ranks["late"] in {c.data["source"]["rank"] for c in received if c.type == "partial_answer"}
+    assert ranks()["late"] in {c.data["source"]["rank"] for c in received if c.type == "partial_answer"}
     await methods.__aexit__(None, None, None)
 
 
@@ -218,8 +228,9 @@ async def python_reference(
     reference: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[LocalMethods]:
     pytest.importorskip("sentence_transformers")
+    from trunkline.defaults import DEFAULT_MODEL
     from trunkline.methods import embeddings
-    from trunkline.methods.embeddings.model import DEFAULT_MODEL, find_model
+    from trunkline.methods.embeddings.model import find_model
 
     if not find_model(DEFAULT_MODEL).local:
         pytest.skip("the packaged model is not installed")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.timing import SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, SOON, eventually
 from trunkline.observe.audit import CLOSE_SECONDS, MAX_TEXT_CHARS, AuditLog
 from trunkline_protocol.errors import ErrorCode
 
@@ -63,15 +63,15 @@ def test_a_line_says_who_what_and_how_it_ended(path: Path) -> None:
     }
 
 
-def test_times_have_milliseconds_and_go_on(path: Path) -> None:
+def test_times_have_milliseconds_and_go_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(path) as log:
-        for _ in range(3):
+        for half_seconds in range(3):
+            monkeypatch.setattr(time, "time", lambda now=1_700_000_000.25 + half_seconds / 2: now)
             one_call(log)
             log.event("connected")
-            time.sleep(0.5)
     times = [line["time"] for line in lines(path)]
     assert times == sorted(times)
-    assert len({each[:19] for each in times}) >= 2, "the second must not stand still"
+    assert [each[18:23] for each in times] == ["0.250", "0.250", "0.750", "0.750", "1.250", "1.250"]
     assert all(len(each) == len("2026-03-01T09:30:00.123Z") and each.endswith("Z") for each in times)
 
 
@@ -157,7 +157,7 @@ def test_lines_arrive_without_closing_and_in_order(path: Path) -> None:
         for burst in range(3):
             for number in range(1000):
                 one_call(log, f"m{burst}.{number}")
-            eventually(lambda: path.read_bytes().count(b"\n") == 1000 * (burst + 1), "the burst is written", SOON * 3)  # noqa: B023
+            eventually(lambda: path.read_bytes().count(b"\n") == 1000 * (burst + 1), "the burst is written")  # noqa: B023
     assert [line["method"] for line in lines(path)] == [f"m{b}.{n}" for b in range(3) for n in range(1000)]
     assert log.lost == 0
 
@@ -200,7 +200,7 @@ def test_a_slow_disk_never_holds_up_a_call(path: Path) -> None:
             began = time.perf_counter()
             one_call(log)
             slowest = max(slowest, time.perf_counter() - began)
-        assert slowest < SOON / 2
+        assert slowest < PATIENCE, "it waits for a reader that never comes"
         assert sum(map(len, log._lines)) <= 100_000, "what waits is bounded"
         assert log.lost > 0
         text = b""
@@ -248,7 +248,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # the
 for number in range(50):
     log.call("alice", 17, "peer:1", f"m{number}", 0, 0.0)
 while not log.lost:
-    time.sleep(0.01)
+    time.sleep(0.01)  # until the write has failed, in the thread of the log
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 log.call("alice", 17, "peer:1", "after", 0, 0.0)
 log.close()
@@ -315,7 +315,7 @@ def test_closing_does_not_wait_for_a_dead_disk(path: Path, caplog: pytest.LogCap
         one_call(log)
     began = time.monotonic()
     log.close()
-    assert time.monotonic() - began < CLOSE_SECONDS + SOON
+    assert time.monotonic() - began < CLOSE_SECONDS + PATIENCE
     assert "does not answer" in caplog.text
     os.close(reader)  # the thread's write ends with EPIPE
     log._writer.join(SOON)
@@ -330,6 +330,6 @@ def test_a_line_is_cheap_for_the_event_loop(path: Path) -> None:
             for _ in range(number):
                 one_call(log, "rag.execute")
             costs.append((time.thread_time() - began) / number * 1e6)
-            time.sleep(0.02)
+            time.sleep(0.02)  # the writing thread takes its turn, and not the time of what is measured
     print(f"\naudit: {min(costs):.2f} us a line")
     assert min(costs) < 8 * SCALE, f"us a line: {costs}"  # about 1.5 on a machine that has nothing else to do

@@ -116,7 +116,7 @@ def test_the_handbook_has_every_alert_error_and_metric(families: dict[str, Any])
     for rule in rules():
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
     for code in ErrorCode:
-        assert f"| {code.name} {int(code)} |" in text
+        assert f"- **{code.name} {int(code)}**:" in text
     known = {name + suffix for name, family in families.items() for suffix in (*SUFFIXES[family.type], "")}
     assert set(re.findall(r"\btrunkline_\w+", text)) <= known
     for name, family in families.items():

@@ -5,27 +5,24 @@ import time
 
 import pytest
 
-from tests.support.timing import PATIENCE
 from trunkline.control import metrics, sampling
 from trunkline.control.method import HubView
 from trunkline.control.sampling import Sampler
 from trunkline.observe.metrics import CallStats
 
 
-async def test_samples_are_taken_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "SECONDS", 0.01)
+@pytest.mark.virtual_time
+async def test_samples_are_taken_while_it_runs() -> None:
     stats = CallStats()
     sampler = Sampler(stats)
     assert sampler.lately(60) == []
     sampler.start()
     stats.record("m", 0.001, 0)
-    async with asyncio.timeout(PATIENCE):
-        while not any("m" in sample.methods for sample in sampler.lately(60)):
-            await asyncio.sleep(0.005)
+    await asyncio.sleep(2.5 * sampling.SECONDS)
+    assert ["m" in sample.methods for sample in sampler.lately(60)] == [True, False]
     sampler.stop()
-    taken = len(sampler.lately(60))
-    await asyncio.sleep(0.05)
-    assert len(sampler.lately(60)) == taken
+    await asyncio.sleep(10 * sampling.SECONDS)
+    assert len(sampler.lately(60)) == 2
 
 
 def test_a_range_of_a_hub_that_has_no_samples_yet_is_empty() -> None:

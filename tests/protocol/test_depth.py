@@ -60,10 +60,10 @@ def test_much_that_is_flat_is_not_deep() -> None:
     ],
 )
 def test_what_is_made_to_take_long_does_not(data: bytes) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     is_too_deep(data)
     clipped(data)
-    assert time.perf_counter() - started < 1.5 * SCALE
+    assert time.thread_time() - started < 1.5 * SCALE
 
 
 @given(values, st.integers(0, 400))

@@ -213,7 +213,7 @@ def test_chunks_that_are_damaged(data: bytes, words: str) -> None:
 
 def test_a_bomb_is_not_unpacked() -> None:
     packer = zlib.compressobj(9)
-    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(1024)) + packer.flush()
+    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(128)) + packer.flush()
     assert len(bomb) < 2 * CHUNK_BYTES
     port = Port()
     tracemalloc.start()

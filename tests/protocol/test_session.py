@@ -15,7 +15,6 @@ from trunkline_protocol.session import (
     ACK_FRAMES,
     ACK_SECONDS,
     UNNUMBERED_CALLS,
-    UNNUMBERED_NOTIFICATIONS,
     CannotResume,
     ProtocolViolation,
     Resume,
@@ -354,9 +353,8 @@ def test_close_has_no_params() -> None:
 
 def test_what_is_about_one_connection_is_not_numbered() -> None:
     assert {"session.open", "auth", "subscribe", "unsubscribe", "rpc.ping"} <= UNNUMBERED_CALLS
-    assert {"session.ack", "event", "event.gap"} == UNNUMBERED_NOTIFICATIONS
     for numbered in ("publish", "method.register", "$/cancelRequest", "stream.push", "stream_chunk", "$/progress"):
-        assert numbered not in UNNUMBERED_CALLS | UNNUMBERED_NOTIFICATIONS
+        assert numbered not in UNNUMBERED_CALLS
 
 
 # --- what the peer does not take ---

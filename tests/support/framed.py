@@ -17,7 +17,7 @@ import psutil
 
 from tests.support.hub import DEBUG_METHODS, clean_environment, is_alive
 from tests.support.peer import Peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, START
 
 STDIO: Final = (sys.executable, "-m", "trunkline.cli", "stdio", "--packs", "none", "--executors", "1")
 
@@ -88,7 +88,7 @@ class Program(FramedPeer):
 
     async def until_ready(self) -> None:
         """Executors are warm."""
-        assert (await self.result("debug.echo", {"value": 1})) == 1
+        assert (await self.result("debug.echo", {"value": 1}, within=START)) == 1
 
     def executor_pids(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]
@@ -96,6 +96,10 @@ class Program(FramedPeer):
     def end_input(self) -> None:
         """EOF."""
         self.stream.writer.close()
+
+    async def started(self) -> None:
+        """It answers for itself; its executors may still load."""
+        await self.result("rpc.ping", within=START)
 
     async def exit_code(self, within: float = 2 * PATIENCE, *, failed_methods: bool = False) -> int:
         """Wait for its end, whose log has to be free of tracebacks, but for those of methods that are to fail."""

@@ -79,6 +79,13 @@ class RawSocket:
         self._writer.write(data)
         await self._writer.drain()
 
+    async def write_until_cut(self, data: bytes, within: float = PATIENCE) -> None:
+        """Send the same again and again until the connection is lost."""
+        with suppress(ConnectionError):
+            async with asyncio.timeout(within):
+                while True:
+                    await self.write(data)
+
     async def upgrade(self, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Upgrade:
         """Ask for the upgrade and read the answer. A header with an empty value is left out."""
         port = self._writer.get_extra_info("peername")[1]

@@ -21,10 +21,12 @@ from typing import IO, Any, Final
 
 import psutil
 
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually
 
 MODULES: Final = Path(__file__).with_name("modules")
 """Working directory of hubs that serve the tests' own method modules."""
+
+PATCHED_HUB: Final = Path(__file__).with_name("patched_hub.py")
 
 DEBUG_METHODS: Final = "trunkline.methods.debug"
 
@@ -58,6 +60,7 @@ class RunningHub:
         cwd: where the hub runs; a temporary folder if None.
         executors: how many.
         stdin: its standard input.
+        constants: seconds that are no settings, by module and name: see ``patched_hub.py``.
     """
 
     def __init__(
@@ -69,10 +72,12 @@ class RunningHub:
         cwd: Path | None = None,
         executors: int = 1,
         stdin: int = subprocess.DEVNULL,
+        constants: Mapping[str, float] | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
         self.data = Path(self._folder.name) / "data"
-        command = [sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "none", "--no-demo"]
+        program = ["-m", "trunkline.cli"] if constants is None else ["-P", str(PATCHED_HUB), json.dumps(constants)]
+        command = [sys.executable, *program, "serve", "--port", "0", "--packs", "none", "--no-demo"]
         command += ["--data", str(self.data), "--executors", str(executors)]
         for name in methods:
             command += ["--methods", name]
@@ -102,7 +107,7 @@ class RunningHub:
 
     def __enter__(self) -> RunningHub:
         try:
-            self.url = self.wait_for(r"listening on (ws://\S+)")[1]
+            self.url = self.wait_for(r"listening on (ws://\S+)", within=START)[1]
             self.listening_after = time.monotonic() - self.spawned_at
         except BaseException:
             self.discard()
@@ -120,7 +125,7 @@ class RunningHub:
 
     def ready(self) -> RunningHub:
         """Wait until all executors are warm."""
-        self.wait_for(r"^ready:")
+        self.wait_for(r"^ready:", within=START)
         self.ready_after = time.monotonic() - self.spawned_at
         self.executor_pids()
         return self

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
+from tests.support import timing
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE
 
@@ -19,10 +19,12 @@ async def job(one: Peer, method: str, params: Any = None, **more: Any) -> dict[s
 
 async def until(one: Peer, job_id: str, *statuses: str, within: float = PATIENCE) -> dict[str, Any]:
     """The job, once its status is one of these; by default, once it is over."""
-    async with asyncio.timeout(within):
-        while True:
-            found: dict[str, Any] = await one.result("jobs.get", {"id": job_id})
-            if found["status"] in (statuses or FINAL):
-                return found
-            assert found["status"] not in FINAL, found
-            await asyncio.sleep(0.02)
+
+    async def reached() -> dict[str, Any] | None:
+        found: dict[str, Any] = await one.result("jobs.get", {"id": job_id})
+        if found["status"] in (statuses or FINAL):
+            return found
+        assert found["status"] not in FINAL, found
+        return None
+
+    return await timing.until(reached, f"the job is {statuses or FINAL}", within)

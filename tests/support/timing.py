@@ -1,19 +1,29 @@
-"""The one time unit of the tests. Slow machines set ``TRUNKLINE_TEST_TIMEOUT_SCALE`` above 1."""
+"""The one time unit of the tests. Slow machines set ``TEST_TIMEOUT_SCALE`` above 1."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
-SCALE: Final = float(os.environ.get("TRUNKLINE_TEST_TIMEOUT_SCALE", "1"))
+T = TypeVar("T")
+
+SCALE: Final = float(os.environ.get("TEST_TIMEOUT_SCALE", "1"))
 
 PATIENCE: Final = 10 * SCALE
 """Seconds until something that has to happen counts as not happening."""
 
+START: Final = 4 * PATIENCE
+"""Seconds for a program to start: it loads a lot, and may be one of many."""
+
 SOON: Final = 1 * SCALE
 """Seconds for what has to happen at once on a busy machine."""
+
+START: Final = 4 * PATIENCE
+"""Seconds for a program to start: it loads a lot, and may be one of many."""
 
 
 def eventually(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
@@ -22,3 +32,16 @@ def eventually(condition: Callable[[], object], what: str, within: float = PATIE
     while not condition():
         assert time.monotonic() < limit, f"after {within:.1f} s still not so: {what}"
         time.sleep(0.01)
+
+
+async def until(condition: Callable[[], T | Awaitable[T | None] | None], what: str, within: float = PATIENCE) -> T:
+    """Wait, on the test's own loop, for a state that has no event to wait for; returns what the condition found."""
+    limit = time.monotonic() + within
+    while True:
+        found = condition()
+        if inspect.isawaitable(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < limit, f"after {within:.1f} s still not so: {what}"
+        await asyncio.sleep(0.01)

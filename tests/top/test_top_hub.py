@@ -19,11 +19,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from tests.cli.test_commands import NO_HUB, requires_failure, trunkline
+from tests.support.command import NO_HUB, requires_failure
+from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 
 ROWS, COLUMNS = 30, 80
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -49,7 +50,7 @@ class Screen:
         while re.search(pattern, ESCAPES.sub("", self.raw[start:])) is None:
             assert time.monotonic() < limit, f"{pattern!r} is not shown:\n{ESCAPES.sub('', self.raw[start:])[-3000:]}"
             assert self.process.returncode is None, self.raw[-2000:]
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # what is drawn next is read meanwhile
 
     def press(self, key: bytes) -> None:
         os.write(self._descriptor, key)
@@ -128,9 +129,7 @@ def test_as_json(debug_hub: RunningHub) -> None:
 async def test_a_connection_that_is_lost_meanwhile_is_1(debug_hub: RunningHub) -> None:
     async with Proxy(debug_hub.port) as proxy:
         snapshot = asyncio.create_task(asyncio.to_thread(trunkline, "top", "--once", "--url", proxy.url))
-        async with asyncio.timeout(PATIENCE):
-            while not proxy.open or proxy.passed["to_client"] < 1000:  # it has begun, and waits for the figures
-                await asyncio.sleep(0.01)
+        await until(lambda: proxy.open and proxy.passed["to_client"] >= 1000, "it has begun, and waits for the figures")
         proxy.refuse()
         proxy.cut()
         requires_failure(await snapshot, 1)

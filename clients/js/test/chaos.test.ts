@@ -13,7 +13,7 @@ import { SKIP_WITHOUT_LAB, startHub, type RealHub } from "./support/real-hub.js"
 import { Watched } from "./support/resilient.js";
 import { pause, within } from "./support/time.js";
 
-const SEEDS = (process.env.TRUNKLINE_CHAOS_SEEDS ?? "1,2").split(",").map(Number);
+const SEEDS = (process.env.TEST_CHAOS_SEEDS ?? "1,2").split(",").map(Number);
 const ROUNDS = 12;
 
 async function* items(n: number): AsyncGenerator<number> {

@@ -8,7 +8,7 @@ import { Proxy } from "./support/proxy.js";
 import { SKIP_WITHOUT_HUB, startHub, type RealHub } from "./support/real-hub.js";
 import { Watched } from "./support/resilient.js";
 import { rejection } from "./support/scripted.js";
-import { pause, within } from "./support/time.js";
+import { pause, until, within } from "./support/time.js";
 
 async function* count({ n }: { n: number }, call: ServedCall): AsyncGenerator<number, object> {
   call.progress("begun");
@@ -289,9 +289,3 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     }
   }
 });
-
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) {
-    await pause(5);
-  }
-}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from trunkline_protocol.errors import RpcError
 
@@ -49,9 +49,6 @@ class Received:
     to_hub: tuple[bytes, ...] = ()
     to_peer: tuple[Frame, ...] = ()
     deferred: Deferred | None = None
-
-
-NOTHING: Final = Received()
 
 
 class DialectViolation(Exception):

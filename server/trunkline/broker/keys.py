@@ -7,6 +7,7 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass
 from typing import Final
 
+from trunkline import defaults
 from trunkline.broker.base import PublishKey
 from trunkline_protocol.errors import RpcError, limit_error
 from trunkline_protocol.events import Position
@@ -23,8 +24,8 @@ class PublishKeyLimits:
         keys_per_principal: of one of them.
     """
 
-    keys: int = 262_144
-    keys_per_principal: int = 65_536
+    keys: int = defaults.IDEMPOTENCY_KEYS
+    keys_per_principal: int = defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL
 
 
 class PublishKeys:

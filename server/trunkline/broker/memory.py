@@ -11,6 +11,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from trunkline import defaults
 from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
@@ -34,9 +35,9 @@ class HistoryLimits:
         topics: whose count of offsets is remembered; beyond it the quietest begins a new epoch when it speaks again.
     """
 
-    events: int = 256
-    seconds: float = 300.0
-    bytes: int = 64 * 2**20
+    events: int = defaults.HISTORY_EVENTS
+    seconds: float = defaults.HISTORY_SECONDS
+    bytes: int = defaults.HISTORY_BYTES
     topics: int = 262_144
 
 

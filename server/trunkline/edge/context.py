@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from trunkline import defaults
 from trunkline.edge.access.rules import AccessRules
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
@@ -14,8 +15,6 @@ from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
 from trunkline_protocol.errors import RpcError, limit_error
 
-PING_INTERVAL: Final = 25.0
-PING_TIMEOUT: Final = 20.0
 MAX_PENDING: Final = 256
 """Connections that may be open without having authenticated."""
 AT_ONCE: Final = 50
@@ -62,10 +61,12 @@ class EdgeContext:
     outbox_bytes: int
     outbox_event_bytes: int
     auth_call: bool
-    ping_interval: float = PING_INTERVAL
-    ping_timeout: float = PING_TIMEOUT
+    ping_interval: float = defaults.PING_INTERVAL
+    ping_timeout: float = defaults.PING_TIMEOUT
     refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
-    partial: ByteAccount = field(default_factory=lambda: ByteAccount(256 * 2**20, 128 * 2**20))
+    partial: ByteAccount = field(
+        default_factory=lambda: ByteAccount(defaults.PARTIAL_BYTES, defaults.PARTIAL_BYTES_PER_PRINCIPAL)
+    )
     listeners: dict[Listener, None] = field(default_factory=dict)
     pending: int = 0
 

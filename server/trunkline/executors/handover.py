@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from trunkline import defaults
 from trunkline.background import start_task
 from trunkline.executors import ipc
 from trunkline.executors.endings import may_run_again, not_done_in_time
@@ -47,8 +48,8 @@ class HandOverLimits:
         rebalance_seconds: between hand-overs that nobody asked for; 0 for none.
     """
 
-    seconds: float = 10.0
-    rebalance_seconds: float = 5.0
+    seconds: float = defaults.HAND_OVER_SECONDS
+    rebalance_seconds: float = defaults.REBALANCE_SECONDS
 
 
 class HandOverHost(Protocol):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
@@ -60,7 +61,7 @@ class ExecutorPool:
         route_nested: Callable[[Call], None],
         *,
         queue_limits: QueueLimits | None = None,
-        kill_after: float = 10.0,
+        kill_after: float = defaults.KILL_AFTER,
         quarantine: QuarantineLimits | None = None,
         hand_over: HandOverLimits | None = None,
         on_change: Callable[[], None] = lambda: None,

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from trunkline import defaults
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_SECONDS: Final = 3600.0
@@ -33,8 +34,8 @@ class QuarantineLimits:
         inputs: suspects that are remembered; the one whose kill is longest ago goes first.
     """
 
-    kills: int = 3
-    seconds: float = 300.0
+    kills: int = defaults.QUARANTINE_KILLS
+    seconds: float = defaults.QUARANTINE_SECONDS
     forget_seconds: float = 3600.0
     inputs: int = 1024
 

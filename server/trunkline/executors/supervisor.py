@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
@@ -56,8 +57,8 @@ class ExecutorSpec:
     modules: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     threads: int = 1
-    max_concurrency: int = 32
-    start_timeout: float = 300.0
+    max_concurrency: int = defaults.MAX_CONCURRENCY
+    start_timeout: float = defaults.START_TIMEOUT
     python_path: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.events import Event, Position
 
-GapReason = Literal["slow_consumer", "history", "epoch"]
 GAP_BYTES = 256
 """What an announcement takes, roughly; counted before it is encoded."""
 

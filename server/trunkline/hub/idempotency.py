@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
+from trunkline import defaults
 from trunkline_protocol.calls import Call, CallBackend, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
@@ -47,8 +48,8 @@ class KeyLimits:
         seconds: how long an outcome is kept, from when the work ended.
     """
 
-    keys: int = 262_144
-    keys_per_principal: int = 65_536
+    keys: int = defaults.IDEMPOTENCY_KEYS
+    keys_per_principal: int = defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL
     bytes: int = 32 * 2**20
     seconds: float = 600.0
 

@@ -6,6 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
+from trunkline import defaults
+
 MAX_BUCKETS: Final = 65_536
 
 
@@ -19,10 +21,10 @@ class Limits:
         pending_bytes: how large messages may be before a peer has authenticated.
     """
 
-    max_batch: int = 100
-    max_calls_per_connection: int = 16_384
-    max_subscriptions: int = 1_024
-    max_subscriptions_per_principal: int = 262_144
+    max_batch: int = defaults.MAX_BATCH
+    max_calls_per_connection: int = defaults.MAX_CALLS_PER_CONNECTION
+    max_subscriptions: int = defaults.MAX_SUBSCRIPTIONS
+    max_subscriptions_per_principal: int = defaults.MAX_SUBSCRIPTIONS_PER_PRINCIPAL
     max_backlog: int = 1_000_000
     max_waiting_events: int = 16_384
     pending_bytes: int = 16_384

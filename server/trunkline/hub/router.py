@@ -14,16 +14,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
-from trunkline_protocol.calls import NO_DEADLINE, PRIORITIES, Call, CallBackend
+from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
 from trunkline_protocol.traces import TraceContext, parse
 
-DEFAULT_TIMEOUT_MS: Final = 30_000
 DEFAULT_STREAM_IDLE_MS: Final = 60_000
 MAX_DEPTH: Final = 8
 WAY_SECONDS: Final = 0.001
@@ -93,7 +93,12 @@ class Router:
     """
 
     def __init__(
-        self, backend: CallBackend, record: Recorder, *, max_calls: int = 1 << 62, keys: KeyLimits | None = None
+        self,
+        backend: CallBackend,
+        record: Recorder,
+        *,
+        max_calls: int = defaults.MAX_CALLS,
+        keys: KeyLimits | None = None,
     ) -> None:
         self.backend = backend
         self._max_calls = max_calls

@@ -12,14 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
+from trunkline import defaults
 from trunkline_protocol.errors import limit_error
 from trunkline_protocol.session import ResumeRefusal
 
-TTL: Final = 60.0
-"""Seconds that a session outlives its connection."""
-
-MAX_SESSIONS: Final = 16_384
-MAX_SESSIONS_PER_PRINCIPAL: Final = 32
 REMEMBERED: Final = 16_384
 """Ended sessions whose reason is kept."""
 
@@ -125,9 +121,9 @@ class SessionTable(Generic[OwnerT]):
 
     def __init__(
         self,
-        max_sessions: int = MAX_SESSIONS,
-        max_sessions_per_principal: int = MAX_SESSIONS_PER_PRINCIPAL,
-        ttl: float = TTL,
+        max_sessions: int = defaults.MAX_SESSIONS,
+        max_sessions_per_principal: int = defaults.MAX_SESSIONS_PER_PRINCIPAL,
+        ttl: float = defaults.SESSION_SECONDS,
     ) -> None:
         self._max_sessions = max_sessions
         self._max_per_principal = max_sessions_per_principal

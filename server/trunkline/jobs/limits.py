@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from trunkline import defaults
+
 
 class JobSettings(Protocol):
     """The settings of the hub that concern jobs."""
@@ -38,14 +40,14 @@ class JobLimits:
     """
 
     at_once: int = 1
-    seconds: float = 86_400.0
-    attempts: int = 5
-    bytes: int = 16 * 2**20
-    waiting: int = 10_000
-    waiting_per_principal: int = 1_000
-    waiting_bytes: int = 2**30
-    kept: int = 1_000
-    kept_seconds: float = 7 * 86_400.0
+    seconds: float = defaults.JOB_SECONDS
+    attempts: int = defaults.JOB_ATTEMPTS
+    bytes: int = defaults.JOB_BYTES
+    waiting: int = defaults.JOBS_WAITING
+    waiting_per_principal: int = defaults.JOBS_WAITING_PER_PRINCIPAL
+    waiting_bytes: int = defaults.JOBS_WAITING_BYTES
+    kept: int = defaults.JOBS_KEPT
+    kept_seconds: float = defaults.JOBS_KEPT_SECONDS
 
     @classmethod
     def of(cls, settings: JobSettings) -> JobLimits:

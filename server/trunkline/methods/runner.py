@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 from typing_extensions import override
 
+from trunkline import defaults
 from trunkline.methods.binding import encode, encode_chunk
 from trunkline.methods.context import Context
 from trunkline.methods.failures import attempt, log_failure, typed, unexpected
@@ -107,7 +108,9 @@ class Runner:
         failed: modules that could not be loaded: calls of their methods are answered with the cause.
     """
 
-    def __init__(self, registry: Registry, *, max_concurrency: int = 32, debug: bool = False) -> None:
+    def __init__(
+        self, registry: Registry, *, max_concurrency: int = defaults.MAX_CONCURRENCY, debug: bool = False
+    ) -> None:
         self._methods = registry.methods
         self.failed: list[ModuleFailure] = []
         self._debug = debug

@@ -6,15 +6,13 @@ from typing import Final
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.client.outgoing import Outgoing
+from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Id, Request
 from trunkline_protocol.session import UNNUMBERED_CALLS
-
-MAX_BATCH: Final = 100
-DEFAULT_TIMEOUT_MS: Final = 30_000
-"""How long a call may wait for the hub after one that is stopping, where it does not say so."""
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode: Final = msgspec.json.Encoder().encode
@@ -87,7 +85,7 @@ class Chore(Outgoing):
 
 def timeout_of(message: Message) -> float:
     """The deadline of a call in milliseconds, from now on."""
-    request = jsonrpc.decode(message.body, MAX_BATCH)
+    request = jsonrpc.decode(message.body, defaults.MAX_BATCH)
     assert isinstance(request, Request)
     try:
         return jsonrpc.decode_metadata(jsonrpc.metadata_of(request)).timeout_ms or DEFAULT_TIMEOUT_MS

@@ -17,10 +17,12 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
-from trunkline.relay.messages import DEFAULT_TIMEOUT_MS, MAX_BATCH, Answer, Chore, Message, encode, timeout_of
+from trunkline.relay.messages import Answer, Chore, Message, encode, timeout_of
+from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
@@ -113,7 +115,7 @@ class Relay:
     def receive(self, data: bytes) -> None:
         """Take a JSON-RPC message of the peer's."""
         data = data.lstrip()
-        message = jsonrpc.decode(data, MAX_BATCH)
+        message = jsonrpc.decode(data, defaults.MAX_BATCH)
         try:
             if seq_of(data) is not None:
                 raise RpcError(ErrorCode.INVALID_REQUEST, "seq is of no use here: the relay has the session")

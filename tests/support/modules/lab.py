@@ -34,6 +34,11 @@ def count(marker: str) -> None:
         file.write("x")
 
 
+def is_there(path: Path) -> bool:
+    """Whether the test has made it."""
+    return path.exists()
+
+
 def letters(marker: str) -> int:
     """How many are in the file."""
     return Path(marker).stat().st_size
@@ -372,6 +377,14 @@ async def counted_run(marker: str) -> str:
     with Path(marker).open("a") as file:  # noqa: ASYNC230
         file.write("x")
     return "done"
+
+
+@method("lab.calls_later")
+async def calls_later(folder: str, method: str, ctx: Context) -> Any:
+    """Wait for the file ``go``, and call another method then."""
+    while not is_there(Path(folder, "go")):
+        await asyncio.sleep(0.01)
+    return await ctx.call(method, {"value": "called while it stopped"})
 
 
 @method("lab.later")

@@ -9,7 +9,7 @@ import { createInterface } from "node:readline";
 import { REPOSITORY } from "./paths.js";
 import { within } from "./time.js";
 
-const BINARY = process.env.TRUNKLINE_BIN ?? join(REPOSITORY, ".venv", "bin", "trunkline");
+const BINARY = process.env.TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 
 const ARGUMENTS = ["--packs", "none", "--methods", "trunkline.methods.debug", "--executors", "1", "--no-demo"];
 

@@ -13,7 +13,7 @@ import { REPOSITORY } from "./paths.js";
 import { ms, pause, within } from "./time.js";
 
 /** The program that the tests start. */
-export const BINARY = process.env.TRUNKLINE_BIN ?? join(REPOSITORY, ".venv", "bin", "trunkline");
+export const BINARY = process.env.TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 const MODULES = join(REPOSITORY, "tests", "support", "modules");
 /** As long as a slow machine may need for a start or an end. */
 export const PATIENCE = 60_000;

@@ -1,9 +1,9 @@
 /**
  * One unit of time for all tests, so that a slow machine needs one number changed.
  */
-const SCALE = Number(process.env.TRUNKLINE_TEST_TIME_SCALE ?? "1");
+const SCALE = Number(process.env.TEST_TIME_SCALE ?? "1");
 
-/** `n` milliseconds, scaled by TRUNKLINE_TEST_TIME_SCALE. */
+/** `n` milliseconds, scaled by TEST_TIME_SCALE. */
 export function ms(n: number): number {
   return n * SCALE;
 }
@@ -13,6 +13,13 @@ export function pause(n: number): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, ms(n));
   });
+}
+
+/** Waits for what has no event. Put a limit around it: {@link within}. */
+export async function until(isTrue: () => boolean): Promise<void> {
+  while (!isTrue()) {
+    await pause(5);
+  }
 }
 
 /** The promise's outcome, or a rejection that says what did not happen in `n` scaled milliseconds. */

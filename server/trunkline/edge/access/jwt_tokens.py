@@ -13,13 +13,11 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline import defaults
 from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles, is_name
 from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-DEFAULT_LEEWAY: Final = 30.0
-"""Seconds by which the clocks of issuer and hub may differ."""
 
 JWT_CREDENTIAL: Final = "jwt:"
 """What the credentials of principals by JWT begin with; ``jti`` follows, or a digest where the JWT has none."""
@@ -57,7 +55,7 @@ class JwtOptions:
     algorithms: tuple[str, ...] = ()
     audience: str | None = None
     issuer: str | None = None
-    leeway: float = DEFAULT_LEEWAY
+    leeway: float = defaults.JWT_LEEWAY
 
 
 class JwtTokens:

@@ -242,27 +242,30 @@ class WebSocketListener(WSListener):
     def _peer_closed(self, transport: WSTransport, frame: WSFrame) -> None:
         if not self._closing:
             payload = frame.get_payload_as_bytes()  # picows has refused one of a single byte, and reasons not UTF-8
-            code = int.from_bytes(payload[:2], "big") if payload else NORMAL_CLOSURE
-            if is_sendable(code):
-                self._say_goodbye(code)
-            else:
-                self._say_goodbye(PROTOCOL_ERROR, f"nobody may send the close code {code}")
+            self._answer_close(int.from_bytes(payload[:2], "big") if payload else NORMAL_CLOSURE)
         transport.disconnect()
+
+    def _answer_close(self, code: int) -> None:
+        """Echo the peer's close code, or say that it is none (RFC 6455, 7.4)."""
+        if is_sendable(code):
+            self._say_goodbye(code)
+        else:
+            self._say_goodbye(PROTOCOL_ERROR, f"nobody may send the close code {code}")
 
     def frame_refused(self, code: int, reason: str) -> None:
         """picows refused a frame, and ends the connection after this.
 
         It looks one frame ahead: where that one is refused, the frame before it is only delivered afterwards. A close
-        frame counts first nevertheless, for whatever follows it is to be ignored.
+        frame counts first nevertheless, for whatever follows it is to be ignored; but picows has 0 for the code of a
+        close frame without one, and for 0, which nobody may send: of those two, what it refused is told.
         """
         if self._closing or self._transport is None:
             return
         socket: LingeringTransport = self._transport.underlying_transport  # type: ignore[assignment]
         socket.pause_reading()  # until it is drained: picows would keep what comes of the message it refused
         handshake = self._transport.close_handshake
-        if handshake is not None and handshake.recv is not None:
-            code = handshake.recv.code  # type: ignore[assignment]  # any integer; 0 where there was none
-            self._say_goodbye(code or NORMAL_CLOSURE)
+        if handshake is not None and handshake.recv is not None and handshake.recv.code:
+            self._answer_close(handshake.recv.code)  # type: ignore[arg-type]  # any integer, whatever picows' stubs say
         else:
             self._log_refusal(code, reason)
             self._say_goodbye(code, reason)

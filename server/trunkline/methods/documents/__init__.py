@@ -17,14 +17,14 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from trunkline.defaults import DEFAULT_MODEL, DOCUMENT_SECONDS
 from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
 from trunkline.methods.documents.plan import first_id
 from trunkline.methods.documents.process import Processed, Run
-from trunkline.methods.documents.reading_time import DEFAULT_SECONDS, ReadingTime
+from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
 from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
-from trunkline.methods.embeddings.model import DEFAULT_MODEL
 from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -57,7 +57,7 @@ class DocumentMethods:
         self._roots = Roots(None)
         self._tokens: ModelTokens | None = None
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reader")
-        self._time_limit = ReadingTime(DEFAULT_SECONDS)
+        self._time_limit = ReadingTime(DOCUMENT_SECONDS)
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Take ``settings["model"]``, ``settings["documents_root"]`` and ``settings["document_seconds"]``.
@@ -68,7 +68,7 @@ class DocumentMethods:
         self._model = settings.get("model") or DEFAULT_MODEL
         self._roots = Roots(settings.get("documents_root"))
         notes = Path(settings["data_dir"]) / "documents" if settings.get("is_executor") else None
-        self._time_limit = ReadingTime(settings.get("document_seconds") or DEFAULT_SECONDS, notes)
+        self._time_limit = ReadingTime(settings.get("document_seconds") or DOCUMENT_SECONDS, notes)
 
     def close(self) -> None:
         """Release the reader's thread, without waiting for what runs on it."""

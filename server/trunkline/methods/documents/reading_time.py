@@ -22,7 +22,6 @@ from typing import Final, TypeVar
 
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-DEFAULT_SECONDS: Final = 120.0
 GRACE: Final = 10.0
 """Seconds, or as many as a document has, for what was told that its time is over, until the process ends."""
 AGAIN_EVERY: Final = 0.25

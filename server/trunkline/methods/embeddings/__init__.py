@@ -17,15 +17,14 @@ from typing import Any, Final, Literal
 import orjson
 from typing_extensions import TypedDict
 
+from trunkline.defaults import DEFAULT_MODEL, EMBEDDING_CACHE_BYTES, EMBEDDING_CACHE_SECONDS
 from trunkline.methods.context import Context
 from trunkline.methods.embeddings import service
-from trunkline.methods.embeddings.model import DEFAULT_MODEL, load_model
+from trunkline.methods.embeddings.model import load_model
 from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_INPUTS: Final = 2048
-CACHE_BYTES: Final = 64 * 2**20
-CACHE_SECONDS: Final = 3600.0
 ENCODED_ON_LOOP: Final = 64
 """Vectors; the JSON of more is made on a thread, so that others' answers do not wait for it."""
 
@@ -73,8 +72,8 @@ class EmbeddingMethods:
         )
         self._service = service.EmbeddingService(
             model,
-            settings.get("embedding_cache_bytes", CACHE_BYTES),
-            settings.get("embedding_cache_seconds", CACHE_SECONDS),
+            settings.get("embedding_cache_bytes", EMBEDDING_CACHE_BYTES),
+            settings.get("embedding_cache_seconds", EMBEDDING_CACHE_SECONDS),
         )
 
     def close(self) -> None:

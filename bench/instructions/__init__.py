@@ -1,0 +1,1 @@
+"""How many instructions two commits need for the same dialogue: ``make check-instructions``."""

@@ -1,0 +1,26 @@
+"""``trunkline`` with other constants, which are no settings: how long a peer may take to send the rest of its request.
+
+The first argument is JSON: the new values by module and name. The others are the command line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+
+def patch(values: dict[str, float]) -> None:
+    """Replace constants, named ``module:NAME``, in every module that read them."""
+    for path, value in values.items():
+        module, _, name = path.partition(":")
+        found = importlib.import_module(module)
+        assert isinstance(getattr(found, name), float), f"{path} is no number of seconds"
+        setattr(found, name, value)
+
+
+if __name__ == "__main__":
+    patch(json.loads(sys.argv.pop(1)))
+    from trunkline.cli.main import main
+
+    main()

@@ -1,0 +1,59 @@
+"""What every Markdown page keeps: short lines, links that lead somewhere, a place in the index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.pages import REPOSITORY, anchors_of, blocks_of, links_of, pages
+
+PAGES: Final = pages()
+WIDTH: Final = 140
+INDEX: Final = REPOSITORY / "docs" / "index.md"
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
+
+
+@each_page
+def test_lines_are_short(page: Path) -> None:
+    lines = page.read_text().splitlines()
+    long = [number for number, line in enumerate(lines, 1) if len(line) > WIDTH]
+    assert long == []
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        name, _, anchor = link.partition("#")
+        if name.startswith(("https://", "http://")):
+            continue
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors_of(target), link
+
+
+@each_page
+def test_json_parses(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.language == "json":
+            assert values_of(block.code), str(block)
+
+
+def values_of(code: str) -> list[object]:
+    """One JSON value, or one a line."""
+    try:
+        return [json.loads(code)]
+    except json.JSONDecodeError:
+        return [json.loads(line) for line in code.splitlines()]
+
+
+def test_the_index_has_every_page() -> None:
+    linked = {(INDEX.parent / link.partition("#")[0]).resolve() for link in links_of(INDEX)}
+    wanted = {page for page in PAGES if page.parent == INDEX.parent and page != INDEX}
+    others = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "protocol/SPEC.md", "clients/js/README.md")
+    assert (wanted | {REPOSITORY / name for name in others}) - linked == set()
+    assert "docs/index.md" in links_of(REPOSITORY / "README.md")
