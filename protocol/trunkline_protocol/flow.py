@@ -18,7 +18,7 @@ WINDOW_BYTES: Final = 256 * 1024
 
 
 class SendWindow:
-    """What one stream has sent, and how much of it its receiver has taken.
+    """The sender's window of one stream: what was sent, and how much of it the receiver has consumed.
 
     One item may always go, however large: nothing is exhausted while nothing is ahead.
 

@@ -19,7 +19,7 @@ INPUT_WINDOW_BYTES: Final = WINDOW_BYTES
 
 
 class InputWindow:
-    """What was pushed to a call, as the hub counts it.
+    """The window of one call's input, as the hub counts it.
 
     Attributes:
         begun: part of it was handed to an executor, which cannot give it back.

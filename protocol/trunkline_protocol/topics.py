@@ -133,7 +133,7 @@ class PatternSet:
 
 
 class _Node(Generic[S]):
-    """One token of the wildcard patterns: whose end here, whose take the whole tail, and what comes next."""
+    """One token of the wildcard patterns: subscribers of patterns that end here or take the tail, and next tokens."""
 
     __slots__ = ("children", "ends", "tails")
 

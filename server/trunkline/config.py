@@ -305,7 +305,7 @@ class Settings(BaseSettings):
 
 
 def unknown_settings(others: tuple[str, ...] = ()) -> list[str]:
-    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each.
+    """The problems with names of ``TRUNKLINE_*`` variables, one sentence each.
 
     Args:
         others: names of variables that are for methods, beside those that ``TRUNKLINE_EXECUTOR_ENV`` names.

@@ -19,7 +19,7 @@ _OF_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+
 def unknown_variables(
     environment: Mapping[str, str], settings: Collection[str], others: Iterable[str] = ()
 ) -> list[str]:
-    """What is wrong with the names of variables, one sentence each. Never shows a value: it may be a secret.
+    """The problems with names of variables, one sentence each. Never shows a value: it may be a secret.
 
     Args:
         environment: all variables; only names with our prefix are looked at, in upper or lower case.

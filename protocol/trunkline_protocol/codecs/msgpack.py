@@ -42,7 +42,7 @@ _UNREADABLE: Final = (msgspec.DecodeError, msgspec.EncodeError, ValueError, Type
 
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
-    """What is read of a large message before its params are."""
+    """The members of a large message that are read before its params are."""
 
     jsonrpc: RawOrUnset = msgspec.UNSET
     method: RawOrUnset = msgspec.UNSET
@@ -93,7 +93,7 @@ class _Chunk(msgspec.Struct):
 
 
 class _About(msgspec.Struct):
-    """What tells which request of the hub's a message is about."""
+    """The members that tell which request of the hub's a message is about."""
 
     id: int | str | None = None
     method: str | None = None
@@ -102,7 +102,7 @@ class _About(msgspec.Struct):
 
 
 def _failed_answer(payload: bytes, words: str) -> bytes | None:
-    """What was to answer a request of the hub's, or was a chunk for it, as an error; None if it was neither."""
+    """An error response in place of an invalid response to, or chunk for, a request of the hub's; else None."""
     try:
         message = msgspec.msgpack.decode(payload, type=_About)
         about = message.id if message.method is None else None
@@ -140,7 +140,7 @@ def _receive_large(payload: bytes) -> Received:
 
 
 def _head(envelope: _Envelope) -> bytes:
-    """What says whom to answer, and what counts the message, as JSON."""
+    """The members that say whom to answer, and the number of the message, as JSON."""
     members = {
         name: _unpack(raw)
         for name in ("jsonrpc", "method", "id", "seq", "metadata")

@@ -32,7 +32,7 @@ class _EventMessage(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """What tells where an event, or a gap, belongs."""
+    """The params of an event or a gap that tell where it belongs."""
 
     topic: str
     epoch: str

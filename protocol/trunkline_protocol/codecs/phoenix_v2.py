@@ -60,7 +60,7 @@ _RESULT_MESSAGE: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+),"result":')
 
 
 class _FromHub(msgspec.Struct):
-    """Whatever the hub sends, as far as it has to be understood."""
+    """A message of the hub, with the members that have to be understood."""
 
     method: str = ""
     id: int | str | None = None
@@ -70,7 +70,7 @@ class _FromHub(msgspec.Struct):
 
 
 class _Position(msgspec.Struct):
-    """Of the result of ``subscribe``."""
+    """The position in the result of ``subscribe``."""
 
     epoch: str | None
     offset: int
@@ -115,7 +115,7 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Turn:
-    """What comes of one frame."""
+    """The messages to hub and peer that one frame leads to."""
 
     to_hub: list[bytes] = field(default_factory=list)
     to_peer: list[Frame] = field(default_factory=list)

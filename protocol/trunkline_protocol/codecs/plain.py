@@ -27,7 +27,7 @@ class FramedDialect(Dialect, Protocol):
 
 
 def utf8_error(frame: Frame) -> RpcError | None:
-    """What is wrong with a frame that is no UTF-8 (-32700)."""
+    """The error (-32700) for a frame that is not UTF-8; None for one that is."""
     try:
         frame.payload.decode()
     except UnicodeDecodeError as error:

@@ -26,7 +26,7 @@ SYSTEM_SHARE: Final = 1 / 32
 
 @dataclass(frozen=True, slots=True)
 class HistoryLimits:
-    """How much is kept for those who come back.
+    """How much of the events is kept for subscribers that recover.
 
     Attributes:
         events: of one topic.

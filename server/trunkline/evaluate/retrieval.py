@@ -32,7 +32,7 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What one technique found: documents by question id, best first, and the seconds each question took."""
+    """The results of one technique: documents by question id, best first, and the seconds each question took."""
 
     rankings: dict[str, list[str]]
     seconds: list[float]

@@ -41,7 +41,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a hub serves: methods by name, and the types they share."""
+    """The methods of a hub by name, and the types they share."""
 
     version: str
     methods: list[Method]

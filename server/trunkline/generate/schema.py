@@ -91,7 +91,7 @@ class SchemaReader:
         return union_of([found, NULL]) if schema.get("nullable") is True else found
 
     def _own(self, schema: dict[str, Any], root: Any) -> Type:
-        """What the schema says without the schemas it is composed of."""
+        """The type of a schema without the schemas it is composed of."""
         if "const" in schema:
             return _constant(schema["const"])
         if isinstance(schema.get("enum"), list):
@@ -188,7 +188,7 @@ def _pointer(reference: str) -> list[str]:
 
 
 def _resolve(reference: str, root: Any) -> Any:
-    """What a JSON pointer (``#/$defs/Point``) points to; None where there is nothing."""
+    """The value that a JSON pointer (``#/$defs/Point``) points to; None where there is none."""
     if reference != "#" and not reference.startswith("#/"):
         return None
     found = root

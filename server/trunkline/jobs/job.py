@@ -39,7 +39,7 @@ LONGEST_PAUSE: Final = 60.0
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """What a job's principal may do, as patterns; None sets no limit. ``acting`` is as in :class:`Caller`."""
+    """The rights of a job's principal, as patterns; None sets no limit. ``acting`` is as in :class:`Caller`."""
 
     methods: tuple[str, ...] | None = None
     subscribe: tuple[str, ...] | None = None

@@ -23,7 +23,7 @@ class Chunk:
 
 
 class Host(Protocol):
-    """What a context needs of whatever runs the method: an executor process, or a test."""
+    """The services that a context needs of whoever runs the method: an executor process, or a test."""
 
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
         """Call another method through the hub."""
@@ -70,7 +70,7 @@ class Context:
 
     @property
     def window(self) -> Window | None:
-        """How far this call's stream may run ahead of its reader, where the caller said so."""
+        """The window of this call's stream, where the caller gave one; else None."""
         return decode_metadata(self._metadata).window if self._metadata else None
 
     @property

@@ -26,7 +26,7 @@ M = TypeVar("M", bound="Metric")
 
 
 class Metric:
-    """What counters and histograms have in common."""
+    """The common base of counters and histograms."""
 
     kind = ""
 
@@ -74,7 +74,7 @@ class Counter(Metric):
 
 
 class Histogram(Metric):
-    """How often values fell into ranges, by label values."""
+    """Counts of values by range, by label values."""
 
     kind = "histogram"
 

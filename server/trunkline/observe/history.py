@@ -23,7 +23,7 @@ MAX_RECORDS: Final = 30_000
 
 @dataclass(slots=True)
 class Sample:
-    """What was counted in a stretch of time.
+    """The counts of a stretch of time.
 
     Attributes:
         ended: on the caller's monotonic clock.

@@ -196,7 +196,7 @@ def _outcome(code: int) -> tuple[Status, dict[str, str]]:
 
 
 def _origin(call: Call) -> dict[str, str | int]:
-    """Who asked, as far as the call knows."""
+    """The span attributes of a call's request id and connection, where it has them."""
     request_id = getattr(call, "id", None)
     connection = getattr(call, "connection", None)
     said: dict[str, str | int] = {} if request_id is None else {"jsonrpc.request.id": str(request_id)[:128]}

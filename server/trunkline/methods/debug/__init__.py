@@ -1,4 +1,4 @@
-"""The pack ``debug``: methods for trials and for injecting faults. Served only if asked for by name:
+"""The pack ``debug``: methods for trials and for injecting faults, served only if asked for by name.
 
 ``trunkline serve --methods trunkline.methods.debug``
 """

@@ -129,7 +129,7 @@ def _is_html(data: bytes) -> bool:
 
 
 def kind_of(data: bytes, name: str) -> Kind:
-    """What a file is, by what it begins with, else by its suffix, else text.
+    """The kind of a file, by what it begins with, else by its suffix, else text.
 
     Raises:
         Unreadable: the content is not what the name says.

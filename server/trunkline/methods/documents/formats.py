@@ -160,7 +160,7 @@ def _docx_title(core: bytes) -> str | None:
 
 
 def read_html(text: str, note: str | None = None) -> Document:
-    """What a page says, without navigation and the like, as Markdown; all of its text where no article is found.
+    """The article of a page, without navigation and the like, as Markdown; all its text where none is found.
 
     Raises:
         Unreadable: there are no elements in it.

@@ -29,7 +29,7 @@ Item = dict[str, Any]
 
 @dataclass(slots=True)
 class Plan:
-    """What to do with the passages of one document; items are as ``vectors.upsert`` takes them.
+    """The writes that the passages of one document need; items are as ``vectors.upsert`` takes them.
 
     Attributes:
         embed: those whose text is new, the first passage aside.

@@ -50,7 +50,7 @@ class DocumentFault(TypedDict):
 
 
 class ProcessedDocument(TypedDict):
-    """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
+    """The outcome of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
 
     ``note`` is something its owner should know, such as a guessed encoding. ``superseded`` is true where a version that
     was begun later is in, or on its way, instead of this one.
@@ -80,7 +80,7 @@ class Totals(TypedDict):
 
 
 class Processed(TypedDict):
-    """What ``documents.process`` returns, documents in the order of the sources."""
+    """The result of ``documents.process``, with documents in the order of the sources."""
 
     collection: str
     documents: list[ProcessedDocument]

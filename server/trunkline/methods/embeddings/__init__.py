@@ -45,7 +45,7 @@ class Usage(TypedDict):
 
 
 class EmbeddingList(TypedDict):
-    """What ``embeddings.create`` returns. ``data`` is in the order of the input."""
+    """The result of ``embeddings.create``; ``data`` is in the order of the input."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -123,7 +123,7 @@ class EmbeddingMethods:
 
 
 def names_of(model: str) -> set[str]:
-    """What callers may call a model: as it is, without its folder or owner, without its precision."""
+    """The names that callers may use for a model: in full, without folder or owner, without precision."""
     plain = model.partition("#")[0]
     return {name for each in (model, plain) for name in (each, each.rpartition("/")[2])}
 

@@ -93,7 +93,7 @@ def torch_pass(encoder: SentenceTransformer, tokenizer: Tokenizer) -> Pass:
 
 
 def own_features(encoder: SentenceTransformer, tokenizer: Tokenizer) -> Callable[[Sequence[Text]], dict[str, Any]]:
-    """How features are made of texts with tokens: by padding those, or, for models that want more, once more from text.
+    """The function that makes features of tokenized texts: by padding, or, for models that want more, from the text.
 
     Which it is, is found out by comparing both for :data:`SAMPLES`.
     """

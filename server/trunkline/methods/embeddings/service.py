@@ -128,7 +128,7 @@ class EmbeddingService:
         self._batcher.put(wanted, flow, level)
 
     def _run(self, texts: list[Text]) -> list[Embedding | BaseException]:
-        """One pass, on the batcher's thread."""
+        """Run one pass, on the batcher's thread."""
         import numpy as np
 
         vectors = self.model.run(texts).astype("<f4", copy=False)
@@ -144,7 +144,7 @@ def _key(text: str) -> bytes:
 
 
 def limits_of(device: str) -> Limits:
-    """How much a device computes at once, in tokens."""
+    """The limits of a batch on a device, in tokens."""
     if device in PASS_TOKENS:
         return Limits(BATCH_TOKENS, PASS_TOKENS[device])
     return Limits(BATCH_TOKENS_ACCELERATED, PASS_TOKENS_ACCELERATED)

@@ -339,7 +339,7 @@ def _claim_now(collection: Collection, documents: dict[str, Begun]) -> list[str]
 async def _batches(
     items: InputStream[UpsertItem | UpsertPage],
 ) -> AsyncIterator[dict[str, tuple[UpsertItem, str]]]:
-    """What is pushed, by id, some at a time, each with what to call it in an error. Of one id the last counts."""
+    """Batches of pushed items by id, each item with its name for error messages. Of one id the last counts."""
     batch: dict[str, tuple[UpsertItem, str]] = {}
     async for pushed in items:
         where = f"collections.import: item {items.taken - 1} of the input"

@@ -181,7 +181,7 @@ class VectorIndex:
     # --- what is there ---
 
     def item(self, id: str) -> Item | None:
-        """One item; None where it is not there."""
+        """The item with an id; None where it is not there."""
         row = self._rows.get(id)
         return None if row is None else self._item(row)
 
@@ -252,7 +252,7 @@ class VectorIndex:
         ]
 
     def scores(self, vector: NDArray[np.float32], ids: Sequence[str]) -> list[float]:
-        """How near some items are, in the order of their ids, which have to be there."""
+        """The scores of items for a vector, in the order of their ids, which have to be there."""
         if not ids:
             return []
         vectors = self._structure.vectors([self._rows[each] for each in ids])
@@ -318,7 +318,7 @@ class VectorIndex:
         return distances
 
     def _distances(self, vector: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As a structure's search gives them: squares of distances, or inner products."""
+        """The distances as a structure's search gives them: squares of distances, or inner products."""
         if self.spec.metric == "euclidean":
             squares: NDArray[np.float32] = ((vectors - vector) ** 2).sum(axis=1)
             return squares

@@ -57,7 +57,7 @@ class SnapshotFile:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is in a collection's folder: segments by position, snapshots with the newest first."""
+    """The files in a collection's folder: segments by position, snapshots with the newest first."""
 
     segments: list[Segment]
     snapshots: list[SnapshotFile]

@@ -56,7 +56,7 @@ class UpsertPage(BaseModel):
 
 
 class IndexOptions(BaseModel):
-    """How a collection is searched: the kind, and what that kind takes (``structures.PARAMS``)."""
+    """The index of a collection: its kind, and the parameters of that kind (``structures.PARAMS``)."""
 
     model_config = ConfigDict(extra="forbid")
 

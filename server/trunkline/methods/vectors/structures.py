@@ -40,7 +40,7 @@ SLICE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """What an index is for and how it searches.
+    """The dimension and metric of an index, its kind and its parameters.
 
     Args:
         dimension: of the vectors.
@@ -269,7 +269,7 @@ def _reconstructed(index: Any, rows: list[int] | None) -> NDArray[np.float32]:
 
 
 def _asked(index: Any, query: NDArray[np.float32], k: int, params: Any) -> Found:
-    """One query, on one thread.
+    """Run one query, on one thread.
 
     Comparing one query with many vectors waits for memory, not for a core. faiss would still split it among all
     threads; on cores that have other work, their waiting for each other made it 3 to 100 times slower.
