@@ -35,7 +35,7 @@ export function Executors(): JSX.Element {
 }
 
 /** Of members whose names alone do not tell; the others are their names as words. */
-const LABELS: Readonly<Record<string, string>> = { slots: "routing slots", slots_leaving: "slots being handed over", latency_ms: "latency, ms" };
+const LABELS: Readonly<Record<string, string>> = { slots: "routing slots", slots_leaving: "moving slots", latency_ms: "latency, ms" };
 const TONES: Readonly<Record<string, string>> = {
   ready: "good",
   busy: "busy",
