@@ -7,9 +7,11 @@ import signal
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
+from tests.support.unit import UnitPart
 from tests.support.virtual_time import VirtualClockLoop
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,6 +24,21 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
     if item.get_closest_marker("virtual_time"):
         return {"virtual": VirtualClockLoop}
     return {"real": asyncio.new_event_loop}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--unit``, which ``make test-unit`` gives."""
+    parser.addoption("--unit", action="store_true", help="run the unit part: no process, no network, no ML")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Select the unit part where it was asked for; what ``@given`` tries without a word is as much as elsewhere."""
+    if config.getoption("unit"):
+        config.pluginmanager.register(UnitPart())
+    from tests.fuzz.profile import fuzzing  # which looks at what the unit part sets
+
+    settings.register_profile("tests", fuzzing(100))
+    settings.load_profile("tests")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -43,7 +43,7 @@ async def test_ends_that_are_no_accident_are_not_logged(caplog: pytest.LogCaptur
         start_task(asyncio.sleep(0), "well"),
         start_task(fail(ValueError("x")), "awaited", expected=ValueError),
     ):
-        await ended(task)  # type: ignore[arg-type]
+        await ended(task)
     cancelled = start_task(asyncio.sleep(60), "cancelled")
     cancelled.cancel()
     await ended(cancelled)

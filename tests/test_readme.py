@@ -27,6 +27,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -252,9 +253,13 @@ async def take_lines(lines: list[str], staying: set[int], folder: Path, env: dic
                 await said(process, "ready:")
             else:
                 going.append(process)
-                await asyncio.to_thread(eventually, lambda count=before: subscriptions(hub) > count, line)
+                await asyncio.to_thread(eventually, partial(has_more_than, before, hub), line)
         for process in going:
             await said(process, "\n")
+
+
+def has_more_than(count: float, hub: RunningHub) -> bool:
+    return subscriptions(hub) > count
 
 
 def subscriptions(hub: RunningHub) -> float:

@@ -1,7 +1,7 @@
 """How deep JSON may be nested: one limit for every peer, so that no decoder on the way fails where another does not.
 
-What is too deep for a decoder is its own business (997 levels, less what the stack holds, in msgspec under Python 3.11;
-254 in orjson's encoder; 200 in pydantic's): the limit is below all of them.
+What is too deep for a decoder is its own business (997 levels, less what the stack holds, in msgspec under Python 3.11,
+9,998 under 3.13; 254 in orjson's encoder; 200 in pydantic's): the limit is below all of them.
 """
 
 from __future__ import annotations

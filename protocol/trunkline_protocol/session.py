@@ -38,8 +38,6 @@ PROTOCOL_ERROR: Final = 1002
 SUPERSEDED: Final = 4500
 """Close code of a connection whose session went on over a newer one."""
 
-UNNUMBERED_CALLS: Final = frozenset({"auth", "rpc.ping", "session.open", "session.close", "subscribe", "unsubscribe"})
-"""Calls that concern one connection: after a cut neither they nor their replies are of use to the next one."""
 
 ResumeRefusal = Literal["unknown", "expired", "overflow", "owner_lost"]
 """Why a session was not resumed.

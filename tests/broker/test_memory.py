@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.broker.contract import BrokerContract, Clock, Station, offsets
 from tests.fuzz.profile import fuzzing
+from trunkline.broker.base import Joined
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import EVENT_OVERHEAD, HistoryLimits, MemoryBroker
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -62,9 +63,14 @@ def test_who_publishes_while_an_event_is_delivered_comes_after_it() -> None:
 
 
 def test_another_process_is_another_epoch() -> None:
-    epochs = []
+    epochs: list[str] = []
+
+    def joined(answer: Joined | RpcError) -> None:
+        assert isinstance(answer, Joined)
+        epochs.append(answer.head.epoch)
+
     for _ in range(2):
-        memory(HistoryLimits(), Clock()).join("t", None, lambda joined: epochs.append(joined.head.epoch))
+        memory(HistoryLimits(), Clock()).join("t", None, joined)
     assert epochs[0] != epochs[1]
 
 

@@ -70,7 +70,8 @@ def test_any_json_can_be_read(value: Any) -> None:
 
 
 def test_lines_come_with_changes_at_most_one_a_second_and_the_last_one_always() -> None:
-    now, written = 10.0, []
+    now = 10.0
+    written: list[str] = []
     lines = Lines(written.append, lambda: now)
     lines.report(0.1)
     lines.report(0.2)

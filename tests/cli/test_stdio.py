@@ -219,7 +219,9 @@ def test_sockets_as_input_and_output(sockets: int) -> None:
     back, out = (ours, theirs) if sockets == 1 else socket.socketpair()
     with (
         ours, back,
-        subprocess.Popen(NDJSON, stdin=theirs, stdout=out, stderr=subprocess.DEVNULL, env=clean_environment()) as hub,
+        subprocess.Popen(
+            NDJSON, stdin=theirs.fileno(), stdout=out.fileno(), stderr=subprocess.DEVNULL, env=clean_environment()
+        ) as hub,
     ):  # fmt: skip
         theirs.close()
         out.close()

@@ -6,11 +6,11 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal, overload
 
 from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE
-from trunkline.client import ConnectionState, Hub, Reconnect, connect
+from trunkline.client import ConnectionState, Hub, Reconnect, Reconnecting, connect
 
 QUICK = Reconnect(min_delay=0.02, max_delay=0.1)
 """So that tests of a hundred cuts end today."""
@@ -31,6 +31,14 @@ class Changes:
     def words(self) -> list[str]:
         return [change.state for change in self.seen]
 
+    def reconnecting(self, first: int = 0) -> list[Reconnecting]:
+        """The attempts, from the change of that index on."""
+        return [change for change in self.seen[first:] if isinstance(change, Reconnecting)]
+
+    @overload
+    async def wait_for(self, state: Literal["reconnecting"], number: int = 1) -> Reconnecting: ...
+    @overload
+    async def wait_for(self, state: str, number: int = 1) -> ConnectionState: ...
     async def wait_for(self, state: str, number: int = 1) -> ConnectionState:
         """Wait until that state was reached so many times; returns the last of them."""
         async with asyncio.timeout(PATIENCE):

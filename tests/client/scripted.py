@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.support.timing import PATIENCE
 from trunkline_protocol import SUBPROTOCOL
@@ -108,7 +109,7 @@ class ScriptedHub:
 async def scripted_hub(answer: Answer = agreeable, *, sessions: bool = False) -> AsyncIterator[ScriptedHub]:
     """Listen for the length of a ``with`` block. ``answer`` may return None for the usual answer."""
     hub = ScriptedHub(answer, sessions=sessions)
-    async with serve(hub.handle, "127.0.0.1", 0, subprotocols=[SUBPROTOCOL], compression=None) as server:
+    async with serve(hub.handle, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)], compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         hub.url = f"ws://127.0.0.1:{port}/ws"
         yield hub

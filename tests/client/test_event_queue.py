@@ -32,7 +32,7 @@ def drained(backlog: EventQueue) -> list[Event | Gap]:
 
 
 def test_what_fits_is_handed_out_as_it_came() -> None:
-    items = [event(1), Gap("a", "e", 2, 3, None, "history"), event(4)]
+    items: list[Event | Gap] = [event(1), Gap("a", "e", 2, 3, None, "history"), event(4)]
     assert drained(filled(3, *items)) == items
 
 

@@ -172,6 +172,7 @@ async def test_when_the_hub_stops_open_calls_end(lab_hub: RunningHub) -> None:
             await asyncio.to_thread(hub.stop)
             with pytest.raises((RpcError, DisconnectedError)) as caught:
                 await asyncio.wait_for(call, PATIENCE)
+            assert isinstance(caught.value, RpcError | DisconnectedError)
             assert caught.value.maybe_executed
 
 

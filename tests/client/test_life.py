@@ -148,7 +148,7 @@ async def test_a_hub_that_breaks_the_rules_of_sessions_is_left_and_a_new_session
                 await asyncio.wait_for(client.call(method), PATIENCE)
             assert caught.value.maybe_executed
             await changes.wait_for("connected")
-            assert changes.seen[0].cause.code == 1002
+            assert changes.reconnecting()[0].cause.code == 1002
             assert opened == [{}] * (number + 1), "it does not resume"
             assert await client.call("fine") == "fine"
     assert "broke a rule of sessions" in caplog.text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.support.framed import relay
 from tests.support.hub import RunningHub, ready_hub
@@ -141,9 +142,10 @@ async def old_hub(hub: RunningHub) -> AsyncIterator[str]:
     import websockets
 
     async def carry(near: ServerConnection) -> None:
+        assert near.request is not None
         async with websockets.connect(
             hub.url,
-            subprotocols=near.request.headers["Sec-WebSocket-Protocol"].split(","),
+            subprotocols=[Subprotocol(name) for name in near.request.headers["Sec-WebSocket-Protocol"].split(",")],
             compression=None,
             max_size=None,
         ) as far:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from tests.support.proxy import Proxy
+from tests.support.proxy import Direction, Proxy
 from tests.support.timing import PATIENCE
 
 
@@ -101,7 +101,7 @@ async def test_a_cut_at_a_byte() -> None:
 
 
 @pytest.mark.parametrize("direction", ["to_hub", "to_client", None])
-async def test_a_stall_passes_nothing_on_until_it_is_over(direction: str | None) -> None:
+async def test_a_stall_passes_nothing_on_until_it_is_over(direction: Direction | None) -> None:
     async with echo_server() as port, Proxy(port) as proxy, through(proxy) as (reader, writer):
         proxy.stall(direction)
         writer.write(b"late")

@@ -79,7 +79,8 @@ async def test_publish_and_subscribe(client: Hub, other: Hub, topic: str) -> Non
     async with client.subscribe(topic) as events:
         assert events.position is not None
         assert (events.position.offset, events.recovered) == (0, False)
-        positions = [await other.publish(topic, value) for value in (1, {"a": "ü"}, None, [])]
+        values: list[Any] = [1, {"a": "ü"}, None, []]
+        positions = [await other.publish(topic, value) for value in values]
         seen = await some(events, 4)
         assert [item.position for item in seen] == positions
         assert [item.data for item in seen if isinstance(item, Event)] == [1, {"a": "ü"}, None, []]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
 import pytest
@@ -96,7 +96,7 @@ async def test_asynchronous_generators_are_streams(callee: Hub, caller: Hub) -> 
 
 
 async def test_plain_generators_are_streams_and_return_the_summary(callee: Hub, caller: Hub) -> None:
-    def letters(params: dict[str, str], _call: ServedCall) -> Iterator[str]:
+    def letters(params: dict[str, str], _call: ServedCall) -> Generator[str, None, int]:
         yield from params["word"]
         return len(params["word"])
 
@@ -170,7 +170,7 @@ async def test_errors(callee: Hub, caller: Hub) -> None:
             case "params":
                 raise RpcError(ErrorCode.INVALID_PARAMS, "order is missing")
             case "bug":
-                return {}["order"]
+                return params["order"]
             case "nan":
                 return [math.nan]
             case "huge":

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
 import pytest
 
+from tests.support.exact import require_exactly
 from tests.support.peer import Peer
+from trunkline.control.method import listed_methods
 from trunkline.control.rpc import describe, discover
 from trunkline_protocol.catalogue import MethodInfo, Parameter
+from trunkline_protocol.hub_methods import METHODS
 
 HUB_METHODS = {"rpc.ping", "rpc.discover", "health.check", "health.detailed", "system.info", "metrics.get"}
 
@@ -80,9 +84,22 @@ async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> 
         schema = method["result"]["schema"] | {"components": document["components"]}
         assert method["result"]["schema"], f"{name} has no schema of its result"
         for params in (given.get(name, {}), *further.get(name, [])):
-            jsonschema.Draft202012Validator(schema).validate(await debug_peer.result(name, params))
+            result = await debug_peer.result(name, params)
+            jsonschema.Draft202012Validator(schema).validate(result)
+            require_exactly(result, METHODS[name].result)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(schema).validate({})
+
+
+def test_the_hubs_methods_say_what_their_types_do() -> None:
+    listed = {info.name: info for info in listed_methods()}
+    assert listed.keys() == METHODS.keys() - {"session.open", "session.close"}
+    [topic, recover] = listed["subscribe"].parameters
+    assert (topic.required, recover.required) == (True, False)
+    assert "pattern" in topic.schema["description"]
+    assert recover.schema["anyOf"][0]["properties"]["offset"]["minimum"] == 0
+    assert listed["system.cancel"].result["description"].startswith("Result of `system.cancel`: ")
+    assert '"$ref"' not in json.dumps([[info.result, [p.schema for p in info.parameters]] for info in listed.values()])
 
 
 async def test_what_the_executors_serve_is_listed(debug_peer: Peer) -> None:

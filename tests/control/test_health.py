@@ -11,6 +11,7 @@ from tests.support.peer import Peer
 from trunkline.control.health import causes_of, memory_usage, status_of
 from trunkline.control.method import HubView
 from trunkline.observe.metrics import CallStats
+from trunkline_protocol.calls import Call
 
 FIELDS = {
     "status",
@@ -114,6 +115,9 @@ class Pool:
             {"worker_id": f"executor-{i}", "status": status, "restarts": restarts, "last_failure": "it broke"}
             for i, (status, restarts) in enumerate(self._executors)
         ]
+
+    def running(self) -> dict[str, list[tuple[Call, bool]]]:
+        return {}
 
 
 class Router:

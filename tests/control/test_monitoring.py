@@ -63,11 +63,14 @@ class Board:
 
 class Pool:
     waiting = 3
-    ready = True
+    serving = True
     methods: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.calls: list[tuple[Call, bool]] = []
+
+    def obstacles(self) -> list[str]:
+        return []
 
     def module_failures(self) -> list[str]:
         return []
@@ -274,8 +277,7 @@ async def test_failures_are_told_however_many_calls_succeed(hub: Hub) -> None:
     codes = [request["code"] for request in message["requests"]]
     assert codes == [0] * MAX_REQUESTS + [ErrorCode.INTERNAL_ERROR] * MAX_REQUESTS
     assert message["dropped"] == MAX_REQUESTS * 2 + 1
-    assert hub.monitor.wants_requests
-    assert hub.monitor.wants_failures
+    assert (hub.monitor.wants_requests, hub.monitor.wants_failures) == (True, True)
 
 
 async def test_where_nothing_ended_nothing_is_said(hub: Hub) -> None:
@@ -374,11 +376,11 @@ async def test_the_table_is_bounded(hub: Hub) -> None:
 
 async def test_log_records_are_gathered_only_while_somebody_listens(hub: Hub) -> None:
     hub.listen(LOGS, METRICS)
-    assert hub.logs.is_open
+    was_open = hub.logs.is_open
     hub.logs.records, hub.logs.dropped = [{"event": "said"}], 3
     assert await hub.next(LOGS) == {"records": [{"event": "said"}], "dropped": 3}
     hub.listen(METRICS)
-    assert not hub.logs.is_open
+    assert (was_open, hub.logs.is_open) == (True, False)
     hub.listen(METRICS, EXECUTORS)
     assert not hub.logs.is_open
 

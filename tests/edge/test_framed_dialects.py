@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 async def until(peer: FramedPeer, **members: Any) -> tuple[Any, list[Any]]:
     """The next message with these members, and those before it."""
-    before = []
+    before: list[Any] = []
     while True:
         message = await peer.receive()
         if all(message.get(name) == value for name, value in members.items()):

@@ -170,7 +170,8 @@ def test_the_issuer() -> None:
 def test_roles_and_patterns() -> None:
     assert admitted(signed(roles=["admin"])).roles == {"admin"}
     reader = admitted(signed(roles=["reader", "unknown"]))
-    assert (reader.roles, reader.methods, reader.rate, reader.publish) == ({"reader"}, ("rag.*",), 5, ())
+    assert reader.roles == {"reader"}
+    assert (reader.methods, reader.rate, reader.publish) == (("rag.*",), 5, ())
     assert admitted(signed(roles=["unknown"])).methods == ()
     own = admitted(signed(methods=["debug.*"], subscribe=["jobs.>"], publish=[]))
     assert (own.methods, own.subscribe, own.publish) == (("debug.*",), ("jobs.>",), ())

@@ -24,7 +24,7 @@ REQUEST = (
 )
 
 
-class Recorder(WSListener):  # type: ignore[misc]
+class Recorder(WSListener):
     def __init__(self) -> None:
         self.frames: list[tuple[Any, bytes, bool]] = []
         self.connected = asyncio.Event()

@@ -54,7 +54,7 @@ def test_a_token_is_found_by_its_digest(tmp_path: Path) -> None:
     assert len(tokens) == 2
     alice, bob = found(tokens), found(tokens, OTHER)
     assert (alice.name, alice.roles, alice.methods, alice.expires) == ("alice", frozenset(), None, None)
-    assert (bob.name, bob.roles) == ("bob", {"admin"})
+    assert (bob.name, bob.roles) == ("bob", frozenset({"admin"}))
     assert alice.credential != bob.credential
 
 

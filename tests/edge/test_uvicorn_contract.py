@@ -20,9 +20,10 @@ from typing import Any
 import uvicorn
 
 from tests.support.timing import PATIENCE, SOON
-from trunkline.edge.http.protocol import LINGER_SECONDS, WIRE, BoundedHttpProtocol, Wire
+from trunkline.edge.http.protocol import LINGER_SECONDS, BoundedHttpProtocol
 from trunkline.edge.http.request_head import RequestHeads
 from trunkline.edge.http.server import HttpServer
+from trunkline.edge.http.wire import WIRE, Wire
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 HEAD = b"HTTP/1.1\r\nHost: localhost\r\n"

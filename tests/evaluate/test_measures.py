@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import log2
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from trunkline.evaluate.retrieval import documents, retrieve
 QUESTIONS = [Question("one", "?", {"x": 1}), Question("two", "?", {"y": 2, "z": 1})]
 
 
-def test_measures_of_rankings():
+def test_measures_of_rankings() -> None:
     measured = measure(QUESTIONS, {"one": ["a", "x"], "two": ["y", "a", "z"]})
     # Gain 2 at rank 1 and 1 at rank 3, of 2 at rank 1 and 1 at rank 2 at best.
     second = (2 + 1 / log2(4)) / (2 + 1 / log2(3))
@@ -22,26 +23,26 @@ def test_measures_of_rankings():
     assert measured.means["RR"] == pytest.approx((0.5 + 1) / 2)
 
 
-def test_a_question_without_a_find_counts_as_zero():
+def test_a_question_without_a_find_counts_as_zero() -> None:
     measured = measure(QUESTIONS, {"one": ["x"]})
     assert measured.means == pytest.approx({"nDCG@10": 0.5, "R@5": 0.5, "RR": 0.5})
     assert measure(QUESTIONS, {"one": [], "two": []}).means == {"nDCG@10": 0.0, "R@5": 0.0, "RR": 0.0}
 
 
-def test_what_is_beyond_the_fifth_is_not_recalled():
+def test_what_is_beyond_the_fifth_is_not_recalled() -> None:
     measured = measure([QUESTIONS[0]], {"one": [*"abcde", "x"]})
     assert measured.means["R@5"] == 0
     assert measured.means["RR"] == pytest.approx(1 / 6)
 
 
-def test_the_interval_has_zero_in_it_where_a_difference_may_be_chance():
+def test_the_interval_has_zero_in_it_where_a_difference_may_be_chance() -> None:
     low, high = interval([0.0, 1.0] * 20, [1.0, 0.0] * 20)
     assert low < 0 < high
     low, high = interval([0.1] * 40, [0.4] * 40)
     assert low == pytest.approx(0.3) == high
 
 
-def test_a_document_counts_once_where_its_best_passage_is():
+def test_a_document_counts_once_where_its_best_passage_is() -> None:
     matches = [
         {"id": "1", "metadata": {"source": "b"}},
         {"id": "2", "metadata": {"source": "a"}},
@@ -52,11 +53,11 @@ def test_a_document_counts_once_where_its_best_passage_is():
     assert documents(matches, "id") == ["1", "2", "3", "4"]
 
 
-async def test_each_technique_asks_its_own_method():
-    asked = []
+async def test_each_technique_asks_its_own_method() -> None:
+    asked: list[tuple[str, str]] = []
 
     class Hub:
-        async def call(self, method, params, *, timeout_ms=None):
+        async def call(self, method: str, params: dict[str, Any], *, timeout_ms: int | None = None) -> Any:
             asked.append((method, params["text"]))
             return {"matches": [{"id": params["text"], "metadata": {}}]}
 

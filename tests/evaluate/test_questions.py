@@ -7,7 +7,7 @@ import pytest
 from trunkline.evaluate.questions import Question, QuestionError, read_questions
 
 
-def test_questions_are_read_in_order():
+def test_questions_are_read_in_order() -> None:
     lines = ['{"question": "a?", "relevant": ["x", "y"]}', "", '{"id": 7, "question": "b?", "relevant": {"z": 2}}']
     assert read_questions(lines) == [
         Question("line-1", "a?", {"x": 1, "y": 1}),
@@ -31,12 +31,12 @@ def test_questions_are_read_in_order():
     ],
     ids=str,
 )
-def test_what_is_no_question_is_refused_by_line(line, message):
+def test_what_is_no_question_is_refused_by_line(line: str, message: str) -> None:
     with pytest.raises(QuestionError, match=message):
         read_questions([line])
 
 
-def test_an_id_is_given_once():
+def test_an_id_is_given_once() -> None:
     line = '{"id": "q", "question": "a", "relevant": ["x"]}'
     with pytest.raises(QuestionError, match="line 2: id 'q' is given twice"):
         read_questions([line, line])

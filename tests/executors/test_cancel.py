@@ -38,7 +38,7 @@ async def active(connection: Peer, wanted: int) -> dict[str, Any]:
 
 async def order_of_replies(connection: Peer, number: int) -> list[Any]:
     """Ids of the next replies, in the order they come."""
-    ids = []
+    ids: list[Any] = []
     while len(ids) < number:
         message = await connection.receive()
         if "method" not in message:

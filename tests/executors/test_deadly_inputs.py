@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typing_extensions import override
@@ -22,7 +24,7 @@ from trunkline.executors.supervisor import ExecutorSpec
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-QUARANTINED = {
+QUARANTINED: dict[str, Any] = {
     "code": ErrorCode.WORKER_CRASHED,
     "message": {"$contains": "killed 3 executors"},
     "data": {"quarantined": True, "kills": 3, "retryable": True, "retry_after_ms": {"$type": "number"}},
@@ -194,7 +196,7 @@ async def test_fault_15_closing_tabs_does_not_make_all_executors_load_again(tmp_
                 for n in range(3):
                     marker = tmp_path / str(n)
                     await tab.request("lab.stuck", {"marker": str(marker), "seconds": 60})
-                    await asyncio.to_thread(eventually, lambda marker=marker: letters(marker), "it runs")
+                    await asyncio.to_thread(eventually, partial(letters, marker), "it runs")
                 tab.socket.transport.abort()
             fewest = 3
             async with asyncio.timeout(6 * PATIENCE):

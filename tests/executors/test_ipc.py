@@ -32,7 +32,8 @@ def test_whole(messages: list[tuple[int, int, bytes]]) -> None:
 
 @given(frames)
 def test_byte_by_byte(messages: list[tuple[int, int, bytes]]) -> None:
-    reader, got = ipc.FrameReader(), []
+    reader = ipc.FrameReader()
+    got: list[tuple[int, int, bytes]] = []
     for byte in wire(messages):
         got.extend(reader.feed(bytes([byte])))
     assert got == messages
@@ -40,7 +41,8 @@ def test_byte_by_byte(messages: list[tuple[int, int, bytes]]) -> None:
 
 @given(frames, st.lists(st.integers(1, 50), min_size=1))
 def test_cut_anywhere(messages: list[tuple[int, int, bytes]], sizes: list[int]) -> None:
-    reader, got, data = ipc.FrameReader(), [], wire(messages)
+    reader, data = ipc.FrameReader(), wire(messages)
+    got: list[tuple[int, int, bytes]] = []
     at = turn = 0
     while at < len(data):
         size = sizes[turn % len(sizes)]
@@ -59,7 +61,8 @@ def test_trailing_data_waits_for_its_rest() -> None:
 def test_a_large_frame_in_many_pieces() -> None:
     body = b"x" * 5_000_000
     data = ipc.frame(ipc.RESULT, 3, body)
-    reader, got = ipc.FrameReader(), []
+    reader = ipc.FrameReader()
+    got: list[tuple[int, int, bytes]] = []
     for at in range(0, len(data), 65_536):
         got.extend(reader.feed(data[at : at + 65_536]))
     assert got == [(ipc.RESULT, 3, body)]

@@ -148,7 +148,7 @@ async def test_the_audit_names_the_principal_at_every_depth(hub: RunningHub, aud
     def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in audit_file.read_text().splitlines()]
 
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         {"principal": "ten", "method": "closed.secret", "via": "open.call", "outcome": "FORBIDDEN"},
         {"principal": "ten", "method": "closed.secret", "via": "own.call", "runs_as": "own.call", "outcome": "ok"},
         {"principal": "ten", "method": "open.publish", "connection": 0, "peer": f"job:{made['id']}", "outcome": "ok"},

@@ -101,7 +101,9 @@ async def test_a_process_that_cannot_be_made_is_tried_again(caplog: pytest.LogCa
         await pool.stop(1.0)
 
 
-async def test_the_pools_clock_goes_on_after_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_pools_clock_goes_on_after_a_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with pool_of(tmp_path) as pool, asyncio.timeout(3 * PATIENCE):
         await pool.wait_ready()
         looked = 0
@@ -112,6 +114,6 @@ async def test_the_pools_clock_goes_on_after_a_fault(tmp_path: Path, caplog: pyt
             if looked == 1:
                 raise ZeroDivisionError("once")
 
-        pool._watchdog.look = look  # type: ignore[method-assign]
+        monkeypatch.setattr(pool._watchdog, "look", look)
         await until(lambda: looked >= 3, "it looks again")
     assert "ZeroDivisionError: once" in caplog.text

@@ -16,7 +16,9 @@ from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
 from trunkline_protocol.errors import ErrorCode
 
-CALLED = {name: {} for name in ("function", "coroutine", "later", "helped", "awaited_task", "parameter")}
+CALLED: dict[str, dict[str, Any]] = {
+    name: {} for name in ("function", "coroutine", "later", "helped", "awaited_task", "parameter")
+}
 STREAMED: dict[str, dict[str, Any]] = {
     "generator": {"after": 2}, "generator_finally": {}, "async_generator": {"after": 2}, "async_generator_finally": {},
 }  # fmt: skip

@@ -8,7 +8,7 @@ import hashlib
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,12 +100,12 @@ def signed(key: str = KEY, algorithm: str = "HS256", **claims: Any) -> str:
     return jwt.encode(known | claims, key, algorithm=algorithm)
 
 
-REFUSED: Final = {
+REFUSED: Final[dict[str, Callable[[], str]]] = {
     "wrong": lambda: "no-such-token",
     "expired": lambda: signed(exp=time.time() - 60),
     "of another audience": lambda: signed(aud="somebody-else"),
     "signed by another": lambda: signed(key="another-secret-that-has-32-bytes-and-more"),
-    "unsigned": lambda: jwt.encode({"sub": "jo", "aud": "trunkline-test", "exp": time.time() + 60}, None, "none"),
+    "unsigned": lambda: jwt.encode({"sub": "jo", "aud": "trunkline-test", "exp": time.time() + 60}, "", "none"),
     "without expiry": lambda: jwt.encode({"sub": "jo", "aud": "trunkline-test"}, KEY, "HS256"),
 }
 

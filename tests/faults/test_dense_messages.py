@@ -216,7 +216,7 @@ def test_a_body_for_mcp(hub: RunningHub, grown: None) -> None:
 
 async def test_what_a_peer_may_pass_on_is_packed_once(hub: RunningHub, grown: None) -> None:
     """An event near the limit, to many who read MessagePack."""
-    data = [[]] * 100_000
+    data: list[list[int]] = [[]] * 100_000
     listeners = [packed(hub) for _ in range(8)]
     entered = [await each.__aenter__() for each in listeners]
     try:

@@ -32,7 +32,8 @@ class Outcomes:
 
 async def offer(socket: RawSocket, rate: float, seconds: float) -> Outcomes:
     """Send calls at a rate, whatever comes back; wait for all outcomes."""
-    outcomes, sent = Outcomes(), {}
+    outcomes = Outcomes()
+    sent: dict[int, float] = {}
     total = int(rate * seconds)
 
     async def read() -> None:

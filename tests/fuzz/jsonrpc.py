@@ -86,6 +86,7 @@ def _compare(message: Any, expected: model.Expected, data: bytes) -> None:
         for member, wanted in zip(message.members, expected.members, strict=True):
             _compare(member, wanted, data)
         return
+    assert isinstance(message, Request | Response | Malformed)
     request_id = model.ABSENT if message.id is msgspec.UNSET else message.id
     assert type(request_id) is type(expected.id), (message, expected)
     assert request_id == expected.id

@@ -16,6 +16,7 @@ from unittest.mock import MagicMock, patch
 from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from tests.support.virtual_time import VirtualLoop
+from trunkline.edge.transport import feed
 from trunkline.edge.websocket import listener as websocket
 from trunkline.edge.websocket import upgrade
 from trunkline.hub.outbox import Flusher, Outbox
@@ -92,7 +93,7 @@ class MemoryTransport(asyncio.Transport):
     def arrived(self, segment: bytes) -> None:
         """One read of the socket."""
         if not self.closed and hasattr(self.protocol, "get_buffer"):
-            upgrade.feed(self.protocol, segment)
+            feed(self.protocol, segment)
         elif not self.closed:
             self.protocol.data_received(segment)
 

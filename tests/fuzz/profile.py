@@ -1,6 +1,6 @@
 """How much Hypothesis tries in ``make test``. CI is to say the same twice, so there it is not random.
 
-``TEST_FUZZ_SCALE`` multiplies the number of examples, for a long search.
+``TEST_FUZZ_SCALE`` multiplies the number of examples: more for a long search, less for ``make test-unit``.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 from hypothesis import HealthCheck, settings
 
 REPEATABLE: Final = bool(os.environ.get("CI"))
-SCALE: Final = int(os.environ.get("TEST_FUZZ_SCALE", "1"))
+SCALE: Final = float(os.environ.get("TEST_FUZZ_SCALE", "1"))
 
 
 def fuzzing(max_examples: int) -> settings:
     """A decorator. Time is no reason to fail: the machine may be shared."""
     return settings(
-        max_examples=max_examples * SCALE,
+        max_examples=max(1, round(max_examples * SCALE)),
         deadline=None,
         derandomize=REPEATABLE,
         suppress_health_check=[HealthCheck.too_slow],

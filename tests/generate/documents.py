@@ -45,7 +45,7 @@ def hostile() -> dict[str, Any]:
     ]
     values = ['x"y', "*/\n\\", "\ud800", "\u2028", "", 1, True, None, 1.5, 2**70, 1e999, {"a": 1}]
     taken = ["Hub", "Methods", "TypedHub", "Any", "None", "Promise", "Stream", "1", "é", "a b"]
-    definitions = {name: {"type": "object", "properties": {"a": {"type": "string"}}} for name in taken}
+    definitions: dict[str, Any] = {name: {"type": "object", "properties": {"a": {"type": "string"}}} for name in taken}
     definitions |= {
         "Loop": {"$ref": "#/$defs/Loop"},
         "Ring": {"anyOf": [{"$ref": "#/$defs/Gnir"}, {"type": "string"}]},

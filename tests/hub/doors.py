@@ -101,6 +101,7 @@ class FakeBackend:
         self.calls: list[Call] = []
         self.cancelled: list[Call] = []
         self.grants: list[int] = []
+        self.pushed: list[tuple[int, bytes, bool]] = []
 
     def find(self, method: str) -> MethodInfo:
         if method not in self.infos:
@@ -116,6 +117,9 @@ class FakeBackend:
 
     def grant(self, _call: Call, consumed: int) -> None:
         self.grants.append(consumed)
+
+    def push(self, _call: Call, index: int, data: bytes, final: bool) -> None:
+        self.pushed.append((index, data, final))
 
 
 def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0, burst: int = 0) -> Services:

@@ -40,7 +40,7 @@ class Rig:
         self.authentication = Authentication(self._authenticate, seconds, self._changed)
         self.router = Router(self.backend, lambda *_: None)
         self.router.handle(self.authentication.methods())
-        self.router.serve({"rpc.ping": lambda _params: {"pong": True}})
+        self.router.handle({"rpc.ping": lambda call: call.settle_result(b'{"pong":true}')})
         shared = services(self.router)
         shared.opened, shared.closed = self.authentication.opened, self.authentication.closed
         self.door = Door(limit=10**6)
@@ -269,7 +269,7 @@ async def test_new_permissions_count_from_the_next_call_on(make: Make) -> None:
 
 async def test_subscriptions_that_are_not_allowed_any_more_end_the_connection(make: Make) -> None:
     rig = make(ALICE)
-    rig.connection.subscriptions |= {"jobs.1": None, "system.metrics": None}
+    rig.connection.subscriptions |= {"jobs.1": "alice", "system.metrics": "alice"}
     rig.tokens["same"] = Principal("alice", frozenset({"admin"}), subscribe=("jobs.>",))
     rig.auth("same")
     await rig.stays_open()

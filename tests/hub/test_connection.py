@@ -19,7 +19,7 @@ class Rig:
     def __init__(self) -> None:
         self.door, self.backend = Door(limit=10**7), FakeBackend()
         self.router = Router(self.backend, lambda *_: None)
-        self.router.serve({"hub.now": lambda _params: 5})
+        self.router.handle({"hub.now": lambda call: call.settle_result(b"5")})
         self.connection = connection(services(self.router, Limits(max_batch=10)), self.door)
 
     def receive(self, message: Any) -> None:

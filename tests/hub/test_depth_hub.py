@@ -10,8 +10,7 @@ import pytest
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from trunkline.client import Hub, ServedCall
-from trunkline.client import hub as connect
+from trunkline.client import Hub, ServedCall, connect
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import RpcError
 

@@ -116,7 +116,7 @@ class Rig:
         self.backend = FakeBackend()
         self.finished: list[int] = []
         self.router = Router(self.backend, lambda *record: self.finished.append(record[3]), max_calls=max_calls)
-        self.router.serve({"hub.now": lambda _params: 5})
+        self.router.handle({"hub.now": lambda call: call.settle_result(b"5")})
         self.services = services(self.router, Limits(**limits), rate=rate, burst=burst)
 
     def peer(self, principal: Principal = ANONYMOUS) -> Peer:

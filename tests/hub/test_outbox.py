@@ -151,9 +151,15 @@ def test_whatever_happens_all_is_written_once_and_in_order(steps: list[str]) -> 
 
 
 async def test_the_real_flusher_runs_at_the_end_of_the_turn() -> None:
-    flusher, order = Flusher(asyncio.get_running_loop()), []
+    flusher = Flusher(asyncio.get_running_loop())
+    order: list[str] = []
+
+    def again() -> None:
+        order.append("b")
+        flusher.schedule(lambda: order.append("c"))
+
     flusher.schedule(lambda: order.append("a"))
-    flusher.schedule(lambda: (order.append("b"), flusher.schedule(lambda: order.append("c"))))
+    flusher.schedule(again)
     assert order == []
     await asyncio.sleep(0)
     assert order == ["a", "b"]

@@ -10,8 +10,8 @@ from tests.hub.pubsub import PubSub
 from tests.support.match import require
 from trunkline.hub.fanout import AT_ONCE
 from trunkline.hub.principal import ANONYMOUS, Principal
-from trunkline.hub.subscriptions import MAX_KEY_CHARS
 from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 
 WRITER = Principal("writer", publish=("jobs.*",), subscribe=("jobs.>", "logs.*"))
 MUTE = Principal("mute", publish=(), subscribe=())
@@ -179,7 +179,7 @@ def test_a_wide_pattern_hears_nothing_of_the_hub(hub: PubSub) -> None:
 
 def crowded(**limits: int) -> PubSub:
     """A hub whose fan-out has three events for a crowd to hand out."""
-    hub = PubSub(**limits)
+    hub = PubSub(None, **limits)
     for _ in range(AT_ONCE + 1):
         hub.peer().subscribe("a")
     for _ in range(3):

@@ -81,23 +81,23 @@ async def error_of(asked: Asked) -> RpcError:
 
 
 async def test_hub_methods_are_answered_at_once(router: Router, books: Books) -> None:
-    router.serve({"hub.time": lambda _params: {"now": 5}})
+    router.handle({"hub.time": lambda call: call.settle_result(b'{"now":5}')})
     assert route(router, "hub.time").outcome.result() == b'{"now":5}'
     assert router.in_flight == 0
     assert books.entries == [("hub.time", 0)]
 
 
 async def test_two_hub_methods_of_one_name(router: Router) -> None:
-    router.serve({"hub.time": lambda _params: 1})
+    router.handle({"hub.time": lambda call: call.settle_result(b"1")})
     with pytest.raises(ValueError, match=r"hub\.time"):
-        router.serve({"hub.time": lambda _params: 2})
+        router.handle({"hub.time": lambda call: call.settle_result(b"2")})
 
 
 async def test_a_hub_method_with_a_bug_is_an_internal_error(router: Router) -> None:
-    def broken(_params: bytes) -> Any:
+    def broken(_call: Call) -> None:
         raise ZeroDivisionError("secret detail")
 
-    router.serve({"hub.broken": broken})
+    router.handle({"hub.broken": broken})
     error = await error_of(route(router, "hub.broken"))
     assert error.code == ErrorCode.INTERNAL_ERROR
     assert "secret" not in error.message
@@ -206,7 +206,7 @@ async def test_depth_is_bounded(router: Router, backend: FakeBackend) -> None:
 
 
 async def test_draining(router: Router, backend: FakeBackend) -> None:
-    router.serve({"hub.time": lambda _params: 1})
+    router.handle({"hub.time": lambda call: call.settle_result(b"1")})
     running = route(router, "work.do")
     draining = asyncio.create_task(router.drain(PATIENCE))
     await asyncio.sleep(0)

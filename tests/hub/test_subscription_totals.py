@@ -13,7 +13,7 @@ from trunkline.hub import subscriptions
 from trunkline.hub.principal import Principal
 from trunkline.hub.subscription_totals import MATCH_STEPS, MATCH_STEPS_PER_PRINCIPAL
 from trunkline_protocol.errors import ErrorCode
-from trunkline_protocol.topics import MAX_TOKENS
+from trunkline_protocol.topics import MAX_TOKENS, covers
 
 ALICE, BOB = Principal("alice"), Principal("bob")
 DEAREST = ".".join("a" * MAX_TOKENS)
@@ -141,9 +141,14 @@ def test_a_subscription_is_counted_for_who_made_it() -> None:
 def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not at each pattern of the connection for each event that waits for it."""
     hub = PubSub()
-    peer, looked = hub.peer(ALICE), []
-    covers = subscriptions.covers
-    monkeypatch.setattr(subscriptions, "covers", lambda wide, narrow: looked.append(narrow) or covers(wide, narrow))
+    peer = hub.peer(ALICE)
+    looked: list[str] = []
+
+    def looking(wide: str, narrow: str) -> bool:
+        looked.append(narrow)
+        return covers(wide, narrow)
+
+    monkeypatch.setattr(subscriptions, "covers", looking)
     for number in range(100):
         peer.subscribe(f"*.{number}.x")
     peer.subscribe("a.>")

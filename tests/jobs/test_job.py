@@ -66,24 +66,24 @@ def test_a_life_with_troubles() -> None:
         Succeeded(20, 1, 4, 0),
     )
     view = job.view()
-    assert (view["status"], view["attempts"]) == ("succeeded", 5)
-    assert (view["created_at"], view["started_at"], view["finished_at"]) == (1, 10, 20)
-    assert (view["error"], view["last_error"]) == (None, None)
+    assert (view.status, view.attempts) == ("succeeded", 5)
+    assert (view.created_at, view.started_at, view.finished_at) == (1, 10, 20)
+    assert (view.error, view.last_error) == (None, None)
     assert job.failures == 1
-    assert bytes(view["progress"]) == b'{"done":1}'
+    assert bytes(view.progress) == b'{"done":1}'
 
 
 def test_an_attempt_whose_end_was_not_recorded_counts() -> None:
     job = after(Started(10), Started(11))
-    assert (job.status, job.view(1)["attempts"], job.started_at) == ("running", 2, 10)
+    assert (job.status, job.view(1).attempts, job.started_at) == ("running", 2, 10)
 
 
 def test_an_attempt_that_failed_is_told_while_there_is_to_be_another() -> None:
     job = after(Started(10), Retrying(12, 1, ERROR))
-    assert (job.view()["status"], job.view()["last_error"], job.view()["error"]) == ("queued", ERROR, None)
-    assert job.view(2)["attempts"] == 3
+    assert (job.view().status, job.view().last_error, job.view().error) == ("queued", ERROR, None)
+    assert job.view(2).attempts == 3
     job.apply(Failed(13, 0, ERROR))
-    assert (job.view()["last_error"], job.view()["error"]) == (None, ERROR)
+    assert (job.view().last_error, job.view().error) == (None, ERROR)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,8 @@ def test_principals_take_turns_and_the_priority_counts_among_ones_own() -> None:
     assert queue.peek() is jobs[3]
     assert len(queue) == 5
     order = []
-    while (job := queue.pop()) is not None:
-        order.append(job.created.number)
+    while (popped := queue.pop()) is not None:
+        order.append(popped.created.number)
     assert order == [3, 4, 0, 5, 2]
     assert queue.peek() is None
 

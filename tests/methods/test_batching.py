@@ -230,7 +230,7 @@ async def test_an_error_reaches_only_the_calls_it_concerns() -> None:
         for job in all_jobs:
             made.put([job], object())
         gate.set()
-        found = []
+        found: list[object] = []
         for job in all_jobs:
             try:
                 found.append(await outcome(job))

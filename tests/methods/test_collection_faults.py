@@ -26,7 +26,7 @@ from tests.support.timing import PATIENCE, eventually
 from trunkline.methods import vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.vectors import owner
-from trunkline.methods.vectors.log import Delete
+from trunkline.methods.vectors.log import Delete, Upsert
 from trunkline.methods.vectors.store import Collection
 from trunkline_protocol.errors import RpcError
 
@@ -132,7 +132,11 @@ def test_changes_that_are_committed_together_share_one_sync_and_one_fate(tmp_pat
     collection = opened(tmp_path, files=files)
     put(collection, "b")
     files.steps.clear()
-    changes = [upsert_of({"c": "text of c", "d": "text of d"}), Delete(["a", "c", "x"]), upsert_of({"a": "text of a"})]
+    changes: list[Upsert | Delete] = [
+        upsert_of({"c": "text of c", "d": "text of d"}),
+        Delete(["a", "c", "x"]),
+        upsert_of({"a": "text of a"}),
+    ]
     assert collection.commit(changes) == [2, 2, 1]
     assert [step[0] for step in files.steps] == ["write", "sync"]
     assert collection.position == 3

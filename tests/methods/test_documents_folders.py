@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ def refused(roots: Roots, path: str, code: int) -> str:
     return caught.value.message
 
 
-def names(found: FoundFile, **globs: list[str]) -> list[str]:
-    return [file.name for file in walk(found, **globs)]
+def names(found: FoundFile, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> list[str]:
+    return [file.name for file in walk(found, include, exclude)]
 
 
 def test_without_roots_no_file_is_read() -> None:

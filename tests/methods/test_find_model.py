@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trunkline.defaults import DEFAULT_MODEL
 from trunkline.methods.embeddings import model
 from trunkline.methods.embeddings.model import ModelError, find_model, load_model
 from trunkline_protocol.errors import RpcError
@@ -66,14 +67,14 @@ def test_another_name_is_one_on_the_hub() -> None:
 @pytest.mark.parametrize("setting", ["sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"])
 def test_the_default_is_taken_from_the_package_if_there_is_one(setting: str, packaged: Path) -> None:
     found = find_model(setting)
-    assert (found.name, found.path_or_name, found.local) == (model.DEFAULT_MODEL, str(packaged), True)
+    assert (found.name, found.path_or_name, found.local) == (DEFAULT_MODEL, str(packaged), True)
     assert found.sha256 == model.PACKAGE_SHA256
 
 
 def test_without_the_package_the_default_comes_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "PACKAGE", "no_such_package")
     found = find_model("all-MiniLM-L6-v2")
-    assert (found.name, found.path_or_name, found.local) == (model.DEFAULT_MODEL, model.DEFAULT_MODEL, False)
+    assert (found.name, found.path_or_name, found.local) == (DEFAULT_MODEL, DEFAULT_MODEL, False)
 
 
 def test_a_model_that_cannot_be_found_stops_loading() -> None:

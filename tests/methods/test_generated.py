@@ -117,7 +117,8 @@ QUESTION = {"query": "what does a cat do?", "options": {"collection": "pets", "t
 
 async def test_tokens_arrive_as_they_are_made(methods: LocalMethods, endpoint: Endpoint) -> None:
     stream = methods.stream("rag.stream", QUESTION)
-    delays, texts = [], []
+    delays: list[float] = []
+    texts: list[Any] = []
     async for chunk in stream:
         if chunk.type == "partial_answer":
             delays.append(time.monotonic() - endpoint.sent[len(texts)])

@@ -242,8 +242,7 @@ def test_deletes_and_updates_do_not_degrade_recall(kind: Any, metric: Any) -> No
         assert recall(index, model, random, lambda item: item.metadata["n"] == 7) == 1.0, "few are compared one by one"
         if index.due:
             index.build()
-            assert not index.due
-            assert index.tombstones == 0
+            assert (index.due, index.tombstones) == (False, 0)
     assert most > 100, "there were tombstones"
     assert not index.is_exact
     index.delete(list(model.there))
@@ -261,8 +260,7 @@ def test_changes_during_a_building_are_in_what_was_built(kind: Any, monkeypatch:
     change = Upsert([Item(f"i{n}", None, {"n": n}) for n in range(600)], gaussian(random, 600, 8, "cosine"))
     model.upsert(change)
     index = VectorIndex(IndexSpec(8, "cosine", kind), change.items, change.vectors)
-    assert index.is_exact
-    assert index.due
+    assert (index.is_exact, index.due) == (True, True)
     building = index.begin_building()
     assert not index.due, "it is being built"
     for rounds in range(3):
@@ -305,10 +303,10 @@ def test_an_index_can_become_one_of_another_kind() -> None:
     index, model = VectorIndex(IndexSpec(8), items, vectors), Model("cosine")
     model.upsert(Upsert(items, vectors))
     index.outdate(IndexSpec(8))
-    assert not index.due, "there is nothing to be gained"
+    assert index.due is False, "there is nothing to be gained"
     for kind in ("hnsw", "ivf", "ivf", "flat"):
-        index.outdate(IndexSpec(8, "cosine", kind))  # type: ignore[arg-type]
-        assert index.due
+        index.outdate(IndexSpec(8, "cosine", kind))
+        assert (index.due,) == (True,)
         assert recall(index, model, random) >= 0.9, "the old one answers"
         index.build()
         assert not index.due
@@ -322,9 +320,9 @@ def test_lists_are_trained_anew_when_they_are_outgrown() -> None:
     vectors = gaussian(random, 1700, 8, "cosine")
     index = VectorIndex(IndexSpec(8, "cosine", "ivf"), [Item(f"{n}") for n in range(400)], vectors[:400])
     index.build()
-    assert not index.due
+    assert (index.due,) == (False,)
     index.upsert(Upsert([Item(f"{n}") for n in range(400, 1700)], vectors[400:]))
-    assert index.due
+    assert (index.due,) == (True,)
     index.build()
     assert not index.due
 

@@ -38,7 +38,7 @@ def naive(corpus: dict[str, str], query: str) -> dict[str, float]:
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), texts, max_size=12), texts.filter(bool))
 @settings(max_examples=60, deadline=None)
-def test_scores_are_those_of_the_formula(corpus, query):
+def test_scores_are_those_of_the_formula(corpus: dict[str, str], query: str) -> None:
     found = LexicalIndex(corpus).search(query)
     expected = naive(corpus, query)
     assert dict(found.top(100)) == pytest.approx(expected, rel=1e-4)
@@ -53,7 +53,9 @@ def test_scores_are_those_of_the_formula(corpus, query):
     st.sampled_from(VOCABULARY),
 )
 @settings(max_examples=60, deadline=None)
-def test_what_is_found_is_what_is_there(corpus, changes, query):
+def test_what_is_found_is_what_is_there(
+    corpus: dict[str, str], changes: list[tuple[str, str | None]], query: str
+) -> None:
     index = LexicalIndex(corpus)
     for each, text in changes:
         if text is None:
@@ -66,7 +68,7 @@ def test_what_is_found_is_what_is_there(corpus, changes, query):
     assert {each for each, _ in index.search(query).top(100)} == having
 
 
-def test_a_text_that_came_later_scores_as_one_of_the_table():
+def test_a_text_that_came_later_scores_as_one_of_the_table() -> None:
     corpus = {str(n): f"{VOCABULARY[n % 8]} {VOCABULARY[n % 3]} number{n}" for n in range(400)}
     index = LexicalIndex(corpus)
     index.put({"late": "copy list number399"})
@@ -75,7 +77,7 @@ def test_a_text_that_came_later_scores_as_one_of_the_table():
         assert index.search(query).of("late") == pytest.approx(at_once.search(query).of("late"), rel=0.1)
 
 
-def test_a_filter_does_not_shorten_what_is_found():
+def test_a_filter_does_not_shorten_what_is_found() -> None:
     index = LexicalIndex({str(n): "copy " * (n + 1) for n in range(50)})
     index.put({"50": "copy"})
     found = index.search("copy").top(5, lambda each: int(each) % 10 == 0)
@@ -84,17 +86,17 @@ def test_a_filter_does_not_shorten_what_is_found():
     assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
 
 
-def test_it_says_when_it_should_be_made_anew(monkeypatch):
+def test_it_says_when_it_should_be_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lexical, "RECENT", 3)
     index = LexicalIndex({str(n): "copy" for n in range(20)})
     index.put({"20": "copy", "21": "copy"})
     index.remove(["1"])
-    assert not index.due
+    assert (index.due,) == (False,)
     index.put({"2": "copy"})
     assert index.due
 
 
-def test_words_are_found_by_their_stems_and_without_what_means_nothing():
+def test_words_are_found_by_their_stems_and_without_what_means_nothing() -> None:
     index = LexicalIndex({"a": "Copying of lists", "b": "the of and"})
     assert [each for each, _ in index.search("how do I copy the list?").top(10)] == ["a"]
     assert index.search("the and of").top(10) == []

@@ -127,7 +127,7 @@ ITEMS = [
 
 def test_changes_keep_everything_and_their_order() -> None:
     vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
-    changes = [Delete(["x", "ü \ud800"]), Upsert(ITEMS, vectors), Delete(["2"])]
+    changes: list[Upsert | Delete] = [Delete(["x", "ü \ud800"]), Upsert(ITEMS, vectors), Delete(["2"])]
     for some in (changes, changes[:1], changes[1:2]):
         decoded = decode_changes(memoryview(encode_changes(some)), 2)
         assert len(decoded) == len(some)

@@ -18,7 +18,7 @@ class Page:
 
     def lines(self) -> set[str]:
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(self)  # type: ignore[arg-type]
+        registry.register(self)
         return set(generate_latest(registry).decode().splitlines())
 
 

@@ -35,9 +35,12 @@ def records(hub: RunningHub) -> list[dict[str, Any]]:
 
 def record(hub: RunningHub, event: str) -> dict[str, Any]:
     """The log record of a line, once it is there."""
-    found: list[dict[str, Any]] = []
-    eventually(lambda: found.extend(said for said in records(hub) if said["event"] == event) or found, event)
-    return found[0]
+
+    def found() -> list[dict[str, Any]]:
+        return [said for said in records(hub) if said["event"] == event]
+
+    eventually(found, event)
+    return found()[0]
 
 
 async def test_a_line_says_whose_it_is(hub: RunningHub) -> None:

@@ -9,6 +9,7 @@ from trunkline.control import metrics, sampling
 from trunkline.control.method import HubView
 from trunkline.control.sampling import Sampler
 from trunkline.observe.metrics import CallStats
+from trunkline_protocol.reports import MetricsParams
 
 
 @pytest.mark.virtual_time
@@ -30,6 +31,6 @@ def test_a_range_of_a_hub_that_has_no_samples_yet_is_empty() -> None:
         waiting = in_flight = 0
 
     view = HubView(Nothing(), Nothing(), CallStats(), time.monotonic(), lambda: 0)  # type: ignore[arg-type]
-    said = metrics.get(view, metrics.MetricsParams("1m", series=True))
+    said = metrics.get(view, MetricsParams("1m", series=True))
     assert (said["window_seconds"], said["request_count"], said["requests_per_second"]) == (0, 0, 0)
     assert (said["methods"], said["series"]) == ({}, [])

@@ -9,7 +9,7 @@ from tests.hub.doors import FakeBackend, ManualFlusher
 from tests.hub.pubsub import PubSub
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
-from trunkline.hub.connection import Connection
+from trunkline.hub.connection import Connection, Traffic
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.codecs.dialect import Frame
@@ -33,6 +33,9 @@ class Socket:
 
     def close(self, code: int, reason: str) -> None:
         self.closed_with = (code, reason)
+
+    def traffic(self) -> Traffic:
+        return Traffic("phoenix")
 
     def adopt(self, connection: Connection) -> None:
         raise AssertionError("channels have no session")

@@ -174,8 +174,13 @@ def test_each_key_has_a_queue_of_its_own() -> None:
 
 
 def test_the_hint_is_only_asked_for_by_a_refusal() -> None:
-    asked = []
-    backlog = Backlog[int](QueueLimits(calls=1), lambda: asked.append(1) or 70)
+    asked: list[int] = []
+
+    def hint() -> int:
+        asked.append(1)
+        return 70
+
+    backlog = Backlog[int](QueueLimits(calls=1), hint)
     push(backlog, call())
     assert not asked
     refusal(backlog)

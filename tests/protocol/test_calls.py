@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ def fail(call: Call) -> None:
     call.settle_error(RpcError(ErrorCode.WORKER_CRASHED, "gone"))
 
 
-STEPS = {
+STEPS: dict[str, Callable[[Call], object]] = {
     "result": lambda call: call.settle_result(b"1"),
     "error": fail,
     "abandon": lambda call: call.abandon(),

@@ -15,6 +15,7 @@ from tests.fuzz import json_text
 from tests.fuzz import jsonrpc as target
 from tests.fuzz import jsonrpc_model as model
 from tests.fuzz.profile import fuzzing
+from tests.support.nesting import decodable_levels
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ERROR_TABLE, ErrorCode, RpcError
 from trunkline_protocol.messages import Batch, Malformed, Request, Response
@@ -93,7 +94,8 @@ def requires_typed_refusal(metadata: bytes) -> None:
 def test_no_depth_makes_it_raise(template: bytes, pair: tuple[bytes, bytes]) -> None:
     """Around the depth where the stack ends each step of reading may be the one that has no room."""
     outcomes = set()
-    for depth in [*range(1, 60, 20), *range(900, 1030)]:
+    limit = decodable_levels()
+    for depth in [*range(1, 60, 20), *range(limit - 40, limit + 10)]:
         data = template.replace(b"%b", pair[0] * depth + (b"1" if pair[0] != b"[" else b"") + pair[1] * depth)
         message = jsonrpc.decode(data, 10)
         outcomes.add(message.code if isinstance(message, Malformed) else None)

@@ -85,7 +85,8 @@ def test_more_was_taken_than_was_sent() -> None:
 @given(st.lists(st.tuples(st.integers(1, 200_000), st.integers(0, 3)), max_size=200))
 def test_what_is_ahead_is_bounded(steps: list[tuple[int, int]]) -> None:
     """Against sums made anew each time."""
-    window, sizes, taken = InputWindow(), [], 0
+    window, taken = InputWindow(), 0
+    sizes: list[int] = []
     for size, take in steps:
         taken = min(len(sizes), taken + take)
         window.consume(taken)

@@ -16,7 +16,7 @@ from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.codecs.msgpack import MessagePackDialect
 
 SAFE = 2**53 - 1
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 SCALARS = st.none() | st.booleans() | st.integers(-SAFE, SAFE) | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 VALUES = st.recursive(
     SCALARS | st.binary(max_size=8),

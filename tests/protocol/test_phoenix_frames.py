@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.profile import fuzzing
 from tests.protocol.phoenix import binary_push, binary_reply
+from tests.support.nesting import decodable_levels
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.phoenix_frames import (
     CONTROL,
@@ -93,13 +94,15 @@ def test_deep_nesting_is_an_error(brackets: tuple[bytes, bytes]) -> None:
     def nested(depth: int) -> Frame:
         return Frame(b'["1","2","rpc:a","m",%b1%b]' % (brackets[0] * depth, brackets[1] * depth))
 
+    limit = decodable_levels() + 1
     assert decode(nested(400)).event == "m"
-    assert {bad(nested(depth)).error.code for depth in (1_000, 2_000, 100_000)} == {ErrorCode.PARSE_ERROR}
+    assert {bad(nested(depth)).error.code for depth in (limit, 2 * limit, 100 * limit)} == {ErrorCode.PARSE_ERROR}
 
 
 def test_what_the_hub_could_not_read_further_up_the_stack_is_refused_under_its_ref() -> None:
     """The deepest payload that is let through can be read with more on the stack than there is here."""
-    found = [(depth, outcome(b"[" * depth + b"]" * depth)) for depth in range(600, 1_000)]
+    limit = decodable_levels()
+    found = [(depth, outcome(b"[" * depth + b"]" * depth)) for depth in range(limit - 350, limit + 1)]
     deepest = max(depth for depth, message in found if isinstance(message, Message))
     msgspec.json.decode(b"[" * (deepest + 40) + b"]" * (deepest + 40), type=msgspec.Raw)
     first = next(message for depth, message in found if depth == deepest + 1)

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from tests.fuzz.profile import fuzzing
 from trunkline_protocol.codecs.jsonrpc import encode_batch, encode_result
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.session import (
     ACK_BYTES,
     ACK_FRAMES,
     ACK_SECONDS,
-    UNNUMBERED_CALLS,
     CannotResume,
     ProtocolViolation,
     Resume,

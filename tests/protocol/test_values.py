@@ -103,7 +103,7 @@ def counted(value: Any) -> int:
 
 
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats() | st.none() | st.booleans()
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=60)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 anything = st.recursive(
     numbers | texts | st.binary(max_size=40),
     lambda inner: st.lists(inner, max_size=20) | st.dictionaries(texts, inner, max_size=17) | st.lists(numbers),

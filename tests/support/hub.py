@@ -112,7 +112,8 @@ class RunningHub:
         except BaseException:
             self.discard()
             raise
-        self.host, _, port = self.url.removeprefix("ws://").removesuffix("/ws").rpartition(":")
+        address: str = self.url.removeprefix("ws://").removesuffix("/ws")
+        self.host, port = address.rsplit(":", 1)
         self.port = int(port)
         return self
 

@@ -7,7 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -22,9 +22,6 @@ START: Final = 4 * PATIENCE
 SOON: Final = 1 * SCALE
 """Seconds for what has to happen at once on a busy machine."""
 
-START: Final = 4 * PATIENCE
-"""Seconds for a program to start: it loads a lot, and may be one of many."""
-
 
 def eventually(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
     """Wait for a state of another process, which has no event to wait for."""
@@ -34,7 +31,11 @@ def eventually(condition: Callable[[], object], what: str, within: float = PATIE
         time.sleep(0.01)
 
 
-async def until(condition: Callable[[], T | Awaitable[T | None] | None], what: str, within: float = PATIENCE) -> T:
+@overload
+async def until(condition: Callable[[], Awaitable[T | None]], what: str, within: float = PATIENCE) -> T: ...
+@overload
+async def until(condition: Callable[[], T | None], what: str, within: float = PATIENCE) -> T: ...
+async def until(condition: Callable[[], Any], what: str, within: float = PATIENCE) -> Any:
     """Wait, on the test's own loop, for a state that has no event to wait for; returns what the condition found."""
     limit = time.monotonic() + within
     while True:

@@ -40,7 +40,7 @@ def build(into: Path) -> Path:
 def install(wheel: Path, environment: Path) -> Path:
     venv.create(environment, with_pip=True)
     python = environment / "bin" / "python"
-    command = [
+    command: list[str | Path] = [
         python,
         "-m",
         "pip",
@@ -56,12 +56,25 @@ def install(wheel: Path, environment: Path) -> Path:
 
 
 def serve_and_call(trunkline: Path, folder: Path) -> None:
-    command = [trunkline, "serve", "--port", "0", "--packs", "none", "--methods", "trunkline.methods.debug"]
+    command: list[str | Path] = [
+        trunkline,
+        "serve",
+        "--port",
+        "0",
+        "--packs",
+        "none",
+        "--methods",
+        "trunkline.methods.debug",
+    ]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, stderr=subprocess.PIPE) as hub:
+        assert hub.stdout is not None
+        assert hub.stderr is not None
         try:
-            url = re.search(r"listening on (\S+)", hub.stdout.readline())[1]
+            listening = re.search(r"listening on (\S+)", hub.stdout.readline())
+            assert listening is not None
+            url = listening[1]
             assert hub.stdout.readline().startswith("ready")
-            call = [trunkline, "call", "debug.echo", '{"value": [1, "ü"]}', "--url", url]
+            call: list[str | Path] = [trunkline, "call", "debug.echo", '{"value": [1, "ü"]}', "--url", url]
             answer = subprocess.run(call, cwd=folder, check=True, capture_output=True, text=True, timeout=30)
             assert json.loads(answer.stdout) == [1, "ü"], answer.stdout
         finally:

@@ -9,6 +9,7 @@ import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
 import { WebSocket } from "ws";
 import { connect, DisconnectedError, TimeoutError, type ConnectOptions } from "../src/index.js";
+import { hubMethods, SKIP_WITHOUT_METHODS } from "./support/hub-methods.js";
 import { PACKAGE } from "./support/paths.js";
 import { PlainSocket } from "./support/plain-socket.js";
 import { SOON, Watched } from "./support/resilient.js";
@@ -63,6 +64,24 @@ test("frames are numbered, but not those of one connection", async (t) => {
   await hub.close();
   await settled;
   assert.equal((await next(peer)).method, "session.close");
+});
+
+test("of the hub's own methods those are not numbered of which the contract says so", { skip: SKIP_WITHOUT_METHODS }, async (t) => {
+  const { watched, peer } = await opened(t);
+  const { methods: names, unnumbered_methods: expected } = hubMethods();
+  const calls = names.map((method) => watched.hub.call(method));
+  const unnumbered: string[] = [];
+  for (const name of names) {
+    const { method, seq } = await next(peer);
+    assert.equal(method, name);
+    if (seq === undefined) {
+      unnumbered.push(name);
+    }
+  }
+  assert.deepEqual(unnumbered, expected);
+  const settled = Promise.allSettled(calls);
+  await watched.hub.close();
+  await settled;
 });
 
 test("after a cut it resumes, sends what the hub has not, and drops what it has itself", async (t) => {

@@ -239,8 +239,12 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
 
   test("names that cannot be served, and twice the same", async (t) => {
     const hub = await callee(t);
-    const error = await rejection(hub.register("rpc.mine", () => 1));
-    assert.ok(error instanceof RpcError);
+    for (const name of ["rpc.mine", "system.info", "system.status", "subscribe", "event"]) {
+      const error = await rejection(hub.register(name, () => 1));
+      assert.ok(error instanceof RpcError);
+      assert.equal(error.errorName, "FORBIDDEN");
+      assert.match(error.message, /register another name/u);
+    }
     await hub.register("node.once", () => 1);
     assert.ok((await rejection(hub.register("node.once", () => 2))) instanceof TypeError);
   });

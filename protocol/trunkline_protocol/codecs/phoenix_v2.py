@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 from typing_extensions import override
 
+from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import phoenix_frames as frames
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
 from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
@@ -25,7 +26,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 TOPIC: Final = "topic:"
 RPC: Final = "rpc:"
-PUBLISH: Final = "publish"
+PUBLISH: Final = hub.PUBLISH.name
 
 METADATA: Final = "$metadata"
 """The member of a push's payload that is the call's metadata and no param."""
@@ -36,21 +37,13 @@ EMPTY: Final = b"{}"
 ANSWERS: Final = frozenset({"phx_reply", "phx_close", "phx_error"})
 """Events that only a server may send."""
 
-STEERING: Final = {"$/cancelRequest": "id", "stream.push": "request_id", "stream.credit": "request_id"}
-"""Pushes that concern another push of their channel, and the member that has its ref."""
+STEERING: Final = {name: member for name, member in hub.about_calls("caller").items() if name != hub.CANCELLED.name}
+"""Pushes that concern another push of their channel, and the member that has its ref. MCP's cancellation leaves a push
+without its reply, which channels promise."""
 
 NOT_OFFERED: Final = frozenset(
-    {
-        "subscribe",
-        "unsubscribe",
-        "method.register",
-        "method.unregister",
-        "session.open",
-        "session.close",
-        "session.ack",
-        "stream_chunk",
-        "$/progress",
-    }
+    {row.name for row in hub.METHODS.values() if row.needs_connection and not row.before_auth}
+    | (hub.NOTIFICATIONS.keys() - STEERING.keys())
 )
 """What channels have another way for, or no way at all."""
 
@@ -231,7 +224,7 @@ class PhoenixDialect(Dialect):
         params: _Members = {"topic": msgspec.Raw(_encoder.encode(name))}
         if recover is not None:
             params["recover"] = recover
-        self._ask(_Pending(channel, message.ref, "join"), "subscribe", _encoder.encode(params), turn)
+        self._ask(_Pending(channel, message.ref, "join"), hub.SUBSCRIBE.name, _encoder.encode(params), turn)
 
     def _leave(self, channel: _Channel, message: Message, turn: _Turn) -> None:
         was_joined = self._stop(channel, f"{channel.topic} was left", turn)
@@ -248,7 +241,7 @@ class PhoenixDialect(Dialect):
         del self._channels[channel.topic]
         for ref, number in channel.refs.items():
             del self._pending[number]
-            turn.to_hub.append(_notification("$/cancelRequest", b'{"id":%d}' % number))
+            turn.to_hub.append(_notification(hub.CANCEL_REQUEST.name, b'{"id":%d}' % number))
             error = RpcError(ErrorCode.CANCELLED, f"{why} before the answer came", maybe_executed=True)
             turn.to_peer.append(frames.encode_error(channel.join_ref, ref, channel.topic, error))
         channel.refs.clear()
@@ -270,7 +263,7 @@ class PhoenixDialect(Dialect):
     def _unsubscribe(self, name: str, turn: _Turn) -> None:
         self._last_id += 1
         self._unsubscribing[self._last_id] = name
-        turn.to_hub.append(_request(self._last_id, "unsubscribe", _encoder.encode({"topic": name})))
+        turn.to_hub.append(_request(self._last_id, hub.UNSUBSCRIBE.name, _encoder.encode({"topic": name})))
 
     def _retry_leftovers(self, turn: _Turn) -> None:
         """Unsubscribe again what the hub refused to unsubscribe (too many calls) and no channel reads."""
@@ -344,13 +337,13 @@ class PhoenixDialect(Dialect):
         match decoded.method:
             case "":
                 return self._answered(decoded.id, bytes(decoded.result) or None, bytes(decoded.error))
-            case "event" | "event.gap":
+            case hub.EVENT.name | hub.EVENT_GAP.name:
                 return self._readers.deliver(
                     Published(EVENT if decoded.method == EVENT else GAP, bytes(decoded.params))
                 )
-            case "$/progress":
+            case hub.PROGRESS.name:
                 return self._relay(decoded, "token")
-            case "stream_chunk" | "stream.credit":
+            case hub.STREAM_CHUNK.name | hub.STREAM_CREDIT.name:
                 return self._relay(decoded, "request_id")
             case _:
                 return []  # requests are for clients that serve methods, which channels cannot

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
+from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import MAX_DEPTH, is_too_deep
@@ -248,9 +249,9 @@ def oversized(frame: bytes, error: RpcError) -> Oversized:
     match message.get("method"):
         case None:
             return _served(message.get("id"), error)
-        case "stream_chunk":
+        case hub.STREAM_CHUNK.name:
             return _served(about, error)
-        case "stream.push":
+        case hub.STREAM_PUSH.name:
             return _own(about)
     return _own(message["id"]) if "id" in message else Oversized((), None, _NOTHING)
 

@@ -12,8 +12,8 @@ from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id
-from trunkline_protocol.session import UNNUMBERED_CALLS
 
 LOCAL_GRACE: Final = 2.0
 """Seconds the hub gets beyond a call's timeout before the client gives up by itself."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from trunkline.control import health, metrics, rpc, system
-from trunkline.control.method import ControlMethod, HubView
+from trunkline.control.method import HubView
+from trunkline.hub.dispatch import Handlers
 
 
-def control_methods(view: HubView) -> list[ControlMethod]:
-    """All methods of this room, over one hub."""
-    methods = [*health.methods(view), *system.methods(view), *metrics.methods(view)]
-    return [*methods, *rpc.methods(view, methods)]
+def control_methods(view: HubView) -> Handlers:
+    """What tells of the hub as a whole, by name."""
+    return health.methods(view) | system.methods(view) | metrics.methods(view) | rpc.methods(view)
 
 
-__all__ = ["ControlMethod", "HubView", "control_methods"]
+__all__ = ["HubView", "control_methods"]

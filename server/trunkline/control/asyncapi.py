@@ -2,77 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
-from trunkline.control.schemas import (
-    ANY,
-    BOOLEAN,
-    ERROR,
-    ID,
-    INTEGER,
-    REQUEST,
-    RESPONSE,
-    STRING,
-    Schema,
-    array,
-    record,
-    ref,
-)
+from trunkline.control.method import schema_of
+from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Schema, array, record, ref
 from trunkline.control.topics import TOPICS
 from trunkline.version import __version__
+from trunkline_protocol.hub_methods import NOTIFICATIONS, HubNotification
 
 VERSION: Final = "3.0.0"
 
 
-def _notification(method: str, required: Schema, optional: Schema | None = None) -> Schema:
-    params = record(required, optional)
-    return record({"jsonrpc": {"const": "2.0"}, "method": {"const": method}, "params": params}, {"seq": INTEGER})
+def _key(method: str) -> str:
+    """A notification's name as that of a message: ``$/cancelRequest`` is ``cancelRequest``."""
+    first, *others = re.split(r"[._/]", method.removeprefix("$/"))
+    return first + "".join(word.capitalize() for word in others)
 
 
-_CHUNK: Final = _notification(
-    "stream_chunk",
-    {"request_id": ID, "chunk_type": STRING, "data": ANY, "is_final": BOOLEAN, "index": INTEGER},
-)
-_CREDIT: Final = _notification("stream.credit", {"request_id": ID, "consumed": INTEGER})
-_ACK: Final = _notification("session.ack", {"received": INTEGER})
-_PROGRESS: Final = _notification("$/progress", {"token": {"type": ["string", "integer"]}, "value": ANY})
-_POSITION: Final = {"topic": STRING, "epoch": STRING}
+def _notification(row: HubNotification) -> tuple[str, Schema]:
+    params = schema_of(row.params)
+    return row.summary, record(
+        {"jsonrpc": {"const": "2.0"}, "method": {"const": row.name}, "params": params},
+        {"seq": INTEGER} if row.numbered else None,
+    )
 
-MESSAGES: Final[dict[str, tuple[str, Schema]]] = {
+
+CALLS: Final[dict[str, tuple[str, Schema]]] = {
     "request": ("A request, or a notification where there is no id", REQUEST),
     "requestBatch": ("A batch of them", array(ref("Request")) | {"minItems": 1}),
     "response": ("The one reply to a request", RESPONSE),
     "responseBatch": ("The one reply to a batch", array(ref("Response")) | {"minItems": 1}),
-    "streamChunk": ("One chunk of a stream, before its reply", _CHUNK),
-    "streamCredit": ("How many chunks, or items of input, were taken so far", _CREDIT),
-    "streamPush": (
-        "One item of a call's input, or its end",
-        _notification("stream.push", {"request_id": ID, "index": INTEGER}, {"data": ANY, "is_final": BOOLEAN}),
-    ),
-    "progress": ("How far a call is, where its metadata has a progress_token", _PROGRESS),
-    "cancelRequest": ("The outcome of a call is not wanted any more", _notification("$/cancelRequest", {"id": ID})),
-    "sessionAck": ("Which numbered frames have come", _ACK),
-    "event": (
-        "An event of a topic that was subscribed to",
-        _notification("event", _POSITION | {"data": ANY, "offset": INTEGER, "published_at": INTEGER}),
-    ),
-    "eventGap": (
-        "Events that do not come",
-        _notification(
-            "event.gap",
-            _POSITION | {"from": INTEGER, "to": INTEGER, "reason": {"enum": ["slow_consumer", "history", "epoch"]}},
-            {"count": INTEGER},
-        ),
-    ),
 }
+MESSAGES: Final = CALLS | {_key(row.name): _notification(row) for row in NOTIFICATIONS.values()}
 
 FROM_CLIENT: Final = (
-    "request", "requestBatch", "response", "streamChunk", "streamCredit", "streamPush", "progress", "cancelRequest",
-    "sessionAck",
+    "request", "requestBatch", "response", *(_key(row.name) for row in NOTIFICATIONS.values() if row.from_client),
 )  # fmt: skip
 FROM_HUB: Final = (
-    "request", "response", "responseBatch", "streamChunk", "streamCredit", "progress", "cancelRequest", "sessionAck",
-    "event", "eventGap",
+    "request", "response", "responseBatch", *(_key(row.name) for row in NOTIFICATIONS.values() if row.from_hub),
 )  # fmt: skip
 
 
@@ -96,11 +64,11 @@ def asyncapi() -> dict[str, Any]:
                 "security": [{"$ref": "#/components/securitySchemes/bearer"}],
             }
         },
-        "channels": {"ws": _websocket()} | {_key(topic): _topic(topic) for topic in TOPICS},
+        "channels": {"ws": _websocket()} | {_place(topic): _topic(topic) for topic in TOPICS},
         "operations": _operations(),
         "components": {
             "schemas": {"Error": ERROR, "Request": REQUEST, "Response": RESPONSE}
-            | {_key(topic): schema for topic, (_words, schema) in TOPICS.items()},
+            | {_place(topic): schema_of(data) for topic, (_words, data) in TOPICS.items()},
             "messages": {
                 key: {"name": key, "summary": words, "payload": schema} for key, (words, schema) in MESSAGES.items()
             },
@@ -109,7 +77,7 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _key(topic: str) -> str:
+def _place(topic: str) -> str:
     return topic.replace(".", "_")
 
 
@@ -123,11 +91,11 @@ def _websocket() -> dict[str, Any]:
 
 
 def _topic(topic: str) -> dict[str, Any]:
-    words, _schema = TOPICS[topic]
+    words, _data = TOPICS[topic]
     return {
         "address": topic,
         "description": f"{words}. Comes as the data of `event` messages on /ws, to those who called subscribe",
-        "messages": {"data": {"name": topic, "payload": ref(_key(topic))}},
+        "messages": {"data": {"name": topic, "payload": ref(_place(topic))}},
     }
 
 
@@ -147,7 +115,7 @@ def _operations() -> dict[str, Any]:
         "sendToClient": {"action": "send", "channel": channel, "messages": messages(FROM_HUB)},
     }
     for topic in TOPICS:
-        key = _key(topic)
+        key = _place(topic)
         operations[f"send_{key}"] = {
             "action": "send",
             "channel": {"$ref": f"#/channels/{key}"},

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
-from trunkline.control import control_methods
 from trunkline.control.asyncapi import asyncapi
 from trunkline.control.method import HubView
 from trunkline.control.openapi import openapi
-from trunkline.control.rpc import CONNECTION_METHODS, discover, served
-
-NOT_OVER_HTTP: Final = frozenset(info.name for info in CONNECTION_METHODS) - {"publish"}
+from trunkline.control.rpc import discover, served
 
 
 def documents(view: HubView) -> dict[str, Callable[[], dict[str, Any]]]:
     """By path."""
-    own = control_methods(view)
     return {
-        "/openrpc.json": lambda: discover(served(view, own)),
-        "/openapi.json": lambda: openapi(served(view, own), NOT_OVER_HTTP),
+        "/openrpc.json": lambda: discover(served(view)),
+        "/openapi.json": lambda: openapi(served(view)),
         "/asyncapi.json": asyncapi,
     }

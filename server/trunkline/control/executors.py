@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 import msgspec
 import psutil
 
 from trunkline.background import start_task
-from trunkline.control.calls import described, require_admin
+from trunkline.control.calls import described
 from trunkline.control.health import detailed_executors
-from trunkline.control.method import HubView, describe
-from trunkline.hub.client_calls import decode_params
+from trunkline.control.method import HubView
+from trunkline.hub.dispatch import Handlers, answering
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN
+from trunkline_protocol.reports import AssignParams, DrainParams
 
 MAX_RUNNING: Final = 32
 """Calls told of one executor, the oldest first."""
@@ -40,7 +42,7 @@ class ExecutorTable:
             calls = running.get(executor["worker_id"], [])
             executor["cpu_percent"] = self._cpu_percent(executor["pid"], before)
             executor["running"] = [
-                described(call, now) | {"parked": parked}
+                msgspec.structs.asdict(described(call, now)) | {"parked": parked}
                 for call, parked in sorted(calls, key=lambda item: item[0].received)[:MAX_RUNNING]
             ]
         return executors
@@ -67,47 +69,20 @@ class Owners(Protocol):
         """Give a routing key to an executor."""
 
 
-class DrainParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``executors.drain``."""
-
-    worker_id: str
-
-
-class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``executors.assign``; ``key`` is a routing key, such as a collection's name."""
-
-    key: str
-    worker_id: str
-
-
-ORDERS: Final = (
-    describe(
-        "executors.drain",
-        "Hand over what an executor owns and replace it by a fresh one (role admin)",
-        DrainParams,
-        idempotent=False,
-    ),
-    describe("executors.assign", "Give a routing key to an executor (role admin)", AssignParams, idempotent=True),
-)
-
-
 class ExecutorOrders:
     """Answers both, when it is done. Whoever asked may go: what has begun is brought to its end."""
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The calls of this file, by name."""
-        return {"executors.drain": self._drain, "executors.assign": self._assign}
+        return answering(EXECUTORS_DRAIN, self._drain) | answering(EXECUTORS_ASSIGN, self._assign)
 
-    def _drain(self, call: Call) -> None:
-        require_admin(call)
-        self._begin(call, self._owners.drain(decode_params(call, DrainParams).worker_id))
+    def _drain(self, call: Call, params: DrainParams) -> None:
+        self._begin(call, self._owners.drain(params.worker_id))
 
-    def _assign(self, call: Call) -> None:
-        require_admin(call)
-        params = decode_params(call, AssignParams)
+    def _assign(self, call: Call, params: AssignParams) -> None:
         self._begin(call, self._owners.assign(params.key, params.worker_id))
 
     def _begin(self, call: Call, order: Coroutine[Any, Any, dict[str, Any]]) -> None:

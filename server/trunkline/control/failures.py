@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from trunkline.control.calls import require_admin
-from trunkline.control.method import describe
-from trunkline.hub.client_calls import decode_params
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.observe.secrets import Redaction, SecretMask
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import SYSTEM_FAILURE
+from trunkline_protocol.reports import Failure, FailureParams
 
 MAX_FAILURES: Final = 500
 MAX_BYTES: Final = 4 * 2**20
@@ -27,20 +26,6 @@ MAX_BYTES: Final = 4 * 2**20
 
 MAX_PARAMS_BYTES: Final = 256 * 1024
 """Larger params are not kept: nobody types them into a form."""
-
-_encoder: Final = msgspec.json.Encoder()
-
-
-class FailureParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``system.failure``; ``failure`` is a number of ``system.requests``."""
-
-    failure: int
-
-
-FAILURE_METHOD: Final = describe(
-    "system.failure", "The params of a call that failed lately, without secrets (role admin)", FailureParams,
-    idempotent=True,
-)  # fmt: skip
 
 
 class _Kept(NamedTuple):
@@ -63,9 +48,9 @@ class FailedCalls:
         self._numbers = itertools.count(1)
         self.bytes = 0
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The call of this file, by name."""
-        return {"system.failure": self._tell}
+        return replying(SYSTEM_FAILURE, self._tell)
 
     def keep(self, call: Call) -> int | None:
         """Keep its params, and forget the oldest where they are too many.
@@ -88,19 +73,13 @@ class FailedCalls:
         self._kept.clear()
         self.bytes = 0
 
-    def _tell(self, call: Call) -> None:
-        require_admin(call)
-        number = decode_params(call, FailureParams).failure
-        kept = self._kept.get(number)
+    def _tell(self, params: FailureParams) -> Failure:
+        kept = self._kept.get(params.failure)
+        if kept is None:
+            return Failure(params.failure, kept=False, method=None, params=None, redacted=0)
         redaction = Redaction(self._mask)
-        answer = {
-            "failure": number,
-            "kept": kept is not None,
-            "method": None if kept is None else kept.method,
-            "params": None if kept is None else _shown(kept, redaction),
-            "redacted": redaction.count,
-        }
-        call.settle_result(_encoder.encode(answer))
+        shown = _shown(kept, redaction)
+        return Failure(params.failure, kept=True, method=kept.method, params=shown, redacted=redaction.count)
 
 
 def _shown(kept: _Kept, redaction: Redaction) -> Any:

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import psutil
 
-from trunkline.control.method import ControlMethod, HubView
+from trunkline.control.method import HubView
+from trunkline.hub.dispatch import Handlers, replying
+from trunkline_protocol.hub_methods import HEALTH_CHECK, HEALTH_DETAILED
 
 Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
 
@@ -94,9 +96,6 @@ def memory_usage(pid: int | None) -> dict[str, float] | None:
         return None
 
 
-def methods(view: HubView) -> list[ControlMethod]:
+def methods(view: HubView) -> Handlers:
     """The methods of this file."""
-    return [
-        ControlMethod("health.check", "Health of the hub in one object", lambda _: check(view)),
-        ControlMethod("health.detailed", "Health of the hub and each executor", lambda _: detailed(view)),
-    ]
+    return replying(HEALTH_CHECK, lambda _: check(view)) | replying(HEALTH_DETAILED, lambda _: detailed(view))

@@ -1,21 +1,21 @@
-"""What a method of the hub looks like, and what it may see of the hub."""
+"""What the hub's methods may see of it, and how its catalogue describes them."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from trunkline.control.results import RESULTS
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.version import __version__
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.depth import MAX_DEPTH
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import METHODS, HubMethod
 from trunkline_protocol.messages import HubIdentity, HubLimits
 
 _LIMITS: Final = HubLimits(16 * 2**20, MAX_DEPTH, 100)
@@ -80,72 +80,46 @@ class HubView:
     hub: HubIdentity = _HUB
 
 
-class NoParams(msgspec.Struct, forbid_unknown_fields=True):
-    """For methods without parameters."""
+@functools.cache
+def listed_methods() -> tuple[MethodInfo, ...]:
+    """The catalogue's entries of the methods that the hub answers itself, as far as they are listed."""
+    return tuple(describe(method) for method in METHODS.values() if method.listed)
 
 
-class ControlMethod:
-    """A method the hub answers at once, from what it knows.
-
-    Args:
-        name: as called.
-        summary: one line for ``rpc.discover``.
-        answer: gets the decoded params.
-        params: a msgspec Struct that says what they must be.
-    """
-
-    def __init__(
-        self, name: str, summary: str, answer: Callable[[Any], Any], params: type[msgspec.Struct] = NoParams
-    ) -> None:
-        self.name = name
-        self._answer = answer
-        self._decoder = msgspec.json.Decoder(params)
-        self.info = describe(name, summary, params, idempotent=True)
-
-    def __call__(self, params: bytes, /) -> Any:
-        """Answer.
-
-        Raises:
-            RpcError: -32602 that names the parameter.
-        """
-        try:
-            decoded = self._decoder.decode(b"{}" if params.strip() == b"[]" else params)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{self.name}: {error}") from error
-        return self._answer(decoded)
+def tools() -> list[MethodInfo]:
+    """Those of them that are tools of MCP."""
+    return [info for info in listed_methods() if METHODS[info.name].is_tool]
 
 
-def describe(
-    name: str, summary: str, params: type[msgspec.Struct], *, idempotent: bool, result: Any = None
-) -> MethodInfo:
-    """A catalogue entry for a method the hub answers itself.
+def describe(method: HubMethod[Any]) -> MethodInfo:
+    """The catalogue's entry of a method that the hub answers itself."""
+    params = schema_of(method.params)
+    required = params.get("required", [])
+    return MethodInfo(
+        method.name,
+        method.summary,
+        pack="hub",
+        idempotent=method.idempotent,
+        parameters=[Parameter(name, schema, name in required) for name, schema in params.get("properties", {}).items()],
+        result=schema_of(method.result),
+    )
 
-    Args:
-        result: the type of what it answers, where that is not in :data:`RESULTS`.
-    """
-    schema = RESULTS.get(name, {}) if result is None else _schema(result)
-    return MethodInfo(name, summary, pack="hub", idempotent=idempotent, parameters=_parameters(params), result=schema)
 
-
-def _schema(described: Any) -> Any:
+def schema_of(described: type[Any]) -> dict[str, Any]:
+    """The JSON Schema of a type without references: each entry of a catalogue stands for itself."""
     (root,), components = msgspec.json.schema_components([described], ref_template="#/{name}")
-    return _inlined(root, components)
-
-
-def _parameters(params: type[msgspec.Struct]) -> list[Parameter]:
-    _refs, components = msgspec.json.schema_components([params], ref_template="#/{name}")
-    described = components[params.__name__]
-    required = described.get("required", [])
-    return [
-        Parameter(name, _inlined(schema, components), name in required)
-        for name, schema in described.get("properties", {}).items()
-    ]
+    schema: dict[str, Any] = _inlined(root, components)
+    return schema
 
 
 def _inlined(schema: Any, components: dict[str, Any]) -> Any:
-    """The schema without references: each entry of a catalogue stands for itself."""
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)
-        return {key: _inlined(value, components) for key, value in schema.items()}
+        inlined = {key: _inlined(value, components) for key, value in schema.items()}
+        if isinstance(inlined.get("title"), str):
+            del inlined["title"]  # each is there once for every place it is in, and generators make names of titles
+        if isinstance(said := inlined.get("description"), str):
+            inlined["description"] = said.replace("``", "`")  # docstrings are reStructuredText, documents Markdown
+        return inlined
     return [_inlined(value, components) for value in schema] if isinstance(schema, list) else schema

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
-import msgspec
-
-from trunkline.control.method import ControlMethod, HubView
+from trunkline.control.method import HubView
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.observe.history import merge
 from trunkline.observe.metrics import MethodStats, snapshot_of, total_of
+from trunkline_protocol.hub_methods import METRICS_GET
+from trunkline_protocol.reports import MetricsParams
 
 RANGES: Final = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
-
-
-class MetricsParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``metrics.get``. ``time_range`` is one of these words, or seconds; ``series`` asks for each sample."""
-
-    time_range: Literal["1m", "5m", "15m", "1h"] | Annotated[float, msgspec.Meta(ge=1, le=3600)] | None = None
-    series: bool = False
 
 
 def get(view: HubView, params: MetricsParams) -> dict[str, Any]:
@@ -56,7 +50,6 @@ def _said(seconds: float, methods: dict[str, MethodStats]) -> dict[str, Any]:
     }
 
 
-def methods(view: HubView) -> list[ControlMethod]:
+def methods(view: HubView) -> Handlers:
     """The methods of this file."""
-    summary = "Counts and durations by method, since the start or of a time range"
-    return [ControlMethod("metrics.get", summary, lambda params: get(view, params), MetricsParams)]
+    return replying(METRICS_GET, lambda params: get(view, params))

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from trunkline.control.results import DETAILED
+from trunkline.control.method import schema_of
 from trunkline.control.schemas import (
     ANY,
     BOOLEAN,
     ERROR,
-    HEALTH,
     INTEGER,
     NUMBER,
     REQUEST,
@@ -26,6 +25,8 @@ from trunkline.control.schemas import (
 )
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.hub_methods import CONNECTION_METHODS
+from trunkline_protocol.reports import DetailedHealth, Health
 
 VERSION: Final = "3.1.0"
 PREFIX: Final = "/api/v1/"
@@ -44,10 +45,10 @@ _FIXED: Final[Schema] = {
     | {"description": "RFC 9457; `error` is the error object of JSON-RPC"},
     "JsonRpcRequest": REQUEST,
     "JsonRpcResponse": RESPONSE,
-    "Health": HEALTH,
+    "Health": schema_of(Health),
     "DetailedHealth": {
         "allOf": [
-            ref("Health"),
+            schema_of(DetailedHealth),
             record(
                 {
                     "uptime": NUMBER,
@@ -56,7 +57,6 @@ _FIXED: Final[Schema] = {
                         "additionalProperties": record({"status": STRING, "latencyMs": or_null(NUMBER)}),
                     },
                 }
-                | DETAILED
             ),
         ]
     },
@@ -90,18 +90,17 @@ _PROBLEMS: Final = {
 }
 
 
-def openapi(infos: Iterable[MethodInfo], not_over_http: frozenset[str]) -> dict[str, Any]:
+def openapi(infos: Iterable[MethodInfo]) -> dict[str, Any]:
     """The document.
 
     Args:
         infos: everything that can be called, over whatever door.
-        not_over_http: names among them that need a connection.
     """
     components = Components(_FIXED)
     tasks = {
         PREFIX + info.http_path: {"post": _task(info, components)}
         for info in sorted(infos, key=lambda info: info.name)
-        if info.name not in not_over_http and info.input is None and _PLAIN_PATH.fullmatch(info.http_path)
+        if info.name not in CONNECTION_METHODS and info.input is None and _PLAIN_PATH.fullmatch(info.http_path)
     }
     return {
         "openapi": VERSION,

@@ -6,31 +6,15 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from trunkline.control.calls import ADMIN_METHODS
-from trunkline.control.executors import ORDERS
-from trunkline.control.failures import FAILURE_METHOD
-from trunkline.control.jobs import JOB_METHODS
-from trunkline.control.method import ControlMethod, HubView
-from trunkline.control.method import describe as entry
+from trunkline.control.method import HubView, listed_methods
 from trunkline.control.schemas import Components
-from trunkline.control.topic_list import TOPICS_METHOD
-from trunkline.hub.authentication import AuthParams
-from trunkline.hub.registrations import RegisterParams, UnregisterParams
-from trunkline.hub.subscriptions import PublishParams, SubscribeParams, UnsubscribeParams
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.hub_methods import RPC_DISCOVER, RPC_PING
+from trunkline_protocol.reports import Pong
 
 OPENRPC_VERSION = "1.3.2"
-
-CONNECTION_METHODS = (
-    entry("auth", "Say who you are, or renew credentials before they expire", AuthParams, idempotent=True),
-    entry("subscribe", "Get the events of a topic or pattern on this connection", SubscribeParams, idempotent=True),
-    entry("unsubscribe", "Get them no more", UnsubscribeParams, idempotent=True),
-    entry("method.register", "Serve a method to other clients", RegisterParams, idempotent=True),
-    entry("method.unregister", "Serve it no more", UnregisterParams, idempotent=True),
-    entry("publish", "Store an event and deliver it to all who subscribed", PublishParams, idempotent=False),
-)
-"""Methods that the hub answers for a connection; see SPEC.md."""
 
 
 def describe(info: MethodInfo, components: Components | None = None) -> dict[str, Any]:
@@ -81,27 +65,15 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
     }
 
 
-def served(view: HubView, own: Iterable[ControlMethod]) -> list[MethodInfo]:
-    """Everything that can be called; ``own`` are the methods of this room."""
-    infos = [method.info for method in own]
-    hubs = [*CONNECTION_METHODS, *ADMIN_METHODS, *ORDERS, *JOB_METHODS, TOPICS_METHOD, FAILURE_METHOD]
-    return [*infos, *hubs, *view.registered(), *view.pool.methods.values()]
+def served(view: HubView) -> list[MethodInfo]:
+    """Everything that can be called: of the hub, of clients, of executors."""
+    return [*listed_methods(), *view.registered(), *view.pool.methods.values()]
 
 
-def methods(view: HubView, others: Iterable[ControlMethod]) -> list[ControlMethod]:
-    """The methods of this file; ``others`` are the hub's other methods, which are described too."""
-    own = [
-        ControlMethod(
-            "rpc.ping", "Answer at once; for clients that cannot send WebSocket pings", lambda _: _pong(view)
-        ),
-        ControlMethod(
-            "rpc.discover",
-            "What this hub serves, as an OpenRPC document",
-            lambda _: discover(served(view, (*others, *own))),
-        ),
-    ]
-    return own
+def methods(view: HubView) -> Handlers:
+    """The methods of this file."""
+    return replying(RPC_PING, lambda _: _pong(view)) | replying(RPC_DISCOVER, lambda _: discover(served(view)))
 
 
-def _pong(view: HubView) -> dict[str, Any]:
-    return {"pong": True, "time_ms": int(time.time() * 1000), "limits": view.limits, "hub": view.hub}
+def _pong(view: HubView) -> Pong:
+    return Pong(True, int(time.time() * 1000), view.limits, view.hub)

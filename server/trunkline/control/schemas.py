@@ -43,8 +43,6 @@ def or_null(schema: Schema) -> Schema:
 
 
 ID: Final[Schema] = {"anyOf": [STRING, INTEGER, {"type": "null"}]}
-MEMORY: Final = or_null(record({"rss_mb": NUMBER, "vms_mb": NUMBER, "percent": NUMBER}))
-
 ERROR: Final = record(
     {
         "code": {"type": "integer", "description": ", ".join(f"{row.code} {row.name}" for row in ERROR_TABLE.values())},
@@ -87,40 +85,6 @@ RESPONSE: Final = {
         record({"jsonrpc": {"const": "2.0"}, "id": ID, "error": ref("Error")}),
     ]
 }
-
-EXECUTOR: Final = record(
-    {
-        "worker_id": STRING,
-        "status": {"enum": ["starting", "ready", "busy", "silent", "stopping", "down"]},
-        "pid": or_null(INTEGER),
-        "slots": INTEGER,
-        "slots_leaving": INTEGER,
-        "active_requests": INTEGER,
-        "request_count": INTEGER,
-        "error_count": INTEGER,
-        "restarts": INTEGER,
-        "restart_causes": {"type": "object", "additionalProperties": INTEGER},
-        "last_restart": or_null(record({"cause": STRING, "words": STRING, "number": INTEGER, "at": INTEGER})),
-        "last_failure": or_null(STRING),
-        "latency_ms": or_null(NUMBER),
-        "memory_usage": MEMORY,
-    }
-)
-
-HEALTH: Final = record(
-    {
-        "status": {"enum": ["healthy", "degraded", "unhealthy", "starting", "stopping"]},
-        "worker_id": STRING,
-        "uptime_seconds": NUMBER,
-        "request_count": INTEGER,
-        "error_count": INTEGER,
-        "error_rate": NUMBER,
-        "active_requests": INTEGER,
-        "memory_usage": MEMORY,
-        "pipelines_loaded": INTEGER,
-        "timestamp": {"type": "string", "format": "date-time"},
-    }
-)
 
 
 class Components:

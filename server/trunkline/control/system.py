@@ -10,9 +10,11 @@ from typing import Any
 
 import psutil
 
-from trunkline.control.method import ControlMethod, HubView
+from trunkline.control.method import HubView
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
 from trunkline_protocol import WIRE_VERSION
+from trunkline_protocol.hub_methods import SYSTEM_INFO
 
 
 def info(view: HubView) -> dict[str, Any]:
@@ -35,6 +37,6 @@ def info(view: HubView) -> dict[str, Any]:
     }
 
 
-def methods(view: HubView) -> list[ControlMethod]:
+def methods(view: HubView) -> Handlers:
     """The methods of this file."""
-    return [ControlMethod("system.info", "Versions, machine and pool in one object", lambda _: info(view))]
+    return replying(SYSTEM_INFO, lambda _: info(view))

@@ -9,11 +9,12 @@ from trunkline.edge.translation import Receiver
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.dialect import Deferred
 from trunkline_protocol.codecs.jsonrpc import method_of
+from trunkline_protocol.hub_methods import SESSION_OPEN
 
 MAX_HELD_BYTES: Final = 1024 * 1024
 """With more than this waiting the peer is not read."""
 
-FIRST_ONLY: Final = "session.open"
+FIRST_ONLY: Final = SESSION_OPEN.name
 """Answered by the hub itself; but it has to be first, and from its reply on messages are numbered: behind it none
 overtakes another."""
 

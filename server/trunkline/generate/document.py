@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from trunkline.generate.schema import Definition, SchemaReader
 from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
+from trunkline_protocol.hub_methods import METHODS
 
-CONNECTION_METHODS: Final = frozenset(
-    {"auth", "subscribe", "unsubscribe", "publish", "method.register", "method.unregister"}
-)
+CLIENTS_OWN: Final = frozenset(row.name for row in METHODS.values() if row.is_clients_own)
 """What the clients themselves say to a hub; called by hand it would act behind the client's back."""
 
 CLIENT_PACK: Final = "client"
@@ -72,7 +71,7 @@ def read_document(document: Any, reserved: Collection[str]) -> Document:
             by_name[method.name] = method
     except RecursionError:
         raise DocumentError("this document is nested too deeply") from None
-    kept = [by_name[name] for name in sorted(by_name) if name not in CONNECTION_METHODS]
+    kept = [by_name[name] for name in sorted(by_name) if name not in CLIENTS_OWN]
     info = document.get("info")
     version = str(info.get("version", "")) if isinstance(info, dict) else ""
     return Document(version, kept, reader.definitions())

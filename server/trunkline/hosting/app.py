@@ -18,7 +18,8 @@ from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
 from trunkline.control.health import causes_of
-from trunkline.control.jobs import JOB_METHODS, JobCalls
+from trunkline.control.jobs import JobCalls
+from trunkline.control.method import tools
 from trunkline.control.monitoring import Monitor
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
@@ -89,7 +90,7 @@ class HubParts:
         self.credentials = credentials(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
-        self.registrations = Registrations(self.pool, self.answers, self._queue_limits)
+        self.registrations = Registrations(self.pool, self._queue_limits)
         self.router = Router(
             self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*self._keys)
         )
@@ -108,7 +109,6 @@ class HubParts:
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
         self.framed = FramedDoors(self.context, __version__)
-        self._control = control_methods(self.view)
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -192,7 +192,7 @@ class HubParts:
         )
 
     def _serve_own_methods(self) -> None:
-        self.router.serve({method.name: method for method in self._control})
+        self.router.handle(control_methods(self.view))
         for part in (
             self.topics,
             self.authentication,
@@ -254,9 +254,8 @@ class HubParts:
         return self.router.answers(name)
 
     def served(self) -> list[MethodInfo]:
-        """Everything somebody may call, for doors that list it."""
-        own = (method.info for method in self._control)
-        return [*own, *JOB_METHODS, *self.registrations.infos(), *self.pool.methods.values()]
+        """What is a tool of MCP."""
+        return [*tools(), *self.registrations.infos(), *self.pool.methods.values()]
 
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)

@@ -9,22 +9,18 @@ from typing import Final
 
 import msgspec
 
-from trunkline.hub.client_calls import ClientCall, decode_params
+from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
+from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline.hub.principal import PENDING, Principal
-from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_messages import Authenticated, AuthParams
+from trunkline_protocol.hub_methods import AUTH
 
 CREDENTIALS_EXPIRED: Final = 4001
 NOT_AUTHENTICATED: Final = 4501
 
 _encoder: Final = msgspec.json.Encoder()
-
-
-class AuthParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``auth``. The token is never logged and never echoed."""
-
-    token: str
 
 
 class Authentication:
@@ -47,9 +43,9 @@ class Authentication:
         self._changed = changed
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The calls of this file, by name."""
-        return {"auth": self._auth}
+        return answering_connection(AUTH, self._auth)
 
     def opened(self, connection: Connection) -> None:
         """Watch a new connection, if there is something to watch for."""
@@ -70,10 +66,7 @@ class Authentication:
         loop = asyncio.get_running_loop()
         self._timers[connection] = loop.call_later(max(0.0, seconds), connection.close, code, reason)
 
-    def _auth(self, call: Call) -> None:
-        if not isinstance(call, ClientCall):
-            raise RpcError(ErrorCode.INVALID_REQUEST, "auth takes a connection and an id")
-        params = decode_params(call, AuthParams)
+    def _auth(self, call: ClientCall, params: AuthParams) -> None:
         connection = call.connection
         before = connection.principal
         try:
@@ -89,9 +82,7 @@ class Authentication:
             raise
         self._admit(connection, principal)
         left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))
-        call.settle_result(
-            _encoder.encode({"principal": principal.name, "roles": sorted(principal.roles), "expires_in_ms": left})
-        )
+        call.settle_result(_encoder.encode(Authenticated(principal.name, sorted(principal.roles), left)))
 
     def _admit(self, connection: Connection, principal: Principal) -> None:
         connection.become(principal)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-import msgspec
 from typing_extensions import override
 
 from trunkline.hub.outbox import Outbox
@@ -13,8 +12,8 @@ from trunkline.hub.principal import Principal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id, Request
-from trunkline_protocol.session import UNNUMBERED_CALLS
 
 if TYPE_CHECKING:
     from trunkline.hub.connection import Connection
@@ -32,37 +31,12 @@ SMALL_REPLY: Final = 4096
 MAX_SENT_BYTES: Final = 64 * 2**20
 """What clients are sent at most in one message: all sockets known take more (100 MiB in the package ws)."""
 
-P = TypeVar("P", bound=msgspec.Struct)
-
 
 def too_large_to_send(what: str, size: int) -> RpcError:
     """The answer instead of something that the client's socket might not take, and never would."""
     words = f"{what} {size} bytes, and a client is sent at most {MAX_SENT_BYTES}: return less, or stream it"
     data = {"size": size, "max_bytes": MAX_SENT_BYTES}
     return RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True, data=data)
-
-
-def decode_params(call: Call, params: type[P]) -> P:
-    """The params of a call that the hub answers itself.
-
-    Raises:
-        RpcError: -32602, naming the member.
-    """
-    try:
-        return msgspec.json.decode(call.params, type=params)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{call.method}: {error}") from error
-
-
-def connection_of(call: Call, why: str) -> Connection:
-    """The connection that made the call.
-
-    Raises:
-        RpcError: -32600, it came from elsewhere or without an id; ``why`` says what that is needed for.
-    """
-    if isinstance(call, ClientCall):
-        return call.connection
-    raise RpcError(ErrorCode.INVALID_REQUEST, f"{call.method} needs a connection and an id: {why}")
 
 
 class ClientCall(Call):

@@ -17,6 +17,7 @@ from trunkline.hub.limits import Limits, RateLimiter, TokenBucket
 from trunkline.hub.outbox import Nobody, Outbox, Writer
 from trunkline.hub.principal import PENDING, Principal
 from trunkline.hub.router import Router
+from trunkline_protocol import hub_methods
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.frame_numbers import seq_of
@@ -31,17 +32,12 @@ logger = logging.getLogger("trunkline.hub")
 UNSET: Final = msgspec.UNSET
 _numbers = itertools.count(1)
 
-NOT_IN_BATCH: Final = frozenset(
-    {"auth", "session.open", "session.close", "session.ack", "subscribe", "unsubscribe", "method.register"}
-)
-"""Calls whose reply has to come at an exact point of the wire (SPEC.md, Batches)."""
-
 MAX_REMEMBERED: Final = 64
 """Methods that a connection is known to be allowed, so that patterns are matched once."""
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
-CANCEL_METHODS: Final = {"$/cancelRequest": "id", "notifications/cancelled": "requestId"}
+CANCELS: Final = frozenset({hub_methods.CANCEL_REQUEST.name, hub_methods.CANCELLED.name})
 
 
 class _Cancelled(msgspec.Struct):
@@ -207,7 +203,7 @@ class Connection:
 
     def receive_first(self, data: bytes) -> bool:
         """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
-        only_auth = jsonrpc.method_of(data) == "auth"
+        only_auth = jsonrpc.method_of(data) in hub_methods.BEFORE_AUTH
         self.may_open_session = not only_auth
         self.receive(data)
         self.may_open_session = False
@@ -234,7 +230,7 @@ class Connection:
         if self._restricted and (error := self._forbidden(method)) is not None:
             return error
         router = self._services.router
-        if method in _OWN_NOTIFICATIONS or method in CANCEL_METHODS or router.answers(method):
+        if method in _OWN_NOTIFICATIONS or method in CANCELS or router.answers(method):
             return None
         try:
             router.backend.find(method)
@@ -340,7 +336,7 @@ class Connection:
     def _forbidden(self, method: str) -> RpcError | None:
         principal = self.principal
         if principal is PENDING:
-            if method == "auth":
+            if method in hub_methods.BEFORE_AUTH:
                 return None
             return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
         if method not in self._allowed:
@@ -355,8 +351,7 @@ class Connection:
         if own is not None:
             own(self, jsonrpc.params_of(request))
             return
-        member = CANCEL_METHODS.get(request.method)
-        if member is None:
+        if request.method not in CANCELS:
             refusal = self._refusal(request.method, len(self.calls) + self.notifications)
             call = NotificationCall(self, request)
             if self.trace:
@@ -364,11 +359,13 @@ class Connection:
             self._route(call, refusal)
             return
         try:
-            target = getattr(msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled), member)
+            cancelled = msgspec.json.decode(jsonrpc.params_of(request), type=_Cancelled)
         except UNREADABLE:
             return
+        silent = request.method == hub_methods.CANCELLED.name
+        target = cancelled.requestId if silent else cancelled.id
         if target is not None:
-            self._cancel(target, silent=request.method != "$/cancelRequest")
+            self._cancel(target, silent=silent)
 
     def _acknowledged(self, params: bytes) -> None:
         try:
@@ -457,7 +454,7 @@ class Connection:
         for member in members:
             if isinstance(member, Malformed):
                 reply.add(_malformed(member))
-            elif member.method in NOT_IN_BATCH and member.id is not UNSET:
+            elif member.method in hub_methods.NOT_IN_BATCH and member.id is not UNSET:
                 refusal = f"{member.method} cannot be part of a batch; send it in a frame of its own"
                 reply.add(_malformed(Malformed(member.id, ErrorCode.INVALID_REQUEST, refusal)))
             else:
@@ -481,11 +478,11 @@ class Connection:
 
 
 _OWN_NOTIFICATIONS: Final[dict[str, Callable[[Connection, bytes], None]]] = {
-    "stream.push": Connection._push,
-    "stream.credit": Connection._credit,
-    "stream_chunk": Connection._chunk,
-    "$/progress": Connection._progress,
-    "session.ack": Connection._acknowledged,
+    hub_methods.STREAM_PUSH.name: Connection._push,
+    hub_methods.STREAM_CREDIT.name: Connection._credit,
+    hub_methods.STREAM_CHUNK.name: Connection._chunk,
+    hub_methods.PROGRESS.name: Connection._progress,
+    hub_methods.SESSION_ACK.name: Connection._acknowledged,
 }
 """Notifications that steer what the connection has, and reach no method."""
 

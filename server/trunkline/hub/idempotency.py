@@ -24,8 +24,8 @@ from trunkline import defaults
 from trunkline_protocol.calls import Call, CallBackend, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 
-MAX_KEY_CHARS: Final = 256
 MAX_RESULT_BYTES: Final = 2**20
 """Of larger results only the fact is remembered."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
+from trunkline_protocol.hub_methods import METHODS, Right
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
@@ -14,12 +15,6 @@ CALLEE: Final = "callee"
 
 ROLES: Final = frozenset({ADMIN, CALLEE})
 """The built-in roles. ``admin``: configuration and others' calls. ``callee``: registering methods."""
-
-ALWAYS_ALLOWED: Final = frozenset(
-    {"auth", "health.check", "rpc.discover", "rpc.ping", "session.close", "session.open", "unsubscribe"}
-)
-"""What every principal may call, whatever its patterns say: to say who one is, to ask what is here and whether it
-lives, to give up what one has. None of it reaches an executor."""
 
 EVERYTHING: Final = ">"
 
@@ -66,7 +61,7 @@ class Principal:
     def may_call(self, method: str) -> bool:
         """Whether it may call a method. One attribute where there are no patterns: this is asked at every call.
 
-        ``subscribe`` and ``publish`` need not be among the methods where topics are listed for them.
+        Methods of the hub ask for what their row says (:data:`trunkline_protocol.hub_methods.Right`).
         """
         return self.methods is None or self._is_granted(method, self.methods)
 
@@ -86,9 +81,11 @@ class Principal:
         return self.subscribe is None or _any_covers(self.subscribe, pattern)
 
     def _is_granted(self, method: str, allowed: tuple[str, ...]) -> bool:
-        if method in ALWAYS_ALLOWED or EVERYTHING in allowed:
+        row = METHODS.get(method)
+        right: Right = "granted" if row is None else row.right
+        if right == "anybody" or EVERYTHING in allowed:
             return True
-        if (method == "subscribe" and self.subscribe) or (method == "publish" and self.publish):
+        if (right == "subscribe" and self.subscribe) or (right == "publish" and self.publish):
             return True
         return _any_reaches(allowed, method)
 

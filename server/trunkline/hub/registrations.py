@@ -10,15 +10,14 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.hub.callees import Callee, ServedMethod
-from trunkline.hub.client_calls import connection_of, decode_params
+from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
-from trunkline.hub.principal import CALLEE
+from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import MethodInfo
@@ -26,6 +25,8 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
 from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_messages import Registered, RegisterParams, Unregistered, UnregisterParams
+from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, reserved
 from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
 from trunkline_protocol.topics import valid_topic
 
@@ -50,23 +51,6 @@ _encoder: Final = msgspec.json.Encoder()
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 logger = logging.getLogger("trunkline.hub")
-
-
-class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``method.register``."""
-
-    method: str
-    summary: str = ""
-    streaming: bool = False
-    idempotent: bool = False
-    max_concurrency: int = 32
-    timeout_ms: int | None = None
-
-
-class UnregisterParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``method.unregister``."""
-
-    method: str
 
 
 class _Chunk(msgspec.Struct):
@@ -105,24 +89,21 @@ class Registrations:
 
     Args:
         executors: serves what no client registered; its names cannot be registered.
-        is_taken: whether the hub itself answers a name.
         queue_limits: how much may wait for callees; as much again as may wait for executors.
     """
 
-    def __init__(
-        self, executors: CallBackend, is_taken: Callable[[str], bool], queue_limits: QueueLimits | None = None
-    ) -> None:
+    def __init__(self, executors: CallBackend, queue_limits: QueueLimits | None = None) -> None:
         self._executors = executors
-        self._is_taken = is_taken
         self._methods: dict[str, ServedMethod] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
         self._running: dict[str, _Running] = {}
         self._backlog: Backlog[str] = Backlog(queue_limits or QueueLimits(), lambda: RETRY_AFTER_MS)
         self._ids = itertools.count(1)
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The calls of this file, by name."""
-        return {"method.register": self._register, "method.unregister": self._unregister}
+        registering = answering_connection(METHOD_REGISTER, self._register)
+        return registering | answering_connection(METHOD_UNREGISTER, self._unregister)
 
     def infos(self) -> list[MethodInfo]:
         """What clients serve now."""
@@ -135,19 +116,18 @@ class Registrations:
 
     # --- registering ---
 
-    def _register(self, call: Call) -> None:
-        params = decode_params(call, RegisterParams)
-        connection = connection_of(call, "somebody has to serve it")
-        name = params.method
-        if CALLEE not in connection.principal.roles:
-            raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not register methods (role {CALLEE})")
+    def _register(self, call: ClientCall, params: RegisterParams) -> None:
+        connection, name = call.connection, params.method
         if not valid_topic(name) or not 1 <= params.max_concurrency <= 10_000:
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
                 f"method.register: {name!r:.300} is no name, or max_concurrency not 1 to 10000",
             )
-        if self._is_taken(name) or self._is_executors(name) or name.startswith(("rpc.", "session.", "stream.", "$/")):
-            raise RpcError(ErrorCode.FORBIDDEN, f"{name} is the hub's own; register another name")
+        if (why := reserved(name)) is not None:
+            raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
+        if self._is_executors(name):
+            words = f"method.register: {name} is a method of the executors; register another name"
+            raise RpcError(ErrorCode.FORBIDDEN, words)
         own = self._of_connection.setdefault(connection, {})
         others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
         if others >= MAX_REGISTRATIONS:
@@ -174,7 +154,7 @@ class Registrations:
         registered.callees[connection] = callee
         callee.is_leaving = False
         callee.limit = params.max_concurrency
-        call.settle_result(_encoder.encode({"method": name, "callees": len(registered.callees)}))
+        call.settle_result(_encoder.encode(Registered(name, len(registered.callees))))
         self._refill(registered)
 
     def _is_executors(self, name: str) -> bool:
@@ -184,16 +164,15 @@ class Registrations:
             unknown = (ErrorCode.METHOD_NOT_FOUND, ErrorCode.WORKER_UNAVAILABLE)
             return error.code not in unknown and error.data.get("known") is True  # of a module that did not load
 
-    def _unregister(self, call: Call) -> None:
-        name = decode_params(call, UnregisterParams).method
-        connection = connection_of(call, "somebody has to serve it")
+    def _unregister(self, call: ClientCall, params: UnregisterParams) -> None:
+        connection, name = call.connection, params.method
         callee = self._of_connection.get(connection, {}).get(name)
         serves = callee is not None and not callee.is_leaving
         if callee is not None and serves:
             callee.is_leaving = True
             self._leave(name, connection)
             self._forget_if_done(callee, name)
-        call.settle_result(_encoder.encode({"method": name, "unregistered": serves}))
+        call.settle_result(_encoder.encode(Unregistered(name, serves)))
 
     def _forget_if_done(self, callee: Callee, name: str) -> None:
         if callee.is_leaving and not callee.running:

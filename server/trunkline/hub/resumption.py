@@ -12,12 +12,13 @@ from typing import Final
 import msgspec
 
 from trunkline.hub.byte_account import ByteAccount
-from trunkline.hub.client_calls import ClientCall, decode_params
+from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
+from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionEntry, SessionTable
-from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import SESSION_CLOSE, SESSION_OPEN
 from trunkline_protocol.messages import HubIdentity, HubLimits
 from trunkline_protocol.session import CannotResume, ResumeRefusal, SessionClose, SessionOpen, SessionOpened
 
@@ -50,16 +51,16 @@ class Resumption:
         self._moved = moved
         self._sweeper: asyncio.TimerHandle | None = None
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The calls of this file, by name."""
-        return {"session.open": self._open, "session.close": self._close}
+        opening = answering_connection(SESSION_OPEN, self._open)
+        return opening | answering_connection(SESSION_CLOSE, self._close)
 
-    def _open(self, call: Call) -> None:
-        if not isinstance(call, ClientCall) or not call.connection.may_open_session:
+    def _open(self, call: ClientCall, params: SessionOpen) -> None:
+        if not call.connection.may_open_session:
             raise RpcError(
                 ErrorCode.INVALID_REQUEST, "session.open has to be the first call of a connection, after auth if any"
             )
-        params = decode_params(call, SessionOpen)
         refusal: ResumeRefusal | None = None
         if params.resume is not None:
             refusal = self._resume(call, params.resume.session, params.resume.received)
@@ -109,10 +110,9 @@ class Resumption:
         call.settle_result(_encoder.encode(opened))
         call.connection.outbox.flush()
 
-    def _close(self, call: Call) -> None:
-        if not isinstance(call, ClientCall) or call.connection.session is None:
+    def _close(self, call: ClientCall, _params: SessionClose) -> None:
+        if call.connection.session is None:
             raise RpcError(ErrorCode.INVALID_REQUEST, "this connection has no session to close")
-        decode_params(call, SessionClose)
         connection = call.connection
         link = connection.session
         assert isinstance(link, SessionLink)

@@ -10,9 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
-
-import msgspec
+from typing import Final, Protocol
 
 from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
@@ -32,19 +30,8 @@ WAY_SECONDS: Final = 0.001
 logger = logging.getLogger("trunkline.hub")
 
 
-class HubMethod(Protocol):
-    """A method the hub answers itself: params as JSON bytes in, anything JSON out.
-
-    Raises:
-        RpcError: for whatever the caller did wrong.
-    """
-
-    def __call__(self, params: bytes, /) -> Any:
-        """Answer."""
-
-
 HubHandler = Callable[[Call], None]
-"""A method of the hub that needs the call itself: it settles it, now or later, or raises :class:`RpcError`."""
+"""What answers a method of the hub: it settles the call, now or later, or raises :class:`RpcError`."""
 
 
 def _trace_of(call: Call) -> TraceContext | None:
@@ -68,15 +55,6 @@ def _require_right(call: Call) -> None:
 
 Recorder = Callable[[Call, str | None, float, int], None]
 """Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
-
-
-def _answering(method: HubMethod) -> HubHandler:
-    def answer(call: Call) -> None:
-        if call.metadata:
-            decode_metadata(call.metadata)  # what is wrong there is refused for every method alike
-        call.settle_result(msgspec.json.encode(method(call.params)))
-
-    return answer
 
 
 class Tracer(Protocol):
@@ -113,16 +91,8 @@ class Router:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def serve(self, methods: Mapping[str, HubMethod]) -> None:
-        """Add methods that the hub answers itself, at once.
-
-        Raises:
-            ValueError: a name is taken already.
-        """
-        self.handle({name: _answering(method) for name, method in methods.items()})
-
     def handle(self, handlers: Mapping[str, HubHandler]) -> None:
-        """Add methods of the hub that settle the call themselves.
+        """Add methods that the hub answers itself (see :mod:`trunkline.hub.dispatch`).
 
         Raises:
             ValueError: a name is taken already.

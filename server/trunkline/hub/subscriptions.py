@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 import orjson
 
 from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
-from trunkline.hub.client_calls import connection_of, decode_params
+from trunkline.hub.client_calls import ClientCall
 from trunkline.hub.connection import Connection
+from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import Limits
 from trunkline.hub.outbox import Outbox
@@ -20,6 +21,15 @@ from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
+from trunkline_protocol.hub_messages import (
+    Published,
+    PublishParams,
+    Subscribed,
+    SubscribeParams,
+    Unsubscribed,
+    UnsubscribeParams,
+)
+from trunkline_protocol.hub_methods import PUBLISH, SUBSCRIBE, UNSUBSCRIBE
 from trunkline_protocol.topics import (
     PatternSet,
     TopicIndex,
@@ -33,38 +43,7 @@ from trunkline_protocol.topics import (
 )
 from trunkline_protocol.values import json_is_too_much, too_much
 
-MAX_KEY_CHARS: Final = 256
-"""Brokers remember thousands of idempotency keys: each has to be small."""
-
 _encoder: Final = msgspec.json.Encoder()
-
-
-class RecoverParams(msgspec.Struct):
-    """Where a subscriber was."""
-
-    epoch: str
-    offset: Annotated[int, msgspec.Meta(ge=0)]
-
-
-class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``subscribe``."""
-
-    topic: str
-    recover: RecoverParams | None = None
-
-
-class UnsubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``unsubscribe``."""
-
-    topic: str
-
-
-class PublishParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``publish``; ``data`` stays the bytes it came as."""
-
-    topic: str
-    data: msgspec.Raw
-    idempotency_key: Annotated[str, msgspec.Meta(max_length=MAX_KEY_CHARS)] | None = None
 
 
 class Subscriptions:
@@ -89,9 +68,13 @@ class Subscriptions:
         self.published = 0
         broker.start(self._deliver)
 
-    def methods(self) -> dict[str, Callable[[Call], None]]:
+    def methods(self) -> Handlers:
         """The calls of this file, by name."""
-        return {"subscribe": self._subscribe, "unsubscribe": self._unsubscribe, "publish": self._publish}
+        return (
+            answering_connection(SUBSCRIBE, self._subscribe)
+            | answering_connection(UNSUBSCRIBE, self._unsubscribe)
+            | answering(PUBLISH, self._publish)
+        )
 
     def reaches(self, topic: str) -> bool:
         """Whether anybody would get an event of this topic."""
@@ -118,10 +101,8 @@ class Subscriptions:
 
     # --- calls ---
 
-    def _subscribe(self, call: Call) -> None:
-        params = decode_params(call, SubscribeParams)
-        connection = connection_of(call, "events have to go somewhere")
-        topic = params.topic
+    def _subscribe(self, call: ClientCall, params: SubscribeParams) -> None:
+        connection, topic = call.connection, params.topic
         if not valid_pattern(topic):
             raise _bad_topic(topic, "pattern")
         if not connection.principal.may_subscribe(topic):
@@ -138,7 +119,7 @@ class Subscriptions:
             )
         else:
             self._add(connection, topic)
-            call.settle_result(_encoder.encode({"topic": topic, "epoch": None, "offset": 0, "recovered": False}))
+            call.settle_result(_encoder.encode(Subscribed(topic, None, 0, recovered=False)))
 
     def _require_room(self, connection: Connection, pattern: str) -> None:
         if len(connection.subscriptions) >= self._limits.max_subscriptions:
@@ -158,16 +139,8 @@ class Subscriptions:
         if call.settled:  # cancelled, timed out or gone meanwhile
             return
         position = answer.position
-        call.settle_result(
-            _encoder.encode(
-                {
-                    "topic": topic,
-                    "epoch": position.epoch,
-                    "offset": position.offset,
-                    "recovered": answer.recovered,
-                }
-            )
-        )
+        subscribed = Subscribed(topic, position.epoch, position.offset, answer.recovered)
+        call.settle_result(_encoder.encode(subscribed))
         if asked is not None and not answer.recovered and asked != answer.head:
             connection.outbox.send_gap(_missed(topic, asked, answer.head))
         if answer.missed:
@@ -193,16 +166,15 @@ class Subscriptions:
         if is_system(pattern):
             self._on_system_interest()
 
-    def _unsubscribe(self, call: Call) -> None:
-        pattern = decode_params(call, UnsubscribeParams).topic
-        connection = connection_of(call, "events have to go somewhere")
+    def _unsubscribe(self, call: ClientCall, params: UnsubscribeParams) -> None:
+        connection, pattern = call.connection, params.topic
         known = pattern in connection.subscriptions
         if known:
             self._remove(connection, pattern)
             wanted = self._still_wanted(connection, pattern)
             connection.outbox.forget_events(wanted)
             self._fanout.leave(connection.outbox, wanted)
-        call.settle_result(_encoder.encode({"topic": pattern, "unsubscribed": known}))
+        call.settle_result(_encoder.encode(Unsubscribed(pattern, known)))
 
     def _still_wanted(self, connection: Connection, removed: str) -> Callable[[str], bool]:
         """Which of the events that wait for a connection it gets although it just gave a pattern up."""
@@ -235,8 +207,7 @@ class Subscriptions:
         for pattern in tuple(connection.subscriptions):
             self._remove(connection, pattern)
 
-    def _publish(self, call: Call) -> None:
-        params = decode_params(call, PublishParams)
+    def _publish(self, call: Call, params: PublishParams) -> None:
         topic, data = params.topic, bytes(params.data)
         _require_publishable(call, topic, data)
         waiting = self._fanout
@@ -251,8 +222,7 @@ class Subscriptions:
             if isinstance(answer, RpcError):
                 call.settle_error(answer)
             else:
-                position = {"topic": topic, "epoch": answer.epoch, "offset": answer.offset}
-                call.settle_result(_encoder.encode(position))
+                call.settle_result(_encoder.encode(Published(topic, answer.epoch, answer.offset)))
 
         key, caller = params.idempotency_key, call.caller()
         scope = "" if caller is None else caller.name

@@ -21,17 +21,16 @@ The last three states are final. Events are what is on disk: a job is its events
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from typing_extensions import TypedDict
 
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_messages import JobStatus, JobView
 from trunkline_protocol.messages import Priority
 
-Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-FINAL: Final[frozenset[Status]] = frozenset({"succeeded", "failed", "cancelled"})
-STATUSES: Final[tuple[Status, ...]] = ("queued", "running", "succeeded", "failed", "cancelled")
+FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
+STATUSES: Final[tuple[JobStatus, ...]] = ("queued", "running", "succeeded", "failed", "cancelled")
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 60.0
@@ -139,7 +138,7 @@ class Cancelled(msgspec.Struct, frozen=True, tag="cancelled", tag_field="event")
 Outcome = Succeeded | Failed | Cancelled
 Event = Created | Started | Progressed | Interrupted | Retrying | Succeeded | Failed | Cancelled
 
-_NEXT: Final[dict[tuple[Status, type[Event]], Status]] = {
+_NEXT: Final[dict[tuple[JobStatus, type[Event]], JobStatus]] = {
     ("queued", Started): "running",
     ("queued", Failed): "failed",
     ("queued", Cancelled): "cancelled",
@@ -151,27 +150,6 @@ _NEXT: Final[dict[tuple[Status, type[Event]], Status]] = {
     ("running", Failed): "failed",
     ("running", Cancelled): "cancelled",
 }
-
-
-class JobView(TypedDict):
-    """A job as its owner sees it. Times are milliseconds since 1970.
-
-    ``progress`` is the last that the method reported, ``last_error`` that of the attempt before, where there is to be
-    another.
-    """
-
-    id: str
-    method: str
-    status: Status
-    progress: Any
-    error: dict[str, Any] | None
-    last_error: dict[str, Any] | None
-    attempts: int
-    priority: Priority
-    principal: str
-    created_at: int
-    started_at: int | None
-    finished_at: int | None
 
 
 class WrongEvent(ValueError):
@@ -195,7 +173,7 @@ class Job:
 
     def __init__(self, created: Created) -> None:
         self.created = created
-        self.status: Status = "queued"
+        self.status: JobStatus = "queued"
         self.attempts = 0
         self.failures = 0
         self.progress: msgspec.Raw | None = None
@@ -253,20 +231,20 @@ class Job:
         Args:
             running_attempts: executors it was sent to by the attempt that runs now.
         """
-        return {
-            "id": self.id,
-            "method": self.created.method,
-            "status": self.status,
-            "progress": self.progress,
-            "error": self.error,
-            "last_error": self.last_error,
-            "attempts": self.attempts + running_attempts,
-            "priority": self.created.priority,
-            "principal": self.created.principal,
-            "created_at": self.created.created_at,
-            "started_at": self.started_at,
-            "finished_at": self.finished_at,
-        }
+        return JobView(
+            id=self.id,
+            method=self.created.method,
+            status=self.status,
+            progress=self.progress,
+            error=self.error,
+            last_error=self.last_error,
+            attempts=self.attempts + running_attempts,
+            priority=self.created.priority,
+            principal=self.created.principal,
+            created_at=self.created.created_at,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
+        )
 
 
 def digest_of(method: str, params: bytes) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from trunkline.background import keep_up, start_task
 from trunkline.broker.base import Broker
 from trunkline.jobs.disk import DiskThread
-from trunkline.jobs.job import STATUSES, Created, Job, JobView, Rights, Status, Succeeded, digest_of
+from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded, digest_of
 from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.runner import Runner, now_ms
@@ -25,6 +25,7 @@ from trunkline.jobs.store import JobStore
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
+from trunkline_protocol.hub_messages import JobStatus, JobView, JobWithResult
 from trunkline_protocol.messages import Priority
 from trunkline_protocol.topics import JOBS
 
@@ -258,7 +259,7 @@ class Jobs:
         if waiting and size + len(new.params) > limits.waiting_bytes:
             raise limit_error("jobs_waiting_bytes", f"the params of waiting jobs take {size} bytes already")
 
-    async def get(self, who: Caller, job_id: str) -> dict[str, Any]:
+    async def get(self, who: Caller, job_id: str) -> JobWithResult:
         """A job with its result, which is None where it has none.
 
         Raises:
@@ -269,10 +270,10 @@ class Jobs:
         result = None
         if isinstance(job.outcome, Succeeded):
             result = msgspec.Raw(await self._disk.do(self._store.result, job))
-        return {**self._view(job), "result": result}
+        return JobWithResult(**msgspec.structs.asdict(self._view(job)), result=result)
 
     async def page(
-        self, who: Caller, status: Status | None, limit: int, before: int | None
+        self, who: Caller, status: JobStatus | None, limit: int, before: int | None
     ) -> tuple[list[JobView], int | None]:
         """A page of jobs, the newest first: the caller's own, or for an admin everybody's.
 
@@ -338,10 +339,10 @@ class Jobs:
         view = self._view(job)
         data: dict[str, Any] = {
             "id": job.id,
-            "method": view["method"],
-            "status": view["status"],
-            "attempts": view["attempts"],
-            "progress": view["progress"],
+            "method": view.method,
+            "status": view.status,
+            "attempts": view.attempts,
+            "progress": view.progress,
         }
         if result is not None:
             data["result"] = msgspec.Raw(result)

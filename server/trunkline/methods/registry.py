@@ -15,14 +15,12 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.binding import Binding
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
+from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
 
 _MARK: Final = "__trunkline_method__"
-_RESERVED: Final = ("rpc.", "session.", "stream.", "$/")
-_TAKEN: Final = frozenset({"auth", "subscribe", "unsubscribe", "publish", "event", "event.gap"})
-"""Names of the wire itself (SPEC.md, Methods the hub answers itself)."""
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 
 
@@ -56,7 +54,8 @@ def method(
     """Serve a function, or a method of a class, under ``name``.
 
     Args:
-        name: dotted, for example ``text.upper``. ``rpc.`` and ``session.`` are reserved.
+        name: dotted, for example ``text.upper``. What the hub answers itself, and names that begin with ``rpc.``,
+            ``session.``, ``stream.``, ``system.`` or ``$/``, cannot be served.
         idempotent: running it twice is the same as once; only then is it run again after a crash.
         routing_key: a parameter whose value decides which executor owns the call. For methods with state.
         timeout_ms: default deadline in milliseconds (for generators: the longest silence between chunks).
@@ -71,8 +70,9 @@ def method(
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
     one annotated :class:`trunkline.methods.inputs.InputStream` what the caller pushes while an async method runs.
     """
-    if name.startswith(_RESERVED) or name in _TAKEN or not name:
-        raise RegistrationError(f"method name {name!r} is reserved; choose another")
+    why = reserved(name) if name else "a method needs a name"
+    if why is not None:
+        raise RegistrationError(f"@method({name!r}): {why}; choose another name")
     if http is not None and not _HTTP_PATH.fullmatch(http):
         raise RegistrationError(
             f"{name}: http={http!r} is no path under /api/v1/; write it as segments of letters, digits and - . _ ~, "

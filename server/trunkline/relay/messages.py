@@ -11,8 +11,8 @@ from trunkline.client.outgoing import Outgoing
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id, Request
-from trunkline_protocol.session import UNNUMBERED_CALLS
 
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode: Final = msgspec.json.Encoder().encode

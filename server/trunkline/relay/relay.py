@@ -22,31 +22,30 @@ from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.relay.messages import Answer, Chore, Message, encode, timeout_of
+from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
-from trunkline_protocol.session import UNNUMBERED_CALLS, ResumeRefusal
+from trunkline_protocol.session import ResumeRefusal
 from trunkline_protocol.topics import is_wildcard
 
 OWN: Final = "trunkline.relay:"
 """How the ids of the relay's own calls begin."""
 
-OURS: Final = frozenset({"session.open", "session.close", "session.ack", "auth"})
+OURS: Final = frozenset(
+    {row.name for row in hub.METHODS.values() if row.scope == "handshake"}
+    | {row.name for row in hub.NOTIFICATIONS.values() if row.from_client == "peer"}
+)
 """What the relay does itself, and its peer may not."""
 
-STEERING: Final = {
-    "stream.push": "request_id",
-    "stream.credit": "request_id",
-    "$/cancelRequest": "id",
-    "notifications/cancelled": "requestId",
-}
+STEERING: Final = hub.about_calls("caller")
 """Notifications that mean a call of the peer's, and the member that says which."""
 
 DRAINING_MARK: Final = DRAINING.encode()
 
-SERVING: Final = {"stream_chunk": "request_id", "$/progress": "token"}
+SERVING: Final = hub.about_calls("callee")
 """Notifications that mean a call *to* the peer."""
 
 UNSET: Final = msgspec.UNSET
@@ -138,16 +137,16 @@ class Relay:
             self._serving(method, request)
             return
         ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
-        message = Message(data, ids, is_numbered=method not in UNNUMBERED_CALLS or not ids)
+        message = Message(data, ids, is_numbered=method not in hub.UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
         if message.about is not None:
-            message.about.is_fed |= method == "stream.push"
+            message.about.is_fed |= method == hub.STREAM_PUSH.name
             if message.about.refusal is not None:
                 self._steer_waiting(message.about, method)
                 return
         self._send(message, method)
-        if ids and method == "method.register":
+        if ids and method == hub.METHOD_REGISTER.name:
             self._registering.update(dict.fromkeys(ids, jsonrpc.params_of(request)))
 
     def _batch(self, batch: Batch, data: bytes) -> None:
@@ -255,7 +254,7 @@ class Relay:
             if hubs_id == number:
                 known = members | {member: peers_id}
                 self._to_peer(encode({"jsonrpc": "2.0", "method": method, "params": known}))
-                if method == "$/cancelRequest":
+                if method == hub.CANCEL_REQUEST.name:
                     del self._asked[peers_id]
                 return True
         return False
@@ -289,15 +288,15 @@ class Relay:
         elif message.id is not UNSET:
             self._ask_peer(message)
             return
-        elif method == "session.ack":
+        elif method == hub.SESSION_ACK.name:
             self._conversation.acknowledged(msgspec.json.decode(message.params)["received"])
             return
-        elif method == "$/cancelRequest":
+        elif method == hub.CANCEL_REQUEST.name:
             self._tell_served(method, message.params, "id")
             return
-        elif method == "stream.credit" and self._tell_served(method, message.params, "request_id"):
+        elif method == hub.STREAM_CREDIT.name and self._tell_served(method, message.params, "request_id"):
             return
-        elif method in ("event", "event.gap"):
+        elif method in (hub.EVENT.name, hub.EVENT_GAP.name):
             self._moved(_position.decode(message.params))
         self._to_peer(data)
 
@@ -341,11 +340,11 @@ class Relay:
         [request_id] = message.ids
         cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
         match method:
-            case "stream.push":
+            case hub.STREAM_PUSH.name:
                 self._expired(message)
-            case "notifications/cancelled":
+            case hub.CANCELLED.name:
                 self._end_waiting(message, None)
-            case "$/cancelRequest":
+            case hub.CANCEL_REQUEST.name:
                 answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
                 self._end_waiting(message, answer)
 
@@ -367,14 +366,14 @@ class Relay:
         params = self._registering.pop(reply.id, None)
         if reply.result is UNSET:
             return
-        if method == "subscribe":
+        if method == hub.SUBSCRIBE.name:
             position = _position.decode(reply.result)
             self._topics[position.topic] = position
         elif params is not None:
             self._served[msgspec.json.decode(params)["method"]] = msgspec.Raw(params)
-        elif method == "unsubscribe":
+        elif method == hub.UNSUBSCRIBE.name:
             self._topics.pop(_position.decode(reply.result).topic, None)
-        elif method == "method.unregister":
+        elif method == hub.METHOD_UNREGISTER.name:
             self._served.pop(msgspec.json.decode(reply.result)["method"], None)
 
     def _moved(self, at: _Position) -> None:
@@ -390,16 +389,16 @@ class Relay:
             self._starting_until = self._loop.time() + DEFAULT_TIMEOUT_MS / 1000
         chores = [self._subscribe_again(position) for position in self._topics.values()]
         if not resumed:
-            chores += [self._chore("method.register", params) for params in self._served.values()]
+            chores += [self._chore(hub.METHOD_REGISTER.name, params) for params in self._served.values()]
         self._conversation.send_first(chores)
 
     def _subscribe_again(self, position: _Position) -> Chore:
         params: dict[str, Any] = {"topic": position.topic}
         if is_wildcard(position.topic):
-            return self._chore("subscribe", params, pattern=position.topic)
+            return self._chore(hub.SUBSCRIBE.name, params, pattern=position.topic)
         if position.epoch is not None:
             params["recover"] = {"epoch": position.epoch, "offset": position.offset}
-        return self._chore("subscribe", params)
+        return self._chore(hub.SUBSCRIBE.name, params)
 
     def _chore(self, method: str, params: Any, *, pattern: str | None = None) -> Chore:
         number = f"{OWN}{next(self._numbers)}"

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,7 +119,7 @@ async def cleanup(marker: str) -> None:
 
 
 @method("lab.counted")
-def counted(n: Annotated[int, Field(ge=0)]) -> Iterator[int]:
+def counted(n: Annotated[int, Field(ge=0)]) -> Generator[int, None, dict[str, int]]:
     """A plain generator with a result of its own."""
     yield from range(n)
     return {"counted": n}

@@ -23,6 +23,7 @@ from trunkline.edge.http.documents import document
 from trunkline.edge.http.request import peer_of
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
 
 Report = Callable[[], dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -87,10 +88,10 @@ def http_app(
             *(Route(path, door) for path, door in doors.items()),
             Route("/health", get_health),
             Route("/ready", get_ready),
-            Route("/health/detailed", guarded(access, get_detailed, "health.detailed")),
+            Route("/health/detailed", guarded(access, get_detailed, HEALTH_DETAILED.name)),
             Route("/metrics", guarded(access, get_metrics)),
             *(
-                Route(path, guarded(access, document(describe), "rpc.discover"))
+                Route(path, guarded(access, document(describe), RPC_DISCOVER.name))
                 for path, describe in pages.documents.items()
             ),
             *(Route(path, hosted(access, page)) for path, page in dashboard_pages().items()),

@@ -29,6 +29,7 @@ from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
 
 PAUSE_BYTES: Final = 64 * 1024
@@ -36,11 +37,6 @@ PAUSE_BYTES: Final = 64 * 1024
 
 HEARTBEAT: Final = b":\n\n"
 """A comment: it keeps proxies from taking a silent stream for a dead one."""
-
-NEEDS_CONNECTION: Final = frozenset(
-    {"auth", "session.open", "session.close", "subscribe", "unsubscribe", "method.register", "method.unregister"}
-)
-"""Calls that are about a connection that stays."""
 
 _NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
 _EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -87,7 +83,7 @@ class ExchangeRouter:
 
     def _refusal(self, call: Call) -> RpcError | None:
         method = call.method
-        if method in NEEDS_CONNECTION:
+        if method in CONNECTION_METHODS:
             return RpcError(
                 ErrorCode.INVALID_REQUEST, f"{method} needs a connection that stays: call it over the WebSocket, /ws"
             )

@@ -1,0 +1,248 @@
+"""Params and results of what a client says of its connection, of topics and of jobs, as data (SPEC.md).
+
+What is asked of the hub's own state is in ``reports.py``, what sessions say in ``session.py``. Field descriptions are
+what ``rpc.discover`` tells.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from trunkline_protocol.messages import Id, Priority
+
+MAX_KEY_CHARS: Final = 256
+"""Thousands of idempotency keys are remembered: each has to be small."""
+
+MAX_PAGE: Final = 200
+"""Jobs on one page of ``jobs.list``."""
+
+# --- credentials ---
+
+
+class AuthParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``auth``. The token is never logged and never echoed."""
+
+    token: str
+
+
+class Authenticated(msgspec.Struct):
+    """Result of ``auth``."""
+
+    principal: str
+    roles: list[str]
+    expires_in_ms: Annotated[int | None, Meta(description="null where the credentials do not expire")]
+
+
+# --- topics ---
+
+
+class RecoverParams(msgspec.Struct):
+    """Where a subscriber was."""
+
+    epoch: str
+    offset: Annotated[int, Meta(ge=0)]
+
+
+class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``subscribe``."""
+
+    topic: Annotated[str, Meta(description="a topic, or a pattern with * and >")]
+    recover: Annotated[RecoverParams | None, Meta(description="replay the events after this position")] = None
+
+
+class Subscribed(msgspec.Struct):
+    """Result of ``subscribe``. Delivery starts after ``offset``; a pattern has no position."""
+
+    topic: str
+    epoch: str | None
+    offset: int
+    recovered: bool
+
+
+class UnsubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``unsubscribe``."""
+
+    topic: Annotated[str, Meta(description="as it was subscribed to")]
+
+
+class Unsubscribed(msgspec.Struct):
+    """Result of ``unsubscribe``: whether there was such a subscription."""
+
+    topic: str
+    unsubscribed: bool
+
+
+class PublishParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``publish``; ``data`` stays the bytes it came as."""
+
+    topic: str
+    data: msgspec.Raw
+    idempotency_key: Annotated[str, Meta(max_length=MAX_KEY_CHARS)] | None = None
+
+
+class Published(msgspec.Struct):
+    """Result of ``publish``: where the event is stored."""
+
+    topic: str
+    epoch: str
+    offset: int
+
+
+class EventParams(msgspec.Struct):
+    """Params of ``event``. ``published_at`` is milliseconds since 1970."""
+
+    topic: str
+    epoch: str
+    data: Any
+    offset: int
+    published_at: int
+
+
+class GapParams(msgspec.Struct, rename={"first": "from", "last": "to"}):
+    """Params of ``event.gap``: these events, both ends included, do not come. ``count`` where it is known."""
+
+    topic: str
+    epoch: str
+    first: int
+    last: int
+    reason: Literal["slow_consumer", "history", "epoch"]
+    count: int | msgspec.UnsetType = msgspec.UNSET
+
+
+# --- methods that clients serve ---
+
+
+class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``method.register``."""
+
+    method: str
+    summary: Annotated[str, Meta(description="one line for rpc.discover")] = ""
+    streaming: bool = False
+    idempotent: bool = False
+    max_concurrency: Annotated[int, Meta(description="calls at once, 1 to 10000")] = 32
+    timeout_ms: int | None = None
+
+
+class Registered(msgspec.Struct):
+    """Result of ``method.register``: how many clients serve the method now."""
+
+    method: str
+    callees: int
+
+
+class UnregisterParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``method.unregister``."""
+
+    method: str
+
+
+class Unregistered(msgspec.Struct):
+    """Result of ``method.unregister``: whether this connection served it."""
+
+    method: str
+    unregistered: bool
+
+
+# --- notifications about a call ---
+
+
+class ChunkParams(msgspec.Struct):
+    """Params of ``stream_chunk``: ``index`` counts from 0; the final chunk carries no data."""
+
+    request_id: Id
+    chunk_type: str
+    data: Any
+    is_final: bool
+    index: int
+
+
+class ProgressParams(msgspec.Struct):
+    """Params of ``$/progress``: ``token`` is the call's ``metadata.progress_token``."""
+
+    token: str | int
+    value: Any
+
+
+class CancelRequestParams(msgspec.Struct):
+    """Params of ``$/cancelRequest``."""
+
+    id: Id
+
+
+class CancelledParams(msgspec.Struct, rename={"request_id": "requestId"}):
+    """Params of ``notifications/cancelled``, as MCP spells it."""
+
+    request_id: Id
+
+
+# --- jobs ---
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+
+class JobCreateParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``jobs.create``; ``params`` stays the bytes it came as. The key may also be the call's own."""
+
+    method: Annotated[str, Meta(description="an idempotent method of an executor, without streams")]
+    params: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
+    idempotency_key: Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS)] | None = None
+    priority: Priority = "low"
+
+
+class JobParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``jobs.get`` and ``jobs.cancel``."""
+
+    id: str
+
+
+class JobListParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``jobs.list``; ``cursor`` is the one of the page before."""
+
+    status: JobStatus | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 50
+    cursor: str | None = None
+
+
+class JobView(msgspec.Struct, kw_only=True):
+    """A job as its owner sees it. Times are milliseconds since 1970.
+
+    ``progress`` is the last that the method reported, ``last_error`` that of the attempt before, where there is to be
+    another.
+    """
+
+    id: str
+    method: str
+    status: JobStatus
+    progress: Any
+    error: dict[str, Any] | None
+    last_error: dict[str, Any] | None
+    attempts: int
+    priority: Priority
+    principal: str
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+class JobWithResult(JobView, kw_only=True):
+    """A job and what it returned; null where it has not, or has failed."""
+
+    result: Any
+
+
+class JobPage(msgspec.Struct):
+    """Jobs, the newest first. ``cursor`` is for the next page; null where this is the last."""
+
+    jobs: list[JobView]
+    cursor: str | None
+
+
+class CancelledJob(msgspec.Struct):
+    """``cancelled``: it was not over, and this ended it. Otherwise ``status`` says how it had ended."""
+
+    id: str
+    status: JobStatus
+    cancelled: bool

@@ -1,0 +1,462 @@
+"""What the hub says of itself: params and results of its methods for status, health, metrics and calls, as data.
+
+One definition for the hub's answers, the schemas of ``rpc.discover`` and ``/openapi.json``, and whoever reads them.
+Times are in milliseconds where a name ends with ``_ms``; ``_at`` is milliseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from trunkline_protocol.messages import HubIdentity, HubLimits, Id
+
+MAX_CALLS: Final = 500
+"""Of those in flight that one answer lists, the oldest first."""
+
+MAX_TOPICS: Final = 500
+"""Topics, and subscribed patterns, that one answer lists: listing costs microseconds each."""
+
+
+class NoParams(msgspec.Struct, forbid_unknown_fields=True):
+    """For methods without parameters."""
+
+
+class Pong(msgspec.Struct):
+    """Result of ``rpc.ping``."""
+
+    pong: bool
+    time_ms: int
+    limits: HubLimits
+    hub: HubIdentity
+
+
+class OpenRpcInfo(msgspec.Struct):
+    """``info`` of an OpenRPC document."""
+
+    title: str
+    version: str
+
+
+class OpenRpcComponents(msgspec.Struct):
+    """``components`` of an OpenRPC document."""
+
+    schemas: dict[str, Any]
+
+
+class OpenRpcDocument(msgspec.Struct):
+    """Result of ``rpc.discover``: an OpenRPC 1.3 document."""
+
+    openrpc: str
+    info: OpenRpcInfo
+    methods: list[dict[str, Any]]
+    components: OpenRpcComponents
+
+
+# --- health ---
+
+
+class Memory(msgspec.Struct):
+    """Memory of a process: MiB, and percent of the machine's."""
+
+    rss_mb: float
+    vms_mb: float
+    percent: float
+
+
+class LastRestart(msgspec.Struct):
+    """Why an executor was started again the last time."""
+
+    cause: str
+    words: str
+    number: int
+    at: int
+
+
+class ExecutorReport(msgspec.Struct):
+    """One executor process. ``slots`` of routing keys it owns, ``slots_leaving`` of them are being handed over."""
+
+    worker_id: str
+    status: Literal["starting", "ready", "busy", "silent", "stopping", "down"]
+    pid: int | None
+    slots: int
+    slots_leaving: int
+    active_requests: int
+    request_count: int
+    error_count: int
+    restarts: int
+    restart_causes: dict[str, int]
+    last_restart: LastRestart | None
+    last_failure: str | None
+    latency_ms: Annotated[float | None, Meta(description="from the last ping to its pong")]
+    memory_usage: Memory | None
+
+
+class Health(msgspec.Struct):
+    """Result of ``health.check``: the hub's own process, and the sum of its calls."""
+
+    status: Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
+    worker_id: str
+    uptime_seconds: float
+    request_count: int
+    error_count: int
+    error_rate: float
+    active_requests: int
+    memory_usage: Memory | None
+    pipelines_loaded: int
+    timestamp: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class DetailedHealth(Health):
+    """Result of ``health.detailed``: ``causes`` say in words what cannot be served."""
+
+    causes: list[str]
+    connections: int
+    waiting_requests: int
+    executors: list[ExecutorReport]
+
+
+class SystemInfo(msgspec.Struct):
+    """Result of ``system.info``."""
+
+    name: str
+    version: str
+    wire_version: str
+    python: str
+    platform: str
+    implementation: str
+    pid: int
+    cpu_count: int | None
+    memory_total_mb: int
+    uptime_seconds: float
+    executors: int
+    packs: list[str]
+    methods: int
+    connections: int
+
+
+# --- metrics ---
+
+
+class MetricsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``metrics.get``."""
+
+    time_range: Annotated[
+        Literal["1m", "5m", "15m", "1h"] | Annotated[float, Meta(ge=1, le=3600)] | None,
+        Meta(description="one of these words, or seconds; null: since the hub started"),
+    ] = None
+    series: Annotated[bool, Meta(description="whether to tell each sample")] = False
+
+
+class Durations(msgspec.Struct, kw_only=True):
+    """Percentiles: from receipt to outcome, of it the wait for an executor, and the run in it."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    wait_p50_ms: float
+    wait_p95_ms: float
+    wait_p99_ms: float
+    run_p50_ms: float
+    run_p95_ms: float
+    run_p99_ms: float
+
+
+class MethodMetrics(Durations, kw_only=True):
+    """Counts and durations of the calls of one method, or of all. ``errors`` by the name of their code."""
+
+    count: int
+    success: int
+    errors: dict[str, int]
+    mean_ms: float
+    max_ms: float
+    bytes_in: int
+    bytes_out: int
+
+
+class MetricsSample(Durations, kw_only=True):
+    """The calls of ``seconds`` seconds, which ended ``seconds_ago``."""
+
+    seconds_ago: float
+    seconds: float
+    calls: int
+    errors: int
+
+
+class Metrics(msgspec.Struct):
+    """Result of ``metrics.get``. ``window_seconds`` is the time it is of; ``series`` where that was asked for."""
+
+    window_seconds: float
+    request_count: int
+    error_count: int
+    requests_per_second: float
+    total: MethodMetrics
+    active_requests: int
+    waiting_requests: int
+    methods: dict[str, MethodMetrics]
+    series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
+
+
+# --- calls in flight, topics, failures ---
+
+
+class CallsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.calls``."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_CALLS)] = MAX_CALLS
+
+
+class CallInFlight(msgspec.Struct):
+    """A call that has no outcome yet; ``call`` is its number, for ``system.cancel``."""
+
+    call: int
+    method: str
+    id: Id
+    principal: str | None
+    connection: int | None
+    state: Literal["queued", "running"]
+    executor: str | None
+    age_ms: float
+    chunks: int
+    depth: int
+    trace_id: str | None
+
+
+class CallList(msgspec.Struct):
+    """Result of ``system.calls``: the oldest first; ``more`` counts those that are not listed."""
+
+    calls: list[CallInFlight]
+    more: int
+
+
+class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.cancel``."""
+
+    call: Annotated[int, Meta(description="a number of system.calls")]
+
+
+class CancelledCall(msgspec.Struct):
+    """Result of ``system.cancel``: whether it was in flight."""
+
+    call: int
+    cancelled: bool
+
+
+class TopicsParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.topics``."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_TOPICS)] = 100
+
+
+class TopicReport(msgspec.Struct):
+    """Where a topic is: ``offset`` counts the events of its epoch, ``kept`` of them are in the history."""
+
+    topic: str
+    epoch: str
+    offset: int
+    kept: int
+    kept_bytes: int
+    oldest_at: int | None
+    subscribers: int
+
+
+class SubscribedPattern(msgspec.Struct):
+    """A topic or pattern that so many connections subscribed to."""
+
+    pattern: str
+    subscribers: int
+
+
+class TopicList(msgspec.Struct):
+    """Result of ``system.topics``: the topic that spoke last comes first; ``more`` are not listed."""
+
+    topics: list[TopicReport]
+    more: int
+    subscribed: list[SubscribedPattern]
+
+
+class FailureParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``system.failure``."""
+
+    failure: Annotated[int, Meta(description="a number of the topic system.requests")]
+
+
+class Failure(msgspec.Struct):
+    """Result of ``system.failure``: ``redacted`` values of the params are ``"***"``."""
+
+    failure: int
+    kept: bool
+    method: str | None
+    params: Any
+    redacted: int
+
+
+# --- orders to executors ---
+
+
+class DrainParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``executors.drain``."""
+
+    worker_id: Annotated[str, Meta(description="of health.detailed")]
+
+
+class Drained(msgspec.Struct):
+    """Result of ``executors.drain``: how many slots the old process had, and the new one's pid."""
+
+    worker_id: str
+    slots: int
+    pid: int
+
+
+class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``executors.assign``."""
+
+    key: Annotated[str, Meta(description="a routing key, such as a collection's name")]
+    worker_id: str
+
+
+class Assigned(msgspec.Struct):
+    """Result of ``executors.assign``: the key's slot, and who owns it now."""
+
+    key: str
+    slot: int
+    worker_id: str
+
+
+# --- what the topics under ``system.`` carry ---
+
+
+class HubMetrics(Durations, kw_only=True):
+    """``data`` of ``system.metrics``: a second of the whole hub. ``errors`` by the name of their code."""
+
+    connections: int
+    subscriptions: int
+    streams: int
+    calls_in_flight: int
+    calls_waiting: int
+    calls_per_second: float
+    errors_per_second: float
+    errors: dict[str, int]
+    events_per_second: float
+    deliveries_per_second: float
+    bytes_in_per_second: float
+    bytes_out_per_second: float
+    buffered_bytes: int
+    events_dropped: int
+    rss_mb: float
+
+
+class RunningCall(CallInFlight):
+    """A call that an executor works on; ``parked`` while it waits for calls of its own, without a slot."""
+
+    parked: bool
+
+
+class WorkingExecutor(ExecutorReport):
+    """An executor and what it runs; ``cpu_percent`` is null at first."""
+
+    cpu_percent: float | None
+    running: list[RunningCall]
+
+
+class ExecutorsReport(msgspec.Struct):
+    """``data`` of ``system.executors``."""
+
+    executors: list[WorkingExecutor]
+
+
+class EndedCall(msgspec.Struct):
+    """A call that has an outcome; ``failure`` is its number for ``system.failure``."""
+
+    method: str
+    principal: str | None
+    connection: int | None
+    id: Id
+    request_id: str | None
+    trace_id: str | None
+    outcome: str
+    code: int
+    failure: int | None
+    duration_ms: float
+    queue_ms: float
+    run_ms: float | None
+    executor: str | None
+    chunks: int
+    bytes_in: int
+    bytes_out: int
+    finished_at: int
+
+
+class RequestsReport(msgspec.Struct):
+    """``data`` of ``system.requests``: ``dropped`` counts the calls that are not told."""
+
+    requests: list[EndedCall]
+    dropped: int
+
+
+class Peer(msgspec.Struct):
+    """Who is at the other end of a connection."""
+
+    connection: int
+    peer: str
+    principal: str
+    transport: str
+    client: str | None
+
+
+class OpenedConnection(Peer):
+    """A connection that was made."""
+
+    opened_at: int
+
+
+class ClosedConnection(msgspec.Struct):
+    """A connection that has ended."""
+
+    connection: int
+    duration_ms: float
+
+
+class ConnectionReport(Peer):
+    """An open connection. Rates are since the last report that had it; null where nobody counts the bytes."""
+
+    duration_ms: int
+    calls: int
+    streams: int
+    subscriptions: int
+    session: bool
+    received_bytes: int | None
+    sent_bytes: int | None
+    in_bytes_per_second: float | None
+    out_bytes_per_second: float | None
+    buffered_bytes: int
+    lag_ms: int
+    dropped_events: int
+
+
+class ConnectionsReport(msgspec.Struct):
+    """``data`` of ``system.connections``: ``connections``, those in trouble first, once a second, else null."""
+
+    opened: list[OpenedConnection]
+    closed: list[ClosedConnection]
+    dropped: int
+    open: int
+    connections: list[ConnectionReport] | None
+
+
+class LogRecord(msgspec.Struct):
+    """A log record; further members are its own."""
+
+    time: str
+    level: str
+    logger: str
+    event: str
+
+
+class LogsReport(msgspec.Struct):
+    """``data`` of ``system.logs``: ``dropped`` counts the records that are not told."""
+
+    records: list[LogRecord]
+    dropped: int

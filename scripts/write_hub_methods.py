@@ -1,0 +1,110 @@
+"""Writes what other languages and readers need of the table of hub methods (trunkline_protocol/hub_methods.py).
+
+Into ``protocol/SPEC.md`` its tables, between the markers; and ``protocol/conformance/methods.json``, which the tests of
+the JavaScript client read. ``tests/protocol/test_hub_methods.py`` holds both equal to the table.
+
+    python -m scripts.write_hub_methods
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from scripts.sources import ROOT
+from trunkline_protocol.hub_methods import METHODS, NAMESPACES, NOTIFICATIONS, HubMethod, HubNotification
+
+PROTOCOL: Final = ROOT / "protocol"
+SPEC: Final = PROTOCOL / "SPEC.md"
+SHARED: Final = PROTOCOL / "conformance" / "methods.json"
+BEGIN: Final = "<!-- hub methods: written by scripts/write_hub_methods.py -->"
+END: Final = "<!-- end of hub methods -->"
+
+RIGHTS: Final = {
+    "anybody": "anybody",
+    "granted": "",
+    "subscribe": "topics",
+    "publish": "topics",
+    "callee": "role `callee`",
+    "admin": "role `admin`",
+}
+
+
+def tables() -> str:
+    """The part of SPEC.md between the markers."""
+    spaces = [f"`{space}`" for space in NAMESPACES]
+    return "\n".join(
+        [
+            "| method | who may | connection | batch | session | idempotent |",
+            "|---|---|---|---|---|---|",
+            *map(_method, METHODS.values()),
+            "",
+            "| notification | from the client | from the hub | session |",
+            "|---|---|---|---|",
+            *map(_notification, NOTIFICATIONS.values()),
+            "",
+            f"**Reserved**: these names, and all that begin with {', '.join(spaces[:-1])} or {spaces[-1]}.",
+        ]
+    )
+
+
+def _method(row: HubMethod[Any]) -> str:
+    cells = [
+        f"`{row.name}`",
+        RIGHTS[row.right] + (", before `auth` too" if row.before_auth else ""),
+        "needed" if row.needs_connection else "",
+        "" if row.in_batch else "no",
+        "" if row.numbered else "unnumbered",
+        "yes" if row.idempotent else "no",
+    ]
+    return _line(cells)
+
+
+def _notification(row: HubNotification) -> str:
+    sides = {"caller": "of its call", "callee": "of a call it serves", "peer": "yes"}
+    cells = [
+        f"`{row.name}`",
+        "" if row.from_client is None else sides[row.from_client],
+        "yes" if row.from_hub else "",
+        "" if row.numbered else "unnumbered",
+    ]
+    return _line(cells)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|"
+
+
+def shared() -> str:
+    """The text of methods.json."""
+    lists = {
+        "methods": list(METHODS),
+        "unnumbered_methods": [row.name for row in METHODS.values() if not row.numbered],
+        "notifications_from_hub": [row.name for row in NOTIFICATIONS.values() if row.from_hub],
+        "notifications_from_client": [row.name for row in NOTIFICATIONS.values() if row.from_client is not None],
+    }
+    return json.dumps(lists, indent=2) + "\n"
+
+
+def specification(text: str) -> str:
+    """SPEC.md with the tables as they are now.
+
+    Raises:
+        ValueError: it has no place for them.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"SPEC.md has to have the lines {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
+
+
+def main() -> None:
+    """Write both."""
+    SPEC.write_text(specification(SPEC.read_text()))
+    SHARED.write_text(shared())
+
+
+if __name__ == "__main__":
+    main()
