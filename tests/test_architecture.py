@@ -23,7 +23,7 @@ COMMON = {"msgspec", "orjson", "typing_extensions"}
 """Small libraries that any room may use."""
 
 LIBRARIES: dict[str, set[str]] = {
-    P: {"msgspec", "orjson"},
+    P: COMMON,
     "trunkline": set(),
     "trunkline.config": {"pydantic", "pydantic_settings"},
     "trunkline.hub": COMMON,

@@ -21,10 +21,10 @@ QUEUE_BYTES: Final = 256 * 2**20
 """What the settings of these names are where nothing is said."""
 
 SHARED_FROM: Final = 50
-"""A smaller queue has no part that is kept for those with little in it."""
+"""A limit below this keeps no part of the queue for flows with few calls in it."""
 
 TURNS = (0, 0, 0, 1, 0, 0, 1, 2)
-"""Who is asked first, turn by turn: of eight turns high leads five, normal two, low one."""
+"""The priority that is served first, turn by turn: of eight turns high leads five, normal two, low one."""
 
 _Level = OrderedDict[int, OrderedDict[Call, None]]
 """The calls of one priority by flow; the flow whose turn is next comes first."""
@@ -63,7 +63,7 @@ class CallQueue:
         self._size += 1
 
     def push_front(self, call: Call) -> None:
-        """Put a call back that had been taken: it is the next of its priority."""
+        """Put back a call that had been popped: it is the next of its priority."""
         flow = self._flow(call)
         flow[call] = None
         flow.move_to_end(call, last=False)
@@ -78,7 +78,7 @@ class CallQueue:
         return flow
 
     def remove(self, call: Call) -> bool:
-        """Take a call out, wherever it stands. False if it was not here."""
+        """Remove a call, wherever it stands. Returns False if it was not here."""
         level = self._levels[call.priority]
         flow = level.get(call.flow)
         if flow is None or call not in flow:
@@ -90,7 +90,7 @@ class CallQueue:
         return True
 
     def pop(self) -> Call | None:
-        """The next call, or None."""
+        """Remove and return the next call; None where none waits."""
         self._turn = (self._turn + 1) & 7
         for priority in (TURNS[self._turn], 0, 1, 2):
             level = self._levels[priority]
@@ -108,7 +108,7 @@ class CallQueue:
         return None
 
     def drain(self) -> list[Call]:
-        """Take everything out, by priority and flow."""
+        """Remove and return all calls, by priority and flow."""
         calls = [call for level in self._levels for flow in level.values() for call in flow]
         for level in self._levels:
             level.clear()
@@ -124,7 +124,7 @@ class Backlog(Generic[K]):
 
     Attributes:
         waiting: how many calls wait.
-        bytes: what their params take.
+        bytes: the size of their params.
     """
 
     def __init__(self, limits: QueueLimits, retry_after_ms: Callable[[], int]) -> None:
@@ -136,7 +136,7 @@ class Backlog(Generic[K]):
         self.bytes = 0
 
     def push(self, call: Call, key: K) -> None:
-        """Let a call wait.
+        """Queue a call.
 
         Args:
             key: the queue it waits in.
@@ -149,7 +149,7 @@ class Backlog(Generic[K]):
         self._count(call, 1)
 
     def push_front(self, call: Call, key: K) -> None:
-        """Put back a call that was lost by whoever ran it. It was let in before, so no limit applies."""
+        """Queue a call again, as the next one, whose executor was lost. It was let in before, so no limit applies."""
         self._queue(key).push_front(call)
         self._count(call, 1)
 
@@ -173,7 +173,7 @@ class Backlog(Generic[K]):
         raise limit_error(setting, words, code=ErrorCode.WORKER_OVERLOADED, retry_after_ms=hint)
 
     def pop(self, key: K) -> Call | None:
-        """The next call of one queue, or None."""
+        """Remove and return the next call of one queue; None where none waits."""
         queue = self._queues.get(key)
         call = queue.pop() if queue else None
         if call is not None:
@@ -181,11 +181,11 @@ class Backlog(Generic[K]):
         return call
 
     def has(self, key: K) -> bool:
-        """Whether any call waits in one queue."""
+        """Whether a call waits in one queue."""
         return bool(self._queues.get(key))
 
     def remove(self, call: Call, key: K | None = None) -> bool:
-        """Take a call out. False if it does not wait.
+        """Remove a call. Returns False if it does not wait.
 
         Args:
             key: its queue; None where that is not known.
@@ -206,7 +206,7 @@ class Backlog(Generic[K]):
             to: the queue a call belongs in now, perhaps the one it is in; None takes it out.
 
         Returns:
-            What was taken out.
+            The calls that were taken out.
         """
         queue = self._queues.pop(source, None)
         taken = []
@@ -220,11 +220,11 @@ class Backlog(Generic[K]):
         return taken
 
     def drain(self) -> list[Call]:
-        """Take everything out."""
+        """Remove and return all calls."""
         return [call for key in list(self._queues) for call in self.close(key)]
 
     def close(self, key: K) -> list[Call]:
-        """Take one queue out, and what waits in it."""
+        """Remove one queue, and return the calls that waited in it."""
         queue = self._queues.pop(key, None)
         calls = queue.drain() if queue is not None else []
         for call in calls:

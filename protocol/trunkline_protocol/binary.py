@@ -16,7 +16,7 @@ MARK: Final = b'"$bytes"'
 
 
 def to_member(data: bytes | bytearray | memoryview) -> dict[str, str]:
-    """The JSON form of some bytes."""
+    """The JSON form of binary data."""
     return {MEMBER: base64.b64encode(data).decode("ascii")}
 
 

@@ -1,4 +1,4 @@
-"""A call in flight, as its origin and its executor both see it.
+"""A call in flight, as both its origin and whoever executes it see it.
 
 An origin (a client's connection, a method that calls another, the hub itself) subclasses :class:`Call` and
 says how outcomes are delivered. A backend runs it. Whatever happens, the first terminal outcome wins and
@@ -22,60 +22,60 @@ PRIORITIES = {"high": 0, "normal": 1, "low": 2}
 
 
 class CallOwner(Protocol):
-    """Whoever keeps the books of calls (deadlines, counts): told once when a call ends."""
+    """Keeps deadlines and counts of calls; is notified once when a call ends."""
 
     def finished(self, call: Call, code: int) -> None:
-        """``code`` is 0 for success, else the error's code."""
+        """Called once when a call has ended; ``code`` is 0 for success, else the error's code."""
 
 
 class Caller(Protocol):
-    """A peer that has proved who it is."""
+    """The principal on whose behalf a call is made, with its rights."""
 
     @property
     def name(self) -> str:
-        """Whose jobs and idempotency keys these are."""
+        """The name of the principal, which owns jobs and idempotency keys."""
 
     @property
     def roles(self) -> frozenset[str]:
-        """What it may do beyond calling."""
+        """The roles of the principal, such as ``admin``."""
 
     @property
     def methods(self) -> tuple[str, ...] | None:
-        """Patterns of what it may call; None sets no limit."""
+        """Patterns of the methods that the principal may call; None sets no limit."""
 
     @property
     def subscribe(self) -> tuple[str, ...] | None:
-        """Patterns of the topics it may subscribe to; None sets no limit."""
+        """Patterns of the topics that the principal may subscribe to; None sets no limit."""
 
     @property
     def publish(self) -> tuple[str, ...] | None:
-        """Patterns of the topics it may publish to; None sets no limit."""
+        """Patterns of the topics that the principal may publish to; None sets no limit."""
 
     @property
     def acting(self) -> str:
-        """The method whose own rights these are; empty where they are the caller's."""
+        """The method whose own rights these are; empty where they are the principal's."""
 
     def may_call(self, method: str) -> bool:
-        """Whether it may call a method."""
+        """Whether the principal may call a method."""
 
     def may_publish(self, topic: str) -> bool:
-        """Whether it may publish to a valid topic."""
+        """Whether the principal may publish to a valid topic."""
 
     def as_method(self, method: str) -> Caller:
-        """The same peer with the rights of a method that is declared to run with its own."""
+        """The same principal with the rights of a method that is declared ``runs_as="method"``."""
 
 
 class CallExecution(Protocol):
-    """What runs a call, as far as the call's origin may still ask something of it."""
+    """What a call's origin may ask of its execution: to cancel it, to take credit, to take input."""
 
     def cancel(self, call: Call) -> None:
-        """The call's outcome is no longer wanted. Unknown or finished calls are ignored."""
+        """Cancel a call. Unknown or finished calls are ignored."""
 
     def grant(self, call: Call, consumed: int) -> None:
-        """The stream's reader has taken ``consumed`` items in total (absolute, so repeats are harmless)."""
+        """Give credit: the stream's reader has consumed ``consumed`` items in total, so that repeats are harmless."""
 
     def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
-        """Pass on one item of the call's input: JSON, or the end, which carries none. Settled calls are ignored.
+        """Pass on one item of a call's input (JSON), or its end, which carries none. Settled calls are ignored.
 
         Raises:
             RpcError: the method takes no input, or :class:`trunkline_protocol.inputs.InputWindow` does not allow
@@ -84,20 +84,20 @@ class CallExecution(Protocol):
 
 
 class CallBackend(CallExecution, Protocol):
-    """Whoever executes calls."""
+    """Executes calls: the pool of executors, or the clients that serve methods."""
 
     def find(self, method: str) -> MethodInfo:
-        """Look a method up.
+        """The catalogue entry of a method.
 
         Raises:
             RpcError: -32601, or 1001 while it cannot be known yet.
         """
 
     def submit(self, call: Call) -> None:
-        """Take the call: it is settled sooner or later, perhaps before this returns.
+        """Accept a call, which gets its outcome from here, perhaps before this returns.
 
         Raises:
-            RpcError: it is refused, and nothing of it was executed.
+            RpcError: the call is refused, and nothing of it was executed.
         """
 
 
@@ -129,7 +129,7 @@ class Call:
     slot: int
 
     vetted = False
-    """Whether its origin has asked already if the caller may make it. The router asks for all others."""
+    """Whether the origin has checked that the principal may make this call. The router checks all others."""
 
     __slots__ = (
         "attempts",
@@ -195,13 +195,13 @@ class Call:
         return self.executor is not None or self.attempts > 0
 
     def settle_result(self, result: bytes) -> None:
-        """End with success; ``result`` is JSON."""
+        """End the call with its result (JSON)."""
         self.bytes_out += len(result)
         if self._settle(0):
             self.deliver_result(result)
 
     def settle_error(self, error: RpcError) -> None:
-        """End with a typed error."""
+        """End the call with a typed error."""
         if self._settle(error.code):
             if self.chunks:
                 error.data.setdefault("chunks", self.chunks)
@@ -210,24 +210,24 @@ class Call:
             self.deliver_error(error)
 
     def abandon(self) -> None:
-        """End without telling anyone: the caller is gone. Work that still runs is cancelled."""
+        """End the call without delivering an outcome, for its caller is gone. Its execution is cancelled."""
         if self._settle(ErrorCode.CANCELLED):
             self.cancel_execution()
 
     def cancel_execution(self) -> None:
-        """Tell whoever executes the call that its outcome is not wanted."""
+        """Cancel the execution of a call that has been routed; that alone does not settle it."""
         if self.backend is not None:
             self.backend.cancel(self)
 
     def stream(self, chunk_type: bytes, data: bytes) -> None:
-        """Pass on one chunk: its type as a JSON string, its data as JSON."""
+        """Deliver one chunk, unless the call is settled: its type as a JSON string, its data as JSON."""
         if not self.settled:
             self.deliver_chunk(chunk_type, data)
             self.chunks += 1
             self.bytes_out += len(data)
 
     def progress(self, value: bytes) -> None:
-        """Pass on a progress report (JSON)."""
+        """Deliver a progress report (JSON), unless the call is settled."""
         if not self.settled:
             self.deliver_progress(value)
 
@@ -248,23 +248,23 @@ class Call:
         raise NotImplementedError
 
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        """Hand on one chunk, and grant credit for it when it has been taken."""
+        """Hand one chunk to the origin, which gives credit when its reader has consumed it."""
         raise NotImplementedError
 
     def deliver_progress(self, value: bytes) -> None:
-        """Hand on a progress report; origins that did not ask for any ignore it."""
+        """Hand a progress report to the origin, which ignores it where it asked for none."""
 
     def writable(self) -> bool:
         """Whether the origin takes chunks now. A stream that waits for its reader is not idle."""
         return True
 
     def input_consumed(self, consumed: int) -> None:
-        """The method has taken ``consumed`` items of its input in total; origins that pushed none ignore it."""
+        """Note that the method has consumed ``consumed`` items of its input in total. By default that is ignored."""
 
     def caller(self) -> Caller | None:
-        """On whose behalf it is made, and with whose rights; None is the hub itself, which may do everything.
+        """The principal of the call, with its rights; None is the hub itself, which may do everything.
 
-        The principal of the outermost call, through however many methods, unless one of them runs with its own rights.
+        It is that of the outermost call, through however many methods, unless one of them runs with its own rights.
         """
         raise NotImplementedError
 
@@ -274,9 +274,9 @@ class Call:
         return ""
 
     def origin(self) -> Call:
-        """The outermost call that this one is made for; itself, where no method made it."""
+        """The outermost call that this one is made for: the call itself, where no method made it."""
         return self
 
     def key_scope(self) -> str | None:
-        """Whose idempotency keys this call's belongs to. None: its key, which may be its caller's, means nothing."""
+        """The principal whose idempotency keys the call's key is one of. None: a key in its metadata is ignored."""
         return None

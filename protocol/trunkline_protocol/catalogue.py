@@ -1,4 +1,4 @@
-"""What an executor says it can do, as data. The router, the pool and ``rpc.discover`` read it."""
+"""The methods that an executor serves, as data for the router, the pool and ``rpc.discover``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Lane = Literal["thread", "loop"]
 
 
 class Parameter(msgspec.Struct, frozen=True):
-    """One parameter: JSON Schema and whether it must be given."""
+    """One parameter of a method: its JSON Schema, and whether it must be given."""
 
     name: str
     schema: dict[str, Any]
@@ -56,12 +56,12 @@ class MethodInfo(msgspec.Struct, frozen=True):
 
     @property
     def http_path(self) -> str:
-        """Where it is under ``/api/v1/``."""
+        """The path of the method under ``/api/v1/``."""
         return self.http if self.http is not None else self.name.replace(".", "/")
 
 
 def pack_of(module: str) -> str:
-    """The name of a module's methods' pack, by its import path."""
+    """The name of the pack that a module's methods belong to, from the module's import path."""
     return module.removeprefix("trunkline.methods.")
 
 

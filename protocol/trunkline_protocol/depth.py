@@ -19,11 +19,11 @@ CARRIED_DEPTH: Final = MAX_DEPTH - 1
 
 ANSWER_TOO_DEEP: Final[dict[str, Any]] = RpcError(
     ErrorCode.SERIALIZATION_ERROR,
-    f"what the client that serves it sent is nested deeper than {MAX_DEPTH} levels",
+    f"the response of the client that serves the method is nested deeper than {MAX_DEPTH} levels",
     maybe_executed=True,
     data={"max_depth": MAX_DEPTH},
 ).to_wire()
-"""What the caller is told where a client that serves a method answers with more levels."""
+"""What the caller gets where a client that serves a method answers with more levels."""
 
 FAR_TOO_DEEP: Final = MAX_DEPTH + 16
 """Where a message is cut off that no decoder takes. Envelopes have a few levels: what is in them is still too deep."""
@@ -53,14 +53,14 @@ def require_depth(
     """Check that JSON is not too deep.
 
     Raises:
-        RpcError: ``code``, naming what it is and the limit.
+        RpcError: ``code``; the message names ``what`` and the limit.
     """
     if is_too_deep(data, levels):
         raise too_deep(what, levels=levels, code=code)
 
 
 def too_deep(what: str, *, levels: int = MAX_DEPTH, code: ErrorCode = ErrorCode.INVALID_PARAMS) -> RpcError:
-    """The error for what :func:`is_too_deep`, naming what it is and the limit."""
+    """The error for JSON that :func:`is_too_deep`; its message names ``what`` and the limit."""
     return RpcError(code, f"{what}: nested deeper than {levels} levels", data={"max_depth": MAX_DEPTH})
 
 

@@ -14,7 +14,7 @@ import msgspec
 Recovery = Literal["retry", "fallback", "restart_process", "fatal"]
 
 DRAINING: Final = "draining"
-"""The member of ``error.data`` that says that the hub is stopping."""
+"""The member of ``error.data`` that tells the hub is stopping."""
 
 
 class ErrorCode(IntEnum):
@@ -175,7 +175,7 @@ class RpcError(Exception):
 
 
 def draining_error(*, maybe_executed: bool = False) -> RpcError:
-    """The answer of a hub that takes nothing new: who asked may ask the next one (SPEC.md, Stopping and restarting)."""
+    """The error (1001) by which a stopping hub refuses new work (SPEC.md, Stopping and restarting)."""
     return RpcError(
         ErrorCode.WORKER_UNAVAILABLE,
         "the hub is stopping; connect again",
@@ -186,7 +186,7 @@ def draining_error(*, maybe_executed: bool = False) -> RpcError:
 
 
 def is_draining(error: Any) -> bool:
-    """Whether an error object of the wire says that the hub is stopping, and that the work was not begun."""
+    """Whether an error object of the wire says that the hub is stopping and that the work was not begun."""
     data = error.get("data") if isinstance(error, dict) else None
     return isinstance(data, dict) and data.get(DRAINING) is True and data.get("maybe_executed") is False
 
@@ -198,7 +198,7 @@ def limit_error(
     code: ErrorCode = ErrorCode.RESOURCE_EXHAUSTED,
     retry_after_ms: int | None = 1000,
 ) -> RpcError:
-    """A refusal because a limit is reached (SPEC.md, Limits).
+    """The error for a limit that is reached (SPEC.md, Limits).
 
     Args:
         setting: the setting's name without prefix, for example ``max_calls``.

@@ -1,4 +1,4 @@
-"""Published events and places in the sequence of a topic's events (SPEC.md, Publish and subscribe)."""
+"""Published events, and positions in a topic (SPEC.md, Publish and subscribe)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from trunkline_protocol.codecs.jsonrpc import encode_event
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a topic: after its event number ``offset`` (0 = before the first) of this ``epoch``."""
+    """A position in a topic: behind its event number ``offset`` (0 = before the first) of this ``epoch``."""
 
     epoch: str
     offset: int
 
 
 class Event:
-    """Something published.
+    """A published event.
 
     Attributes:
         data: JSON.
@@ -38,7 +38,7 @@ class Event:
         self.frame: bytes | None = None
 
     def encode(self) -> Event:
-        """Make the payload, if that has not been done. Returns the event itself."""
+        """Encode the payload, if that has not been done. Returns the event itself."""
         if not self.payload:
             self.payload = encode_event(self.topic, self.data, self.epoch, self.offset, self.published_at)
         return self

@@ -1,6 +1,6 @@
 """Credit: how far the sender of a stream may run ahead of what its receiver has taken. Pure.
 
-The receiver says how many items it has consumed **in total**, so that a repeated, late or lost word of it is harmless;
+The receiver says how many items it has consumed **in total**, so that a repeated, late or lost grant is harmless;
 the sender, who knows what each item weighed, maps items to bytes. Every stream of the wire has this rule: chunks from
 a method, items pushed to it, chunks from a callee, in whichever process the sender is.
 """
@@ -18,7 +18,7 @@ WINDOW_BYTES: Final = 256 * 1024
 
 
 class SendWindow:
-    """What one stream has sent, and how much of it its receiver has taken.
+    """The sender's window of one stream: what was sent, and how much of it the receiver has consumed.
 
     One item may always go, however large: nothing is exhausted while nothing is ahead.
 
@@ -61,13 +61,13 @@ class SendWindow:
         return len(self._sizes) >= self._items or self.ahead_bytes >= self._size
 
     def spend(self, size: int) -> None:
-        """One item of ``size`` bytes goes. That there is room for it is the sender's to look at."""
+        """Count one item of ``size`` bytes as sent. The sender has to look at :attr:`exhausted` before."""
         self.sent += 1
         self._sizes.append(size)
         self.ahead_bytes += size
 
     def grant(self, consumed: int) -> bool:
-        """The receiver has taken ``consumed`` items in total. Returns whether that is news."""
+        """Take credit: ``consumed`` items in total were consumed. Returns whether that is more than before."""
         sizes, before = self._sizes, self.consumed
         while self.consumed < consumed and sizes:
             self.consumed += 1

@@ -1,4 +1,4 @@
-"""Where a frame ends in a stream of bytes, for peers without a WebSocket: pipes and Unix sockets.
+"""Framing of byte streams, for peers without a WebSocket: pipes and Unix sockets.
 
 - **packet4**: a length, four bytes big-endian, and so many bytes: what Erlang ports do with ``{packet, 4}``.
 - **ndjson**: one JSON text a line.
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, Literal, Protocol
 
+from typing_extensions import override
+
 FramingName = Literal["packet4", "ndjson"]
 
 _LENGTH: Final = 4
@@ -19,46 +21,46 @@ _BLANKS: Final = b" \t\r"
 
 
 class FramingError(Exception):
-    """No frame can be found in what follows: the stream has to end."""
+    """The stream cannot be split into frames any further, and has to be closed."""
 
 
 class OversizeError(FramingError):
-    """A frame is larger than may be."""
+    """A frame is larger than ``max_bytes``."""
 
 
 class Framing(Protocol):
-    """One direction of reading, and how frames are written. After an error it is of no use any more."""
+    """Parses the frames of one peer, and encodes frames to it. After a FramingError it cannot be used any more."""
 
     @property
     def kept(self) -> int:
-        """Bytes of a frame that has not come whole."""
+        """Bytes of the unfinished frame that is buffered."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """Take the next bytes.
+        """Parse the next bytes of the stream.
 
         Yields:
-            The frames that they complete. Iterate to the end: what was not asked for is lost.
+            The frames that these bytes complete. Iterate to the end: frames that are not consumed are lost.
 
         Raises:
-            FramingError: after the frames before it.
+            FramingError: after the frames before the faulty one.
         """
 
     def end(self) -> bytes | None:
-        """The stream is over. Returns a last frame, if the framing allows one that nothing ends.
+        """Take the end of the stream. Returns the last frame, where the framing allows one without a terminator.
 
         Raises:
-            FramingError: it ended in the middle of a frame.
+            FramingError: the stream ended inside a frame.
         """
 
     def encode(self, payload: bytes) -> bytes:
-        """A frame, ready to be written."""
+        """The payload as one frame, ready to be written."""
 
 
-class Packet4:
-    """See the file.
+class Packet4(Framing):
+    """Frames with their length in front.
 
     Args:
-        max_bytes: the largest payload that is taken.
+        max_bytes: the largest payload that is accepted.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -66,12 +68,12 @@ class Packet4:
         self._buffer = bytearray()
 
     @property
+    @override
     def kept(self) -> int:
-        """See :class:`Framing`."""
         return len(self._buffer)
 
+    @override
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """See :class:`Framing`."""
         buffer = self._buffer
         buffer += data
         begin = 0
@@ -91,8 +93,8 @@ class Packet4:
         finally:
             del buffer[:begin]
 
+    @override
     def end(self) -> bytes | None:
-        """See :class:`Framing`."""
         had = len(self._buffer)
         if not had:
             return None
@@ -102,13 +104,13 @@ class Packet4:
             raise FramingError(f"the stream ended inside the length of a frame, after {had} of {_LENGTH} bytes")
         raise FramingError(f"the stream ended inside a frame, after {had - _LENGTH} of {size} bytes")
 
+    @override
     def encode(self, payload: bytes) -> bytes:
-        """See :class:`Framing`."""
         return len(payload).to_bytes(_LENGTH, "big") + payload
 
 
-class Ndjson:
-    """See the file. Empty lines are skipped, CR LF is taken for LF, and the last line may lack its end.
+class Ndjson(Framing):
+    """One JSON text a line. Empty lines are skipped, CR LF is taken for LF, and the last line may lack its end.
 
     Args:
         max_bytes: how long a line may be.
@@ -119,12 +121,12 @@ class Ndjson:
         self._buffer = bytearray()
 
     @property
+    @override
     def kept(self) -> int:
-        """See :class:`Framing`."""
         return len(self._buffer)
 
+    @override
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """See :class:`Framing`."""
         lines = bytes(data).split(b"\n")
         rest = lines.pop()
         for line in lines:
@@ -145,17 +147,18 @@ class Ndjson:
         self._buffer.clear()
         return line
 
+    @override
     def end(self) -> bytes | None:
-        """See :class:`Framing`. A last line without an end is a frame: where it was cut short, it is no JSON."""
-        return self._take() or None
+        return self._take() or None  # where the last line was cut short, it is no JSON: that is found out later
 
+    @override
     def encode(self, payload: bytes) -> bytes:
-        """See :class:`Framing`. In JSON, line breaks stand between tokens only, where a blank means the same."""
+        # In JSON, line breaks stand between tokens only, where a blank means the same.
         if b"\n" in payload or b"\r" in payload:
             payload = payload.replace(b"\r", b" ").replace(b"\n", b" ")
         return payload + b"\n"
 
 
 def framing(name: FramingName, max_bytes: int) -> Framing:
-    """A new one, for one peer."""
+    """A new parser and encoder for one peer."""
     return Packet4(max_bytes) if name == "packet4" else Ndjson(max_bytes)

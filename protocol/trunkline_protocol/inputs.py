@@ -1,4 +1,4 @@
-"""The input of one call on its way to the method: what its sender may have outstanding. Pure.
+"""The input of one call on its way to the method, and how far its sender may run ahead. Pure.
 
 Items are numbered from 0. The end carries no item; its index counts the items before it. The window is fixed: so
 many items and bytes may be ahead of what the method has taken (:mod:`trunkline_protocol.flow`).
@@ -19,7 +19,7 @@ INPUT_WINDOW_BYTES: Final = WINDOW_BYTES
 
 
 class InputWindow:
-    """What was pushed to a call, as the hub counts it.
+    """The window of one call's input, as the hub counts it.
 
     Attributes:
         begun: part of it was handed to an executor, which cannot give it back.
@@ -42,7 +42,7 @@ class InputWindow:
         return self._window.consumed
 
     def accept(self, index: int, data: bytes, final: bool) -> bool:
-        """Count one item. False if it is a repetition, which is to be ignored.
+        """Count one item. Returns False for a repetition, which is to be dropped.
 
         Raises:
             RpcError: -32602 for a gap, an item after the end, or an end that carries one; 2003 for what is too far
@@ -78,7 +78,7 @@ class InputWindow:
         window.spend(size)
 
     def consume(self, consumed: int) -> None:
-        """The method has taken ``consumed`` items in total."""
+        """Note that the method has consumed ``consumed`` items in total."""
         self._window.grant(consumed)
 
     def hold(self, item: bytes) -> None:
@@ -87,7 +87,7 @@ class InputWindow:
         self.held_bytes += len(item)
 
     def release(self) -> list[bytes]:
-        """Take out what is held, in order."""
+        """Remove and return the items that are held, in order."""
         held, self.held = self.held, []
         self.held_bytes = 0
         return held

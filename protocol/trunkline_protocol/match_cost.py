@@ -49,7 +49,7 @@ class MatchCost:
 
     @property
     def steps(self) -> int:
-        """The most that any topic can cost now."""
+        """The most steps that any topic can cost now."""
         return self._root.cost
 
     def add(self, pattern: str) -> int:
@@ -66,7 +66,7 @@ class MatchCost:
         return self.steps
 
     def remove(self, pattern: str) -> None:
-        """Count it no more."""
+        """Stop counting a pattern that was added."""
         tokens = _path(pattern)
         nodes = [self._root]
         for token in tokens:

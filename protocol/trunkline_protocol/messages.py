@@ -15,7 +15,6 @@ Id = int | str | None
 
 RawOrUnset = msgspec.Raw | msgspec.UnsetType
 
-
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a peer's JSON may raise."""
 
@@ -54,7 +53,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class HubLimits(msgspec.Struct, frozen=True):
-    """What a hub takes: bytes of a message, levels of its params (SPEC.md, Connecting), members of a batch."""
+    """The limits of a hub: bytes of a message, levels of its params (SPEC.md, Connecting), members of a batch."""
 
     max_message_bytes: int
     max_depth: int
@@ -62,7 +61,7 @@ class HubLimits(msgspec.Struct, frozen=True):
 
 
 class HubIdentity(msgspec.Struct, frozen=True):
-    """What a hub is."""
+    """The name and version of a hub."""
 
     name: str
     version: str

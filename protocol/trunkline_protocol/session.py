@@ -1,4 +1,4 @@
-"""One side's half of a session: what it sent is kept until the peer has it, and is sent again after a cut. Pure.
+"""One side of a session: frames are kept until the peer acknowledges them, and sent again after a cut. Pure.
 
 Both sides run the same core (SPEC.md, Sessions):
 
@@ -54,9 +54,6 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """How many frames a side has, which is the number of the last."""
 
 
-# --- messages ---
-
-
 class Resume(msgspec.Struct, frozen=True):
     """Which session to go on with; ``received`` is the last number that the client has of it."""
 
@@ -103,15 +100,12 @@ class SessionAck(msgspec.Struct, frozen=True):
 
 
 class SessionClose(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Params of ``session.close`` (C -> H): the session is not wanted any more."""
+    """Params of ``session.close`` (C -> H): the client ends its session."""
 
 
 def encode_ack(received: int) -> bytes:
     """A ``session.ack`` notification."""
     return b'{"jsonrpc":"2.0","method":"session.ack","params":{"received":%d}}' % received
-
-
-# --- errors ---
 
 
 class ProtocolViolation(Exception):
@@ -122,7 +116,7 @@ class ProtocolViolation(Exception):
 
 
 class CannotResume(Exception):
-    """What the peer has does not fit what was sent: the session cannot go on and is to be ended.
+    """The peer's count does not fit what was sent: the session cannot be resumed and has to be ended.
 
     Args:
         reason: for the result of ``session.open``.
@@ -133,14 +127,12 @@ class CannotResume(Exception):
         self.reason: ResumeRefusal = reason
 
 
-# --- the core ---
-
 _raw_list_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSnapshot:
-    """Where a side is.
+    """The counts of one side.
 
     Attributes:
         sent: number of the last frame that was numbered.
@@ -196,7 +188,7 @@ class SessionCore:
         return self.sent - self.acknowledged
 
     def snapshot(self) -> SessionSnapshot:
-        """Where this side is, for tests and for people."""
+        """The counts of this side, for tests and for people."""
         return SessionSnapshot(self.sent, self.acknowledged, self.received, self._told, self.unacknowledged_bytes)
 
     # --- what is sent ---
@@ -208,7 +200,7 @@ class SessionCore:
             frame: JSON without leading white space: an object with members, or a batch of such. It has no ``seq``.
 
         Raises:
-            ValueError: it is neither; nothing was numbered.
+            ValueError: the frame is neither; nothing was numbered.
         """
         seq = self.sent + 1
         # Replacing makes one copy, where slicing and joining would make two.
@@ -219,10 +211,10 @@ class SessionCore:
         return numbered
 
     def acknowledge(self, received: int) -> None:
-        """The peer has all frames up to ``received``. What it said earlier is no news and changes nothing.
+        """Drop the frames up to ``received``, which the peer has. An older acknowledgement changes nothing.
 
         Raises:
-            ProtocolViolation: it cannot have what was never sent.
+            ProtocolViolation: the peer acknowledges frames that were never sent.
         """
         if received > self.sent:
             raise ProtocolViolation(f"frame {received} was acknowledged, but only {self.sent} were sent")
@@ -232,13 +224,13 @@ class SessionCore:
         self.acknowledged = max(self.acknowledged, received)
 
     def resume(self, received: int) -> list[bytes]:
-        """A new connection, and the peer has all frames up to ``received``. Send these before anything new.
+        """The frames to send on a new connection, before anything new: all but those up to ``received``.
 
         The frames are still kept. What :meth:`take_ack` returns is to be told to the peer in the same handshake.
 
         Raises:
-            CannotResume: it claims frames that were never sent, or lacks some that it had acknowledged and that are
-                gone. Nothing has changed; end the session.
+            CannotResume: the peer claims frames that were never sent, or lacks some that it had acknowledged and that
+                are gone. Nothing has changed; end the session.
         """
         if received > self.sent:
             raise CannotResume("unknown", f"the peer claims frame {received}, but only {self.sent} were sent")
@@ -252,7 +244,7 @@ class SessionCore:
         return max(self._frames, key=len, default=b"")
 
     def substitute(self, frame: bytes, by: bytes) -> None:
-        """The peer will never take a frame that is kept: send another one under its number, after the next cut.
+        """Replace a kept frame that the peer will never accept: ``by`` is sent under its number after the next cut.
 
         Args:
             by: as for :meth:`number`.
@@ -265,7 +257,7 @@ class SessionCore:
     # --- what is received ---
 
     def receive(self, seq: int, size: int = 0) -> bool:
-        """A numbered frame has come. Not to be called for frames without a number.
+        """Count a numbered frame that has come. Not to be called for frames without a number.
 
         Ask :meth:`ack_delay` afterwards.
 
@@ -273,10 +265,10 @@ class SessionCore:
             size: of the frame, in bytes.
 
         Returns:
-            Whether it is new. If not, drop it.
+            Whether the frame is new. If not, drop it.
 
         Raises:
-            ProtocolViolation: it is not the next one, so others were lost, or it is no number at all.
+            ProtocolViolation: the number is not the next one, so frames were lost, or it is below 1.
         """
         expected = self.received + 1
         if seq > expected or seq < 1:
@@ -290,7 +282,7 @@ class SessionCore:
         return True
 
     def ack_delay(self, now: float) -> float | None:
-        """When to acknowledge: 0 for now, seconds until it is due, or None where there is nothing to acknowledge.
+        """The delay of the next acknowledgement: 0 for now, seconds, or None where there is nothing to acknowledge.
 
         To be asked after what was received, and again after that many seconds: the wait begins with the first asking.
 

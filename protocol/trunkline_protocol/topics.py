@@ -25,12 +25,12 @@ S = TypeVar("S", bound=Hashable)
 
 
 def valid_topic(topic: str) -> bool:
-    """Whether something can be published there: non-empty tokens without wildcards, blanks or control characters."""
+    """Whether a text is a topic: non-empty tokens without wildcards, blanks or control characters."""
     return _is_short(topic) and _TOPIC.fullmatch(topic) is not None
 
 
 def valid_pattern(pattern: str) -> bool:
-    """Whether it can be subscribed to: a topic, or one with ``*`` for tokens and perhaps ``>`` as the last."""
+    """Whether a text is a pattern: a topic, or one with ``*`` for tokens and perhaps ``>`` as the last."""
     return _is_short(pattern) and _PATTERN.fullmatch(pattern) is not None
 
 
@@ -49,7 +49,7 @@ def is_system(name: str) -> bool:
 
 
 def is_job(topic: str) -> bool:
-    """Whether the hub says there what becomes of a job: ``jobs.`` and 32 hexadecimal digits.
+    """Whether a topic is that of a job: ``jobs.`` and 32 hexadecimal digits.
 
     Who knows the id may listen; so that nobody learns others' ids, patterns with wildcards do not get these events.
     """
@@ -57,7 +57,7 @@ def is_job(topic: str) -> bool:
 
 
 def is_hubs_own(topic: str) -> bool:
-    """Whether only the hub itself publishes there."""
+    """Whether a topic is one that only the hub itself publishes to."""
     return is_system(topic) or is_job(topic)
 
 
@@ -82,7 +82,7 @@ def covers(allowed: str, requested: str) -> bool:
 
 
 class PatternSet:
-    """Wildcard patterns of one subscriber, asked of many topics: a few operations a token, however many there are.
+    """The wildcard patterns of one subscriber. A look-up takes a few operations a token, however many there are.
 
     Each pattern has a bit. For each place and token there are the bits of the patterns that accept it there: ``*`` and
     ``>`` stand for themselves, and ``.`` for the end.
@@ -96,7 +96,7 @@ class PatternSet:
         self._accepting: dict[tuple[int, str], int] = {}
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of patterns."""
         return len(self._bits)
 
     def add(self, pattern: str) -> None:
@@ -106,7 +106,7 @@ class PatternSet:
             self._flip(pattern, bit)
 
     def remove(self, pattern: str) -> None:
-        """Take one out; an unknown one is ignored."""
+        """Remove a pattern; an unknown one is ignored."""
         if (bit := self._bits.pop(pattern, None)) is not None:
             self._free.append(bit)
             self._flip(pattern, bit)
@@ -119,7 +119,7 @@ class PatternSet:
                 del self._accepting[place]
 
     def reaches(self, topic: str) -> bool:
-        """Whether one of them reaches the topic."""
+        """Whether one of the patterns reaches the topic."""
         accepting, tokens = self._accepting, topic.split(".")
         left, wild = -1, tokens[0] != SYSTEM
         for at, token in enumerate(tokens):
@@ -133,7 +133,7 @@ class PatternSet:
 
 
 class _Node(Generic[S]):
-    """One token of the wildcard patterns: who ends here, who wants the whole tail, and what comes next."""
+    """One token of the wildcard patterns: subscribers of patterns that end here or take the tail, and next tokens."""
 
     __slots__ = ("children", "ends", "tails")
 
@@ -147,7 +147,7 @@ class _Node(Generic[S]):
 
 
 class TopicIndex(Generic[S]):
-    """Who subscribed to what.
+    """The subscribers of topics and patterns.
 
     Looking a topic up costs one dictionary access plus, where there are wildcard patterns, a walk that grows with
     the topic's tokens, not with the number of topics or subscribers (its worst case: ``match_cost.py``).
@@ -159,7 +159,7 @@ class TopicIndex(Generic[S]):
         self._root: _Node[S] = _Node()
 
     def add(self, pattern: str, subscriber: S) -> None:
-        """Subscribe. Doing it twice is the same as once."""
+        """Add a subscription. Doing it twice is the same as once."""
         if is_wildcard(pattern):
             *path, last = pattern.split(".")
             node = self._root
@@ -171,7 +171,7 @@ class TopicIndex(Generic[S]):
             self._snapshots.pop(pattern, None)
 
     def remove(self, pattern: str, subscriber: S) -> None:
-        """Unsubscribe; unknown subscriptions are ignored."""
+        """Remove a subscription; an unknown one is ignored."""
         if is_wildcard(pattern):
             self._prune(self._root, pattern.split("."), subscriber)
         elif (subscribers := self._exact.get(pattern)) is not None:
@@ -191,11 +191,11 @@ class TopicIndex(Generic[S]):
                 del node.children[tokens[0]]
 
     def exact(self, topic: str) -> tuple[S, ...]:
-        """Everyone who subscribed to this very topic."""
+        """The subscribers of this very topic, patterns not counted."""
         return tuple(self._exact.get(topic, ()))
 
     def match(self, topic: str) -> tuple[S, ...]:
-        """Everyone whose patterns reach the topic, each once, as of now."""
+        """The subscribers whose topics or patterns reach a topic, each once, as of now."""
         exact = self._snapshots.get(topic)
         if exact is None:
             exact = tuple(self._exact.get(topic, ()))
@@ -247,5 +247,5 @@ class TopicIndex(Generic[S]):
             yield from self._wildcards(child, (*path, token))
 
     def __len__(self) -> int:
-        """How many topics have subscribers of their own (patterns not counted)."""
+        """The number of topics that have subscribers of their own (patterns not counted)."""
         return len(self._exact)

@@ -47,7 +47,7 @@ class TraceContext(NamedTuple):
         return bool(self.flags & SAMPLED)
 
     def traceparent(self) -> str:
-        """As the next one gets it."""
+        """This span as the ``traceparent`` that the spans below it get."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
 
     def child(self, span_bits: int) -> TraceContext:
@@ -70,7 +70,7 @@ def begin(trace_bits: int, span_bits: int, *, sampled: bool = True) -> TraceCont
 
 
 def parse(traceparent: str) -> TraceContext | None:
-    """Read a ``traceparent``; None where it is none, which a receiver treats as absent (Trace Context 3.2.2)."""
+    """Read a ``traceparent``; None where it is not valid, which counts as absent (Trace Context 3.2.2)."""
     if len(traceparent) > MAX_CHARS:
         return None
     found = _TRACEPARENT.fullmatch(traceparent)

@@ -1,4 +1,4 @@
-"""How much there is to unpack in a text or a MessagePack message, found out without unpacking it.
+"""The number of values in a JSON text or a MessagePack message, counted without unpacking it.
 
 Where the hub has to read into what a peer sent, each value becomes an object: fifteen megabytes of empty arrays are
 1.3 GB and eleven seconds. So what is large is counted before. An array or an object counts :data:`CONTAINER` numbers.
@@ -92,7 +92,7 @@ def msgpack_is_too_much(message: bytes) -> bool:
 
 
 def too_much(what: str, code: ErrorCode = ErrorCode.INVALID_PARAMS) -> RpcError:
-    """The refusal. It is not retryable: the same will be as much again.
+    """The error for what holds too many values. It is not retryable: the same will be as much again.
 
     Args:
         what: what holds too many values, for example ``publish: data``.

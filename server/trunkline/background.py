@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 PAUSE_SECONDS: Final = 1.0
-"""Until what must not end is begun again."""
+"""The back-off before a task of :func:`keep_up` is started again."""
 
 T = TypeVar("T")
 
@@ -25,10 +25,10 @@ _running: Final[set[asyncio.Task[Any]]] = set()
 def start_task(
     work: Coroutine[Any, Any, T], name: str, *, expected: type[Exception] | tuple[type[Exception], ...] = ()
 ) -> asyncio.Task[T]:
-    """A task of the running loop. What it dies of is logged at that moment.
+    """Start a task on the running loop. An exception that ends it is logged at once.
 
     Args:
-        expected: what whoever awaits the task deals with: not logged.
+        expected: exceptions that are not logged, because whoever awaits the task handles them.
     """
     task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
@@ -37,9 +37,9 @@ def start_task(
 
 
 def keep_up(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
-    """A task that must not die: what it fails with is logged, and it is begun again after a second.
+    """Start a task that must not die: an exception is logged, and ``work`` is called again after a second.
 
-    It is over when ``work`` returns, or when it is cancelled.
+    The task is over when ``work`` returns, or when it is cancelled.
     """
     return start_task(_again_and_again(work, name), name)
 
@@ -56,7 +56,7 @@ async def _again_and_again(work: Callable[[], Coroutine[Any, Any, None]], name: 
         try:
             return await work()
         except Exception:
-            logger.exception("%s failed; it is begun again in %.3g s", name, PAUSE_SECONDS)
+            logger.exception("%s failed; it is started again in %.3g s", name, PAUSE_SECONDS)
         await asyncio.sleep(PAUSE_SECONDS)
 
 

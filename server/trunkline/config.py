@@ -46,7 +46,7 @@ CREDENTIALS = (
 
 
 class SettingsError(ValueError):
-    """Settings that cannot be.
+    """Invalid settings.
 
     Attributes:
         problems: each in words, with the name of the setting, and without values, which may be secrets.
@@ -58,7 +58,7 @@ class SettingsError(ValueError):
 
 
 def default_executors() -> int:
-    """Two at least, so that one stuck method never stops all; four at most, for each loads the models."""
+    """Half the cores; at least two, so that one stuck method never stops all; at most four, for each loads models."""
     return max(2, min(4, (os.cpu_count() or 2) // 2))
 
 
@@ -71,12 +71,12 @@ class Settings(BaseSettings):
     port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
     uds: Path | None = Field(None, description="Unix socket for HTTP and WebSocket")
     uds_mode: int = Field(0o600, ge=0, le=0o777, description="permissions of the Unix sockets' files, in octal as text")
-    uds_framed: Path | None = Field(None, description="Unix socket for peers that speak frames")
+    uds_framed: Path | None = Field(None, description="Unix socket for peers that speak a framed protocol")
     uds_framing: FramingName = "packet4"
     uds_dialect: DialectName = "jsonrpc"
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
-    executor_env: Names = Field((), description="variables that methods get beside the usual ones; a last * for all so")
+    executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
@@ -89,19 +89,19 @@ class Settings(BaseSettings):
 
     token: SecretStr | None = Field(None, description="static bearer token, with every role")
     tokens_file: Path | None = Field(None, description="TOML file of principals, their tokens' SHA-256 and roles")
-    jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that JWTs are checked with")
+    jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that verifies JWTs")
     jwt_keys_file: Path | None = Field(None, description="PEM or JWKS file of public keys for JWTs")
-    jwt_algorithms: Names = Field((), description="the only ones accepted; HS256 where the key is a secret")
-    jwt_audience: str | None = Field(None, description="what aud has to contain; required with JWTs")
-    jwt_issuer: str | None = Field(None, description="what iss has to be; unset = not looked at")
-    jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="by how much the issuer's clock may differ")
-    auth_call: bool = Field(False, description="let connections in that authenticate by a first call of auth")
-    auth_seconds: float = Field(5.0, gt=0, description="how long they may take")
+    jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
+    jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
+    jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
+    jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
+    auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
+    auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
-    allowed_hosts: Names = Field((), description="names Host may have, beside the bound address")
-    allowed_origins: Names = Field((), description="origins browsers may come from, beside the hub's own")
+    allowed_hosts: Names = Field((), description="accepted Host names, beside the bound address")
+    allowed_origins: Names = Field((), description="accepted Origins of browsers, beside the hub's own")
 
-    trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is believed")
+    trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is trusted")
 
     model: str = Field(defaults.DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
@@ -109,96 +109,96 @@ class Settings(BaseSettings):
         description="what computes embeddings; auto = openvino where trunkline convert-model was run, else torch",
     )
     embedding_cache_bytes: int = Field(
-        defaults.EMBEDDING_CACHE_BYTES, ge=0, description="vectors one executor keeps; 0 = none"
+        defaults.EMBEDDING_CACHE_BYTES, ge=0, description="vectors one executor caches; 0 = none"
     )
-    embedding_cache_seconds: float = Field(defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long it keeps them")
+    embedding_cache_seconds: float = Field(
+        defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
+    )
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None
 
     max_connections: int = Field(16_384, ge=1)
-    max_calls: int = Field(defaults.MAX_CALLS, ge=1, description="calls in flight, all connections")
-    max_calls_per_connection: int = Field(defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight")
-    max_subscriptions: int = Field(defaults.MAX_SUBSCRIPTIONS, ge=0, description="of one connection")
+    max_calls: int = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
+    max_calls_per_connection: int = Field(
+        defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight of one connection"
+    )
+    max_subscriptions: int = Field(defaults.MAX_SUBSCRIPTIONS, ge=0, description="subscriptions of one connection")
     max_subscriptions_per_principal: int = Field(
         defaults.MAX_SUBSCRIPTIONS_PER_PRINCIPAL,
         ge=0,
-        description="of all its connections; a pattern counts as many as it has tokens",
+        description="subscriptions of one principal; a pattern counts once a token",
     )
-    max_channels: int = Field(128, ge=1, description="of one Phoenix socket")
-    max_sessions: int = Field(defaults.MAX_SESSIONS, ge=0, description="that clients can come back to, all principals")
+    max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
+    max_sessions: int = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: int = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
     session_seconds: float = Field(
         defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
     )
-    rate_limit: float = Field(0.0, ge=0, description="calls a second a principal; 0 = no limit")
-    rate_burst: int = Field(0, ge=0, description="calls at once a principal; 0 = one second's worth")
+    rate_limit: float = Field(0.0, ge=0, description="calls a second of one principal; 0 = no limit")
+    rate_burst: int = Field(0, ge=0, description="burst of one principal, in calls; 0 = one second's worth")
     idempotency_keys: int = Field(
         defaults.IDEMPOTENCY_KEYS,
         ge=0,
-        description="of calls, and as many of publications, kept for their time; all principals",
+        description="keys of calls, and as many of publications, of all principals",
     )
     idempotency_keys_per_principal: int = Field(defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL, ge=0)
-    queue_limit: int = Field(
-        QUEUE_LIMIT, ge=0, description="calls that may wait for an executor, and as many for callees"
+    queue_limit: int = Field(QUEUE_LIMIT, ge=0, description="calls queued for executors, and as many for callees")
+    queue_limit_per_connection: int = Field(
+        QUEUE_LIMIT_PER_CONNECTION, ge=0, description="queued calls of one connection"
     )
-    queue_limit_per_connection: int = Field(QUEUE_LIMIT_PER_CONNECTION, ge=0, description="of them from one connection")
-    queue_bytes: int = Field(QUEUE_BYTES, ge=1024, description="params of calls that wait")
+    queue_bytes: int = Field(QUEUE_BYTES, ge=1024, description="params of queued calls")
     max_concurrency: int = Field(
-        defaults.MAX_CONCURRENCY, ge=1, description="coroutine methods at once in one executor"
+        defaults.MAX_CONCURRENCY, ge=1, description="coroutine methods that one executor runs at once"
     )
     kill_after: float = Field(
-        defaults.KILL_AFTER, gt=0, description="how long a call may overrun its deadline or cancel"
+        defaults.KILL_AFTER, gt=0, description="overrun of deadline or cancel that ends an executor"
     )
-    quarantine_kills: int = Field(defaults.QUARANTINE_KILLS, ge=1, description="executors that one input may kill")
-    quarantine_seconds: float = Field(
-        defaults.QUARANTINE_SECONDS, gt=0, description="how long such an input is not run"
-    )
+    quarantine_kills: int = Field(defaults.QUARANTINE_KILLS, ge=1, description="executors one input may kill")
+    quarantine_seconds: float = Field(defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined")
     hand_over_seconds: float = Field(
-        defaults.HAND_OVER_SECONDS, gt=0, description="how long calls may go on whose owner changes"
+        defaults.HAND_OVER_SECONDS, gt=0, description="how long running calls may delay a hand-over"
     )
     rebalance_seconds: float = Field(
-        defaults.REBALANCE_SECONDS, ge=0, description="between moves of owned keys that even load; 0 = none"
+        defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
     )
-    strict: bool = Field(False, description="refuse to serve where a module of methods cannot be loaded")
-    start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="until an executor must be ready")
-    drain_seconds: float = Field(10.0, ge=0, description="how long calls may go on after SIGTERM")
-    close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed then")
+    strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
+    start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")
+    drain_seconds: float = Field(10.0, ge=0, description="drain: how long calls may run after SIGTERM")
+    close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed after the drain")
     ping_interval: float = Field(defaults.PING_INTERVAL, gt=0, description="between pings of a connection")
-    ping_timeout: float = Field(defaults.PING_TIMEOUT, gt=0, description="until a sign of life has to follow a ping")
+    ping_timeout: float = Field(defaults.PING_TIMEOUT, gt=0, description="how long a peer may be silent after a ping")
     max_message_bytes: int = Field(16 * 2**20, ge=1024)
     max_batch: int = Field(defaults.MAX_BATCH, ge=1)
-    partial_bytes: int = Field(
-        defaults.PARTIAL_BYTES, ge=2**20, description="messages that have come in part, all principals"
-    )
+    partial_bytes: int = Field(defaults.PARTIAL_BYTES, ge=2**20, description="unfinished messages of all principals")
     partial_bytes_per_principal: int = Field(defaults.PARTIAL_BYTES_PER_PRINCIPAL, ge=2**20)
-    detached_bytes: int = Field(256 * 2**20, ge=2**20, description="what waits for clients of detached sessions, all")
+    detached_bytes: int = Field(256 * 2**20, ge=2**20, description="outboxes of all detached sessions")
     detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
-    outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="replies that may wait for one slow connection")
-    outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events that may wait for one slow connection")
+    outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
+    outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
     history_events: int = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
     history_seconds: float = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
-    history_bytes: int = Field(defaults.HISTORY_BYTES, ge=0, description="what all kept events may take")
+    history_bytes: int = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
 
-    jobs_at_once: int | None = Field(None, ge=1, description="that run; unset = half the executors, at least one")
+    jobs_at_once: int | None = Field(None, ge=1, description="jobs that run at once; unset = half the executors")
     job_seconds: float = Field(
         defaults.JOB_SECONDS, gt=0, le=2**31, description="how long one attempt of a job may take"
     )
-    job_attempts: int = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job that may fail")
-    job_bytes: int = Field(defaults.JOB_BYTES, ge=1024, description="params of a job, and its result")
-    jobs_waiting: int = Field(defaults.JOBS_WAITING, ge=0, description="that are not over, all principals")
+    job_attempts: int = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job before it has failed")
+    job_bytes: int = Field(defaults.JOB_BYTES, ge=1024, description="size of a job's params, and of its result")
+    jobs_waiting: int = Field(defaults.JOBS_WAITING, ge=0, description="unfinished jobs of all principals")
     jobs_waiting_per_principal: int = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0)
-    jobs_waiting_bytes: int = Field(defaults.JOBS_WAITING_BYTES, ge=0, description="their params, on disk")
-    jobs_kept: int = Field(defaults.JOBS_KEPT, ge=0, description="that are over")
-    jobs_kept_seconds: float = Field(defaults.JOBS_KEPT_SECONDS, ge=0, description="how long they are kept")
+    jobs_waiting_bytes: int = Field(defaults.JOBS_WAITING_BYTES, ge=0, description="params of unfinished jobs, on disk")
+    jobs_kept: int = Field(defaults.JOBS_KEPT, ge=0, description="finished jobs that are kept")
+    jobs_kept_seconds: float = Field(defaults.JOBS_KEPT_SECONDS, ge=0, description="how long finished jobs are kept")
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
     log_requests: bool = Field(False, description="a line for each call that ends; at debug there always is one")
-    keep_failed_params: bool = Field(True, description="what failed calls were given, while a dashboard is open")
+    keep_failed_params: bool = Field(True, description="keep the params of failed calls while a dashboard is open")
     otlp_endpoint: str | None = Field(None, description="where traces go (OTLP over HTTP), such as http://host:4318")
-    trace_ratio: float = Field(1.0, ge=0, le=1, description="of the traces that begin here, how many are recorded")
+    trace_ratio: float = Field(1.0, ge=0, le=1, description="share of the traces begun by this hub that are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")
 
     @field_validator(*_LISTS, mode="before")
@@ -273,13 +273,13 @@ class Settings(BaseSettings):
 
     @property
     def authenticates(self) -> bool:
-        """Whether anybody has to prove who they are."""
+        """Whether clients have to authenticate."""
         ways = (self.token, self.tokens_file, self.jwt_key, self.jwt_keys_file, self.authenticate)
         return any(way is not None for way in ways)
 
     @property
     def secrets(self) -> list[str]:
-        """What must never be logged."""
+        """The values of the secrets among the settings, which must never be logged."""
         known = (self.token, self.jwt_key, self.llm_api_key)
         return [secret.get_secret_value() for secret in known if secret is not None]
 
@@ -300,15 +300,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Called by pydantic-settings."""
+        """The sources of settings, by precedence; called by pydantic-settings."""
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
 def unknown_settings(others: tuple[str, ...] = ()) -> list[str]:
-    """What is wrong with the names of ``TRUNKLINE_*`` variables, one sentence each.
+    """The problems with names of ``TRUNKLINE_*`` variables, one sentence each.
 
     Args:
-        others: those that are for methods, beside what the environment itself says of that.
+        others: names of variables that are for methods, beside those that ``TRUNKLINE_EXECUTOR_ENV`` names.
     """
     said = os.environ.get(f"{PREFIX}EXECUTOR_ENV", "")
     return unknown_variables(os.environ, Settings.model_fields, [*others, *(name.strip() for name in said.split(","))])
@@ -319,11 +319,11 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
     Args:
         config: a TOML file with the names of :class:`Settings` at top level.
-        overrides: what the command line said; None means it said nothing.
+        overrides: settings of the command line; None stands for one that was not given.
 
     Raises:
         FileNotFoundError: ``config`` does not exist.
-        SettingsError: a value that cannot be, or a name that nothing has, in the file or among ``TRUNKLINE_*``.
+        SettingsError: an invalid value, or an unknown name, in the file or among ``TRUNKLINE_*``.
     """
     if config is not None and not config.is_file():
         raise FileNotFoundError(f"no such configuration file: {config}")

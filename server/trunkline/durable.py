@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 USED_UP: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
-"""Error numbers that say: something has run out."""
+"""Error numbers of a resource that has run out: space, quota, memory, descriptors."""
 
 
 def sync(descriptor: int) -> None:
-    """What was written, to the disk itself; on macOS, fsync stops at the drive's cache."""
+    """Flush a file to the disk itself; on macOS, fsync stops at the drive's cache."""
     if hasattr(fcntl, "F_FULLFSYNC"):
         with contextlib.suppress(OSError):
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
@@ -23,7 +23,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """What was created, renamed or removed in it."""
+    """Make durable what was created, renamed or removed in a folder."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

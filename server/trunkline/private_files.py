@@ -1,4 +1,4 @@
-"""What the hub, its executors and the command line write is for their user alone, whatever the umask they come with."""
+"""Files of the hub, its executors and the command line are for their user alone, whatever the inherited umask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OTHERS: Final = 0o077
 """The bits of everybody else; as a umask, files are made with 0600 and folders with 0700."""
 
 PARTS: Final = ("collections", "jobs", "models")
-"""What lies in a data folder."""
+"""The folders in a data folder."""
 
 logger = logging.getLogger("trunkline")
 
@@ -24,7 +24,7 @@ def write_privately() -> None:
 
 
 def make_private(data: Path, sockets: Iterable[Path] = ()) -> None:
-    """Take from everybody else what former versions, or a copy, left open below a data folder. Blocks.
+    """Remove others' permissions below a data folder, which former versions or a copy may have left. Blocks.
 
     The folder itself stays as it is where it is used for something else, too: where it is the working directory or a
     home, or has other folders in it, or sockets, which may be for others. What the hub keeps in it is private then,
@@ -45,7 +45,7 @@ def make_private(data: Path, sockets: Iterable[Path] = ()) -> None:
         _close(data.resolve(), trouble)
     if trouble:
         logger.warning(
-            "files of the data folder are open to other users, and cannot be closed to them",
+            "other users have access to files of the data folder, and their permissions cannot be removed",
             extra={"path": str(data), "files": len(trouble), "reason": str(trouble[0])},
         )
 

@@ -1,4 +1,4 @@
-"""Which names settings and variables of the environment may have, and what a misspelt one was probably to be."""
+"""The names that settings and environment variables may have, and suggestions for misspelt ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+
 def unknown_variables(
     environment: Mapping[str, str], settings: Collection[str], others: Iterable[str] = ()
 ) -> list[str]:
-    """What is wrong with the names of variables, one sentence each. Never shows a value: it may be a secret.
+    """The problems with names of variables, one sentence each. Never shows a value: it may be a secret.
 
     Args:
         environment: all variables; only names with our prefix are looked at, in upper or lower case.
@@ -37,7 +37,7 @@ def unknown_variables(
 
 
 def unknown_key(name: str, settings: Collection[str]) -> str:
-    """What is wrong with a key of the configuration file that is no setting."""
+    """The problem with a key of the configuration file that is not a setting, in one sentence."""
     return f"{name}: no such setting{_meant(name.lower(), settings)}"
 
 
@@ -46,7 +46,7 @@ def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
     return (
         f"; did you mean {prefix}{near[0]}?"
         if near
-        else "; take it out, or see Settings in the README for those there are"
+        else "; remove it, or see Settings in the README for the valid names"
     )
 
 

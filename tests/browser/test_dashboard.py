@@ -153,7 +153,7 @@ async def test_failures_are_grouped_copied_and_tried_again(context: BrowserConte
         refused = page.get_by_role("region", name="Failures").locator("tbody tr", has_text="INVALID_PARAMS")
         await refused.get_by_role("button", name="Try again: debug.fail").click(timeout=MOMENT)
         await expect(page.locator(".notice")).to_have_text(
-            "Left out, since debug.fail does not take it: loud, api_key", timeout=MOMENT
+            "Left out, for debug.fail has no such parameters: loud, api_key", timeout=MOMENT
         )
 
 
@@ -164,7 +164,8 @@ async def test_what_is_not_kept_is_said(context: BrowserContext) -> None:
             await caller.error("debug.fail", {"message": "the model is gone"})
             failures = page.get_by_role("region", name="Failures")
             await failures.get_by_role("button", name="Try again: debug.fail").click(timeout=MOMENT)
-            await expect(page.locator(".notice")).to_have_text("What it was given is not kept: fill in the form.")
+            words = "The params of this call are not kept: fill in the form."
+            await expect(page.locator(".notice")).to_have_text(words)
             await expect(page.locator("#param-message")).to_have_value("")
 
 
@@ -190,7 +191,7 @@ async def test_topics_are_listed_sorted_found_and_followed(context: BrowserConte
         await expect(kept.nth(4)).to_have_text("2")
         await expect(rows.nth(2).locator("td").nth(2)).to_have_text("1")
         await rows.nth(0).get_by_role("button").click()
-        await expect(page.get_by_text("No event has come yet.")).to_be_visible(timeout=MOMENT)
+        await expect(page.get_by_text("No event yet.")).to_be_visible(timeout=MOMENT)
         await caller.result("publish", {"topic": "list.b", "data": "heard"})
         await expect(page.get_by_role("region", name="Events").locator("tbody tr")).to_have_count(1, timeout=MOMENT)
         await expect(kept.nth(3)).to_have_text("3", timeout=MOMENT)
@@ -204,19 +205,19 @@ async def test_the_log_is_followed_filtered_and_leads_to_calls(context: BrowserC
             await expect(records.filter(has_text="listening")).to_have_count(1, timeout=MOMENT)
             await caller.error("debug.fail", {"message": "gone"}, metadata={"request_id": "order-7"})
             await caller.result("debug.echo", {"value": 1}, metadata={"request_id": "order-8"})
-            only = page.get_by_label("Only with")
+            only = page.get_by_label("Containing")
             await only.fill("order-")
             await expect(records).to_have_count(2, timeout=MOMENT)
             await page.get_by_label("Level").select_option("error")
-            await expect(page.get_by_text("No record fits.")).to_be_visible()
+            await expect(page.get_by_text("No record matches the filter.")).to_be_visible()
             await page.get_by_label("Level").select_option("info")
             await page.get_by_label("Executor").select_option("executor-0")
             await expect(records).to_have_count(2)
             await page.get_by_role("button", name="Pause").click()
             await caller.result("debug.echo", {"value": 2}, metadata={"request_id": "order-9"})
-            await expect(page.get_by_role("button", name="Go on (1 since)")).to_be_visible(timeout=MOMENT)
+            await expect(page.get_by_role("button", name="Resume (1 new)")).to_be_visible(timeout=MOMENT)
             await expect(records).to_have_count(2)
-            await page.get_by_role("button", name="Go on").click()
+            await page.get_by_role("button", name="Resume").click()
             await expect(records).to_have_count(3)
             await page.get_by_role("button", name="Calls of order-7").click()
             recent = page.get_by_role("region", name="Recent calls").locator("tbody tr")
@@ -243,19 +244,19 @@ async def test_the_tail_follows_filters_and_pauses(context: BrowserContext, hub:
         await says(page, "Live")
         await page.get_by_label("Topic or pattern").fill("tail.>")
         await page.get_by_role("button", name="Follow", exact=True).click()
-        await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+        await expect(page.get_by_text("No event yet.")).to_be_visible()
         for number in range(5):
             await caller.result("publish", {"topic": f"tail.{number % 2}", "data": {"number": number}})
         rows = page.get_by_role("region", name="Events").locator("tbody tr")
         await expect(rows).to_have_count(5, timeout=MOMENT)
-        await page.get_by_label("Only with").fill('"number":3')
+        await page.get_by_label("Containing").fill('"number":3')
         await expect(rows).to_have_count(1)
-        await page.get_by_label("Only with").fill("")
+        await page.get_by_label("Containing").fill("")
         await page.get_by_role("button", name="Pause").click()
         await caller.result("publish", {"topic": "tail.0", "data": "later"})
-        await expect(page.get_by_role("button", name="Go on (1 since)")).to_be_visible(timeout=MOMENT)
+        await expect(page.get_by_role("button", name="Resume (1 new)")).to_be_visible(timeout=MOMENT)
         await expect(rows).to_have_count(5)
-        await page.get_by_role("button", name="Go on").click()
+        await page.get_by_role("button", name="Resume").click()
         await expect(rows).to_have_count(6)
 
 
@@ -265,7 +266,7 @@ async def test_what_the_tail_did_not_get_is_said(context: BrowserContext) -> Non
             await says(page, "Live")
             await page.get_by_label("Topic or pattern").fill("flood")
             await page.get_by_role("button", name="Follow", exact=True).click()
-            await expect(page.get_by_text("No event has come yet.")).to_be_visible()
+            await expect(page.get_by_text("No event yet.")).to_be_visible()
             page_is_busy = page.evaluate("() => { const end = Date.now() + 2000; while (Date.now() < end); }")
             for _ in range(300):
                 await caller.result("publish", {"topic": "flood", "data": "x" * 100_000})
@@ -278,7 +279,7 @@ async def test_the_token_is_asked_for_and_kept_for_the_tab(context: BrowserConte
     with ready_hub(env={"TRUNKLINE_TOKEN": TOKEN}) as hub:
         async with dashboard(context, hub) as page:
             field = page.get_by_label("Token")
-            await expect(page.get_by_role("alert")).to_have_text("This hub wants a token.", timeout=MOMENT)
+            await expect(page.get_by_role("alert")).to_have_text("This hub requires a token.", timeout=MOMENT)
             await require_no_serious_fault(page)
             await field.fill("wrong")
             await page.get_by_role("button", name="Connect").click()

@@ -116,7 +116,7 @@ async def test_deleted_items_are_gone_at_once_and_stay_gone(methods: LocalMethod
     assert set(await nearest(methods, "flat", vector=[1, 1])) == {"1", "2", "3"}
     await refused(-32602, "either ids or filter", methods.call(delete, {"collection": "flat"}))
     await refused(-32602, "either ids or filter", methods.call(delete, {"collection": "flat", "ids": [], "filter": {}}))
-    await refused(-32602, "an empty one is every item", methods.call(delete, {"collection": "flat", "filter": {}}))
+    await refused(-32602, "empty filter matches every item", methods.call(delete, {"collection": "flat", "filter": {}}))
     wrong = methods.call(delete, {"collection": "flat", "filter": {"n": {"$above": 1}}})
     await refused(-32602, r"vectors.delete: filter\.n\.\$above: no operator", wrong)
     methods_again = serve(tmp_path)

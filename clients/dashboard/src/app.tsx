@@ -114,7 +114,7 @@ function Navigation(): JSX.Element {
           {name === "executors" && causes.value.length > 0 && (
             <span class="badge">
               {causes.value.length}
-              <span class="hidden"> in trouble</span>
+              <span class="hidden"> not working</span>
             </span>
           )}
         </a>
@@ -123,7 +123,7 @@ function Navigation(): JSX.Element {
   );
 }
 
-/** Whether what is shown is of now. */
+/** Whether the numbers shown are live. */
 function Belief(): JSX.Element {
   const { word, sentence } = fresh.value;
   return (

@@ -24,7 +24,7 @@ describe("how far the page can be believed", () => {
     const cut = { state: "reconnecting", attempt: 2, since: NOW - 4_000, nextAt: NOW + 1_500, why: "" } as const;
     const said = freshness(cut, NOW - 100, NOW);
     assert.equal(isLive(said), false);
-    assert.equal(said.sentence, "The connection was cut 4 s ago; attempt 2, next try in 2 s.");
+    assert.equal(said.sentence, "The connection was cut 4 s ago; attempt 2 in 2 s.");
   });
 
   test("what arrives late is as old as it is", () => {

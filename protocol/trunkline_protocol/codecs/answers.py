@@ -1,4 +1,4 @@
-"""What a callee sent that cannot be read: which request of the hub's it was about, and what nobody could read.
+"""Messages of callees that cannot be parsed: which request of the hub's they belong to, and what is wrong.
 
 The hub's requests have ids of its own (``h:<n>``), so that even a text which is no JSON may end the call it belongs to.
 """

@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline_protocol.codecs.dialect import Frame, Received
+from trunkline_protocol.codecs.plain import FramedDialect
 from trunkline_protocol.codecs.requests import (
     Members,
     Outstanding,
@@ -72,8 +74,8 @@ _id_decoder: Final = msgspec.json.Decoder(_IdOnly)
 _text_decoder: Final = msgspec.json.Decoder(_Text)
 
 
-class CommandBusDialect:
-    """See the file."""
+class CommandBusDialect(FramedDialect):
+    """Translates the commands of one peer."""
 
     kept: Final = 0
 
@@ -81,12 +83,12 @@ class CommandBusDialect:
         self._asked: Outstanding[_Asked] = Outstanding()
         self._ids: set[int | str | None] = set()  # in flight; none is not
 
-    def greet(self, _causes: list[str]) -> list[Frame]:
-        """Nothing: the bus speaks when it is asked."""
+    @override
+    def greet(self, causes: list[str]) -> list[Frame]:
         return []
 
+    @override
     def receive(self, frame: Frame) -> Received:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if has_too_many_members(frame.payload):
             return _refused(_id_of(frame.payload), too_much("the command", ErrorCode.INVALID_REQUEST))
         try:
@@ -123,8 +125,8 @@ class CommandBusDialect:
             self._ids.add(command.id)
         return self._asked.call(_Asked(command.id, name, method, streaming), method, params, metadata)
 
+    @override
     def send(self, message: bytes) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         answer = read(message)
         chunk = read_chunk(answer)
         if chunk is not None:
@@ -144,8 +146,8 @@ class CommandBusDialect:
         kind = "complete" if asked.streaming else "result"
         return [_frame({"type": kind, "query_id": asked.query_id, "data": answer.result})]
 
+    @override
     def refuse(self, error: RpcError) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return [_error_frame(None, error)]
 
 

@@ -1,4 +1,4 @@
-"""What a door needs of a dialect: a pure translation, for one peer, between its frames and JSON-RPC messages.
+"""What a door needs of a dialect: a pure translation between the frames of one peer and JSON-RPC messages.
 
 The hub knows JSON-RPC only. A peer that speaks something else has a :class:`Dialect` between its socket and the hub; it
 may have state (which channels were joined, which request an answer belongs to), and neither IO nor a clock.
@@ -38,7 +38,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """What a frame of the peer means.
+    """A frame of the peer, translated.
 
     Attributes:
         to_hub: JSON-RPC messages, in order.
@@ -52,7 +52,7 @@ class Received:
 
 
 class DialectViolation(Exception):
-    """The peer broke the dialect's rules so that nothing can follow: close.
+    """The peer broke a rule of the dialect, so that the connection has to be closed.
 
     Args:
         code: a WebSocket close code, for doors that have such.
@@ -68,10 +68,10 @@ class DialectViolation(Exception):
 
 
 class Dialect(Protocol):
-    """See the file."""
+    """Translates between the frames of one peer and JSON-RPC messages."""
 
     def receive(self, frame: Frame) -> Received:
-        """Translate what the peer sent.
+        """Translate a frame of the peer. What is wrong with it is answered where that is possible.
 
         Raises:
             DialectViolation: the conversation cannot go on.
@@ -81,4 +81,4 @@ class Dialect(Protocol):
         """Translate one JSON-RPC message (or batch) of the hub; often one frame, sometimes none or several."""
 
     def refuse(self, error: RpcError) -> list[Frame]:
-        """Say what is wrong with something that could not even be read, before the connection ends."""
+        """The frames that carry an error about no request in particular, such as a text that is not JSON."""

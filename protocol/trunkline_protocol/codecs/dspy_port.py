@@ -21,8 +21,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline_protocol.codecs.dialect import DialectViolation, Frame, Received
+from trunkline_protocol.codecs.plain import FramedDialect
 from trunkline_protocol.codecs.requests import (
     Members,
     Outstanding,
@@ -74,8 +76,8 @@ _chunk_decoder: Final = msgspec.json.Decoder(DataChunk)
 _any_decoder: Final = msgspec.json.Decoder(_Any)
 
 
-class DspyPortDialect:
-    """See the file.
+class DspyPortDialect(FramedDialect):
+    """Translates the messages of one bridge.
 
     Args:
         max_bytes: how large a message may be, in one frame or unpacked from chunks.
@@ -92,12 +94,12 @@ class DspyPortDialect:
         self._now = now
 
     @property
+    @override
     def kept(self) -> int:
-        """See :class:`trunkline_protocol.codecs.plain.FramedDialect`."""
         return self._transfers.kept
 
+    @override
     def greet(self, causes: list[str]) -> list[Frame]:
-        """The confirmation that the other side waits for before it sends anything."""
         hello: dict[str, Any] = {
             "type": "init",
             "status": "error" if causes else "ready",
@@ -109,8 +111,8 @@ class DspyPortDialect:
             hello |= _error_members(RpcError(ErrorCode.MISSING_DEPENDENCIES, "; ".join(causes)))
         return [Frame(encode(hello | {"timestamp": self._now(), "metadata": self._about}))]
 
+    @override
     def receive(self, frame: Frame) -> Received:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         message_id: MessageId = None
         try:
             head = _read(_any_decoder, frame.payload)
@@ -139,8 +141,8 @@ class DspyPortDialect:
         asked = _Asked(message.message_id, kind, method)
         return Received(to_hub=(self._asked.call(asked, method, about, message.metadata or {}),))
 
+    @override
     def send(self, message: bytes) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         answer = read(message)
         if answer.method is not None:
             return []
@@ -154,8 +156,8 @@ class DspyPortDialect:
             return [Frame(chunk) for chunk in in_chunks(reply, asked.message_id)]
         return [Frame(reply)]
 
+    @override
     def refuse(self, error: RpcError) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return [self._error_frame(None, None, error)]
 
     def _failure(self, wire: dict[str, Any], asked: _Asked | None) -> Frame:

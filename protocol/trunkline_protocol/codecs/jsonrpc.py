@@ -30,14 +30,14 @@ from trunkline_protocol.values import SMALL, json_is_too_much, too_much
 
 
 class _CallOnly(msgspec.Struct):
-    """What tells whom to answer, unparsed."""
+    """The members that tell whom to answer, unparsed."""
 
     method: RawOrUnset = msgspec.UNSET
     id: RawOrUnset = msgspec.UNSET
 
 
 class _RequestIdOnly(msgspec.Struct):
-    """What tells which call is meant."""
+    """The member that tells which call is meant."""
 
     request_id: Id
 
@@ -57,7 +57,7 @@ _WHITESPACE: Final = b" \t\r\n"
 _EMPTY_PARAMS: Final = b"{}"
 _STRUCTURED: Final = b"{["
 MAX_METADATA_BYTES: Final = 64 * 1024
-"""It is read wherever a call goes: what is large belongs into the params."""
+"""Metadata is read wherever a call goes: what is large belongs into the params."""
 
 _UNDECODABLY_DEEP: Final = Malformed(None, ErrorCode.PARSE_ERROR, f"nested deeper than {MAX_DEPTH} levels")
 
@@ -125,7 +125,7 @@ _named_decoder: Final = msgspec.json.Decoder(_Named)
 
 
 def method_of(data: bytes) -> str:
-    """The method of a request that is no batch, or nothing."""
+    """The method of a request; empty for a batch and for anything else."""
     try:
         return _named_decoder.decode(data).method
     except UNREADABLE:
@@ -151,7 +151,7 @@ def decode_metadata(raw: bytes) -> Metadata:
 
 
 def decode_push(params: bytes) -> StreamPush | Malformed | None:
-    """Read the params of ``stream.push``. None if it does not even say which call it is for."""
+    """Read the params of ``stream.push``. None if they do not say which call the item is for."""
     try:
         return _push_decoder.decode(params)
     except UNREADABLE as error:
@@ -174,12 +174,12 @@ def encode_id(request_id: Id) -> bytes:
 
 
 def encode_result(request_id: bytes, result: bytes) -> bytes:
-    """A success reply. Both arguments are JSON already: the result is spliced, not parsed."""
+    """A success response. Both arguments are JSON already: the result is spliced, not parsed."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (request_id, result)
 
 
 def encode_error(request_id: bytes, error: bytes) -> bytes:
-    """An error reply; ``error`` is an encoded error object (see :func:`encode_error_object`)."""
+    """An error response; ``error`` is an encoded error object (see :func:`encode_error_object`)."""
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (request_id, error)
 
 
@@ -260,7 +260,7 @@ def encode_gap(topic: str, epoch: str, first: int, last: int, count: int | None,
 
 
 def encode_batch(replies: list[bytes]) -> bytes:
-    """The one frame that answers a batch."""
+    """The one frame with the responses to a batch."""
     return b"[%b]" % b",".join(replies)
 
 
@@ -366,7 +366,7 @@ _unread_decoder: Final = msgspec.json.Decoder(_Unread)
 
 
 def _decode_unread(data: bytes) -> Response | Malformed:
-    """One that holds more than may be unpacked. If it answers something, whoever asked has to be told."""
+    """A message that holds more than may be unpacked. If it is a response, its caller has to be told."""
     try:
         unread = _unread_decoder.decode(data)
         request_id = None if isinstance(unread.id, msgspec.UnsetType) else _id_decoder.decode(unread.id)

@@ -14,11 +14,12 @@ import math
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import is_hubs_id
-from trunkline_protocol.codecs.dialect import Deferred, DialectViolation, Frame, Received
+from trunkline_protocol.codecs.dialect import Deferred, Dialect, DialectViolation, Frame, Received
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import RawOrUnset
 from trunkline_protocol.values import SMALL, json_is_too_much, msgpack_is_too_much, too_much
@@ -37,13 +38,11 @@ def _no_extension(code: int, _data: memoryview) -> Any:
 
 
 _unpack: Final = msgspec.msgpack.Decoder(ext_hook=_no_extension).decode
-
-
 _UNREADABLE: Final = (msgspec.DecodeError, msgspec.EncodeError, ValueError, TypeError, RecursionError)
 
 
 class _Envelope(msgspec.Struct, omit_defaults=True):
-    """What is read of a large message before its params are."""
+    """The members of a large message that are read before its params are."""
 
     jsonrpc: RawOrUnset = msgspec.UNSET
     method: RawOrUnset = msgspec.UNSET
@@ -57,13 +56,13 @@ class _Envelope(msgspec.Struct, omit_defaults=True):
 _envelope: Final = msgspec.msgpack.Decoder(_Envelope).decode
 
 
-class MessagePackDialect:
-    """See the file. It has no state but the last event that was translated: many connections get the same one."""
+class MessagePackDialect(Dialect):
+    """Translates MessagePack. Its only state is the last event translated: many connections get the same one."""
 
     _event: tuple[bytes, list[Frame]] = (b"", [])
 
+    @override
     def receive(self, frame: Frame) -> Received:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if not frame.binary:
             raise DialectViolation(UNSUPPORTED_DATA, f"{SUBPROTOCOL} has binary messages only")
         try:
@@ -74,8 +73,8 @@ class MessagePackDialect:
                 return Received((answer,))
             return Received(to_peer=tuple(self.refuse(refusal)))
 
+    @override
     def send(self, message: bytes) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if len(message) > EVENT_WORTH_KEEPING and message.startswith(_EVENT):
             known, frames = MessagePackDialect._event
             if known is not message:
@@ -84,8 +83,8 @@ class MessagePackDialect:
             return frames
         return _from_json(message)
 
+    @override
     def refuse(self, error: RpcError) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return self.send(jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error)))
 
 
@@ -94,7 +93,7 @@ class _Chunk(msgspec.Struct):
 
 
 class _About(msgspec.Struct):
-    """What tells which request of the hub's a message is about."""
+    """The members that tell which request of the hub's a message is about."""
 
     id: int | str | None = None
     method: str | None = None
@@ -103,7 +102,7 @@ class _About(msgspec.Struct):
 
 
 def _failed_answer(payload: bytes, words: str) -> bytes | None:
-    """What was to answer a request of the hub's, or was a chunk for it, as an error; None if it was neither."""
+    """An error response in place of an invalid response to, or chunk for, a request of the hub's; else None."""
     try:
         message = msgspec.msgpack.decode(payload, type=_About)
         about = message.id if message.method is None else None
@@ -141,7 +140,7 @@ def _receive_large(payload: bytes) -> Received:
 
 
 def _head(envelope: _Envelope) -> bytes:
-    """What says whom to answer, and what counts the message, as JSON."""
+    """The members that say whom to answer, and the number of the message, as JSON."""
     members = {
         name: _unpack(raw)
         for name in ("jsonrpc", "method", "id", "seq", "metadata")

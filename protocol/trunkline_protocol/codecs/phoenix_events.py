@@ -32,7 +32,7 @@ class _EventMessage(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """What tells where an event, or a gap, belongs."""
+    """The params of an event or a gap that tell where it belongs."""
 
     topic: str
     epoch: str
@@ -70,7 +70,7 @@ class Published:
         self._frames: dict[str, Frame] = {}
 
     def frame(self, channel: str) -> Frame:
-        """The frame for a channel, by the channel's topic."""
+        """The frame for a channel, which is named by its topic."""
         frame = self._frames.get(channel)
         if frame is None:
             frame = encode_broadcast(channel, self._event, self._params)
@@ -88,7 +88,7 @@ class EventCache:
         self._bytes = 0
 
     def get(self, message: bytes) -> Published:
-        """Translate an ``event`` notification, if that was not done."""
+        """The translation of an ``event`` notification, made if that was not done."""
         known = self._known.get(message)
         if known is None:
             known = Published(EVENT, bytes(_message_decoder.decode(message).params))
@@ -102,7 +102,7 @@ class EventCache:
 
 
 class Reader:
-    """A channel, as a reader of events.
+    """A channel that reads events.
 
     Args:
         channel: the channel's topic.
@@ -122,17 +122,17 @@ class Reader:
         self._missed: int | None = None
 
     def start(self, epoch: str | None, offset: int, *, recovered: bool = False) -> None:
-        """Delivery begins after this position; patterns have none. What was asked for and not recovered is a gap."""
+        """Begin delivery after this position (patterns have none). What was asked for and not recovered is a gap."""
         self._epoch = epoch
         self._offset = offset
         self._missed = offset if self._asks and not recovered else None
 
     def asked(self, gap: Published) -> bool:
-        """Whether this gap stands for what it wanted to recover, and not for what an earlier channel wanted."""
+        """Whether a gap stands for what this channel wanted to recover, not for what an earlier one wanted."""
         return gap.epoch == self._epoch and gap.last == self._missed
 
     def takes(self, published: Published) -> bool:
-        """Whether it has not had this yet; from now on it has."""
+        """Whether an event or gap is new to this channel; marks it as delivered."""
         if published.epoch == self._epoch and published.last <= self._offset:
             return False
         self._epoch, self._offset = published.epoch, published.last
@@ -149,7 +149,7 @@ class Readers:
         self._seen: dict[str, tuple[str, int]] = {}
 
     def add(self, reader: Reader) -> None:
-        """From now on it gets events."""
+        """Deliver events to a reader from now on."""
         self._index.add(reader.pattern, reader)
         if reader.is_pattern:
             self._patterns += 1
@@ -157,7 +157,7 @@ class Readers:
             self._exact[reader.pattern] = reader
 
     def remove(self, reader: Reader) -> None:
-        """It was added, and gets no more."""
+        """Stop delivering events to a reader that was added."""
         self._index.remove(reader.pattern, reader)
         if reader.is_pattern:
             self._patterns -= 1
@@ -167,7 +167,7 @@ class Readers:
             del self._exact[reader.pattern]
 
     def deliver(self, published: Published) -> list[Frame]:
-        """The frames for everybody whom it concerns."""
+        """The frames for the channels that an event or gap concerns."""
         if published.concerns_asker:
             asker = self._exact.get(published.topic)
             return [] if asker is None or not asker.asked(published) else [published.frame(asker.channel)]
@@ -185,7 +185,7 @@ class Readers:
         return frames
 
     def _see(self, published: Published) -> bool:
-        """Whether the patterns have not had this yet; from now on they have."""
+        """Whether an event or gap is new to the patterns; marks it as delivered."""
         seen = self._seen.pop(published.topic, None)
         if seen is not None and seen[0] == published.epoch and published.last <= seen[1]:
             self._seen[published.topic] = seen

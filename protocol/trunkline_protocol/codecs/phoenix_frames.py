@@ -44,7 +44,7 @@ Status = Literal["ok", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a peer sent.
+    """A message of a peer.
 
     Attributes:
         payload: JSON.
@@ -83,7 +83,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
 
 
 class _Begun(msgspec.Struct, array_like=True):
-    """How a message begins, whatever follows."""
+    """The first members of a message, whatever follows."""
 
     join_ref: msgspec.Raw
     ref: msgspec.Raw

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
+from typing_extensions import override
 
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import phoenix_frames as frames
-from trunkline_protocol.codecs.dialect import Frame, Received
+from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
 from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
 from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, Message, Ref
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
@@ -52,7 +53,7 @@ _RESULT_MESSAGE: Final = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+),"result":')
 
 
 class _FromHub(msgspec.Struct):
-    """Whatever the hub sends, as far as it has to be understood."""
+    """A message of the hub, with the members that have to be understood."""
 
     method: str = ""
     id: int | str | None = None
@@ -62,7 +63,7 @@ class _FromHub(msgspec.Struct):
 
 
 class _Position(msgspec.Struct):
-    """Of the result of ``subscribe``."""
+    """The position in the result of ``subscribe``."""
 
     epoch: str | None
     offset: int
@@ -107,7 +108,7 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Turn:
-    """What comes of one frame."""
+    """The messages to hub and peer that one frame leads to."""
 
     to_hub: list[bytes] = field(default_factory=list)
     to_peer: list[Frame] = field(default_factory=list)
@@ -116,8 +117,8 @@ class _Turn:
         return Received(tuple(self.to_hub), tuple(self.to_peer))
 
 
-class PhoenixDialect:
-    """One socket (see :class:`trunkline_protocol.codecs.dialect.Dialect`).
+class PhoenixDialect(Dialect):
+    """Translates the channels of one socket.
 
     Args:
         events: shared by all sockets.
@@ -136,8 +137,8 @@ class PhoenixDialect:
 
     # --- from the peer ---
 
+    @override
     def receive(self, frame: Frame) -> Received:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`. Never raises: what is wrong is answered."""
         turn = _Turn()
         try:
             message = frames.decode(frame)
@@ -232,10 +233,10 @@ class PhoenixDialect:
             turn.to_peer.append(frames.encode_end(channel.join_ref, channel.topic, "phx_close"))
 
     def _stop(self, channel: _Channel, why: str, turn: _Turn) -> bool:
-        """The channel is no more: answer what it was asked, and give up at the hub what it had.
+        """Stop a channel: answer its pending pushes with CANCELLED, cancel their calls and unsubscribe at the hub.
 
         Returns:
-            Whether it was joined, and not only asked to be.
+            Whether the channel was joined, and not only asked to be.
         """
         del self._channels[channel.topic]
         for ref, number in channel.refs.items():
@@ -251,7 +252,7 @@ class PhoenixDialect:
         return channel.joined
 
     def _crash(self, channel: _Channel, message: Message, turn: _Turn) -> None:
-        """What came cannot be of a client that knows where it is: let it join again."""
+        """Stop a channel whose client sent an event that only servers send: it has to join again."""
         reason = f"a client does not send {message.event}; join {channel.topic} again"
         if message.ref is not None:
             error = RpcError(ErrorCode.INVALID_REQUEST, reason)
@@ -265,7 +266,7 @@ class PhoenixDialect:
         turn.to_hub.append(_request(self._last_id, hub.UNSUBSCRIBE.name, _encoder.encode({"topic": name})))
 
     def _retry_leftovers(self, turn: _Turn) -> None:
-        """What the hub would not unsubscribe (too many calls), and nobody here reads."""
+        """Unsubscribe again what the hub refused to unsubscribe (too many calls) and no channel reads."""
         leftovers, self._leftovers = self._leftovers, {}
         for name in leftovers:
             self._unsubscribe(name, turn)
@@ -325,8 +326,8 @@ class PhoenixDialect:
 
     # --- from the hub ---
 
+    @override
     def send(self, message: bytes) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if message.startswith(_EVENT_MESSAGE):
             return self._readers.deliver(self._events.get(message))
         result = _RESULT_MESSAGE.match(message)
@@ -383,8 +384,8 @@ class PhoenixDialect:
         channel = pending.channel
         return [frames.encode_push(channel.join_ref, channel.topic, message.method, _encoder.encode(params))]
 
+    @override
     def refuse(self, error: RpcError) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return [frames.encode_error(None, None, CONTROL, error)]
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+from typing_extensions import override
+
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
 class FramedDialect(Dialect, Protocol):
-    """A dialect for pipes and Unix sockets: there is no upgrade, so it may begin with a word of its own."""
+    """A dialect for pipes and Unix sockets. There is no upgrade, so the hub may speak first."""
 
     @property
     def kept(self) -> int:
-        """Bytes of messages that have come in part, in several frames."""
+        """Bytes of messages in several frames that are not complete yet."""
 
     def greet(self, causes: list[str]) -> list[Frame]:
-        """What a peer is told once the hub is ready for it.
+        """The frames that a peer gets once the hub is ready for it; often none.
 
         Args:
             causes: what keeps the hub from serving, in words; empty where nothing does.
@@ -25,7 +27,7 @@ class FramedDialect(Dialect, Protocol):
 
 
 def utf8_error(frame: Frame) -> RpcError | None:
-    """What is wrong with a frame that is no UTF-8 (-32700)."""
+    """The error (-32700) for a frame that is not UTF-8; None for one that is."""
     try:
         frame.payload.decode()
     except UnicodeDecodeError as error:
@@ -33,25 +35,25 @@ def utf8_error(frame: Frame) -> RpcError | None:
     return None
 
 
-class PlainDialect:
-    """See the file."""
+class PlainDialect(FramedDialect):
+    """Passes JSON-RPC messages on as they are."""
 
     kept: Final = 0
 
-    def greet(self, _causes: list[str]) -> list[Frame]:
-        """Nothing: a plain JSON-RPC peer speaks first."""
+    @override
+    def greet(self, causes: list[str]) -> list[Frame]:
         return []
 
+    @override
     def receive(self, frame: Frame) -> Received:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         if not frame.payload.isascii() and (error := utf8_error(frame)) is not None:
             return Received(to_peer=tuple(self.refuse(error)))
         return Received(to_hub=(frame.payload,))
 
+    @override
     def send(self, message: bytes) -> list[Frame]:
-        """See :class:`trunkline_protocol.codecs.dialect.Dialect`."""
         return [Frame(message)]
 
+    @override
     def refuse(self, error: RpcError) -> list[Frame]:
-        """An error that answers nothing: its id is null."""
         return [Frame(encode_error(b"null", encode_error_object(error)))]

@@ -1,4 +1,4 @@
-"""What dialects with requests of their own need: numbers for the hub, whose answers they are, errors in their words."""
+"""Shared by dialects that have requests of their own: ids towards the hub, pending requests, error details."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from trunkline_protocol.errors import ErrorCode, Recovery, RpcError
 
 Members = dict[str, msgspec.Raw]
 """A JSON object whose values are not looked into."""
-
 
 ErrorType = Literal[
     "dspy_optimization_error",
@@ -70,30 +69,30 @@ def read(message: bytes) -> FromHub:
 
 
 def read_chunk(message: FromHub) -> ChunkParams | None:
-    """The chunk that a notification is, if it is one."""
+    """The params of a ``stream_chunk`` notification; None for any other message."""
     return _chunk_decoder.decode(message.params) if message.method == "stream_chunk" else None
 
 
 class Outstanding(Generic[T]):
-    """Requests that were handed to the hub, by the number they have there, with what is to be remembered of each."""
+    """Pending requests to the hub by id, with what the dialect has to remember of each."""
 
     def __init__(self) -> None:
         self._last = 0
         self._asked: dict[int, T] = {}
 
     def call(self, about: T, method: str, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
-        """A JSON-RPC request."""
+        """A JSON-RPC request with a new id, under which ``about`` is remembered."""
         self._last += 1
         self._asked[self._last] = about
         message = {"jsonrpc": "2.0", "id": self._last, "method": method, "params": params}
         return encode(message | {"metadata": metadata} if metadata else message)
 
     def find(self, number: int | str | None) -> T | None:
-        """What was remembered of a request that is not answered yet."""
+        """What was remembered of a pending request; None if there is none with this id."""
         return self._asked.get(number) if isinstance(number, int) else None
 
     def settle(self, number: int | str | None) -> T | None:
-        """The same, and forget it."""
+        """As :meth:`find`, and forget the request: it has its response."""
         return self._asked.pop(number, None) if isinstance(number, int) else None
 
 
@@ -103,16 +102,16 @@ def error_type_of(error: RpcError) -> ErrorType:
 
 
 def recovery_of(error: RpcError) -> Recovery:
-    """What to do about it."""
+    """The recovery strategy that the error table gives."""
     return error.row.recovery
 
 
 def context_of(error: RpcError) -> dict[str, Any]:
-    """The rest of what the hub says of an error, its traceback excepted."""
+    """The code of an error and the other members of its data, without the traceback."""
     data = error.to_wire()["data"]
     return {"code": error.code} | {name: data[name] for name in data if name not in {"recovery", "traceback"}}
 
 
 def not_served(what: str, method: str) -> RpcError:
-    """The answer where a request of the dialect stands for a method that nobody serves."""
+    """The error (-32601) for a request of the dialect whose method nobody serves."""
     return RpcError(ErrorCode.METHOD_NOT_FOUND, f"{what} needs the method {method}, which nothing serves on this hub")

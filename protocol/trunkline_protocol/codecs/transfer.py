@@ -29,7 +29,7 @@ MessageId = int | str | None
 
 
 class DataChunk(msgspec.Struct):
-    """One chunk."""
+    """One chunk of a large message."""
 
     type: Literal["data_chunk"]
     chunk_index: Annotated[int, msgspec.Meta(ge=0, le=2**31)]
@@ -51,14 +51,14 @@ class Transfers:
 
     @property
     def kept(self) -> int:
-        """Bytes of messages that have not come whole."""
+        """Bytes of messages that are not complete yet."""
         return sum(len(packed) for _next, packed in self._arriving.values())
 
     def take(self, chunk: DataChunk) -> bytes | None:
         """Take a chunk. Returns the message that it completes.
 
         Raises:
-            RpcError: it does not fit, or what it completes is too large or damaged. Its message is given up.
+            RpcError: the chunk is not the next one, or its message is too large or damaged. The message is dropped.
         """
         expected, packed = self._arriving.pop(chunk.message_id, (0, None))
         if chunk.chunk_index != expected:
@@ -80,10 +80,10 @@ class Transfers:
 
 
 def unpack(packed: bytes | bytearray, max_bytes: int) -> bytes:
-    """What was compressed, if it is no larger than may be: never more than that is unpacked.
+    """Decompress a message of at most ``max_bytes``; never more than that is unpacked.
 
     Raises:
-        RpcError: it is larger, or damaged.
+        RpcError: the message is larger, or damaged.
     """
     unpacking = zlib.decompressobj()
     try:

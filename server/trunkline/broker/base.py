@@ -40,7 +40,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True)
 class TopicStanding:
-    """Where a topic is.
+    """The state of a topic.
 
     Attributes:
         head: its last position.
@@ -69,7 +69,7 @@ class Broker(Protocol):
     """
 
     def start(self, deliver: Callable[[Event], None]) -> None:
-        """Begin; ``deliver`` is called for each event."""
+        """Start the broker; ``deliver`` is called for each event."""
 
     def publish(
         self,
@@ -81,9 +81,7 @@ class Broker(Protocol):
         """Store an event. ``done`` is called exactly once, perhaps before this returns."""
 
     def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
-        """The topics that spoke last, the last one first, and how many more are remembered. Looked up at once: this
-        is for people who watch, and says what is known here.
-        """
+        """The topics published to last, the latest first, and how many more are known here. Answered at once."""
 
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
-        """Somebody subscribes to a topic. ``done`` is called exactly once, perhaps before this returns."""
+        """Where a new subscription begins. ``done`` is called exactly once, perhaps before this returns."""

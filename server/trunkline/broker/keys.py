@@ -29,7 +29,7 @@ class PublishKeyLimits:
 
 
 class PublishKeys:
-    """The keys there are. The caller has the clock, monotonic seconds."""
+    """The keys that are remembered. Times are the caller's monotonic clock, in seconds."""
 
     def __init__(self, limits: PublishKeyLimits) -> None:
         self._limits = limits
@@ -40,10 +40,10 @@ class PublishKeys:
         return len(self._kept)
 
     def recall(self, topic: str, key: PublishKey, now: float) -> Position | None:
-        """What was published under a key, if it was.
+        """The position of what was published under a key; None where nothing was.
 
         Raises:
-            RpcError: 2003, retryable: nothing was, and it could not be remembered.
+            RpcError: 2003, retryable: nothing was, and there is no room to remember the key.
         """
         self._expire(now)
         known = self._kept.get(_digest(topic, key))
@@ -59,7 +59,7 @@ class PublishKeys:
         return None
 
     def remember(self, topic: str, key: PublishKey, now: float, position: Position) -> None:
-        """What was published under a key that :meth:`recall` does not know."""
+        """Remember the position of what was published under a key that :meth:`recall` does not know."""
         self._kept[_digest(topic, key)] = (now, key.principal, position)
         self._times.setdefault(key.principal, deque()).append(now)
 

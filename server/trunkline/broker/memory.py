@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
+from typing_extensions import override
+
 from trunkline import defaults
-from trunkline.broker.base import Joined, PublishKey, TopicStanding
+from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
@@ -24,7 +26,7 @@ SYSTEM_SHARE: Final = 1 / 32
 
 @dataclass(frozen=True, slots=True)
 class HistoryLimits:
-    """How much is kept for those who come back.
+    """How much of the events is kept for subscribers that recover.
 
     Attributes:
         events: of one topic.
@@ -49,8 +51,8 @@ class _Topic:
         self.kept_bytes = 0
 
 
-class MemoryBroker:
-    """See :class:`trunkline.broker.base.Broker`.
+class MemoryBroker(Broker):
+    """Keeps events in memory. Publications and joins are answered before the call returns.
 
     Args:
         limits: of the history.
@@ -78,10 +80,11 @@ class MemoryBroker:
         self._deliver: Callable[[Event], None] = lambda event: None
         self.history_bytes = 0
 
+    @override
     def start(self, deliver: Callable[[Event], None]) -> None:
-        """See the contract."""
         self._deliver = deliver
 
+    @override
     def publish(
         self,
         topic: str,
@@ -89,7 +92,6 @@ class MemoryBroker:
         idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
     ) -> None:
-        """See the contract. Always answered before it returns."""
         now = self._monotonic()
         if idempotency_key is not None:
             try:
@@ -110,8 +112,8 @@ class MemoryBroker:
         self._deliver(event)
         done(position)
 
+    @override
     def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
-        """See the contract."""
         now = self._monotonic()
         told = [self._standing(topic, state, now) for topic, state in islice(reversed(self._topics.items()), limit)]
         return told, len(self._topics) - len(told)
@@ -122,10 +124,10 @@ class MemoryBroker:
         oldest = history[0][1].published_at if history else None
         return TopicStanding(topic, Position(state.epoch, state.head), len(history or ()), state.kept_bytes, oldest)
 
+    @override
     def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
-        """See the contract. Always answered before it returns."""
         state = self._topics.get(topic)
-        # A topic nobody spoke on has a position, too, and costs nothing.
+        # A topic that nobody published to has a position, too, and costs nothing.
         head = Position(self._epoch(), 0) if state is None else Position(state.epoch, state.head)
         if recover is None or recover.epoch != head.epoch or recover.offset > head.offset:
             done(Joined(head, False, (), head))
@@ -140,7 +142,7 @@ class MemoryBroker:
         return f"{self._boot}.{self._generation}"
 
     def _state(self, topic: str) -> _Topic:
-        """The topic's state, made if need be, as the one that spoke last."""
+        """The topic's state, made if need be, as the one published to last."""
         state = self._topics.get(topic)
         if state is not None:
             self._topics.move_to_end(topic)

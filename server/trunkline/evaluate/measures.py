@@ -16,7 +16,7 @@ RESAMPLES: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one way to search scored: the mean of each measure; and each question's own, in their order."""
+    """The scores of one technique: the mean of each measure, and the score of each question, in their order."""
 
     means: dict[str, float]
     each: dict[str, list[float]]
@@ -41,7 +41,7 @@ def measure(questions: Sequence[Question], rankings: Mapping[str, Sequence[str]]
 
 
 def interval(baseline: Sequence[float], other: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """Where the mean of ``other - baseline`` lies with 95 %: the paired bootstrap over questions.
+    """The 95 % confidence interval of the mean of ``other - baseline``, by paired bootstrap over questions.
 
     An interval that has 0 in it is a difference that may be chance.
     """

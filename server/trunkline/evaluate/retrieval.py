@@ -1,4 +1,4 @@
-"""Asking a hub the questions, each in several ways, and what it found: documents, best first."""
+"""Sends questions to a hub, each in several ways, and ranks the documents it found, best first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ TECHNIQUES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "hybrid": ("vectors.hybrid", {}),
     "rrf": ("vectors.hybrid", {"fusion": "rrf", "weight": 1.0}),
 }
-"""What a technique calls, and with what beside the question. ``rrf``: both count alike, as is usual."""
+"""The method that each technique calls, with its own params. ``rrf`` has equal weights, as is usual."""
 DEFAULT_TECHNIQUES: Final = ("dense", "lexical", "hybrid")
 PASSAGES: Final = 100
-"""Passages asked for; documents are made of several, and 10 documents are looked at."""
+"""Passages asked for: a document has several, and the measures look at 10 documents."""
 AT_ONCE: Final = 4
 
 
@@ -27,12 +27,12 @@ class Caller(Protocol):
     """Calls methods of a hub."""
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
-        """Call and wait."""
+        """Call a method and return its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """What one technique found: documents by question id, best first, and the seconds each question took."""
+    """The results of one technique: documents by question id, best first, and the seconds each question took."""
 
     rankings: dict[str, list[str]]
     seconds: list[float]
@@ -46,14 +46,14 @@ async def retrieve(
     field: str,
     advance: Callable[[], None] = lambda: None,
 ) -> Retrieved:
-    """Ask all questions.
+    """Send all questions by one technique.
 
     Args:
         field: what a document is: ``id``, or the member of a passage's metadata that names it.
         advance: called after each question.
 
     Raises:
-        RpcError: what a search ended with.
+        RpcError: the error that a search ended with.
     """
     gate = asyncio.Semaphore(AT_ONCE)
     rankings: dict[str, list[str]] = {}

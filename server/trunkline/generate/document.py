@@ -18,7 +18,7 @@ CLIENT_PACK: Final = "client"
 
 
 class DocumentError(ValueError):
-    """What was given is no OpenRPC document; the message says where."""
+    """The input is not an OpenRPC document; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,13 @@ class Method:
 
     @property
     def params_required(self) -> bool:
-        """Whether it can be called without params."""
+        """Whether a call of the method has to give params."""
         return any(field.required for field in self.params.fields)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a hub serves: methods by name, and the types they share."""
+    """The methods of a hub by name, and the types they share."""
 
     version: str
     methods: list[Method]
@@ -54,7 +54,7 @@ def read_document(document: Any, reserved: Collection[str]) -> Document:
         reserved: names that definitions must not get.
 
     Raises:
-        DocumentError: it is none, or is nested too deeply.
+        DocumentError: this is not an OpenRPC document, or it is nested too deeply.
     """
     if not isinstance(document, dict) or not isinstance(document.get("openrpc"), str):
         raise DocumentError("this is no OpenRPC document: it has no member 'openrpc'")

@@ -65,7 +65,7 @@ class TypedHub:
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """One way to call: the line up to its colon, and what it is for."""
+    """One signature of a function: the line up to its colon, and the summary of its method."""
 
     text: str
     summary: str

@@ -51,7 +51,7 @@ class PythonTypes:
             self._define(name, definition)
 
     def declarations(self) -> list[str]:
-        """What the hints given so far refer to."""
+        """The declarations that the hints given so far refer to."""
         return list(self._texts.values())
 
     def alias(self, found: Type, place: str) -> None:
@@ -142,7 +142,7 @@ def _merge(parts: list[Object]) -> Object:
 
 
 def docstring(text: str, indent: str) -> str:
-    """A docstring, or nothing. Whatever the text says, it stays one."""
+    """A text as a docstring; empty for an empty text. Whatever the text says, it cannot end the docstring."""
     lines = [line.replace("\\", "\\\\").replace('"', '\\"') for line in plain_lines(text)]
     if not lines:
         return ""

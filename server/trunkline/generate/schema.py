@@ -36,7 +36,7 @@ from trunkline.generate.shapes import (
 
 _SCALARS: Final = frozenset({"string", "number", "integer", "boolean", "null"})
 _EXACT: Final = 2**53
-"""From here on a number is another one in JavaScript."""
+"""From here on JavaScript cannot represent every integer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class SchemaReader:
         self._definitions: dict[str, Definition] = {}
 
     def definitions(self) -> dict[str, Definition]:
-        """Everything that was referred to, by name. Those that are nothing but themselves are unknown."""
+        """The definitions that were referred to, by name. One that is nothing but itself is unknown."""
         types = {name: definition.type for name, definition in self._definitions.items()}
         return {
             name: Definition(UNKNOWN, found.description) if _is_circular(name, types) else found
@@ -91,7 +91,7 @@ class SchemaReader:
         return union_of([found, NULL]) if schema.get("nullable") is True else found
 
     def _own(self, schema: dict[str, Any], root: Any) -> Type:
-        """What the schema says without the schemas it is composed of."""
+        """The type of a schema without the schemas it is composed of."""
         if "const" in schema:
             return _constant(schema["const"])
         if isinstance(schema.get("enum"), list):
@@ -188,7 +188,7 @@ def _pointer(reference: str) -> list[str]:
 
 
 def _resolve(reference: str, root: Any) -> Any:
-    """What a JSON pointer (``#/$defs/Point``) points to; None where there is nothing."""
+    """The value that a JSON pointer (``#/$defs/Point``) points to; None where there is none."""
     if reference != "#" and not reference.startswith("#/"):
         return None
     found = root

@@ -27,7 +27,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One value. ``kind`` keeps True apart from 1."""
+    """One constant value. ``kind`` keeps True apart from 1."""
 
     kind: ScalarKind
     value: str | int | float | bool | None
@@ -35,7 +35,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """Any number of items."""
+    """A list of any number of items."""
 
     item: Type
 
@@ -75,14 +75,14 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Union:
-    """One of them; at least two."""
+    """A value of one of these types, two or more."""
 
     members: tuple[Type, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Intersection:
-    """All of them at once; at least two."""
+    """A value of all of these types at once, two or more."""
 
     members: tuple[Type, ...]
 
@@ -103,7 +103,7 @@ ANY_OBJECT = Object((), UNKNOWN)
 
 
 def union_of(members: list[Type]) -> Type:
-    """One of them, flat and without repetitions."""
+    """The union of types, flat and without repetitions."""
     flat: list[Type] = []
     for member in members:
         flat += member.members if isinstance(member, Union) else [member]
@@ -116,7 +116,7 @@ def union_of(members: list[Type]) -> Type:
 
 
 def intersection_of(members: list[Type]) -> Type:
-    """All of them at once; what says nothing is left out."""
+    """The intersection of types, flat; types that say nothing are left out."""
     flat: list[Type] = []
     for member in members:
         flat += member.members if isinstance(member, Intersection) else [member]

@@ -14,7 +14,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 
 class Interrupted(Exception):
-    """The hub stops: the job goes on when there is one again."""
+    """The hub stops before the outcome: the job is attempted again by the next hub."""
 
 
 def creator_of(created: Created) -> Principal:
@@ -55,13 +55,13 @@ class JobCall(FutureCall):
         return self._creator
 
     def cancel(self, by: str) -> None:
-        """End it, unless it has ended."""
+        """End the attempt with CANCELLED, unless it has ended."""
         words = f"{self.method} was cancelled by {by}"
         self.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=self.maybe_executed))
         self.cancel_execution()
 
     def interrupt(self) -> None:
-        """End it without an outcome, unless it has ended."""
+        """End the attempt without an outcome, unless it has ended."""
         if not self.settled:
             self.abandon()
             self.future.set_exception(Interrupted())

@@ -1,4 +1,4 @@
-"""The one thread that touches the disk: what is asked of it happens in the order it was asked, and the loop goes on."""
+"""The one thread that touches the disk: functions run in the order they were submitted, off the event loop."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class DiskThread:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jobs")
 
     async def do(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run it behind what was asked before. It runs to its end, even where nobody waits for it any more."""
+        """Run a function behind those submitted before. It runs to its end, even where the caller is cancelled."""
         future = self._thread.submit(function, *args, **kwargs)
         return await asyncio.wrap_future(future)
 
     def soon(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Run it sometime. Errors that can be expected it has to report itself; the others are logged."""
+        """Run a function without waiting for it. It has to report expected errors itself; the others are logged."""
         self._thread.submit(function, *args, **kwargs).add_done_callback(_report)
 
     def stop(self) -> None:
-        """Do what was asked for so far, then no more. Blocks."""
+        """Run what was submitted so far, then end the thread. Blocks."""
         self._thread.shutdown(wait=True)
 
 
 def _report(future: Future[object]) -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
-        logger.error("what nobody waits for could not be written", exc_info=error)
+        logger.error("a write to the jobs folder failed", exc_info=error)

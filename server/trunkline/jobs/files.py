@@ -1,4 +1,4 @@
-"""Files that hold what was promised: synced, locked, and with errors that say what to do. All of this blocks."""
+"""Files of jobs: synced, locked, and with errors that say what to do. All of this blocks."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 @contextlib.contextmanager
 def storage(what: str) -> Iterator[None]:
-    """Errors of the file system, as ours.
+    """Raise errors of the file system as RpcErrors.
 
     Raises:
-        RpcError: 5002, where something is used up; else 5001.
+        RpcError: 5002, where a resource has run out; else 5001.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def storage(what: str) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """A file that is there whole, under this name, or not at all. The folder is for the caller to sync."""
+    """Write a file that is there as a whole, under this name, or not at all. The caller syncs the folder."""
     unfinished = path.with_name(path.name + ".new")
     try:
         with unfinished.open("wb") as file:
@@ -66,7 +66,7 @@ def append(path: Path, data: bytes, *, durable: bool) -> None:
 
 
 def lock(path: Path) -> int:
-    """Hold a lock until the descriptor is closed, or the process ends.
+    """Take a lock, which is held until the descriptor is closed or the process ends. Returns the descriptor.
 
     Raises:
         BlockingIOError: another process holds it; the message has its id.

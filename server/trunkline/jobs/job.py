@@ -1,4 +1,4 @@
-"""What a job is: its states, the events that move it from one to the next, and what its errors mean. Pure.
+"""The state machine of a job: its states, the events between them, and which errors lead to another attempt. Pure.
 
 ========== ============ ==========
 state      event        next
@@ -38,7 +38,7 @@ LONGEST_PAUSE: Final = 60.0
 
 
 class Rights(msgspec.Struct, frozen=True):
-    """What a job's principal may do, as patterns; None sets no limit. ``acting`` is as in :class:`Caller`."""
+    """The rights of a job's principal, as patterns; None sets no limit. ``acting`` is as in :class:`Caller`."""
 
     methods: tuple[str, ...] | None = None
     subscribe: tuple[str, ...] | None = None
@@ -78,26 +78,26 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
 
 
 class Started(msgspec.Struct, frozen=True, tag="started", tag_field="event"):
-    """It was handed to the executors."""
+    """An attempt has begun: the job was handed to the executors."""
 
     at: int
 
 
 class Progressed(msgspec.Struct, frozen=True, tag="progressed", tag_field="event"):
-    """The method reported progress."""
+    """The method of the job reported progress."""
 
     at: int
     value: msgspec.Raw
 
 
 class Interrupted(msgspec.Struct, frozen=True, tag="interrupted", tag_field="event"):
-    """The hub that ran it has ended: it waits for the next attempt."""
+    """The hub that ran the job has ended: the job waits for the next attempt."""
 
     at: int
 
 
 class Retrying(msgspec.Struct, frozen=True, tag="retrying", tag_field="event"):
-    """This attempt ended in an error that another may not meet.
+    """An attempt ended in an error, and there will be another.
 
     Attributes:
         attempts: executors the job was sent to in this attempt.
@@ -111,7 +111,7 @@ class Retrying(msgspec.Struct, frozen=True, tag="retrying", tag_field="event"):
 
 
 class Succeeded(msgspec.Struct, frozen=True, tag="succeeded", tag_field="event"):
-    """It is done; the result is kept beside it."""
+    """The job has its result, which is in a file of its own."""
 
     at: int
     attempts: int
@@ -120,7 +120,7 @@ class Succeeded(msgspec.Struct, frozen=True, tag="succeeded", tag_field="event")
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="event"):
-    """It ended in an error."""
+    """The job ended in an error."""
 
     at: int
     attempts: int
@@ -128,7 +128,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed", tag_field="event"):
 
 
 class Cancelled(msgspec.Struct, frozen=True, tag="cancelled", tag_field="event"):
-    """Somebody ended it."""
+    """The job was cancelled; ``by`` tells by whom."""
 
     at: int
     attempts: int
@@ -153,7 +153,7 @@ _NEXT: Final[dict[tuple[JobStatus, type[Event]], JobStatus]] = {
 
 
 class WrongEvent(ValueError):
-    """An event that cannot follow on those before it."""
+    """An event that is not allowed in the present state."""
 
 
 class Job:
@@ -185,19 +185,19 @@ class Job:
 
     @property
     def id(self) -> str:
-        """See :class:`Created`."""
+        """The id of the job: 128 random bits, in hexadecimal."""
         return self.created.id
 
     @property
     def is_over(self) -> bool:
-        """Whether it has its outcome."""
+        """Whether the job has its outcome."""
         return self.status in FINAL
 
     def apply(self, event: Event) -> None:
-        """Go on by one event.
+        """Apply the next event.
 
         Raises:
-            WrongEvent: it cannot come now.
+            WrongEvent: the event is not allowed in this state.
         """
         status = _NEXT.get((self.status, type(event)))
         if status is None:
@@ -248,17 +248,17 @@ class Job:
 
 
 def digest_of(method: str, params: bytes) -> str:
-    """What tells whether two jobs ask for the same: method and params, byte for byte."""
+    """The SHA-256 of method and params, byte for byte: equal where two jobs ask for the same."""
     return hashlib.sha256(method.encode() + b"\0" + params).hexdigest()
 
 
 def runs_again(error: RpcError, *, failures: int, limit: int, overdue: bool) -> bool:
-    """Whether a job whose attempt ended in an error has another.
+    """Whether a job whose attempt ended in an error has another attempt.
 
     Args:
         failures: attempts that failed before this one.
-        limit: how many may.
-        overdue: it had all the time an attempt may take.
+        limit: how many attempts may fail.
+        overdue: the attempt had all the time that one may take.
     """
     if not error.retryable or error.data.get("quarantined"):
         return False
@@ -268,11 +268,11 @@ def runs_again(error: RpcError, *, failures: int, limit: int, overdue: bool) -> 
 
 
 def pause(failures: int, hint_ms: int | None) -> float:
-    """Seconds until the next attempt.
+    """The back-off before the next attempt, in seconds.
 
     Args:
         failures: attempts that failed so far.
-        hint_ms: what the error asked for.
+        hint_ms: ``retry_after_ms`` of the error.
     """
     seconds = FIRST_PAUSE * 2.0 ** min(failures, 16)
     return min(LONGEST_PAUSE, max(seconds, (hint_ms or 0) / 1000))

@@ -1,4 +1,4 @@
-"""Which of the jobs that are over are forgotten. Pure."""
+"""Which finished jobs are forgotten. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much jobs may take."""
+"""The limits of jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trunkline import defaults
 
 
 class JobSettings(Protocol):
-    """What the hub's settings say of jobs."""
+    """The settings of the hub that concern jobs."""
 
     executors: int
     jobs_at_once: int | None
@@ -51,7 +51,7 @@ class JobLimits:
 
     @classmethod
     def of(cls, settings: JobSettings) -> JobLimits:
-        """Half of the executors, at least one, run jobs where nothing else is said: the others are for calls."""
+        """The limits that the settings give. By default half of the executors, at least one, run jobs."""
         return cls(
             at_once=settings.jobs_at_once or max(1, settings.executors // 2),
             seconds=settings.job_seconds,

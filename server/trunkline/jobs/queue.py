@@ -14,7 +14,7 @@ def _rank(job: Job) -> tuple[int, int]:
 
 
 class JobQueue:
-    """However many jobs of one principal wait, another's next job waits for one of them at most."""
+    """Queued jobs. However many one principal has, another's next job waits for one of them at most."""
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, list[Job]] = OrderedDict()
@@ -23,15 +23,15 @@ class JobQueue:
         return sum(map(len, self._waiting.values()))
 
     def push(self, job: Job) -> None:
-        """Let a job wait."""
+        """Queue a job."""
         bisect.insort(self._waiting.setdefault(job.created.principal, []), job, key=_rank)
 
     def peek(self) -> Job | None:
-        """The next one, which stays."""
+        """The next job, which stays queued; None where none waits."""
         return next(iter(self._waiting.values()))[0] if self._waiting else None
 
     def pop(self) -> Job | None:
-        """The next one. Its principal goes to the end of the row."""
+        """Remove and return the next job. Its principal's next turn comes after those of the others."""
         if not self._waiting:
             return None
         principal, jobs = next(iter(self._waiting.items()))
@@ -43,7 +43,7 @@ class JobQueue:
         return job
 
     def remove(self, job: Job) -> bool:
-        """Take a job out of the middle. False if it does not wait here."""
+        """Remove a job. Returns False if it does not wait here."""
         jobs = self._waiting.get(job.created.principal, [])
         if job not in jobs:
             return False

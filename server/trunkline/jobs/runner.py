@@ -1,4 +1,4 @@
-"""Runs jobs: so many at once, principal by principal in turn, again where that may help, until each has its outcome.
+"""Runs jobs: a limited number at once, principals in turn, with retries, until each job has its outcome.
 
 An outcome counts when it is on disk. Until it is, the job is ``running``, and recording it is tried again.
 """
@@ -76,12 +76,12 @@ class _Run:
 
 
 class Runner:
-    """Attempts jobs.
+    """Runs the attempts of jobs.
 
     Args:
         submit: takes calls, as the router does.
-        require: raises why a method cannot be run as a job (now).
-        changed: told when a job has another state, or has made progress; and of its result.
+        require: raises the reason if a method cannot be run as a job (now).
+        changed: called when a job has another state or has made progress, with its result once it has one.
     """
 
     def __init__(
@@ -109,19 +109,19 @@ class Runner:
         return self._stopped.is_set()
 
     def attempts(self, job: Job) -> int:
-        """Executors that a job was sent to by the attempt that runs now."""
+        """The number of executors that a job was sent to by the attempt that runs now."""
         run = self._runs.get(job.id)
         return run.call.attempts if run is not None and run.call is not None and not job.is_over else 0
 
     # --- what waits ---
 
     def enqueue(self, job: Job) -> None:
-        """Let a queued job wait for its turn."""
+        """Queue a job for its next attempt."""
         self._queue.push(job)
         self.wake()
 
     def wake(self) -> None:
-        """Look whether a job can run now. Call it when executors have become ready."""
+        """Begin attempts of queued jobs, as far as limits allow. To be called when executors have become ready."""
         while not self._stopping and len(self._runs) < self._limits.at_once and (job := self._queue.peek()):
             try:
                 self._require(job.created.method)
@@ -237,7 +237,7 @@ class Runner:
             self._changed(job, None)
 
     def _record_soon(self, job: Job, event: Progressed | Retrying) -> None:
-        """What a restart may forget: without it, the job is where it was a little earlier."""
+        """Record an event that a restart may lose: the job is then where it was a little earlier."""
 
         def record() -> None:
             try:
@@ -257,7 +257,7 @@ class Runner:
                 await self._disk.do(self._store.finish, job.id, outcome, result)
                 break
             except RpcError as error:
-                logger.error("%s; it is tried again", error)
+                logger.error("%s; retrying", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), seconds)
             if self._stopping:
@@ -270,11 +270,11 @@ class Runner:
         """End a job that is not over. When this returns it is over, perhaps by an outcome that came first.
 
         Raises:
-            RpcError: 5001 or 5002, that could not be recorded; 1001, the hub stops.
+            RpcError: 5001 or 5002, the cancellation could not be recorded; 1001, the hub stops.
         """
         while not job.is_over:
             if self._stopping:
-                words = f"the hub is stopping: job {job.id} goes on when it is back; cancel it then"
+                words = f"the hub is stopping: job {job.id} goes on after its restart; cancel it then"
                 raise RpcError(ErrorCode.WORKER_UNAVAILABLE, words, retry_after_ms=1000, data={DRAINING: True})
             run = self._runs.get(job.id)
             if run is None:
@@ -312,7 +312,7 @@ class Runner:
         self._changed(job, None)
 
     async def stop(self) -> None:
-        """Begin nothing more. What runs is cut off, and goes on when there is a hub again."""
+        """Begin no more attempts, and interrupt those that run: the next hub runs their jobs again."""
         self._stopped.set()
         for timer in self._pauses.values():
             timer.cancel()

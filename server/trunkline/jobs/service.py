@@ -42,7 +42,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """What is asked for.
+    """The job that a caller asks for.
 
     Attributes:
         params: JSON.
@@ -97,27 +97,27 @@ class Jobs:
     # --- life ---
 
     def start(self) -> None:
-        """Go on with the jobs there are. Where that fails it is tried again, and the hub serves meanwhile."""
+        """Go on with the stored jobs, in the background. Where they cannot be read, that is retried."""
         self._house = keep_up(self._keep_house, "jobs")
 
     def wake(self) -> None:
-        """Executors have changed."""
+        """Begin queued jobs: to be called when executors have changed."""
         self._runner.wake()
 
     async def stop(self) -> None:
-        """Begin nothing more, and let go of what runs: it goes on when there is a hub again."""
+        """Begin no more attempts, and interrupt those that run: the next hub runs their jobs again."""
         self._stopping = True
         await self._runner.stop()
 
     async def close(self) -> None:
-        """Nobody asks any more: finish writing, and leave the folder to the next hub."""
+        """Finish writing and release the folder for the next hub. Nothing may be called after this."""
         if self._house is not None:
             self._house.cancel()
         self._disk.soon(self._store.close)
         await asyncio.to_thread(self._disk.stop)
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are, by status."""
+        """The number of jobs by status."""
         found = Counter(job.status for job in self._jobs.values())
         return {status: found[status] for status in STATUSES}
 
@@ -129,7 +129,7 @@ class Jobs:
             except RpcError as error:
                 if error.message != said:
                     said = error.message
-                    logger.warning("%s; it is tried again", error)
+                    logger.warning("%s; retrying", error)
             if not self._is_open:
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
         while True:
@@ -150,7 +150,7 @@ class Jobs:
         self._forget_old()
         left = [job for job in jobs if not job.is_over]
         if left:
-            logger.info("jobs go on", extra={"jobs": len(left)})
+            logger.info("unfinished jobs are resumed", extra={"jobs": len(left)})
         for job in left:
             self._runner.enqueue(job)
 
@@ -175,10 +175,10 @@ class Jobs:
     # --- what can be a job ---
 
     def _require(self, method: str) -> None:
-        """Let methods pass that can be run as a job.
+        """Check that a method can be run as a job.
 
         Raises:
-            RpcError: -32601, nobody serves it; 1001, that is not known yet; -32602, it cannot be a job.
+            RpcError: -32601, nobody serves it; 1001, that is not known yet; -32602, the method cannot be a job.
         """
         if self._is_hubs(method):
             raise _no_job(method, "the hub answers it itself, at once: call it")
@@ -195,10 +195,10 @@ class Jobs:
     # --- what is asked ---
 
     async def create(self, who: Caller, new: NewJob) -> JobView:
-        """Make a job; it is on disk when this returns. The same key again is the same job, whatever became of it.
+        """Create a job, which is on disk when this returns. The same key again is the same job, whatever its state.
 
         Raises:
-            RpcError: it cannot be a job, or there is no room for it; then there is none.
+            RpcError: the method cannot be a job, or there is no room for one; nothing was created.
         """
         if self._stopping:
             raise draining_error()
@@ -260,7 +260,7 @@ class Jobs:
             raise limit_error("jobs_waiting_bytes", f"the params of waiting jobs take {size} bytes already")
 
     async def get(self, who: Caller, job_id: str) -> JobWithResult:
-        """A job with its result, None where it has none.
+        """A job with its result, which is None where it has none.
 
         Raises:
             RpcError: -32602, there is no such job of this caller.
@@ -275,7 +275,7 @@ class Jobs:
     async def page(
         self, who: Caller, status: JobStatus | None, limit: int, before: int | None
     ) -> tuple[list[JobView], int | None]:
-        """A page of jobs, the newest first: an admin's are everybody's.
+        """A page of jobs, the newest first: the caller's own, or for an admin everybody's.
 
         Args:
             before: the number of the job after which the page begins.
@@ -298,10 +298,10 @@ class Jobs:
                 yield job
 
     async def cancel(self, who: Caller, job_id: str) -> tuple[Job, bool]:
-        """End a job. Returns it, and whether it was not over before and is cancelled now.
+        """Cancel a job. Returns the job, and whether it is cancelled now and had not ended before.
 
         Raises:
-            RpcError: -32602, there is no such job of this caller; 5001 or 5002, it could not be recorded.
+            RpcError: -32602, there is no such job of this caller; 5001 or 5002, that could not be recorded.
         """
         await self._open_what_exists()
         job = self._visible(who, job_id, "jobs.cancel")
@@ -329,7 +329,7 @@ class Jobs:
     # --- what is said ---
 
     def _changed(self, job: Job, result: bytes | None = None) -> None:
-        """Tell those who listen."""
+        """Publish a job's new state."""
         self._publish(job, result if result is not None and len(result) <= SMALL_RESULT else None)
         if job.is_over:
             self._over.append(job)

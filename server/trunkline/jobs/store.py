@@ -1,4 +1,4 @@
-"""Jobs on disk: one owner, and nothing acknowledged that is not there. All of this blocks: call it from one thread.
+"""Jobs on disk, with one owner; what is acknowledged is on disk. All of this blocks: call it from one thread.
 
 ::
 
@@ -36,7 +36,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class JobStore:
-    """The folder of the jobs. It is made when the first job is.
+    """The folder of the jobs, which is made with the first job.
 
     Args:
         folder: ``<data>/jobs``.
@@ -47,17 +47,17 @@ class JobStore:
         self._lock: int | None = None
 
     def exists(self) -> bool:
-        """Whether there ever was a job."""
+        """Whether the folder is there, that is, whether there ever was a job."""
         return self._folder.is_dir()
 
     def open(self, now: int) -> list[Job]:
-        """Take possession, and read all jobs, in the order of their creation. None of them runs.
+        """Lock the folder and read all jobs, in the order of their creation. None of them runs.
 
         Args:
             now: milliseconds since 1970.
 
         Raises:
-            RpcError: 5001, another hub has them, or the folder cannot be used; 5002, the disk is full.
+            RpcError: 5001, another hub has the folder, or it cannot be used; 5002, the disk is full.
         """
         with storage(f"the jobs in {self._folder} cannot be used"):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class JobStore:
                 raise
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -122,7 +122,7 @@ class JobStore:
         """The result of a job that succeeded, as JSON.
 
         Raises:
-            RpcError: 5001, it cannot be read, or is not what was written.
+            RpcError: 5001, the result cannot be read, or is not what was written.
         """
         assert isinstance(job.outcome, Succeeded)
         path = self._path(job.id, RESULT)
@@ -136,7 +136,7 @@ class JobStore:
     # --- writing ---
 
     def create(self, created: Created, params: bytes) -> None:
-        """Put a new job down. When this returns, it is on disk; when it raises, there is none.
+        """Write a new job. When this returns, it is on disk; when it raises, there is none.
 
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble.
@@ -151,10 +151,10 @@ class JobStore:
                 raise
 
     def begin(self, created: Created, started: Started) -> bytes:
-        """An attempt begins: its params, as JSON.
+        """Record that an attempt begins. Returns the params of the job, as JSON.
 
         Raises:
-            RpcError: 3002, they are not what was written; 5001 and 5002 as ever.
+            RpcError: 3002, the params are not what was written; 5001 and 5002 as :meth:`append`.
         """
         path = self._path(created.id, PARAMS)
         with storage(f"job {created.id} cannot be started"):
@@ -169,10 +169,10 @@ class JobStore:
         return params
 
     def append(self, job_id: str, event: Event, *, durable: bool) -> None:
-        """Add an event.
+        """Append an event to a job.
 
         Args:
-            durable: whether it has to be on disk when this returns.
+            durable: whether the event has to be on disk when this returns.
 
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble. Nothing was added, then.
@@ -181,7 +181,7 @@ class JobStore:
             append(self._path(job_id, JOB), checked_line(_encoder.encode(event)), durable=durable)
 
     def finish(self, job_id: str, outcome: Outcome, result: bytes | None) -> None:
-        """Record how a job ended. When this returns, that is on disk; its params are not any more.
+        """Record the outcome of a job. When this returns, it is on disk, and the params are removed.
 
         Raises:
             RpcError: as :meth:`append`.
@@ -201,7 +201,7 @@ class JobStore:
                 try:
                     self._path(job_id, suffix).unlink(missing_ok=True)
                 except OSError as error:
-                    logger.warning("a job that is not kept any more cannot be removed: %s", error)
+                    logger.warning("an old job cannot be removed: %s", error)
 
     def _path(self, job_id: str, suffix: str) -> Path:
         return self._folder / (job_id + suffix)

@@ -63,12 +63,12 @@ class Job(Generic[T, R]):
         self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
 
     def join(self, deadline: float) -> None:
-        """One more waits for it."""
+        """Add a waiter, whose deadline counts, too."""
         self.waiters += 1
         self.deadline = max(self.deadline, deadline)
 
     def leave(self) -> None:
-        """One of those that wait does not want it any more; when that was the last, it is dropped."""
+        """Remove a waiter. Without any left, the job is cancelled."""
         self.waiters -= 1
         if not self.waiters:
             self.future.cancel()
@@ -100,7 +100,7 @@ class Waiting(Generic[T, R]):
             del self._levels[level][flow]
 
     def take(self, budget: int, now: float) -> tuple[list[Job[T, R]], list[Job[T, R]]]:
-        """Take out what runs next: jobs whose costs sum up to the budget, or one that costs more alone.
+        """Take out the jobs that run next: their costs sum up to the budget, or one alone costs more.
 
         Returns:
             The jobs to run, and those whose deadline has passed. Jobs that nobody wants any more are in neither.
@@ -129,14 +129,14 @@ class Waiting(Generic[T, R]):
         return taken, expired
 
     def drain(self) -> list[Job[T, R]]:
-        """Take out everything."""
+        """Remove and return all jobs."""
         jobs = [job for level in self._levels for heap in level.values() for _cost, _number, job in heap]
         for level in self._levels:
             level.clear()
         return jobs
 
     def _next_level(self) -> OrderedDict[Hashable, _Heap[T, R]]:
-        """Whoever has the turn; where nothing of that priority waits, the highest that does."""
+        """The priority that has the turn; where none of its jobs wait, the highest that has any."""
         mine = self._levels[TURNS[self._turn % len(TURNS)]]
         return mine or next(level for level in self._levels if level)
 
@@ -167,7 +167,7 @@ def passes(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much runs at once.
+    """How much a batcher runs at once.
 
     Attributes:
         budget: of the costs of what is taken out at once: how long a newcomer waits for others, and what memory is
@@ -181,7 +181,7 @@ class Limits:
 
 @dataclass(slots=True)
 class _Outcomes(Generic[T, R]):
-    """What a pass came to; set on the loop, in one go."""
+    """The outcomes of a pass, set on the loop in one go."""
 
     results: list[tuple[Job[T, R], R]] = field(default_factory=list)
     errors: list[tuple[Job[T, R], BaseException]] = field(default_factory=list)
@@ -226,7 +226,7 @@ class Batcher(Generic[T, R]):
         self._thread.start()
 
     def put(self, jobs: Sequence[Job[T, R]], flow: Hashable, level: int = LEVELS["normal"]) -> None:
-        """Let jobs run. Any thread may call this."""
+        """Queue jobs. Any thread may call this."""
         with self._news:
             if not self._closed:
                 self._waiting.add(jobs, flow, level)
@@ -239,7 +239,7 @@ class Batcher(Generic[T, R]):
         self._settle(_Outcomes(errors=[(job, error) for job in jobs]))
 
     def close(self) -> None:
-        """Run no more passes: what waits fails. Waits for the one that runs."""
+        """End the thread after the pass that runs, which this waits for. Jobs that wait are cancelled."""
         with self._news:
             self._closed = True
             left = self._waiting.drain()

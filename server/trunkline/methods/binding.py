@@ -184,7 +184,7 @@ class ItemBinding:
 
 
 def _wire_name(parameter: str) -> str:
-    """What callers call a parameter: ``async_`` is ``async``, which Python keeps for itself (PEP 8)."""
+    """The name of a parameter for callers: ``async_`` is ``async``, which Python keeps for itself (PEP 8)."""
     bare = parameter.removesuffix("_")
     return bare if keyword.iskeyword(bare) else parameter
 
@@ -234,7 +234,7 @@ def encode(value: Any, name: str, levels: int = MAX_DEPTH) -> bytes:
 
 
 def encode_chunk(item: Any, name: str) -> tuple[bytes, bytes]:
-    """What a generator yielded, as chunk type (JSON string) and data (JSON)."""
+    """An item that a generator yielded, as chunk type (JSON string) and data (JSON)."""
     if isinstance(item, Chunk):
         return orjson.dumps(item.type), encode(item.data, name, CARRIED_DEPTH)
     return b'"data"', encode(item, name, CARRIED_DEPTH)

@@ -1,4 +1,4 @@
-"""Results that are kept, and results that are on their way: what is asked for twice is computed once."""
+"""A cache of results and of computations under way: what is asked for twice is computed once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 R = TypeVar("R")
 
-_REQUESTS: Final = counter("trunkline_cache_requests", "Look-ups in caches of executors", labels=("cache", "outcome"))
+_REQUESTS: Final = counter("trunkline_cache_requests", "Cache look-ups in executors", labels=("cache", "outcome"))
 
 
 class JobCache(Generic[K, T, R]):
@@ -51,11 +51,11 @@ class JobCache(Generic[K, T, R]):
 
     @property
     def bytes(self) -> int:
-        """What the kept results take."""
+        """The size of the kept results."""
         return int(self._results.currsize)
 
     def get(self, key: K, value: T, deadline: float = math.inf) -> tuple[R | Job[T, R], bool]:
-        """The result, or the job that will have it.
+        """The result of a key, or the job that will have it.
 
         Args:
             value: of the job that is made where there is none yet.

@@ -1,4 +1,4 @@
-"""What a running method knows of its call, and what it can do beside returning."""
+"""The context of a running call: what its method knows of the call, and what it can do beside returning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Chunk:
 
 
 class Host(Protocol):
-    """What a context needs of whatever runs the method: an executor process, or a test."""
+    """The services that a context needs of whoever runs the method: an executor process, or a test."""
 
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
         """Call another method through the hub."""
@@ -70,7 +70,7 @@ class Context:
 
     @property
     def window(self) -> Window | None:
-        """How far this call's stream may run ahead of its reader, where the caller said so."""
+        """The window of this call's stream, where the caller gave one; else None."""
         return decode_metadata(self._metadata).window if self._metadata else None
 
     @property
@@ -80,7 +80,7 @@ class Context:
 
     @property
     def cancelled(self) -> bool:
-        """Whether the outcome is not wanted any more. For plain functions, which cannot be interrupted."""
+        """Whether the call was cancelled. For plain functions, which cannot be interrupted."""
         return self._cancelled
 
     @property
@@ -94,7 +94,7 @@ class Context:
         return self._deadline
 
     def nested_metadata(self, own: dict[str, Any]) -> dict[str, Any]:
-        """What a call on this one's behalf carries: ``own`` over this call's, so that traces and priorities go on.
+        """The metadata of a nested call: ``own`` over this call's, so that traces and priorities are inherited.
 
         What means this call alone stays behind. So does its ``timeout_ms``: what is left of it is in the deadline.
         """
@@ -104,11 +104,11 @@ class Context:
         return metadata | own
 
     def mark_cancelled(self) -> None:
-        """Called by the runner."""
+        """Mark the call as cancelled; called by the runner."""
         self._cancelled = True
 
     def raise_if_cancelled(self) -> None:
-        """Leave a long plain function at a point of its choosing.
+        """End a long plain function at a point of its choosing, if the call was cancelled.
 
         Raises:
             RpcError: -32800.
@@ -126,7 +126,7 @@ class Context:
         deadlock the pool.
 
         Raises:
-            RpcError: whatever the other method ended with.
+            RpcError: the error that the other method ended with.
         """
         return await self._host.call(self, method, params, _metadata(timeout_ms))
 
@@ -143,7 +143,7 @@ class Context:
                 may run again (it is idempotent), a key made from its params publishes once.
 
         Raises:
-            RpcError: -32602, the topic is none; 6002, it is the hub's own; 2002, too much waits to be delivered.
+            RpcError: -32602, an invalid topic; 6002, one of the hub's own; 2002, too much waits to be delivered.
         """
         params = {"topic": topic, "data": data}
         if idempotency_key is not None:

@@ -23,7 +23,7 @@ logger = logging.getLogger("trunkline.methods")
 
 
 def attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
-    """What a function returned and None, or None and what it raised: neither can upset a future."""
+    """Call a function. Returns its result and None, or None and its exception, neither of which can upset a future."""
     try:
         return function(*args), None
     except BaseException as error:
@@ -55,7 +55,7 @@ def typed(error: RpcError) -> RpcError:
 
 
 def unexpected(method: str, error: BaseException, *, debug: bool) -> RpcError:
-    """The typed error for what a method did not raise as one.
+    """The INTERNAL_ERROR for an exception of a method that is not an RpcError.
 
     Args:
         debug: send the traceback to the caller.

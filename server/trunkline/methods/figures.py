@@ -26,7 +26,7 @@ M = TypeVar("M", bound="Metric")
 
 
 class Metric:
-    """What counters and histograms have in common."""
+    """The common base of counters and histograms."""
 
     kind = ""
 
@@ -50,7 +50,7 @@ class Metric:
         return found
 
     def as_data(self) -> dict[str, Any]:
-        """As it is sent to the hub."""
+        """The metric as it is sent to the hub."""
         series = [[list(values), numbers.copy()] for values, numbers in self._series.items()]
         return {"name": self.name, "help": self.words, "kind": self.kind, "labels": self.labels, "series": series}
 
@@ -61,7 +61,7 @@ class Counter(Metric):
     kind = "counter"
 
     def add(self, number: float = 1, *values: str) -> None:
-        """Count. Any thread may call this.
+        """Add to the counter. Any thread may call this.
 
         Args:
             number: how much, not negative.
@@ -74,7 +74,7 @@ class Counter(Metric):
 
 
 class Histogram(Metric):
-    """How often values fell into ranges, by label values."""
+    """Counts of values by range, by label values."""
 
     kind = "histogram"
 
@@ -85,14 +85,14 @@ class Histogram(Metric):
         self.buckets = tuple(buckets)
 
     def observe(self, value: float, *values: str) -> None:
-        """One more value. Any thread may call this."""
+        """Count one value. Any thread may call this."""
         with self._registry.lock:
             numbers = self._at(values, len(self.buckets) + 2)
             numbers[bisect_left(self.buckets, value)] += 1
             numbers[-1] += value
 
     def as_data(self) -> dict[str, Any]:
-        """As it is sent to the hub: a series is the count of each bucket, of what is above the last, and the sum."""
+        """The metric as sent to the hub: a series is the count of each bucket and of what is above, and the sum."""
         return Metric.as_data(self) | {"buckets": self.buckets}
 
 
@@ -127,7 +127,7 @@ class FigureRegistry:
         return made
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """Everything that was counted so far."""
+        """The metrics that have counted anything so far."""
         with self.lock:
             return [metric.as_data() for metric in self._metrics.values() if metric._series]
 
@@ -144,7 +144,7 @@ class FigureRegistry:
 
 
 FIGURES: Final = FigureRegistry()
-"""Those of this process."""
+"""The metrics of this process."""
 
 counter = FIGURES.counter
 histogram = FIGURES.histogram

@@ -99,7 +99,7 @@ class InputStream(Generic[Item]):
     # --- the runner's side ---
 
     def push(self, data: bytes, final: bool) -> None:
-        """One item has come (JSON), or the end, which carries none."""
+        """Take one item (JSON), or the end, which carries none."""
         if final:
             self._ended = True
         else:
@@ -107,9 +107,9 @@ class InputStream(Generic[Item]):
         self._wake()
 
     def close(self, method: str) -> None:
-        """The call is over: whoever still reads is told."""
+        """End the input with its call: whoever still reads gets CANCELLED."""
         if self.fault is None:
-            self.fault = RpcError(ErrorCode.CANCELLED, f"{method} is over: there is no more input", maybe_executed=True)
+            self.fault = RpcError(ErrorCode.CANCELLED, f"{method} has ended: no more input", maybe_executed=True)
         self._items.clear()
         self._wake()
 

@@ -15,7 +15,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 CODES: Final = frozenset({
     ErrorCode.PIPELINE_INITIALIZATION_FAILED, ErrorCode.INVALID_CONFIGURATION, ErrorCode.MISSING_DEPENDENCIES,
 })  # fmt: skip
-"""What a module that could not be loaded is answered with: trying again is of no use to a caller."""
+"""The codes of errors for methods of a module that could not be loaded; none is retryable."""
 
 logger = logging.getLogger("trunkline.executor")
 
@@ -28,7 +28,7 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
         settings: for load steps.
 
     Returns:
-        Those of which nothing is registered, for that failed, whatever it raised; its traceback is logged.
+        The modules that failed, whatever they raised, of which nothing is registered. Tracebacks are logged.
     """
     modules: dict[str, Module] = {}
     failed: list[ModuleFailure] = []
@@ -48,7 +48,7 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
 
 
 def load_error(error: BaseException) -> RpcError:
-    """The typed error for what loading raised."""
+    """The typed error for an exception that loading a module raised."""
     if isinstance(error, RpcError):
         known = typed(error)
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))

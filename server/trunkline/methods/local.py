@@ -12,11 +12,12 @@ from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.background import start_task
-from trunkline.methods.context import Chunk, Context
+from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.registry import Registry
-from trunkline.methods.runner import Credit, Runner
+from trunkline.methods.runner import Credit, Runner, Sink
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DEPTH: Final = 8
@@ -25,7 +26,7 @@ Items = AsyncIterable[Any] | Iterable[Any]
 """What is fed to a call; each item is any JSON, or bytes."""
 
 
-class _Outcome:
+class _Outcome(Sink):
     """The sink of one call: chunks, then a result or an error."""
 
     def __init__(self) -> None:
@@ -35,34 +36,34 @@ class _Outcome:
         # Whoever asked may have gone: then nobody fetches the error, which is no mistake.
         self.future.add_done_callback(lambda future: future.cancelled() or future.exception())
 
-    def begin(self) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+    @override
+    def begin(self) -> None: ...
 
-    def parked(self, waits: bool) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
+    @override
+    def parked(self, waits: bool) -> None: ...
 
+    @override
     def input_consumed(self, consumed: int) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
         self.input_credit.grant(consumed)
 
+    @override
     def result(self, data: bytes) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
         if not self.future.done():
             self.future.set_result(msgspec.json.decode(data))
         self.items.put_nowait(None)
 
+    @override
     def error(self, error: RpcError) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
         self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """End with an error, which need not be the method's."""
+        """End the call with an error, which need not be the method's."""
         if not self.future.done():
             self.future.set_exception(error)
         self.items.put_nowait(None)
 
+    @override
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
-        """See :class:`trunkline.methods.runner.Sink`."""
         self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
 
 
@@ -89,7 +90,7 @@ class LocalStream:
         return self._chunks
 
     async def aclose(self) -> None:
-        """Cancel what is left of it."""
+        """Cancel the stream, if it has not ended."""
         await self._chunks.aclose()
 
     async def _run(
@@ -181,7 +182,7 @@ class LocalMethods:
     async def call(
         self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
     ) -> Any:
-        """Call a method and wait.
+        """Call a method and return its result.
 
         Args:
             params: any JSON; an object or an array, by the method's signature.
@@ -189,7 +190,7 @@ class LocalMethods:
             input: what is fed to it, where it takes input, as fast as it takes it.
 
         Raises:
-            RpcError: whatever it ended with; -32601 for a method no module has.
+            RpcError: the error that the call ended with; -32601 for a method that no module has.
             Exception: whatever ``input`` raised; the call is cancelled then.
         """
         deadline = math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1000
@@ -199,7 +200,7 @@ class LocalMethods:
         """Stream from a method. Closing the iterator early cancels it. ``input`` as in :meth:`call`.
 
         Raises:
-            RpcError: from the iterator, whatever it ended with.
+            RpcError: from the iterator, the error that the stream ended with.
         """
         return LocalStream(self, method, params, {}, 0, input)
 
@@ -272,15 +273,15 @@ async def _each(items: Items) -> AsyncIterator[Any]:
             yield item
 
 
-class _LocalHost:
-    """The :class:`trunkline.methods.context.Host` of methods that run here."""
+class _LocalHost(Host):
+    """The host of methods that run here."""
 
     def __init__(self, methods: LocalMethods) -> None:
         self._methods = methods
         self._loop = asyncio.get_running_loop()
 
+    @override
     async def call(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> Any:
-        """See :class:`trunkline.methods.context.Host`."""
         merged = context.nested_metadata(metadata)
         deadline = context.deadline
         if "timeout_ms" in metadata:
@@ -288,17 +289,17 @@ class _LocalHost:
         with self._methods._runner.parked(context.call_id):
             return await self._methods._call(method, params, merged, context.depth + 1, deadline)
 
+    @override
     def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
-        """See :class:`trunkline.methods.context.Host`."""
         merged = context.nested_metadata(metadata)
         return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
 
+    @override
     def progress(self, context: Context, value: Any) -> None:
-        """See :class:`trunkline.methods.context.Host`."""
         if self._methods._on_progress is not None:
             as_sent = msgspec.json.decode(msgspec.json.encode(value))
             self._loop.call_soon_threadsafe(self._methods._on_progress, as_sent)
 
+    @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """See :class:`trunkline.methods.context.Host`."""
         return await self._methods._runner.in_thread(function, *args)

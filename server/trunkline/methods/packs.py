@@ -34,10 +34,10 @@ def is_installed(name: str) -> bool:
 
 
 def missing_modules(name: str) -> list[str]:
-    """What the pack needs and is not installed."""
+    """The modules that the pack needs and that are not installed."""
     return [module for module in PACKS[name].requires if importlib.util.find_spec(module) is None]
 
 
 def installed_packs() -> list[str]:
-    """All packs that could be served here."""
+    """The names of the packs that can be served with what is installed."""
     return [name for name in PACKS if is_installed(name)]

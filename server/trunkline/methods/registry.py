@@ -30,7 +30,7 @@ class RegistrationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class MethodOptions:
-    """What was said in the decorator."""
+    """The arguments of the decorator."""
 
     name: str
     idempotent: bool
@@ -78,7 +78,6 @@ def method(
             f"{name}: http={http!r} is no path under /api/v1/; write it as segments of letters, digits and - . _ ~, "
             "joined by slashes, for example ml/predict/difficulty"
         )
-
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
     options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as)
@@ -138,7 +137,7 @@ class Registry:
         return Module(pack, list(self.methods)[methods:], self.instances[instances:])
 
     def remove(self, module: Module) -> None:
-        """Serve nothing of a module."""
+        """Unregister the methods of a module."""
         for name in module.methods:
             del self._at_path[self.methods.pop(name).info.http_path]
         self.instances = [each for each in self.instances if not any(each is other for other in module.instances)]
@@ -172,7 +171,7 @@ class Registry:
         binding = Binding(function, options.name, streaming=kind in ("generator", "async_generator"))
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
-            raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is none of its parameters")
+            raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
         if binding.input_name is not None and kind in ("function", "generator"):
             raise RegistrationError(
                 f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
@@ -218,7 +217,7 @@ class Registry:
             released: whether a routing key is.
 
         Raises:
-            BaseException: the first that one raised. The others were run all the same.
+            BaseException: the first that an instance raised. The others were released all the same.
         """
         failure: BaseException | None = None
         for instance in self.instances:
@@ -232,7 +231,7 @@ class Registry:
             raise failure
 
     def catalogue(self) -> Catalogue:
-        """What is registered, as data."""
+        """The registered methods, as data."""
         return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))
 
 
@@ -246,7 +245,7 @@ async def load_instance(instance: Any, settings: Mapping[str, Any]) -> None:
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """How the function has to be run."""
+    """The kind of a function, by which it is run."""
     if inspect.isasyncgenfunction(function):
         return "async_generator"
     if inspect.iscoroutinefunction(function):
@@ -257,5 +256,5 @@ def kind_of(function: Callable[..., Any]) -> Kind:
 
 
 def lane_of(kind: Kind) -> Lane:
-    """Which slots that kind takes. A plain generator's steps run on the thread, too, but between them that is free."""
+    """The lane of a kind. A plain generator's steps run on the thread, too, which is free between them."""
     return "thread" if kind == "function" else "loop"

@@ -34,22 +34,22 @@ class Sink(Protocol):
     """Where one call's outcome goes. Exactly one of ``result`` and ``error`` is called, last."""
 
     def begin(self) -> None:
-        """The call has a slot and runs now."""
+        """Note that the call has a slot and runs now."""
 
     def result(self, data: bytes) -> None:
-        """The result as JSON."""
+        """Take the result, as JSON."""
 
     def error(self, error: RpcError) -> None:
-        """The typed error."""
+        """Take the typed error."""
 
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
-        """One item of a stream: type as a JSON string, data as JSON."""
+        """Take one item of a stream: type as a JSON string, data as JSON."""
 
     def parked(self, waits: bool) -> None:
-        """The call waits for its reader or its input (or goes on): its slot is free meanwhile."""
+        """Note that the call waits for its reader or its input, so that its slot is free, or goes on."""
 
     def input_consumed(self, consumed: int) -> None:
-        """The method has taken ``consumed`` items of its input in total."""
+        """Note that the method has consumed ``consumed`` items of its input in total."""
 
 
 class Credit(SendWindow):
@@ -158,7 +158,7 @@ class Runner:
 
     @contextmanager
     def parked(self, call_id: int) -> Iterator[None]:
-        """While a method waits for a call of its own, its slot is free for others."""
+        """Free the slot of a call for others while its method waits for a nested call."""
         running = self._running.get(call_id)
         with self._without_slot(running) if running is not None else nullcontext():
             yield
@@ -176,7 +176,7 @@ class Runner:
                 self._free_slots -= 1  # perhaps below zero: it does not wait to go on
 
     def cancel(self, call_id: int) -> None:
-        """Its outcome is not wanted: drop it, raise in coroutines at the next await, tell plain functions."""
+        """Cancel a call: drop it if it waits, raise in a coroutine at the next await, tell a plain function."""
         if (waiting := self._waiting.pop(call_id, None)) is not None:
             _params, _running, sink, bound = waiting
             sink.error(RpcError(ErrorCode.CANCELLED, f"{bound.info.name} was cancelled before it ran"))
@@ -206,7 +206,7 @@ class Runner:
             await asyncio.wait(tasks)
 
     def close(self) -> None:
-        """Give the thread up."""
+        """Release the thread, without waiting for what runs on it."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
@@ -312,7 +312,7 @@ class Runner:
             await self.in_thread(generator.close)
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run a plain function on the thread. A cancel drops it while it waits, else waits for its end."""
+        """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
         future: Future[tuple[Any, BaseException | None]] = self._thread.submit(attempt, function, *args)
         waiting = asyncio.wrap_future(future)
         try:

@@ -94,7 +94,7 @@ class AuditLog:
 
     @property
     def lost(self) -> int:
-        """Lines that were never written, since the start."""
+        """The number of lines that could not be written since the start."""
         return self._refused + self._unwritten
 
     def call(
@@ -109,7 +109,7 @@ class AuditLog:
         via: str = "",
         runs_as: str = "",
     ) -> None:
-        """A call is over. Never blocks and never raises for what a peer can choose.
+        """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
         Args:
             principal_name: who called.
@@ -144,7 +144,7 @@ class AuditLog:
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:
-        """Something else than a call, for example ``event("refused", peer=..., code=6001, reason=...)``.
+        """Write the line of another event, for example ``event("refused", peer=..., code=6001, reason=...)``.
 
         Args:
             kind: the line's ``event``.
@@ -153,7 +153,7 @@ class AuditLog:
         self._add(_event_line(kind, fields))
 
     def reopen(self) -> None:
-        """Go on in a new file under the same path: for SIGHUP, after a rotation. Returns at once."""
+        """Reopen the file under the same path: for SIGHUP, after a rotation. Returns at once."""
         self._reopen_wanted = True
         self._wake()
 
@@ -276,7 +276,7 @@ def _quoted(text: str) -> bytes:
 
 
 def _clean(text: str) -> str:
-    """What can stand in a line: not too long, and without lone surrogates, which UTF-8 does not have."""
+    """A text fit for a line: not too long, and without lone surrogates, which UTF-8 does not have."""
     if len(text) > MAX_TEXT_CHARS:
         text = text[: MAX_TEXT_CHARS - 1] + "…"
     return text.encode("utf-8", "replace").decode()

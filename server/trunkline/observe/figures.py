@@ -23,7 +23,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def shape(self) -> tuple[str, tuple[str, ...], tuple[float, ...]]:
-        """Only what has the same can be added up."""
+        """Kind, labels and buckets: only figures of equal shape can be added up."""
         return self.kind, self.labels, self.buckets
 
 
@@ -64,7 +64,7 @@ class _Sum:
 
 
 class ExecutorFigures:
-    """The last word of each executor's process; what processes that have gone had counted stays in the sums."""
+    """The latest figures of each executor's process; those of processes that have ended stay in the sums."""
 
     def __init__(self) -> None:
         self._decoder = msgspec.json.Decoder(list[Figure])
@@ -72,14 +72,14 @@ class ExecutorFigures:
         self._gone: dict[str, _Sum] = {}
 
     def update(self, executor: int, pid: int | None, figures: bytes) -> None:
-        """An executor said what its methods counted since its process started (JSON)."""
+        """Store what the methods of an executor counted since its process started (JSON)."""
         before = self._now.get(executor)
         if before is not None and before[0] != pid:
             _add(self._gone, before[1])
         self._now[executor] = (pid, self._decoder.decode(figures))
 
     def collect(self) -> Iterable[Metric]:
-        """Everything, by name."""
+        """All figures, added up over processes, by name."""
         sums: dict[str, _Sum] = {}
         _add(sums, [gone_figure(each) for each in self._gone.values()])
         for _pid, figures in self._now.values():

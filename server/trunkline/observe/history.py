@@ -1,4 +1,4 @@
-"""What was counted lately: one sample a second, kept for five minutes, and of ten seconds each for the rest of an hour.
+"""Recent counts: one sample a second for five minutes, and one for ten seconds each for the rest of an hour.
 
 Bounded: whatever the number of methods, no more than :data:`MAX_RECORDS` of their counts are kept. Where there are very
 many methods the past is shorter, and says so. Pure: the clock is an argument.
@@ -23,7 +23,7 @@ MAX_RECORDS: Final = 30_000
 
 @dataclass(slots=True)
 class Sample:
-    """A stretch of time.
+    """The counts of a stretch of time.
 
     Attributes:
         ended: on the caller's monotonic clock.
@@ -36,7 +36,7 @@ class Sample:
     methods: dict[str, MethodStats]
 
     def as_data(self, now: float) -> dict[str, Any]:
-        """For charts: how long ago it ended, rates, and percentiles in milliseconds."""
+        """The sample for charts: how long ago it ended, counts, and percentiles in milliseconds."""
         total = total_of(self.methods)
         return {
             "seconds_ago": round(now - self.ended, 3),
@@ -50,11 +50,11 @@ class Sample:
 
 
 class History:
-    """See the file.
+    """The samples of the last hour.
 
     Args:
-        stats: what is sampled.
-        now: when that began.
+        stats: the counts that are sampled.
+        now: when they began.
     """
 
     def __init__(self, stats: CallStats, now: float) -> None:
@@ -66,7 +66,7 @@ class History:
         self._records = 0
 
     def take(self, now: float) -> None:
-        """End a sample. To be called once a second."""
+        """End the present sample. To be called once a second."""
         methods: dict[str, MethodStats] = {}
         for name, stats in self._stats.methods.items():
             before = self._before.get(name)
@@ -87,7 +87,7 @@ class History:
         self._records = sum(len(sample.methods) for lane in (self._coarse, self._fine) for sample in lane)
 
     def samples(self, seconds: float) -> list[Sample]:
-        """Those of the last so many seconds, whole samples only, the oldest first."""
+        """The samples of the last ``seconds``, whole ones only, the oldest first."""
         since = self._at - seconds - 0.5  # timers are late: the 60th sample of a minute still counts
         return [
             sample for lane in (self._coarse, self._fine) for sample in lane if sample.ended - sample.seconds >= since
@@ -95,7 +95,7 @@ class History:
 
 
 def merge(samples: list[Sample]) -> Sample:
-    """Neighbours as one; at least one."""
+    """Neighbouring samples, one or more, as one."""
     methods: dict[str, MethodStats] = {}
     for sample in samples:
         for name, stats in sample.methods.items():

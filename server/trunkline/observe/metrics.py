@@ -35,17 +35,17 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of durations."""
         return sum(self.buckets)
 
     def add(self, other: Histogram) -> None:
-        """Count another's in."""
+        """Add the durations of another histogram."""
         self.total += other.total
         self.maximum = max(self.maximum, other.maximum)
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
 
     def since(self, before: Histogram) -> Histogram:
-        """What came after ``before``, an earlier state of the same; its maximum is the bound of its last bucket."""
+        """The durations added after ``before``, an earlier state; their maximum is the bound of the last bucket."""
         later = Histogram()
         later.buckets = [now - then for now, then in zip(self.buckets, before.buckets, strict=True)]
         later.total = self.total - before.total
@@ -55,7 +55,7 @@ class Histogram:
         return later
 
     def copy(self) -> Histogram:
-        """As it is now."""
+        """A copy of the present state."""
         same = Histogram()
         same.buckets, same.total, same.maximum = self.buckets.copy(), self.total, self.maximum
         return same
@@ -103,16 +103,16 @@ class MethodStats:
 
     @property
     def failed(self) -> int:
-        """Calls that ended in an error."""
+        """The number of calls that ended in an error."""
         return sum(self.errors.values())
 
     @property
     def count(self) -> int:
-        """All finished calls."""
+        """The number of finished calls."""
         return self.ok + self.failed
 
     def add(self, other: MethodStats) -> None:
-        """Count another's calls in."""
+        """Add the counts of another."""
         self.ok += other.ok
         for code, number in other.errors.items():
             self.errors[code] = self.errors.get(code, 0) + number
@@ -123,7 +123,7 @@ class MethodStats:
         self.bytes_out += other.bytes_out
 
     def since(self, before: MethodStats) -> MethodStats:
-        """What was counted after ``before``, an earlier state of the same counts."""
+        """The counts added after ``before``, an earlier state of the same counts."""
         later = MethodStats()
         later.ok = self.ok - before.ok
         errors = {code: number - before.errors.get(code, 0) for code, number in self.errors.items()}
@@ -136,7 +136,7 @@ class MethodStats:
         return later
 
     def copy(self) -> MethodStats:
-        """As it is now."""
+        """A copy of the present counts."""
         same = MethodStats()
         same.ok, same.errors = self.ok, self.errors.copy()
         same.duration, same.wait, same.run = self.duration.copy(), self.wait.copy(), self.run.copy()
@@ -144,7 +144,7 @@ class MethodStats:
         return same
 
     def as_data(self) -> dict[str, Any]:
-        """For ``metrics.get``: counts, and durations in milliseconds."""
+        """The counts for ``metrics.get``, with durations in milliseconds."""
         count = self.count
         return {
             "count": count,
@@ -178,7 +178,7 @@ class CallStats:
         bytes_in: int = 0,
         bytes_out: int = 0,
     ) -> None:
-        """One call is over.
+        """Count a call that has ended.
 
         Args:
             method: None where nobody serves it.
@@ -227,11 +227,11 @@ class CallStats:
         return self.methods.setdefault(name, MethodStats())
 
     def sum(self) -> MethodStats:
-        """All methods together."""
+        """The counts of all methods together."""
         return total_of(self.methods)
 
     def totals(self) -> tuple[int, int]:
-        """All finished calls, and how many of them failed."""
+        """The numbers of finished and of failed calls."""
         count = errors = 0
         for stats in self.methods.values():
             failed = stats.failed
@@ -240,12 +240,12 @@ class CallStats:
         return count, errors
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """By method: counts, and durations in milliseconds."""
+        """The counts by method, with durations in milliseconds."""
         return snapshot_of(self.methods)
 
 
 def total_of(methods: dict[str, MethodStats]) -> MethodStats:
-    """Several methods' counts as one."""
+    """The counts of several methods, added up."""
     total = MethodStats()
     for stats in methods.values():
         total.add(stats)
@@ -253,7 +253,7 @@ def total_of(methods: dict[str, MethodStats]) -> MethodStats:
 
 
 def snapshot_of(methods: dict[str, MethodStats]) -> dict[str, dict[str, Any]]:
-    """By method, in the order of the names: see :meth:`MethodStats.as_data`."""
+    """The counts by method, sorted by name, each as :meth:`MethodStats.as_data`."""
     return {name: stats.as_data() for name, stats in sorted(methods.items())}
 
 

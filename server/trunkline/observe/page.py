@@ -1,4 +1,4 @@
-"""``/metrics``: what is counted elsewhere as plain numbers, in Prometheus' text format, when it is asked for."""
+"""``/metrics``: renders plain counts in Prometheus' text format at each scrape."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class MetricsPage:
 
     Args:
         stats: counts of calls.
-        readings: asked at each scrape.
-        figures: asked, too: what methods in executors count.
+        readings: gives the other metrics of the hub, at each scrape.
+        figures: gives what methods in executors count, at each scrape.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MetricsPage:
         return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
-        """Called by the registry at each scrape."""
+        """All metrics; called by the registry at each scrape."""
         yield from self._call_metrics()
         for reading in self._readings():
             family = _FAMILIES[reading.kind](
@@ -75,21 +75,21 @@ class MetricsPage:
         yield calls
         yield _histogram(
             "trunkline_call_duration_seconds",
-            "From receipt of a call to its outcome",
+            "Time from the receipt of a call to its outcome",
             {name: stats.duration for name, stats in methods.items()},
         )
         yield _histogram(
             "trunkline_call_wait_seconds",
-            "Time of calls in the queue, until an executor or a callee got them",
+            "Time that calls waited in the queue for an executor or a callee",
             {name: stats.wait for name, stats in methods.items()},
         )
         yield _histogram(
             "trunkline_call_run_seconds",
-            "Time of calls in their executor",
+            "Time that calls ran in an executor",
             {name: stats.run for name, stats in methods.items()},
         )
-        received = CounterMetricFamily("trunkline_call_params_bytes", "Params of finished calls", labels=["method"])
-        sent = CounterMetricFamily("trunkline_call_result_bytes", "Results and chunks of calls", labels=["method"])
+        received = CounterMetricFamily("trunkline_call_params_bytes", "Bytes of params of calls", labels=["method"])
+        sent = CounterMetricFamily("trunkline_call_result_bytes", "Bytes of results and chunks", labels=["method"])
         for name, stats in methods.items():
             received.add_metric([name], stats.bytes_in)
             sent.add_metric([name], stats.bytes_out)

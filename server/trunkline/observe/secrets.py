@@ -43,14 +43,14 @@ class SecretMask:
         self._known = re.compile("|".join(map(re.escape, longest_first))) if known else None
 
     def __call__(self, text: str) -> str:
-        """The text without them."""
+        """The text, with secrets replaced by ``***``."""
         if self._known is not None:
             text = self._known.sub(MASK, text)
         return _CREDENTIALS.sub(lambda found: next((g for g in found.groups() if g), "") + MASK, text)
 
 
 class Redaction:
-    """Takes secrets out of JSON values: what a member's name says is one, and whatever the mask finds in texts.
+    """Takes secrets out of JSON values: members whose name tells of a secret, and what the mask finds in texts.
 
     Args:
         mask: for texts.
@@ -64,10 +64,10 @@ class Redaction:
         self.count = 0
 
     def __call__(self, value: Any) -> Any:
-        """The value without them.
+        """The value, with secrets replaced by ``***``.
 
         Raises:
-            RecursionError: it is nested too deeply.
+            RecursionError: the value is nested too deeply.
         """
         if isinstance(value, dict):
             return {name: self._member(name, member) for name, member in value.items()}

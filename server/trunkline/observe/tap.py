@@ -1,4 +1,4 @@
-"""Log records as data, for those who watch the hub: the last ones from before they came, and all while they do."""
+"""Log records as data for subscribers of ``system.logs``: the last ones before they came, and all from then on."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class LogTap(logging.Handler):
         self._is_open = False
 
     def start(self) -> None:
-        """Hear what is logged, for as long as the hub runs."""
+        """Receive log records, for as long as the hub runs."""
         logging.getLogger().addHandler(self)
 
     def stop(self) -> None:
-        """Hear nothing more."""
+        """Stop receiving log records."""
         logging.getLogger().removeHandler(self)
 
     def open(self) -> None:
-        """Begin to gather, with what was kept."""
+        """Begin to gather records, with those that were kept."""
         self.acquire()
         try:
             self._is_open = True
@@ -59,12 +59,12 @@ class LogTap(logging.Handler):
             self.release()
 
     def close(self) -> None:
-        """Gather no more, and forget what there is."""
+        """Stop gathering, and drop the records that were gathered."""
         self._is_open = False
         self.take()
 
     def take(self) -> tuple[list[dict[str, Any]], int]:
-        """What came since the last time, and how many records more were dropped."""
+        """The records since the last call of this, and the number of records that were dropped."""
         self.acquire()
         try:
             taken = self._records, self._dropped
@@ -74,7 +74,7 @@ class LogTap(logging.Handler):
         return taken
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging, which holds the handler's lock."""
+        """Keep a record; called by logging, which holds the handler's lock."""
         if self._is_open and len(self._records) >= MAX_RECORDS:
             self._dropped += 1
             return

@@ -48,7 +48,7 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Tracer:
-    """Gives calls their place in a trace, and exports them.
+    """Gives calls their place in a trace, and exports their spans.
 
     Args:
         endpoint: base of an OTLP/HTTP endpoint, to which ``/v1/traces`` is added; None for the SDK's own environment.
@@ -69,7 +69,7 @@ class Tracer:
         self._fraction = random.Random().random  # noqa: S311  # which traces are recorded is no secret
 
     def begin(self, call: Call) -> None:
-        """See :class:`trunkline.hub.router.Tracer`."""
+        """Give a call its place in a trace: ``call.trace``, and the ``traceparent`` that its executor gets."""
         metadata = _metadata(call)
         if metadata is None:
             return  # which the caller is told where the call is routed
@@ -88,7 +88,7 @@ class Tracer:
             call.metadata = _encoder.encode(metadata | {"traceparent": work.traceparent()})
 
     def finished(self, call: Call, method: str | None, seconds: float, code: int) -> None:
-        """A call has ended.
+        """Export the spans of a call that has ended.
 
         Args:
             method: None where nobody serves it.
@@ -181,7 +181,7 @@ def _metadata(call: Call) -> dict[str, Any] | None:
 
 
 def _state(call: Call) -> TraceState | None:
-    """What other vendors have written into the trace."""
+    """The ``tracestate`` of the call: what other vendors have written into the trace."""
     if b'"tracestate"' not in call.metadata:
         return None
     state = (_metadata(call) or {}).get("tracestate")
@@ -196,7 +196,7 @@ def _outcome(code: int) -> tuple[Status, dict[str, str]]:
 
 
 def _origin(call: Call) -> dict[str, str | int]:
-    """Who asked, as far as the call knows."""
+    """The span attributes of a call's request id and connection, where it has them."""
     request_id = getattr(call, "id", None)
     connection = getattr(call, "connection", None)
     said: dict[str, str | int] = {} if request_id is None else {"jsonrpc.request.id": str(request_id)[:128]}

@@ -46,13 +46,13 @@ function worded(link: Link, ageMs: number | undefined, now: number, refused: str
     case "connected":
       return connected(ageMs, refused);
     case "connecting": {
-      const again = link.attempt > 1 ? `The hub does not answer (attempt ${link.attempt}).` : "Looking for the hub.";
+      const again = link.attempt > 1 ? `The hub does not answer (attempt ${link.attempt}).` : "Connecting to the hub.";
       return { word: "connecting", sentence: again };
     }
     case "reconnecting": {
-      const next = link.nextAt <= now ? "trying now" : `next try in ${duration(link.nextAt - now + 999)}`;
+      const next = link.nextAt <= now ? "now" : `in ${duration(link.nextAt - now + 999)}`;
       const cut = `The connection was cut ${duration(now - link.since)} ago${link.why}`;
-      return { word: "reconnecting", sentence: `${cut}; attempt ${link.attempt}, ${next}.` };
+      return { word: "reconnecting", sentence: `${cut}; attempt ${link.attempt} ${next}.` };
     }
     case "token":
       return { word: "token", sentence: link.why };
@@ -63,7 +63,7 @@ function worded(link: Link, ageMs: number | undefined, now: number, refused: str
 
 function connected(ageMs: number | undefined, refused: string | undefined): Worded {
   if (refused !== undefined) {
-    return { word: "waiting", sentence: `Connected, but the hub does not say how it is: ${refused}` };
+    return { word: "waiting", sentence: `Connected, but the hub refuses its metrics: ${refused}` };
   }
   if (ageMs === undefined) {
     return { word: "waiting", sentence: "Connected; the first numbers are due within two seconds." };

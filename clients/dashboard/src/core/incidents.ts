@@ -1,5 +1,5 @@
 /**
- * What has happened to executors while this page looked, in words.
+ * Changes of executors since this page was loaded, in words.
  */
 import { ordinal } from "./format.ts";
 import type { Executor } from "./reports.ts";

@@ -1,5 +1,5 @@
 /**
- * What each method does, from two looks at `metrics.get`: rates between them, durations since the hub started.
+ * The calls of each method, from two looks at `metrics.get`: rates between them, durations since the hub started.
  */
 import { fieldsOf, numberOf } from "./reports.ts";
 

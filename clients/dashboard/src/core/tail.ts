@@ -32,8 +32,8 @@ const REASONS: Readonly<Record<string, string>> = {
   slow_consumer: "this page was too slow",
   client_slow: "this page was too slow",
   history: "older than what the hub keeps",
-  epoch: "the topic began anew",
-  missing: "the hub skipped them",
+  epoch: "the topic has a new epoch",
+  missing: "the hub did not send them",
   disconnected: "while disconnected",
 };
 

@@ -16,7 +16,7 @@ export const now = signal(Date.now());
 const TICK_MS = 500;
 const RETRY_MS = 1_000;
 const RECONNECT = { minDelayMs: 250, maxDelayMs: 3_000 };
-const WANTED = "This hub wants a token.";
+const WANTED = "This hub requires a token.";
 const REFUSED = "The hub does not accept this token.";
 
 setInterval(() => {
@@ -89,7 +89,7 @@ async function ended({ code, reason }: CloseInfo): Promise<void> {
     await tokenEntered(why);
     return;
   }
-  link.value = { state: "closed", why: `The hub ended this connection for good (${code}${reason && `: ${reason}`}).` };
+  link.value = { state: "closed", why: `The hub closed this connection, and it must not be reopened (${code}${reason && `: ${reason}`}).` };
   await new Promise(() => {});
 }
 

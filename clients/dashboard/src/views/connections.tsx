@@ -1,5 +1,5 @@
 /**
- * Who is connected.
+ * The open connections, and those closed lately.
  */
 import type { JSX } from "preact";
 import { bytes, count, duration, milliseconds, NOTHING, plural } from "../core/format.ts";
@@ -25,7 +25,7 @@ export function Connections(): JSX.Element {
         <Figure label="streams" value={count(numbers.streams)} />
         <Figure label="in" value={perSecond(numbers.bytes_in_per_second)} />
         <Figure label="out" value={perSecond(numbers.bytes_out_per_second)} />
-        <Figure label="waits to be written" value={bytes(numbers.buffered_bytes)} />
+        <Figure label="outbox" value={bytes(numbers.buffered_bytes)} />
       </dl>
       <Open />
       <Closed />
@@ -45,12 +45,12 @@ function Open(): JSX.Element {
   const extra = names.toSorted((one, other) => Number(LAST.has(one)) - Number(LAST.has(other)));
   const notes = [
     unknown > 0 ? `${plural(unknown, "more connection")} not listed` : "",
-    dropped > 0 ? `${plural(dropped, "change")} not told one by one` : "",
+    dropped > 0 ? `${plural(dropped, "change")} not reported one by one` : "",
   ].filter((note) => note !== "");
   return (
     <Panel title="Open connections" note={notes.join("; ")}>
       {rows.length === 0 ? (
-        <Empty>{refused.value["system.connections"] ?? "None has been made since this page looks."}</Empty>
+        <Empty>{refused.value["system.connections"] ?? "No connection was opened since this page was loaded."}</Empty>
       ) : (
         <Table
           label="Open connections"
@@ -120,7 +120,7 @@ function Closed(): JSX.Element {
   return (
     <Panel title="Closed" note="latest first">
       {closed.length === 0 ? (
-        <Empty>None has ended since this page looks.</Empty>
+        <Empty>No connection was closed since this page was loaded.</Empty>
       ) : (
         <Table label="Closed connections" head={[{ text: "no.", number: true }, "peer", "principal", "was open for"]}>
           {closed.map((row) => (

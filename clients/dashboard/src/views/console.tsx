@@ -37,7 +37,7 @@ function Chosen(): JSX.Element {
   if (picked === undefined) {
     return (
       <Panel title="Call a method">
-        <Empty>{chosen.value === undefined ? "Pick a method." : `This hub does not serve ${chosen.value} any more.`}</Empty>
+        <Empty>{chosen.value === undefined ? "Choose a method from the list." : `This hub does not serve ${chosen.value} any more.`}</Empty>
       </Panel>
     );
   }

@@ -19,7 +19,7 @@ export function Executors(): JSX.Element {
     <>
       <h1 class="hidden">Executors</h1>
       <Panel title="Executors" note={list.length === 0 ? undefined : `${working} of ${list.length} working; lanes show the last five minutes`}>
-        {oldBy.value !== undefined && <p class="warning">Last known, {duration(oldBy.value)} ago.</p>}
+        {oldBy.value !== undefined && <p class="warning">Last known state, {duration(oldBy.value)} ago.</p>}
         {list.length === 0 ? (
           <Empty>{refused.value["system.executors"] ?? "This hub has no executors."}</Empty>
         ) : (
@@ -34,6 +34,8 @@ export function Executors(): JSX.Element {
   );
 }
 
+/** Of members whose names alone do not tell; the others are their names as words. */
+const LABELS: Readonly<Record<string, string>> = { slots: "routing slots", slots_leaving: "moving slots", latency_ms: "latency, ms" };
 const TONES: Readonly<Record<string, string>> = {
   ready: "good",
   busy: "busy",
@@ -76,7 +78,7 @@ function facts(executor: Executor): [string, string][] {
     ["memory", megabytes(executor.rssMb)],
     ["cpu", executor.cpuPercent === undefined ? NOTHING : `${Math.round(executor.cpuPercent)} %`],
     ...Object.entries(executor.more).map(([name, value]): [string, string] => [
-      words(name),
+      LABELS[name] ?? words(name),
       typeof value === "number" ? count(value) : String(value),
     ]),
   ];
@@ -109,7 +111,7 @@ function Running({ executor }: { readonly executor: Executor }): JSX.Element | n
       {calls.map((call) => (
         <li key={call.key}>
           <span class="mono">{call.method}</span> {milliseconds(call.ageMs)}
-          {call.raw.parked === true && <span class="note"> waits for a call of its own</span>}
+          {call.raw.parked === true && <span class="note"> waits for a nested call</span>}
         </li>
       ))}
       {all.length === 0 && <li class="note">idle</li>}

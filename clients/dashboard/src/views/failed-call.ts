@@ -27,11 +27,11 @@ export async function bringBack(call: EndedCall): Promise<void> {
   const given = await givenTo(call);
   const leftOut = tryAgain(call.method, given?.params);
   if (leftOut.length > 0) {
-    say(`Left out, since ${call.method} does not take it: ${leftOut.join(", ")}`);
+    say(`Left out, for ${call.method} has no such parameters: ${leftOut.join(", ")}`);
   } else if (given === undefined) {
-    say("What it was given is not kept: fill in the form.");
+    say("The params of this call are not kept: fill in the form.");
   } else if (given.redacted > 0) {
-    say(`${given.redacted === 1 ? "A secret was" : `${given.redacted} secrets were`} taken out: "***" stands for it.`);
+    say(`${given.redacted === 1 ? "A secret is" : `${given.redacted} secrets are`} redacted: replace "***" before you call.`);
   }
 }
 

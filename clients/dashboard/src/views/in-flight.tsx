@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
 import { isHubError } from "trunkline";
-import { milliseconds, NOTHING } from "../core/format.ts";
+import { milliseconds, NOTHING, plural } from "../core/format.ts";
 import { CANCEL_METHOD, cancelParams, notListed, runningCallsOf, type RunningCall } from "../core/inflight.ts";
 import { fieldsOf } from "../core/reports.ts";
 import asks from "../hub/asks.json" with { type: "json" };
@@ -37,7 +37,7 @@ export function InFlight(): JSX.Element {
   );
   const total = metrics.value?.numbers.calls_in_flight;
   return (
-    <Panel title="In flight" note={total === undefined ? undefined : `${total} without an outcome${more.value > 0 ? `, ${more.value} of them not listed` : ""}`}>
+    <Panel title="In flight" note={total === undefined ? undefined : `${plural(total, "call")}${more.value > 0 ? `, ${more.value} of them not listed` : ""}`}>
       <InFlightList />
     </Panel>
   );
@@ -45,13 +45,13 @@ export function InFlight(): JSX.Element {
 
 function InFlightList(): JSX.Element {
   if (!canList.value) {
-    return <Empty>This hub counts the calls that run, and does not list them.</Empty>;
+    return <Empty>This hub does not list the calls in flight.</Empty>;
   }
   if (running.value.length === 0) {
     return <Empty>{refusal.value ?? "No call is running."}</Empty>;
   }
   return (
-    <Table label="In flight" class={live.value ? "" : "old"} head={["method", { text: "for", number: true }, "state", "executor", "principal", "trace", ""]}>
+    <Table label="In flight" class={live.value ? "" : "old"} head={["method", { text: "running for", number: true }, "state", "executor", "principal", "trace", ""]}>
       {running.value.map((call) => (
         <RunningRow key={call.key} call={call} />
       ))}
@@ -85,7 +85,7 @@ async function cancel(call: RunningCall, params: object): Promise<void> {
   cancelling.value = new Set([...cancelling.peek(), call.key]);
   try {
     const result = fieldsOf(await hub.peek()?.call(CANCEL_METHOD, params, { retry: false }));
-    say(result.cancelled === false ? `${call.method} had ended already` : `Cancelled ${call.method}`);
+    say(result.cancelled === false ? `${call.method} had already ended` : `Cancelled ${call.method}`);
   } catch (error) {
     if (!isHubError(error)) {
       throw error;

@@ -32,9 +32,9 @@ export function Logs(): JSX.Element {
       <Panel title="Log" note={<Counts />} actions={<Buttons />}>
         <Filters />
         {rows.length === 0 ? (
-          <Empty>{refusal.value ?? (log.value.records.length === 0 ? "Nothing has been logged yet." : "No record fits.")}</Empty>
+          <Empty>{refusal.value ?? (log.value.records.length === 0 ? "Nothing has been logged yet." : "No record matches the filter.")}</Empty>
         ) : (
-          <Table label="Log records" head={["at", "level", "executor", "what", "trace or request"]} class="log-table">
+          <Table label="Log records" head={["at", "level", "executor", "message", "trace or request"]} class="log-table">
             {rows.map((record) => (
               <Row key={record.number} record={record} />
             ))}
@@ -52,7 +52,7 @@ function Counts(): JSX.Element {
     <>
       {plural(received, "record")}
       <b class={dropped > 0 ? "bad" : ""}>, dropped {count(dropped)}</b>
-      {hidden > 0 && `; the last ${SHOWN} that fit`}
+      {hidden > 0 && `; the last ${SHOWN} that match`}
     </>
   );
 }
@@ -62,7 +62,7 @@ function Buttons(): JSX.Element {
   const since = log.value.received - (paused.value?.received ?? 0);
   return (
     <button type="button" aria-pressed={isPaused} onClick={() => void (paused.value = isPaused ? undefined : log.value)}>
-      {isPaused ? `Go on (${count(since)} since)` : "Pause"}
+      {isPaused ? `Resume (${count(since)} new)` : "Pause"}
     </button>
   );
 }
@@ -75,7 +75,7 @@ function Filters(): JSX.Element {
         <select value={level.value} onChange={({ currentTarget }) => void (level.value = currentTarget.value)}>
           {LEVELS.map((name, place) => (
             <option key={name} value={name}>
-              {place === 0 ? "all" : place === LEVELS.length - 1 ? name : `${name} and worse`}
+              {place === 0 ? "all" : place === LEVELS.length - 1 ? name : `${name} and above`}
             </option>
           ))}
         </select>
@@ -83,7 +83,7 @@ function Filters(): JSX.Element {
       <label>
         Executor
         <select value={executor.value} onChange={({ currentTarget }) => void (executor.value = currentTarget.value)}>
-          <option value="">all, and the hub</option>
+          <option value="">all executors and the hub</option>
           {names.value.map((name) => (
             <option key={name} value={name}>
               {name}
@@ -92,7 +92,7 @@ function Filters(): JSX.Element {
         </select>
       </label>
       <label class="grow">
-        Only with
+        Containing
         <input type="search" value={wantedText.value} placeholder="text, logger, trace or request id" onInput={({ currentTarget }) => void (wantedText.value = currentTarget.value)} />
       </label>
     </div>

@@ -22,7 +22,7 @@ export function MethodForm({ method }: { readonly method: Method }): JSX.Element
           void start();
         }}
       >
-        {method.params.length === 0 && <p class="empty">It takes no parameters.</p>}
+        {method.params.length === 0 && <p class="empty">This method has no parameters.</p>}
         {method.params.map((param) => (
           <ParamField key={param.name} param={param} />
         ))}
@@ -43,8 +43,8 @@ export function MethodForm({ method }: { readonly method: Method }): JSX.Element
               class="short"
               inputMode="numeric"
               value={timeoutMs.value}
-              placeholder={method.timeoutMs === undefined ? "hub's" : String(method.timeoutMs)}
-              title={method.timeoutMs === undefined ? undefined : `The method's own: ${duration(method.timeoutMs)}`}
+              placeholder={method.timeoutMs === undefined ? "default" : String(method.timeoutMs)}
+              title={method.timeoutMs === undefined ? undefined : `Default of this method: ${duration(method.timeoutMs)}`}
               onInput={({ currentTarget }) => void (timeoutMs.value = currentTarget.value)}
             />
             ms

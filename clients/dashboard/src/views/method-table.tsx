@@ -1,5 +1,5 @@
 /**
- * What each method does: the busiest first.
+ * The calls of each method, the busiest method first.
  */
 import { signal } from "@preact/signals";
 import type { JSX } from "preact";

@@ -151,7 +151,7 @@ function TimeBar(): JSX.Element {
           Back to now
         </button>
       ) : (
-        <span class="note drag">Drag across a chart to zoom, double-click to come back. At most 15 min.</span>
+        <span class="note drag">Drag across a chart to zoom, double-click to reset. The last 15 min are kept.</span>
       )}
       {oldBy.value !== undefined && <span class="note bad">Charts end {duration(oldBy.value)} ago</span>}
     </div>
@@ -165,7 +165,7 @@ function TopFailures(): JSX.Element {
   return (
     <Panel title="Latest failures" note={<a href="#/requests">all failures</a>}>
       {top.length === 0 ? (
-        <Empty>No call has failed since this page looks.</Empty>
+        <Empty>No call has failed since this page was loaded.</Empty>
       ) : (
         <Table label="Failures by method" head={["method", "error", { text: "calls", number: true }, "last"]}>
           {top.map((group) => (
@@ -185,9 +185,9 @@ function TopFailures(): JSX.Element {
 function Happened(): JSX.Element {
   const list = happened.value.slice(0, 2 * TOP);
   return (
-    <Panel title="What happened to executors" note="since this page looks">
+    <Panel title="Executor events" note="since this page was loaded">
       {list.length === 0 ? (
-        <Empty>None has changed its state.</Empty>
+        <Empty>No executor has changed its state.</Empty>
       ) : (
         <ol class="log">
           {list.map((incident) => (

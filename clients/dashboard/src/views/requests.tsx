@@ -53,9 +53,9 @@ function Failures(): JSX.Element {
     </button>
   );
   return (
-    <Panel title="Failures" note="grouped by method and error, since this page looks" actions={clear}>
+    <Panel title="Failures" note="grouped by method and error, since this page was loaded" actions={clear}>
       {groups.length === 0 ? (
-        <Empty>No call has failed.</Empty>
+        <Empty>No call has failed since this page was loaded.</Empty>
       ) : (
         <Table label="Failures" head={["method", "error", { text: "calls", number: true }, "first", "last", "executor", "trace or request", ""]}>
           {groups.map((group) => (
@@ -105,19 +105,19 @@ function Recent(): JSX.Element {
   const isPaused = paused.value !== undefined;
   const button = (
     <button type="button" aria-pressed={isPaused} onClick={() => void (paused.value = isPaused ? undefined : calls.value)}>
-      {isPaused ? "Go on" : "Pause"}
+      {isPaused ? "Resume" : "Pause"}
     </button>
   );
   const untold = callsNotTold.value;
   return (
     <Panel
       title="Recent calls"
-      note={untold > 0 ? `${plural(untold, "more call")} ended, too many to be told one by one` : "the last 500 that ended"}
+      note={untold > 0 ? `${plural(untold, "more call")} ended, more than are reported one by one` : "the last 500 that ended"}
       actions={button}
     >
       <Filters />
       {shown.value.length === 0 ? (
-        <Empty>{refused.value["system.requests"] ?? (calls.value.length === 0 ? "No call has ended since this page looks." : "None of the last calls fits.")}</Empty>
+        <Empty>{refused.value["system.requests"] ?? (calls.value.length === 0 ? "No call has ended since this page was loaded." : "No recent call matches the filter.")}</Empty>
       ) : (
         <Table label="Recent calls" head={["at", "method", "outcome", ...TIMES, "executor", "principal", "trace or request", ""]} class="tall">
           {shown.value.map((call) => (

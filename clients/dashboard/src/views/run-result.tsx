@@ -42,7 +42,7 @@ function Outcome({ run: shown }: { readonly run: Run }): JSX.Element {
       {text !== undefined && (
         // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls has to be reachable by keys
         <pre role="region" tabIndex={0} aria-label="Result as JSON">
-          {text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}\n… ${bytes(text.length)} in all; "Copy" has everything` : text}
+          {text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}\n… ${bytes(text.length)} in total; "Copy" copies all of it` : text}
         </pre>
       )}
     </Panel>
@@ -70,11 +70,11 @@ function StreamPanel({ waterfall, total }: { readonly waterfall: Waterfall; read
     ["longest gap", milliseconds(longestGapMs)],
     ["after chunk", longestGapAfter === undefined ? "–" : String(longestGapAfter)],
     ["size", bytes(size)],
-    ["in all", milliseconds(total)],
+    ["total", milliseconds(total)],
   ];
   const first = chunks.slice(-SHOWN_CHUNKS);
   return (
-    <Panel title="Stream" note={waterfall.count > chunks.length ? `of ${count(waterfall.count)} chunks the last ${KEPT_CHUNKS}` : undefined} class="stream">
+    <Panel title="Stream" note={waterfall.count > chunks.length ? `the last ${KEPT_CHUNKS} of ${count(waterfall.count)} chunks` : undefined} class="stream">
       <dl class="facts">
         {facts.map(([label, value]) => (
           <div key={label}>

@@ -16,7 +16,7 @@ const rows = computed(() => filtered((paused.value ?? tail.value).rows, text.val
 
 export function TailPanel(): JSX.Element {
   return (
-    <Panel id="tail" title="Live tail" note={followed.value === undefined ? "of any topic or pattern" : <Counts />}>
+    <Panel id="tail" title="Live tail" note={followed.value === undefined ? "events of a topic or pattern" : <Counts />}>
       <TailForm />
       {failure.value !== undefined && (
         <p class="warning" role="alert">
@@ -50,11 +50,11 @@ function TailForm(): JSX.Element {
         Stop
       </button>
       <label class="grow">
-        Only with
+        Containing
         <input type="search" value={text.value} onInput={({ currentTarget }) => void (text.value = currentTarget.value)} />
       </label>
       <button type="button" aria-pressed={isPaused} disabled={followed.value === undefined} onClick={() => void (paused.value = isPaused ? undefined : tail.value)}>
-        {isPaused ? `Go on (${count(tail.value.received - (paused.value?.received ?? 0))} since)` : "Pause"}
+        {isPaused ? `Resume (${count(tail.value.received - (paused.value?.received ?? 0))} new)` : "Pause"}
       </button>
     </form>
   );
@@ -67,7 +67,7 @@ function Counts(): JSX.Element {
       <span class="mono">{followed.value}</span>: {plural(received, "event")}
       <b class={dropped + unknownGaps > 0 ? "bad" : ""}>
         , dropped {count(dropped)}
-        {unknownGaps > 0 && `, and ${plural(unknownGaps, "hole")} of unknown size`}
+        {unknownGaps > 0 && `, and ${plural(unknownGaps, "gap")} of unknown size`}
       </b>
     </>
   );
@@ -92,7 +92,7 @@ function Busiest(): JSX.Element {
 
 function Rows(): JSX.Element {
   if (rows.value.length === 0) {
-    return <Empty>{followed.value === undefined ? "Nothing is followed." : "No event has come yet."}</Empty>;
+    return <Empty>{followed.value === undefined ? "Follow a topic or pattern to see its events." : "No event yet."}</Empty>;
   }
   return (
     <Table label="Events" head={["at", "topic", "data", ""]} class="tall">

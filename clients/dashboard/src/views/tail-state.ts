@@ -26,7 +26,7 @@ export async function startTail(topic: string): Promise<void> {
   await stopTail();
   const connection = hub.peek();
   if (connection === undefined) {
-    failure.value = "There is no connection.";
+    failure.value = "The page is not connected to the hub.";
     return;
   }
   failure.value = undefined;

@@ -53,7 +53,7 @@ export function Topics(): JSX.Element {
 function List(): JSX.Element {
   const all = latest.value?.rows.length ?? 0;
   const hidden = (latest.value?.more ?? 0) + Math.max(0, rows.value.length - SHOWN);
-  const note = hidden > 0 ? `those that spoke last; ${count(hidden)} more are not shown` : "that spoke, or that somebody listens to";
+  const note = hidden > 0 ? `the latest publications; ${count(hidden)} more topics are not shown` : "with events or subscribers";
   return (
     <Panel title="Topics" note={note}>
       <div class="filters" role="search" aria-label="Topics">
@@ -63,7 +63,7 @@ function List(): JSX.Element {
         </label>
       </div>
       {rows.value.length === 0 ? (
-        <Empty>{refusal.value ?? (canList.value ? (all === 0 ? "Nobody has published or subscribed yet." : "No topic fits.") : "This hub does not list its topics.")}</Empty>
+        <Empty>{refusal.value ?? (canList.value ? (all === 0 ? "No topic has events or subscribers yet." : "No topic matches.") : "This hub does not list its topics.")}</Empty>
       ) : (
         <Table label="Topics" class={live.value ? "tall" : "tall old"} head={COLUMNS.map((column) => headOf(column))}>
           {rows.value.slice(0, SHOWN).map((row) => (

@@ -1,4 +1,4 @@
-"""Methods for trying things out and for injecting faults. Never served unless asked for by name:
+"""The pack ``debug``: methods for trials and for injecting faults, served only if asked for by name.
 
 ``trunkline serve --methods trunkline.methods.debug``
 """
@@ -24,20 +24,20 @@ _allocated: Final[list[bytearray]] = []
 
 @method("debug.echo", idempotent=True)
 async def echo(value: Any = None) -> Any:
-    """Return the value."""
+    """Return ``value``."""
     return value
 
 
 @method("debug.sleep", max_timeout_ms=3_600_000)
 async def sleep(seconds: Seconds, ctx: Context) -> dict[str, Any]:
-    """Wait without holding anything up: a cancel ends it at once."""
+    """Sleep on the event loop; a cancel ends the call at once."""
     await asyncio.sleep(seconds)
     return {"slept": seconds, "worker_id": ctx.worker_id}
 
 
 @method("debug.spin")
 def spin(seconds: Seconds) -> dict[str, Any]:
-    """Hold the interpreter lock, like native code that never lets go: nothing else runs in this executor."""
+    """Hold the interpreter lock, like native code that hangs: nothing else runs in this executor."""
     libc = ctypes.PyDLL(None)  # unlike CDLL, it keeps the lock during the call
     microseconds = int(seconds * 1e6)
     while microseconds > 0:
@@ -77,7 +77,7 @@ def crash(signal: str = "SIGKILL") -> None:
 
 @method("debug.allocate")
 def allocate(mb: Annotated[int, Field(ge=0, le=65_536)]) -> dict[str, Any]:
-    """Take memory and keep it."""
+    """Allocate ``mb`` MiB, which this executor keeps until it ends."""
     block = bytearray(mb << 20)
     block[::4096] = b"\x01" * len(range(0, len(block), 4096))
     _allocated.append(block)
@@ -86,7 +86,7 @@ def allocate(mb: Annotated[int, Field(ge=0, le=65_536)]) -> dict[str, Any]:
 
 @method("debug.fail", idempotent=True)
 async def fail(message: str = "failed as asked") -> None:
-    """Raise, as a method with a bug would."""
+    """Raise a RuntimeError, as a method with a bug would."""
     raise RuntimeError(message)
 
 
@@ -103,11 +103,11 @@ async def unserializable(kind: str = "object") -> Any:
 
 @method("debug.pid", idempotent=True)
 async def pid(ctx: Context) -> dict[str, Any]:
-    """Which process runs this."""
+    """Return the process id and the name of the executor that runs the call."""
     return {"pid": os.getpid(), "worker_id": ctx.worker_id}
 
 
 @method("debug.call", idempotent=True)
 async def call(method: str, ctx: Context, params: dict[str, Any] | None = None) -> Any:
-    """Call another method through the hub."""
+    """Call another method through the hub, and return its result."""
     return await ctx.call(method, params)

@@ -44,13 +44,13 @@ class Options(BaseModel):
 
 
 class StartedJob(TypedDict):
-    """What it returns at once where it was asked for a job."""
+    """The job that was made, where ``async`` is true."""
 
     job: dict[str, Any]
 
 
 class DocumentMethods:
-    """Reads with the tokenizer of the hub's embedding model, inside the hub's documents roots."""
+    """The methods ``documents.*``: files are read inside the documents roots, and split by the model's tokenizer."""
 
     def __init__(self) -> None:
         self._model = DEFAULT_MODEL
@@ -71,7 +71,7 @@ class DocumentMethods:
         self._time_limit = ReadingTime(settings.get("document_seconds") or DOCUMENT_SECONDS, notes)
 
     def close(self) -> None:
-        """Give the thread up, for processes that go on."""
+        """Release the reader's thread, without waiting for what runs on it."""
         self._reader.shutdown(wait=False, cancel_futures=True)
 
     @method("documents.process", idempotent=True, timeout_ms=600_000, max_timeout_ms=DAY_MS, runs_as="method")
@@ -84,17 +84,17 @@ class DocumentMethods:
         create: bool = True,
         async_: bool = False,
     ) -> Processed | StartedJob:
-        """Read documents, split them, and put their passages into a collection; only what is not in is embedded.
+        """Read documents, split them, and put their passages into a collection; unchanged passages are kept.
 
         A document that cannot be read does not stop the others: its entry has the error. Progress is reported as
         ``{stage, documents_done, documents_total, passages_done, passages_total, current}``.
 
         Args:
-            create: make the collection, for the model's vectors, if there is none.
-            async_: return at once, and do the work as a job.
+            create: create the collection, for the model's vectors, if there is none.
+            async_: return at once, and run the work as a job.
 
         Raises:
-            RpcError: -32602, a source that cannot be, or sizes the model does not read; 6002, a path outside; 4001,
+            RpcError: -32602, an invalid source, or sizes the model does not read; 6002, a path outside; 4001,
                 no such collection, or one of another model; whatever the collection ended with, and then what was
                 put in so far stays.
         """
@@ -119,9 +119,9 @@ class DocumentMethods:
 
     @method("documents.delete", idempotent=True, runs_as="method")
     async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
-        """Take all passages of a document out of a collection. ``deleted`` is 0 where there is none.
+        """Delete all passages of a document from a collection; ``deleted`` is their number, 0 for an unknown document.
 
-        Where it is being processed, that version is not put in any more.
+        A version that is being processed is not put in any more.
 
         Raises:
             RpcError: 4001, there is no such collection.
@@ -141,7 +141,7 @@ class DocumentMethods:
                     raise
 
     def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
-        """On the reader's thread: loading a tokenizer takes a while, once."""
+        """Make a splitter, on the reader's thread: loading a tokenizer takes a while, once."""
         if self._tokens is None:
             self._tokens = load_tokens(self._model)
         tokens, overlap = self._tokens.sizes(options.chunk_tokens, options.overlap_tokens)
@@ -158,6 +158,6 @@ async def _require_collection(ctx: Context, name: str, create: bool) -> None:
 
 
 def _once(ctx: Context) -> dict[str, str]:
-    """What keeps a call that runs again, because its executor died, from making a second job."""
+    """The idempotency key of the job, so that a call which runs again makes no second one."""
     own = ctx.metadata.get("idempotency_key") or ctx.metadata.get("request_id")
     return {"idempotency_key": own} if isinstance(own, str) else {}

@@ -57,7 +57,7 @@ def extract(data: bytes, name: str, check: Callable[[], None] = lambda: None) ->
         check: called now and then while this takes long; what it raises ends it.
 
     Raises:
-        Unreadable: it is too large, binary, damaged, encrypted, or has no text.
+        Unreadable: the file is too large, binary, damaged, encrypted, or has no text.
     """
     kind = kind_of(data, name)
     check_size(len(data), kind)
@@ -103,7 +103,7 @@ def require_text(document: Document) -> Document:
 
 
 def heading_of(markdown: str) -> str | None:
-    """The first heading, code aside."""
+    """The first heading of a Markdown text outside of code; None where there is none."""
     for found in _HEADING.finditer(_FENCED.sub("", markdown[: 16 * _SNIFFED])):
         words = found[1].strip(" \t\r")
         if heading := words.rstrip("#").rstrip(" \t") or words:
@@ -129,10 +129,10 @@ def _is_html(data: bytes) -> bool:
 
 
 def kind_of(data: bytes, name: str) -> Kind:
-    """What a file is, by what it begins with, else by its suffix, else text.
+    """The kind of a file, by what it begins with, else by its suffix, else text.
 
     Raises:
-        Unreadable: it is not what its name says.
+        Unreadable: the content is not what the name says.
     """
     said = KINDS.get(PurePosixPath(name).suffix.lower())
     if b"%PDF-" in data[:1024]:  # PDF 1.7 (ISO 32000-1), appendix H.3, note 13: within the first 1024 bytes
@@ -151,7 +151,7 @@ def kind_of(data: bytes, name: str) -> Kind:
 
 
 def check_size(size: int, kind: Kind | None = None) -> None:
-    """Refuse what is too large.
+    """Refuse a file that is too large.
 
     Raises:
         Unreadable: with the limit.
@@ -169,7 +169,7 @@ def decode(data: bytes, declared: bytes | None = None) -> tuple[str, str | None]
     always succeeds.
 
     Raises:
-        Unreadable: it is binary.
+        Unreadable: the data are binary.
     """
     for mark, encoding in _BOMS:
         if data.startswith(mark):

@@ -81,13 +81,13 @@ class Roots:
         )
 
     def resolve(self, found: FoundFile, said: str | None = None) -> Path:
-        """Where a file is, all links followed; refuse what they lead to outside of the roots.
+        """The path of a file with all links followed, which has to be inside the roots.
 
         Args:
             said: what the caller called it.
 
         Raises:
-            RpcError: 6002.
+            RpcError: 6002, outside the roots; -32602, links that cannot be followed.
         """
         try:
             resolved = found.path.resolve()
@@ -161,7 +161,7 @@ def read_file(path: Path) -> bytes:
         path: with its links resolved: one that was put there since is not followed.
 
     Raises:
-        Unreadable: it is gone, not a file, too large, or may not be read.
+        Unreadable: the file is gone, no regular file, too large, or may not be read.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)  # not blocking, for pipes

@@ -32,7 +32,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What was read of a file.
+    """The text of a file, and what is known of it.
 
     Attributes:
         title: what it calls itself, if it does.
@@ -50,7 +50,7 @@ class Document:
     note: str | None = None
 
     def titled(self, title: str | None) -> Document:
-        """The same with a title."""
+        """A copy with another title."""
         return replace(self, title=title)
 
     def page_at(self, offset: int) -> int | None:
@@ -65,7 +65,7 @@ def clean(text: str) -> str:
 
 @contextmanager
 def reading_as(kind: str) -> Iterator[None]:
-    """Whatever a library raises on a damaged file, deep inside and of any type, is that the file cannot be read."""
+    """Raise whatever a library raises on a damaged file, of any type, as :class:`Unreadable`."""
     try:
         yield
     except Unreadable:
@@ -160,7 +160,7 @@ def _docx_title(core: bytes) -> str | None:
 
 
 def read_html(text: str, note: str | None = None) -> Document:
-    """What a page says, without navigation and the like, as Markdown; all of its text where no article is found.
+    """The article of a page, without navigation and the like, as Markdown; all its text where none is found.
 
     Raises:
         Unreadable: there are no elements in it.

@@ -1,4 +1,4 @@
-"""What is in a collection already, what is missing, what is stale: the pure part of processing documents.
+"""Plans what to write: which passages a collection has, lacks, or has of older versions. Pure.
 
 The first passage of a document has an id made of its source alone, and is written last: whoever finds it with a
 document's fingerprint knows that all of that document is in, and nothing of another version. While a version is put in,
@@ -29,7 +29,7 @@ Item = dict[str, Any]
 
 @dataclass(slots=True)
 class Plan:
-    """What to do with the passages of one document; items are as ``vectors.upsert`` takes them.
+    """The writes that the passages of one document need; items are as ``vectors.upsert`` takes them.
 
     Attributes:
         embed: those whose text is new, the first passage aside.
@@ -51,7 +51,7 @@ def first_id(source: str) -> str:
 
 
 def fingerprint(data: bytes, source: str, settings: dict[str, Any]) -> str:
-    """What tells this version of a document, processed in this way, from all others: 32 hexadecimal digits.
+    """The digest of a version of a document, processed in this way: 32 hexadecimal digits.
 
     Args:
         settings: whatever else its passages depend on: title, metadata, sizes.

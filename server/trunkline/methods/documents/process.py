@@ -50,7 +50,7 @@ class DocumentFault(TypedDict):
 
 
 class ProcessedDocument(TypedDict):
-    """What became of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
+    """The outcome of a document: of its ``passages`` some were ``embedded``, the others in already (``skipped``).
 
     ``note`` is something its owner should know, such as a guessed encoding. ``superseded`` is true where a version that
     was begun later is in, or on its way, instead of this one.
@@ -67,7 +67,7 @@ class ProcessedDocument(TypedDict):
 
 
 class Totals(TypedDict):
-    """Sums. ``ignored`` are files in folders that are no documents, ``removed`` passages of older versions."""
+    """Sums of all documents. ``ignored`` are files in folders that are no documents, ``removed`` older passages."""
 
     documents: int
     failed: int
@@ -80,7 +80,7 @@ class Totals(TypedDict):
 
 
 class Processed(TypedDict):
-    """What ``documents.process`` returns, documents in the order of the sources."""
+    """The result of ``documents.process``, with documents in the order of the sources."""
 
     collection: str
     documents: list[ProcessedDocument]
@@ -89,7 +89,7 @@ class Processed(TypedDict):
 
 @dataclass(slots=True)
 class Entry:
-    """What became of one document."""
+    """The state of one document in this call."""
 
     pending: Pending
     version: str = ""
@@ -110,7 +110,7 @@ class Entry:
         return bool(self.items)
 
     def supersede(self) -> None:
-        """Another version is put in, and nothing of this one is in any more, or will not be."""
+        """Give this version up: another one is put in, and nothing of this one stays."""
         self.superseded, self.items, self.passages, self.embedded = True, [], 0, 0
         self.note = "a version of it that was begun later is put in instead"
 
@@ -175,8 +175,8 @@ class Run:
         """Process all documents.
 
         Raises:
-            RpcError: what the collection or the embeddings refused. A document that cannot be read is none of that:
-                its entry says so.
+            RpcError: the error of the collection or the embeddings. A document that cannot be read raises none:
+                its entry has the error.
         """
         gate = asyncio.Semaphore(GROUPS_AT_ONCE)
         waiting = iter(self.entries)
@@ -371,7 +371,7 @@ class Run:
     async def _call(self, method: str, **params: Any) -> Any:
         return await self._ctx.call(method, {"collection": self._collection, **params})
 
-    # --- what is told ---
+    # --- progress and result ---
 
     def _report(self, *, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -390,7 +390,7 @@ class Run:
         )
 
     def result(self, ignored: int) -> Processed:
-        """What the call returns.
+        """The result of the call.
 
         Args:
             ignored: files in folders that are no documents.

@@ -1,4 +1,4 @@
-"""How long reading one document may take, whatever time its caller gave: files come from anywhere.
+"""Limits how long reading one document may take, whatever time its caller gave: files come from anywhere.
 
 When the time is over, an exception in the reader's thread ends what is written in Python. What hangs in native code
 does not get it, and may hold the interpreter, so that no Python in this process could end it: a little later a thread
@@ -40,7 +40,7 @@ class _TimeIsOver(BaseException):
 
 
 class ReadingTime:
-    """The limit of one reader, and what it says of documents that were over it.
+    """The time limit of one reader, and the errors of documents that exceeded it.
 
     Args:
         seconds: of one document.
@@ -54,13 +54,13 @@ class ReadingTime:
         self._told: set[str] = set()
 
     def run(self, version: str, function: Callable[[], Result]) -> Result:
-        """Call a function on this thread.
+        """Call a function on this thread, within the time limit.
 
         Args:
             version: what tells this document from others.
 
         Raises:
-            RpcError: 3003, it was not done in time.
+            RpcError: 3003, the function was not done in time.
         """
         watch = _Watch(self._seconds)
         self._arm(version)
@@ -98,7 +98,7 @@ class ReadingTime:
         faulthandler.dump_traceback_later(limit, file=self._note, exit=True)
 
     def refusals(self) -> dict[str, RpcError]:
-        """Versions of documents that ended a process lately, and what is said of them."""
+        """The errors of documents that ended a process lately, by version."""
         if self._notes is None:
             return {}
         refused = {}
@@ -145,14 +145,14 @@ class _Watch:
                 self._begin(AGAIN_EVERY)
 
     def end(self) -> None:
-        """From its return on nothing is raised; meanwhile it may be."""
+        """End the watch. From its return on nothing is raised; meanwhile that may happen."""
         with self._lock:
             self._over = True
             self._timer.cancel()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(self._thread, None)  # what is raised and not there yet
 
     def surely_end(self) -> None:
-        """As :meth:`end`, where the time is over."""
+        """End the watch where the time is over, so that :meth:`end` itself may be interrupted."""
         while True:
             try:
                 self.end()

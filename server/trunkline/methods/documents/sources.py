@@ -1,4 +1,4 @@
-"""What callers give to be processed, and the documents they mean by it."""
+"""The sources that callers give, and the documents that they stand for."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Pending:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def load(self, roots: Roots) -> bytes:
-        """The content.
+        """Load the content.
 
         Raises:
             Unreadable: a file cannot be read.
@@ -103,10 +103,10 @@ class Pending:
         return self.content.encode() if isinstance(self.content, str) else self.content
 
     def document(self, data: bytes, check: Any) -> Document:
-        """What is in the content.
+        """The document in the content.
 
         Raises:
-            Unreadable: no text can be had from it.
+            Unreadable: no text can be extracted.
         """
         if isinstance(self.content, str):
             return require_text(from_text(self.content))
@@ -114,7 +114,7 @@ class Pending:
 
 
 def pending(sources: Sequence[Source], roots: Roots, ignored: list[str]) -> list[Pending]:
-    """All documents the sources mean, each once.
+    """All documents that the sources stand for, each once.
 
     Args:
         ignored: gets the names of files in folders that are no documents.
@@ -151,5 +151,5 @@ def _documents(source: Source, roots: Roots, ignored: list[str]) -> Iterator[Pen
 
 
 def as_error(error: Unreadable | RpcError) -> RpcError:
-    """What is said of a document that cannot be processed."""
+    """The RpcError of a document that cannot be processed."""
     return error if isinstance(error, RpcError) else RpcError(ErrorCode.INVALID_PARAMS, str(error))

@@ -45,7 +45,7 @@ class Usage(TypedDict):
 
 
 class EmbeddingList(TypedDict):
-    """What ``embeddings.create`` returns. ``data`` is in the order of the input."""
+    """The result of ``embeddings.create``; ``data`` is in the order of the input."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -54,7 +54,7 @@ class EmbeddingList(TypedDict):
 
 
 class EmbeddingMethods:
-    """One model, loaded once an executor."""
+    """The method ``embeddings.create``, with one model, which each executor loads once."""
 
     def __init__(self) -> None:
         self._service: service.EmbeddingService | None = None
@@ -77,7 +77,7 @@ class EmbeddingMethods:
         )
 
     def close(self) -> None:
-        """Let go of the threads, for processes that go on."""
+        """Stop the threads of the service."""
         if self._service is not None:
             self._service.close()
 
@@ -89,7 +89,7 @@ class EmbeddingMethods:
         encoding_format: Literal["float", "base64"] = "float",
         model: str | None = None,
     ) -> EmbeddingList:
-        """Embed one text, or up to 2048. ``base64`` is little-endian float32, a quarter of the size of numbers.
+        """Embed one text, or a list of up to 2048. ``base64`` is little-endian float32, smaller than numbers.
 
         Raises:
             RpcError: -32602, empty or too much input; 4001, another model than the one that is loaded.
@@ -123,7 +123,7 @@ class EmbeddingMethods:
 
 
 def names_of(model: str) -> set[str]:
-    """What callers may call a model: as it is, without its folder or owner, without its precision."""
+    """The names that callers may use for a model: in full, without folder or owner, without precision."""
     plain = model.partition("#")[0]
     return {name for each in (model, plain) for name in (each, each.rpartition("/")[2])}
 

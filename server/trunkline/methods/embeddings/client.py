@@ -1,4 +1,4 @@
-"""How other packs embed texts: by calling ``embeddings.create``, wherever it runs."""
+"""Embeds texts for other packs, by calling ``embeddings.create`` wherever it runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def embed(ctx: Context, texts: Sequence[str]) -> Embedded:
     """Embed texts, at least one. Many texts become several calls, a few at a time, so that the executors share them.
 
     Raises:
-        RpcError: what ``embeddings.create`` ended with; the calls that still run are cancelled.
+        RpcError: the error of ``embeddings.create``; the calls that still run are cancelled.
     """
     gate = asyncio.Semaphore(CALLS_AT_ONCE)
 

@@ -52,7 +52,7 @@ logger = logging.getLogger("trunkline.methods")
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """One model in one precision, and the folder its conversion is kept in, whether it is there or not."""
+    """The conversion of one model to one precision, and its folder, which need not exist."""
 
     name: str
     precision: Precision
@@ -76,14 +76,14 @@ class Conversion:
 
     @property
     def exists(self) -> bool:
-        """Whether it has been made."""
+        """Whether the conversion is on disk."""
         return (self.folder / MANIFEST).is_file()
 
     def load(self, encoder: SentenceTransformer, tokenizer: Tokenizer) -> Pass:
-        """Load it; make it first where it is not there. Of several processes one does, and the others wait for it.
+        """Load the converted model, and convert it first where needed, in one process, which others wait for.
 
         Raises:
-            RpcError: 3002, its files are not the ones that were made.
+            RpcError: 3002, the files were changed since they were made.
             ValueError: the model cannot be converted.
         """
         if not self.exists:
@@ -165,7 +165,7 @@ def alikeness(tokenizer: Tokenizer, one: Pass, other: Pass) -> float:
 
 
 def import_openvino() -> Any:
-    """The library, without the reports it sends home: a hub reports to nobody."""
+    """The module ``openvino`` without its telemetry: a hub reports to nobody."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -233,7 +233,7 @@ def _versions() -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Tracing warns of each branch it passes, and quantising draws bars."""
+    """Silence tracing, which warns of each branch, and quantising, which draws progress bars."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield

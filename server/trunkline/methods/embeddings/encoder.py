@@ -44,7 +44,7 @@ class Tokenizer:
         encoder: its first module has to be a transformer.
 
     Raises:
-        ValueError: it is not.
+        ValueError: the first module is no transformer.
     """
 
     def __init__(self, encoder: SentenceTransformer) -> None:
@@ -59,7 +59,7 @@ class Tokenizer:
 
     @property
     def prompt(self) -> str:
-        """What the model wants before each text."""
+        """The text that the model expects in front of each text; often empty."""
         return self._prompt
 
     def read(self, texts: Sequence[Text]) -> None:
@@ -93,7 +93,7 @@ def torch_pass(encoder: SentenceTransformer, tokenizer: Tokenizer) -> Pass:
 
 
 def own_features(encoder: SentenceTransformer, tokenizer: Tokenizer) -> Callable[[Sequence[Text]], dict[str, Any]]:
-    """How features are made of texts with tokens: by padding those, or, for models that want more, once more from text.
+    """The function that makes features of tokenized texts: by padding, or, for models that want more, from the text.
 
     Which it is, is found out by comparing both for :data:`SAMPLES`.
     """

@@ -1,4 +1,4 @@
-"""Which embedding model a setting means, and loading it. Finding one imports no ML library."""
+"""Finds and loads the embedding model that a setting means. Finding one imports no ML library."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _packaged_folder() -> Path | None:
 
 
 def load_model(setting: str, backend: Backend = "torch", data_dir: str | None = None) -> LoadedModel:
-    """Load a model, and warm it. Takes seconds; with ``openvino``, a while more the first time.
+    """Load a model, and run it once to warm it up. Takes seconds; with ``openvino``, a minute the first time.
 
     Args:
         setting: see :func:`find_model`.
@@ -164,7 +164,7 @@ def _conversion(name: str, encoder: SentenceTransformer, backend: Backend, data:
 
 
 def _check(found: FoundModel) -> None:
-    """The weights are the ones this release was made for."""
+    """Check that the weights are the ones this release was made for."""
     if found.sha256 is None:
         return
     weights = Path(found.path_or_name) / WEIGHTS

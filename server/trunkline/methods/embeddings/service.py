@@ -46,7 +46,7 @@ class Embedding:
 
     @property
     def size(self) -> int:
-        """In bytes, as kept."""
+        """The size of the cache entry, in bytes."""
         return len(self.vector) + ENTRY_BYTES
 
 
@@ -71,7 +71,7 @@ class EmbeddingService:
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tokenizer")
 
     def close(self) -> None:
-        """Let go of the threads; what waits is cancelled."""
+        """Stop the threads; what waits is cancelled."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._batcher.close()
 
@@ -104,7 +104,7 @@ class EmbeddingService:
         return [each.future.result() if isinstance(each, Job) else each for each in found]
 
     def _start(self, jobs: Sequence[EmbeddingJob], level: int) -> None:
-        """From here on the jobs go their way without the call that asked for them: others may have joined."""
+        """Start jobs, which from here on do not depend on the call that asked for them: others may have joined."""
         flow = object()
         if sum(len(job.value.text) for job in jobs) <= INLINE_CHARACTERS:
             self._read_and_put(jobs, flow, level)
@@ -113,7 +113,7 @@ class EmbeddingService:
             self._reader.submit(self._read_and_put, jobs[start : start + SLICE], flow, level)
 
     def _read_and_put(self, jobs: Sequence[EmbeddingJob], flow: object, level: int) -> None:
-        """On the loop, or on the reader's thread."""
+        """Tokenize and queue jobs, on the loop or on the reader's thread."""
         wanted = [job for job in jobs if not job.future.done()]
         if not wanted:
             return
@@ -128,7 +128,7 @@ class EmbeddingService:
         self._batcher.put(wanted, flow, level)
 
     def _run(self, texts: list[Text]) -> list[Embedding | BaseException]:
-        """One pass, on the batcher's thread."""
+        """Run one pass, on the batcher's thread."""
         import numpy as np
 
         vectors = self.model.run(texts).astype("<f4", copy=False)
@@ -144,7 +144,7 @@ def _key(text: str) -> bytes:
 
 
 def limits_of(device: str) -> Limits:
-    """How much a device computes at once, in tokens."""
+    """The limits of a batch on a device, in tokens."""
     if device in PASS_TOKENS:
         return Limits(BATCH_TOKENS, PASS_TOKENS[device])
     return Limits(BATCH_TOKENS_ACCELERATED, PASS_TOKENS_ACCELERATED)

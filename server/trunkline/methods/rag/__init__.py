@@ -28,11 +28,11 @@ TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
     "basic": (basic, BasicParams),
     "hybrid": (basic, HybridParams),
 }
-"""Name -> what runs it, and its ``technique_params``."""
+"""Name -> the function that runs a technique, and the model of its ``technique_params``."""
 
 
 class Performance(TypedDict):
-    """In milliseconds. The total is more than the sum by what a slow reader took."""
+    """Durations in milliseconds. The total exceeds the sum by the time a slow reader took."""
 
     total_time_ms: float
     retrieval_time_ms: float
@@ -86,7 +86,7 @@ class RagMethods:
             ) from error
 
     async def close(self) -> None:
-        """Let go of the language model's endpoint, for processes that go on."""
+        """Close the connections to the language model's endpoint."""
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
@@ -120,7 +120,7 @@ class RagMethods:
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
     ) -> AsyncIterator[Chunk]:
-        """Answer a question, sending each step as it is done; the result is that of ``rag.execute``.
+        """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
         Chunks, by type: one ``metadata``; a ``document`` ``{rank, id, score, text, metadata}`` for each that was
         retrieved; then ``partial_answer`` ``{text, source?}``, whose texts, joined, are the answer. ``source``

@@ -32,7 +32,7 @@ class ExtractiveGenerator:
         """Yield a part a sentence, ending in the rank of its document as a citation, ``[1]``.
 
         Raises:
-            RpcError: what ``embeddings.create`` ended with.
+            RpcError: the error of ``embeddings.create``.
         """
         assert run.query_vector is not None
         chosen: list[NDArray[np.float32]] = []
@@ -88,7 +88,7 @@ def cited(sentence: Sentence, rank: int) -> str:
 
 
 def separator(last: tuple[Sentence, Document] | None, sentence: Sentence, document: Document) -> str:
-    """What stands between two sentences: a paragraph is one document's prose."""
+    """The separator between two sentences: a paragraph is one document's prose."""
     if last is None:
         return ""
     return " " if last[1] is document and not last[0].code and sentence.text else "\n\n"

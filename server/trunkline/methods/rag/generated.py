@@ -39,7 +39,7 @@ class OpenAIGenerator:
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key or "none", max_retries=0, timeout=SILENCE)
 
     async def close(self) -> None:
-        """Close the connections that are kept for the next question."""
+        """Close the connections to the endpoint."""
         await self._client.close()
 
     async def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
@@ -71,7 +71,7 @@ class OpenAIGenerator:
             raise RpcError(ErrorCode.PIPELINE_EXECUTION_ERROR, f"the endpoint of {self.name} sent no text")
 
     def _typed(self, error: Exception, began: bool) -> RpcError:
-        """As ours. Nothing of what the endpoint said is passed on: it may repeat the key or the prompt.
+        """The RpcError for an error. No text of the endpoint is passed on: it may repeat the key or the prompt.
 
         Args:
             began: the endpoint had begun to answer.

@@ -1,4 +1,4 @@
-"""What all techniques share: the request, the documents, and the answer as it grows."""
+"""Shared by all techniques: the options, the retrieved documents, and the answer as it grows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """Where to look, and how many documents to retrieve."""
+    """The collection to search, and how many documents to retrieve."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +79,7 @@ class Document:
     metadata: dict[str, Any]
 
     def to_wire(self) -> dict[str, Any]:
-        """As chunks and results carry it."""
+        """The document as chunks and results carry it."""
         return {"rank": self.rank, "id": self.id, "score": self.score, "text": self.text, "metadata": self.metadata}
 
 
@@ -97,7 +97,7 @@ class Part:
 
 
 class Filling(TypedDict):
-    """Items that are in a collection, and that are to be."""
+    """The number of items in a collection that is being filled, and the expected number."""
 
     items: int
     expected_items: int
@@ -134,7 +134,7 @@ class Run:
     details: dict[str, Any] = field(default_factory=dict)
 
     def result(self, worker_id: str) -> dict[str, Any]:
-        """The result, of ``rag.execute`` and at the end of ``rag.stream``."""
+        """The result of ``rag.execute``, and of ``rag.stream`` behind the last chunk."""
         return {
             "success": True,
             "technique": self.technique,
@@ -165,7 +165,7 @@ class Generator(Protocol):
     name: str
 
     def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
-        """Yield the parts. Only called with documents; closing it early stops the work."""
+        """Yield the parts of the answer. Only called with documents; closing the generator stops the work."""
 
 
 async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
@@ -196,7 +196,7 @@ async def retrieve(run: Run, ctx: Context) -> None:
     """Embed the query, once, and find the documents nearest to it, with ``hybrid`` also by their words.
 
     Raises:
-        RpcError: what embedding or search ended with; 4001 where collection and query have different models.
+        RpcError: the error of embedding or search; 4001 where collection and query have different models.
     """
     run.filling = _filling(await ctx.call("collections.stats", {"name": run.options.collection}))
     embedded = await embed(ctx, [run.query])
@@ -220,7 +220,7 @@ async def retrieve(run: Run, ctx: Context) -> None:
 
 
 async def answer(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
-    """The parts of the answer, noted in ``run``. What a slow reader takes is not counted as generation."""
+    """Yield the parts of the answer, and note them in ``run``. A slow reader's time is not counted as generation."""
     async with aclosing(_parts(run, generator, ctx)) as parts:
         resumed = time.perf_counter()
         async for part in parts:

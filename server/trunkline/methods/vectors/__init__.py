@@ -64,7 +64,7 @@ IMPORT_ITEMS: Final = 1024
 
 
 class VectorMethods(lexical_methods.LexicalMethods):
-    """Also their items."""
+    """The methods of items: ``vectors.*``, and ``collections.import``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,17 +86,17 @@ class VectorMethods(lexical_methods.LexicalMethods):
         replaces: Filter | None = None,
         claim: Claim | None = None,
     ) -> Upserted:
-        """Put items in, or replace those whose id is there. All or none; acknowledged when on disk.
+        """Insert items, or replace those of the same id. All or none; acknowledged when on disk.
 
-        Of changes of one item the one that came in last counts, however long the texts of each take to embed.
+        Of several changes of one item the one that arrived last counts, however long its text takes to embed.
 
         Args:
-            replaces: a filter: the other items that meet it go in the same moment, with ``claim`` those of its
-                documents alone.
+            replaces: a filter: other items that match it are deleted in the same moment, with ``claim`` only those
+                of its documents.
             claim: as of ``vectors.claim``: items of documents that were claimed for a later turn are left out.
 
         Raises:
-            RpcError: -32602, a vector or metadata that cannot be, or an id given twice; 4001, no such collection, or
+            RpcError: -32602, an invalid vector or invalid metadata, or an id given twice; 4001, no such collection, or
                 another model; 5001 with ``data.claim_again``, a claim of an earlier opening; 5002, disk full.
         """
         ids = [item.id for item in items]
@@ -109,10 +109,10 @@ class VectorMethods(lexical_methods.LexicalMethods):
 
     @method("vectors.claim", idempotent=True, routing_key="collection")
     async def claim(self, collection: Name, ctx: Context, documents: dict[Source, Begun] | None = None) -> Claimed:
-        """Draw a turn, and claim documents for turns drawn before: of several the highest may write, see upsert.
+        """Draw a turn number, and claim documents for turns drawn before. The highest turn may write a document.
 
-        Of a document that is claimed the first item has a ``document`` in its metadata that says so, until another
-        item is put in its place.
+        The first item of a claimed document is marked by ``document`` in its metadata, until another item
+        replaces it.
 
         Args:
             documents: by their name, the ``source`` in the metadata of their items.
@@ -129,10 +129,10 @@ class VectorMethods(lexical_methods.LexicalMethods):
     async def delete_items(
         self, collection: Name, ctx: Context, ids: Ids | None = None, filter: Filter | None = None
     ) -> Deleted:
-        """Remove items by id, or all whose metadata a filter meets. All or none; acknowledged when on disk.
+        """Delete items by id, or all whose metadata match a filter. All or none; acknowledged when on disk.
 
         Raises:
-            RpcError: -32602, not just one of ids and filter, or a filter that is none; 4001, no such collection; 5002.
+            RpcError: -32602, not just one of ids and filter, or an invalid filter; 4001, no such collection; 5002.
         """
         if (ids is None) == (filter is None):
             raise RpcError(ErrorCode.INVALID_PARAMS, "vectors.delete: give either ids or filter")
@@ -147,7 +147,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
 
     @method("vectors.get", idempotent=True, routing_key="collection")
     async def get(self, collection: Name, ids: Ids, ctx: Context, vectors: bool = False) -> StoredItems:
-        """Items by id, if asked for with their vectors.
+        """Get items by id, with their vectors if ``vectors`` is true.
 
         Raises:
             RpcError: -32602, more vectors than an answer takes; 4001, there is no such collection.
@@ -171,7 +171,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
     async def missing(
         self, collection: Name, ids: Sequence[Annotated[str, Field(min_length=1, max_length=512)]], ctx: Context
     ) -> dict[str, Sequence[str]]:
-        """Which of the ids are not in the collection, in the order given.
+        """Return the ids that are not in the collection, in the order given.
 
         Raises:
             RpcError: 4001, there is no such collection.
@@ -191,15 +191,15 @@ class VectorMethods(lexical_methods.LexicalMethods):
         min_score: float | None = None,
         filter: Filter | None = None,
     ) -> Matches:
-        """The items nearest to a text or to a vector.
+        """Find the items nearest to a text or to a vector, best first.
 
         Args:
             model: what made ``vector``; if given, it must be the collection's.
             min_score: leave out what scores less: the cosine, the inner product or minus the Euclidean distance.
-            filter: leave out items whose metadata it does not meet.
+            filter: leave out items whose metadata do not match.
 
         Raises:
-            RpcError: -32602, not just one of text and vector, or a filter that is none; 4001, no such collection, or
+            RpcError: -32602, not just one of text and vector, or an invalid filter; 4001, no such collection, or
                 another model.
         """
         if (text is None) == (vector is None):
@@ -223,13 +223,13 @@ class VectorMethods(lexical_methods.LexicalMethods):
     async def import_items(
         self, name: Name, items: InputStream[UpsertItem | UpsertPage], ctx: Context
     ) -> dict[str, int]:
-        """Put in what is pushed: items, or pages of them as ``collections.export`` gives them.
+        """Insert items from the input stream: single items, or pages as ``collections.export`` streams them.
 
-        They are acknowledged together, by the result; ``$/progress`` says ``{"imported": n}`` of those that are on
-        disk. Where it ends early they stay in. Importing them again is harmless.
+        They are acknowledged together, by the result; ``$/progress`` reports as ``{"imported": n}`` those that are
+        on disk. If the call ends early, these stay. Importing them again is harmless.
 
         Raises:
-            RpcError: -32602, an item that cannot be; 4001, no such collection, or another model; 5002, disk full.
+            RpcError: -32602, an invalid item; 4001, no such collection, or another model; 5002, disk full.
         """
         imported = 0
         async for batch in _batches(items):
@@ -271,7 +271,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         claim: Claim | None,
         matches: Callable[[Item], bool] | None,
     ) -> Upserted:
-        """On the thread, so that log and index have one order."""
+        """Apply an upsert, on the executor's thread, so that log and index have one order."""
         collection.check_open()
         told: Upserted = {"upserted": len(upsert.items)}
         late: list[str] = []
@@ -313,13 +313,13 @@ class VectorMethods(lexical_methods.LexicalMethods):
 def _compiled(filter: Filter, where: str) -> Callable[[Item], bool]:
     if not filter:
         raise RpcError(
-            ErrorCode.INVALID_PARAMS, f"{where}: an empty one is every item; call collections.delete for that"
+            ErrorCode.INVALID_PARAMS, f"{where}: an empty filter matches every item: call collections.delete for that"
         )
     return compile_filter(filter, where)
 
 
 def _claim_now(collection: Collection, documents: dict[str, Begun]) -> list[str]:
-    """On the thread. Returns those that cannot be claimed."""
+    """Claim documents, on the executor's thread. Returns those that cannot be claimed."""
     superseded = []
     items: list[Item] = []
     vectors = []
@@ -339,7 +339,7 @@ def _claim_now(collection: Collection, documents: dict[str, Begun]) -> list[str]
 async def _batches(
     items: InputStream[UpsertItem | UpsertPage],
 ) -> AsyncIterator[dict[str, tuple[UpsertItem, str]]]:
-    """What is pushed, by id, some at a time, each with what to call it in an error. Of one id the last counts."""
+    """Batches of pushed items by id, each item with its name for error messages. Of one id the last counts."""
     batch: dict[str, tuple[UpsertItem, str]] = {}
     async for pushed in items:
         where = f"collections.import: item {items.taken - 1} of the input"

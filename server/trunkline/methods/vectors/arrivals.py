@@ -1,4 +1,4 @@
-"""The order of changes on their way. None waits for another: texts take long to embed."""
+"""The order in which changes arrived. No change waits for an earlier one, whose texts may take long to embed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline.methods.vectors.log import Item
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """A change on its way.
+    """A change that has arrived and is not applied yet.
 
     Attributes:
         items: what it puts in, by id; none where it deletes.
@@ -24,14 +24,14 @@ class Arrival:
 
 
 class Arrivals:
-    """Changes on their way, in the order they came in. Of those that touch one item the last that came in counts."""
+    """Changes that are not applied yet, in order of arrival. Of those that touch one item the last one counts."""
 
     def __init__(self) -> None:
         self._changes: list[Arrival] = []
 
     @contextmanager
     def enter(self, collection: str, items: Iterable[Item] = ()) -> Iterator[Arrival]:
-        """Take a place in the order, until the block is left."""
+        """Register a change as the last one that arrived, until the block is left."""
         arrival = Arrival(collection, {item.id: item for item in items})
         self._changes.append(arrival)
         try:
@@ -40,7 +40,7 @@ class Arrivals:
             self._changes.remove(arrival)
 
     def applied(self, arrival: Arrival, ids: Iterable[str], matches: Callable[[Item], bool] | None = None) -> None:
-        """Tell those before it. On the executor's thread.
+        """Mark its ids as superseded in changes that arrived before. On the executor's thread.
 
         Args:
             ids: of the items that it put in or deleted.

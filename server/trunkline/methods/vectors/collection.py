@@ -43,8 +43,8 @@ class Collection:
         deleted: it is closed because it was deleted.
 
     Raises:
-        RpcError: 3002, its files are damaged.
-        OSError: they cannot be read.
+        RpcError: 3002, the files are damaged.
+        OSError: the files cannot be read.
     """
 
     def __init__(
@@ -82,35 +82,35 @@ class Collection:
         self._snapshot_above = max(self._segment_bytes, self._snapshot_bytes)
         return recovered
 
-    # --- what it says ---
+    # --- figures ---
 
     @property
     def position(self) -> int:
-        """How many commits it has seen, ever: the position of the last record of the log."""
+        """The position of the last record of the log, which is the number of commits ever made."""
         return self._log.position
 
     @property
     def log_bytes(self) -> int:
-        """The length of the log: of all that no snapshot has replaced."""
+        """The length of the log, in bytes, without what snapshots have replaced."""
         self._collect()
         return self._log.bytes
 
     @property
     def disk_bytes(self) -> int:
-        """What it takes on the disk: log and snapshot."""
+        """The size of log and snapshot on disk."""
         return self.log_bytes + self._snapshot_bytes
 
     # --- changes ---
 
     def upsert(self, upsert: Upsert, model: str | None = None) -> None:
-        """Put items in. See :meth:`commit`."""
+        """Insert or replace items. See :meth:`commit`."""
         self.commit([upsert], model)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove items. See :meth:`commit`.
+        """Delete items. See :meth:`commit`.
 
         Returns:
-            How many were there.
+            The number of items that were there.
         """
         self.check_open()
         missing = set(self.index.missing(ids))
@@ -185,7 +185,7 @@ class Collection:
         self.set_index(spec)
 
     def check_index(self, spec: IndexSpec) -> IndexSpec:
-        """Whether it could have such an index.
+        """Check that the collection can have such an index. Returns its spec.
 
         Raises:
             RpcError: 4001, another dimension or metric, which would want other vectors.
@@ -202,7 +202,7 @@ class Collection:
         """Have the index built anew, maybe of another kind: it is :attr:`VectorIndex.due` then, up to the caller.
 
         Raises:
-            RpcError: as :meth:`check_index`; 5001, 5002: all is as before.
+            RpcError: as :meth:`check_index`; 5001, 5002: nothing has changed.
         """
         self.check_owner()
         self.check_index(spec)
@@ -212,10 +212,10 @@ class Collection:
         self.index.outdate(spec)
 
     def begin_compaction(self) -> Compaction:
-        """Begin to replace the log by a snapshot, by a thread beside, or join in where that is being done.
+        """Begin to replace the log by a snapshot, on a thread of its own, or return the compaction under way.
 
         Raises:
-            RpcError: 5001, 5002: all is as before.
+            RpcError: 5001, 5002: nothing has changed.
         """
         self.check_open()
         self._collect()
@@ -227,10 +227,10 @@ class Collection:
         return self._compaction
 
     def end_compaction(self, compaction: Compaction) -> None:
-        """Note what has ended.
+        """Take over the outcome of a compaction that has ended.
 
         Raises:
-            RpcError: 5001, 5002, there is no snapshot: all is as before.
+            RpcError: 5001, 5002, there is no snapshot: nothing has changed.
         """
         self.check_open()
         self._collect()
@@ -289,10 +289,10 @@ class Collection:
     # --- the end ---
 
     def check_open(self) -> None:
-        """Call this first wherever a call may have waited.
+        """Check that the collection is open. To be called first wherever a call may have waited.
 
         Raises:
-            RpcError: 5001, it is closed; 4001, it was deleted.
+            RpcError: 5001, the collection is closed; 4001, it was deleted.
         """
         if self.deleted:
             raise RpcError(
@@ -307,16 +307,16 @@ class Collection:
             )
 
     def check_owner(self) -> None:
-        """Whether this process may write it.
+        """Check that this process may write the collection.
 
         Raises:
-            RpcError: 5001, it is closed, or another process's.
+            RpcError: 5001, the collection is closed, or another process's.
         """
         self.check_open()
         self._ownership.check()
 
     def close(self) -> None:
-        """Let go of it. A snapshot that is being written is given up; the log has everything."""
+        """Close the collection. A snapshot that is being written is given up; the log has everything."""
         if not self.closed:
             self.closed = True
             self._stop_compaction()
@@ -355,7 +355,7 @@ class Compaction:
         self._replaced = snapshots + [each.path for each in contents.segments if each.first <= snapshot.position]
 
     def run(self) -> None:
-        """Do it. Errors are kept, not raised."""
+        """Write the snapshot and remove what it replaces. Errors are kept in :attr:`error`, not raised."""
         try:
             self._write()
         except (OSError, Damaged, RpcError, MemoryError, _GivenUp) as error:
@@ -379,11 +379,11 @@ class Compaction:
         self._ownership.check()
 
     def raise_error(self) -> None:
-        """Raise what it ended with, if there is no snapshot."""
+        """Raise the error of the compaction, if there is no snapshot."""
         if isinstance(self.error, Damaged):
             raise RpcError(
                 ErrorCode.DATABASE_CONNECTION_ERROR,
-                f"{self.error}, though it was written just now: the disk fails, or the memory does. All is as before",
+                f"{self.error}, though it was written just now: check this machine's disk and memory. Nothing changed",
             ) from self.error
         if self.size is None and self.error is not None:
             raise self.error

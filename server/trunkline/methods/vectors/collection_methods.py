@@ -1,4 +1,4 @@
-"""``collections.*``: making, describing, rebuilding and moving collections."""
+"""The methods ``collections.*``: create, list, describe, rebuild, export and delete collections."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ HOUR_MS: Final = 3_600_000
 
 
 class CollectionMethods:
-    """The collections of one data folder, as far as this executor owns them."""
+    """The methods ``collections.*``, for the collections that this executor owns."""
 
     def __init__(self) -> None:
         self.owner = CollectionOwner()
 
     def load(self, settings: Mapping[str, Any]) -> None:
-        """See :meth:`CollectionOwner.load`."""
+        """Find the data folder; see :meth:`CollectionOwner.load`, also for errors."""
         self.owner.load(settings)
 
     def close(self) -> None:
-        """Let go of all collections, for processes that go on."""
+        """Close all collections."""
         self.owner.close()
 
     async def release(self, released: Callable[[str], bool]) -> None:
-        """Let go of the collections whose name is released. All that was acknowledged is on disk already."""
+        """Close the collections whose name is released. All that was acknowledged is on disk already."""
         await self.owner.release(released)
 
     @method("collections.create", idempotent=True, routing_key="name", runs_as="method")
@@ -65,17 +65,17 @@ class CollectionMethods:
         index: IndexOptions | None = None,
         model: str | None = None,
     ) -> CreatedCollection:
-        """Make a collection. Without ``dimension`` it is for texts, and takes model and dimension of the embeddings.
+        """Create a collection. Without ``dimension`` it is for texts, with the embeddings' model and dimension.
 
-        Making one that exists is fine, if what is given is as it was made; else it is an error.
+        Creating one that exists succeeds if the options given are those it has; else it is an error.
 
         Args:
-            metric: cosine, if it is not given.
-            index: flat, if it is not given: exact, and fast enough for some 100,000 vectors.
+            metric: default cosine.
+            index: default flat: exact, and fast enough for some 100,000 vectors.
             model: what makes its vectors, where that is known; by default what embeds its first text.
 
         Raises:
-            RpcError: -32602, an index that cannot be; 4001, one of that name exists and differs.
+            RpcError: -32602, invalid index options; 4001, one of that name exists and differs.
         """
         check_metadata(metadata or {}, "collections.create: metadata")
         if dimension is None:
@@ -99,7 +99,7 @@ class CollectionMethods:
 
     @method("collections.list", idempotent=True)
     async def list(self, ctx: Context) -> CollectionList:
-        """All collections, by name."""
+        """List all collections, by name."""
         manifests = await ctx.run_in_thread(lambda: [*self.owner.store.manifests()])
         return {
             "collections": [
@@ -110,7 +110,7 @@ class CollectionMethods:
 
     @method("collections.stats", idempotent=True, routing_key="name")
     async def stats(self, name: Name, ctx: Context) -> CollectionStats:
-        """What a collection is and how much is in it.
+        """Describe a collection: dimension, metric, index, number of items, size on disk.
 
         Raises:
             RpcError: 4001, there is no such collection.
@@ -120,7 +120,7 @@ class CollectionMethods:
 
     @method("collections.delete", routing_key="name")
     async def delete(self, name: Name, ctx: Context) -> dict[str, Any]:
-        """Remove a collection and all that is in it.
+        """Delete a collection with all its items.
 
         Raises:
             RpcError: 4001, there is no such collection.
@@ -131,12 +131,12 @@ class CollectionMethods:
 
     @method("collections.rebuild", idempotent=True, routing_key="name", timeout_ms=HOUR_MS, max_timeout_ms=24 * HOUR_MS)
     async def rebuild(self, name: Name, ctx: Context, index: IndexOptions | None = None) -> CollectionStats:
-        """Compact a collection and build its index anew, if asked for of another kind.
+        """Compact a collection and rebuild its index, of another kind if ``index`` is given.
 
         Searches and changes go on while the index is built. Cancelling does not end the building.
 
         Raises:
-            RpcError: -32602, an index that cannot be; 4001, there is no such collection; 5001, 5002, as it was before.
+            RpcError: -32602, invalid index options; 4001, no such collection; 5001, 5002: nothing has changed.
         """
         collection = await self.owner.get(name, ctx)
         spec: IndexSpec | None = None
@@ -147,9 +147,9 @@ class CollectionMethods:
 
     @method("collections.export", idempotent=True, routing_key="name")
     async def export(self, name: Name, ctx: Context) -> AsyncIterator[StoredPage]:
-        """All items with their vectors, in pages. The result is ``{"exported": n}``.
+        """Stream all items with their vectors, in pages. The result is ``{"exported": n}``.
 
-        What is changed meanwhile is there as it was or as it is then.
+        An item that is changed meanwhile is exported as it was or as it is then.
 
         Raises:
             RpcError: 4001, there is no such collection.

@@ -54,7 +54,7 @@ class Files:
         sync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
-        """Make its names durable."""
+        """Make the names in a folder durable: created, renamed and removed ones."""
         sync_folder(folder)
 
     def truncate(self, descriptor: int, size: int) -> None:
@@ -78,7 +78,7 @@ def replace(files: Files, path: Path, data: bytes) -> None:
     """Write a whole file: readers, and a start after a crash, find the old one or the new one.
 
     Raises:
-        OSError: the old one is there still, or the new one is, but maybe not durably.
+        OSError: the old file is still there, or the new one is, but maybe not durably.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
     discard(files, unfinished)
@@ -111,10 +111,10 @@ def discard(files: Files, path: Path) -> None:
 
 @contextlib.contextmanager
 def storage(what: str) -> Iterator[None]:
-    """Errors of the file system, as ours.
+    """Raise errors of the file system as RpcErrors.
 
     Raises:
-        RpcError: 5002, where something is used up; else 5001.
+        RpcError: 5002, where a resource has run out; else 5001.
     """
     try:
         yield

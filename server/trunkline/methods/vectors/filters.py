@@ -57,7 +57,7 @@ def compile_filter(source: Any, where: str = "filter") -> Callable[[Item], bool]
         where: what to call it in an error.
 
     Raises:
-        RpcError: -32602, it is none, or too large; the message names the place in it.
+        RpcError: -32602, the filter is invalid or too large; the message names the place in it.
 
     Returns:
         For the same filter the same function, as long as it was among the last: what it found can be remembered.
@@ -201,7 +201,7 @@ def _values(metadata: Metadata, names: list[str]) -> Iterator[Any]:
 
 
 def _reached(value: Any, names: list[str]) -> Iterator[Any]:
-    """What is at a path: one value, or as many as the arrays on the way have elements that are objects."""
+    """The values at a path: one, or as many as the arrays on the way have elements that are objects."""
     for at, name in enumerate(names):
         if isinstance(value, list):
             for element in value:
@@ -219,7 +219,7 @@ def _all(parts: list[Predicate]) -> Predicate:
 
 
 def _key(value: Any) -> Any:
-    """What tells values apart in a set: true and 1 are the same there, and lists and objects are not allowed."""
+    """The key of a value in a set, where true and 1 would be the same, and lists and objects are not allowed."""
     if isinstance(value, bool):
         return (value,)
     if isinstance(value, (list, dict)):

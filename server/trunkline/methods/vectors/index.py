@@ -161,7 +161,7 @@ class VectorIndex:
         self._live[row] = False
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Remove items. Returns how many of them were there."""
+        """Remove items. Returns the number of items that were there."""
         there = [each for each in dict.fromkeys(ids) if each in self._rows]
         self._note(there)
         rows = [self._rows.pop(each) for each in there]
@@ -181,7 +181,7 @@ class VectorIndex:
     # --- what is there ---
 
     def item(self, id: str) -> Item | None:
-        """One item; None where it is not there."""
+        """The item with an id; None where it is not there."""
         row = self._rows.get(id)
         return None if row is None else self._item(row)
 
@@ -207,7 +207,7 @@ class VectorIndex:
         return [self._item(row) for row in rows], vectors
 
     def ids(self) -> list[str]:
-        """Of all items."""
+        """The ids of all items."""
         return list(self._rows)
 
     def matching(self, matches: Callable[[Item], bool]) -> list[str]:
@@ -252,7 +252,7 @@ class VectorIndex:
         ]
 
     def scores(self, vector: NDArray[np.float32], ids: Sequence[str]) -> list[float]:
-        """How near some items are, in the order of their ids, which have to be there."""
+        """The scores of items for a vector, in the order of their ids, which have to be there."""
         if not ids:
             return []
         vectors = self._structure.vectors([self._rows[each] for each in ids])
@@ -260,7 +260,7 @@ class VectorIndex:
         return scores
 
     def _nearest(self, vector: NDArray[np.float32], k: int) -> Found:
-        """Of all live rows."""
+        """The nearest of all live rows."""
         allowed = self._live[: len(self._items)] if self.tombstones else None
         return self._ask(vector, k, allowed, len(self))
 
@@ -318,7 +318,7 @@ class VectorIndex:
         return distances
 
     def _distances(self, vector: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As a structure's search gives them: squares of distances, or inner products."""
+        """The distances as a structure's search gives them: squares of distances, or inner products."""
         if self.spec.metric == "euclidean":
             squares: NDArray[np.float32] = ((vectors - vector) ** 2).sum(axis=1)
             return squares
@@ -353,7 +353,7 @@ class VectorIndex:
         return self._building
 
     def finish_building(self, building: Building) -> bool:
-        """Take over what was built, and what has changed since. False: much has; call :meth:`Building.work` again.
+        """Take over what was built, and what has changed since. False: that is much; call :meth:`Building.work` again.
 
         A building that was abandoned, or is not the last one that was begun, changes nothing.
         """
@@ -375,7 +375,7 @@ class VectorIndex:
         return True
 
     def fail_building(self) -> None:
-        """It cannot be done (memory): all stays as it is, and nothing is due before :meth:`outdate`."""
+        """Give up a building that failed (memory): the index stays as it is, and not due before :meth:`outdate`."""
         self._building, self._cannot_be_built = None, True
 
     def _adopt(self, built: VectorIndex) -> None:
@@ -385,7 +385,7 @@ class VectorIndex:
         self._building, self._outdated = None, False
 
     def _note(self, ids: Iterable[str]) -> None:
-        """Before any change."""
+        """Note changed ids for a building under way, and forget filters' results. Called before any change."""
         self._matched.clear()
         if self._building is not None:
             self._building.changed.update(ids)
@@ -419,7 +419,7 @@ class Building:
         self.rounds = 0
 
     def work(self) -> None:
-        """Do what is pending."""
+        """Build the structure, or apply the pending changes to what was built."""
         assert self.pending is not None
         gone, items, vectors = self.pending
         self.pending = None

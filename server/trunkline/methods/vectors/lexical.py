@@ -65,7 +65,7 @@ class LexicalIndex:
 
     @property
     def due(self) -> bool:
-        """Whether so much has changed that it should be made anew from all texts."""
+        """Whether so much has changed that the index should be made anew from all texts."""
         changed = len(self._recent) + int(self._gone.sum())
         return changed > max(RECENT, RECENT_SHARE * len(self._ids))
 
@@ -114,7 +114,7 @@ class LexicalIndex:
 
 
 class Scores:
-    """What a query scored with each text; 0 where none of its words is in it."""
+    """The scores of texts for a query; 0 for a text that has none of its words."""
 
     def __init__(
         self,
@@ -130,11 +130,11 @@ class Scores:
 
     @property
     def best(self) -> float:
-        """The highest of all; 0 where no text has a word of the query."""
+        """The highest score of any text; 0 where no text has a word of the query."""
         return max(float(self._table.max(initial=0.0)), max(self._recent.values(), default=0.0))
 
     def of(self, id: str) -> float:
-        """That of one text; 0 where it is unknown."""
+        """The score of one text; 0 where the text is unknown."""
         row = self._rows.get(id)
         return self._recent.get(id, 0.0) if row is None else float(self._table[row])
 

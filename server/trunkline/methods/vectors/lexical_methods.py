@@ -42,13 +42,13 @@ class FusedItem(TypedDict):
 
 
 class FusedMatches(TypedDict):
-    """Best first."""
+    """Matches of both searches, best first."""
 
     matches: list[FusedItem]
 
 
 class LexicalMethods(collection_methods.CollectionMethods):
-    """Also finding by words."""
+    """The methods ``vectors.lexical`` and ``vectors.hybrid``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class LexicalMethods(collection_methods.CollectionMethods):
     async def lexical(
         self, collection: Name, text: Text, ctx: Context, top_k: TopK = 5, filter: Filter | None = None
     ) -> Matches:
-        """The items whose texts have the words of a text, by BM25, with English stems.
+        """Find items by the words of a text (BM25, English stems), best first.
 
         The first search of a collection makes an index of its words, which takes a second for some 10,000 texts.
 
         Raises:
-            RpcError: -32602, a filter that is none; 4001, no such collection; 4002, bm25s is not installed.
+            RpcError: -32602, an invalid filter; 4001, no such collection; 4002, bm25s is not installed.
         """
         matches = compile_filter(filter, "vectors.lexical: filter") if filter else None
         owned = await self.owner.get(collection, ctx)
@@ -89,15 +89,15 @@ class LexicalMethods(collection_methods.CollectionMethods):
         fusion: Fusion = "convex",
         weight: Annotated[float, Field(ge=0, le=100)] | None = None,
     ) -> FusedMatches:
-        """The items nearest to a text in meaning and in words.
+        """Find items by meaning and by words of a text: embedding and BM25 scores are fused; best first.
 
         Args:
-            vector: that of the text, where it is there already; ``model``: what made it.
+            vector: that of the text, where the caller has it; ``model``: what made it.
             fusion: ``convex`` adds a share of the lexical score to the cosine; ``rrf`` is reciprocal rank fusion.
             weight: of the lexical part; by default what was best in measurements.
 
         Raises:
-            RpcError: -32602, a filter that is none, or ``convex`` with another metric than cosine; 4001, no such
+            RpcError: -32602, an invalid filter, or ``convex`` with another metric than cosine; 4001, no such
                 collection, or another model; 4002, bm25s is not installed.
         """
         matches = compile_filter(filter, "vectors.hybrid: filter") if filter else None

@@ -30,11 +30,11 @@ class Lexicon:
 
     @property
     def due(self) -> bool:
-        """Whether one should be."""
+        """Whether an index should be made."""
         return not self.is_building and (self.index is None or self.index.due)
 
     def begin(self) -> None:
-        """From now on changes are noted for the index that is being made."""
+        """Note changes from now on, for the index that is being made."""
         self._missed = {}
 
     def finish(self, index: LexicalIndex | None) -> None:
@@ -45,7 +45,7 @@ class Lexicon:
             self.index = index
 
     def changed(self, change: Change) -> None:
-        """Items were put in or removed."""
+        """Apply a change of the collection's items."""
         texts: dict[str, str | None] = (
             dict.fromkeys(change.ids) if isinstance(change, Delete) else {item.id: item.text for item in change.items}
         )

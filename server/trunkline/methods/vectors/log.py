@@ -61,7 +61,7 @@ class RecordError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What a collection keeps beside a vector."""
+    """An item of a collection, without its vector."""
 
     id: str
     text: str | None = None
@@ -120,7 +120,7 @@ def read_records(data: memoryview) -> Iterator[Record]:
 
 
 def tail_damage(data: memoryview, end: int) -> str | None:
-    """What is wrong behind the last good record, which ends at ``end``; None if a write was just not finished."""
+    """The damage behind the last good record, which ends at ``end``; None if a write was just not finished."""
     if _has_record(data, end + 1):
         return "begins no record, and there are good ones behind it"
     if bytes(data[: len(OLD_MARK)]) == OLD_MARK or _is_unfinished(data, end):

@@ -1,4 +1,4 @@
-"""What a collection is: ``collection.json`` in its folder."""
+"""The manifest of a collection: ``collection.json`` in its folder."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ class Manifest(BaseModel):
 
     @property
     def spec(self) -> IndexSpec:
-        """What its index is built by."""
+        """The spec of the collection's index."""
         params = dict(self.index)
         return IndexSpec(dimension=self.dimension, metric=self.metric, kind=params.pop("kind"), params=params)
 
     def with_spec(self, spec: IndexSpec) -> Manifest:
-        """The same, with another index."""
+        """A copy with another index."""
         return self.model_copy(update={"index": {"kind": spec.kind, **spec.params}})
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Read it; None where there is none.
+    """Read the manifest in a folder; None where there is none.
 
     Raises:
-        RpcError: 3002, it is damaged; 4001, of another format; 5001, it cannot be read.
+        RpcError: 3002, the file is damaged; 4001, of another format; 5001, it cannot be read.
     """
     path = folder / "collection.json"
     with storage(str(path)):
@@ -77,9 +77,9 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def write_manifest(files: Files, folder: Path, manifest: Manifest) -> None:
-    """Replace it, durably: readers see the old one or the new one.
+    """Replace the manifest in a folder, durably: readers see the old one or the new one.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     replace(files, folder / "collection.json", json.dumps(manifest.model_dump(), indent=2).encode())

@@ -25,7 +25,7 @@ LONGEST: Final = 1e18
 
 
 def as_vectors(rows: Sequence[Given], dimension: int, metric: Metric, where: Sequence[str]) -> NDArray[np.float32]:
-    """What callers gave, as it is compared.
+    """Vectors from callers, as an array (rows x dimension) ready to be compared.
 
     Args:
         where: for each row, what to call it in an error.
@@ -46,7 +46,7 @@ def as_vectors(rows: Sequence[Given], dimension: int, metric: Metric, where: Seq
 
 
 def as_base64(vector: NDArray[np.float32]) -> str:
-    """Numbers as base64 of little-endian float32."""
+    """A vector as base64 of little-endian float32."""
     return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
 
 

@@ -1,4 +1,4 @@
-"""The collections that this executor owns: opened when first used, built beside, let go of."""
+"""The collections that this executor owns: opened when first used, rebuilt in the background, closed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CollectionOwner:
         """Find the data folder, ``settings["data_dir"]``. Collections are opened when they are first used.
 
         Raises:
-            RpcError: 4001, not set; 5001 or 5002, it cannot be made.
+            RpcError: 4001, the setting is missing; 5001 or 5002, the folder cannot be made.
         """
         if not settings.get("data_dir"):
             raise RpcError(ErrorCode.INVALID_CONFIGURATION, "vectors: data_dir is not set (TRUNKLINE_DATA)")
@@ -59,7 +59,7 @@ class CollectionOwner:
         """The collection, opened if need be.
 
         Raises:
-            RpcError: 4001, there is none; 5001, another process has it; 3002, 5002, it cannot be read.
+            RpcError: 4001, no such collection; 5001, another process has it; 3002, 5002, it cannot be read.
         """
         collection = await self.find(name, ctx)
         if collection is None:
@@ -69,7 +69,7 @@ class CollectionOwner:
         return collection
 
     async def find(self, name: str, ctx: Context) -> Collection | None:
-        """As :meth:`get`; None where there is none."""
+        """As :meth:`get`; None where there is no such collection."""
         collection = self._open.get(name)
         if collection is not None and not collection.closed:
             return collection
@@ -79,7 +79,7 @@ class CollectionOwner:
         return collection
 
     async def create(self, manifest: Manifest, ctx: Context) -> Collection | None:
-        """Make a collection, or return the one that is there."""
+        """Create a collection; returns None, or the one that exists already."""
         return await self._patiently(manifest.name, ctx, lambda _: self._create_now(manifest))
 
     async def _patiently(
@@ -101,7 +101,7 @@ class CollectionOwner:
             await asyncio.sleep(LOCK_RETRY)
 
     def _open_now(self, name: str) -> Collection | None:
-        """On the thread, so that two calls cannot open it twice."""
+        """Open a collection, on the executor's thread, so that two calls cannot open it twice."""
         collection = self._open.get(name)
         if collection is None or collection.closed:
             collection = self.store.open(name)
@@ -119,7 +119,7 @@ class CollectionOwner:
         """Run a function on the thread, if the collection is still open then.
 
         Raises:
-            RpcError: 5001, it is not; and what the function raises.
+            RpcError: 5001, the collection is closed; and what the function raises.
         """
 
         def checked() -> Result:
@@ -144,7 +144,7 @@ class CollectionOwner:
             await asyncio.wait([building])
 
     def build_if_due(self, collection: Collection, ctx: Context) -> asyncio.Task[None] | None:
-        """Have its structure built beside, if it is due. Returns the task of a building under way."""
+        """Begin to build the index in the background, if it is due. Returns the task of a building under way."""
         index = collection.index
         if index in self._builds:
             return self._builds[index][0]
@@ -178,13 +178,13 @@ class CollectionOwner:
                 building.abandoned = True
             task.cancel()
 
-    # --- letting go ---
+    # --- closing ---
 
     async def delete(self, collection: Collection, ctx: Context) -> None:
-        """Remove it with all that is in it.
+        """Delete a collection with all its items.
 
         Raises:
-            RpcError: 5001, it is closed, or cannot be removed.
+            RpcError: 5001, the collection is closed, or cannot be removed.
         """
         await self.run(collection, ctx, self._delete_now, collection)
         self._give_up_building(collection.index)
@@ -194,11 +194,11 @@ class CollectionOwner:
         self._open.pop(collection.manifest.name, None)
 
     async def release(self, released: Callable[[str], bool]) -> None:
-        """Let go of the collections whose name is released; calls for them have ended."""
+        """Close the collections whose name is released; calls for them have ended."""
         await asyncio.to_thread(_close, self._forget([name for name in self._open if released(name)]))
 
     def close(self) -> None:
-        """Let go of all collections, for processes that go on."""
+        """Close all collections."""
         _close(self._forget(list(self._open)))
 
     def _forget(self, names: list[str]) -> list[Collection]:

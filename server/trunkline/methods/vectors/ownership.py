@@ -34,7 +34,7 @@ class CollectionLocked(Exception):
 
 
 class Ownership:
-    """What the owner of a folder holds. See :func:`take`.
+    """The ownership of a folder, with its lock. See :func:`take`.
 
     Attributes:
         generation: greater than that of any owner before.
@@ -47,7 +47,7 @@ class Ownership:
         self._record = record
 
     def check(self) -> None:
-        """Whether this process is the owner still.
+        """Check that this process is still the owner.
 
         Raises:
             RpcError: 5001, it is not.
@@ -65,7 +65,7 @@ class Ownership:
             )
 
     def release(self) -> None:
-        """Let the next one in."""
+        """Release the lock, so that another process can become the owner."""
         os.close(self._lock)
 
 
@@ -73,7 +73,7 @@ def take(folder: Path, files: Files) -> Ownership | None:
     """Become the owner of a folder; its generation grows durably. None: there is no such folder.
 
     Raises:
-        CollectionLocked: another process is.
+        CollectionLocked: another process is the owner.
         OSError: the files cannot be used.
     """
     lock = lock_file(folder / LOCK)
@@ -90,10 +90,10 @@ def take(folder: Path, files: Files) -> Ownership | None:
 
 
 def lock_file(path: Path) -> int | None:
-    """Take a lock: the descriptor holds it. None: no such folder.
+    """Take a lock, held by the returned descriptor. None: no such folder.
 
     Raises:
-        CollectionLocked: another process has it.
+        CollectionLocked: another process has the lock.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -122,7 +122,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 
 def _generation(path: Path) -> int:
-    """Of the latest owner, as far as the file tells."""
+    """The generation of the latest owner, as far as the file tells; else 0."""
     try:
         return int(json.loads(path.read_bytes())["generation"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""What a caller looks for, as a vector that can be compared with a collection's."""
+"""The query of a caller, as a vector that can be compared with a collection's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def query_vector(
         model: what made ``vector``; if given, it must be the collection's.
 
     Raises:
-        RpcError: -32602, a vector that cannot be; 4001, another model.
+        RpcError: -32602, an invalid vector; 4001, another model.
     """
     if vector is None:
         assert text is not None
@@ -42,10 +42,10 @@ async def query_vector(
 
 
 def check_model(manifest: Manifest, model: str | None) -> None:
-    """Whether vectors of a model are like the collection's.
+    """Check that vectors of a model can be compared with the collection's.
 
     Raises:
-        RpcError: 4001.
+        RpcError: 4001, they cannot.
     """
     if None not in (model, manifest.model) and model != manifest.model:
         raise RpcError(
@@ -56,10 +56,10 @@ def check_model(manifest: Manifest, model: str | None) -> None:
 
 
 def same_space(manifest: Manifest, model: str, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors, if they can be compared with the collection's.
+    """Return the vectors, if they can be compared with the collection's.
 
     Raises:
-        RpcError: 4001.
+        RpcError: 4001, they cannot.
     """
     check_model(manifest, model)
     if vectors.shape[1] != manifest.dimension:

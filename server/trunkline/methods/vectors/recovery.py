@@ -57,30 +57,30 @@ class SnapshotFile:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is in a collection's folder: segments by position, snapshots with the newest first."""
+    """The files in a collection's folder: segments by position, snapshots with the newest first."""
 
     segments: list[Segment]
     snapshots: list[SnapshotFile]
 
     @property
     def generation(self) -> int:
-        """The greatest that is seen."""
+        """The greatest generation of any file."""
         generations = [each.generation for each in self.segments] + [each.generation for each in self.snapshots]
         return max(generations, default=0)
 
 
 def segment_path(folder: Path, first: int, generation: int) -> Path:
-    """Where a segment is."""
+    """The path of a segment."""
     return folder / f"log-{first:012d}-{generation:08d}"
 
 
 def snapshot_path(folder: Path, position: int, generation: int) -> Path:
-    """Where a snapshot is."""
+    """The path of a snapshot."""
     return folder / f"snapshot-{position:012d}-{generation:08d}"
 
 
 def list_contents(folder: Path) -> Contents:
-    """What is there, by name.
+    """The segments and snapshots in a folder, by their names.
 
     Raises:
         OSError: the folder cannot be read.
@@ -113,7 +113,7 @@ class Table:
         self._rows = {item.id: row for row, item in enumerate(self._items)}
 
     def apply(self, change: Change) -> None:
-        """Make a change."""
+        """Apply a change."""
         if isinstance(change, Delete):
             for each in change.ids:
                 self._delete(each)
@@ -144,18 +144,18 @@ class Table:
             self._vectors[row] = self._vectors[len(self._items)]
 
     def live(self) -> tuple[list[Item], NDArray[np.float32]]:
-        """What there is, a row an item."""
+        """The items and their vectors, a row an item."""
         return self._items, self._vectors[: len(self._items)]
 
 
 @dataclass(slots=True)
 class Recovered:
-    """What a folder says.
+    """The contents of a collection, read from its folder.
 
     Attributes:
         table: what is in the collection.
         position: of the last record that counts.
-        snapshot: what it began with.
+        snapshot: the one that reading began with.
         fallback: whether a newer snapshot is damaged, and everything was there without it.
     """
 
@@ -166,7 +166,7 @@ class Recovered:
 
 
 def recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
-    """Read what a folder has.
+    """Read the contents of a collection from its folder.
 
     Raises:
         Damaged: something acknowledged cannot be read.
@@ -285,7 +285,7 @@ class _Replay:
         self._state.position = position
 
     def _check_tail(self, segment: Segment, following: Segment | None, data: memoryview, end: int) -> None:
-        """What is behind the last good record of a segment."""
+        """Check what is behind the last good record of a segment."""
         if following is not None and following.first <= self._state.position + 1:
             return  # whoever wrote on knew that there was nothing more
         problem = tail_damage(data, end)

@@ -1,4 +1,4 @@
-"""What ``collections.*`` and ``vectors.*`` take and give."""
+"""The params and results of ``collections.*`` and ``vectors.*``."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class UpsertPage(BaseModel):
 
 
 class IndexOptions(BaseModel):
-    """How a collection is searched: the kind, and what that kind takes (``structures.PARAMS``)."""
+    """The index of a collection: its kind, and the parameters of that kind (``structures.PARAMS``)."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -68,7 +68,7 @@ class IndexOptions(BaseModel):
     probes: int | None = None
 
     def spec(self, dimension: int, metric: Metric) -> IndexSpec:
-        """For vectors of this dimension and metric.
+        """The spec of an index with these options, for vectors of a dimension and metric.
 
         Raises:
             RpcError: -32602, a parameter that the kind does not have, or beyond its bounds.
@@ -78,7 +78,7 @@ class IndexOptions(BaseModel):
 
 
 class CollectionDescription(TypedDict):
-    """What a collection is.
+    """The description of a collection.
 
     ``model`` is what embedded its texts; null as long as all its vectors came from callers. ``index`` is the kind and
     what was set of it.
@@ -94,26 +94,26 @@ class CollectionDescription(TypedDict):
 
 
 class CreatedCollection(CollectionDescription):
-    """``created`` is false where just this collection was there already."""
+    """A collection; ``created`` is false where it existed already with these options."""
 
     created: bool
 
 
 class UnreadableCollection(TypedDict):
-    """One that is there and cannot be read, and why."""
+    """A collection that exists and cannot be read, and why."""
 
     name: str
     error: str
 
 
 class CollectionList(TypedDict):
-    """By name."""
+    """All collections, by name."""
 
     collections: list[CollectionDescription | UnreadableCollection]
 
 
 class CollectionStats(CollectionDescription):
-    """How much is in it.
+    """The description of a collection, and its size.
 
     ``count`` items; ``bytes`` on the disk; ``tombstones`` are rows of the index that are deleted or replaced and not
     yet gone; ``position`` counts what was ever committed. ``search`` is exact where every vector is compared: always
@@ -141,7 +141,7 @@ class FoundItem(TypedDict):
 
 
 class Matches(TypedDict):
-    """Best first."""
+    """The items that were found, best first."""
 
     matches: list[FoundItem]
 
@@ -156,25 +156,25 @@ class StoredItem(TypedDict):
 
 
 class StoredItems(TypedDict):
-    """In the order asked for; null for what is not there."""
+    """Items in the order of the ids; null for an id that is not there."""
 
     items: list[StoredItem | None]
 
 
 class StoredPage(TypedDict):
-    """Some items of a collection."""
+    """A page of the items of a collection."""
 
     items: list[StoredItem]
 
 
 class Deleted(TypedDict):
-    """How many were there."""
+    """The number of items that were deleted."""
 
     deleted: int
 
 
 def description(manifest: Manifest) -> CollectionDescription:
-    """A manifest for callers."""
+    """The description of a collection, from its manifest."""
     return {
         "name": manifest.name,
         "dimension": manifest.dimension,
@@ -187,7 +187,7 @@ def description(manifest: Manifest) -> CollectionDescription:
 
 
 def found_item(match: Match) -> FoundItem:
-    """A match for callers."""
+    """A match as callers get it."""
     item = match.item
     found: FoundItem = {"id": item.id, "score": match.score, "metadata": item.metadata}
     if item.text is not None:
@@ -196,7 +196,7 @@ def found_item(match: Match) -> FoundItem:
 
 
 def stored_item(item: Item, vector: NDArray[np.float32] | None) -> StoredItem:
-    """An item for callers."""
+    """An item as callers get it."""
     stored: StoredItem = {"id": item.id, "metadata": item.metadata}
     if item.text is not None:
         stored["text"] = item.text
@@ -206,10 +206,10 @@ def stored_item(item: Item, vector: NDArray[np.float32] | None) -> StoredItem:
 
 
 def check_metadata(metadata: Metadata, where: str) -> None:
-    """Whether metadata can be given back, and are not too large.
+    """Check that metadata can be kept as JSON, and are not too large.
 
     Raises:
-        RpcError: -32602, they cannot, or are.
+        RpcError: -32602, they cannot be kept, or are too large.
     """
     if not metadata:
         return

@@ -76,13 +76,13 @@ def write_snapshot(files: Files, path: Path, snapshot: Snapshot, step: Callable[
     """Write a snapshot, whole or not at all; the folder is not synced yet.
 
     Args:
-        step: called now and then, and before it takes its name; what it raises ends the writing.
+        step: called now and then, and before the file gets its name; what it raises ends the writing.
 
     Returns:
-        Its size in bytes.
+        The size of the snapshot, in bytes.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
         Damaged: what was read back is not what was written.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
@@ -150,8 +150,8 @@ def read_snapshot(path: Path, dimension: int) -> Snapshot:
     """Read a snapshot; every byte of it is checked.
 
     Raises:
-        OSError: it cannot be read.
-        Damaged: it is not what was written, or not of this dimension.
+        OSError: the file cannot be read.
+        Damaged: the file is not what was written, or not of this dimension.
     """
     with path.open("rb", buffering=0) as file:
         body = _Body(path, file)
@@ -174,8 +174,8 @@ def verify(path: Path, step: Callable[[], None] = lambda: None) -> None:
     """Compare a file with its checksums. On Linux it is read from the disk, not from memory.
 
     Raises:
-        OSError: it cannot be read.
-        Damaged: it is not what was written.
+        OSError: the file cannot be read.
+        Damaged: the file is not what was written.
     """
     with path.open("rb", buffering=0) as file:
         if hasattr(os, "posix_fadvise"):

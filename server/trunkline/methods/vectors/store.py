@@ -1,4 +1,4 @@
-"""Collections on disk: one folder each, with one owner, and nothing acknowledged that is not there.
+"""Collections on disk: one folder each, with one owner; what is acknowledged is on disk.
 
 ::
 
@@ -42,7 +42,7 @@ class CollectionStore:
         segment_bytes: see :class:`Collection`.
 
     Raises:
-        RpcError: 5001 or 5002, where it cannot be.
+        RpcError: 5001 or 5002, the root cannot be made.
     """
 
     def __init__(self, root: Path, files: Files | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
@@ -75,7 +75,7 @@ class CollectionStore:
                 yield folder.name, error.message
 
     def create(self, manifest: Manifest) -> None:
-        """Make an empty collection: it is there as a whole, or not at all.
+        """Create an empty collection: it is there as a whole, or not at all.
 
         Raises:
             RpcError: 5001 or 5002; 4001 where the name is taken.
@@ -102,11 +102,11 @@ class CollectionStore:
             raise
 
     def open(self, name: str) -> Collection | None:
-        """Take a collection and read it. None: there is none.
+        """Lock a collection and read it. None: there is no such collection.
 
         Raises:
             CollectionLocked: another process has it.
-            RpcError: 4001, it has another format; 3002, it is damaged; 5001 or 5002, other trouble.
+            RpcError: 4001, another format; 3002, damaged files; 5001 or 5002, other trouble.
         """
         folder = self._root / name
         with storage(f"collection {name!r}"), contextlib.ExitStack() as undo:
@@ -126,15 +126,15 @@ class CollectionStore:
             return collection
 
     def _is_here(self, folder: Path, name: str) -> bool:
-        """A file system that ignores case would open "A" as "a", and they have different owners."""
+        """Whether a folder has the collection of this name: a file system that ignores case would open "A" as "a"."""
         manifest = read_manifest(folder)
         return manifest is not None and manifest.name == name
 
     def delete(self, collection: Collection) -> None:
-        """Remove a collection with all it has. It is gone at once; a crash meanwhile leaves no half of it.
+        """Delete a collection with all its items. It is gone at once; a crash meanwhile leaves no half of it.
 
         Raises:
-            RpcError: 5001, it cannot be, or is not this process's.
+            RpcError: 5001, the folder cannot be removed, or is not this process's.
         """
         name = collection.manifest.name
         collection.check_owner()

@@ -1,4 +1,4 @@
-"""How the vectors of a collection are searched, by faiss: row numbers in, row numbers out. Pure: no file, no clock.
+"""The index structures of a collection, by faiss: row numbers in, row numbers out. Pure: no file, no clock.
 
 Three structures, with one interface. :class:`Flat` compares every vector; :class:`Graph` (HNSW) and :class:`Lists`
 (IVF) look at a part of them, and neither gives a row back: what is deleted stays in them and is left out of answers.
@@ -40,7 +40,7 @@ SLICE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
-    """What an index is for and how it searches.
+    """The dimension and metric of an index, its kind and its parameters.
 
     Args:
         dimension: of the vectors.
@@ -88,7 +88,7 @@ Found = tuple["NDArray[np.float32]", "NDArray[np.int64]"]
 
 
 class Flat:
-    """Every vector is compared. Rows can be replaced, moved and cut off."""
+    """A structure that compares every vector. Rows can be replaced, moved and cut off."""
 
     def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32] | None = None) -> None:
         self._dimension = spec.dimension
@@ -111,7 +111,7 @@ class Flat:
             rows: that differ.
 
         Returns:
-            What was moved: from which row to which.
+            The moves that were made: from which row to which.
         """
         memory = self._memory()
         left = len(memory) - len(rows)
@@ -174,7 +174,7 @@ class Graph:
         return _reconstructed(self._index.storage, rows)
 
     def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
-        """As of :class:`Flat`, and nearly all of them. The fewer are allowed, the wider it looks."""
+        """The ``k`` nearest of the allowed rows, or nearly all of them. The fewer are allowed, the wider the search."""
         wide = int(max(self._ef, 2 * k) / share)
         params = faiss.SearchParametersHNSW(efSearch=wide)
         if allowed is not None:
@@ -182,7 +182,7 @@ class Graph:
         return _asked(self._index, query, k, params)
 
     def search_all(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
-        """As of :class:`Flat`: every vector is compared."""
+        """The ``k`` nearest of the allowed rows: every vector is compared."""
         params = faiss.SearchParameters(sel=_selector(allowed)) if allowed is not None else None
         return _asked(self._index.storage, query, k, params)
 
@@ -214,11 +214,11 @@ class Lists:
         return _reconstructed(self._index, rows)
 
     def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
-        """As of :class:`Flat`, as far as they are in the nearest lists. The fewer are allowed, the more lists."""
+        """The ``k`` nearest of the allowed rows in the nearest lists. The fewer are allowed, the more lists."""
         return self._search(query, k, allowed, min(self._lists, int(self._probes / share)))
 
     def search_all(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
-        """As of :class:`Flat`: every list is looked through."""
+        """The ``k`` nearest of the allowed rows: every list is looked through."""
         return self._search(query, k, allowed, self._lists)
 
     def _search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, probes: int) -> Found:
@@ -232,7 +232,7 @@ Structure = Flat | Graph | Lists
 
 
 class Abandoned(Exception):
-    """A building that nobody wants any more."""
+    """The building of a structure was given up."""
 
 
 def build(spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], bool]) -> Structure:
@@ -269,7 +269,7 @@ def _reconstructed(index: Any, rows: list[int] | None) -> NDArray[np.float32]:
 
 
 def _asked(index: Any, query: NDArray[np.float32], k: int, params: Any) -> Found:
-    """One query, on one thread.
+    """Run one query, on one thread.
 
     Comparing one query with many vectors waits for memory, not for a core. faiss would still split it among all
     threads; on cores that have other work, their waiting for each other made it 3 to 100 times slower.

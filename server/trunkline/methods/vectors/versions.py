@@ -1,4 +1,4 @@
-"""Which of several versions of one document may be put in, where some are processed at the same time.
+"""Decides which of several versions of one document may be written, where some are processed at the same time.
 
 The items of a document have its name in their metadata's ``source``. Whoever is to process one draws a turn (a number
 higher than any before), and before the first write claims the document for it. From then on only the highest turn that
@@ -31,7 +31,7 @@ Source = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
 class Begun(BaseModel):
-    """A document that is to be put in.
+    """A document that is about to be written.
 
     Attributes:
         first: the id of its first item, whatever the version.
@@ -47,7 +47,7 @@ class Begun(BaseModel):
 
 
 class Claim(BaseModel):
-    """For which documents somebody writes. ``opening`` is of the collection: turns are not kept on disk."""
+    """The turns that documents are written for. ``opening`` is the collection's: turns are not kept on disk."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,7 +56,7 @@ class Claim(BaseModel):
 
 
 class Claimed(TypedDict):
-    """``turn`` is a new one. ``superseded`` are documents of which a later version has begun or is in."""
+    """A new turn; ``superseded`` are documents of which a later version has begun or is in."""
 
     turn: int
     opening: str
@@ -64,7 +64,7 @@ class Claimed(TypedDict):
 
 
 class Upserted(TypedDict):
-    """``deleted`` items were replaced; ``superseded`` are claimed documents whose items were left out."""
+    """The numbers of items written and deleted; ``superseded`` are claimed documents that were left out."""
 
     upserted: int
     deleted: NotRequired[int]
@@ -84,12 +84,12 @@ class Versions:
         self._latest: OrderedDict[str, int] = OrderedDict()
 
     def draw(self) -> int:
-        """A turn higher than any before."""
+        """Draw a turn, which is higher than any before."""
         self._turn += 1
         return self._turn
 
     def claim(self, source: str, begun: Begun, first: Item | None) -> bool:
-        """Whether a document may be written for a turn from now on.
+        """Claim a document for a turn. Returns whether it may be written for that turn from now on.
 
         Args:
             first: its first item, as it is now.
@@ -107,10 +107,10 @@ class Versions:
         return True
 
     def superseded(self, claim: Claim) -> list[str]:
-        """The documents of a claim for which it is not valid any more.
+        """The documents of a claim that a later turn has claimed since.
 
         Raises:
-            RpcError: 5001, with ``data.claim_again``: it is of an earlier opening.
+            RpcError: 5001, with ``data.claim_again``: the claim is of an earlier opening.
         """
         if claim.opening != self.opening:
             raise RpcError(
@@ -123,12 +123,12 @@ class Versions:
 
 
 def marked(item: Item, turn: int) -> Item:
-    """A first item while its document is put in."""
+    """A first item, marked as that of a document which is being written."""
     return Item(item.id, item.text, item.metadata | {"document": f"{UNFINISHED}{turn}"})
 
 
 def of_valid(claim: Claim, superseded: list[str], matches: Callable[[Item], bool]) -> Callable[[Item], bool]:
-    """A filter, for the documents alone of which a claim is valid."""
+    """A filter restricted to the documents for which a claim is valid."""
     valid = claim.turns.keys() - set(superseded)
 
     def meets(item: Item) -> bool:

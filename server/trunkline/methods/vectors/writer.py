@@ -38,10 +38,10 @@ class LogWriter:
         self._size = 0
 
     def append(self, payload: bytes) -> None:
-        """Write a record and sync it. If this raises, it is not there, or the log is ``broken``.
+        """Write a record and sync it. If this raises, the record is not there, or the log is ``broken``.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the record cannot be written.
         """
         record = encode_record(self.position + 1, self._generation, payload)
         descriptor = self._begin() if self._descriptor is None else self._descriptor
@@ -58,7 +58,7 @@ class LogWriter:
             self.rotate()
 
     def _begin(self) -> int:
-        """A new segment."""
+        """Begin a new segment. Returns its descriptor."""
         descriptor = self._files.open(segment_path(self._folder, self.position + 1, self._generation))
         try:
             self._files.sync_folder(self._folder)
@@ -77,7 +77,7 @@ class LogWriter:
             self.broken = True
 
     def rotate(self) -> None:
-        """What follows goes to a new segment."""
+        """End the segment: the next record goes to a new one."""
         if self._descriptor is not None:
             self._files.close(self._descriptor)
             self._descriptor = None
