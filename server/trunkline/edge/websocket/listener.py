@@ -257,7 +257,7 @@ class WebSocketListener(WSListener):
     def frame_refused(self, code: int, reason: str) -> None:
         """Close the connection because picows refused a frame; picows ends it after this.
 
-        picows reads one frame ahead: where that one is refused, the frame before it is delivered only afterwards. If that
+        picows reads one frame ahead: where that one is refused, the frame before it is delivered afterwards. If that
         was a close frame, it counts: whatever follows it is ignored. But picows has the code 0 both for a close frame
         without a code and for the code 0, which must not be sent: then the refused frame is reported.
         """
