@@ -26,7 +26,7 @@ from trunkline.edge.websocket.endpoints import Negotiated
 from trunkline.edge.websocket.listener import WebSocketListener
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hub.connection import Services
-from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import ANONYMOUS
 from trunkline.hub.router import Router
@@ -63,7 +63,7 @@ def echo_door() -> EchoDoor:
     context = EdgeContext(
         services=Services(
             router=Router(cast(Any, None), lambda *_: None),  # nothing is routed
-            limits=Limits(),
+            limits=ConnectionLimits(),
             rates=RateLimiter(0, 0),
             opened=lambda _connection: None,
             closed=lambda _connection: None,

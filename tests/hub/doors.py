@@ -8,7 +8,7 @@ from typing import Any
 
 from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import Connection, Services, Traffic
-from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline.hub.router import Router
@@ -123,9 +123,9 @@ class FakeBackend:
         self.pushed.append((index, data, final))
 
 
-def services(router: Router, limits: Limits | None = None, *, rate: float = 0.0, burst: int = 0) -> Services:
+def services(router: Router, limits: ConnectionLimits | None = None, *, rate: float = 0.0, burst: int = 0) -> Services:
     """What connections share, with nobody who listens."""
-    return Services(router, limits or Limits(), RateLimiter(rate, burst), lambda _: None, lambda _: None)
+    return Services(router, limits or ConnectionLimits(), RateLimiter(rate, burst), lambda _: None, lambda _: None)
 
 
 def connection(shared: Services, door: Door, principal: Principal = ANONYMOUS) -> Connection:

@@ -11,7 +11,7 @@ from tests.hub.doors import Door, FakeBackend, connection, services
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.hub.connection import Connection
 from trunkline.hub.fanout import Fanout
-from trunkline.hub.limits import Limits
+from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline.hub.router import Router
 from trunkline.hub.subscriptions import Subscriptions
@@ -34,7 +34,7 @@ class PubSub:
         self.finished: list[tuple[str, int]] = []
         self.broker = MemoryBroker(history or HistoryLimits(), self.clock.monotonic, self.clock.wall)
         self.fanout = Fanout(self.soon.append, lambda: 0.0)
-        self.limits = Limits(**limits)
+        self.limits = ConnectionLimits(**limits)
         self.topics = Subscriptions(self.broker, self.fanout, self.limits, self._interest)
         self.router = Router(FakeBackend(), lambda call, _name, _s, code: self.finished.append((call.method, code)))
         self.router.handle(self.topics.methods())

@@ -8,7 +8,7 @@ import pytest
 from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.match import require
 from trunkline.hub.connection import GRANT_STEP
-from trunkline.hub.limits import Limits
+from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -20,7 +20,7 @@ class Rig:
         self.door, self.backend = Door(limit=10**7), FakeBackend()
         self.router = Router(self.backend, lambda *_: None)
         self.router.handle({"hub.now": lambda call: call.settle_result(b"5")})
-        self.connection = connection(services(self.router, Limits(max_batch=10)), self.door)
+        self.connection = connection(services(self.router, ConnectionLimits(max_batch=10)), self.door)
 
     def receive(self, message: Any) -> None:
         self.connection.receive(json.dumps(message).encode())

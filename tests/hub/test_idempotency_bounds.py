@@ -16,9 +16,9 @@ from trunkline.hub.idempotency import (
     OUTCOME_OVERHEAD,
     IdempotencyKeys,
     KeyLimits,
-    Outcome,
     Outcomes,
     SharedCall,
+    StoredOutcome,
 )
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode
@@ -156,7 +156,7 @@ def test_what_is_counted_is_what_it_takes() -> None:
     try:
         for n in range(number):
             outcomes.take("ann", 0.0)
-            outcomes.put(("ann", f"key-{n}" * 4), Outcome(n.to_bytes(32, "big"), result=bytes(size)), 0.0)
+            outcomes.put(("ann", f"key-{n}" * 4), StoredOutcome(n.to_bytes(32, "big"), result=bytes(size)), 0.0)
         used, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

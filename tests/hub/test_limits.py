@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.match import require
 from trunkline.hub.connection import Connection
-from trunkline.hub.limits import MAX_BUCKETS, Limits, RateLimiter, TokenBucket
+from trunkline.hub.limits import MAX_BUCKETS, ConnectionLimits, RateLimiter, TokenBucket
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.errors import ErrorCode
@@ -117,7 +117,7 @@ class Rig:
         self.finished: list[int] = []
         self.router = Router(self.backend, lambda *record: self.finished.append(record[3]), max_calls=max_calls)
         self.router.handle({"hub.now": lambda call: call.settle_result(b"5")})
-        self.services = services(self.router, Limits(**limits), rate=rate, burst=burst)
+        self.services = services(self.router, ConnectionLimits(**limits), rate=rate, burst=burst)
 
     def peer(self, principal: Principal = ANONYMOUS) -> Peer:
         return Peer(self, principal)

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.timing import PATIENCE, eventually
-from trunkline.methods.batching import LEVELS, Batcher, Job, Limits, Waiting, passes
+from trunkline.methods.batching import LEVELS, Batcher, BatchItem, BatchLimits, Waiting, passes
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 COSTS = st.lists(st.integers(1, 300), max_size=60)
@@ -48,11 +48,11 @@ def test_where_padding_is_free_everything_is_one_pass() -> None:
 # --- whose turn it is ---
 
 
-def jobs(*costs: int, deadline: float = float("inf")) -> list[Job[int, int]]:
-    return [Job(cost, cost, deadline) for cost in costs]
+def jobs(*costs: int, deadline: float = float("inf")) -> list[BatchItem[int, int]]:
+    return [BatchItem(cost, cost, deadline) for cost in costs]
 
 
-def values(taken: list[Job[int, int]]) -> list[int]:
+def values(taken: list[BatchItem[int, int]]) -> list[int]:
     return [job.value for job in taken]
 
 
@@ -115,8 +115,8 @@ async def test_dropped_jobs_do_not_use_up_the_budget() -> None:
 async def test_nothing_is_lost_or_doubled_and_each_batch_keeps_to_its_budget(seed: int) -> None:
     dice = random.Random(seed)
     waiting: Waiting[int, int] = Waiting()
-    put: list[Job[int, int]] = []
-    got: list[Job[int, int]] = []
+    put: list[BatchItem[int, int]] = []
+    got: list[BatchItem[int, int]] = []
     for _ in range(200):
         new = jobs(*(dice.randint(1, 50) for _ in range(dice.randint(0, 6))))
         waiting.add(new, dice.randint(0, 4), dice.randint(0, 2))
@@ -157,7 +157,7 @@ class Gate:
 
 @asynccontextmanager
 async def batcher(run: Callable[[list[int]], Any], budget: int = 100, pass_cost: int = 1000) -> AsyncIterator[Any]:
-    made: Batcher[int, int] = Batcher("test", run, Limits(budget, pass_cost))
+    made: Batcher[int, int] = Batcher("test", run, BatchLimits(budget, pass_cost))
     try:
         yield made
     finally:
@@ -166,7 +166,7 @@ async def batcher(run: Callable[[list[int]], Any], budget: int = 100, pass_cost:
         made.close()
 
 
-async def outcome(job: Job[int, int]) -> int:
+async def outcome(job: BatchItem[int, int]) -> int:
     await asyncio.wait([job.future], timeout=PATIENCE)
     return job.future.result()
 
@@ -275,7 +275,7 @@ async def test_whatever_a_pass_raises_ends_its_jobs_and_the_thread_goes_on(error
             raise error
         return values
 
-    batcher: Batcher[int, int] = Batcher("odd", run, Limits(100, 1))
+    batcher: Batcher[int, int] = Batcher("odd", run, BatchLimits(100, 1))
     try:
         bad, good = jobs(1, 1)
         bad.value = 0
@@ -291,7 +291,7 @@ async def test_whatever_a_pass_raises_ends_its_jobs_and_the_thread_goes_on(error
 
 @pytest.mark.parametrize("results", [[], [1, 2, 3], None])
 async def test_a_pass_that_returns_too_few_or_too_many_fails_by_name(results: Any) -> None:
-    batcher: Batcher[int, int] = Batcher("counts", lambda _values: results, Limits(100, 1))
+    batcher: Batcher[int, int] = Batcher("counts", lambda _values: results, BatchLimits(100, 1))
     try:
         (job,) = jobs(1)
         batcher.put([job], "one")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trunkline.methods.batching import Job
+from trunkline.methods.batching import BatchItem
 from trunkline.methods.caching import JobCache
 from trunkline.methods.figures import FIGURES
 
@@ -26,7 +26,7 @@ def cache(max_bytes: int = 100, seconds: float = 60.0, clock: Clock | None = Non
 async def compute(kept: JobCache[str, str, bytes], key: str, result: bytes) -> None:
     job, is_new = kept.get(key, key)
     assert is_new
-    assert isinstance(job, Job)
+    assert isinstance(job, BatchItem)
     job.future.set_result(result)
     await asyncio.sleep(0)
 
@@ -34,7 +34,7 @@ async def compute(kept: JobCache[str, str, bytes], key: str, result: bytes) -> N
 def is_kept(kept: JobCache[str, str, bytes], key: str) -> bool:
     found, is_new = kept.get(key, key)
     if is_new:
-        assert isinstance(found, Job)
+        assert isinstance(found, BatchItem)
         found.leave()
     return not is_new
 
@@ -75,7 +75,7 @@ async def test_who_asks_for_what_is_on_its_way_joins_and_may_leave_again() -> No
     kept = cache()
     job, is_new = kept.get("a", "a", deadline=1.0)
     joined, is_second = kept.get("a", "other", deadline=2.0)
-    assert isinstance(job, Job)
+    assert isinstance(job, BatchItem)
     assert (joined is job, is_new, is_second, job.deadline, job.value) == (True, True, False, 2.0, "a")
     job.leave()
     assert not job.future.done(), "the other one still waits"
@@ -87,7 +87,7 @@ async def test_who_asks_for_what_is_on_its_way_joins_and_may_leave_again() -> No
 async def test_a_job_that_all_have_left_is_begun_anew_by_the_next_who_asks() -> None:
     kept = cache()
     job, _ = kept.get("a", "a")
-    assert isinstance(job, Job)
+    assert isinstance(job, BatchItem)
     job.leave()
     again, is_new = kept.get("a", "a")
     assert (again is not job, is_new) == (True, True)
@@ -98,7 +98,7 @@ async def test_a_job_that_all_have_left_is_begun_anew_by_the_next_who_asks() -> 
 async def test_a_failure_is_not_kept() -> None:
     kept = cache()
     job, _ = kept.get("a", "a")
-    assert isinstance(job, Job)
+    assert isinstance(job, BatchItem)
     job.future.set_exception(ValueError("no"))
     await asyncio.sleep(0)
     assert not is_kept(kept, "a")
@@ -119,7 +119,7 @@ async def test_look_ups_are_counted_by_outcome() -> None:
     kept: JobCache[str, str, bytes] = JobCache("counted", len, 100, 60.0)
     job, _ = kept.get("a", "a")
     kept.get("a", "a")
-    assert isinstance(job, Job)
+    assert isinstance(job, BatchItem)
     job.future.set_result(b"r")
     await asyncio.sleep(0)
     kept.get("a", "a")

@@ -13,7 +13,7 @@ import itertools
 
 from tests.methods.document_files import word_model
 from trunkline.methods.documents.extract import from_text
-from trunkline.methods.documents.formats import Document
+from trunkline.methods.documents.formats import FileText
 from trunkline.methods.documents.split import (
     CHARACTERS_A_TOKEN,
     SEGMENT,
@@ -73,7 +73,7 @@ def test_a_model_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_markdown", [True, False])
 def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) -> None:
     text = SENTENCE * 400
-    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=is_markdown))
+    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=is_markdown))
     assert len(passages) > 50
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
     assert all(count(tokens, passage.text) <= 32 for passage in passages)
@@ -82,7 +82,7 @@ def test_places_are_exact_in_any_script(tokens: ModelTokens, is_markdown: bool) 
 
 def test_passages_may_overlap(tokens: ModelTokens) -> None:
     text = " ".join(f"w{number}" for number in range(100))
-    passages = Splitter(tokens, 20, 5).split(Document(None, text, is_markdown=False))
+    passages = Splitter(tokens, 20, 5).split(FileText(None, text, is_markdown=False))
     assert all(after.start < before.end for before, after in itertools.pairwise(passages))
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
 
@@ -90,7 +90,7 @@ def test_passages_may_overlap(tokens: ModelTokens) -> None:
 def test_a_long_text_is_split_in_segments_that_can_be_left(tokens: ModelTokens) -> None:
     text = SENTENCE * (3 * SEGMENT // len(SENTENCE))
     checks: list[int] = []
-    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=False), lambda: checks.append(1))
+    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=False), lambda: checks.append(1))
     assert len(checks) >= 3
     assert all(passage.text == text[passage.start : passage.end] for passage in passages)
     assert "".join("".join(passage.text.split()) for passage in passages) == "".join(text.split())
@@ -98,7 +98,7 @@ def test_a_long_text_is_split_in_segments_that_can_be_left(tokens: ModelTokens) 
 
 def test_what_is_no_words_is_cut_all_the_same(tokens: ModelTokens) -> None:
     text = "A" * 100_000
-    passages = Splitter(tokens, 30).split(Document(None, text, is_markdown=False))
+    passages = Splitter(tokens, 30).split(FileText(None, text, is_markdown=False))
     assert max(len(passage.text) for passage in passages) == 30 * CHARACTERS_A_TOKEN
     assert "".join(passage.text for passage in passages) == text
 

@@ -20,7 +20,7 @@ from trunkline_protocol.codecs.phoenix_frames import (
     MAX_CHANNEL_CHARS,
     MAX_REF_CHARS,
     BadFrame,
-    Message,
+    PhoenixMessage,
     decode,
     encode_broadcast,
     encode_end,
@@ -44,7 +44,7 @@ def bad(frame: Frame) -> BadFrame:
 
 @pytest.mark.parametrize("ref", ["1", "", "é☃", 7, 2**53, None])
 def test_refs_keep_their_type(ref: Any) -> None:
-    assert decode(text(ref, ref, "rpc:a", "m", {})) == Message(ref, ref, "rpc:a", "m", b"{}")
+    assert decode(text(ref, ref, "rpc:a", "m", {})) == PhoenixMessage(ref, ref, "rpc:a", "m", b"{}")
 
 
 def test_payload_stays_the_bytes_it_was() -> None:
@@ -103,14 +103,14 @@ def test_what_the_hub_could_not_read_further_up_the_stack_is_refused_under_its_r
     """The deepest payload that is let through can be read with more on the stack than there is here."""
     limit = decodable_levels()
     found = [(depth, outcome(b"[" * depth + b"]" * depth)) for depth in range(limit - 350, limit + 1)]
-    deepest = max(depth for depth, message in found if isinstance(message, Message))
+    deepest = max(depth for depth, message in found if isinstance(message, PhoenixMessage))
     msgspec.json.decode(b"[" * (deepest + 40) + b"]" * (deepest + 40), type=msgspec.Raw)
     first = next(message for depth, message in found if depth == deepest + 1)
     assert isinstance(first, BadFrame)
     assert (first.ref, first.topic) == ("2", "rpc:a")
 
 
-def outcome(payload: bytes) -> Message | BadFrame:
+def outcome(payload: bytes) -> PhoenixMessage | BadFrame:
     try:
         return decode(Frame(b'["1","2","rpc:a","m",%b]' % payload))
     except BadFrame as found:
@@ -142,7 +142,7 @@ def test_binary_push() -> None:
 
 
 def test_binary_push_without_refs_and_data() -> None:
-    assert decode(Frame(binary_push("", "", "t", "e", b""), binary=True)) == Message(
+    assert decode(Frame(binary_push("", "", "t", "e", b""), binary=True)) == PhoenixMessage(
         None, None, "t", "e", b'{"$bytes":""}', is_binary=True
     )
 

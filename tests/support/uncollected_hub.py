@@ -15,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from trunkline.config import load_settings
-from trunkline.hosting.lifecycle import Hub
+from trunkline.hosting.lifecycle import HubProcess
 from trunkline.hosting.runtime import event_loop_runner
 
 
@@ -37,7 +37,7 @@ async def serve(folder: Path) -> None:
         uds_framed=folder / "framed.sock",
         session_seconds=0.2,
     )
-    hub = Hub(settings)
+    hub = HubProcess(settings)
     loop = asyncio.get_running_loop()
 
     def listening(addresses: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from trunkline.cli.show.terminal import plain
-from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
+from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, ConnectionStatus
 from trunkline.cli.show.top.view import count, duration, ms, render, share
 
 FIGURES: dict[str, Any] = {
@@ -48,7 +48,7 @@ def topic(name: str, offset: int, epoch: str = "e") -> dict[str, Any]:
 @pytest.fixture
 def board() -> Board:
     """One that has heard everything, at second 100."""
-    board = Board("ws://127.0.0.1:8765/ws", Link("connected", 0.0))
+    board = Board("ws://127.0.0.1:8765/ws", ConnectionStatus("connected", 0.0))
     board.hear(METRICS, FIGURES, 100.0)
     board.hear(HEALTH, health(executor(0, "busy", active_requests=3), executor(1)), 100.0)
     told = executor(0, "busy") | {"cpu_percent": 97.4, "running": [running("debug.sleep", 61_500.0)]}
@@ -124,12 +124,12 @@ def test_old_figures_are_called_old(board: Board) -> None:
     assert board.freshness(103.0) == "live"
     assert board.freshness(104.5) == "stale: connected, but no figures for 4 s"
     assert not board.is_live(104.5)
-    board.link = Link("reconnecting", 102.0, "the connection was lost (close 1006)", 3)
+    board.link = ConnectionStatus("reconnecting", 102.0, "the connection was lost (close 1006)", 3)
     words = "reconnecting for 8 s (attempt 3): the connection was lost (close 1006); figures are 10 s old"
     assert board.freshness(110.0) == words
     assert not board.is_live(102.5), "however young they are"
     assert "reconnecting for 8 s" in drawn(board, 110.0)
-    board.link = Link("connected", 111.0)
+    board.link = ConnectionStatus("connected", 111.0)
     board.hear(METRICS, FIGURES, 112.0)
     assert board.freshness(112.5) == "live"
 
@@ -171,7 +171,7 @@ def test_as_data_is_json(board: Board) -> None:
 
 
 def test_before_anything_is_known() -> None:
-    board = Board("ws://h/ws", Link("connected", 0.0))
+    board = Board("ws://h/ws", ConnectionStatus("connected", 0.0))
     assert "unknown" in drawn(board)
     assert "first figures are due" in drawn(board, width=120)
     assert board.as_data(1.0)["metrics"] is None

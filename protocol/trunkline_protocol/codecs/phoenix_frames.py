@@ -43,7 +43,7 @@ Status = Literal["ok", "error"]
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class PhoenixMessage:
     """A message of a peer.
 
     Attributes:
@@ -105,7 +105,7 @@ _binary_decoder: Final = msgspec.json.Decoder(_Binary)
 _encoder: Final = msgspec.json.Encoder()
 
 
-def decode(frame: Frame) -> Message:
+def decode(frame: Frame) -> PhoenixMessage:
     """Read a frame.
 
     Raises:
@@ -114,7 +114,7 @@ def decode(frame: Frame) -> Message:
     return _decode_binary(frame.payload) if frame.binary else _decode_text(frame.payload)
 
 
-def _decode_text(data: bytes) -> Message:
+def _decode_text(data: bytes) -> PhoenixMessage:
     try:
         wire = _wire_decoder.decode(data)
     except UNREADABLE as error:
@@ -124,7 +124,7 @@ def _decode_text(data: bytes) -> Message:
         raise BadFrame(_too_deep(), wire.join_ref, wire.ref, wire.topic)
     if has_too_many_members(payload):
         raise BadFrame(too_much("the payload", ErrorCode.INVALID_REQUEST), wire.join_ref, wire.ref, wire.topic)
-    return Message(wire.join_ref, wire.ref, wire.topic, wire.event, payload)
+    return PhoenixMessage(wire.join_ref, wire.ref, wire.topic, wire.event, payload)
 
 
 def _bad_text(data: bytes, error: Exception) -> BadFrame:
@@ -160,7 +160,7 @@ def _is_too_deep(payload: bytes) -> bool:
     return False
 
 
-def _decode_binary(data: bytes) -> Message:
+def _decode_binary(data: bytes) -> PhoenixMessage:
     """``00 |join_ref| |ref| |topic| |event|`` and the fields, each length in a byte; the payload is the rest."""
     if len(data) < HEADER_BYTES or data[0] != PUSH_KIND:
         raise BadFrame(RpcError(ErrorCode.INVALID_REQUEST, "of binary messages a client may send pushes (kind 0)"))
@@ -177,7 +177,7 @@ def _decode_binary(data: bytes) -> Message:
         at += size
     join_ref, ref, topic, event = fields
     payload = b'{"$bytes":"%b"}' % base64.b64encode(data[at:])
-    return Message(join_ref or None, ref or None, topic, event, payload, is_binary=True)
+    return PhoenixMessage(join_ref or None, ref or None, topic, event, payload, is_binary=True)
 
 
 def encode_value(value: str | int | None) -> bytes:

@@ -21,7 +21,7 @@ from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.codecs import phoenix_frames as frames
 from trunkline_protocol.codecs.dialect import Dialect, Frame, Received
 from trunkline_protocol.codecs.phoenix_events import EVENT, GAP, EventCache, Published, Reader, Readers
-from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, Message, Ref
+from trunkline_protocol.codecs.phoenix_frames import CONTROL, BadFrame, PhoenixMessage, Ref
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 
 TOPIC: Final = "topic:"
@@ -148,7 +148,7 @@ class PhoenixDialect(Dialect):
             self._receive(message, turn)
         return turn.received()
 
-    def _receive(self, message: Message, turn: _Turn) -> None:
+    def _receive(self, message: PhoenixMessage, turn: _Turn) -> None:
         channel = self._channels.get(message.topic)
         if message.event == "phx_join":
             self._join(message, channel, turn)
@@ -167,7 +167,7 @@ class PhoenixDialect(Dialect):
         else:
             self._publish(channel, channel.reader, message, turn)
 
-    def _without_channel(self, message: Message, turn: _Turn) -> None:
+    def _without_channel(self, message: PhoenixMessage, turn: _Turn) -> None:
         if message.topic == CONTROL and message.event == "heartbeat":
             turn.to_peer.append(frames.encode_reply(None, message.ref, CONTROL, "ok", EMPTY))
             self._retry_leftovers(turn)
@@ -182,7 +182,7 @@ class PhoenixDialect(Dialect):
             ref = None  # its answer would be taken for that of the push that is in flight
         turn.to_peer.append(frames.encode_error(join_ref, ref, topic, error))
 
-    def _refuse_duplicate(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+    def _refuse_duplicate(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         error = RpcError(
             ErrorCode.INVALID_REQUEST,
             f"ref {message.ref!r} is in flight on {channel.topic}; use another or wait for its reply",
@@ -192,7 +192,7 @@ class PhoenixDialect(Dialect):
 
     # --- joining and leaving ---
 
-    def _join(self, message: Message, old: _Channel | None, turn: _Turn) -> None:
+    def _join(self, message: PhoenixMessage, old: _Channel | None, turn: _Turn) -> None:
         topic, join_ref, ref = message.topic, message.join_ref, message.ref
         if join_ref is None or ref is None:
             error = RpcError(ErrorCode.INVALID_REQUEST, "phx_join needs a join_ref and a ref")
@@ -216,7 +216,7 @@ class PhoenixDialect(Dialect):
         else:
             self._subscribe(channel, message, turn)
 
-    def _subscribe(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+    def _subscribe(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         name = channel.topic.removeprefix(TOPIC)
         recover = _members_of(message.payload).get("recover")
         channel.reader = Reader(channel.topic, name, asks=recover is not None)
@@ -226,7 +226,7 @@ class PhoenixDialect(Dialect):
             params["recover"] = recover
         self._ask(_Pending(channel, message.ref, "join"), hub.SUBSCRIBE.name, _encoder.encode(params), turn)
 
-    def _leave(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+    def _leave(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         was_joined = self._stop(channel, f"{channel.topic} was left", turn)
         turn.to_peer.append(frames.encode_reply(channel.join_ref, message.ref, channel.topic, "ok", EMPTY))
         if was_joined:
@@ -251,7 +251,7 @@ class PhoenixDialect(Dialect):
             self._unsubscribe(channel.reader.pattern, turn)
         return channel.joined
 
-    def _crash(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+    def _crash(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         """Stop a channel whose client sent an event that only servers send: it has to join again."""
         reason = f"a client does not send {message.event}; join {channel.topic} again"
         if message.ref is not None:
@@ -285,7 +285,7 @@ class PhoenixDialect(Dialect):
         pending.channel.refs[pending.ref] = number
         turn.to_hub.append(_request(number, method, params, metadata))
 
-    def _publish(self, channel: _Channel, reader: Reader, message: Message, turn: _Turn) -> None:
+    def _publish(self, channel: _Channel, reader: Reader, message: PhoenixMessage, turn: _Turn) -> None:
         if message.event != PUBLISH:
             words = f"{channel.topic} takes publish, not {message.event:.200}; calls are pushed on {RPC} channels"
             self._refuse(
@@ -295,7 +295,7 @@ class PhoenixDialect(Dialect):
         params = b'{"topic":%b,"data":%b}' % (frames.encode_value(reader.pattern), message.payload)
         self._ask(_Pending(channel, message.ref), PUBLISH, params, turn)
 
-    def _call(self, channel: _Channel, message: Message, turn: _Turn) -> None:
+    def _call(self, channel: _Channel, message: PhoenixMessage, turn: _Turn) -> None:
         member = STEERING.get(message.event)
         if member is not None:
             self._steer(channel, message, member, turn)
@@ -309,7 +309,7 @@ class PhoenixDialect(Dialect):
             pending = _Pending(channel, message.ref, token=_token_of(metadata))
             self._ask(pending, message.event, params, turn, metadata)
 
-    def _steer(self, channel: _Channel, message: Message, member: str, turn: _Turn) -> None:
+    def _steer(self, channel: _Channel, message: PhoenixMessage, member: str, turn: _Turn) -> None:
         """Hand on what concerns another push, if that is in flight; else it is ignored, as the hub does."""
         members = _members_of(message.payload)
         target = _token(members.get(member))
@@ -414,7 +414,7 @@ def _members_of(payload: bytes) -> _Members:
         return {}
 
 
-def _without_metadata(message: Message) -> tuple[bytes, bytes]:
+def _without_metadata(message: PhoenixMessage) -> tuple[bytes, bytes]:
     """The params of a call, and its metadata or nothing."""
     if message.is_binary:
         return b'{"data":%b}' % message.payload, b""

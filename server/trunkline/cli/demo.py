@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from trunkline.hosting.lifecycle import Hub
+    from trunkline.hosting.lifecycle import HubProcess
 
 Result = TypeVar("Result")
 
@@ -35,7 +35,7 @@ class Caller(Protocol):
         """Call a method and return its result."""
 
 
-async def prepare_demo(hub: Hub) -> list[dict[str, Any]] | None:
+async def prepare_demo(hub: HubProcess) -> list[dict[str, Any]] | None:
     """Make sure that the demo collection exists, with the number of its items in its metadata.
 
     Returns:
@@ -147,7 +147,7 @@ def _in_double_quotes(script: str) -> str:
     return script.replace("\\", "\\\\").replace('"', '\\"').replace("$", "\\$").replace("`", "\\`")
 
 
-async def greet(hub: Hub, addresses: list[str]) -> None:
+async def greet(hub: HubProcess, addresses: list[str]) -> None:
     """Wait for the executors, index the demo collection, and print what to try next."""
     await hub.parts.pool.wait_ready()
     if hub.stopping:  # with --strict a module could not be loaded
@@ -161,7 +161,7 @@ async def greet(hub: Hub, addresses: list[str]) -> None:
         print(try_next(addresses[0].removeprefix("ws://").removesuffix("/ws"), collection), flush=True)
 
 
-async def _attempt(hub: Hub, work: Coroutine[Any, Any, Result]) -> Result | None:
+async def _attempt(hub: HubProcess, work: Coroutine[Any, Any, Result]) -> Result | None:
     """The result of a coroutine; None where it failed, which is logged unless the hub is stopping."""
     try:
         return await work

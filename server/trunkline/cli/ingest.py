@@ -37,7 +37,7 @@ class Advance(Protocol):
 
 
 @dataclass(slots=True)
-class Outcome:
+class IngestOutcome:
     """The results of all calls together: totals, and what failed."""
 
     totals: dict[str, int] = field(default_factory=dict)
@@ -103,7 +103,7 @@ def ingest(
     options = {"overlap_tokens": overlap_tokens} | ({"chunk_tokens": chunk_tokens} if chunk_tokens else {})
     params = {"collection": collection, "options": options}
     globs = {"include": include or [], "exclude": exclude or []}
-    outcome = Outcome()
+    outcome = IngestOutcome()
     if server_path:
         sources = [{"path": path, **globs} for path in paths]
         whole = {**params, "sources": sources}
@@ -124,7 +124,7 @@ def ingest(
 
 
 def find_files(
-    paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: Outcome
+    paths: Sequence[str], include: Sequence[str], exclude: Sequence[str], outcome: IngestOutcome
 ) -> list[FoundFile]:
     """The documents at some paths of this machine, named by their path relative to the working directory.
 
@@ -148,7 +148,7 @@ def find_files(
     return [*found.values()]
 
 
-def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[str, Any]]]:
+def batches(files: Sequence[FoundFile], outcome: IngestOutcome) -> Iterator[list[dict[str, Any]]]:
     """Batches of files as sources of ``documents.process``, each small enough for one message.
 
     Files that cannot be sent are added to ``outcome`` as failed.
@@ -181,7 +181,7 @@ def batches(files: Sequence[FoundFile], outcome: Outcome) -> Iterator[list[dict[
         yield batch
 
 
-async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile], outcome: Outcome) -> None:
+async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile], outcome: IngestOutcome) -> None:
     """Send files of this machine to the hub, :data:`CALLS_AT_ONCE` batches at a time.
 
     Raises:
@@ -217,7 +217,7 @@ async def send_files(hub: Hub, params: dict[str, Any], files: Sequence[FoundFile
             await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> None:
+async def process_there(hub: Hub, params: dict[str, Any], outcome: IngestOutcome) -> None:
     """Have the hub process files of its own machine, in a call that is cancelled if this command ends."""
     with progress_bar() as advance:
         result = await hub.call(
@@ -226,7 +226,7 @@ async def process_there(hub: Hub, params: dict[str, Any], outcome: Outcome) -> N
     outcome.add(result)
 
 
-def process_as_job(params: dict[str, Any], outcome: Outcome, url: str, token: str | None) -> None:
+def process_as_job(params: dict[str, Any], outcome: IngestOutcome, url: str, token: str | None) -> None:
     """Have the hub process files of its own machine as a job, and show the job's progress to its end."""
     started: list[str] = []
 

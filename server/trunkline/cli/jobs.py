@@ -22,7 +22,7 @@ from trunkline.cli.talk import (
 )
 
 if TYPE_CHECKING:
-    from trunkline.cli.show.progress import Bar, Reading
+    from trunkline.cli.show.progress import Bar, ProgressReading
     from trunkline.client import Hub, Subscription
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
@@ -158,13 +158,13 @@ async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> 
             return
 
 
-def _reading(job: dict[str, Any]) -> Reading:
+def _reading(job: dict[str, Any]) -> ProgressReading:
     """What the bar shows of a job: the fraction done, its status, and its last progress report."""
-    from trunkline.cli.show.progress import Reading, read_report
+    from trunkline.cli.show.progress import ProgressReading, read_report
 
-    said = Reading(None, "") if job["progress"] is None else read_report(job["progress"])
+    said = ProgressReading(None, "") if job["progress"] is None else read_report(job["progress"])
     attempt = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
-    return Reading(said.fraction, f"{job['status']}{attempt}{said.words and ': ' + said.words}")
+    return ProgressReading(said.fraction, f"{job['status']}{attempt}{said.words and ': ' + said.words}")
 
 
 def _print_table(jobs: list[dict[str, Any]]) -> None:

@@ -131,7 +131,7 @@ def _serve(
 ) -> None:
     from trunkline.background import start_task, thread_died
     from trunkline.cli.demo import greet
-    from trunkline.hosting.lifecycle import Hub
+    from trunkline.hosting.lifecycle import HubProcess
     from trunkline.hosting.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
     from trunkline.observe.logs import configure_logs
     from trunkline.private_files import make_private, write_privately
@@ -142,7 +142,7 @@ def _serve(
     threading.excepthook = thread_died
 
     async def main() -> None:
-        hub = Hub(settings)
+        hub = HubProcess(settings)
         handle_signals(hub)
         if stop_at_eof:
             stop_at_end_of_stdin(hub)

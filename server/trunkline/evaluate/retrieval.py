@@ -23,7 +23,7 @@ PASSAGES: Final = 100
 AT_ONCE: Final = 4
 
 
-class Caller(Protocol):
+class HubCaller(Protocol):
     """Calls methods of a hub."""
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
@@ -39,7 +39,7 @@ class Retrieved:
 
 
 async def retrieve(
-    hub: Caller,
+    hub: HubCaller,
     technique: str,
     collection: str,
     questions: Sequence[Question],

@@ -35,7 +35,7 @@ from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
-from trunkline.methods.runner import Runner
+from trunkline.methods.runner import MethodRunner
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -129,7 +129,7 @@ class CallSink:
 class NestedCalls(Host):
     """Makes the calls of methods through the hub."""
 
-    def __init__(self, send: Callable[[bytes], None], runner: Runner) -> None:
+    def __init__(self, send: Callable[[bytes], None], runner: MethodRunner) -> None:
         self._send = send
         self._runner = runner
         self._ids = itertools.count(1)
@@ -230,7 +230,7 @@ class Executor:
     """Connects the wire to the hub with the runner of methods."""
 
     def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
-        self.runner = Runner(registry, max_concurrency=max_concurrency, debug=debug)
+        self.runner = MethodRunner(registry, max_concurrency=max_concurrency, debug=debug)
         self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()

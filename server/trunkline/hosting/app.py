@@ -40,7 +40,7 @@ from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.idempotency import KeyLimits
-from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption
@@ -164,7 +164,7 @@ class HubParts:
         detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
         return Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
 
-    def _edge_context(self, settings: Settings, limits: Limits) -> EdgeContext:
+    def _edge_context(self, settings: Settings, limits: ConnectionLimits) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
         return EdgeContext(
             Services(
@@ -283,8 +283,8 @@ class HubParts:
         )
 
 
-def _connection_limits(settings: Settings) -> Limits:
-    return Limits(
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
         max_batch=settings.max_batch,
         max_calls_per_connection=settings.max_calls_per_connection,
         max_subscriptions=settings.max_subscriptions,

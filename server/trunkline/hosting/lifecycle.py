@@ -29,7 +29,7 @@ EXECUTOR_STOP_GRACE: Final = 5.0
 logger = logging.getLogger("trunkline")
 
 
-class Hub:
+class HubProcess:
     """One hub, as a process runs it.
 
     Args:

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from trunkline.hub.attached import Session
 from trunkline.hub.batch_reply import BatchReply
-from trunkline.hub.limits import Limits, RateLimiter
+from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Nobody, Outbox, Writer
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
@@ -98,7 +98,7 @@ class Services:
     """
 
     router: Router
-    limits: Limits
+    limits: ConnectionLimits
     rates: RateLimiter
     opened: Callable[[Connection], None]
     closed: Callable[[Connection], None]

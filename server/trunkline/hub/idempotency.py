@@ -54,7 +54,7 @@ class KeyLimits:
     seconds: float = 600.0
 
 
-class Outcome:
+class StoredOutcome:
     """How the work of a key ended: JSON of its result or of its error; neither where the result was not kept."""
 
     __slots__ = ("at", "digest", "error", "result")
@@ -94,7 +94,7 @@ class _Held:
         self.keys = 0
         self.ended: deque[float] = deque()
         self.bytes = 0
-        self.whole: OrderedDict[KeyId, Outcome] = OrderedDict()
+        self.whole: OrderedDict[KeyId, StoredOutcome] = OrderedDict()
 
 
 class Outcomes:
@@ -102,7 +102,7 @@ class Outcomes:
 
     def __init__(self, limits: KeyLimits) -> None:
         self._limits = limits
-        self._kept: OrderedDict[KeyId, Outcome] = OrderedDict()
+        self._kept: OrderedDict[KeyId, StoredOutcome] = OrderedDict()
         self._held: dict[str, _Held] = {}
         self._taken = 0
         self._whole_bytes = 0
@@ -111,7 +111,7 @@ class Outcomes:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, key: KeyId, now: float) -> Outcome | None:
+    def get(self, key: KeyId, now: float) -> StoredOutcome | None:
         """The outcome of a key, unless it is too old."""
         self._expire(now)
         return self._kept.get(key)
@@ -143,7 +143,7 @@ class Outcomes:
         if not held.keys:
             del self._held[principal]
 
-    def put(self, key: KeyId, outcome: Outcome, now: float) -> None:
+    def put(self, key: KeyId, outcome: StoredOutcome, now: float) -> None:
         """Keep the outcome of a key that was taken."""
         outcome.at = now
         self._kept[key] = outcome
@@ -202,7 +202,7 @@ class SharedCall(Call):
     __slots__ = ("_callers", "_ended", "_executor", "_first_caller", "digest", "used")
 
     def __init__(
-        self, first: Call, used: KeyId, digest: bytes, ended: Callable[[SharedCall, Outcome | None], None]
+        self, first: Call, used: KeyId, digest: bytes, ended: Callable[[SharedCall, StoredOutcome | None], None]
     ) -> None:
         self._callers: dict[Call, None] = {}
         self._executor: object | None = None
@@ -258,7 +258,7 @@ class SharedCall(Call):
     @override
     def deliver_result(self, result: bytes) -> None:
         keep = len(result) <= MAX_RESULT_BYTES and not self.streams
-        self._ended(self, Outcome(self.digest, result=result if keep else None))
+        self._ended(self, StoredOutcome(self.digest, result=result if keep else None))
         for call in self._take_callers():
             call.settle_result(result)
 
@@ -267,7 +267,7 @@ class SharedCall(Call):
         # The chunks it mentions were another call's.
         error.data.pop("chunks", None)
         encoded = encode_error_object(error)
-        self._ended(self, Outcome(self.digest, error=encoded) if error.maybe_executed else None)
+        self._ended(self, StoredOutcome(self.digest, error=encoded) if error.maybe_executed else None)
         for call in self._take_callers():
             call.settle_error(RpcError.from_wire(msgspec.json.decode(encoded)))
 
@@ -391,7 +391,7 @@ class IdempotencyKeys:
             shared.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to run {call.method}"))
             raise
 
-    def _end(self, shared: SharedCall, outcome: Outcome | None) -> None:
+    def _end(self, shared: SharedCall, outcome: StoredOutcome | None) -> None:
         del self._running[shared.used]
         if outcome is not None:
             self.outcomes.put(shared.used, outcome, self._clock())

@@ -12,7 +12,7 @@ MAX_BUCKETS: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """The settings of the same names, see SPEC.md, Limits.
 
     Attributes:

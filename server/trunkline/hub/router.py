@@ -57,7 +57,7 @@ Recorder = Callable[[Call, str | None, float, int], None]
 """Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
 
 
-class Tracer(Protocol):
+class CallTracer(Protocol):
     """Gives calls their place in a trace (see :class:`trunkline.observe.tracing.Tracer`)."""
 
     def begin(self, call: Call) -> None:
@@ -82,7 +82,7 @@ class Router:
         self._max_calls = max_calls
         self.in_flight = 0
         self.draining = False
-        self.tracer: Tracer | None = None
+        self.tracer: CallTracer | None = None
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
         self.keys = IdempotencyKeys(time.monotonic, keys)

@@ -12,7 +12,7 @@ from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
 from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
-from trunkline.hub.limits import Limits
+from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.subscription_totals import SubscriptionTotals
 from trunkline_protocol.calls import Call
@@ -55,7 +55,9 @@ class Subscriptions:
         on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
     """
 
-    def __init__(self, broker: Broker, fanout: Fanout, limits: Limits, on_system_interest: Callable[[], None]) -> None:
+    def __init__(
+        self, broker: Broker, fanout: Fanout, limits: ConnectionLimits, on_system_interest: Callable[[], None]
+    ) -> None:
         self._broker = broker
         self._fanout = fanout
         self._limits = limits

@@ -13,7 +13,7 @@ from trunkline.jobs.job import Created, Rights
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
-class Interrupted(Exception):
+class HubStopping(Exception):
     """The hub stops before the outcome: the job is attempted again by the next hub."""
 
 
@@ -64,4 +64,4 @@ class JobCall(FutureCall):
         """End the attempt without an outcome, unless it has ended."""
         if not self.settled:
             self.abandon()
-            self.future.set_exception(Interrupted())
+            self.future.set_exception(HubStopping())

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.background import start_task
-from trunkline.jobs.call import Interrupted, JobCall
+from trunkline.jobs.call import HubStopping, JobCall
 from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import (
     Cancelled,
@@ -75,7 +75,7 @@ class _Run:
         self.task: asyncio.Task[None] | None = None
 
 
-class Runner:
+class JobRunner:
     """Runs the attempts of jobs.
 
     Args:
@@ -182,7 +182,7 @@ class Runner:
             result = await call.future
         except RpcError as error:
             await self._failed(job, run, error)
-        except Interrupted:
+        except HubStopping:
             return
         else:
             await self._succeeded(job, call.attempts, result)

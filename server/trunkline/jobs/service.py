@@ -20,7 +20,7 @@ from trunkline.jobs.disk import DiskThread
 from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded, digest_of
 from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.limits import JobLimits
-from trunkline.jobs.runner import Runner, now_ms
+from trunkline.jobs.runner import JobRunner, now_ms
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo
@@ -83,7 +83,7 @@ class Jobs:
         self._limits = limits
         self._store = JobStore(folder)
         self._disk = DiskThread()
-        self._runner = Runner(submit, self._require, self._store, self._disk, limits, self._changed)
+        self._runner = JobRunner(submit, self._require, self._store, self._disk, limits, self._changed)
         self._jobs: dict[str, Job] = {}
         self._over: deque[Job] = deque()
         self._keys: dict[tuple[str, str], Job] = {}

@@ -39,7 +39,7 @@ _SIZES: Final = histogram(
 )
 
 
-class Job(Generic[T, R]):
+class BatchItem(Generic[T, R]):
     """One thing to compute, for one or several waiters, all on one event loop.
 
     Args:
@@ -74,7 +74,7 @@ class Job(Generic[T, R]):
             self.future.cancel()
 
 
-_Heap = list[tuple[int, int, Job[T, R]]]
+_Heap = list[tuple[int, int, BatchItem[T, R]]]
 
 
 class Waiting(Generic[T, R]):
@@ -88,7 +88,7 @@ class Waiting(Generic[T, R]):
     def __bool__(self) -> bool:
         return any(self._levels)
 
-    def add(self, jobs: Iterable[Job[T, R]], flow: Hashable, level: int = LEVELS["normal"]) -> None:
+    def add(self, jobs: Iterable[BatchItem[T, R]], flow: Hashable, level: int = LEVELS["normal"]) -> None:
         """Put jobs behind those of their flow; a flow keeps the priority it began with.
 
         Inside a flow the most costly come first: what is taken of it at once is of like cost, then.
@@ -99,14 +99,14 @@ class Waiting(Generic[T, R]):
         if not heap:
             del self._levels[level][flow]
 
-    def take(self, budget: int, now: float) -> tuple[list[Job[T, R]], list[Job[T, R]]]:
+    def take(self, budget: int, now: float) -> tuple[list[BatchItem[T, R]], list[BatchItem[T, R]]]:
         """Take out the jobs that run next: their costs sum up to the budget, or one alone costs more.
 
         Returns:
             The jobs to run, and those whose deadline has passed. Jobs that nobody wants any more are in neither.
         """
-        taken: list[Job[T, R]] = []
-        expired: list[Job[T, R]] = []
+        taken: list[BatchItem[T, R]] = []
+        expired: list[BatchItem[T, R]] = []
         total = 0
         while self:
             level = self._next_level()
@@ -128,7 +128,7 @@ class Waiting(Generic[T, R]):
                 expired.append(job)
         return taken, expired
 
-    def drain(self) -> list[Job[T, R]]:
+    def drain(self) -> list[BatchItem[T, R]]:
         """Remove and return all jobs."""
         jobs = [job for level in self._levels for heap in level.values() for _cost, _number, job in heap]
         for level in self._levels:
@@ -166,7 +166,7 @@ def passes(costs: Sequence[int], pass_cost: int) -> list[list[int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchLimits:
     """How much a batcher runs at once.
 
     Attributes:
@@ -183,8 +183,8 @@ class Limits:
 class _Outcomes(Generic[T, R]):
     """The outcomes of a pass, set on the loop in one go."""
 
-    results: list[tuple[Job[T, R], R]] = field(default_factory=list)
-    errors: list[tuple[Job[T, R], BaseException]] = field(default_factory=list)
+    results: list[tuple[BatchItem[T, R], R]] = field(default_factory=list)
+    errors: list[tuple[BatchItem[T, R], BaseException]] = field(default_factory=list)
 
     def settle(self) -> None:
         for job, result in self.results:
@@ -214,7 +214,7 @@ class Batcher(Generic[T, R]):
             the calls it concerns.
     """
 
-    def __init__(self, name: str, run: Callable[[list[T]], Sequence[R | BaseException]], limits: Limits) -> None:
+    def __init__(self, name: str, run: Callable[[list[T]], Sequence[R | BaseException]], limits: BatchLimits) -> None:
         self._name = name
         self._run = run
         self._limits = limits
@@ -225,7 +225,7 @@ class Batcher(Generic[T, R]):
         self._thread = threading.Thread(target=self._work, daemon=True, name=name)
         self._thread.start()
 
-    def put(self, jobs: Sequence[Job[T, R]], flow: Hashable, level: int = LEVELS["normal"]) -> None:
+    def put(self, jobs: Sequence[BatchItem[T, R]], flow: Hashable, level: int = LEVELS["normal"]) -> None:
         """Queue jobs. Any thread may call this."""
         with self._news:
             if not self._closed:
@@ -234,7 +234,7 @@ class Batcher(Generic[T, R]):
                 return
         self.fail(jobs, RpcError(ErrorCode.WORKER_UNAVAILABLE, f"{self._name}: this executor is stopping"))
 
-    def fail(self, jobs: Sequence[Job[T, R]], error: BaseException) -> None:
+    def fail(self, jobs: Sequence[BatchItem[T, R]], error: BaseException) -> None:
         """End jobs with an error. Any thread may call this."""
         self._settle(_Outcomes(errors=[(job, error) for job in jobs]))
 
@@ -264,7 +264,7 @@ class Batcher(Generic[T, R]):
                 if jobs and not self._closed:
                     self._pass(jobs)
 
-    def _pass(self, jobs: list[Job[T, R]]) -> None:
+    def _pass(self, jobs: list[BatchItem[T, R]]) -> None:
         _SIZES.observe(len(jobs), self._name)
         outcomes: _Outcomes[T, R] = _Outcomes()
         for job, result in zip(jobs, self._results(jobs), strict=True):
@@ -274,7 +274,7 @@ class Batcher(Generic[T, R]):
                 outcomes.results.append((job, result))
         self._settle(outcomes)
 
-    def _results(self, jobs: list[Job[T, R]]) -> Sequence[R | BaseException]:
+    def _results(self, jobs: list[BatchItem[T, R]]) -> Sequence[R | BaseException]:
         try:
             results = list(self._run([job.value for job in jobs]))
             if len(results) != len(jobs):

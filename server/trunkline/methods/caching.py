@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from trunkline.methods.batching import Job
+from trunkline.methods.batching import BatchItem
 from trunkline.methods.figures import counter
 
 if TYPE_CHECKING:
@@ -47,14 +47,14 @@ class JobCache(Generic[K, T, R]):
         self._name = name
         self._size = size
         self._results: TTLCache[K, R] = TTLCache(max_bytes, seconds, clock, size)
-        self._jobs: dict[K, Job[T, R]] = {}
+        self._jobs: dict[K, BatchItem[T, R]] = {}
 
     @property
     def bytes(self) -> int:
         """The size of the kept results."""
         return int(self._results.currsize)
 
-    def get(self, key: K, value: T, deadline: float = math.inf) -> tuple[R | Job[T, R], bool]:
+    def get(self, key: K, value: T, deadline: float = math.inf) -> tuple[R | BatchItem[T, R], bool]:
         """The result of a key, or the job that will have it.
 
         Args:
@@ -63,7 +63,7 @@ class JobCache(Generic[K, T, R]):
 
         Returns:
             The result or the job, and whether the job is new: then the caller has to see that it is run. A caller that
-            does not wait any more has to :meth:`~trunkline.methods.batching.Job.leave` the job.
+            does not wait any more has to :meth:`~trunkline.methods.batching.BatchItem.leave` the job.
         """
         job = self._jobs.get(key)
         if job is not None and not job.future.cancelled():
@@ -75,7 +75,7 @@ class JobCache(Generic[K, T, R]):
             _REQUESTS.add(1, self._name, "hit")
             return kept, False
         _REQUESTS.add(1, self._name, "miss")
-        job = self._jobs[key] = Job(value, deadline=deadline)
+        job = self._jobs[key] = BatchItem(value, deadline=deadline)
         job.future.add_done_callback(lambda _: self._done(key, job))
         return job, True
 
@@ -83,7 +83,7 @@ class JobCache(Generic[K, T, R]):
         """Forget all results. What is being computed goes on, and is kept."""
         self._results.clear()
 
-    def _done(self, key: K, job: Job[T, R]) -> None:
+    def _done(self, key: K, job: BatchItem[T, R]) -> None:
         if self._jobs.get(key) is job:
             del self._jobs[key]
         if not job.future.cancelled() and job.future.exception() is None:

@@ -73,7 +73,7 @@ class Counter(Metric):
             self._at(values, 1)[0] += number
 
 
-class Histogram(Metric):
+class MethodHistogram(Metric):
     """Counts of values by range, by label values."""
 
     kind = "histogram"
@@ -112,7 +112,9 @@ class FigureRegistry:
         """
         return self._made(name, Counter, lambda: Counter(self, name, words, labels), labels)
 
-    def histogram(self, name: str, words: str, *, buckets: Sequence[float], labels: Sequence[str] = ()) -> Histogram:
+    def histogram(
+        self, name: str, words: str, *, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> MethodHistogram:
         """Make a histogram, or find the one of that name.
 
         Args:
@@ -121,7 +123,7 @@ class FigureRegistry:
         Raises:
             ValueError: the name cannot be one, or is that of another metric.
         """
-        made = self._made(name, Histogram, lambda: Histogram(self, name, words, labels, buckets), labels)
+        made = self._made(name, MethodHistogram, lambda: MethodHistogram(self, name, words, labels, buckets), labels)
         if made.buckets != tuple(buckets):
             raise ValueError(f"the histogram {name} exists with the buckets {made.buckets}")
         return made

@@ -17,7 +17,7 @@ from typing_extensions import override
 from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.registry import Registry
-from trunkline.methods.runner import Credit, Runner, Sink
+from trunkline.methods.runner import Credit, MethodRunner, Sink
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DEPTH: Final = 8
@@ -155,7 +155,7 @@ class LocalMethods:
         self._running: set[int] = set()
 
     async def __aenter__(self) -> Self:
-        self._runner = Runner(self._registry)
+        self._runner = MethodRunner(self._registry)
         await self._registry.load(self._settings)
         return self
 

@@ -97,7 +97,7 @@ class Running:
         self.task: asyncio.Task[None] | None = None
 
 
-class Runner:
+class MethodRunner:
     """Runs calls of one registry.
 
     Args:

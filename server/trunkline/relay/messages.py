@@ -19,7 +19,7 @@ _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 encode: Final = msgspec.json.Encoder().encode
 
 
-class Message(Outgoing):
+class PeerMessage(Outgoing):
     """A request, notification or batch of the peer.
 
     Attributes:
@@ -37,7 +37,7 @@ class Message(Outgoing):
     def __init__(self, body: bytes, ids: dict[Id, str], *, is_numbered: bool = True) -> None:
         super().__init__(body, is_numbered=is_numbered)
         self.ids = ids
-        self.about: Message | None = None
+        self.about: PeerMessage | None = None
         self.expiry: float | None = None
         self.is_fed = False
         self.refusal: bytes | None = None
@@ -67,7 +67,7 @@ class Message(Outgoing):
         return not (self.is_over or (self.about is not None and self.about.is_over))
 
 
-class Answer(Outgoing):
+class PeerAnswer(Outgoing):
     """A response, chunk or report of the peer about a call that it serves: meaningless to another hub."""
 
     __slots__ = ()
@@ -87,7 +87,7 @@ class Chore(Outgoing):
         self.pattern = pattern
 
 
-def timeout_of(message: Message) -> float:
+def timeout_of(message: PeerMessage) -> float:
     """The timeout of a call in milliseconds, or the default."""
     request = jsonrpc.decode(message.body, defaults.MAX_BATCH)
     assert isinstance(request, Request)

@@ -23,7 +23,7 @@ from trunkline.client.connection_state import DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import not_sendable, refused_as_too_large
 from trunkline.client.reconnecting import Client
-from trunkline.relay.messages import Answer, Chore, Message, encode, timeout_of
+from trunkline.relay.messages import Chore, PeerAnswer, PeerMessage, encode, timeout_of
 from trunkline_protocol import hub_methods as hub
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS
 from trunkline_protocol.codecs import jsonrpc
@@ -97,7 +97,7 @@ class Relay(Client):
         self._conversation = conversation
         self._to_peer = to_peer
         self._ended = ended
-        self._open: dict[Id, Message] = {}
+        self._open: dict[Id, PeerMessage] = {}
         self._starting_until = 0.0  # loop time until which refusals count as those of a hub that has just started
         self._topics: dict[str, _Position] = {}
         self._served: dict[str, msgspec.Raw] = {}
@@ -139,7 +139,7 @@ class Relay(Client):
             self._serving(method, request)
             return
         ids: dict[Id, str] = {} if request.id is UNSET else {request.id: method}
-        message = Message(data, ids, is_numbered=method not in hub.UNNUMBERED_CALLS or not ids)
+        message = PeerMessage(data, ids, is_numbered=method not in hub.UNNUMBERED_CALLS or not ids)
         if not ids and method in STEERING:
             message.about = self._meant(method, request)
         if message.about is not None:
@@ -169,9 +169,9 @@ class Relay(Client):
                 raise RpcError(
                     ErrorCode.INVALID_REQUEST, f"{member.method} is not allowed here: the relay keeps the session"
                 )
-        self._send(Message(data, ids), "a batch")
+        self._send(PeerMessage(data, ids), "a batch")
 
-    def _send(self, message: Message, what: str) -> None:
+    def _send(self, message: PeerMessage, what: str) -> None:
         try:
             self._conversation.admit(what, message.size)
         except DisconnectedError as error:
@@ -180,7 +180,7 @@ class Relay(Client):
             self._open.setdefault(request_id, message)  # an id in flight stays: the hub refuses its reuse under id null
         self._conversation.send(message)
 
-    def _meant(self, method: str, request: Request) -> Message | None:
+    def _meant(self, method: str, request: Request) -> PeerMessage | None:
         try:
             return self._open.get(_id.decode(_members.decode(jsonrpc.params_of(request))[STEERING[method]]))
         except (msgspec.DecodeError, KeyError):
@@ -219,7 +219,7 @@ class Relay(Client):
             self._conversation.require_size(len(answer))
         except RpcError as error:
             answer = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
-        self._conversation.send(Answer(answer))
+        self._conversation.send(PeerAnswer(answer))
 
     def _serving(self, method: str, request: Request) -> None:
         try:
@@ -234,7 +234,7 @@ class Relay(Client):
             except RpcError as error:
                 notice = jsonrpc.encode_error(encode(number), jsonrpc.encode_error_object(not_sendable(error)))
                 self._answer_served(number)
-            self._conversation.send(Answer(notice))
+            self._conversation.send(PeerAnswer(notice))
 
     def _answer_served(self, number: str) -> None:
         """End a call to the peer, whose caller has its response already: cancel it at the peer."""
@@ -331,15 +331,15 @@ class Relay(Client):
             message.is_written, message.refusal = False, data
         return waits
 
-    def _ask_again(self, message: Message) -> None:
+    def _ask_again(self, message: PeerMessage) -> None:
         if message.refusal is not None:
             self._conversation.send(message)
 
-    def _expired(self, message: Message) -> None:
+    def _expired(self, message: PeerMessage) -> None:
         if message.refusal is not None:
             self._end_waiting(message, message.refusal)
 
-    def _steer_waiting(self, message: Message, method: str) -> None:
+    def _steer_waiting(self, message: PeerMessage, method: str) -> None:
         """End a call that waits for the next hub, because the peer cancels it or sends input for it."""
         [request_id] = message.ids
         cancelled = RpcError(ErrorCode.CANCELLED, f"{message.ids[request_id]} was cancelled")
@@ -352,7 +352,7 @@ class Relay(Client):
                 answer = jsonrpc.encode_error(jsonrpc.encode_id(request_id), jsonrpc.encode_error_object(cancelled))
                 self._end_waiting(message, answer)
 
-    def _end_waiting(self, message: Message, answer: bytes | None) -> None:
+    def _end_waiting(self, message: PeerMessage, answer: bytes | None) -> None:
         self._conversation.withdraw(message)
         message.refusal, message.is_over = None, True
         for request_id in message.ids:

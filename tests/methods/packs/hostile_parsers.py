@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from trunkline.methods.documents import extract
-from trunkline.methods.documents.formats import Document
+from trunkline.methods.documents.formats import FileText
 from trunkline.methods.registry import method
 
 STORY = "A pdf that can be read."
@@ -46,11 +46,11 @@ def _sleep() -> None:
 ACTS: dict[bytes, Callable[[], None]] = {b"loop": _loop, b"deaf": _deaf, b"hold": _hold, b"sleep": _sleep}
 
 
-def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
+def read_pdf(data: bytes, check: Callable[[], None]) -> FileText:
     for name, act in ACTS.items():
         if name in data:
             act()
-    return Document(None, STORY, is_markdown=False)
+    return FileText(None, STORY, is_markdown=False)
 
 
 @method("hostile.none")

@@ -30,7 +30,7 @@ Report = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ProgressReading:
     """A progress report, interpreted: the fraction done (0 to 1, None where it is not known), and the rest as text."""
 
     fraction: float | None
@@ -41,12 +41,12 @@ class Reading:
         return "  ".join(part for part in (percent, self.words) if part)
 
 
-def read_report(value: Any) -> Reading:
+def read_report(value: Any) -> ProgressReading:
     """The reading of a progress report, which may be any JSON."""
     if _is_number(value) and 0 <= value <= 1:
-        return Reading(float(value), "")
+        return ProgressReading(float(value), "")
     if not isinstance(value, dict):
-        return Reading(None, value if isinstance(value, str) else _compact(value))
+        return ProgressReading(None, value if isinstance(value, str) else _compact(value))
     fraction: float | None = None
     counts: list[str] = []
     for thing in (*COUNTED, None):
@@ -61,8 +61,8 @@ def read_report(value: Any) -> Reading:
     what = [value[name] for name in ("title", "stage") if isinstance(value.get(name), str)]
     which = [value[name] for name in ("message", "current") if isinstance(value.get(name), str)]
     if fraction is None and not (what or which or counts):
-        return Reading(None, "" if value.keys() <= {"kind"} else _compact(value))
-    return Reading(fraction, ", ".join([*what, *counts, *which]))
+        return ProgressReading(None, "" if value.keys() <= {"kind"} else _compact(value))
+    return ProgressReading(fraction, ", ".join([*what, *counts, *which]))
 
 
 def _share(done: float, total: float) -> float:
@@ -128,7 +128,7 @@ class Bar:
         """Show the value of ``$/progress``."""
         self.show(read_report(value))
 
-    def show(self, reading: Reading) -> None:
+    def show(self, reading: ProgressReading) -> None:
         """Show a reading."""
         if self._task is None:
             self._task = self._progress.add_task(self._method, total=None, words="")

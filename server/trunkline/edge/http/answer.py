@@ -15,7 +15,7 @@ JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """A whole HTTP response: status, body and headers."""
 
     status: int
@@ -55,7 +55,7 @@ def json_rpc_error(error: RpcError) -> bytes:
     return jsonrpc.encode_error(b"null", jsonrpc.encode_error_object(error))
 
 
-async def send_answer(send: Send, answer: Answer) -> None:
+async def send_answer(send: Send, answer: HttpAnswer) -> None:
     """Send a whole response."""
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers.items()]
     if answer.body:

@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from trunkline.background import start_task
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.http.answer import Answer, send_answer
+from trunkline.edge.http.answer import HttpAnswer, send_answer
 from trunkline.edge.http.brief_door import BriefDoor
 from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
@@ -48,10 +48,10 @@ logger = logging.getLogger("trunkline.edge")
 class Form(Protocol):
     """How the JSON-RPC messages of one exchange are put into HTTP."""
 
-    def answer(self, reply: bytes | None) -> Answer:
+    def answer(self, reply: bytes | None) -> HttpAnswer:
         """The whole response; ``reply`` is None after a notification."""
 
-    def instead(self, reply: bytes) -> Answer | None:
+    def instead(self, reply: bytes) -> HttpAnswer | None:
         """The response in place of a stream of events that would hold the reply only; None to send the stream."""
 
     def event(self, message: bytes) -> bytes:

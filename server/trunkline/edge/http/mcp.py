@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.http.answer import Answer, Refused, json_rpc_error, send_answer
+from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
 from trunkline.edge.http.local_exchange import LocalExchange
 from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, admit, peer_of, read_body
 from trunkline.hub.connection import Services
@@ -73,7 +73,7 @@ class McpDoor:
                     raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
                 receive = _replayed(body, receive)
         except Refused as refused:
-            await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), refused.headers))
+            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), refused.headers))
             return
         except PeerLeft:
             return
@@ -141,14 +141,14 @@ class McpDoor:
     async def _call_tool(
         self, context: ServerRequestContext[Any, Any], params: mcp_types.CallToolRequestParams
     ) -> mcp_types.CallToolResult:
-        from trunkline.edge.http.mcp_tools import Outcome
+        from trunkline.edge.http.mcp_tools import ToolOutcome
 
         metadata = {"progress_token": PROGRESS_TOKEN}
         traceparent = (context.meta or {}).get("traceparent")
         if isinstance(traceparent, str):
             metadata["traceparent"] = traceparent
         exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
-        outcome = Outcome(context.session.report_progress)
+        outcome = ToolOutcome(context.session.report_progress)
         try:
             reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)
         except RpcError as error:

@@ -54,7 +54,7 @@ def _hoisted(schema: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key != "$defs"}
 
 
-class Outcome:
+class ToolOutcome:
     """Collects the chunks and the result of one tool call, and passes on its progress.
 
     Args:

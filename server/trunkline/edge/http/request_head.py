@@ -13,7 +13,7 @@ from typing import Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.edge.access.rules import UNIX, is_host
-from trunkline.edge.http.answer import Answer, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.answer import HttpAnswer, error_headers, json_rpc_error, send_answer
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Address = tuple[str, int]
@@ -156,7 +156,7 @@ def _address(text: str) -> Address | None:
 
 
 def _answering(error: RpcError) -> ASGIApp:
-    answer = Answer(
+    answer = HttpAnswer(
         error.row.http_status,
         json_rpc_error(error),
         {"Connection": "close", "Cache-Control": "no-store"} | error_headers(error),

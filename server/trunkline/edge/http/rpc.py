@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.http.answer import Answer, Refused, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, json_rpc_error, send_answer
 from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
 from trunkline.hub.connection import Services
@@ -41,13 +41,13 @@ class RpcForm(Form):
     """JSON-RPC unchanged: the response as the body, or each message as an event."""
 
     @override
-    def answer(self, reply: bytes | None) -> Answer:
+    def answer(self, reply: bytes | None) -> HttpAnswer:
         if reply is None:
-            return Answer(NO_CONTENT)
-        return Answer(BAD_REQUEST if is_unreadable(reply) else 200, reply)
+            return HttpAnswer(NO_CONTENT)
+        return HttpAnswer(BAD_REQUEST if is_unreadable(reply) else 200, reply)
 
     @override
-    def instead(self, reply: bytes) -> Answer | None:
+    def instead(self, reply: bytes) -> HttpAnswer | None:
         return self.answer(reply) if is_unreadable(reply) else None
 
     @override
@@ -97,4 +97,4 @@ class RpcEndpoint:
             pass
         except Refused as refused:
             more = error_headers(refused.error) | refused.headers
-            await send_answer(send, Answer(refused.status, json_rpc_error(refused.error), more))
+            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), more))

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.http.answer import Answer, Refused, error_headers, send_answer
+from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, send_answer
 from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
@@ -67,7 +67,7 @@ _failure_decoder: Final = msgspec.json.Decoder(_Failure)
 _notification_decoder: Final = msgspec.json.Decoder(_Notification)
 
 
-def problem(error: RpcError, headers: Mapping[str, str], status: int | None = None) -> Answer:
+def problem(error: RpcError, headers: Mapping[str, str], status: int | None = None) -> HttpAnswer:
     """An error as a response with problem details (RFC 9457), which contain the JSON-RPC error object.
 
     Args:
@@ -82,7 +82,7 @@ def problem(error: RpcError, headers: Mapping[str, str], status: int | None = No
         "detail": error.message,
         "error": msgspec.Raw(jsonrpc.encode_error_object(error)),
     }
-    return Answer(status, _encoder.encode(details), error_headers(error) | dict(headers), PROBLEM)
+    return HttpAnswer(status, _encoder.encode(details), error_headers(error) | dict(headers), PROBLEM)
 
 
 class TaskForm(Form):
@@ -92,16 +92,16 @@ class TaskForm(Form):
         self._headers = dict(headers)
 
     @override
-    def answer(self, reply: bytes | None) -> Answer:
+    def answer(self, reply: bytes | None) -> HttpAnswer:
         assert reply is not None, "a task has an id"
         if reply.startswith(_RESULT):
-            return Answer(200, reply[len(_RESULT) : -1], self._headers)
+            return HttpAnswer(200, reply[len(_RESULT) : -1], self._headers)
         error = _error_of(reply)
         is_accept = error.code == ErrorCode.INVALID_REQUEST and error.data.get("accept") == EVENT_STREAM
         return problem(error, self._headers, NOT_ACCEPTABLE if is_accept else None)
 
     @override
-    def instead(self, reply: bytes) -> Answer | None:
+    def instead(self, reply: bytes) -> HttpAnswer | None:
         # A call that failed before its first chunk can still be answered with an HTTP status.
         return None if reply.startswith(_RESULT) else self.answer(reply)
 

@@ -14,9 +14,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from trunkline.methods.context import Context
-from trunkline.methods.registry import method
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline import Context, ErrorCode, RpcError, method
 
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 _allocated: Final[list[bytearray]] = []

@@ -2,7 +2,7 @@
 
 A document is read (txt, md, html, pdf, docx), split by the tokens of the embedding model, and put into a collection
 passage by passage, each with its source, title and place. What is in already is not embedded again; a document that
-changed replaces its older version once it is in as a whole. Run again after any interruption, it goes on.
+changed replaces its older version once it is in as a whole. ProcessRun again after any interruption, it goes on.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.defaults import DEFAULT_MODEL, DOCUMENT_SECONDS
-from trunkline.methods.context import Context
 from trunkline.methods.documents.folders import Roots
 from trunkline.methods.documents.plan import first_id
-from trunkline.methods.documents.process import Processed, Run
+from trunkline.methods.documents.process import Processed, ProcessRun
 from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Source, Text, pending
 from trunkline.methods.documents.split import MIN_TOKENS, ModelTokens, Splitter, load_tokens
-from trunkline.methods.registry import method
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
@@ -113,7 +111,7 @@ class DocumentMethods:
             }
             job = await ctx.call("jobs.create", {"method": "documents.process", "params": params} | _once(ctx))
             return {"job": job}
-        run = Run(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
+        run = ProcessRun(ctx, collection, documents, splitter, self._roots, self._reader, self._time_limit, settings)
         await run.work()
         return run.result(len(ignored))
 

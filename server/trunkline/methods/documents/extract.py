@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
-from trunkline.methods.documents.formats import Document, Unreadable, clean, read_docx, read_html, read_pdf
+from trunkline.methods.documents.formats import FileText, Unreadable, clean, read_docx, read_html, read_pdf
 
 Kind = Literal["text", "markdown", "html", "pdf", "docx"]
 
@@ -48,7 +48,7 @@ _CONTROLS: Final = re.compile(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _SNIFFED: Final = 4096
 
 
-def extract(data: bytes, name: str, check: Callable[[], None] = lambda: None) -> Document:
+def extract(data: bytes, name: str, check: Callable[[], None] = lambda: None) -> FileText:
     """Read a document.
 
     Args:
@@ -77,19 +77,19 @@ def extract(data: bytes, name: str, check: Callable[[], None] = lambda: None) ->
     return require_text(document)
 
 
-def from_text(text: str, *, is_markdown: bool = True, note: str | None = None) -> Document:
+def from_text(text: str, *, is_markdown: bool = True, note: str | None = None) -> FileText:
     """A document of text. Its offsets are those of ``text``: front matter stays, and is not split."""
     text = clean(text)
     if not is_markdown:
-        return Document(None, text, is_markdown=False, note=note)
+        return FileText(None, text, is_markdown=False, note=note)
     front = _FRONT_MATTER.match(text)
     titles = (found[1].strip(" \t\r") for found in _TITLE.finditer(front[0])) if front is not None else ()
     title = next((each.strip("\"'") for each in titles if each), None)
     body = front.end() if front is not None else 0
-    return Document(title or heading_of(text[body:]), text, body=body, note=note)
+    return FileText(title or heading_of(text[body:]), text, body=body, note=note)
 
 
-def require_text(document: Document) -> Document:
+def require_text(document: FileText) -> FileText:
     """The document, its title in one line.
 
     Raises:

@@ -10,9 +10,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.documents.extract import KINDS, check_size
 from trunkline.methods.documents.formats import Unreadable
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 SETTING: Final = "TRUNKLINE_DOCUMENTS_ROOT"
 

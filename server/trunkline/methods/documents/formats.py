@@ -31,7 +31,7 @@ class Unreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class FileText:
     """The text of a file, and what is known of it.
 
     Attributes:
@@ -49,7 +49,7 @@ class Document:
     pages: tuple[int, ...] = ()
     note: str | None = None
 
-    def titled(self, title: str | None) -> Document:
+    def titled(self, title: str | None) -> FileText:
         """A copy with another title."""
         return replace(self, title=title)
 
@@ -74,7 +74,7 @@ def reading_as(kind: str) -> Iterator[None]:
         raise Unreadable(f"it cannot be read as {kind}: {type(error).__name__}: {error!s:.200}") from error
 
 
-def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
+def read_pdf(data: bytes, check: Callable[[], None]) -> FileText:
     """The text of a PDF, page by page.
 
     Args:
@@ -110,10 +110,10 @@ def read_pdf(data: bytes, check: Callable[[], None]) -> Document:
         if length > MAX_PDF_TEXT:
             raise Unreadable(f"its first {len(texts)} pages have more than {MAX_PDF_TEXT:,} characters: split it")
     text = BETWEEN_PAGES.join(texts)
-    return Document(clean(str(title)) if title else None, text, is_markdown=False, pages=tuple(starts))
+    return FileText(clean(str(title)) if title else None, text, is_markdown=False, pages=tuple(starts))
 
 
-def read_docx(data: bytes, check: Callable[[], None]) -> Document:
+def read_docx(data: bytes, check: Callable[[], None]) -> FileText:
     """The text of a Word document as Markdown.
 
     Raises:
@@ -128,7 +128,7 @@ def read_docx(data: bytes, check: Callable[[], None]) -> Document:
     with reading_as("docx"):
         converter: Any = DocxConverter()  # type: ignore[no-untyped-call]
         markdown = converter.convert(io.BytesIO(data), StreamInfo(extension=".docx")).markdown
-    return Document(title, clean(markdown))
+    return FileText(title, clean(markdown))
 
 
 def _check_docx(data: bytes) -> str | None:
@@ -159,7 +159,7 @@ def _docx_title(core: bytes) -> str | None:
         return None  # the properties are damaged, and the document need not be
 
 
-def read_html(text: str, note: str | None = None) -> Document:
+def read_html(text: str, note: str | None = None) -> FileText:
     """The article of a page, without navigation and the like, as Markdown; all its text where none is found.
 
     Raises:
@@ -178,4 +178,4 @@ def read_html(text: str, note: str | None = None) -> Document:
             found = trafilatura.extract(tree, output_format="markdown", include_comments=False, include_formatting=True)
         if not found:
             found = trafilatura.baseline(text)[1] or trafilatura.html2txt(text)
-    return Document(title, clean(found), note=note)
+    return FileText(title, clean(found), note=note)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from trunkline.methods.documents.formats import Document
+from trunkline.methods.documents.formats import FileText
 from trunkline.methods.documents.split import Passage
 
 RESERVED: Final = frozenset({"source", "title", "start", "end", "part", "parts", "page", "document"})
@@ -63,7 +63,7 @@ def fingerprint(data: bytes, source: str, settings: dict[str, Any]) -> str:
 
 
 def items_of(
-    passages: Sequence[Passage], document: Document, source: str, title: str, version: str, own: dict[str, Any]
+    passages: Sequence[Passage], document: FileText, source: str, title: str, version: str, own: dict[str, Any]
 ) -> list[Item]:
     """The passages of a document as items. An id depends on a passage's text, and on how often it came before."""
     items = []

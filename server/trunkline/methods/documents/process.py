@@ -20,14 +20,13 @@ from typing import Any, Final, NotRequired
 
 from typing_extensions import TypedDict
 
-from trunkline.methods.context import Context
+from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.documents.folders import FoundFile, Roots
 from trunkline.methods.documents.formats import Unreadable
 from trunkline.methods.documents.plan import Item, fingerprint, first_id, items_of, plan, stale
 from trunkline.methods.documents.reading_time import ReadingTime
 from trunkline.methods.documents.sources import Pending, as_error
 from trunkline.methods.documents.split import Splitter
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 GROUP_DOCUMENTS: Final = 64
 GROUP_BYTES: Final = 16 * 2**20
@@ -132,7 +131,7 @@ class Entry:
         return entry
 
 
-class Run:
+class ProcessRun:
     """One call of ``documents.process``.
 
     Args:

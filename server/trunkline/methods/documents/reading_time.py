@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
 
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline import ErrorCode, RpcError
 
 GRACE: Final = 10.0
 """Seconds, or as many as a document has, for what was told that its time is over, until the process ends."""

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Final, Self
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.documents.extract import extract, from_text, require_text
 from trunkline.methods.documents.folders import FoundFile, Roots, read_file, walk
-from trunkline.methods.documents.formats import Document, Unreadable, clean
+from trunkline.methods.documents.formats import FileText, Unreadable, clean
 from trunkline.methods.documents.plan import MAX_SOURCE, RESERVED
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DOCUMENTS: Final = 10_000
 MAX_METADATA: Final = 16_384
@@ -102,7 +102,7 @@ class Pending:
             return read_file(roots.resolve(self.content))
         return self.content.encode() if isinstance(self.content, str) else self.content
 
-    def document(self, data: bytes, check: Any) -> Document:
+    def document(self, data: bytes, check: Any) -> FileText:
         """The document in the content.
 
         Raises:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from trunkline.methods.documents.formats import Document
+from trunkline import ErrorCode, RpcError
+from trunkline.methods.documents.formats import FileText
 from trunkline.methods.embeddings.model import FoundModel, ModelError, find_model
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -120,7 +120,7 @@ class Splitter:
         self._markdown: Any = MarkdownSplitter.from_huggingface_tokenizer(model.tokenizer, tokens, overlap)
         self._plain: Any = TextSplitter.from_huggingface_tokenizer(model.tokenizer, tokens, overlap)
 
-    def split(self, document: Document, check: Callable[[], None] = lambda: None) -> list[Passage]:
+    def split(self, document: FileText, check: Callable[[], None] = lambda: None) -> list[Passage]:
         """All passages, in order. ``check`` is called now and then; what it raises ends it."""
         splitter = self._markdown if document.is_markdown else self._plain
         passages = []

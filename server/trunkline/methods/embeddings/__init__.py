@@ -17,12 +17,10 @@ from typing import Any, Final, Literal
 import orjson
 from typing_extensions import TypedDict
 
+from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.defaults import DEFAULT_MODEL, EMBEDDING_CACHE_BYTES, EMBEDDING_CACHE_SECONDS
-from trunkline.methods.context import Context
 from trunkline.methods.embeddings import service
 from trunkline.methods.embeddings.model import load_model
-from trunkline.methods.registry import method
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_INPUTS: Final = 2048
 ENCODED_ON_LOOP: Final = 64

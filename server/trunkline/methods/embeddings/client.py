@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from trunkline import Context
 from trunkline.background import start_task
-from trunkline.methods.context import Context
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

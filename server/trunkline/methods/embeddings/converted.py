@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.embeddings.encoder import SAMPLES, Pass, Text, Tokenizer, as_vectors, torch_pass
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     import numpy as np

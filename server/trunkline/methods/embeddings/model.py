@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
+from trunkline import ErrorCode, RpcError
 from trunkline.defaults import DEFAULT_MODEL
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

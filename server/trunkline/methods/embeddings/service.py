@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from trunkline.methods.batching import LEVELS, Batcher, Job, Limits
+from trunkline import ErrorCode, RpcError
+from trunkline.methods.batching import LEVELS, Batcher, BatchItem, BatchLimits
 from trunkline.methods.caching import JobCache
 from trunkline.methods.embeddings.encoder import Text
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from trunkline.methods.embeddings.model import LoadedModel
@@ -51,7 +51,7 @@ class Embedding:
 
 
 R = TypeVar("R")
-EmbeddingJob = Job[Text, Embedding]
+EmbeddingJob = BatchItem[Text, Embedding]
 
 
 class EmbeddingService:
@@ -90,9 +90,9 @@ class EmbeddingService:
         for text in texts:
             asked, is_new = self.cache.get(_key(text), Text(text), deadline)
             found.append(asked)
-            if is_new and isinstance(asked, Job):
+            if is_new and isinstance(asked, BatchItem):
                 new.append(asked)
-        jobs = [each for each in found if isinstance(each, Job)]
+        jobs = [each for each in found if isinstance(each, BatchItem)]
         try:
             if new:
                 self._start(new, LEVELS.get(priority, LEVELS["normal"]))
@@ -101,7 +101,7 @@ class EmbeddingService:
         finally:
             for job in jobs:
                 job.leave()
-        return [each.future.result() if isinstance(each, Job) else each for each in found]
+        return [each.future.result() if isinstance(each, BatchItem) else each for each in found]
 
     def _start(self, jobs: Sequence[EmbeddingJob], level: int) -> None:
         """Start jobs, which from here on do not depend on the call that asked for them: others may have joined."""
@@ -143,11 +143,11 @@ def _key(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def limits_of(device: str) -> Limits:
+def limits_of(device: str) -> BatchLimits:
     """The limits of a batch on a device, in tokens."""
     if device in PASS_TOKENS:
-        return Limits(BATCH_TOKENS, PASS_TOKENS[device])
-    return Limits(BATCH_TOKENS_ACCELERATED, PASS_TOKENS_ACCELERATED)
+        return BatchLimits(BATCH_TOKENS, PASS_TOKENS[device])
+    return BatchLimits(BATCH_TOKENS_ACCELERATED, PASS_TOKENS_ACCELERATED)
 
 
 async def _all_of(jobs: Sequence[EmbeddingJob]) -> None:

@@ -14,15 +14,13 @@ from typing import Annotated, Any, Final, cast
 from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
-from trunkline.methods.context import Chunk, Context
+from trunkline import Chunk, Context, ErrorCode, RpcError, method
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.generated import OpenAIGenerator
-from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, Run, basic
-from trunkline.methods.registry import method
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
-Technique = Callable[[Run, Generator, Context], AsyncIterator[Chunk]]
+Technique = Callable[[RagRun, Generator, Context], AsyncIterator[Chunk]]
 
 TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
     "basic": (basic, BasicParams),
@@ -142,7 +140,7 @@ class RagMethods:
         technique: str,
         options: Options | None,
         technique_params: dict[str, Any] | None,
-    ) -> tuple[Run, AsyncIterator[Chunk]]:
+    ) -> tuple[RagRun, AsyncIterator[Chunk]]:
         """Check what depends on the technique, and start.
 
         Raises:
@@ -160,5 +158,5 @@ class RagMethods:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = ".".join(map(str, ("technique_params", *first["loc"])))
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {where}: {first['msg']}") from None
-        run = Run(technique, query, options or Options(), params, self._generator.name)
+        run = RagRun(technique, query, options or Options(), params, self._generator.name)
         return run, execute(run, self._generator, ctx)

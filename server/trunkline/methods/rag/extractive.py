@@ -10,9 +10,9 @@ import textwrap
 from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from trunkline.methods.context import Context
+from trunkline import Context
 from trunkline.methods.embeddings.client import embed
-from trunkline.methods.rag.retrieval import Document, Part, Run
+from trunkline.methods.rag.retrieval import Document, Part, RagRun
 from trunkline.methods.rag.sentences import Sentence, split_sentences
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ExtractiveGenerator:
 
     name = "extractive"
 
-    async def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+    async def parts(self, run: RagRun, ctx: Context) -> AsyncGenerator[Part, None]:
         """Yield a part a sentence, ending in the rank of its document as a citation, ``[1]``.
 
         Raises:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Final
 
-from trunkline.methods.context import Context
-from trunkline.methods.rag.retrieval import Part, Run
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline import Context, ErrorCode, RpcError
+from trunkline.methods.rag.retrieval import Part, RagRun
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
@@ -42,7 +41,7 @@ class OpenAIGenerator:
         """Close the connections to the endpoint."""
         await self._client.close()
 
-    async def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+    async def parts(self, run: RagRun, ctx: Context) -> AsyncGenerator[Part, None]:
         """Yield a part for each piece the endpoint sends. Closing this closes the HTTP stream.
 
         Raises:
@@ -96,7 +95,7 @@ def _retry_after(header: str | None) -> int | None:
     return int(header) * 1000 if header is not None and header.isdecimal() else None
 
 
-def prompt(run: Run) -> list[ChatCompletionMessageParam]:
+def prompt(run: RagRun) -> list[ChatCompletionMessageParam]:
     """The messages for one question."""
     passages = "\n\n".join(f"[{document.rank}] {document.text}" for document in run.documents)
     return [

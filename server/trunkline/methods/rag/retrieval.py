@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from trunkline.methods.context import Chunk, Context
+from trunkline import Chunk, Context
 from trunkline.methods.embeddings.client import embed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Filling(TypedDict):
 
 
 @dataclass(slots=True)
-class Run:
+class RagRun:
     """One question on its way to an answer. Times in seconds.
 
     Attributes:
@@ -164,11 +164,11 @@ class Generator(Protocol):
 
     name: str
 
-    def parts(self, run: Run, ctx: Context) -> AsyncGenerator[Part, None]:
+    def parts(self, run: RagRun, ctx: Context) -> AsyncGenerator[Part, None]:
         """Yield the parts of the answer. Only called with documents; closing the generator stops the work."""
 
 
-async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
+async def basic(run: RagRun, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
     """The techniques ``basic`` and ``hybrid``: retrieve once, then answer from what was found."""
     await retrieve(run, ctx)
     yield Chunk(
@@ -192,7 +192,7 @@ async def basic(run: Run, generator: Generator, ctx: Context) -> AsyncIterator[C
             yield Chunk("partial_answer", {"text": part.text} | ({"source": part.source} if is_sourced else {}))
 
 
-async def retrieve(run: Run, ctx: Context) -> None:
+async def retrieve(run: RagRun, ctx: Context) -> None:
     """Embed the query, once, and find the documents nearest to it, with ``hybrid`` also by their words.
 
     Raises:
@@ -219,7 +219,7 @@ async def retrieve(run: Run, ctx: Context) -> None:
     run.retrieval_time = time.perf_counter() - run.started
 
 
-async def answer(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
+async def answer(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
     """Yield the parts of the answer, and note them in ``run``. A slow reader's time is not counted as generation."""
     async with aclosing(_parts(run, generator, ctx)) as parts:
         resumed = time.perf_counter()
@@ -231,7 +231,7 @@ async def answer(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator
         run.generation_time += time.perf_counter() - resumed
 
 
-async def _parts(run: Run, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
+async def _parts(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Part, None]:
     if run.documents:
         async with aclosing(generator.parts(run, ctx)) as parts:
             async for part in parts:

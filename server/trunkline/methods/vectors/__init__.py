@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import numpy as np
 from pydantic import Field
 
-from trunkline.methods.context import Context
+from trunkline import Context, ErrorCode, InputStream, RpcError, method
 from trunkline.methods.embeddings.client import embed
-from trunkline.methods.inputs import InputStream
-from trunkline.methods.registry import method
 from trunkline.methods.vectors import collection_methods, lexical_methods
 from trunkline.methods.vectors.arrivals import Arrival, Arrivals
 from trunkline.methods.vectors.collection import Collection
@@ -52,7 +50,6 @@ from trunkline.methods.vectors.versions import (
     marked,
     of_valid,
 )
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.files import Files, storage
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex
 from trunkline.methods.vectors.lexicon import Lexicon
@@ -23,7 +24,6 @@ from trunkline.methods.vectors.recovery import Recovered, list_contents, recover
 from trunkline.methods.vectors.snapshot import Damaged, Snapshot, write_snapshot
 from trunkline.methods.vectors.versions import Versions
 from trunkline.methods.vectors.writer import LogWriter
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 SEGMENT_BYTES: Final = 64 << 20
 """A log shorter than this is not worth a snapshot; nor does a segment of it get much longer."""

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 import orjson
 
-from trunkline.methods.context import Context
+from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.methods.embeddings.client import embed
-from trunkline.methods.registry import method
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.owner import CollectionOwner
 from trunkline.methods.vectors.shapes import (
@@ -28,7 +27,6 @@ from trunkline.methods.vectors.shapes import (
 )
 from trunkline.methods.vectors.store import Manifest
 from trunkline.methods.vectors.structures import IndexSpec, Metric
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 PAGE_ITEMS: Final = 256
 PAGE_BYTES: Final = 256 * 1024

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.durable import USED_UP, sync, sync_folder
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 UNFINISHED: Final = ".new"
 """What ends the name of a file until it is whole and synced."""

@@ -25,8 +25,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.log import Item
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DEPTH: Final = 16
 MAX_MEMBERS: Final = 256

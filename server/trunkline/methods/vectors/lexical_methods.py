@@ -9,9 +9,8 @@ from typing import Annotated, Final, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.background import start_task
-from trunkline.methods.context import Context
-from trunkline.methods.registry import method
 from trunkline.methods.vectors import collection_methods
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
@@ -22,7 +21,6 @@ from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.log import Item
 from trunkline.methods.vectors.query import query_vector
 from trunkline.methods.vectors.shapes import Filter, FoundItem, Matches, Metadata, Name, TopK, Vector, found_item
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 CANDIDATES: Final = 100
 """Of each search, so many are fused, or as many as are asked for."""

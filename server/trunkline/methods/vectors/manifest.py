@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.files import Files, replace, storage
 from trunkline.methods.vectors.index import IndexSpec, Metric
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 FORMAT_VERSION: Final = 2
 """What is written. Format 1, which is read, had one log and no snapshots; it is left at the first write."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.structures import Metric
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

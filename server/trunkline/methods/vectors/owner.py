@@ -9,12 +9,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from trunkline import Context, ErrorCode, RpcError
 from trunkline.background import start_task
-from trunkline.methods.context import Context
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
 from trunkline.methods.vectors.store import CollectionLocked, CollectionStore, Manifest
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 LOCK_PATIENCE: Final = 5.0
 """Seconds to wait for a collection that another process has: mostly an executor that is just dying."""

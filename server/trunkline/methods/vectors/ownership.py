@@ -20,9 +20,9 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.files import Files
 from trunkline.methods.vectors.recovery import list_contents
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 LOCK: Final = "lock"
 OWNER: Final = "owner"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trunkline.methods.context import Context
+from trunkline import Context, ErrorCode, RpcError
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.numbers import as_vectors
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     import numpy as np

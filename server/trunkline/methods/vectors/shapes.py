@@ -8,11 +8,11 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.index import IndexSpec, Kind, Match, Metric
 from trunkline.methods.vectors.log import Item
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.numbers import as_base64
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     import numpy as np

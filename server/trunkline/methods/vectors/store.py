@@ -20,12 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.collection import SEGMENT_BYTES, Collection
 from trunkline.methods.vectors.files import UNFINISHED, Files, discard, opened, storage
 from trunkline.methods.vectors.manifest import Manifest, read_manifest, write_manifest
 from trunkline.methods.vectors.ownership import CollectionLocked, take
 from trunkline.methods.vectors.recovery import segment_path
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 __all__ = ["Collection", "CollectionLocked", "CollectionStore", "Manifest"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import faiss as _faiss
 import numpy as np
 
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline import ErrorCode, RpcError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Final, NotRequired
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from trunkline import ErrorCode, RpcError
 from trunkline.methods.vectors.log import Item
-from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_REMEMBERED: Final = 100_000
 """Documents of a collection whose last turn is known. Of one that is forgotten no claim is valid any more."""

@@ -24,7 +24,7 @@ LinkState = Literal["connected", "reconnecting", "closed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ConnectionStatus:
     """The state of the connection, since when (monotonic, seconds), and the reason where it is not ``connected``."""
 
     state: LinkState
@@ -47,7 +47,7 @@ class Board:
     """
 
     url: str
-    link: Link
+    link: ConnectionStatus
     metrics: dict[str, Any] | None = None
     metrics_at: float = 0.0
     health: dict[str, Any] | None = None

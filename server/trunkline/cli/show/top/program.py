@@ -16,7 +16,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.live import Live
 
-from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, Link
+from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, ConnectionStatus
 from trunkline.cli.show.top.view import render
 from trunkline.client import Connected, ConnectionState, DisconnectedError, Event, Hub, Reconnecting
 from trunkline_protocol.errors import RpcError
@@ -50,7 +50,7 @@ class Top:
         self._interval = interval
         self._first_figures = asyncio.Event()
         self._closed = asyncio.Event()
-        self.board = Board(url, Link("connected", time.monotonic()))
+        self.board = Board(url, ConnectionStatus("connected", time.monotonic()))
         hub.on_connection_state(self._on_link)
 
     async def snapshot(self) -> None:
@@ -120,12 +120,12 @@ class Top:
     def _on_link(self, change: ConnectionState) -> None:
         now, link = time.monotonic(), self.board.link
         if isinstance(change, Connected):
-            self.board.link = Link("connected", now)
+            self.board.link = ConnectionStatus("connected", now)
         elif isinstance(change, Reconnecting):
             since = link.since if link.state == "reconnecting" else now
-            self.board.link = Link("reconnecting", since, str(change.cause), change.attempt)
+            self.board.link = ConnectionStatus("reconnecting", since, str(change.cause), change.attempt)
         else:
-            self.board.link = Link("closed", now, f"{change.reason} (close {change.code})")
+            self.board.link = ConnectionStatus("closed", now, f"{change.reason} (close {change.code})")
             self._closed.set()
 
 
