@@ -150,7 +150,7 @@ def test_fault_12_a_peer_that_leaves_cancels_its_stream(lab_hub: RunningHub, tmp
 
 
 def test_fault_11_a_slow_reader_slows_its_stream_only(lab_hub: RunningHub, tmp_path: Path) -> None:
-    marker, n, size = tmp_path / "flood", 3000, 10_000
+    marker, n, size = tmp_path / "flood", 1500, 10_000
     before = lab_hub.rss()
     message = request("lab.flood", params={"n": n, "size": size, "marker": str(marker)})
     with events(lab_hub, "/rpc", message, receive_buffer=32 * 1024) as stream:
