@@ -71,7 +71,7 @@ async def test_a_batch_refuses_what_has_to_come_alone(debug_peer: Peer) -> None:
 @pytest.mark.parametrize("name", sorted(METHODS))
 async def test_http_refuses_what_needs_a_connection(debug_hub: RunningHub, name: str) -> None:
     error = rpc(debug_hub, {"jsonrpc": "2.0", "id": 1, "method": name, "params": {"-": 1}}).json()["error"]
-    is_refused = error["code"] == ErrorCode.INVALID_REQUEST and "connection that stays" in error["message"]
+    is_refused = error["code"] == ErrorCode.INVALID_REQUEST and "persistent connection" in error["message"]
     assert is_refused is (name in ABOUT_A_CONNECTION)
     paths = send(debug_hub, "/openapi.json", method="GET").json()["paths"]
     assert (f"/api/v1/{name.replace('.', '/')}" in paths) is (name not in ABOUT_A_CONNECTION)
