@@ -2,7 +2,7 @@
 
 All that depends on one of these names, or on a rule about it, reads the tables: dispatch and doors of the hub, its
 documents, clients, codecs, the generator of typed clients, executors when they load modules, and SPEC.md
-(``scripts/write_hub_methods.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
+(``scripts/write_tables.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
 """
 
 from __future__ import annotations
