@@ -58,6 +58,15 @@ def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> Non
         assert not {field.encode_name for field in _fields(row.result)} - set(re.findall(r"\w+", text))
 
 
+@pytest.mark.parametrize("row", NOTIFICATIONS.values(), ids=NOTIFICATIONS)
+def test_the_specification_shows_each_notification(row: Any) -> None:
+    text = writer.SPEC.read_text()
+    signatures = re.findall(rf"`{re.escape(row.name)} (\{{[^`]*\}})`", text)
+    assert signatures or f'"method":"{row.name}"' in text, "SPEC.md says nowhere what it carries"
+    for signature in signatures:
+        assert _members(signature).keys() <= {field.encode_name for field in _fields(row.params)}
+
+
 def test_the_javascript_tests_have_the_names() -> None:
     assert writer.SHARED.read_text() == writer.shared(), "run python -m scripts.write_tables"
 
