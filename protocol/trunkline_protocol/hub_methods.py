@@ -22,10 +22,9 @@ P = TypeVar("P", bound=msgspec.Struct)
 Right = Literal["anybody", "granted", "subscribe", "publish", "callee", "admin"]
 """Who may call a method.
 
-``anybody``: every connected principal, whatever its patterns: to authenticate, to ask for health and methods, to
-release what it has. ``granted``: principals whose patterns of methods allow it. ``subscribe``, ``publish``: also those
-with patterns of topics for that; the topic has to match one of them. ``callee``, ``admin``: requires the role, beside
-being granted.
+``anybody``: every connected principal, to authenticate, to ask for health and methods, to release what it has.
+``granted``: principals whose patterns of methods allow it. ``subscribe``, ``publish``: also those with patterns of
+topics for that; the topic has to match one of them. ``callee``, ``admin``: requires the role, beside being granted.
 """
 
 Scope = Literal["hub", "connection", "handshake"]
