@@ -192,7 +192,7 @@ async def test_fault_10_revoked_on_sighup(hub: RunningHub, tokens: Path) -> None
             assert await kept.result("debug.echo", {"value": 1}) == 1
             await asyncio.to_thread(tokens.write_text, "this is not TOML = = =")
             hub.process.send_signal(signal.SIGHUP)
-            await asyncio.to_thread(hub.wait_for, "nothing was reloaded")
+            await asyncio.to_thread(hub.wait_for, "reload failed")
             assert await kept.result("debug.echo", {"value": 1}) == 1, "a broken file changes nothing"
     finally:
         await asyncio.to_thread(tokens.write_text, whole)

@@ -17,7 +17,7 @@ import pytest
 from typing_extensions import override
 from websockets.typing import Subprotocol
 
-from tests.edge.http_client import send
+from tests.edge.http.http_client import send
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer

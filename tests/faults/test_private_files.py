@@ -122,7 +122,7 @@ def test_what_cannot_be_closed_is_said_and_holds_up_nothing(tmp_path: Path, capl
     finally:
         subprocess.run(["chattr", "-i", str(tmp_path / "jobs" / "a")], check=True)
     (record,) = caplog.records
-    assert "cannot be closed" in record.message
+    assert "permissions cannot be removed" in record.message
     assert vars(record)["files"] == 1
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 from websockets.typing import Subprotocol
 
-from tests.edge.test_msgpack_door import PackedPeer
+from tests.edge.websocket.test_msgpack_door import PackedPeer
 from tests.hub.test_registrations_hub import answer, asked, callee
 from tests.hub.test_sessions_hub import session_peer
 from tests.support.framed import relay

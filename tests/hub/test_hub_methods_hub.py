@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.http_client import rpc, send
+from tests.edge.http.http_client import rpc, send
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from trunkline.edge.access.tokens import new_token

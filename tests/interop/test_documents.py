@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.edge.http_client import request, send
+from tests.edge.http.http_client import request, send
 from tests.interop.node import node, require_packages
 from tests.interop.packages import library
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub

@@ -76,7 +76,7 @@ async def require_known(call: Call, text: str, *others: str) -> None:
 async def methods(tmp_path: Path) -> AsyncIterator[LocalMethods]:
     documents_lab.reset()
     settings = {"data_dir": str(tmp_path / "data"), "model": word_model(tmp_path / "model")}
-    async with LocalMethods(documents_lab, vectors, documents, settings=settings) as made:
+    async with LocalMethods(documents_lab, vectors, documents, settings=settings, stubs=documents_lab.STUBS) as made:
         yield made
 
 

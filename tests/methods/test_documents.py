@@ -44,7 +44,7 @@ class Lab:
         }
         self.methods = LocalMethods(
             documents_lab, vectors, rag, documents,
-            settings=self.settings, on_progress=self.progress.append,
+            settings=self.settings, on_progress=self.progress.append, stubs=documents_lab.STUBS,
         )  # fmt: skip
 
     def write(self, name: str, content: str | bytes) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.methods.packs import sample
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import RegistrationError
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 
 @pytest.fixture
@@ -54,6 +54,23 @@ async def test_leaving_a_stream_early_cancels_it(methods: LocalMethods) -> None:
 async def test_methods_call_and_stream_from_each_other(methods: LocalMethods) -> None:
     assert await methods.call("text.relay", {"method": "text.upper", "params": {"text": "a"}}) == "A"
     assert [chunk.data async for chunk in methods.stream("text.forward", {"text": "ab"})] == ["aa", "bb"]
+
+
+async def test_a_stub_stands_in_for_a_method_of_the_hub_or_of_a_client() -> None:
+    asked: list[Any] = []
+
+    async def lookup(params: Any) -> tuple[str, ...]:
+        asked.append(params)
+        return "a", "b"
+
+    def refused(_params: Any) -> None:
+        raise RpcError(ErrorCode.FORBIDDEN, "not you")
+
+    async with LocalMethods(sample, stubs={"node.lookup": lookup, "jobs.create": refused}) as local:
+        assert await local.call("text.relay", {"method": "node.lookup", "params": {"key": ("x",)}}) == ["a", "b"]
+        with pytest.raises(RpcError, match="not you"):
+            await local.call("text.relay", {"method": "jobs.create", "params": {}})
+    assert asked == [{"key": ["x"]}], "as they would have come over the wire"
 
 
 async def test_nesting_is_bounded(methods: LocalMethods) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.http_client import request, rpc
+from tests.edge.http.http_client import request, rpc
 from tests.observe.collector import Collector, Span
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import peer

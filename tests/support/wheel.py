@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIRED = {
     "trunkline/py.typed",
     "trunkline_protocol/py.typed",
-    "trunkline/cli.py",
+    "trunkline/cli/main.py",
     "trunkline/edge/http/static/index.html",
     "trunkline_protocol/codecs/jsonrpc.py",
 }

@@ -28,7 +28,7 @@ from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.framed.doors import FramedDoors
+from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits

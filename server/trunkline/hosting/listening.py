@@ -6,7 +6,7 @@ import socket
 
 from trunkline.config import DEFAULT_PORT, Settings
 from trunkline.edge.framed.dialects import Speech
-from trunkline.edge.framed.doors import FramedDoors
+from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.hosting.runtime import ConfigurationError, bind
 from trunkline.hub.principal import ANONYMOUS, PENDING
 

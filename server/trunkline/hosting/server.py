@@ -13,11 +13,11 @@ from trunkline.control.health import check, heading
 from trunkline.control.services import detailed_services
 from trunkline.edge.http import mcp
 from trunkline.edge.http.application import Pages, http_app
-from trunkline.edge.http.doors import call_doors
 from trunkline.edge.http.exchange import exchange_services
 from trunkline.edge.http.mcp import McpDoor
 from trunkline.edge.http.protocol import BoundedHttpProtocol
 from trunkline.edge.http.request_head import RequestHeads
+from trunkline.edge.http.routes import call_doors
 from trunkline.edge.http.server import HttpServer
 from trunkline.edge.websocket import phoenix
 from trunkline.edge.websocket.door import WebSocketDoor

@@ -136,6 +136,8 @@ class LocalMethods:
         settings: what their ``load`` steps get, for example ``data_dir`` and ``model``.
         worker_id: what methods see as ``ctx.worker_id``.
         on_progress: called with what methods report by ``ctx.progress``.
+        stubs: by name, what stands in for the methods of the hub and of clients that the modules call: a function of
+            the params, sync or async, that returns the result or raises :class:`RpcError`.
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class LocalMethods:
         settings: Mapping[str, Any] | None = None,
         worker_id: str = "local",
         on_progress: Callable[[Any], None] | None = None,
+        stubs: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
         self._registry = Registry()
         for module in modules:
@@ -151,6 +154,7 @@ class LocalMethods:
         self._settings = dict(settings or {})
         self._worker_id = worker_id
         self._on_progress = on_progress
+        self._stubs = dict(stubs or {})
         self._ids = itertools.count(1)
         self._running: set[int] = set()
 
@@ -250,6 +254,10 @@ class LocalMethods:
             outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
 
+    async def _call_stub(self, stub: Callable[[Any], Any], params: Any) -> Any:
+        result = stub(_as_sent(params))
+        return _as_sent(await result if inspect.isawaitable(result) else result)
+
     async def _feed(self, call_id: int, items: Items, outcome: _Outcome) -> None:
         credit = outcome.input_credit
         try:
@@ -273,6 +281,11 @@ async def _each(items: Items) -> AsyncIterator[Any]:
             yield item
 
 
+def _as_sent(value: Any) -> Any:
+    """A value as who gets it over the wire has it."""
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
 class _LocalHost(Host):
     """The host of methods that run here."""
 
@@ -286,7 +299,10 @@ class _LocalHost(Host):
         deadline = context.deadline
         if "timeout_ms" in metadata:
             deadline = min(deadline, time.monotonic() + metadata["timeout_ms"] / 1000)
+        stub = self._methods._stubs.get(method)
         with self._methods._runner.parked(context.call_id):
+            if stub is not None:
+                return await self._methods._call_stub(stub, params)
             return await self._methods._call(method, params, merged, context.depth + 1, deadline)
 
     @override
@@ -297,8 +313,7 @@ class _LocalHost(Host):
     @override
     def progress(self, context: Context, value: Any) -> None:
         if self._methods._on_progress is not None:
-            as_sent = msgspec.json.decode(msgspec.json.encode(value))
-            self._loop.call_soon_threadsafe(self._methods._on_progress, as_sent)
+            self._loop.call_soon_threadsafe(self._methods._on_progress, _as_sent(value))
 
     @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:

@@ -19,8 +19,8 @@ from trunkline.client.reconnecting import Reconnector
 from trunkline.client.retrying import Reconnect
 from trunkline.edge.framed.dialects import Speech, make_dialect
 from trunkline.edge.framed.stdio import StandardIo
-from trunkline.relay.peer import RelayedPeer
 from trunkline.relay.relay import Relay
+from trunkline.relay.relayed_peer import RelayedPeer
 from trunkline.version import __version__
 from trunkline_protocol.framing import framing
 

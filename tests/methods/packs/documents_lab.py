@@ -30,10 +30,13 @@ class RecordedEmbeddings(WordEmbeddings):
         return await super().create(input, encoding_format)
 
 
-@method("jobs.create")
-async def create_job(method: str, params: Any) -> dict[str, Any]:
-    jobs.append({"method": method, "params": params})
+def create_job(params: Any) -> dict[str, Any]:
+    """What stands in for ``jobs.create`` of the hub."""
+    jobs.append({"method": params["method"], "params": params["params"]})
     return {"id": str(len(jobs)), "status": "queued"}
+
+
+STUBS = {"jobs.create": create_job}
 
 
 def reset() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.datastructures import Headers
 
-from tests.edge.http_client import EVENTS, JSON, ServerEvent, events, send
+from tests.edge.http.http_client import EVENTS, JSON, ServerEvent, events, send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.edge.conftest import IMPATIENCE, LIMIT
-from tests.edge.http_client import EVENTS, JSON, connected, encoded, events, request, rpc, send
+from tests.edge.http.http_client import EVENTS, JSON, connected, encoded, events, request, rpc, send
 from tests.support.frames import raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.edge.http_client import EVENTS, JSON, connected, encoded, events, request, rpc
+from tests.edge.http.http_client import EVENTS, JSON, connected, encoded, events, request, rpc
 from tests.support.frames import raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require

@@ -32,7 +32,7 @@ UPGRADE = b"GET /ws?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUp
 
 def test_the_version_is_one_this_was_made_for() -> None:
     assert tuple(map(int, importlib.metadata.version("uvicorn").split(".")[:2])) < (0, 55)
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert "uvicorn>=0.34,<0.55" in project["project"]["dependencies"]
 
 

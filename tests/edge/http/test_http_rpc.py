@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.edge.http_client import JSON, ask, connected, request, rpc, send
+from tests.edge.http.http_client import JSON, ask, connected, request, rpc, send
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.timing import eventually

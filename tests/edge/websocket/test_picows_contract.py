@@ -54,7 +54,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 
 def test_the_version_is_the_one_this_was_made_for() -> None:
     assert importlib.metadata.version("picows").startswith("2.3.")
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     assert "picows~=2.3.1" in project["project"]["dependencies"]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.edge.http_client import send
+from tests.edge.http.http_client import send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.timing import PATIENCE, eventually
 from trunkline.config import SettingsError, load_settings

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.edge.conftest import ORIGIN, TOKEN
-from tests.edge.http_client import JSON, request, rpc, send
+from tests.edge.http.http_client import JSON, request, rpc, send
 from tests.support.hub import HttpAnswer, RunningHub
 from tests.support.match import require
 from tests.support.timing import eventually
