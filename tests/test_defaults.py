@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 from pydantic_core import PydanticUndefined
 
+from tests.support.pages import pages
 from trunkline import defaults
 from trunkline.config import Settings
 from trunkline_protocol import backlog
@@ -133,6 +134,14 @@ def test_tables_of_the_documents_have_the_settings_own_defaults() -> None:
     ]
     assert others == []
     assert len({name for _where, name, _number in found}) >= 30
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_setting_is_on_a_page_and_is_read(name: str) -> None:
+    named = re.compile(rf"(?<![A-Z_])(TRUNKLINE)?_?{name.upper()}(?![A-Z_])")
+    assert any(named.search(page.read_text()) for page in pages() if page.name != "CHANGELOG.md")
+    read = re.compile(rf"\bsettings\.{name}\b")
+    assert any(read.search(module.read_text()) for module in (SERVER / "trunkline").rglob("*.py"))
 
 
 @pytest.mark.parametrize(

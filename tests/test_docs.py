@@ -1,14 +1,18 @@
-"""What every Markdown page keeps: short lines, links that lead somewhere, a place in the index."""
+"""What every Markdown page keeps: short lines, links that lead somewhere, a place in the index; and what pages have."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from tests.support.pages import REPOSITORY, anchors_of, blocks_of, links_of, pages
+from trunkline.cli.main import app
 
 PAGES: Final = pages()
 WIDTH: Final = 140
@@ -57,3 +61,18 @@ def test_the_index_has_every_page() -> None:
     others = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "protocol/SPEC.md", "clients/js/README.md")
     assert (wanted | {REPOSITORY / name for name in others}) - linked == set()
     assert "docs/index.md" in links_of(REPOSITORY / "README.md")
+
+
+def commands(group: TyperGroup, name: str = "trunkline") -> Iterator[tuple[str, str | None]]:
+    """Each command of a group as it is typed, and its help."""
+    for word, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from commands(command, f"{name} {word}")
+        else:
+            yield f"{name} {word}", command.help
+
+
+@pytest.mark.parametrize(("command", "words"), list(commands(get_group(app))))
+def test_a_command_is_on_a_page_and_has_help(command: str, words: str | None) -> None:
+    assert words
+    assert any(command in page.read_text() for page in PAGES if page.name != "CHANGELOG.md")

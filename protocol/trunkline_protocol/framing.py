@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 from typing_extensions import override
 
 FramingName = Literal["packet4", "ndjson"]
+DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 
 _LENGTH: Final = 4
 _BLANKS: Final = b" \t\r"

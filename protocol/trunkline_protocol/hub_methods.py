@@ -1,8 +1,8 @@
-"""The table of what a hub answers itself: its methods and the notifications of the wire contract. Pure.
+"""The tables of the hub's own methods, and of the notifications of the wire protocol. Pure.
 
-Whoever has to know one of these names, or a rule about them, reads it here: dispatch and doors of the hub, its
-documents, clients, codecs, the generator of typed clients, executors when they load modules, and the tables of SPEC.md
-(``scripts/write_hub_methods.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
+All that depends on one of these names, or on a rule about it, reads the tables: dispatch and doors of the hub, its
+documents, clients, codecs, the generator of typed clients, executors when they load modules, and SPEC.md
+(``scripts/write_tables.py``). Handlers are bound to the rows in the hub (``hub/dispatch.py``).
 """
 
 from __future__ import annotations
@@ -22,18 +22,17 @@ P = TypeVar("P", bound=msgspec.Struct)
 Right = Literal["anybody", "granted", "subscribe", "publish", "callee", "admin"]
 """Who may call a method.
 
-``anybody``: whoever is in, whatever its patterns say: to say who one is, to ask what is here and whether it lives, to
-give up what one has. ``granted``: whom the patterns of methods allow it. ``subscribe``, ``publish``: also whoever has
-patterns of topics for that; the topic has to be one of them. ``callee``, ``admin``: takes the role, beside being
-granted.
+``anybody``: every connected principal, to authenticate, to ask for health and methods, to release what it has.
+``granted``: principals whose patterns of methods allow it. ``subscribe``, ``publish``: also those with patterns of
+topics for that; the topic has to match one of them. ``callee``, ``admin``: requires the role, beside being granted.
 """
 
 Scope = Literal["hub", "connection", "handshake"]
 """What a method is about.
 
-``connection`` and ``handshake`` need a connection that stays, and an id: they are refused over HTTP, by methods and as
-notifications. ``handshake``: who the peer is, and which session it goes on with; whoever relays a connection says that
-itself.
+``connection`` and ``handshake`` need a persistent connection, and an id: they are refused over HTTP, when called by
+methods, and as notifications. ``handshake``: the peer's identity and its session; a relay makes these calls itself for
+the connections that it relays.
 """
 
 
@@ -43,14 +42,14 @@ class HubMethod(Generic[P]):
 
     Attributes:
         summary: one line for ``rpc.discover``.
-        params: what they are decoded as.
-        result: what its answer is, as a type for :func:`msgspec.json.schema`.
-        idempotent: calling it twice is the same as once.
-        in_batch: whether it may be a member of a batch; not where its reply has to come at an exact point of the wire.
-        before_auth: whether it may be called before the peer has said who it is.
-        numbered: whether it and its reply are numbered in a session; not where after a cut neither is of use to the
-            next connection.
-        listed: whether ``rpc.discover`` has it.
+        params: the type that params are decoded as.
+        result: the type of the result, for :func:`msgspec.json.schema`.
+        idempotent: whether two calls have the effect of one.
+        in_batch: whether a batch may contain it; not where the order of its reply among other frames matters.
+        before_auth: whether it may be called before the peer has authenticated.
+        numbered: whether request and reply are numbered in a session; not where they are of no use to the connection
+            after a cut.
+        listed: whether ``rpc.discover`` lists it.
     """
 
     name: str
@@ -67,33 +66,33 @@ class HubMethod(Generic[P]):
 
     @property
     def needs_connection(self) -> bool:
-        """Whether it takes a connection that stays, and an id."""
+        """Whether the method needs a persistent connection, and an id."""
         return self.scope != "hub"
 
     @property
     def is_clients_own(self) -> bool:
-        """Whether clients have a function for it: called by hand it would act behind their back."""
+        """Whether clients have a function for the method: a plain call would bypass the state that they keep."""
         return self.needs_connection or self.right == "publish"
 
     @property
     def is_tool(self) -> bool:
-        """Whether MCP clients get it as a tool: what takes no role, no topics and no connection."""
+        """Whether MCP clients get the method as a tool: it needs no role, no topics and no connection."""
         return not self.needs_connection and self.right in ("anybody", "granted")
 
 
 @dataclass(frozen=True, slots=True)
 class HubNotification:
-    """A notification that reaches no method. As a request it is unknown (-32601).
+    """A notification of the wire protocol. It is no method: as a request it is unknown (-32601).
 
     Attributes:
         summary: one line for ``/asyncapi.json``.
-        params: what they are; they may be read more leniently.
-        from_client: as what a client may send it: the ``caller`` of a call, the ``callee`` of one that it serves, or
-            as the ``peer`` of a session; None where only the hub does.
+        params: the type of the params; readers may be more lenient.
+        from_client: the role in which a client sends it: as ``caller`` or ``callee`` of a call, or as ``peer`` of a
+            session; None where only the hub sends it.
         from_hub: whether the hub sends it.
-        refers_to: the param that names the call it is about.
+        refers_to: the param with the id of the call it is about.
         numbered: whether it is numbered in a session.
-        in_batch: whether its name may stand in a batch, with an id.
+        in_batch: whether a batch may contain a request of this name.
     """
 
     name: str
@@ -149,7 +148,7 @@ METHOD_UNREGISTER: Final = HubMethod(
     said.UnregisterParams, said.Unregistered, scope="connection",
 )  # fmt: skip
 
-# --- what the hub says of itself ---
+# --- reports about the hub ---
 
 RPC_PING: Final = HubMethod(
     "rpc.ping", "Answer at once, for clients that cannot send WebSocket pings",
@@ -164,7 +163,7 @@ HEALTH_CHECK: Final = HubMethod(
     reports.NoParams, reports.Health, right="anybody",
 )  # fmt: skip
 HEALTH_DETAILED: Final = HubMethod(
-    "health.detailed", "Health of the hub and of each executor, with the causes of trouble",
+    "health.detailed", "Health of the hub and of each executor, with the causes where it is not healthy",
     reports.NoParams, reports.DetailedHealth,
 )  # fmt: skip
 SYSTEM_INFO: Final = HubMethod(
@@ -214,11 +213,11 @@ JOBS_GET: Final = HubMethod(
     said.JobParams, said.JobWithResult,
 )  # fmt: skip
 JOBS_LIST: Final = HubMethod(
-    "jobs.list", "Your jobs, the newest first (role admin: everybody's)",
+    "jobs.list", "Jobs of the caller, the newest first (role admin: of everybody)",
     said.JobListParams, said.JobPage,
 )  # fmt: skip
 JOBS_CANCEL: Final = HubMethod(
-    "jobs.cancel", "Cancel a job that is not over",
+    "jobs.cancel", "Cancel a job that has not ended",
     said.JobParams, said.CancelledJob,
 )  # fmt: skip
 
@@ -234,7 +233,7 @@ STREAM_CHUNK: Final = HubNotification(
     said.ChunkParams, from_client="callee", refers_to="request_id",
 )  # fmt: skip
 STREAM_CREDIT: Final = HubNotification(
-    "stream.credit", "How many chunks, or items of input, were taken so far",
+    "stream.credit", "How many chunks, or items of input, were consumed so far",
     StreamCredit, from_client="caller", refers_to="request_id",
 )  # fmt: skip
 STREAM_PUSH: Final = HubNotification(
@@ -242,27 +241,27 @@ STREAM_PUSH: Final = HubNotification(
     StreamPush, from_client="caller", from_hub=False, refers_to="request_id",
 )  # fmt: skip
 PROGRESS: Final = HubNotification(
-    "$/progress", "How far a call is, where its metadata has a progress_token",
+    "$/progress", "Progress of a call whose metadata has a progress_token",
     said.ProgressParams, from_client="callee", refers_to="token",
 )  # fmt: skip
 CANCEL_REQUEST: Final = HubNotification(
-    "$/cancelRequest", "The outcome of a call is not wanted any more",
+    "$/cancelRequest", "Cancel a call",
     said.CancelRequestParams, from_client="caller", refers_to="id",
 )  # fmt: skip
 CANCELLED: Final = HubNotification(
-    "notifications/cancelled", "The same as MCP has it: the call gets no reply",
+    "notifications/cancelled", "Cancel a call, as MCP defines it: without a reply",
     said.CancelledParams, from_client="caller", from_hub=False, refers_to="requestId",
 )  # fmt: skip
 SESSION_ACK: Final = HubNotification(
-    "session.ack", "Which numbered frames have come",
+    "session.ack", "Acknowledge numbered frames",
     SessionAck, from_client="peer", numbered=False, in_batch=False,
 )  # fmt: skip
 EVENT: Final = HubNotification(
-    "event", "An event of a topic that was subscribed to",
+    "event", "An event of a subscribed topic",
     said.EventParams, numbered=False,
 )  # fmt: skip
 EVENT_GAP: Final = HubNotification(
-    "event.gap", "Events that are not delivered",
+    "event.gap", "Events of a subscribed topic that are not delivered",
     said.GapParams, numbered=False,
 )  # fmt: skip
 
@@ -283,13 +282,13 @@ UNNUMBERED_CALLS: Final = frozenset(row.name for row in METHODS.values() if not 
 
 
 def about_calls(side: Literal["caller", "callee"]) -> dict[str, str]:
-    """The notifications that a client sends about its own calls, or those that it serves; and the param for which."""
+    """The notifications that a client sends about calls that it makes or serves; each with its param for the id."""
     about = [row for row in NOTIFICATIONS.values() if row.from_client == side]
     return {row.name: row.refers_to for row in about if row.refers_to is not None}
 
 
 NAMESPACES: Final = ("rpc.", "session.", "stream.", "system.", "$/")
-"""How the names begin that are kept for the hub, whether it has such a method today or not."""
+"""Beginnings of names that are reserved for the hub, whether it has such a method today or not."""
 
 
 def reserved(name: str) -> str | None:

@@ -1,6 +1,6 @@
-"""What the hub says of itself: params and results of its methods for status, health, metrics and calls, as data.
+"""Reports about the hub: types of the params and results of its methods for status, health, metrics and calls.
 
-One definition for the hub's answers, the schemas of ``rpc.discover`` and ``/openapi.json``, and whoever reads them.
+One definition for the hub's answers, the schemas of ``rpc.discover`` and ``/openapi.json``, and the readers of both.
 Times are in milliseconds where a name ends with ``_ms``; ``_at`` is milliseconds since 1970.
 """
 
@@ -14,14 +14,14 @@ from msgspec import Meta
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
 
 MAX_CALLS: Final = 500
-"""Of those in flight that one answer lists, the oldest first."""
+"""Calls in flight that one answer lists, the oldest first."""
 
 MAX_TOPICS: Final = 500
-"""Topics, and subscribed patterns, that one answer lists: listing costs microseconds each."""
+"""Topics, and subscribed patterns, that one answer lists: each costs microseconds."""
 
 
 class NoParams(msgspec.Struct, forbid_unknown_fields=True):
-    """For methods without parameters."""
+    """No params."""
 
 
 class Pong(msgspec.Struct):
@@ -59,7 +59,7 @@ class OpenRpcDocument(msgspec.Struct):
 
 
 class Memory(msgspec.Struct):
-    """Memory of a process: MiB, and percent of the machine's."""
+    """Memory of a process, in MiB and percent of the machine's memory."""
 
     rss_mb: float
     vms_mb: float
@@ -67,7 +67,7 @@ class Memory(msgspec.Struct):
 
 
 class LastRestart(msgspec.Struct):
-    """Why an executor was started again the last time."""
+    """The cause of an executor's last restart."""
 
     cause: str
     words: str
@@ -76,7 +76,7 @@ class LastRestart(msgspec.Struct):
 
 
 class ExecutorReport(msgspec.Struct):
-    """One executor process. ``slots`` of routing keys it owns, ``slots_leaving`` of them are being handed over."""
+    """One executor process. It owns ``slots`` of routing keys; ``slots_leaving`` of them are being handed over."""
 
     worker_id: str
     status: Literal["starting", "ready", "busy", "silent", "stopping", "down"]
@@ -95,7 +95,7 @@ class ExecutorReport(msgspec.Struct):
 
 
 class Health(msgspec.Struct):
-    """Result of ``health.check``: the hub's own process, and the sum of its calls."""
+    """Result of ``health.check``: the hub's own process, and the totals of its calls."""
 
     status: Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
     worker_id: str
@@ -110,7 +110,7 @@ class Health(msgspec.Struct):
 
 
 class DetailedHealth(Health):
-    """Result of ``health.detailed``: ``causes`` say in words what cannot be served."""
+    """Result of ``health.detailed``: ``causes`` says in words why the status is not healthy."""
 
     causes: list[str]
     connections: int
@@ -145,13 +145,13 @@ class MetricsParams(msgspec.Struct, forbid_unknown_fields=True):
 
     time_range: Annotated[
         Literal["1m", "5m", "15m", "1h"] | Annotated[float, Meta(ge=1, le=3600)] | None,
-        Meta(description="one of these words, or seconds; null: since the hub started"),
+        Meta(description="one of these words, or seconds; null for all since the hub started"),
     ] = None
-    series: Annotated[bool, Meta(description="whether to tell each sample")] = False
+    series: Annotated[bool, Meta(description="whether to add the samples of the time range")] = False
 
 
 class Durations(msgspec.Struct, kw_only=True):
-    """Percentiles: from receipt to outcome, of it the wait for an executor, and the run in it."""
+    """Percentiles of durations: from receipt to outcome; of that ``wait`` for an executor, and ``run`` in it."""
 
     p50_ms: float
     p95_ms: float
@@ -165,7 +165,7 @@ class Durations(msgspec.Struct, kw_only=True):
 
 
 class MethodMetrics(Durations, kw_only=True):
-    """Counts and durations of the calls of one method, or of all. ``errors`` by the name of their code."""
+    """Counts and durations of the calls of one method, or of all; ``errors`` by the name of the error."""
 
     count: int
     success: int
@@ -177,7 +177,7 @@ class MethodMetrics(Durations, kw_only=True):
 
 
 class MetricsSample(Durations, kw_only=True):
-    """The calls of ``seconds`` seconds, which ended ``seconds_ago``."""
+    """The calls of a period of ``seconds``, which ended ``seconds_ago``."""
 
     seconds_ago: float
     seconds: float
@@ -186,7 +186,7 @@ class MetricsSample(Durations, kw_only=True):
 
 
 class Metrics(msgspec.Struct):
-    """Result of ``metrics.get``. ``window_seconds`` is the time it is of; ``series`` where that was asked for."""
+    """Result of ``metrics.get`` for ``window_seconds``; ``series`` where the params ask for it."""
 
     window_seconds: float
     request_count: int
@@ -234,11 +234,11 @@ class CallList(msgspec.Struct):
 class CancelParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``system.cancel``."""
 
-    call: Annotated[int, Meta(description="a number of system.calls")]
+    call: Annotated[int, Meta(description="the number of a call in system.calls")]
 
 
 class CancelledCall(msgspec.Struct):
-    """Result of ``system.cancel``: whether it was in flight."""
+    """Result of ``system.cancel``: ``cancelled`` is false where the call was not in flight any more."""
 
     call: int
     cancelled: bool
@@ -251,7 +251,7 @@ class TopicsParams(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class TopicReport(msgspec.Struct):
-    """Where a topic is: ``offset`` counts the events of its epoch, ``kept`` of them are in the history."""
+    """The state of a topic: ``offset`` counts the events of its epoch, ``kept`` of them are in the history."""
 
     topic: str
     epoch: str
@@ -263,14 +263,14 @@ class TopicReport(msgspec.Struct):
 
 
 class SubscribedPattern(msgspec.Struct):
-    """A topic or pattern that so many connections subscribed to."""
+    """A topic or pattern, and the number of connections that subscribe to it."""
 
     pattern: str
     subscribers: int
 
 
 class TopicList(msgspec.Struct):
-    """Result of ``system.topics``: the topic that spoke last comes first; ``more`` are not listed."""
+    """Result of ``system.topics``: the topic with the latest event comes first; ``more`` are not listed."""
 
     topics: list[TopicReport]
     more: int
@@ -280,7 +280,7 @@ class TopicList(msgspec.Struct):
 class FailureParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``system.failure``."""
 
-    failure: Annotated[int, Meta(description="a number of the topic system.requests")]
+    failure: Annotated[int, Meta(description="the failure number of an event of system.requests")]
 
 
 class Failure(msgspec.Struct):
@@ -299,11 +299,11 @@ class Failure(msgspec.Struct):
 class DrainParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``executors.drain``."""
 
-    worker_id: Annotated[str, Meta(description="of health.detailed")]
+    worker_id: Annotated[str, Meta(description="as in health.detailed")]
 
 
 class Drained(msgspec.Struct):
-    """Result of ``executors.drain``: how many slots the old process had, and the new one's pid."""
+    """Result of ``executors.drain``: ``slots`` that the old process had, and the ``pid`` of the new one."""
 
     worker_id: str
     slots: int
@@ -325,11 +325,11 @@ class Assigned(msgspec.Struct):
     worker_id: str
 
 
-# --- what the topics under ``system.`` carry ---
+# --- data of the topics under ``system.`` ---
 
 
 class HubMetrics(Durations, kw_only=True):
-    """``data`` of ``system.metrics``: a second of the whole hub. ``errors`` by the name of their code."""
+    """``data`` of ``system.metrics``: one second of the whole hub; ``errors`` by the name of the error."""
 
     connections: int
     subscriptions: int
@@ -349,13 +349,13 @@ class HubMetrics(Durations, kw_only=True):
 
 
 class RunningCall(CallInFlight):
-    """A call that an executor works on; ``parked`` while it waits for calls of its own, without a slot."""
+    """A call that an executor runs; ``parked`` while it waits for calls of its own, without a slot."""
 
     parked: bool
 
 
 class WorkingExecutor(ExecutorReport):
-    """An executor and what it runs; ``cpu_percent`` is null at first."""
+    """An executor and the calls that it runs; ``cpu_percent`` is null in the first report."""
 
     cpu_percent: float | None
     running: list[RunningCall]
@@ -390,14 +390,14 @@ class EndedCall(msgspec.Struct):
 
 
 class RequestsReport(msgspec.Struct):
-    """``data`` of ``system.requests``: ``dropped`` counts the calls that are not told."""
+    """``data`` of ``system.requests``: ``dropped`` counts ended calls that are not listed."""
 
     requests: list[EndedCall]
     dropped: int
 
 
 class Peer(msgspec.Struct):
-    """Who is at the other end of a connection."""
+    """The peer of a connection."""
 
     connection: int
     peer: str
@@ -407,20 +407,20 @@ class Peer(msgspec.Struct):
 
 
 class OpenedConnection(Peer):
-    """A connection that was made."""
+    """A connection that was opened."""
 
     opened_at: int
 
 
 class ClosedConnection(msgspec.Struct):
-    """A connection that has ended."""
+    """A connection that was closed."""
 
     connection: int
     duration_ms: float
 
 
 class ConnectionReport(Peer):
-    """An open connection. Rates are since the last report that had it; null where nobody counts the bytes."""
+    """An open connection. Rates are since its last report; null where the transport does not count bytes."""
 
     duration_ms: int
     calls: int
@@ -437,7 +437,7 @@ class ConnectionReport(Peer):
 
 
 class ConnectionsReport(msgspec.Struct):
-    """``data`` of ``system.connections``: ``connections``, those in trouble first, once a second, else null."""
+    """``data`` of ``system.connections``: ``connections``, the most buffered bytes first, once a second, else null."""
 
     opened: list[OpenedConnection]
     closed: list[ClosedConnection]
@@ -447,7 +447,7 @@ class ConnectionsReport(msgspec.Struct):
 
 
 class LogRecord(msgspec.Struct):
-    """A log record; further members are its own."""
+    """A log record; further members are fields of that record."""
 
     time: str
     level: str
@@ -456,7 +456,7 @@ class LogRecord(msgspec.Struct):
 
 
 class LogsReport(msgspec.Struct):
-    """``data`` of ``system.logs``: ``dropped`` counts the records that are not told."""
+    """``data`` of ``system.logs``: ``dropped`` counts the records that are not listed."""
 
     records: list[LogRecord]
     dropped: int

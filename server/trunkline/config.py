@@ -20,11 +20,9 @@ from pydantic_settings import (
 from trunkline import defaults
 from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
+from trunkline_protocol.framing import DialectName, FramingName
 
 DEFAULT_PORT = 8765
-
-FramingName = Literal["packet4", "ndjson"]
-DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""

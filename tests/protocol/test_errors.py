@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts import write_tables as writer
 from trunkline_protocol.errors import ERROR_TABLE, ErrorCode, RpcError
 
 SHARED = Path(__file__).parents[2] / "protocol" / "conformance" / "errors.json"
@@ -18,6 +19,12 @@ SPEC = SHARED.parents[1] / "SPEC.md"
 
 def test_the_shared_table_is_the_table() -> None:
     assert json.loads(SHARED.read_text()) == [msgspec.to_builtins(row) for row in ERROR_TABLE.values()]
+    assert SHARED.read_text() == writer.errors(), "run python -m scripts.write_tables"
+
+
+def test_the_javascript_client_has_the_codes() -> None:
+    text = writer.CODES.read_text()
+    assert writer.codes(text) == text, "run python -m scripts.write_tables"
 
 
 def test_every_code_has_a_row_of_its_own_name() -> None:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from scripts.sources import ROOT, modules
 
-from scripts import write_hub_methods as writer
+from scripts import write_tables as writer
 from trunkline.client import engine
 from trunkline_protocol.codecs import command_bus, dspy_port
 from trunkline_protocol.hub_methods import METHODS, NOTIFICATIONS, about_calls, reserved
@@ -39,7 +39,7 @@ ELSEWHERE_OR_IN_WORDS = IN_WORDS | {
 
 def test_the_specification_has_the_table() -> None:
     text = writer.SPEC.read_text()
-    assert writer.specification(text) == text, "run python -m scripts.write_hub_methods"
+    assert writer.specification(text) == text, "run python -m scripts.write_tables"
 
 
 @pytest.mark.parametrize("row", METHODS.values(), ids=METHODS)
@@ -58,8 +58,17 @@ def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> Non
         assert not {field.encode_name for field in _fields(row.result)} - set(re.findall(r"\w+", text))
 
 
+@pytest.mark.parametrize("row", NOTIFICATIONS.values(), ids=NOTIFICATIONS)
+def test_the_specification_shows_each_notification(row: Any) -> None:
+    text = writer.SPEC.read_text()
+    signatures = re.findall(rf"`{re.escape(row.name)} (\{{[^`]*\}})`", text)
+    assert signatures or f'"method":"{row.name}"' in text, "SPEC.md says nowhere what it carries"
+    for signature in signatures:
+        assert _members(signature).keys() <= {field.encode_name for field in _fields(row.params)}
+
+
 def test_the_javascript_tests_have_the_names() -> None:
-    assert writer.SHARED.read_text() == writer.shared(), "run python -m scripts.write_hub_methods"
+    assert writer.SHARED.read_text() == writer.shared(), "run python -m scripts.write_tables"
 
 
 def test_the_python_client_understands_what_the_hub_sends() -> None:

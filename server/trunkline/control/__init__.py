@@ -1,4 +1,4 @@
-"""Methods the hub answers itself, executors dead or not."""
+"""The hub's own methods about the hub: health, metrics, calls, jobs; they need no executor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trunkline.hub.dispatch import Handlers
 
 
 def control_methods(view: HubView) -> Handlers:
-    """What tells of the hub as a whole, by name."""
+    """Handlers of the methods that report about the hub as a whole."""
     return health.methods(view) | system.methods(view) | metrics.methods(view) | rpc.methods(view)
 
 

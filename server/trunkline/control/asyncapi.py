@@ -15,7 +15,7 @@ VERSION: Final = "3.0.0"
 
 
 def _key(method: str) -> str:
-    """A notification's name as that of a message: ``$/cancelRequest`` is ``cancelRequest``."""
+    """The name of a notification's message in the document: ``cancelRequest`` for ``$/cancelRequest``."""
     first, *others = re.split(r"[._/]", method.removeprefix("$/"))
     return first + "".join(word.capitalize() for word in others)
 
@@ -30,7 +30,7 @@ def _notification(row: HubNotification) -> tuple[str, Schema]:
 
 CALLS: Final[dict[str, tuple[str, Schema]]] = {
     "request": ("A request, or a notification where there is no id", REQUEST),
-    "requestBatch": ("A batch of them", array(ref("Request")) | {"minItems": 1}),
+    "requestBatch": ("A batch of requests", array(ref("Request")) | {"minItems": 1}),
     "response": ("The one reply to a request", RESPONSE),
     "responseBatch": ("The one reply to a batch", array(ref("Response")) | {"minItems": 1}),
 }
@@ -45,7 +45,7 @@ FROM_HUB: Final = (
 
 
 def asyncapi() -> dict[str, Any]:
-    """The document. It does not depend on what executors serve: that is in OpenRPC."""
+    """The AsyncAPI document. It does not depend on the methods that are served: those are in the OpenRPC document."""
     return {
         "asyncapi": VERSION,
         "info": {
@@ -94,7 +94,7 @@ def _topic(topic: str) -> dict[str, Any]:
     words, _data = TOPICS[topic]
     return {
         "address": topic,
-        "description": f"{words}. Comes as the data of `event` messages on /ws, to those who called subscribe",
+        "description": f"{words}. Sent as the data of `event` messages on /ws, to connections that called subscribe",
         "messages": {"data": {"name": topic, "payload": ref(_place(topic))}},
     }
 

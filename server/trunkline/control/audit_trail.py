@@ -1,4 +1,4 @@
-"""The audit line of a call: who it was made for; and by which method or job, where it is not that principal's own."""
+"""The audit line of a call: its principal, and the method or job that made the call on the principal's behalf."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from trunkline_protocol.calls import Call
 
 
 def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
-    """Write down a call that is over, unless the hub made it for itself.
+    """Log a call that has ended, unless the hub made it for itself.
 
-    The connection is that of the outermost call: 0 for a job, which has none.
+    The connection is that of the outermost call; 0 for a job, which has none.
 
     Args:
         code: 0 for success, else the error's code.

@@ -1,4 +1,4 @@
-"""``system.calls`` and ``system.cancel``: what is in flight, whoever asked for it, and an end to one of them."""
+"""``system.calls`` and ``system.cancel``: the calls in flight of all principals, and the end of one of them."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _numbers = itertools.count(1)
 
 
 class CallsView(Protocol):
-    """The router, as far as it is needed here."""
+    """The part of the router that is used here."""
 
     in_flight: int
 
     def calls(self) -> Iterable[Call]:
-        """The calls in flight that somebody else than the hub answers, in no order."""
+        """The calls in flight but those to the hub's own methods, in no particular order."""
 
 
 class CallsInFlight:
-    """Answers both.
+    """Answers ``system.calls`` and ``system.cancel``.
 
     Args:
-        router: keeps the calls.
+        router: has the calls.
     """
 
     def __init__(self, router: CallsView) -> None:
         self._router = router
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``system.calls`` and ``system.cancel``."""
         return replying(SYSTEM_CALLS, self._list) | answering(SYSTEM_CANCEL, self._cancel)
 
     def _list(self, params: CallsParams) -> CallList:
@@ -62,7 +62,7 @@ class CallsInFlight:
 
 
 def described(call: Call, now: float) -> CallInFlight:
-    """One call in flight, as data; ``number`` stays with it."""
+    """The report of a call in flight. The first report gives the call its number."""
     if not call.number:
         call.number = next(_numbers)
     connection = connection_of(call)
@@ -82,22 +82,22 @@ def described(call: Call, now: float) -> CallInFlight:
 
 
 def principal_of(call: Call) -> str | None:
-    """The name of whom a call is made for, by however many methods; None where that is the hub."""
+    """The name of the principal on whose behalf a call is made, however deep; None for the hub itself."""
     caller = call.caller()
     return None if caller is None else caller.name
 
 
 def connection_of(call: Call) -> Any:
-    """The connection that made a call; None where a method or the hub did."""
+    """The connection that made a call; None for calls of methods and of the hub."""
     return call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
 
 
 def executor_name(call: Call) -> str | None:
-    """Who runs it, or ran it last: ``executor-3``, or ``connection 17``, which serves the method."""
+    """Who runs a call, or ran it last: ``executor-3``, or ``connection 17`` of a client that serves the method."""
     name: str | None = getattr(call.executor, "name", None)
     return name
 
 
 def trace_id(call: Call) -> str | None:
-    """The trace a call is part of."""
+    """The id of the trace that a call is part of, or None."""
     return None if call.trace is None else call.trace.trace_id

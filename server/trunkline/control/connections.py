@@ -1,4 +1,4 @@
-"""The connections that are open, for those who look at the hub: nothing is counted that is not counted anyway."""
+"""The book of open connections, for reports: read from counts that exist anyway, so that it costs nothing per call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline.hub.connection import Connection, Traffic
 
 
 class _Account:
-    """What was said of a connection last, and how many events had been dropped for it when it was opened."""
+    """The byte counts of a connection's last report, and its dropped events when it was opened."""
 
     __slots__ = ("at", "dropped", "received", "sent")
 
@@ -23,7 +23,7 @@ class _Account:
 
 
 class ConnectionBook:
-    """Open connections that stay; requests over HTTP are none. One that a session brings back is opened again."""
+    """The open connections; not those of single HTTP requests. One whose session is resumed is opened again."""
 
     def __init__(self) -> None:
         self._open: dict[Connection, _Account] = {}
@@ -33,36 +33,36 @@ class ConnectionBook:
         return len(self._open)
 
     def opened(self, connection: Connection) -> None:
-        """One more."""
+        """Add a connection."""
         self._open[connection] = _Account(connection.outbox.dropped_events)
 
     def closed(self, connection: Connection) -> None:
-        """One less."""
+        """Remove a connection."""
         account = self._open.pop(connection, None)
         if account is not None:
             self._dropped += connection.outbox.dropped_events - account.dropped
 
     @property
     def dropped_events(self) -> int:
-        """Events that were dropped because their connection did not read, since the start."""
+        """Events that were dropped for connections that read too slowly, since the hub started."""
         now = sum(connection.outbox.dropped_events - account.dropped for connection, account in self._open.items())
         return self._dropped + now
 
     @property
     def buffered_bytes(self) -> int:
-        """What waits to be written, to all of them."""
+        """Bytes that wait to be written, to all connections."""
         return sum(connection.outbox.buffered_bytes for connection in self._open)
 
     @property
     def streams(self) -> int:
-        """Streams that were begun and have not ended."""
+        """Streams that have begun and not ended, of all connections."""
         return sum(len(connection.streams) for connection in self._open)
 
     def table(self, now: float, limit: int) -> list[dict[str, Any]]:
-        """So many of them, those in trouble first, then those with the most calls, then the oldest.
+        """Rows of at most ``limit`` connections: the most buffered bytes first, then the most calls, then the oldest.
 
         Args:
-            now: monotonic, in seconds. Rates are since the last table that had the connection.
+            now: on the monotonic clock, in seconds. Rates are since the last table with the connection.
         """
 
         def rank(connection: Connection) -> tuple[int, int, int]:
@@ -97,7 +97,7 @@ class ConnectionBook:
 
 
 def transports(doors: Iterable[Traffic]) -> Counter[str]:
-    """How many there are of each kind."""
+    """The number of sockets of each kind of transport."""
     return Counter(traffic.transport for traffic in doors)
 
 

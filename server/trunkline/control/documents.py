@@ -1,4 +1,4 @@
-"""The documents of ``GET /openrpc.json``, ``/openapi.json`` and ``/asyncapi.json``, made from what is served now."""
+"""The documents of ``GET /openrpc.json``, ``/openapi.json`` and ``/asyncapi.json``, as of now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trunkline.control.rpc import discover, served
 
 
 def documents(view: HubView) -> dict[str, Callable[[], dict[str, Any]]]:
-    """By path."""
+    """Functions that make each document, by path."""
     return {
         "/openrpc.json": lambda: discover(served(view)),
         "/openapi.json": lambda: openapi(served(view)),

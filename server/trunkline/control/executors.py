@@ -1,4 +1,4 @@
-"""What each executor is doing, with its process's share of the machine; and what an operator may ask of one."""
+"""The report of ``system.executors``, with calls and CPU share of each; ``executors.drain``, ``executors.assign``."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN
 from trunkline_protocol.reports import AssignParams, DrainParams
 
 MAX_RUNNING: Final = 32
-"""Calls told of one executor, the oldest first."""
+"""Calls that the report of one executor lists, the oldest first."""
 
 logger = logging.getLogger("trunkline.hub")
 
 
 class ExecutorTable:
-    """Makes the rows of ``system.executors``. Keeps processes from row to row: CPU time has to be compared."""
+    """Makes the rows of ``system.executors``. Remembers processes, for CPU percent is computed between two reports."""
 
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
 
     def rows(self, view: HubView) -> list[dict[str, Any]]:
-        """Each executor as ``health.detailed`` has it, with ``cpu_percent`` (None at first) and what it runs."""
+        """Each executor as in ``health.detailed``, with ``cpu_percent`` (None at first) and the calls that it runs."""
         executors = detailed_executors(view)
         now = time.monotonic()
         running = view.pool.running()
@@ -60,23 +60,23 @@ class ExecutorTable:
 
 
 class Owners(Protocol):
-    """Who owns which routing keys (see :class:`trunkline.executors.handover.KeyOwners`)."""
+    """Moves routing keys between executors (see :class:`trunkline.executors.handover.KeyOwners`)."""
 
     async def drain(self, worker_id: str) -> dict[str, Any]:
-        """Hand over what an executor owns, and start a fresh one in its place."""
+        """Hand over the routing keys of an executor, and replace its process."""
 
     async def assign(self, key: str, worker_id: str) -> dict[str, Any]:
-        """Give a routing key to an executor."""
+        """Assign a routing key to an executor."""
 
 
 class ExecutorOrders:
-    """Answers both, when it is done. Whoever asked may go: what has begun is brought to its end."""
+    """Answers ``executors.drain`` and ``executors.assign`` when done; cancelling the call does not stop an order."""
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``executors.drain`` and ``executors.assign``."""
         return answering(EXECUTORS_DRAIN, self._drain) | answering(EXECUTORS_ASSIGN, self._assign)
 
     def _drain(self, call: Call, params: DrainParams) -> None:

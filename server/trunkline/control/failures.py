@@ -1,8 +1,8 @@
 """``system.failure``: the params of a call that failed lately, to look at and to try again.
 
-Params are kept only while somebody listens to ``system.requests``, only of failures that were told there, and only so
-many bytes of them; they are forgotten when the last listener has left. They are read, and secrets taken out, when
-somebody asks for one.
+Params are kept only while ``system.requests`` has a subscriber, only of failures that were published there, and only so
+many bytes of them; they are forgotten when the last subscriber has left. They are decoded, and secrets redacted, when
+a caller asks for them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from trunkline_protocol.reports import Failure, FailureParams
 
 MAX_FAILURES: Final = 500
 MAX_BYTES: Final = 4 * 2**20
-"""Of params kept, all together."""
+"""Bytes of all params that are kept."""
 
 MAX_PARAMS_BYTES: Final = 256 * 1024
-"""Larger params are not kept: nobody types them into a form."""
+"""Bytes above which params are not kept: nobody edits larger ones in the dashboard's form."""
 
 
 class _Kept(NamedTuple):
@@ -34,10 +34,10 @@ class _Kept(NamedTuple):
 
 
 class FailedCalls:
-    """Keeps them and answers.
+    """Keeps the params of failed calls, and answers ``system.failure``.
 
     Args:
-        mask: takes secrets out of texts.
+        mask: redacts secrets in texts.
         wanted: the setting ``keep_failed_params``; without it nothing is kept.
     """
 
@@ -49,14 +49,14 @@ class FailedCalls:
         self.bytes = 0
 
     def methods(self) -> Handlers:
-        """The call of this file, by name."""
+        """The handler of ``system.failure``."""
         return replying(SYSTEM_FAILURE, self._tell)
 
     def keep(self, call: Call) -> int | None:
-        """Keep its params, and forget the oldest where they are too many.
+        """Keep the params of a call, and forget the oldest ones where there are too many.
 
         Returns:
-            The number to ask for them by; None where they are not kept.
+            The number for ``system.failure``; None where the params are not kept.
         """
         if not self._wanted or len(call.params) > MAX_PARAMS_BYTES:
             return None
@@ -69,7 +69,7 @@ class FailedCalls:
         return number
 
     def forget(self) -> None:
-        """Nobody listens any more."""
+        """Forget all params: ``system.requests`` has no subscriber any more."""
         self._kept.clear()
         self.bytes = 0
 
@@ -86,4 +86,4 @@ def _shown(kept: _Kept, redaction: Redaction) -> Any:
     try:
         return redaction(msgspec.json.decode(kept.params))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"system.failure: its params cannot be shown: {error}") from error
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"system.failure: params that cannot be shown: {error}") from error

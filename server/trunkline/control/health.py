@@ -1,4 +1,4 @@
-"""``health.check`` and ``health.detailed``: true statements about the hub and its executors."""
+"""``health.check`` and ``health.detailed``: the health of the hub and its executors, and the causes of trouble."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
 
 
 def status_of(view: HubView) -> Status:
-    """One word for the whole: degraded where something cannot be served, unhealthy where nothing can."""
+    """The status of the hub as a whole: degraded where something cannot be served, unhealthy where nothing can."""
     if view.router.draining:
         return "stopping"
     if view.pool.serving:
@@ -28,14 +28,14 @@ def status_of(view: HubView) -> Status:
 
 
 def causes_of(view: HubView) -> list[str]:
-    """Why the status is not ``healthy``, in words."""
+    """Why the status is not ``healthy``, in words; empty where it is."""
     causes = ["the hub is stopping"] if view.router.draining else []
     causes += [_trouble(executor) for executor in view.pool.snapshot() if executor["status"] not in ("ready", "busy")]
     return causes + view.pool.obstacles() + view.pool.module_failures()
 
 
 def heading(cause: str) -> str:
-    """What is wrong, without why: texts of errors may hold secrets, and ``/ready`` is open to whoever asks."""
+    """A cause without the text of its error, which may hold secrets: ``/ready`` is open to everybody."""
     return cause.partition(":")[0]
 
 
@@ -43,13 +43,13 @@ def _trouble(executor: dict[str, Any]) -> str:
     name = executor["worker_id"]
     if executor["status"] == "silent":
         work = f" with {executor['active_requests']} calls" if executor["active_requests"] else ""
-        return f"{name} is silent: its process{work} does not answer; it is stopped, or a method holds it up"
+        return f"{name} is silent: its process{work} does not answer; a signal stopped it, or a method blocks it"
     why = f": {executor['last_failure']}" if executor["last_failure"] else ""
     return f"{name} is {executor['status']}{why}"
 
 
 def check(view: HubView) -> dict[str, Any]:
-    """The answer of ``health.check``: the hub's own process and the sum of its calls."""
+    """The result of ``health.check``: the hub's own process, and the totals of its calls."""
     requests, errors = view.stats.totals()
     return {
         "status": status_of(view),
@@ -66,7 +66,7 @@ def check(view: HubView) -> dict[str, Any]:
 
 
 def detailed(view: HubView) -> dict[str, Any]:
-    """The answer of ``health.detailed``: the above, each executor, and the causes of trouble."""
+    """The result of ``health.detailed``: that of ``health.check``, each executor, and the causes of trouble."""
     return check(view) | {
         "causes": causes_of(view),
         "connections": view.connections(),
@@ -76,12 +76,12 @@ def detailed(view: HubView) -> dict[str, Any]:
 
 
 def detailed_executors(view: HubView) -> list[dict[str, Any]]:
-    """Each executor with its current memory."""
+    """The state of each executor, with the memory that its process uses now."""
     return [executor | {"memory_usage": memory_usage(executor["pid"])} for executor in view.pool.snapshot()]
 
 
 def memory_usage(pid: int | None) -> dict[str, float] | None:
-    """Current memory of a process, None where there is none. Sizes in MiB, percent of the machine's memory."""
+    """The memory that a process uses now, in MiB and percent of the machine's; None without a process."""
     if pid is None:
         return None
     try:
@@ -97,5 +97,5 @@ def memory_usage(pid: int | None) -> dict[str, float] | None:
 
 
 def methods(view: HubView) -> Handlers:
-    """The methods of this file."""
+    """Handlers of ``health.check`` and ``health.detailed``."""
     return replying(HEALTH_CHECK, lambda _: check(view)) | replying(HEALTH_DETAILED, lambda _: detailed(view))

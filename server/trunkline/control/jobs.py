@@ -1,4 +1,4 @@
-"""``jobs.create``, ``jobs.get``, ``jobs.list``, ``jobs.cancel``: calls that outlive their caller, and the hub."""
+"""``jobs.create``, ``jobs.get``, ``jobs.list``, ``jobs.cancel``: calls that outlive their caller and the hub."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trunkline_protocol.hub_methods import JOBS_CANCEL, JOBS_CREATE, JOBS_GET, J
 from trunkline_protocol.messages import CALLERS_OWN
 
 HUB: Final = Principal("(hub)", frozenset({ADMIN}))
-"""Whose jobs those are that the hub makes for itself."""
+"""The owner of jobs that the hub creates for itself."""
 
 MAX_METADATA_BYTES: Final = 16 * 1024
 NOT_HANDED_ON: Final = CALLERS_OWN | {"timeout_ms", "priority"}
@@ -32,13 +32,13 @@ _metadata_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 class JobCalls:
-    """Answers them."""
+    """Answers the calls about jobs."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``jobs.create``, ``jobs.get``, ``jobs.list`` and ``jobs.cancel``."""
         return (
             answering(JOBS_CREATE, self._create)
             | answering(JOBS_GET, self._get)
@@ -53,11 +53,11 @@ class JobCalls:
             raise RpcError(ErrorCode.FORBIDDEN, f"jobs.create: {who.name} may not call {target:.200}")
         if given[:1] not in (b"{", b"["):
             raise RpcError(
-                ErrorCode.INVALID_PARAMS, f"jobs.create: params: an object or an array, as {target:.200} takes them"
+                ErrorCode.INVALID_PARAMS, f"jobs.create: params: must be an object or array, as of {target:.200}"
             )
         require_depth(given, "jobs.create: params", levels=CARRIED_DEPTH)
         metadata, key = _metadata_of(call)
-        call.attempts = 1  # from here on nobody can tell, without the answer, whether there is a job
+        call.attempts = 1  # from here on a caller without the reply cannot know whether there is a job
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)
         self._answer(call, self._jobs.create(who, new))
 
@@ -97,7 +97,7 @@ def _caller(call: Call) -> Caller:
 
 
 def _metadata_of(call: Call) -> tuple[dict[str, Any], str | None]:
-    """What the job's own call carries of it, and its idempotency key."""
+    """The part of a call's metadata that the job's own call gets, and the idempotency key."""
     if not call.metadata:
         return {}, None
     key = decode_metadata(call.metadata).idempotency_key
@@ -112,5 +112,5 @@ def _before(cursor: str | None) -> int | None:
     if cursor is None:
         return None
     if not (cursor.isascii() and cursor.isdigit() and len(cursor) < 20):
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"jobs.list: cursor: {cursor!r:.50} is not from a page before this")
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"jobs.list: cursor: {cursor!r:.50} is not one of a page")
     return int(cursor)

@@ -1,4 +1,4 @@
-"""What the hub's methods may see of it, and how its catalogue describes them."""
+"""The view of the hub for its own methods, and the catalogue entries of those methods."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HUB: Final = HubIdentity("trunkline", __version__)
 
 
 class PoolView(Protocol):
-    """The executor pool, read only."""
+    """The executor pool, as far as reports read it."""
 
     @property
     def waiting(self) -> int:
@@ -31,27 +31,27 @@ class PoolView(Protocol):
 
     @property
     def serving(self) -> bool:
-        """Whether anything can be served now."""
+        """Whether any method can be served now."""
 
     def obstacles(self) -> list[str]:
-        """What waits for executors that answer and yet do not get on, in words."""
+        """Why calls wait although the executors answer, in words; empty where none do."""
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
-        """The catalogue by name."""
+        """The catalogue entries of the executors' methods, by name."""
 
     def module_failures(self) -> list[str]:
-        """What could not be loaded, and is not served, in words."""
+        """The modules that failed to load and are not served, in words."""
 
     def snapshot(self) -> list[dict[str, Any]]:
-        """What each executor is doing."""
+        """The state of each executor, as ``health.detailed`` reports it, without memory."""
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
-        """The calls each executor has, and whether they are parked: waiting for others, without a slot."""
+        """The calls of each executor, with whether each is parked: it waits for calls of its own, without a slot."""
 
 
 class RouterView(Protocol):
-    """The router, read only."""
+    """The router, as far as reports read it."""
 
     in_flight: int
     draining: bool
@@ -59,14 +59,14 @@ class RouterView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubView:
-    """What control methods read.
+    """The parts of the hub that control methods read.
 
     Attributes:
         started: when the hub started, on the monotonic clock, in seconds.
         connections: how many connections are open now.
-        registered: methods that clients serve.
-        lately: samples of the last so many seconds, the oldest first.
-        limits, hub: what it takes and what it is, as clients are told.
+        registered: the methods that clients serve.
+        lately: returns the samples of the last so many seconds, the oldest first.
+        limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
 
     pool: PoolView
@@ -82,17 +82,17 @@ class HubView:
 
 @functools.cache
 def listed_methods() -> tuple[MethodInfo, ...]:
-    """The catalogue's entries of the methods that the hub answers itself, as far as they are listed."""
+    """The catalogue entries of the hub's own methods that are listed in ``rpc.discover``."""
     return tuple(describe(method) for method in METHODS.values() if method.listed)
 
 
 def tools() -> list[MethodInfo]:
-    """Those of them that are tools of MCP."""
+    """The catalogue entries of the hub's own methods that MCP clients get as tools."""
     return [info for info in listed_methods() if METHODS[info.name].is_tool]
 
 
 def describe(method: HubMethod[Any]) -> MethodInfo:
-    """The catalogue's entry of a method that the hub answers itself."""
+    """The catalogue entry of one of the hub's own methods."""
     params = schema_of(method.params)
     required = params.get("required", [])
     return MethodInfo(
@@ -106,7 +106,7 @@ def describe(method: HubMethod[Any]) -> MethodInfo:
 
 
 def schema_of(described: type[Any]) -> dict[str, Any]:
-    """The JSON Schema of a type without references: each entry of a catalogue stands for itself."""
+    """The JSON Schema of a type, without references, so that each entry of a catalogue is complete."""
     (root,), components = msgspec.json.schema_components([described], ref_template="#/{name}")
     schema: dict[str, Any] = _inlined(root, components)
     return schema
@@ -118,7 +118,7 @@ def _inlined(schema: Any, components: dict[str, Any]) -> Any:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)
         inlined = {key: _inlined(value, components) for key, value in schema.items()}
         if isinstance(inlined.get("title"), str):
-            del inlined["title"]  # each is there once for every place it is in, and generators make names of titles
+            del inlined["title"]  # inlined schemas repeat, and generators of clients make a type name of each title
         if isinstance(said := inlined.get("description"), str):
             inlined["description"] = said.replace("``", "`")  # docstrings are reStructuredText, documents Markdown
         return inlined

@@ -1,4 +1,4 @@
-"""``metrics.get``: real counts and durations by method, since the start or lately."""
+"""``metrics.get``: call counts and durations by method, since the hub started or of a time range."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RANGES: Final = {"1m": 60.0, "5m": 300.0, "15m": 900.0, "1h": 3600.0}
 
 
 def get(view: HubView, params: MetricsParams) -> dict[str, Any]:
-    """Counts and durations (in milliseconds, from receipt to outcome): since the start, or of a time range.
+    """The result of ``metrics.get``: counts, and durations in milliseconds from receipt to outcome.
 
-    ``window_seconds`` is the time that they are of: less than was asked for where the hub is younger.
+    ``window_seconds`` is the time that they cover: less than the time range where the hub started within it.
     """
     now = time.monotonic()
     asked = params.time_range
@@ -51,5 +51,5 @@ def _said(seconds: float, methods: dict[str, MethodStats]) -> dict[str, Any]:
 
 
 def methods(view: HubView) -> Handlers:
-    """The methods of this file."""
+    """The handler of ``metrics.get``."""
     return replying(METRICS_GET, lambda params: get(view, params))

@@ -1,4 +1,4 @@
-"""What the hub says of itself on ``system.`` topics, for those who subscribed and only then."""
+"""The events that the hub publishes about itself on ``system.`` topics, made only while a topic has subscribers."""
 
 from __future__ import annotations
 
@@ -32,62 +32,62 @@ TOPICS: Final = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
 MAX_ITEMS: Final = 200
-"""Connections that came, or went, told in one message; more are only counted."""
+"""Opened connections, and closed ones, that one event lists; more are only counted."""
 
 MAX_REQUESTS: Final = 100
-"""Calls that succeeded told in one message, and as many that failed; more are only counted, at no cost."""
+"""Calls that succeeded, and as many that failed, that one event lists; more are only counted, at no cost."""
 
 MAX_CONNECTIONS: Final = 100
-"""Connections in the table of one message."""
+"""Connections in the table of one event."""
 
 MAX_ID_CHARS: Final = 128
 MAX_METHOD_CHARS: Final = 200
 
 
 class Topics(Protocol):
-    """The hub's publish and subscribe, as far as it is needed here."""
+    """The part of publish and subscribe that is used here."""
 
     count: int
     published: int
 
     @property
     def deliveries(self) -> int:
-        """Events handed to connections so far."""
+        """How many deliveries (one event to one connection) there were so far."""
 
     def reaches(self, topic: str) -> bool:
-        """Whether anybody subscribed."""
+        """Whether any connection would get an event of this topic."""
 
     def announce(self, topic: str, data: Any) -> None:
-        """Publish."""
+        """Publish an event of the hub itself."""
 
 
 class LogSource(Protocol):
-    """Where log records come from (see :class:`trunkline.observe.tap.LogTap`)."""
+    """The source of log records (see :class:`trunkline.observe.tap.LogTap`)."""
 
     def open(self) -> None:
-        """Begin to gather, with the last ones from before."""
+        """Begin to collect records, with the latest ones from before."""
 
     def close(self) -> None:
-        """Gather no more."""
+        """Stop collecting records."""
 
     def take(self) -> tuple[list[dict[str, Any]], int]:
-        """What came since the last time, and how many records more were dropped."""
+        """The records since the last call, and how many more were dropped."""
 
 
 class _NoLogs:
     def open(self) -> None:
-        """Nothing to gather."""
+        """Collect nothing."""
 
     def close(self) -> None:
-        """Nothing was gathered."""
+        """Nothing was collected."""
 
     def take(self) -> tuple[list[dict[str, Any]], int]:
-        """Nothing came."""
+        """No records."""
         return [], 0
 
 
 class _Items:
-    """What is told at the next tick: so many, and how many more there were."""
+    """The items of the next event: a bounded number, and how many more there were."""
 
     __slots__ = ("dropped", "items")
 
@@ -110,7 +110,7 @@ class _Items:
 
 @dataclass(slots=True)
 class _Totals:
-    """Counters as they were a second ago."""
+    """The counters of one second, to be compared with the next."""
 
     calls: MethodStats
     published: int
@@ -119,17 +119,17 @@ class _Totals:
 
 
 class Monitor:
-    """Publishes monitoring events while somebody listens.
+    """Publishes monitoring events while their topics have subscribers.
 
     Args:
-        view: what the hub knows of itself.
-        logs: log records, gathered while somebody wants them.
-        failed: keeps the params of failed calls, while somebody wants to hear of such calls.
+        view: the parts of the hub that are reported.
+        logs: the source of log records, open while ``system.logs`` has subscribers.
+        failed: keeps the params of failed calls, while ``system.requests`` has subscribers.
 
     Attributes:
-        book: the open connections; kept whether somebody listens or not.
-        wants_requests: whether :meth:`finished` is to be told of calls that succeed.
-        wants_failures: whether it is to be told of those that fail.
+        book: the open connections; kept with and without subscribers.
+        wants_requests: whether :meth:`finished` is to be called for calls that succeed.
+        wants_failures: whether :meth:`finished` is to be called for calls that fail.
     """
 
     def __init__(
@@ -159,10 +159,10 @@ class Monitor:
         self.wants_requests = False
         self.wants_failures = False
 
-    # --- who listens ---
+    # --- subscribers ---
 
     def interest_changed(self) -> None:
-        """Subscriptions to ``system.`` topics have changed."""
+        """Start or stop what is published: subscriptions to ``system.`` topics have changed."""
         topics = self._topics()
         before = self._wanted
         self._wanted = {topic for topic in TOPICS if topics.reaches(topic)}
@@ -178,13 +178,13 @@ class Monitor:
             self.stop()
 
     def stop(self) -> None:
-        """Say nothing more."""
+        """Publish nothing more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _forget_unwanted(self) -> None:
-        """Whoever subscribes later does not hear of what was before."""
+        """Drop what was collected for topics without subscribers: later ones do not get it."""
         if REQUESTS not in self._wanted:
             self._requests = []
             if self._failed is not None:
@@ -201,7 +201,7 @@ class Monitor:
     # --- what happens ---
 
     def finished(self, call: Call, seconds: float, code: int) -> None:
-        """A call has ended. To be called only while such calls are wanted, and after it was counted."""
+        """Note a call that has ended. Called only while such calls are wanted, after the call was counted."""
         request = _request(call, seconds, code)
         self._requests.append(request)
         if code:
@@ -212,7 +212,7 @@ class Monitor:
             self.wants_requests = len(self._requests) - self._failures < MAX_REQUESTS
 
     def opened(self, connection: Connection) -> None:
-        """A connection was made."""
+        """Note a connection that was opened."""
         self.book.opened(connection)
         if CONNECTIONS not in self._wanted:
             return
@@ -232,7 +232,7 @@ class Monitor:
         )
 
     def closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Note a connection that was closed."""
         self.book.closed(connection)
         if CONNECTIONS not in self._wanted:
             return
@@ -243,10 +243,10 @@ class Monitor:
         self._closed.add({"connection": connection.number, "duration_ms": round(seconds * 1000)})
 
     def executors_changed(self) -> None:
-        """An executor has another state; said at the next tick."""
+        """Note that an executor's state has changed; published at the next tick."""
         self._executors_changed = True
 
-    # --- what is said ---
+    # --- events ---
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
@@ -266,7 +266,7 @@ class Monitor:
                 self._topics().announce(LOGS, {"records": records, "dropped": dropped})
 
     def _await_requests(self) -> None:
-        """The next ones are for the next message."""
+        """Begin the list of the next event."""
         self._requests, self._failures = [], 0
         self._finished = self._view.stats.totals()[0]
         self.wants_requests = self.wants_failures = True
@@ -274,13 +274,13 @@ class Monitor:
     def _say_requests(self) -> None:
         requests, before = self._requests, self._finished
         self._await_requests()
-        # All calls are counted anyway: those beyond what is told are not even looked at here.
+        # All calls are counted anyway, so calls beyond the limits of the list cost nothing here.
         dropped = self._finished - before - len(requests)
         self._topics().announce(REQUESTS, {"requests": requests, "dropped": max(0, dropped)})
 
     def _say_executors(self, each_second: bool) -> None:
         working = self._view.router.in_flight > 0
-        # Once more after the last call, so that nobody keeps seeing them at work.
+        # Once more after the last call, so that subscribers do not keep showing them as busy.
         if self._executors_changed or (each_second and (working or self._executors_worked)):
             self._executors_changed = False
             self._executors_worked = working
@@ -361,12 +361,12 @@ def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
 
 
 def request_id_of(call: Call) -> str | None:
-    """``metadata.request_id``, where the caller gave one."""
+    """``metadata.request_id`` of a call, or None."""
     if b'"request_id"' not in call.metadata:
         return None
     try:
         return decode_metadata(call.metadata).request_id
-    except RpcError:  # the caller was told so
+    except RpcError:  # the caller got this error as the reply
         return None
 
 

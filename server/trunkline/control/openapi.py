@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: what can be called over HTTP."""
+"""The OpenAPI 3.1 document: methods and pages that are served over HTTP."""
 
 from __future__ import annotations
 
@@ -64,24 +64,24 @@ _FIXED: Final[Schema] = {
 }
 
 _HEADERS: Final[dict[str, tuple[str, Schema, str]]] = {
-    "RequestId": ("X-Request-Id", {"type": "string", "maxLength": 256}, "Carried to the method, and repeated"),
+    "RequestId": ("X-Request-Id", {"type": "string", "maxLength": 256}, "Passed to the method, and returned"),
     "Traceparent": ("traceparent", STRING, "W3C trace context"),
-    "IdempotencyKey": ("Idempotency-Key", {"type": "string", "maxLength": 256}, "The work runs once"),
+    "IdempotencyKey": ("Idempotency-Key", {"type": "string", "maxLength": 256}, "Run once for all calls with it"),
     "TimeoutMs": ("X-Timeout-Ms", {"type": "number", "exclusiveMinimum": 0}, "Deadline in milliseconds"),
     "Prefer": ("Prefer", STRING, "RFC 7240; `wait=<seconds>` is the deadline where X-Timeout-Ms is absent"),
     "Priority": ("X-Priority", {"enum": ["low", "normal", "high"]}, "Order in the queue"),
 }
 
 _PROBLEMS: Final = {
-    "400": "Not JSON, or a request that cannot be made over HTTP",
-    "401": "No or wrong credentials",
+    "400": "The body is not valid JSON, or the request cannot be made over HTTP",
+    "401": "Missing or invalid credentials",
     "403": "Host, origin or role not allowed",
-    "404": "Nobody serves it",
-    "406": "A stream, and no Accept: text/event-stream",
-    "408": "The body did not come in time",
+    "404": "Unknown method",
+    "406": "The method streams: send Accept: text/event-stream",
+    "408": "The body did not arrive in time",
     "413": "The body is too large",
-    "415": "The body is no JSON, or is compressed",
-    "422": "Params or headers do not fit",
+    "415": "The Content-Type is not JSON, or the body is compressed",
+    "422": "Invalid params or headers",
     "429": "Too many calls; see Retry-After",
     "500": "The method failed",
     "502": "The executor died during the call",
@@ -91,10 +91,10 @@ _PROBLEMS: Final = {
 
 
 def openapi(infos: Iterable[MethodInfo]) -> dict[str, Any]:
-    """The document.
+    """The OpenAPI document.
 
     Args:
-        infos: everything that can be called, over whatever door.
+        infos: the catalogue entries of all methods; those that need a connection are left out.
     """
     components = Components(_FIXED)
     tasks = {
@@ -186,11 +186,11 @@ def _rpc() -> dict[str, Any]:
 
 def _pages() -> dict[str, Any]:
     return {
-        "/health": _page("health", "Whether the process answers, and how it is", {"200": "Health"}, open_to_all=True),
-        "/ready": _page("ready", "Whether it can serve", {"200": "Ready", "503": "Ready"}, open_to_all=True),
-        "/health/detailed": _page("healthDetailed", "Each part of it", {"200": "DetailedHealth"}),
+        "/health": _page("health", "Health of the hub", {"200": "Health"}, open_to_all=True),
+        "/ready": _page("ready", "Whether the hub can serve", {"200": "Ready", "503": "Ready"}, open_to_all=True),
+        "/health/detailed": _page("healthDetailed", "Health of the hub and each executor", {"200": "DetailedHealth"}),
         "/openapi.json": _page("openapi", "This document", {"200": None}),
-        "/openrpc.json": _page("openrpc", "The answer of rpc.discover", {"200": None}),
+        "/openrpc.json": _page("openrpc", "The OpenRPC document, the result of rpc.discover", {"200": None}),
         "/asyncapi.json": _page("asyncapi", "The WebSocket, its messages and events", {"200": None}),
     }
 

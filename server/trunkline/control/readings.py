@@ -1,4 +1,4 @@
-"""Current values for ``/metrics``, read from the hub's parts when somebody asks."""
+"""Current values for ``/metrics``, read from the parts of the hub at each request."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """See the file; :meth:`__call__` reads.
+    """The parts of the hub that ``/metrics`` reads; :meth:`__call__` reads them.
 
     Attributes:
-        doors: what each open socket says of itself.
-        history_bytes: what stored events take.
+        doors: the kind and traffic of each open socket.
+        history_bytes: bytes of the events in the history.
         audit_lost: lines of the audit log that could not be written.
-        quarantined: inputs that are not run now.
-        jobs: how many, by status.
+        quarantined: inputs in quarantine.
+        jobs: the number of jobs, by status.
     """
 
     view: HubView
@@ -47,7 +47,7 @@ class Readings:
     jobs: Callable[[], Mapping[str, int]]
 
     def __call__(self) -> Iterable[Reading]:
-        """Everything, now."""
+        """All values, as of now."""
         yield from self._calls()
         yield from self._executors()
         yield from self._connections()
@@ -56,12 +56,12 @@ class Readings:
 
     def _calls(self) -> Iterable[Reading]:
         view = self.view
-        yield _gauge("trunkline_uptime_seconds", "Since the hub started", time.monotonic() - view.started)
+        yield _gauge("trunkline_uptime_seconds", "Seconds since the hub started", time.monotonic() - view.started)
         yield _gauge("trunkline_calls_in_flight", "Calls that have no outcome yet", view.router.in_flight)
-        yield Reading("trunkline_jobs", "Jobs that are known", "gauge", self.jobs(), "status")
+        yield Reading("trunkline_jobs", "Jobs by status", "gauge", self.jobs(), "status")
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
-        yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a client", self.registrations.waiting)
-        yield _gauge("trunkline_quarantined_inputs", "Inputs that are not run now", self.quarantined())
+        yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a callee", self.registrations.waiting)
+        yield _gauge("trunkline_quarantined_inputs", "Inputs in quarantine", self.quarantined())
         yield _gauge("trunkline_audit_lost", "Audit lines that could not be written", self.audit_lost())
 
     def _executors(self) -> Iterable[Reading]:
@@ -73,7 +73,7 @@ class Readings:
             causes.update(executor["restart_causes"])
         yield Reading("trunkline_executors", "Executors by state", "gauge", states, "state")
         yield Reading(
-            "trunkline_executor_restarts_by_cause", "Executors that ended unasked", "counter", causes, "cause"
+            "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
         )
         by_executor = {executor["worker_id"]: executor["restarts"] for executor in executors}
         yield Reading(
@@ -89,30 +89,30 @@ class Readings:
         book = self.book
         yield _gauge("trunkline_connections", "Open connections", kinds.total())
         by_kind = dict.fromkeys(TRANSPORTS, 0) | kinds
-        yield Reading("trunkline_connections_by_transport", "Open connections", "gauge", by_kind, "transport")
+        yield Reading("trunkline_connections_by_transport", "Connections by transport", "gauge", by_kind, "transport")
         yield _gauge("trunkline_streams", "Streams that have begun and not ended", book.streams)
-        yield _gauge("trunkline_outbox_bytes", "What waits to be written to connections", book.buffered_bytes)
+        yield _gauge("trunkline_outbox_bytes", "Bytes that wait to be written to connections", book.buffered_bytes)
         yield _counter(
-            "trunkline_events_dropped", "Events dropped for connections that do not read", book.dropped_events
+            "trunkline_events_dropped", "Events dropped for connections that read too slowly", book.dropped_events
         )
 
     def _events(self) -> Iterable[Reading]:
         yield _gauge("trunkline_subscriptions", "Subscriptions of all connections", self.topics.count)
-        yield _gauge("trunkline_history_bytes", "What stored events take", self.history_bytes())
-        yield _gauge("trunkline_deliveries_waiting", "Events that are being handed out", self.fanout.backlog)
-        yield _counter("trunkline_events_published", "Events that were stored", self.topics.published)
-        yield _counter("trunkline_events_delivered", "Events handed to connections", self.topics.deliveries)
+        yield _gauge("trunkline_history_bytes", "Bytes of the events in the history", self.history_bytes())
+        yield _gauge("trunkline_deliveries_waiting", "Deliveries of events that wait", self.fanout.backlog)
+        yield _counter("trunkline_events_published", "Events published", self.topics.published)
+        yield _counter("trunkline_events_delivered", "Deliveries: events times receivers", self.topics.deliveries)
 
     def _sessions(self) -> Iterable[Reading]:
         counts = self.sessions.counts()
         now = {"attached": counts.attached, "detached": counts.detached}
-        yield Reading("trunkline_sessions", "Sessions that clients can come back to", "gauge", now, "state")
-        yield _counter("trunkline_sessions_opened", "Sessions that were begun", counts.opened)
-        yield _counter("trunkline_sessions_resumed", "Sessions that a client came back to", counts.resumed)
+        yield Reading("trunkline_sessions", "Sessions that can be resumed", "gauge", now, "state")
+        yield _counter("trunkline_sessions_opened", "Sessions opened", counts.opened)
+        yield _counter("trunkline_sessions_resumed", "Sessions resumed", counts.resumed)
         refused = {str(reason): number for reason, number in counts.refused.items()}
-        yield Reading("trunkline_session_refusals", "Resumes in vain", "counter", refused, "reason")
+        yield Reading("trunkline_session_refusals", "Refused resumes by reason", "counter", refused, "reason")
         ended = {str(reason): number for reason, number in counts.ended.items()}
-        yield Reading("trunkline_sessions_ended", "Sessions that are over", "counter", ended, "reason")
+        yield Reading("trunkline_sessions_ended", "Sessions ended by reason", "counter", ended, "reason")
 
 
 def _gauge(name: str, words: str, value: float) -> Reading:

@@ -1,4 +1,4 @@
-"""A line in the log for each call that ends: who, what, how long, with which outcome. Nothing of the payload."""
+"""The request log: a line for each call that ends, with principal, method, duration and outcome, without payload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Log = Callable[[Call, str | None, float, int], None]
 
 
 def request_log(wanted: bool) -> Log | None:
-    """What writes the lines: at info where they are asked for, at debug where that is logged, else nothing.
+    """A function that logs a call: at level info where wanted, else at debug; None where that level is not logged.
 
     Args:
         wanted: the setting ``log_requests``.

@@ -18,10 +18,10 @@ OPENRPC_VERSION = "1.3.2"
 
 
 def describe(info: MethodInfo, components: Components | None = None) -> dict[str, Any]:
-    """One method as an OpenRPC Method Object, with what OpenRPC has no word for under ``x-trunkline``.
+    """The OpenRPC Method Object of a method; properties unknown to OpenRPC are under ``x-trunkline``.
 
     Args:
-        components: gets what its schemas define; left out where nobody asks for that.
+        components: gets the definitions of the schemas; None to discard them.
     """
     components = components or Components()
     extension: dict[str, Any] = {
@@ -66,12 +66,12 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 
 
 def served(view: HubView) -> list[MethodInfo]:
-    """Everything that can be called: of the hub, of clients, of executors."""
+    """The catalogue entries of all methods that can be called: of the hub, of clients, of executors."""
     return [*listed_methods(), *view.registered(), *view.pool.methods.values()]
 
 
 def methods(view: HubView) -> Handlers:
-    """The methods of this file."""
+    """Handlers of ``rpc.ping`` and ``rpc.discover``."""
     return replying(RPC_PING, lambda _: _pong(view)) | replying(RPC_DISCOVER, lambda _: discover(served(view)))
 
 

@@ -1,4 +1,4 @@
-"""Takes a sample of what was counted once a second, for as long as the hub runs."""
+"""Takes a sample of the call counts once a second, as long as the hub runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECONDS: Final = 1.0
 
 
 class Sampler:
-    """The clock of a :class:`trunkline.observe.history.History`."""
+    """Takes the samples of a :class:`trunkline.observe.history.History` by a timer."""
 
     def __init__(self, stats: CallStats) -> None:
         self._history = History(stats, time.monotonic())
@@ -24,14 +24,14 @@ class Sampler:
         return self._history.samples(seconds)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the timer."""
         self._timer = asyncio.get_running_loop().call_later(SECONDS, self._tick)
 
     def stop(self) -> None:
-        """No more samples."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _tick(self) -> None:
-        self.start()  # first: a sample that cannot be taken is not the last
+        self.start()  # first, so that the timer goes on where a sample fails
         self._history.take(time.monotonic())

@@ -1,4 +1,4 @@
-"""Schemas that several documents share, and the place of definitions in a document."""
+"""JSON Schemas that several documents share, and the collection of definitions of one document."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Schema = dict[str, Any]
 COMPONENTS: Final = "#/components/schemas/"
 _LOCAL: Final = "#/$defs/"
 _DATA: Final = frozenset({"const", "default", "enum", "example", "examples"})
-"""Keywords whose values are data, in which nothing refers to anything."""
+"""Keywords whose values are data: a ``$ref`` in them is no reference."""
 
 NUMBER: Final[Schema] = {"type": "number"}
 INTEGER: Final[Schema] = {"type": "integer"}
@@ -23,12 +23,12 @@ ANY: Final[Schema] = {}
 
 
 def record(required: Schema, optional: Schema | None = None) -> Schema:
-    """An object with these members, and perhaps further ones."""
+    """The schema of an object with these members; further ones are allowed."""
     return {"type": "object", "properties": required | (optional or {}), "required": list(required)}
 
 
 def array(items: Schema) -> Schema:
-    """A list of them."""
+    """The schema of an array of such items."""
     return {"type": "array", "items": items}
 
 
@@ -38,7 +38,7 @@ def ref(name: str) -> Schema:
 
 
 def or_null(schema: Schema) -> Schema:
-    """The same, or null. Not as a list of types, which generators of clients misread."""
+    """The schema of the same or null. Not as a list of types, which generators of clients misread."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -88,10 +88,10 @@ RESPONSE: Final = {
 
 
 class Components:
-    """Gathers the definitions of many schemas under ``components.schemas`` of one document.
+    """Collects the definitions of many schemas under ``components.schemas`` of one document.
 
-    A schema of a catalogue is the root of its own references (``#/$defs/Name``); inside of a document they would mean
-    that document's root. Definitions of one name that differ get numbers.
+    References of a catalogue's schema (``#/$defs/Name``) are relative to its own root, so in a document they have to be
+    rewritten. Different definitions of one name get numbers.
     """
 
     def __init__(self, fixed: Schema | None = None) -> None:
@@ -99,12 +99,12 @@ class Components:
         self._names: dict[tuple[str, str], str] = {}
 
     def add(self, schema: Schema) -> Schema:
-        """The schema without definitions of its own."""
+        """The schema with references to the components instead of definitions of its own."""
         definitions = schema.get("$defs", {})
         names = {name: self._define(name, definitions) for name in definitions}
         for name, final in names.items():
             if final not in self.schemas:
-                self.schemas[final] = {}  # taken, should it refer to itself
+                self.schemas[final] = {}  # reserves the name, for a definition that refers to itself
                 self.schemas[final] = self._renamed(definitions[name], names)
         return dict(self._renamed({key: value for key, value in schema.items() if key != "$defs"}, names))
 
@@ -131,7 +131,7 @@ class Components:
 
 
 def _reachable(name: str, definitions: Schema) -> set[str]:
-    """The definitions that one refers to, itself included."""
+    """The names of the definitions that a definition refers to, however deep, and its own."""
     found, left = set(), [name]
     while left:
         current = left.pop()

@@ -1,4 +1,4 @@
-"""``GET /health/detailed``: what ``health.detailed`` says, and the state of each part by name."""
+"""``GET /health/detailed``: the result of ``health.detailed``, with the status of each part by name."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _WORDS: Final = {"ready": "healthy", "busy": "healthy", "starting": "starting", 
 
 
 async def detailed_services(view: HubView) -> dict[str, Any]:
-    """``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
+    """The result of ``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
 
-    The hub's latency is that of one turn of its loop; an executor's that of its last ping and its
-    pong, null before the first.
+    The latency of the hub is one turn of its event loop; that of an executor is from its last ping to the pong, null
+    before the first.
     """
     latency = await loop_latency()
     said = detailed(view)
@@ -31,7 +31,7 @@ async def detailed_services(view: HubView) -> dict[str, Any]:
 
 
 async def loop_latency() -> float:
-    """How long whatever the loop has to do next has to wait, in seconds."""
+    """The latency of the event loop: seconds until it runs what is scheduled now."""
     started = time.perf_counter()
     await asyncio.sleep(0)
     return time.perf_counter() - started

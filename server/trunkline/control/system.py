@@ -1,4 +1,4 @@
-"""``system.info``: what runs here."""
+"""``system.info``: versions, machine and sizes of the hub."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trunkline_protocol.hub_methods import SYSTEM_INFO
 
 
 def info(view: HubView) -> dict[str, Any]:
-    """Versions and sizes; nothing that helps an attacker more than the version does."""
+    """The result of ``system.info``. Nothing in it helps an attacker more than the version does."""
     return {
         "name": "trunkline",
         "version": __version__,
@@ -38,5 +38,5 @@ def info(view: HubView) -> dict[str, Any]:
 
 
 def methods(view: HubView) -> Handlers:
-    """The methods of this file."""
+    """The handler of ``system.info``."""
     return replying(SYSTEM_INFO, lambda _: info(view))

@@ -1,4 +1,4 @@
-"""``system.topics``: the topics that spoke last, who hears them, and what else somebody subscribed to."""
+"""``system.topics``: the topics with the latest events, and all subscribed topics and patterns."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from trunkline_protocol.reports import TopicsParams
 
 
 class TopicsView(Protocol):
-    """The hub's topics, as far as they are needed here."""
+    """The part of the hub's subscriptions that is used here."""
 
     def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
-        """The topics that spoke last, the last one first, with how many connections hear each; and how many more."""
+        """The topics with the latest events, latest first, and the number of subscribers of each; and how many more."""
 
     def patterns(self) -> Iterator[tuple[str, int]]:
-        """Each topic or pattern somebody subscribed to, and how many connections did."""
+        """Each subscribed topic or pattern, and its number of subscribers."""
 
 
 class TopicList:
-    """Answers it. Rates are the caller's to make, of two looks: ``offset`` counts the events of an epoch.
+    """Answers ``system.topics``. It has no rates: callers compute them from ``offset``, which counts an epoch's events.
 
     Args:
-        topics: knows them.
+        topics: the hub's subscriptions.
     """
 
     def __init__(self, topics: TopicsView) -> None:
         self._topics = topics
 
     def methods(self) -> Handlers:
-        """The call of this file, by name."""
+        """The handler of ``system.topics``."""
         return replying(SYSTEM_TOPICS, self._list)
 
     def _list(self, params: TopicsParams) -> reports.TopicList:

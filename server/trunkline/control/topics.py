@@ -1,4 +1,4 @@
-"""The topics that the hub itself publishes to (``monitoring.py``), and what their events carry."""
+"""The topics that the hub itself publishes to (``monitoring.py``), and the types of their events' data."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from trunkline_protocol.reports import ConnectionsReport, ExecutorsReport, HubMe
 
 TOPICS: Final[dict[str, tuple[str, type[msgspec.Struct]]]] = {
     "system.metrics": ("Once a second", HubMetrics),
-    "system.executors": ("Whenever one changes, and once a second while they work", ExecutorsReport),
+    "system.executors": ("When the state of an executor changes, and once a second while calls run", ExecutorsReport),
     "system.requests": ("Calls that ended, up to four times a second", RequestsReport),
     "system.connections": (
-        "Connections that were made and ended, up to four times a second; once a second a table of them",
+        "Connections that were opened and closed, up to four times a second; once a second a table of the open ones",
         ConnectionsReport,
     ),
-    "system.logs": ("Log records, up to four times a second; further members are the record's own", LogsReport),
+    "system.logs": ("Log records, up to four times a second; further members are fields of the record", LogsReport),
 }
-"""By topic: when it is published, and the type of the events' ``data``."""
+"""By topic: when events are published, and the type of their ``data``."""

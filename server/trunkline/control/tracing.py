@@ -1,4 +1,4 @@
-"""Whether calls are traced: by the settings, and by what OpenTelemetry's own variables say."""
+"""Makes the tracer of calls, where the settings or OpenTelemetry's own variables ask for one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_EN
 
 
 def make_tracer(endpoint: str | None, ratio: float) -> Tracer | None:
-    """What traces calls; None where nothing is configured, and then nothing of OpenTelemetry is loaded.
+    """The tracer of calls; None where none is configured, and then nothing of OpenTelemetry is imported.
 
     Args:
-        endpoint: ``TRUNKLINE_OTLP_ENDPOINT``, which goes before OpenTelemetry's own variables.
-        ratio: of the traces that begin here, how many are recorded.
+        endpoint: ``TRUNKLINE_OTLP_ENDPOINT``, which takes precedence over OpenTelemetry's own variables.
+        ratio: the fraction that is recorded of the traces that begin here.
 
     Raises:
-        ValueError: it is not installed.
+        ValueError: OpenTelemetry is not installed.
     """
     configured = endpoint is not None or any(os.environ.get(name) for name in ENDPOINTS)
     if not configured or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":

@@ -1,1 +1,1 @@
-"""Connections, routing and outboxes. Knows the protocol, not the doors and not the executors."""
+"""The core of the hub: connections, routing, subscriptions, sessions. Imports neither doors nor executors."""

@@ -1,39 +1,36 @@
-"""What a connection may have beside it, as far as it knows of that: a session, and the methods its client serves."""
+"""The session of a connection, as the connection uses it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from trunkline_protocol.session import ProtocolViolation
 
-if TYPE_CHECKING:
-    pass
-
 
 class Session(Protocol):
-    """What a connection knows of its session."""
+    """The session of a connection; one implementation is :class:`trunkline.hub.session_link.SessionLink`."""
 
     def receive(self, seq: int, size: int) -> bool:
-        """A numbered frame has come. Returns whether it is to be acted on."""
+        """Count a numbered frame of ``size`` bytes. Returns whether it is new, and to be handled."""
 
     def acknowledge(self, received: int) -> None:
-        """The client has everything up to this number."""
+        """Forget what the client has received: all frames up to this number."""
 
     def send_unnumbered(self, reply: bytes) -> None:
-        """A reply that concerns this socket only."""
+        """Send a reply that is of use to the present socket only, without a number."""
 
     @property
     def is_attached(self) -> bool:
-        """Whether the client is there."""
+        """Whether the session has a connection now."""
 
     def disconnected(self) -> bool:
-        """The socket is gone. Returns whether the session waits for its client."""
+        """Detach the session: its socket is gone. Returns whether it waits for its client now."""
 
     def violated(self, violation: ProtocolViolation) -> None:
-        """The peer broke a rule: close the connection and end the session."""
+        """Close the connection and end the session: the peer broke the protocol."""
 
     def door_full(self) -> None:
-        """The transport's buffer is full."""
+        """Stop writing: the transport's buffer is full."""
 
     def door_free(self) -> None:
-        """The transport has room again."""
+        """Write on: the transport has room again."""

@@ -1,4 +1,4 @@
-"""The call ``auth``, and the moments at which a connection's credentials end."""
+"""The call ``auth``, and the expiry of connections' credentials."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Authentication:
-    """Closes connections whose credentials have ended, or never came, and takes new ones.
+    """Authenticates connections by ``auth``, and closes those whose credentials expire, or that send none in time.
 
     Args:
-        authenticate: token and peer to principal; raises :class:`RpcError` 6001.
+        authenticate: returns the principal of a token and a peer's address; raises :class:`RpcError` 6001.
         seconds: how long a connection without credentials may stay.
-        changed: told of each connection that has a new principal.
+        changed: called with each connection that has a new principal.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Authentication:
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """The handler of ``auth``."""
         return answering_connection(AUTH, self._auth)
 
     def opened(self, connection: Connection) -> None:
-        """Watch a new connection, if there is something to watch for."""
+        """Start the timer of a new connection that has not authenticated, or whose credentials expire."""
         principal = connection.principal
         if principal is PENDING:
             self._arm(connection, self._seconds, NOT_AUTHENTICATED, "no auth call came in time")
@@ -55,7 +55,7 @@ class Authentication:
             self._arm(connection, principal.expires - time.monotonic(), CREDENTIALS_EXPIRED, "credentials expired")
 
     def closed(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Stop the timer of a connection."""
         timer = self._timers.pop(connection, None)
         if timer is not None:
             timer.cancel()
@@ -73,7 +73,7 @@ class Authentication:
             if before is not PENDING and principal.name != before.name:
                 raise RpcError(
                     ErrorCode.FORBIDDEN,
-                    f"this connection is {before.name}'s; connect anew to be {principal.name}",
+                    f"this connection belongs to {before.name}; open another one to authenticate as {principal.name}",
                 )
         except RpcError:
             if before is PENDING:
@@ -89,7 +89,7 @@ class Authentication:
         self.opened(connection)
         self._changed(connection)
         if not all(map(principal.may_subscribe, connection.subscriptions)):
-            # Taking the subscription away in silence would be a lost event: the client comes back and is told.
+            # Removing the subscriptions silently would lose events: the client reconnects, and gets the refusal.
             asyncio.get_running_loop().call_soon(
                 connection.close, CREDENTIALS_EXPIRED, "the new credentials do not allow all subscriptions"
             )

@@ -8,7 +8,7 @@ from trunkline.hub.outbox import Outbox
 from trunkline_protocol.codecs import jsonrpc
 
 SMALL_REPLY: Final = 4096
-"""Bytes of a reply that has room in any batch: an error has, for example."""
+"""Bytes up to which a reply is added to a full batch all the same, so that errors always have room."""
 
 
 class BatchReply:
@@ -24,18 +24,18 @@ class BatchReply:
         self._mark = 0
 
     def has_room(self, size: int) -> bool:
-        """Whether one more reply may be so large: all are kept until the last is there, and go out as one."""
+        """Whether a reply of this size still fits: all replies are kept until the last one, and sent as one frame."""
         return size <= SMALL_REPLY or self._bytes + size <= self._outbox.limit
 
     def add(self, reply: bytes, mark: int = 0) -> None:
-        """One more member is answered; the whole must not overtake what ``mark`` stands for in the outbox."""
+        """Add the reply of one member. The batch must not overtake ``mark``, as returned by :meth:`Outbox.send`."""
         self._replies.append(reply)
         self._bytes += len(reply)
         self._mark = max(self._mark, mark)
         self.skip()
 
     def skip(self) -> None:
-        """One member less is to be answered."""
+        """Expect one reply less: the member was cancelled silently."""
         self._waiting -= 1
         if not self._waiting and self._replies:
             self._outbox.send(jsonrpc.encode_batch(self._replies), self._mark)

@@ -1,4 +1,4 @@
-"""How many bytes peers make the hub keep, by principal and in all, and whose go where that is too much. Pure."""
+"""Accounts of memory that peers make the hub hold, per principal and in total, with eviction at the limits. Pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Final
 
 STEP: Final = 64 * 1024
-"""Less than this of one holder is not counted."""
+"""Bytes below which a holding is not counted."""
 
 
 class Holding:
-    """What one connection, request or session makes the hub keep. Made by :meth:`ByteAccount.holding`.
+    """Bytes that one connection, request or session makes the hub hold. Made by :meth:`ByteAccount.holding`.
 
     Attributes:
-        bytes: that are counted now.
+        bytes: how many are counted now.
     """
 
     __slots__ = ("_account", "bytes", "evict", "principal")
@@ -25,25 +25,25 @@ class Holding:
         self.bytes = 0
 
     def update(self, size: int) -> bool:
-        """It is so many bytes now. Returns False where that is too much: then it is counted no more, and has to go."""
+        """Set the size. Returns False where that is too much: it counts no more then, and has to be freed."""
         return self._account.update(self, size)
 
     def release(self) -> None:
-        """There is nothing any more."""
+        """Count no bytes any more."""
         if self.bytes:
             self._account.update(self, 0)
 
 
 class ByteAccount:
-    """Bytes of one kind. Who goes beyond its principal's share has to go itself. Where all shares together are too
-    much, the largest holding of the principal that has most goes: it is told by its ``evict``.
+    """An account of bytes of one kind. A holding that exceeds its principal's limit is refused. Above the total, the
+    largest holding of the principal with the most bytes is evicted: its ``evict`` is called.
 
     Args:
-        total: bytes of all.
-        per_principal: of one of them.
+        total: limit for all principals together.
+        per_principal: limit for each principal.
 
     Attributes:
-        used: bytes that are counted now.
+        used: how many bytes are counted now.
     """
 
     def __init__(self, total: int, per_principal: int) -> None:
@@ -54,19 +54,19 @@ class ByteAccount:
         self.used = 0
 
     def holding(self, principal: str, evict: Callable[[], None]) -> Holding:
-        """A new one, empty.
+        """A new, empty holding.
 
         Args:
-            evict: called where it has to go for others. It is counted no more by then.
+            evict: frees the bytes for others; called when they are counted no more.
         """
         return Holding(self, principal, evict)
 
     def of(self, principal: str) -> int:
-        """Bytes of one principal."""
+        """The bytes of one principal."""
         return self._used.get(principal, 0)
 
     def update(self, holding: Holding, size: int) -> bool:
-        """See :meth:`Holding.update`."""
+        """Set the size of a holding. Returns False where that is too much: it is counted no more then."""
         self._set(holding, size if size >= STEP else 0)
         if self.of(holding.principal) > self._per_principal:
             self._set(holding, 0)

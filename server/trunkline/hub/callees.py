@@ -1,4 +1,4 @@
-"""Those that serve a method, and which of them gets the next call."""
+"""Callees: the clients that serve a method, and the choice of the one that gets the next call."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from trunkline_protocol.catalogue import MethodInfo
 
 
 class Callee:
-    """One connection's registration of one method, and the calls it is working on, by the hub's id.
+    """One connection's registration of one method, and the calls that it runs, by the hub's id.
 
     Attributes:
-        is_leaving: it has unregistered, and is kept for what it works on. If it registers anew it is the same again.
-        standing: how it has served lately.
+        is_leaving: the method was unregistered, and calls still run; a new registration makes it false again.
+        standing: the callee's record of failures.
     """
 
     __slots__ = ("connection", "is_leaving", "limit", "running", "standing")
@@ -27,17 +27,17 @@ class Callee:
 
     @property
     def name(self) -> str:
-        """Who that is, for those who look at calls."""
+        """The callee's name in reports of calls."""
         return f"connection {self.connection.number}"
 
     @property
     def busy(self) -> float:
-        """How much of what it takes at once it has; from 1 on it has no room."""
+        """The fraction of its concurrency limit that is in use; from 1.0 on the callee takes no more calls."""
         return len(self.running) / self.limit
 
 
 class ServedMethod:
-    """A method and whoever serves it."""
+    """A registered method and its callees."""
 
     __slots__ = ("_turn", "callees", "info")
 
@@ -47,9 +47,9 @@ class ServedMethod:
         self._turn = 0
 
     def next_callee(self, now: float) -> Callee | None:
-        """The least busy one that is there, has room and is not ejected; of equals each in turn. None if there is none.
+        """The least busy callee that is attached, has room and is not ejected; equals take turns. None without one.
 
-        Those that are detached get nothing. Those that are ejected do if nobody else is there, with or without room.
+        Detached callees get no calls. Ejected ones do only where all attached callees are ejected.
         """
         here = [callee for callee in self.callees.values() if callee.connection.is_attached]
         asked = [callee for callee in here if not callee.standing.is_ejected(now)] or here
@@ -63,7 +63,7 @@ class ServedMethod:
         return callee
 
     def answered(self, callee: Callee, code: int, now: float) -> bool:
-        """A call that a callee was given has ended, in this code (0: a result). Returns whether that ejects it."""
+        """Count a call that has ended, with this code (0: a result). Returns whether the callee is ejected."""
         others = [
             other.standing for other in self.callees.values() if other is not callee and other.connection.is_attached
         ]

@@ -1,4 +1,4 @@
-"""What the messages of a client become: calls, cancels, credit, pushes, answers of its own; and what it may."""
+"""Handles the messages of a client: requests, notifications, batches, responses; and checks what it may call."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("trunkline.hub")
 
 UNSET: Final = msgspec.UNSET
 MAX_REMEMBERED: Final = 64
-"""Methods that a connection is known to be allowed, so that patterns are matched once."""
+"""Methods that a connection remembers as allowed, so that patterns are matched once."""
 
 _NOTHING: Final[frozenset[str]] = frozenset()
 
@@ -35,14 +35,14 @@ CANCELS: Final = frozenset({hub_methods.CANCEL_REQUEST.name, hub_methods.CANCELL
 
 
 class _Cancelled(msgspec.Struct):
-    """Params of what cancels: of many members only these are read."""
+    """Params of the notifications that cancel; other members are ignored."""
 
     id: int | str | None = None
     requestId: int | str | None = None  # as MCP spells it
 
 
 class ClientConnection(Connection):
-    """A connection, with what its peer may do and what its messages become.
+    """A connection that checks the peer's rights and turns its messages into calls.
 
     Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
     """
@@ -78,7 +78,7 @@ class ClientConnection(Connection):
             self._batch(message)
         elif type(message) is Malformed:
             self.outbox.send(_malformed(message))
-        elif (fault := self._response(message)) is not None:  # type: ignore[arg-type]  # the fourth kind there is
+        elif (fault := self._response(message)) is not None:  # type: ignore[arg-type]  # the fourth and last kind
             self.outbox.send(_malformed(fault))
 
     @override
@@ -95,7 +95,7 @@ class ClientConnection(Connection):
             self.receive(data)
 
     def _is_due(self, data: bytes) -> bool:
-        """Count a message of a session. Returns whether it is to be acted on."""
+        """Whether a message is to be handled: counts it where the session numbers it, and drops repeats."""
         session = self.session
         try:
             seq = seq_of(data)
@@ -124,7 +124,7 @@ class ClientConnection(Connection):
             return
         request = jsonrpc.decode(envelope, self._services.limits.max_batch)
         if not isinstance(request, Request) or request.id in self.calls:
-            self.receive(envelope)  # it is refused anyway
+            self.receive(envelope)  # which refuses it for that
         elif request.id is UNSET:
             self._route(NotificationCall(self, request), error)
         else:
@@ -148,7 +148,7 @@ class ClientConnection(Connection):
             self._route(call, refusal)
 
     def _refusal(self, method: str, running: int) -> RpcError | None:
-        """Why this peer may not make this call now; ``running`` calls of it are in flight."""
+        """Why this peer may not make this call now, or None; ``running`` of its calls are in flight."""
         if self._restricted and (error := self._not_now(method)) is not None:
             return error
         if running >= self._max_calls:
@@ -164,7 +164,7 @@ class ClientConnection(Connection):
         if principal is not PENDING and self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
             return limit_error(
                 "rate_limit",
-                f"{principal.name} calls too often",
+                f"{principal.name} exceeds its rate of calls; wait retry_after_ms",
                 code=ErrorCode.RATE_LIMITED,
                 retry_after_ms=1 + int(wait * 1000),
             )
@@ -207,8 +207,8 @@ class ClientConnection(Connection):
     def _acknowledged(self, params: bytes) -> None:
         try:
             received = msgspec.json.decode(params, type=SessionAck).received
-        except UNREADABLE:
-            logger.info("connection %d sent a session.ack that makes no sense", self.number)
+        except UNREADABLE as error:
+            logger.info("connection %d sent an invalid session.ack, ignored: %s", self.number, error)
             return
         if self.session is not None:
             self.session.acknowledge(received)
@@ -226,12 +226,12 @@ class ClientConnection(Connection):
     def _credit(self, params: bytes) -> None:
         try:
             credit = msgspec.json.decode(params, type=StreamCredit)
-        except UNREADABLE:
-            logger.info("connection %d sent a stream.credit that makes no sense", self.number)
+        except UNREADABLE as error:
+            logger.info("connection %d sent an invalid stream.credit, ignored: %s", self.number, error)
             return
         call = self.calls.get(credit.request_id)
         if call is not None and call.window and call.backend is not None:
-            # Absolute, so that a repeated or late one is harmless; nobody has consumed what was not sent.
+            # Credit is a total, so repeated or late ones are harmless; it is capped at what was sent.
             call.granted = max(call.granted, min(credit.consumed, call.chunks))
             call.backend.grant(call, call.granted)
 
@@ -239,7 +239,7 @@ class ClientConnection(Connection):
         push = jsonrpc.decode_push(params)
         call = None if push is None else self.calls.get(push.id if isinstance(push, Malformed) else push.request_id)
         if push is None or call is None or call.backend is None:
-            return  # it was answered already, or never asked
+            return  # the call was answered already, or never made
         try:
             if isinstance(push, Malformed):
                 raise RpcError(push.code, f"stream.push: {push.message}")
@@ -254,7 +254,7 @@ class ClientConnection(Connection):
     def _cancel(self, target: Id, *, silent: bool) -> None:
         call = self.calls.get(target)
         if call is None:
-            return  # it was answered already, or never asked
+            return  # the call was answered already, or never made
         if silent:  # MCP: a cancelled request gets no reply
             del self.calls[target]
             self.streams.pop(call, None)
@@ -298,7 +298,7 @@ class ClientConnection(Connection):
                 self._request(member, reply)
 
     def _response(self, response: Response) -> Malformed | None:
-        """Settle what it answers. Returns what is wrong with it, for the peer to be told."""
+        """Settle the call that a response answers. Returns the error to send, where the response is not valid."""
         callees, fault = self._services.callees, response.fault
         if response.result is not UNSET and is_too_deep(bytes(response.result)):
             response = Response(response.id, error=ANSWER_TOO_DEEP)
@@ -306,7 +306,7 @@ class ClientConnection(Connection):
             # Under the id of the hub's own request it would look like an answer to one of the peer's.
             return None if fault is None else Malformed(None, fault.code, fault.message)
         if fault is None:
-            logger.info("connection %d answered %r, which nobody asked", self.number, response.id)
+            logger.info("connection %d sent a response with id %r, which is of no request", self.number, response.id)
         return fault
 
     def _grant_streams(self) -> None:
@@ -321,7 +321,7 @@ _OWN_NOTIFICATIONS: Final[dict[str, Callable[[ClientConnection, bytes], None]]] 
     hub_methods.PROGRESS.name: ClientConnection._progress,
     hub_methods.SESSION_ACK.name: ClientConnection._acknowledged,
 }
-"""Notifications that steer what the connection has, and reach no method."""
+"""Notifications that the connection handles itself: they are not routed as calls."""
 
 
 def _malformed(message: Malformed) -> bytes:

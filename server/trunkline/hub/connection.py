@@ -1,6 +1,6 @@
-"""One peer of the hub, whatever door it came through: its socket, its calls in flight, and how they are answered.
+"""A connection of the hub, whatever its door: its socket, its calls in flight, and how they are answered.
 
-What its messages become is in :mod:`trunkline.hub.client_connection`.
+Messages are handled in :mod:`trunkline.hub.client_connection`.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ logger = logging.getLogger("trunkline.hub")
 _numbers = itertools.count(1)
 
 GRANT_STEP: Final = 16
-"""Chunks per grant: an executor's window is several times this, so it never waits for a grant on its way."""
+"""Chunks per grant: an executor's window is several times this, so a stream never stops for a grant in transit."""
 
 GRANT_BYTES: Final = 64 * 1024
 """Bytes per grant, where chunks are large."""
 
 MAX_SENT_BYTES: Final = 64 * 2**20
-"""What clients are sent at most in one message: all sockets known take more (100 MiB in the package ws)."""
+"""Bytes that a client is sent at most in one message: known clients accept more (100 MiB in the package ws)."""
 
 
 class Traffic(NamedTuple):
-    """What came through a door so far.
+    """The kind of a connection, and its traffic so far.
 
     Attributes:
         transport: ``websocket``, ``msgpack``, ``phoenix``, ``framed``, ``http`` or ``mcp``.
-        client: what the peer calls itself (User-Agent), where it says so.
-        received, sent: bytes so far; None where nobody counts them.
+        client: the peer's User-Agent, or None.
+        received, sent: bytes so far; None where the transport does not count them.
     """
 
     transport: str
@@ -58,35 +58,35 @@ class Traffic(NamedTuple):
 
 
 class Door(Writer, Protocol):
-    """The socket's side of a connection."""
+    """The socket of a connection, as the hub uses it."""
 
     def traffic(self) -> Traffic:
-        """What kind of peer it is, and how much came and went."""
+        """The kind of transport, the client's name, and the bytes received and sent so far."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send what waits and a close frame."""
+        """Send what waits, then close the socket with this close code and reason."""
 
     def adopt(self, connection: Connection) -> None:
-        """From now on hand numbered messages to this connection."""
+        """Pass messages to :meth:`Connection.receive_numbered` of this connection from now on."""
 
     def disown(self) -> None:
-        """Its connection goes on elsewhere: hand on nothing more, and tell nobody when the socket is gone."""
+        """Let go of the connection, which goes on over a newer socket: pass on nothing more, not even the close."""
 
 
 class Callees(Protocol):
-    """What a connection hands on of what it serves itself (see :mod:`trunkline.hub.registrations`)."""
+    """Takes what clients send as callees, for methods they serve (see :mod:`trunkline.hub.registrations`)."""
 
     def answered(self, connection: Connection, response: Response) -> bool:
-        """A response came. Returns whether it answers something that was asked of this connection."""
+        """Settle the call that a response answers. Returns False where it is of no request to this connection."""
 
     def chunk(self, connection: Connection, params: bytes) -> None:
-        """A chunk came."""
+        """Pass on the chunk of a ``stream_chunk``; ignored where it is for no call of this connection."""
 
     def progress(self, connection: Connection, params: bytes) -> None:
-        """Progress came."""
+        """Pass on the value of a ``$/progress``; ignored where it is for no call of this connection."""
 
     def gone(self, connection: Connection) -> None:
-        """The client does not come back."""
+        """Remove the registrations of a client that is gone for good; its calls run elsewhere, or fail."""
 
 
 @dataclass(slots=True)
@@ -94,7 +94,7 @@ class Services:
     """What all connections of a hub share.
 
     Attributes:
-        opened, closed: told of each connection, once each.
+        opened, closed: called once with each connection.
     """
 
     router: Router
@@ -106,37 +106,37 @@ class Services:
 
 
 class _Nowhere(Nobody):
-    """The door of who is gone. Doors have their connection, and only a collection would free the two."""
+    """The door of a connection that is gone. Its real door refers to it: a cycle, which only the collector frees."""
 
     def send_frames(self, frames: list[Frame]) -> None:
-        """What a socket of frames does, too."""
+        """Drop the frames."""
 
     def traffic(self) -> Traffic:
-        """See :class:`Door`."""
+        """No traffic."""
         return Traffic("none")
 
     def close(self, code: int, reason: str) -> None:
-        """See :class:`Door`."""
+        """Do nothing: the socket is closed."""
 
     def adopt(self, connection: Connection) -> None:
-        """See :class:`Door`."""
+        """Do nothing: no messages come any more."""
 
     def disown(self) -> None:
-        """See :class:`Door`."""
+        """Do nothing: no messages come any more."""
 
 
 NOWHERE: Final = _Nowhere()
 
 
 class Connection(ABC):
-    """A peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
+    """The connection of a peer. Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
 
-    With a session it outlives its socket: then ``door`` is that of the socket it has, or had last.
+    With a session the connection outlives its socket: ``door`` is then that of the present socket, or the last one.
 
     Attributes:
-        may_open_session: while the first message is handled.
-        subscriptions: topics and patterns, each with the principal's name it was made under.
-        trace: metadata of calls that bring no trace of their own: that of the request which opened the connection.
+        may_open_session: true while the first message is handled.
+        subscriptions: topics and patterns, each with the name of the principal that subscribed.
+        trace: metadata for calls without a trace of their own: the trace of the request that opened the connection.
     """
 
     __slots__ = (
@@ -180,7 +180,7 @@ class Connection(ABC):
         self.become(principal)
 
     def become(self, principal: Principal) -> None:
-        """From now on the peer acts as this principal."""
+        """Set the principal of the peer's calls from now on."""
         self.principal = principal
 
     def close(self, code: int, reason: str) -> None:
@@ -188,21 +188,21 @@ class Connection(ABC):
         self.door.close(code, reason)
 
     def writing_paused(self) -> None:
-        """The transport's buffer is full."""
+        """Stop writing: the transport's buffer is full."""
         if self.session is None:
             self.outbox.pause()
         else:
             self.session.door_full()
 
     def writing_resumed(self) -> None:
-        """The transport has room again."""
+        """Write on: the transport has room again."""
         if self.session is None:
             self.outbox.resume()
         else:
             self.session.door_free()
 
     def disconnected(self) -> None:
-        """The socket is gone. Without a session so is the peer: what it asked for is not wanted any more."""
+        """Detach the session after the socket has gone; without a session, cancel the peer's calls."""
         waits = self.session is not None and self.session.disconnected()
         if not waits:
             self.give_up()
@@ -212,11 +212,11 @@ class Connection(ABC):
 
     @property
     def is_attached(self) -> bool:
-        """Whether there is a socket to write to."""
+        """Whether the connection has a socket to write to."""
         return not self.outbox.closed and (self.session is None or self.session.is_attached)
 
     def give_up(self) -> None:
-        """Nobody comes back for it: end its calls, and what it serves."""
+        """Cancel the calls and end the registrations of a peer that is gone for good."""
         self.outbox.close()
         if self._services.callees is not None:
             self._services.callees.gone(self)
@@ -228,19 +228,19 @@ class Connection(ABC):
 
     @abstractmethod
     def receive(self, data: bytes) -> None:
-        """Take one text message (UTF-8, checked by the door)."""
+        """Handle one text message (UTF-8, checked by the door)."""
 
     @abstractmethod
     def receive_first(self, data: bytes) -> bool:
-        """Take the first message, the only one that may open a session. Returns False while it was but ``auth``."""
+        """Handle a message while it may open a session. Returns False where it was ``auth``: the next one may, too."""
 
     @abstractmethod
     def receive_numbered(self, data: bytes) -> None:
-        """Take one message on a connection with a session: once, however often it comes."""
+        """Handle one message on a connection with a session; repeats are ignored."""
 
     @abstractmethod
     def refuse(self, envelope: bytes, error: RpcError) -> None:
-        """Take a message whose params were not translated: it is counted, and refused as any other call.
+        """Count and refuse a message whose params were not translated, as any other call is.
 
         Args:
             envelope: the request without its params.
@@ -248,18 +248,18 @@ class Connection(ABC):
 
     @abstractmethod
     def refusal_of(self, method: str) -> RpcError | None:
-        """Why a request or notification would be refused whatever its params are; None if they decide."""
+        """Why a request or notification would be refused whatever its params are; None if that depends on them."""
 
 
 def too_large_to_send(what: str, size: int) -> RpcError:
-    """The answer instead of something that the client's socket might not take, and never would."""
+    """The error in place of a result or chunk that is too large for one message (:data:`MAX_SENT_BYTES`)."""
     words = f"{what} {size} bytes, and a client is sent at most {MAX_SENT_BYTES}: return less, or stream it"
     data = {"size": size, "max_bytes": MAX_SENT_BYTES}
     return RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True, data=data)
 
 
 class ClientCall(Call):
-    """A call from a connection, which knows what its principal may call. Its reply goes to the outbox, or its batch."""
+    """A request of a connection, which has checked the rights. The reply goes to the outbox, or to its batch."""
 
     vetted = True
 
@@ -336,7 +336,7 @@ class ClientCall(Call):
 
     @override
     def input_consumed(self, consumed: int) -> None:
-        # Never behind the reply: an id may be used again once it is answered.
+        # Sent in order with the reply, never after it: an answered id may be used again.
         self.connection.outbox.send(jsonrpc.encode_input_credit(jsonrpc.encode_id(self.id), consumed))
 
     @override
@@ -353,7 +353,7 @@ class ClientCall(Call):
         return self.connection.principal
 
     def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
-        """Tell the executor that chunks are on their way, unless the peer is slow to read, or gives credit itself."""
+        """Give the executor credit for chunks sent, unless the peer is slow to read, or gives credit itself."""
         if self.window:
             return
         due = sent - self.granted >= step or self.ungranted_bytes >= GRANT_BYTES
@@ -364,7 +364,7 @@ class ClientCall(Call):
 
 
 class NotificationCall(Call):
-    """A call without an id: it runs, and nobody hears of the outcome. The connection has asked whether it may."""
+    """A notification of a connection, which has checked the rights: it runs, and its outcome is only logged."""
 
     vetted = True
 
@@ -383,7 +383,7 @@ class NotificationCall(Call):
     @override
     def deliver_error(self, error: RpcError) -> None:
         self.connection.notifications -= 1
-        logger.info("notification %s ended in: %s", self.method, error)
+        logger.info("notification %s failed: %s", self.method, error)
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:

@@ -12,7 +12,7 @@ TICK: Final = 0.01
 
 
 class DeadlineWheel:
-    """Buckets of calls by the tick their deadline falls in."""
+    """Calls with a deadline, in one bucket per tick."""
 
     __slots__ = ("_buckets", "_cursor")
 
@@ -21,7 +21,7 @@ class DeadlineWheel:
         self._cursor = int(now / TICK)
 
     def add(self, call: Call) -> None:
-        """Watch ``call.deadline``. It must not change while it is watched."""
+        """Watch a call, whose ``deadline`` must not change until it is discarded or has expired."""
         tick = self._tick(call)
         bucket = self._buckets.get(tick)
         if bucket is None:
@@ -30,7 +30,7 @@ class DeadlineWheel:
             bucket.add(call)
 
     def discard(self, call: Call) -> None:
-        """Stop watching; calls that are not watched are ignored."""
+        """Stop watching a call; calls that are not watched are ignored."""
         tick = self._tick(call)
         bucket = self._buckets.get(tick)
         if bucket is not None:
@@ -39,7 +39,7 @@ class DeadlineWheel:
                 del self._buckets[tick]
 
     def expired(self, now: float) -> list[Call]:
-        """Take out the calls whose deadline has passed at ``now`` (monotonic, seconds), in order."""
+        """Remove and return the calls whose deadline has passed at ``now`` (monotonic, seconds), by tick."""
         last = int(now / TICK)
         due: list[Call] = []
         while self._cursor <= last:
@@ -51,7 +51,7 @@ class DeadlineWheel:
         return due
 
     def _tick(self, call: Call) -> int:
-        """The bucket of a call; one that is late already is due at the next look."""
+        """The tick of a call's bucket; a deadline that has passed already is due with the next tick."""
         return max(int(call.deadline / TICK) + 1, self._cursor)
 
     def __iter__(self) -> Iterator[Call]:

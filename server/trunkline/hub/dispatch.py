@@ -1,4 +1,4 @@
-"""Binds handlers to the rows of the table of hub methods: what a row says is required before its handler is called."""
+"""Binds handlers to the rows of the table of hub methods: role, metadata and params are checked before the handler."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from trunkline_protocol.messages import UNREADABLE
 
 P = TypeVar("P", bound=msgspec.Struct)
 Handlers = dict[str, HubHandler]
-"""By the method's name, for :meth:`trunkline.hub.router.Router.handle`."""
+"""Handlers by method name, for :meth:`trunkline.hub.router.Router.handle`."""
 
 ROLES: Final[dict[Right, str]] = {"admin": ADMIN, "callee": CALLEE}
-"""Which right takes which role."""
+"""The role that a right requires."""
 
 _encoder: Final = msgspec.json.Encoder()
 
 
 def answering(method: HubMethod[P], handler: Callable[[Call, P], None]) -> Handlers:
-    """A method whose handler gets the call and its decoded params, and settles it now or later.
+    """The handler of a method that is called with the call and its decoded params, and settles the call now or later.
 
-    The handler is called for those only who have the role that the method takes (6002), with metadata and params that
-    fit (-32602, naming the member); it may raise :class:`RpcError` itself.
+    Calls without the required role are refused (6002), as are metadata and params that do not fit (-32602, naming the
+    member); ``handler`` itself may raise :class:`RpcError`.
     """
     check = _checking(method)
     return {method.name: lambda call: handler(call, check(call))}
 
 
 def answering_connection(method: HubMethod[P], handler: Callable[[ClientCall, P], None]) -> Handlers:
-    """The same for a method about the connection: calls that come from elsewhere, or have no id, are -32600."""
+    """The handler of a method about the connection: as :func:`answering`, but without connection or id it is -32600."""
     check = _checking(method)
 
     def answer(call: Call) -> None:
@@ -50,13 +50,13 @@ def answering_connection(method: HubMethod[P], handler: Callable[[ClientCall, P]
 
 
 def replying(method: HubMethod[P], reply: Callable[[P], Any]) -> Handlers:
-    """A method that is answered at once with what ``reply`` returns for the decoded params, as JSON."""
+    """The handler of a method that is answered at once with what ``reply`` returns for the decoded params, as JSON."""
     check = _checking(method)
     return {method.name: lambda call: call.settle_result(_encoder.encode(reply(check(call))))}
 
 
 def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
-    """What asks of a call all that the method's row requires, and returns its params."""
+    """A function that checks a call against its method's row, and returns the decoded params."""
     decoder = msgspec.json.Decoder(method.params)
     role = ROLES.get(method.right)
 
@@ -64,7 +64,7 @@ def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
         if role is not None:
             _require_role(call, role)
         if call.metadata:
-            decode_metadata(call.metadata)  # what is wrong there is refused as it is for executors' methods
+            decode_metadata(call.metadata)  # refuses what methods of executors refuse, too
         try:
             return decoder.decode(call.params)
         except UNREADABLE as error:
@@ -83,7 +83,7 @@ def _without_params(decoder: msgspec.json.Decoder[P], name: str) -> P:
 
 
 def _require_role(call: Call, role: str) -> None:
-    """Refuse whoever has not the role, be it through methods that call for it."""
+    """Refuse a call (6002) whose principal lacks the role, also where a method calls on its behalf."""
     caller = call.caller()
     if caller is not None and role not in caller.roles:
         raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not use {call.method} (role {role})")

@@ -1,7 +1,7 @@
-"""Hands one event to many connections without keeping the loop to itself.
+"""Fan-out: delivers one event to many connections without blocking the event loop.
 
-Few receivers are served at once. Many are served a couple of milliseconds' worth a turn of the loop, so that calls go
-on meanwhile; events wait in order behind the one that is being handed out.
+Few receivers are served at once. Many are served for some milliseconds per turn of the loop, so that calls go on
+meanwhile; later events wait in order behind the one that is being delivered.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from trunkline_protocol.events import Event, Position, is_after
 AT_ONCE: Final = 64
 TURN_SECONDS: Final = 0.002
 IDLE_TURN_SECONDS: Final = 0.006
-"""Where nobody waits for a call: each turn of the loop costs as much as several deliveries."""
+"""Seconds per turn while no call is in flight: each turn of the loop costs as much as several deliveries."""
 
 STEP: Final = 32
-"""Deliveries between two looks at the clock."""
+"""Deliveries between two readings of the clock."""
 
 logger = logging.getLogger("trunkline.hub")
 
@@ -36,11 +36,11 @@ class _Job:
 
 
 class Fanout:
-    """See the file.
+    """Delivers events in order, for a bounded time per turn of the event loop.
 
     Args:
-        call_soon: runs a function in the loop's next turn.
-        clock: monotonic seconds.
+        call_soon: schedules a function for the loop's next turn.
+        clock: a monotonic clock, in seconds.
         busy: whether calls are in flight.
     """
 
@@ -59,11 +59,11 @@ class Fanout:
 
     @property
     def events(self) -> int:
-        """How many events wait to be handed out."""
+        """How many events wait, or are being delivered."""
         return len(self._jobs)
 
     def deliver(self, event: Event, outboxes: tuple[Outbox, ...]) -> None:
-        """Send the event to each outbox, after all events that were delivered before."""
+        """Send an event to each outbox, after all events of earlier calls."""
         if len(outboxes) <= AT_ONCE and not self._jobs:
             self.deliveries += len(outboxes)
             self._send(event, outboxes)
@@ -74,14 +74,14 @@ class Fanout:
         self.backlog += len(outboxes)
 
     def leave(self, outbox: Outbox, wanted: Callable[[str], bool]) -> None:
-        """A connection unsubscribed: it does not get what it would have got only for that."""
+        """Drop the deliveries to a connection of topics that are not ``wanted`` any more: it has unsubscribed."""
         for job in self._jobs:
             if not wanted(job.event.topic):
                 job.left = job.left or set()
                 job.left.add(outbox)
 
     def withhold(self, outbox: Outbox, topic: str, after: Position) -> None:
-        """Events of a topic that are on their way to a connection come again, with a replay."""
+        """Drop the deliveries to a connection of a topic's events after a position: a replay has them."""
         for job in self._jobs:
             if is_after(job.event, topic, after):
                 job.left = job.left or set()
@@ -98,7 +98,7 @@ class Fanout:
                     outbox.write_payload(payload)
                 else:
                     outbox.send_event(event)
-            except Exception:  # one connection's trouble must not keep the event from the others
+            except Exception:  # the other connections still have to get the event
                 logger.exception("an event of %s could not be sent", event.topic)
 
     def _run(self) -> None:

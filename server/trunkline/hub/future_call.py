@@ -11,7 +11,7 @@ from trunkline_protocol.errors import RpcError
 
 
 class FutureCall(Call):
-    """Its outcome is a future: the result as JSON, or the error."""
+    """A call with ``future``, which gets the result as JSON or raises the error."""
 
     __slots__ = ("future",)
 

@@ -1,4 +1,4 @@
-"""What was not delivered to one connection, until it can be told. Pure."""
+"""Gaps: events that were dropped for one connection, until ``event.gap`` announces them. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.events import Event, Position
 
 GAP_BYTES = 256
-"""What an announcement takes, roughly; counted before it is encoded."""
+"""Bytes of an announcement, roughly; counted before it is encoded."""
 
 
 def announcement(gap: bytes) -> Event:
-    """An encoded gap as something that queues among events. It has no topic."""
+    """An encoded gap as an event without a topic, to be queued among events."""
     event = Event("", b"", "", 0, 0)
     event.payload = gap
     return event
 
 
 class _Gap:
-    """What is missing of one topic and epoch; ``count`` is None once nobody can say it."""
+    """The offsets missing of one topic and epoch; ``count`` is None once it is not known."""
 
     __slots__ = ("count", "first", "last")
 
@@ -30,17 +30,17 @@ class _Gap:
     def add(self, offset: int) -> None:
         if self.count is not None and offset == self.last + 1:
             self.count += 1
-        else:  # a replay behind newer events: it may not hide the older part, nor count an event twice
+        else:  # a replay after newer events: the gap has to cover both, and no event may count twice
             self.count = None
         self.first = min(self.first, offset)
         self.last = max(self.last, offset)
 
 
 class Gaps:
-    """Dropped events, merged by topic and epoch. They are added in the order they were to be sent.
+    """Dropped events, merged by topic and epoch. They are added in the order in which they would have been sent.
 
     Attributes:
-        bytes: what the announcements will take, roughly.
+        bytes: size of the announcements, roughly.
     """
 
     __slots__ = ("_announced", "_open", "bytes")
@@ -51,9 +51,9 @@ class Gaps:
         self.bytes = 0
 
     def add(self, event: Event) -> int:
-        """One event is dropped. Returns by how much ``bytes`` grew.
+        """Add a dropped event. Returns by how much ``bytes`` grew.
 
-        An announcement that is to be dropped is kept as it is: a gap may not hide another.
+        An announcement that is dropped is kept as it is: one gap must not hide another.
         """
         if not event.topic:
             self._announced.append(event.payload)
@@ -69,9 +69,9 @@ class Gaps:
         return grown
 
     def forget(self, wanted: Callable[[str], bool]) -> int:
-        """Take out the gaps of topics that are not ``wanted`` any more. Returns by how much ``bytes`` shrank.
+        """Remove the gaps of topics that are not ``wanted`` any more. Returns by how much ``bytes`` shrank.
 
-        A later subscription to such a topic begins anew: what an earlier one did not get is none of its gaps.
+        A later subscription to such a topic begins anew: events that an earlier one missed are not its gaps.
         """
         unwanted = [key for key in self._open if not wanted(key[0])]
         for key in unwanted:
@@ -81,7 +81,7 @@ class Gaps:
         return shrunk
 
     def forget_after(self, topic: str, position: Position) -> int:
-        """What is missing of a topic after a position is coming after all. Returns by how much ``bytes`` shrank."""
+        """Remove what is missing of a topic after a position: a replay has it. Returns by how much ``bytes`` shrank."""
         key = (topic, position.epoch)
         gap = self._open.get(key)
         if gap is None or gap.last <= position.offset:
@@ -95,7 +95,7 @@ class Gaps:
         return GAP_BYTES
 
     def encoded(self) -> list[bytes]:
-        """The announcements, to be sent before any event that was not dropped."""
+        """The announcements, encoded, to be sent before any event that was not dropped."""
         merged = [
             encode_gap(topic, epoch, gap.first, gap.last, gap.count, "slow_consumer")
             for (topic, epoch), gap in self._open.items()

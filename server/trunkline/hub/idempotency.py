@@ -1,9 +1,8 @@
-"""Idempotency keys: work that carries one runs once, however often and by however many calls it is asked for.
+"""Idempotency keys: the work of a key runs once, however many calls carry the key.
 
-A key belongs to a principal. The first call with it starts the work (:class:`SharedCall`); calls that come while it
-runs join it; calls that come later get the outcome that was kept. What ended before anything was executed is
-forgotten, so that the key may be used again. No other key is forgotten before its time: a call that would be one too
-many is refused.
+A key belongs to a principal. The first call with a key starts the work (:class:`SharedCall`); calls that arrive while
+the work runs join it; later calls get the stored outcome. Work that ended before anything was executed frees its key.
+No other key is forgotten before its time: a call with one key too many is refused.
 
 Pure but for the calls it settles: the clock is an argument.
 """
@@ -27,25 +26,25 @@ from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
 
 MAX_RESULT_BYTES: Final = 2**20
-"""Of larger results only the fact is remembered."""
+"""Of a larger result only the fact is stored that the work was executed."""
 
 OUTCOME_OVERHEAD: Final = 384
-"""Bytes that an outcome takes beside its key and its JSON (measured: 330 on CPython 3.11)."""
+"""Bytes that a stored outcome takes beside its key and its JSON (measured: 330 on CPython 3.11)."""
 
 KeyId = tuple[str, str]
-"""A principal's name and its key."""
+"""The name of a principal, and one of its keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """How much is kept.
+    """Limits of what is stored.
 
     Attributes:
-        keys: with an outcome, or work in progress; of all principals.
-        keys_per_principal: of one of them.
-        bytes: results and errors. Beyond them, or a quarter for one principal, its oldest keys only tell that they were
-            used.
-        seconds: how long an outcome is kept, from when the work ended.
+        keys: keys of all principals, with a stored outcome or work in progress.
+        keys_per_principal: keys of one principal.
+        bytes: results and errors. Above this, or a quarter of it for one principal, of the oldest outcomes only the
+            fact is kept that the work was executed.
+        seconds: how long an outcome is stored after the work has ended.
     """
 
     keys: int = defaults.IDEMPOTENCY_KEYS
@@ -55,7 +54,7 @@ class KeyLimits:
 
 
 class StoredOutcome:
-    """How the work of a key ended: JSON of its result or of its error; neither where the result was not kept."""
+    """The outcome of a key's work: JSON of its result or of its error; neither where the result was not stored."""
 
     __slots__ = ("at", "digest", "error", "result")
 
@@ -67,15 +66,15 @@ class StoredOutcome:
 
     @property
     def size(self) -> int:
-        """Bytes of the JSON."""
+        """Bytes of the stored JSON."""
         return len(self.result or self.error or b"")
 
     def drop(self) -> None:
-        """From now on only tell that there was one."""
+        """Drop the JSON: keep only the fact that there was an outcome."""
         self.result = self.error = None
 
     def settle(self, call: Call) -> None:
-        """Answer a call with it."""
+        """Answer a call with this outcome; -32600 where its JSON is not stored."""
         if self.result is not None:
             call.settle_result(self.result)
         elif self.error is not None:
@@ -86,7 +85,7 @@ class StoredOutcome:
 
 
 class _Held:
-    """What one principal has: keys in all, when the work of each ended, and the outcomes that are still whole."""
+    """One principal's keys: their number, when the work of each ended, and the outcomes whose JSON is stored."""
 
     __slots__ = ("bytes", "ended", "keys", "whole")
 
@@ -98,7 +97,7 @@ class _Held:
 
 
 class Outcomes:
-    """What is kept: for its time, and bounded in number and bytes."""
+    """The stored outcomes: each kept for its time, all bounded in number and bytes."""
 
     def __init__(self, limits: KeyLimits) -> None:
         self._limits = limits
@@ -112,15 +111,15 @@ class Outcomes:
         return len(self._kept)
 
     def get(self, key: KeyId, now: float) -> StoredOutcome | None:
-        """The outcome of a key, unless it is too old."""
+        """The stored outcome of a key; None where there is none, or its time is over."""
         self._expire(now)
         return self._kept.get(key)
 
     def take(self, principal: str, now: float) -> None:
-        """Count one more key, whose work is to begin.
+        """Count one more key of a principal, before its work begins.
 
         Raises:
-            RpcError: 2003, one has to grow too old before.
+            RpcError: 2003, there are too many keys: one has to expire before.
         """
         self._expire(now)
         limits, held = self._limits, self._held.get(principal)
@@ -136,7 +135,7 @@ class Outcomes:
         self._taken += 1
 
     def give_back(self, principal: str) -> None:
-        """Nothing was executed under a key that was taken."""
+        """Free a key that was taken: nothing was executed under it."""
         held = self._held[principal]
         held.keys -= 1
         self._taken -= 1
@@ -144,7 +143,7 @@ class Outcomes:
             del self._held[principal]
 
     def put(self, key: KeyId, outcome: StoredOutcome, now: float) -> None:
-        """Keep the outcome of a key that was taken."""
+        """Store the outcome of a key that was taken."""
         outcome.at = now
         self._kept[key] = outcome
         self.bytes += OUTCOME_OVERHEAD + sys.getsizeof(key[1])
@@ -181,22 +180,22 @@ class Outcomes:
     def _full(self, setting: str, words: str, age: float) -> RpcError:
         return limit_error(
             setting,
-            f"{words} idempotency keys, each kept for {self._limits.seconds:g} s after its work; wait, or call without",
+            f"{words} idempotency keys, each kept for {self._limits.seconds:g} s after its work; wait, or omit the key",
             retry_after_ms=1 + int(1000 * (self._limits.seconds - age)),
         )
 
 
 class SharedCall(Call):
-    """The work of one key: the call that its backend executes, and what executes the calls that wait for it.
+    """The work of one key: a call for the backend, and the backend (``CallExecution``) of the calls that wait for it.
 
-    Those have deadlines of their own, and may be cancelled one by one; the work ends with the last of them. What the
-    method is told, its deadline and metadata, is what the first of them said.
+    The waiting calls have deadlines of their own, and can be cancelled one by one; the work is cancelled with the last.
+    The method gets deadline and metadata of the first call.
 
     Args:
-        first: the call that begins it.
-        used: its principal and key.
-        digest: of what was asked.
-        ended: told of the outcome once, before any waiting call is; None where nothing was executed.
+        first: the call that begins the work.
+        used: the principal and the key.
+        digest: as returned by :func:`digest_of` for the first call.
+        ended: called once with the outcome, before any waiting call is settled; None where nothing was executed.
     """
 
     __slots__ = ("_callers", "_ended", "_executor", "_first_caller", "digest", "used")
@@ -206,7 +205,7 @@ class SharedCall(Call):
     ) -> None:
         self._callers: dict[Call, None] = {}
         self._executor: object | None = None
-        self._first_caller = first.caller()  # it may leave before the others
+        self._first_caller = first.caller()  # the first call may be cancelled before the others
         self._ended = ended
         self.used = used
         self.digest = digest
@@ -223,22 +222,22 @@ class SharedCall(Call):
 
     @property
     def streams(self) -> bool:
-        """Whether its result would be incomplete without the chunks before it."""
+        """Whether the method streams: then a result without its chunks would be incomplete."""
         return self.info is not None and self.info.streaming
 
     @property
     def exclusive(self) -> bool:
-        """Whether it cannot be joined: there is one reader of its chunks, or one sender of its input."""
+        """Whether no call can join: chunks have one reader, input has one sender."""
         return self.streams or (self.info is not None and self.info.input is not None)
 
     def join(self, call: Call) -> None:
-        """One more call waits for the outcome."""
+        """Let one more call wait for the outcome."""
         self._callers[call] = None
         self._mirror(call)
         call.backend = self
 
     def _mirror(self, call: Call) -> None:
-        """What may have been executed is the same for all who wait."""
+        """Copy to a waiting call whether the work may have been executed."""
         call.executor = self._executor
         call.attempts = max(self.attempts, int(self._executor is not None))
 
@@ -246,7 +245,7 @@ class SharedCall(Call):
 
     @property
     def executor(self) -> object | None:
-        """See :class:`Call`. Backends set it, and all who wait have to see it: it tells what may have been executed."""
+        """Who executes the work, if anyone yet. Set by the backend, and copied to the waiting calls."""
         return self._executor
 
     @executor.setter
@@ -264,7 +263,7 @@ class SharedCall(Call):
 
     @override
     def deliver_error(self, error: RpcError) -> None:
-        # The chunks it mentions were another call's.
+        # A count of chunks would be that of another call: each waiting call adds its own.
         error.data.pop("chunks", None)
         encoded = encode_error_object(error)
         self._ended(self, StoredOutcome(self.digest, error=encoded) if error.maybe_executed else None)
@@ -280,7 +279,7 @@ class SharedCall(Call):
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:
-        for call in tuple(self._callers):  # what they are told may make them leave
+        for call in tuple(self._callers):  # a chunk may make a call end, and leave
             call.last_activity = self.last_activity
             call.stream(chunk_type, data)
 
@@ -311,33 +310,33 @@ class SharedCall(Call):
     # --- the callers' side: CallExecution ---
 
     def cancel(self, call: Call) -> None:
-        """One call waits no more. The last one takes the work with it."""
+        """Let a call wait no more; with the last one the work is cancelled."""
         if call not in self._callers:
             return
         del self._callers[call]
         if not self._callers:
-            words = f"{self.method} was cancelled: nobody waited for it any more"
+            words = f"{self.method} was cancelled: no call waited for it any more"
             self.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=self.maybe_executed))
             self.cancel_execution()
 
     def grant(self, call: Call, consumed: int) -> None:
-        """The reader of the chunks has taken so many."""
+        """Pass on credit: the reader has consumed so many chunks in total."""
         if self.backend is not None and not self.settled:
             self.backend.grant(self, consumed)
             call.last_activity = self.last_activity
 
     def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
-        """One item of its input."""
+        """Pass on one item of the input, or its end."""
         if self.backend is not None and not self.settled:
             self.backend.push(self, index, data, final)
             call.last_activity = self.last_activity
 
 
 class IdempotencyKeys:
-    """All keys in use.
+    """The idempotency keys of a hub: those with work in progress, and those with a stored outcome.
 
     Args:
-        clock: monotonic, in seconds.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float], limits: KeyLimits | None = None) -> None:
@@ -351,15 +350,15 @@ class IdempotencyKeys:
         return len(self._running)
 
     def submit(self, call: Call, principal: str, key: str, backend: CallBackend) -> None:
-        """Execute a call, let it join the one that runs, or answer it with the outcome there was.
+        """Execute a call, let it join the work in progress, or answer it with the stored outcome.
 
         Args:
-            call: routed already: ``info``, deadline and the rest are set.
-            key: its ``metadata.idempotency_key``.
+            call: a routed call: ``info``, deadline and the rest are set.
+            key: the call's ``metadata.idempotency_key``.
 
         Raises:
-            RpcError: -32602 for an unusable key, or one that was used for something else; -32600 where the work runs
-                and cannot be shared; 2003 where there are too many keys. The key's work is unharmed.
+            RpcError: -32602 for an invalid key, or one that was used for another call; -32600 where the work runs and
+                cannot be shared; 2003 where there are too many keys. Work in progress is not affected.
         """
         if not 0 < len(key) <= MAX_KEY_CHARS:
             message = f"metadata.idempotency_key must have 1 to {MAX_KEY_CHARS} characters, not {len(key)}"
@@ -400,7 +399,7 @@ class IdempotencyKeys:
 
 
 def digest_of(call: Call) -> bytes:
-    """What tells whether two calls ask for the same: method and params, byte for byte."""
+    """The SHA-256 of method and params, byte for byte: equal for calls that may share a key."""
     digest = hashlib.sha256(call.method.encode())
     digest.update(b"\0")
     digest.update(call.params)
@@ -411,8 +410,8 @@ def _require_same(first: bytes, second: bytes, call: Call) -> None:
     if first != second:
         raise RpcError(
             ErrorCode.INVALID_PARAMS,
-            f"metadata.idempotency_key was used for another call than this {call.method:.200}: "
-            "the method and the params have to be the same, or the key another",
+            f"metadata.idempotency_key was used for a call that differs from this one of {call.method:.200}: "
+            "repeat it with the same method and params, or use another key",
             data={"idempotency": "mismatch"},
         )
 

@@ -1,4 +1,4 @@
-"""Calls the hub makes itself, through the same router as everyone's."""
+"""Calls the hub makes itself, through the same router as the calls of clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trunkline.hub.router import Router
 
 
 class InternalCall(FutureCall):
-    """Streams are read to their end, and nothing is done with what comes on the way."""
+    """A call of the hub itself. Chunks and progress are discarded, so a stream runs to its result."""
 
     __slots__ = ()
 
@@ -35,7 +35,7 @@ async def call(router: Router, method: str, params: Any, *, timeout_ms: int | No
     """Call a method and wait for its result.
 
     Raises:
-        RpcError: the error it ended with.
+        RpcError: the error that the call ended with.
     """
     metadata = b"" if timeout_ms is None else msgspec.json.encode({"timeout_ms": timeout_ms})
     internal = InternalCall(method, msgspec.json.encode(params), metadata)

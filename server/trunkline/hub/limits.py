@@ -1,4 +1,4 @@
-"""How much one peer, and all of them together, may ask of the hub."""
+"""Limits of what one connection or principal may ask of the hub, and the rate limiter."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MAX_BUCKETS: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """The settings of the same names, see SPEC.md, Limits.
+    """Limits of connections and events: the settings of the same names (SPEC.md, Limits).
 
     Attributes:
-        max_backlog: deliveries of events that may wait to be handed out.
-        max_waiting_events: events that may wait to be handed out.
-        pending_bytes: how large messages may be before a peer has authenticated.
+        max_backlog: deliveries (one event to one connection) that may wait for the fan-out.
+        max_waiting_events: events that may wait for the fan-out.
+        pending_bytes: size limit of a message from a peer that has not authenticated yet.
     """
 
     max_batch: int = defaults.MAX_BATCH
@@ -42,7 +42,7 @@ class TokenBucket:
         self._at = now
 
     def take(self, now: float) -> float:
-        """Take a token. Returns 0, or the seconds until there will be one; then none was taken."""
+        """Take a token and return 0.0; without one to take, return the seconds until the next one."""
         tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if tokens >= 1.0:
@@ -53,9 +53,9 @@ class TokenBucket:
 
 
 class RateLimiter:
-    """One bucket a principal and rate, however many connections it has. The least recently seen are forgotten.
+    """One token bucket per principal and rate, shared by its connections; the least recently used ones are forgotten.
 
-    A principal whose rate was changed gets another with its next connection, or its next ``auth``.
+    A principal whose rate was changed gets another bucket with its next connection, or its next ``auth``.
     """
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -64,10 +64,10 @@ class RateLimiter:
         self._buckets: OrderedDict[tuple[str, float], TokenBucket] = OrderedDict()
 
     def bucket(self, principal: str, rate: float | None, now: float) -> TokenBucket | None:
-        """The principal's bucket, or None where nothing limits it.
+        """The token bucket of a principal, or None where its rate is not limited.
 
         Args:
-            rate: its own rate; None for that of the settings.
+            rate: calls a second of this principal; None for the rate of the settings.
         """
         effective = self._rate if rate is None else rate
         if not effective:

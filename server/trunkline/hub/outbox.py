@@ -1,13 +1,13 @@
-"""What waits to be written to one connection, in three lanes.
+"""The outbox: messages that wait to be written to one connection, in three lanes.
 
-- **control**: replies, chunks and whatever else is small. Messages of one turn of the event loop are written together.
-- **bulk**: large messages, one write each, so that a small one waits for the one that is being written at most.
+- **control**: small messages, such as replies and chunks. Those of one turn of the event loop are written together.
+- **bulk**: large messages, one write each, so that a small message waits for one large one at most.
   Frames of one call keep their order: while one of them is in bulk, those that follow it queue there, too.
-- **events**: written when nothing else waits, replays of the past first. What is too much for them is dropped, oldest
-  first, and announced.
+- **events**: written when nothing else waits, replays first. Above the limit events are dropped, the oldest first, and
+  announced by ``event.gap``.
 
-Bounded in bytes: a peer that does not read is cut off when its replies overflow. Chunks are bounded by the credit of
-their streams, which ask ``writable`` and wait.
+Bounded in bytes: a peer that reads too slowly is disconnected when its replies exceed the limit. Chunks are bounded by
+the credit of their streams, which ask ``writable`` and wait.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from trunkline_protocol.events import Event, Position, is_after
 logger = logging.getLogger("trunkline.hub")
 
 STREAM_PAUSE_BYTES: Final = 256 * 1024
-"""With more than this waiting, streams of the connection get no more credit."""
+"""Waiting bytes above which the connection's streams get no more credit."""
 
 READ_PAUSE_BYTES: Final = 1024 * 1024
-"""With more than this waiting, the peer is not read: what it asks for would only add to what it does not take."""
+"""Waiting bytes above which the peer is not read: replies to further requests would only add to them."""
 
 SMALL_EVENT: Final = 8192
-"""Up to here a door copies an event into its own buffer; of larger ones it writes the shared frame."""
+"""Bytes up to which a door copies an event into its own buffer; of larger events it writes the shared frame."""
 
 BULK_BYTES: Final = 64 * 1024
-"""From this size on a message is written on its own, after the small ones."""
+"""Bytes from which on a message is written on its own, after the small ones."""
 
 
 class Flusher:
-    """Runs the flushes that were asked for in this turn of the loop, all in one callback."""
+    """Runs all flushes that were scheduled in one turn of the event loop in one callback."""
 
     __slots__ = ("_dirty", "_loop")
 
@@ -46,7 +46,7 @@ class Flusher:
         self._dirty: list[Callable[[], None]] = []
 
     def schedule(self, flush: Callable[[], None]) -> None:
-        """Call ``flush`` soon. The caller makes sure to ask once a turn only."""
+        """Call ``flush`` in the next turn. The caller schedules it once per turn only."""
         if not self._dirty:
             self._loop.call_soon(self._run)
         self._dirty.append(flush)
@@ -56,53 +56,53 @@ class Flusher:
         for flush in dirty:
             try:
                 flush()
-            except Exception:  # one connection's trouble must not keep the others from being written to
+            except Exception:  # the other connections still have to be written to
                 logger.exception("a connection could not be written to")
 
 
 class Writer(Protocol):
-    """The door's side of an outbox. None of it is called while the outbox is paused."""
+    """Writes what an outbox sends, to a door or a session. Not called while the outbox is paused."""
 
     def write(self, messages: list[bytes]) -> None:
         """Send messages, in order."""
 
     def write_event(self, event: Event) -> None:
-        """Send an event; its ``frame`` may be made once and shared by all connections."""
+        """Send an event; its ``frame`` may be encoded once and shared by all connections."""
 
     @property
     def write_payload(self) -> Callable[[bytes], object]:
-        """Sends an event's payload of at most :data:`SMALL_EVENT` bytes, with as little ado as possible."""
+        """Function that sends an event's payload of at most :data:`SMALL_EVENT` bytes: the hot path of the fan-out."""
 
     def overflow(self) -> None:
-        """More waits than may: close the connection. Called once."""
+        """Close the connection: too many bytes wait. Called once."""
 
     def pause_reading(self) -> None:
-        """Take nothing more from the peer until :meth:`resume_reading`."""
+        """Read nothing more from the peer until :meth:`resume_reading`."""
 
     def resume_reading(self) -> None:
         """Read the peer again."""
 
 
 class Nobody:
-    """The writer of who is gone."""
+    """The writer of a connection that is gone."""
 
     def write(self, messages: list[bytes]) -> None:
-        """See :class:`Writer`."""
+        """Drop the messages."""
 
     def write_event(self, event: Event) -> None:
-        """See :class:`Writer`."""
+        """Drop the event."""
 
     def write_payload(self, payload: bytes) -> None:
-        """See :class:`Writer`."""
+        """Drop the payload."""
 
     def overflow(self) -> None:
-        """See :class:`Writer`."""
+        """Do nothing: nothing waits."""
 
     def pause_reading(self) -> None:
-        """See :class:`Writer`."""
+        """Do nothing: nothing is read."""
 
     def resume_reading(self) -> None:
-        """See :class:`Writer`."""
+        """Do nothing: nothing is read."""
 
 
 NOBODY: Final = Nobody()
@@ -113,13 +113,13 @@ class Outbox:
 
     Args:
         flusher: shared by all connections of the loop.
-        writer: the door.
-        limit: bytes of replies and other answers that may wait.
+        writer: the connection's door.
+        limit: bytes of replies and other messages that may wait, events excepted.
         event_limit: bytes of events that may wait.
 
     Attributes:
-        quiet: nothing waits and the transport has room: a small event may go to ``write_payload`` right away.
-        write_payload: the door's, for the fan-out, which has looked at ``quiet``.
+        quiet: nothing waits and the transport has room: a small event may be passed to ``write_payload`` directly.
+        write_payload: that of the writer; for the fan-out, which checks ``quiet`` before.
     """
 
     __slots__ = (
@@ -155,7 +155,7 @@ class Outbox:
         self._limit = limit
         self._event_limit = event_limit
         self._messages: list[bytes] = []
-        # Most connections never need these: they are made when they are.
+        # Created on first use: most connections never need them.
         self._bulk: deque[tuple[bytes, bool]] | None = None
         self._replays: deque[Event] | None = None
         self._events: deque[Event] | None = None
@@ -176,30 +176,30 @@ class Outbox:
 
     @property
     def limit(self) -> int:
-        """Bytes of replies that may wait."""
+        """The limit of bytes of replies that may wait."""
         return self._limit
 
     @property
     def buffered_bytes(self) -> int:
-        """Everything that waits here, events included."""
+        """The bytes of all that waits, events included."""
         return self.waiting_bytes + self._event_bytes
 
     @property
     def oldest_event(self) -> Event | None:
-        """The event that waits longest; its age is how far the peer lags behind."""
+        """The event that has waited longest, or None; its age is the peer's lag."""
         return self._events[0] if self._events else None
 
     # --- answers ---
 
     def send(self, message: bytes, after: int = 0, *, chunk: bool = False) -> int:
-        """Queue one message. Dropped silently only once the connection is closed.
+        """Queue one message; dropped silently only where the connection is closed.
 
         Args:
-            after: what ``send`` returned for the message this one must not overtake.
-            chunk: part of a stream, whose credit bounds it: no reason to cut the peer off.
+            after: what ``send`` returned for the message that this one must not overtake.
+            chunk: whether the message is bounded by the credit of its stream, and so not counted for the limit.
 
         Returns:
-            What to pass as ``after`` with the next message of the same call.
+            The value to pass as ``after`` with the next message of the same call.
         """
         if self.closed:
             return after
@@ -226,7 +226,7 @@ class Outbox:
         return after
 
     def when_waiting(self, told: Callable[[], None] | None) -> None:
-        """While it is paused and nobody is read: ``told`` is called when more waits. None for nobody."""
+        """Call ``told`` each time more waits while the session is detached; None to stop."""
         self._waits = told
 
     def _queue_bulk(self, message: bytes, chunk: bool) -> int:
@@ -243,7 +243,7 @@ class Outbox:
     # --- events ---
 
     def send_event(self, event: Event) -> None:
-        """Write an event now if nothing waits, else queue it, dropping the oldest where there is no room."""
+        """Write an event now if nothing waits, else queue it and drop the oldest ones where there is no room."""
         if self.quiet:
             self._writer.write_event(event)
         elif not self.closed:
@@ -258,7 +258,7 @@ class Outbox:
                 self._flusher.schedule(self.flush)
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Queue events of the past, before all that wait. They are not dropped: the history's limits bound them."""
+        """Queue events of the history before all waiting ones. They are never dropped: the history is bounded."""
         if self.closed:
             return
         if self._replays is None:
@@ -270,17 +270,17 @@ class Outbox:
             self._flusher.schedule(self.flush)
 
     def send_gap(self, gap: bytes) -> None:
-        """Queue an announcement in its place among the events."""
+        """Queue an ``event.gap`` (encoded) in its place among the events."""
         self.send_event(announcement(gap))
 
     def _make_room(self) -> None:
         if not self._paused:
-            self.flush()  # a lot in one turn, a replay for example, is no slow peer: the transport may take it
+            self.flush()  # many events of one turn are no slow peer: the transport may have room for them
         if self._event_bytes > self._event_limit:
             self._drop_events()
 
     def _drop_events(self) -> None:
-        """Make half of the lane free, so that a slow peer hears of few long gaps and not of many short ones."""
+        """Drop events until half of the lane is free, so that a slow peer gets one long gap, not many."""
         assert self._events is not None
         if self._gaps is None:
             self._gaps = Gaps()
@@ -293,7 +293,7 @@ class Outbox:
             self._cut_off()
 
     def forget_events(self, wanted: Callable[[str], bool]) -> None:
-        """Take out the events, and the gaps, whose topic is not ``wanted`` any more."""
+        """Remove the waiting events, and the gaps, of topics that are not ``wanted`` any more."""
         if self._replays:
             self._replays = deque(event for event in self._replays if not event.topic or wanted(event.topic))
         if self._gaps is not None:
@@ -303,7 +303,7 @@ class Outbox:
             self._event_bytes = sum(len(event.payload) for event in self._events)
 
     def withhold(self, topic: str, after: Position) -> None:
-        """Take out the events, and gaps, of a topic after a position: they come again, with a replay."""
+        """Remove the waiting events, and gaps, of a topic after a position: a replay has them."""
         if self._gaps is not None:
             self.waiting_bytes -= self._gaps.forget_after(topic, after)
         if self._replays:
@@ -315,7 +315,7 @@ class Outbox:
     # --- writing ---
 
     def flush(self) -> None:
-        """Write what waits, as far as the transport takes it."""
+        """Write what waits, until the transport's buffer is full."""
         self._scheduled = False
         if self._paused or self.closed:
             return
@@ -333,7 +333,7 @@ class Outbox:
             self._offer()
 
     def _flush_lanes(self) -> bool:
-        """What comes after the small messages. False where the transport is full before streams may go on."""
+        """Write what follows the small messages. Returns False where large ones still wait: streams stay paused."""
         if not self._bulk:
             self.waiting_bytes = self._gaps.bytes if self._gaps is not None else 0
             self._chunk_bytes = 0
@@ -349,7 +349,7 @@ class Outbox:
         return True
 
     def _flush_bulk(self) -> bool:
-        """Write large messages until the transport is full. True if some are left."""
+        """Write large messages until the transport is full. Returns whether some are left."""
         bulk = self._bulk
         assert bulk is not None
         self.waiting_bytes = sum(len(message) for message, _ in bulk) + (self._gaps.bytes if self._gaps else 0)
@@ -369,12 +369,12 @@ class Outbox:
             self._writer.resume_reading()
 
     def _flush_events(self) -> None:
-        """Gaps first: they stand for what was older than anything that still waits, replays excepted."""
+        """Write gaps, then events: gaps stand for events older than any that still wait, replays excepted."""
         if self._gaps is not None and not self._paused:
             gaps, self._gaps = self._gaps, None
             self.waiting_bytes -= gaps.bytes
             for gap in gaps.encoded():
-                self._writer.write_event(announcement(gap))  # a session numbers messages, and no gaps
+                self._writer.write_event(announcement(gap))  # not as a message: a session would number it
         if self._events:
             self._event_bytes -= self._flush_lane(self._events)
 
@@ -389,12 +389,12 @@ class Outbox:
     # --- where it writes ---
 
     def redirect(self, writer: Writer) -> None:
-        """From now on write there."""
+        """Write to another writer from now on."""
         self._writer = writer
         self.write_payload = writer.write_payload
 
     def detach(self) -> None:
-        """Nobody is there to write to: events are dropped, for nobody has subscribed any more; the rest waits."""
+        """Pause for a detached session: drop events, for its subscriptions have ended; all else waits."""
         self.pause()
         if self._gaps is not None:
             self.waiting_bytes -= self._gaps.bytes
@@ -405,22 +405,22 @@ class Outbox:
     # --- the transport's side ---
 
     def writable(self) -> bool:
-        """Whether streams may produce more for this connection."""
+        """Whether streams of this connection may get more credit."""
         room = not self._paused and self.waiting_bytes < STREAM_PAUSE_BYTES and not self.closed
         self._refused = self._refused or not room
         return room
 
     def when_resumed(self, callback: Callable[[], None]) -> None:
-        """Call back each time there is room again after ``writable`` said no."""
+        """Call ``callback`` each time there is room again after :meth:`writable` returned False."""
         self._resumed = callback
 
     def pause(self) -> None:
-        """The transport's buffer is full."""
+        """Stop writing: the transport's buffer is full."""
         self._paused = True
         self.quiet = False
 
     def resume(self) -> None:
-        """The transport has room again."""
+        """Write on: the transport has room again."""
         self._paused = False
         self.flush()
 
@@ -430,7 +430,7 @@ class Outbox:
             self._resumed()
 
     def close(self) -> None:
-        """Drop what waits, take nothing more, and let go of the door: it has this, and only a collection frees such."""
+        """Drop what waits and all that follows; let go of the door, which refers to this outbox, to break the cycle."""
         self.closed = True
         self._writer = NOBODY
         self.write_payload = NOBODY.write_payload

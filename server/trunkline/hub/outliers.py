@@ -1,9 +1,9 @@
-"""Who of several that serve the same is not asked for a while, because its calls fail: outlier ejection. Pure.
+"""Outlier ejection: a callee whose calls fail gets none for a while, where other callees serve the same. Pure.
 
-As in Envoy: whoever fails so many times in a row is left out, longer each time; half of them at most, rounded up; and
-where nobody else is there it is asked all the same. Two things differ. Only who fails **while another one serves well**
-is an outlier: what makes all of them fail is a matter of the calls, and leaving some out would help nobody. And when
-the time is over it is tried with one call, not with as many as it takes to fail again.
+As in Envoy: a callee that fails so many times in a row is ejected, longer each time; half of the callees at most,
+rounded up; and where no other one is attached it gets calls all the same. Two things differ. Only a callee that fails
+**while another one serves well** is an outlier: where all fail, the calls are the cause, and ejection would not help.
+And after the ejection one call decides, not as many as it takes to fail again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from trunkline_protocol.errors import ErrorCode
 
 CONSECUTIVE_FAILURES: Final = 5
 BASE_EJECTION_SECONDS: Final = 10.0
-"""Times the number of ejections since it last served well."""
+"""Multiplied by the number of ejections since the callee last served well."""
 
 MAX_EJECTION_SECONDS: Final = 300.0
 
@@ -35,7 +35,7 @@ FAILURES: Final = frozenset(
         ErrorCode.INSUFFICIENT_RESOURCES,
     }
 )
-"""Errors that are about whoever serves."""
+"""Errors that count as failures of the callee."""
 
 OF_THE_CALL: Final = frozenset(
     {
@@ -48,20 +48,20 @@ OF_THE_CALL: Final = frozenset(
         ErrorCode.RATE_LIMITED,
     }
 )
-"""Errors that are about the call, and tell nothing of whoever serves."""
+"""Errors that are about the call, and count neither as failure nor as success of the callee."""
 
 SERVER_ERRORS: Final = range(-32099, -31999)
-"""Codes that JSON-RPC 2.0 leaves to servers; libraries answer them where a handler has raised something."""
+"""Codes that JSON-RPC 2.0 leaves to servers; libraries answer with them when a handler raises."""
 
 
 class Standing:
-    """How one of those that serve a method has served lately.
+    """The record of one callee: its failures in a row, and its ejections.
 
     ``now`` is always the same monotonic clock, in seconds.
 
     Attributes:
-        failures: in a row.
-        ejected_until: it gets no calls before.
+        failures: how many in a row.
+        ejected_until: the callee gets no calls before.
     """
 
     __slots__ = ("_ejections", "_is_on_trial", "ejected_until", "failures")
@@ -73,24 +73,24 @@ class Standing:
         self._is_on_trial = False
 
     def is_ejected(self, now: float) -> bool:
-        """Whether it is to be left out."""
+        """Whether the callee is ejected now."""
         return now < self.ejected_until
 
     def asked(self, now: float) -> None:
-        """It is given a call. If it had been left out, that one decides, and it gets no others meanwhile."""
+        """Note that the callee is given a call. After an ejection that call decides, and is the only one meanwhile."""
         if self._ejections and now >= self.ejected_until:
             self._is_on_trial = True
             self.ejected_until = now + BASE_EJECTION_SECONDS
 
     def answered(self, code: int, now: float, others: Collection[Standing]) -> bool:
-        """A call that it was given has ended.
+        """Count a call of the callee that has ended.
 
         Args:
-            code: 0 for a result, else the error's. An error of the method's own is as good as a result.
-            others: those of the others that could be asked.
+            code: 0 for a result, else the error's code. An error of the method's own counts as success.
+            others: the records of the other attached callees.
 
         Returns:
-            Whether it is ejected for that.
+            Whether the callee is ejected for that.
         """
         if code in FAILURES or code in SERVER_ERRORS:
             return self._failed(now, others)

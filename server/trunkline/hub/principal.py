@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, what it may do, and how a door finds out."""
+"""Principals: authenticated peers with their rights, and the hook by which doors authenticate them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADMIN: Final = "admin"
 CALLEE: Final = "callee"
 
 ROLES: Final = frozenset({ADMIN, CALLEE})
-"""The built-in roles. ``admin``: configuration and others' calls. ``callee``: registering methods."""
+"""The built-in roles. ``admin``: configuration, and calls of other principals. ``callee``: registering methods."""
 
 EVERYTHING: Final = ">"
 
@@ -27,16 +27,16 @@ class Principal:
     ``()`` allows nothing.
 
     Attributes:
-        name: for people, and the scope of idempotency keys.
+        name: shown to people; idempotency keys, jobs and limits belong to this name.
         roles: built-in roles (:data:`ROLES`) and those of the tokens file.
-        methods: what it may call; ``>`` stands for every method, those under ``system.`` included.
-        subscribe: topics it may subscribe to.
-        publish: topics it may publish to.
-        rate: calls a second; None leaves it to the hub's own limit.
+        methods: methods the principal may call; ``>`` stands for every method, those under ``system.`` included.
+        subscribe: topics the principal may subscribe to.
+        publish: topics the principal may publish to.
+        rate: calls a second; None for the hub's own limit.
         expires: when the credential ends, on the clock of :func:`time.monotonic`, so that a connection ends on time
             although the wall clock jumps; None for never.
-        credential: which entry or token let it in, for revocation; never the token itself.
-        acting: the method whose rights these are, where it calls in this principal's name; else empty.
+        credential: names the entry or token that was used, for revocation; never the token itself.
+        acting: the method that calls on behalf of the principal with rights of its own; else empty.
     """
 
     name: str
@@ -50,31 +50,31 @@ class Principal:
     acting: str = ""
 
     def as_method(self, method: str) -> Principal:
-        """The principal of the calls that a method makes which is declared to run with its own rights.
+        """The principal of calls that a method with rights of its own makes on behalf of this one.
 
-        Name, rate and end stay; it may call every method and publish to every topic, but nothing that takes a role.
+        Name, rate and expiry stay; every method and topic is allowed, except what requires a role.
         """
         return Principal(
             self.name, rate=self.rate, expires=self.expires, credential=self.credential, acting=method[:MAX_TOPIC_CHARS]
         )
 
     def may_call(self, method: str) -> bool:
-        """Whether it may call a method. One attribute where there are no patterns: this is asked at every call.
+        """Whether the principal may call a method. Hot path: without patterns this is one comparison.
 
-        Methods of the hub ask for what their row says (:data:`trunkline_protocol.hub_methods.Right`).
+        Methods of the hub require what their row says (:data:`trunkline_protocol.hub_methods.Right`).
         """
         return self.methods is None or self._is_granted(method, self.methods)
 
     def may_publish(self, topic: str) -> bool:
-        """Whether it may publish to a valid topic. Nobody speaks for the hub, so nobody may where only that does."""
+        """Whether the principal may publish to a valid topic; never to those that the hub itself publishes to."""
         if is_hubs_own(topic):
             return False
         return self.publish is None or _any_reaches(self.publish, topic)
 
     def may_subscribe(self, pattern: str) -> bool:
-        """Whether it may see everything that a valid topic or pattern reaches.
+        """Whether the principal may subscribe to everything that a valid topic or pattern covers.
 
-        ``system.`` is for admins, and for those who have a pattern that itself begins with ``system.``.
+        Topics under ``system.`` require the role admin, or a granted pattern that itself begins with ``system.``.
         """
         if is_system(pattern):
             return ADMIN in self.roles or _any_covers(self.subscribe or (), pattern)
@@ -106,14 +106,14 @@ def _any_covers(allowed: tuple[str, ...], requested: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a door knows of a peer before anything is said.
+    """What a door knows of a peer before its first message.
 
     Attributes:
         path: the request's path, without the query.
-        headers: names in lower case. Treat as secret: it holds credentials.
+        headers: names in lower case. Treat them as secret: they hold credentials.
         peer: remote address as ``host:port``.
-        token: the bearer token, wherever the door found it, or None.
-        params: of the request's query. Treat as secret, too: some clients can put credentials nowhere else.
+        token: the bearer token, from whichever place the door accepts, or None.
+        params: the request's query. Treat them as secret, too: some clients can put credentials nowhere else.
     """
 
     path: str
@@ -124,10 +124,10 @@ class Handshake:
 
 
 Authenticate = Callable[[Handshake], Principal]
-"""The one hook of every door. Raises :class:`trunkline_protocol.errors.RpcError` 6001 to refuse."""
+"""The authentication hook of every door: raises :class:`trunkline_protocol.errors.RpcError` 6001 to refuse a peer."""
 
 ANONYMOUS: Final = Principal("anonymous", ROLES)
-"""The principal of a loopback hub without a token: it may do everything."""
+"""The principal of every peer of a loopback hub without a token: everything is allowed."""
 
 PENDING: Final = Principal("(unauthenticated)", methods=(), subscribe=(), publish=())
-"""Who has not said yet who it is, where the hub waits for a first ``auth`` call."""
+"""The principal of a peer that has not authenticated yet, where the hub accepts a first ``auth`` call."""

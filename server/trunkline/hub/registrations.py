@@ -1,7 +1,7 @@
-"""Methods that clients serve: who registered what, whom a call goes to, and what becomes of it when that client goes.
+"""Methods that clients serve: their registrations, and the routing of calls to the clients (callees).
 
 To callers, and to methods that call others, a registered method is like any other. To its callee the hub is the caller:
-requests with ids ``h:<n>``, answered by responses, chunks and progress as the hub itself answers clients.
+requests with ids ``h:<n>``, answered by responses, chunks and progress just as the hub answers clients.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 from typing import Any, Final
 
 import msgspec
+from typing_extensions import override
 
 from trunkline.hub.callees import Callee, ServedMethod
-from trunkline.hub.connection import ClientCall, Connection
+from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
@@ -35,16 +36,16 @@ MAX_REGISTRATIONS: Final = 256
 
 MAX_ATTEMPTS: Final = 3
 CALLEE_WINDOW: Final = 256
-"""Chunks a callee may send ahead of what their reader took: beyond it the stream ends."""
+"""Chunks that a callee may send ahead of their reader: with more the call fails (1003)."""
 
 PATIENCE: Final = 1.0
-"""Seconds: to have been too slow within less says more of the caller's deadline than of the callee."""
+"""Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
 
 RETRY_AFTER_MS: Final = 1000
-"""How long callees take nobody knows: the hint of a refusal because too many calls wait for them."""
+"""The hint of a refusal because too many calls wait for callees, whose speed the hub does not know."""
 
 NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_PARAMS, ErrorCode.WORKER_OVERLOADED})
-"""What a callee says before it has done anything."""
+"""Errors by which a callee says that it has executed nothing."""
 
 _encoder: Final = msgspec.json.Encoder()
 _members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -61,7 +62,7 @@ class _Chunk(msgspec.Struct):
 
 
 class _ChunkOf(msgspec.Struct):
-    """What tells which call it is for."""
+    """The part of a chunk that names its call."""
 
     request_id: str
 
@@ -72,7 +73,7 @@ class _Progress(msgspec.Struct):
 
 
 class _Running:
-    """A call that a callee works on, since when; ``granted`` is how many of its chunks the reader took."""
+    """A call that a callee runs, since when; ``granted`` counts the chunks that the reader has consumed."""
 
     __slots__ = ("call", "callee", "granted", "since")
 
@@ -83,12 +84,12 @@ class _Running:
         self.since = time.monotonic()
 
 
-class Registrations:
-    """A :class:`trunkline_protocol.calls.CallBackend`: registered methods, and behind them the executors'.
+class Registrations(CallBackend, Callees):
+    """The backend of all calls: registered methods are run by clients, the others are passed to the executors.
 
     Args:
-        executors: serves what no client registered; its names cannot be registered.
-        queue_limits: how much may wait for callees; as much again as may wait for executors.
+        executors: the backend of other methods; names of its methods cannot be registered.
+        queue_limits: of calls that wait for callees, counted apart from those that wait for executors.
     """
 
     def __init__(self, executors: CallBackend, queue_limits: QueueLimits | None = None) -> None:
@@ -100,12 +101,12 @@ class Registrations:
         self._ids = itertools.count(1)
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``method.register`` and ``method.unregister``."""
         registering = answering_connection(METHOD_REGISTER, self._register)
         return registering | answering_connection(METHOD_UNREGISTER, self._unregister)
 
     def infos(self) -> list[MethodInfo]:
-        """What clients serve now."""
+        """The catalogue entries of the methods that clients serve now."""
         return [registered.info for registered in self._methods.values()]
 
     @property
@@ -120,7 +121,7 @@ class Registrations:
         if not valid_topic(name) or not 1 <= params.max_concurrency <= 10_000:
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
-                f"method.register: {name!r:.300} is no name, or max_concurrency not 1 to 10000",
+                f"method.register: {name!r:.300} is not a valid name, or max_concurrency is not 1 to 10000",
             )
         if (why := reserved(name)) is not None:
             raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
@@ -130,7 +131,7 @@ class Registrations:
         own = self._of_connection.setdefault(connection, {})
         others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
         if others >= MAX_REGISTRATIONS:
-            raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection may register {MAX_REGISTRATIONS} methods")
+            raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection registers at most {MAX_REGISTRATIONS} methods")
         info = MethodInfo(
             name,
             params.summary,
@@ -145,7 +146,7 @@ class Registrations:
         elif _contract(registered.info) != _contract(info):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
-                f"{name} is registered already, with another streaming or idempotent; all its callees have to agree",
+                f"{name} is registered already, with other streaming or idempotent: all its callees have to agree",
             )
         callee = own.get(name)
         if callee is None:
@@ -161,7 +162,7 @@ class Registrations:
             return self._executors.find(name).pack != CLIENT_PACK
         except RpcError as error:
             unknown = (ErrorCode.METHOD_NOT_FOUND, ErrorCode.WORKER_UNAVAILABLE)
-            return error.code not in unknown and error.data.get("known") is True  # of a module that did not load
+            return error.code not in unknown and error.data.get("known") is True  # its module failed to load
 
     def _unregister(self, call: ClientCall, params: UnregisterParams) -> None:
         connection, name = call.connection, params.method
@@ -178,7 +179,7 @@ class Registrations:
             self._of_connection.get(callee.connection, {}).pop(name, None)
 
     def _leave(self, name: str, connection: Connection) -> None:
-        """A callee takes no more calls of a method. What it works on it may finish."""
+        """Give a callee no more calls of a method; calls that it runs may finish."""
         registered = self._methods[name]
         registered.callees.pop(connection, None)
         if not registered.callees:
@@ -190,8 +191,8 @@ class Registrations:
         else:
             self._refill(registered)
 
+    @override
     def gone(self, connection: Connection) -> None:
-        """A client does not come back: its registrations end, and calls it worked on run elsewhere or fail."""
         own = self._of_connection.pop(connection, {})
         for name, callee in own.items():
             if not callee.is_leaving:
@@ -203,7 +204,7 @@ class Registrations:
                     self._lost(call)
 
     def changed(self, connection: Connection) -> None:
-        """A client is back, or away: its registrations take calls again, or others are asked instead."""
+        """Offer waiting calls again: the client of these registrations has resumed its session, or was detached."""
         for name in tuple(self._of_connection.get(connection, ())):
             self._refill_method(name)
 
@@ -211,7 +212,7 @@ class Registrations:
         assert call.info is not None
         registered = self._methods.get(call.method)
         call.executor = None
-        # Those who serve the name now may have agreed on something else than those it was routed by.
+        # The present callees may have registered the name with other flags than the call was routed by.
         is_served = registered is not None and _contract(registered.info) == _contract(call.info)
         if registered is not None and is_served and _may_move(call):
             self._backlog.push_front(call, call.method)
@@ -223,8 +224,8 @@ class Registrations:
 
     # --- calls, from the router ---
 
+    @override
     def find(self, method: str) -> MethodInfo:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         try:
             return self._executors.find(method)
         except RpcError:
@@ -233,8 +234,8 @@ class Registrations:
                 raise
             return registered.info
 
+    @override
     def submit(self, call: Call) -> None:
-        """See :class:`trunkline_protocol.calls.CallBackend`."""
         assert call.info is not None
         if call.info.pack != CLIENT_PACK:
             call.backend = self._executors
@@ -244,7 +245,7 @@ class Registrations:
         if registered is None:
             raise _nobody(call.method)
         _require_readable(call)
-        require_depth(call.params, f"{call.method}: params")  # executors look for themselves
+        require_depth(call.params, f"{call.method}: params")  # executors check this themselves
         callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
             self._dispatch(callee, call)
@@ -253,7 +254,7 @@ class Registrations:
             self._refill(registered)
 
     def _refill(self, registered: ServedMethod) -> None:
-        """Hand waiting calls to the callees with the most room."""
+        """Dispatch waiting calls to the least busy callees."""
         name, now = registered.info.name, time.monotonic()
         while self._backlog.has(name) and (callee := registered.next_callee(now)) is not None:
             call = self._backlog.pop(name)
@@ -272,17 +273,17 @@ class Registrations:
         self._running[request_id] = _Running(callee, call)
         callee.connection.outbox.send(request)
 
+    @override
     def cancel(self, call: Call) -> None:
-        """See :class:`trunkline_protocol.calls.CallExecution`."""
         if call.executor is None:
             self._backlog.remove(call, call.method)
         elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
             running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
-            # Its answer is not waited for: a callee that does not hear it must not keep the slot for ever.
+            # No answer is awaited: a callee that ignores the cancel must not occupy its slot for ever.
             self._finished(_id_of(call), running, _how_cancelled(call, running.since))
 
+    @override
     def grant(self, call: Call, consumed: int) -> None:
-        """See :class:`trunkline_protocol.calls.CallExecution`."""
         call.last_activity = time.monotonic()
         running = self._running.get(_id_of(call))
         if running is not None and running.call is call:
@@ -290,14 +291,14 @@ class Registrations:
             credit = jsonrpc.encode_input_credit(_encoder.encode(_id_of(call)), consumed)
             running.callee.connection.outbox.send(credit)
 
+    @override
     def push(self, call: Call, index: int, data: bytes, final: bool) -> None:
-        """See :class:`trunkline_protocol.calls.CallExecution`."""
         raise RpcError(ErrorCode.INVALID_PARAMS, f"stream.push: {call.method} takes no input")
 
     # --- what callees send ---
 
+    @override
     def answered(self, connection: Connection, response: Response) -> bool:
-        """A response came. Returns whether it answers something that was asked of this connection."""
         running = self._find(connection, response.id)
         if running is None:
             return False
@@ -315,15 +316,15 @@ class Registrations:
         return True
 
     def _unreadable(self, running: _Running, problem: str) -> None:
-        """A callee sent what cannot be passed on: nothing that comes after it would be whole."""
+        """Fail a call whose callee sent what cannot be passed on: what follows would be incomplete."""
         call = running.call
-        words = f"what the client that serves {call.method} sent cannot be passed on: {problem}"
+        words = f"the client that serves {call.method} sent a message that cannot be passed on: {problem}"
         call.settle_error(RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True))
         running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
         self._finished(_id_of(call), running, ErrorCode.SERIALIZATION_ERROR)
 
+    @override
     def chunk(self, connection: Connection, params: bytes) -> None:
-        """A ``stream_chunk`` came. What is for no call of this connection is ignored."""
         try:
             chunk = msgspec.json.decode(params, type=_Chunk)
         except UNREADABLE as error:
@@ -345,20 +346,20 @@ class Registrations:
         try:
             request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
         except UNREADABLE:
-            return  # it does not even say which call it is for
+            return  # no call can be told that its chunk was invalid
         running = self._find(connection, request_id)
         if running is not None:
             self._unreadable(running, f"a chunk: {problem}")
 
+    @override
     def progress(self, connection: Connection, params: bytes) -> None:
-        """A ``$/progress`` came."""
         try:
             progress = msgspec.json.decode(params, type=_Progress)
         except UNREADABLE:
             return
         running = self._find(connection, progress.token)
         if running is not None and (problem := unreadable(progress.value)) is not None:
-            logger.info("a progress report of %s is not passed on: %s", running.call.method, problem)
+            logger.info("progress of a call of %s is invalid, and not passed on: %s", running.call.method, problem)
         elif running is not None:
             running.call.last_activity = time.monotonic()
             running.call.progress(bytes(progress.value))
@@ -381,8 +382,8 @@ class Registrations:
 
     def _ejected(self, callee: Callee, name: str, now: float) -> None:
         seconds = callee.standing.ejected_until - now
-        logger.warning("%s is not asked for %s for %.0f s: its calls fail in a row", callee.name, name, seconds)
-        # What waits meanwhile may be waiting for nothing else.
+        logger.warning("%s gets no calls of %s for %.0f s: it failed too many in a row", callee.name, name, seconds)
+        # Calls may wait by then, and nothing else may wake them.
         asyncio.get_running_loop().call_later(seconds, self._refill_method, name)
 
     def _refill_method(self, name: str) -> None:
@@ -399,15 +400,15 @@ def _contract(info: MethodInfo) -> tuple[bool, bool]:
 
 
 def _may_move(call: Call) -> bool:
-    """Whether a call whose callee is gone may run at another one."""
+    """Whether a call whose callee has disconnected may run at another one: idempotent, no chunks yet, attempts left."""
     idempotent = call.info is not None and call.info.idempotent
     return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
 
 
 def _how_cancelled(call: Call, since: float) -> int:
-    """The code that tells of the callee of a call whose outcome is not wanted any more.
+    """The code that a cancelled call counts as, for outlier ejection of its callee.
 
-    That a deadline has passed does, unless hardly any time was left when the callee got it.
+    A passed deadline is the callee's failure, unless it got the call with hardly any time left.
     """
     now = time.monotonic()
     timed_out = now >= call.deadline and now - since >= PATIENCE
@@ -416,20 +417,20 @@ def _how_cancelled(call: Call, since: float) -> int:
 
 def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
     if not streaming:
-        return "a chunk came, but it is registered without streaming"
+        return "a stream_chunk, but the method is registered without streaming"
     if chunk.index != call.chunks:
-        return f"chunk {chunk.index} came where {call.chunks} had to"
+        return f"chunk {chunk.index} came where {call.chunks} was expected"
     if call.chunks - granted >= CALLEE_WINDOW:
-        return f"{CALLEE_WINDOW} chunks more came than were taken; wait for stream.credit"
+        return f"more than {CALLEE_WINDOW} chunks ahead of the reader; wait for stream.credit"
     problem = unreadable(chunk.data)
     return None if problem is None else f"chunk {chunk.index}: {problem}"
 
 
 def _require_readable(call: Call) -> None:
-    """Executors find out themselves; a callee that cannot read a message can but close the connection it came over.
+    """Refuse params or metadata that are no valid JSON: a callee could only close its connection (executors check).
 
     Raises:
-        RpcError: -32602.
+        RpcError: -32602, names the member.
     """
     for member, data in (("params", call.params), ("metadata", call.metadata)):
         if (problem := unreadable(data)) is not None:
@@ -437,7 +438,7 @@ def _require_readable(call: Call) -> None:
 
 
 def _metadata_for(call: Call, request_id: str) -> bytes:
-    """What the callee is told beside the params: the caller's metadata, the time that is left, where to report."""
+    """The metadata for the callee: the caller's, with the time that is left and the token for progress."""
     metadata: dict[str, Any] = dict(_members.decode(call.metadata)) if call.metadata else {}
     for member in (*CALLERS_OWN, "timeout_ms"):
         metadata.pop(member, None)

@@ -30,10 +30,10 @@ class Resumption:
 
     Args:
         table: the sessions.
-        moved: told when a session goes on: the connection that was made for the new socket and is not needed any
-            more, and the session's own.
-        detached: what may wait for clients that are away.
-        limits, hub: what each client is told.
+        moved: called when a session is resumed, with the connection that was made for the new socket and is not
+            needed any more, and the session's own.
+        detached: account of the bytes that wait for clients of detached sessions.
+        limits, hub: sent to each client in the reply.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Resumption:
         self._sweeper: asyncio.TimerHandle | None = None
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``session.open`` and ``session.close``."""
         opening = answering_connection(SESSION_OPEN, self._open)
         return opening | answering_connection(SESSION_CLOSE, self._close)
 
@@ -105,7 +105,7 @@ class Resumption:
 
     @staticmethod
     def _answer(call: ClientCall, opened: SessionOpened) -> None:
-        # Before anything is numbered, and at once: it is the first frame of the session, in both senses.
+        # Flushed at once: this reply is not numbered, and has to precede the first frame that is.
         call.settle_result(_encoder.encode(opened))
         call.connection.outbox.flush()
 
@@ -123,7 +123,7 @@ class Resumption:
     # --- expiry ---
 
     def detached(self) -> None:
-        """A session may have begun to wait: see to it that it does not wait for ever."""
+        """Schedule the expiry of sessions: one may have been detached."""
         self._sweep_later()
 
     def _sweep_later(self) -> None:
@@ -139,7 +139,7 @@ class Resumption:
         self._sweep_later()
 
     def stop(self) -> None:
-        """The hub is stopping: nobody comes back."""
+        """Stop expiring sessions: the hub is stopping, and no client will resume one."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None

@@ -1,6 +1,6 @@
-"""Every call passes here, whatever door it came through: the hub answers it or a backend executes it.
+"""The router: every call passes through it, whatever its door, and is answered by the hub or executed by a backend.
 
-The router also keeps the books: which calls are in flight, when each must be over, and what became of it.
+The router also keeps count: which calls are in flight, when each must have ended, and with which outcome.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from trunkline_protocol.traces import TraceContext, parse
 DEFAULT_STREAM_IDLE_MS: Final = 60_000
 MAX_DEPTH: Final = 8
 WAY_SECONDS: Final = 0.001
-"""What a call takes beside running is the way to its executor and back up to here, and waiting beyond."""
+"""Seconds that a call takes beside running that count as transfer to its executor and back; more is waiting."""
 
 logger = logging.getLogger("trunkline.hub")
 
 
 HubHandler = Callable[[Call], None]
-"""What answers a method of the hub: it settles the call, now or later, or raises :class:`RpcError`."""
+"""Answers a method of the hub: settles the call, now or later, or raises :class:`RpcError`."""
 
 
 def _trace_of(call: Call) -> TraceContext | None:
-    """The trace its caller is in. The hub adds no span to it, so it hands ``traceparent`` on as it is."""
+    """The trace of the caller. Without a tracer the hub adds no span, and passes ``traceparent`` on unchanged."""
     try:
         traceparent = decode_metadata(call.metadata).traceparent
-    except RpcError:  # which the caller is told where the call is routed
+    except RpcError:  # the caller gets this error when the call is routed
         return None
     return None if traceparent is None else parse(traceparent)
 
@@ -54,20 +54,20 @@ def _require_right(call: Call) -> None:
 
 
 Recorder = Callable[[Call, str | None, float, int], None]
-"""Told of each finished call: it, its method (None = nobody serves it), seconds, error code (0 = success)."""
+"""Called with each finished call, its method (None where unknown), seconds, and error code (0 = success)."""
 
 
 class CallTracer(Protocol):
-    """Gives calls their place in a trace (see :class:`trunkline.observe.tracing.Tracer`)."""
+    """Begins a span for each call (see :class:`trunkline.observe.tracing.Tracer`)."""
 
     def begin(self, call: Call) -> None:
-        """Set ``call.trace``, and what the call's metadata tells the next one."""
+        """Set ``call.trace``, and the ``traceparent`` in the call's metadata that is passed on."""
 
 
 class Router:
-    """Routes calls, watches their deadlines, counts them.
+    """Routes calls, enforces their deadlines, counts them.
 
-    ``draining`` refuses new calls from outside while those in flight, and the calls they make, run on.
+    While ``draining``, new calls from outside are refused; those in flight, and the calls they make, run on.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Router:
         """Add methods that the hub answers itself (see :mod:`trunkline.hub.dispatch`).
 
         Raises:
-            ValueError: a name is taken already.
+            ValueError: a method of that name was added already.
         """
         if taken := self._hub_methods.keys() & handlers.keys():
             raise ValueError(f"hub methods defined twice: {', '.join(sorted(taken))}")
@@ -106,13 +106,13 @@ class Router:
         return name in self._hub_methods
 
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
-        """Take a call. It is settled exactly once, perhaps before this returns.
+        """Accept a call. It is settled exactly once, perhaps before this returns.
 
-        This is the one place where rights are asked for every call that no connection has asked for: those of methods,
-        however deep, of jobs, and to the hub's own methods.
+        Rights are checked here for every call that no connection has checked: those made by methods, however deep, by
+        jobs, and to the hub's own methods.
 
         Args:
-            refusal: why its origin does not let it in; it is only counted and answered, then.
+            refusal: the error of a call that its origin refuses: such a call is only counted and answered.
         """
         call.received = call.last_activity = time.monotonic()
         call.owner = self
@@ -143,10 +143,8 @@ class Router:
         if call.depth == 0 and self.in_flight > self._max_calls:
             raise limit_error("max_calls", f"{self._max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:
-            raise RpcError(
-                ErrorCode.WORKER_OVERLOADED,
-                f"calls nested deeper than {MAX_DEPTH}: {call.method} was refused",
-            )
+            words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
+            raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
         info = call.info = self.backend.find(call.method)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
@@ -163,12 +161,12 @@ class Router:
         self.backend.submit(call)
 
     def _set_deadline(self, call: Call, info: MethodInfo, metadata: Metadata) -> None:
-        # Whoever feeds a call decides how long it takes, as does the reader of a stream: only silence counts.
+        # The sender of input, or the reader of a stream, decides how long a call takes: only silence is limited.
         is_stream = info.streaming or info.input is not None
         if is_stream:
             default: float = DEFAULT_STREAM_IDLE_MS
         else:
-            # A nested call comes with the deadline of its outer one: it has what is left, be that more or less.
+            # A nested call comes with the deadline of its outer call, and has the time that is left of that.
             default = DEFAULT_TIMEOUT_MS if call.deadline == NO_DEADLINE else math.inf
         timeout_ms = metadata.timeout_ms or info.timeout_ms or default
         if info.max_timeout_ms is not None:
@@ -189,13 +187,13 @@ class Router:
         for call in self._deadlines.expired(now):
             try:
                 self._expire(call, now)
-            except Exception:  # the others' deadlines count, and those of the next tick
+            except Exception:  # the deadlines of the other calls, and of the next tick, still have to be enforced
                 logger.exception("the deadline of a call of %s could not be enforced", call.method)
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._deadlines else None
 
     def _expire(self, call: Call, now: float) -> None:
         if call.idle_timeout:
-            # A stream's deadline moves with its chunks; one that waits for its reader is not idle.
+            # A stream's deadline moves with its chunks; a stream that waits for its reader is not idle.
             alive_until = (now if not call.writable() else call.last_activity) + call.idle_timeout
             if alive_until > now:
                 call.deadline = alive_until
@@ -217,13 +215,13 @@ class Router:
         call.cancel_execution()
 
     def finished(self, call: Call, code: int) -> None:
-        """A call has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
+        """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
         if call.deadline != NO_DEADLINE:
             self._deadlines.discard(call)
         self.in_flight -= 1
         if not self.in_flight and self.draining:
             self._idle.set()
-        # Names that nobody serves are a peer's invention: they are not to become labels.
+        # Peers can invent any number of unknown names: these must not become labels of metrics.
         known = call.info is not None or call.method in self._hub_methods
         seconds = time.monotonic() - call.received
         if call.ran and seconds - call.ran > WAY_SECONDS:
@@ -231,11 +229,11 @@ class Router:
         self._record(call, call.method if known else None, seconds, code)
 
     def calls(self) -> Iterator[Call]:
-        """The calls in flight that somebody else than the hub answers, in no order."""
+        """The calls in flight but those to the hub's own methods, in no particular order."""
         return (call for call in self._deadlines if not call.settled)
 
     async def drain(self, limit: float) -> int:
-        """Refuse new calls and wait up to ``limit`` seconds for those in flight. Returns how many are left."""
+        """Refuse new calls, wait up to ``limit`` seconds for those in flight, and return how many are left."""
         self.draining = True
         if self.in_flight:
             self._idle.clear()

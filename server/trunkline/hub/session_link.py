@@ -1,7 +1,7 @@
-"""One session on the hub's side: between a connection's outbox and whatever door the client is at now, if any.
+"""One session on the hub's side: between a connection's outbox and the door of the client's present socket, if any.
 
-Frames are numbered when they are written, after the outbox has put them in order, and kept until the client has them.
-While the client is away the outbox is paused: calls go on, and what they answer waits in its lanes.
+Frames are numbered when they are written, after the outbox has put them in order, and kept until they are acknowledged.
+While the session is detached the outbox is paused: calls go on, and their replies wait in its lanes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from typing_extensions import override
+
+from trunkline.hub.attached import Session
 from trunkline.hub.byte_account import ByteAccount, Holding
 from trunkline.hub.connection import NOWHERE, Connection, Door
 from trunkline.hub.gaps import announcement
-from trunkline.hub.sessions import DetachReason, EndReason, SessionEntry, SessionTable
+from trunkline.hub.outbox import Writer
+from trunkline.hub.sessions import DetachReason, EndReason, SessionEntry, SessionOwner, SessionTable
 from trunkline_protocol.events import Event
 from trunkline_protocol.session import (
     PROTOCOL_ERROR,
@@ -25,7 +29,7 @@ from trunkline_protocol.session import (
 )
 
 STORE_BYTES: Final = 1024 * 1024
-"""With more than this unacknowledged, nothing new is written until the client acknowledges."""
+"""Unacknowledged bytes above which nothing new is written until the client acknowledges."""
 
 _CLOSE_CODES: Final[dict[EndReason, int]] = {
     "closed": 1000,
@@ -38,13 +42,13 @@ _CLOSE_CODES: Final[dict[EndReason, int]] = {
 }
 
 
-class SessionLink:
-    """See the file. It is the outbox's :class:`trunkline.hub.outbox.Writer`, and what the session table owns.
+class SessionLink(Session, SessionOwner, Writer):
+    """A session, between its connection and its sockets: numbers, keeps, acknowledges and resends frames.
 
     Args:
-        connection: the calls and the outbox that outlive each single socket.
-        table: where the session is to be found again.
-        detached: what may wait for clients that are away.
+        connection: has the calls and the outbox, which outlive each socket.
+        table: the table of sessions, which has this one.
+        detached: account of the bytes that wait for clients of detached sessions.
     """
 
     def __init__(self, connection: Connection, table: SessionTable[SessionLink], detached: ByteAccount) -> None:
@@ -61,8 +65,8 @@ class SessionLink:
 
     # --- the outbox's side ---
 
+    @override
     def write(self, messages: list[bytes]) -> None:
-        """Number what goes out, keep it, and write it."""
         core = self.core
         numbered = [core.number(message) for message in messages]
         if self._door is not None:
@@ -71,42 +75,40 @@ class SessionLink:
             self._store_is_full = True
             self.connection.outbox.pause()
 
+    @override
     def write_event(self, event: Event) -> None:
-        """Events are not numbered: after a cut they are subscribed to again."""
-        if self._door is not None:
+        if self._door is not None:  # events are not numbered: after a cut, clients subscribe again
             self._door.write_event(event)
 
     @property
+    @override
     def write_payload(self) -> Callable[[bytes], object]:
-        """The door's."""
         return _drop if self._door is None else self._door.write_payload
 
+    @override
     def overflow(self) -> None:
-        """More waits for the client than may."""
         self._end("overflow")
 
+    @override
     def pause_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`.
-
-        Only where the transport does not take more: behind a full store come the acknowledgements that empty it.
-        """
+        # Only while the transport is full: where the store is, the peer has to be read for its acknowledgements.
         if self._door is not None and self._door_is_full:
             self._door.pause_reading()
 
+    @override
     def resume_reading(self) -> None:
-        """See :class:`trunkline.hub.outbox.Writer`."""
         if self._door is not None:
             self._door.resume_reading()
 
     # --- the door's side ---
 
+    @override
     def door_full(self) -> None:
-        """The transport's buffer is full."""
         self._door_is_full = True
         self.connection.outbox.pause()
 
+    @override
     def door_free(self) -> None:
-        """The transport has room again."""
         self._door_is_full = False
         if self._door is not None:
             self._door.resume_reading()
@@ -116,8 +118,8 @@ class SessionLink:
         if self._door is not None and not self._door_is_full and not self._store_is_full:
             self.connection.outbox.resume()
 
+    @override
     def receive(self, seq: int, size: int) -> bool:
-        """A numbered frame has come. Returns whether it is to be acted on."""
         try:
             is_new = self.core.receive(seq, size)
         except ProtocolViolation as violation:
@@ -126,8 +128,8 @@ class SessionLink:
         self._acknowledge_soon()
         return is_new
 
+    @override
     def acknowledge(self, received: int) -> None:
-        """The client has everything up to this number."""
         try:
             self.core.acknowledge(received)
         except ProtocolViolation as violation:
@@ -155,19 +157,19 @@ class SessionLink:
             self._ack_timer = None
 
     @property
+    @override
     def is_attached(self) -> bool:
-        """Whether the client is there."""
         return self._door is not None
 
+    @override
     def send_unnumbered(self, reply: bytes) -> None:
-        """A reply that concerns this connection only: of no use to the next one."""
         if self._door is not None:
             self.connection.outbox.replay([announcement(reply)])
 
     # --- life ---
 
+    @override
     def disconnected(self) -> bool:
-        """The socket is gone. Returns whether the session waits for its client."""
         entry = self.entry
         if entry is None or not self._table.detached(entry, entry.attachment, time.monotonic()):
             return False
@@ -178,7 +180,7 @@ class SessionLink:
         return self.entry is not None
 
     def _count(self) -> None:
-        """Account for what waits while the client is away; where that is too much, the session ends."""
+        """Account for what waits while the session is detached; where that is too much, end the session."""
         size = self.core.unacknowledged_bytes + self.connection.outbox.waiting_bytes
         if self._waiting is not None and not self._waiting.update(size):
             self._end("overflow")
@@ -189,8 +191,8 @@ class SessionLink:
             self._waiting = None
             self.connection.outbox.when_waiting(None)
 
-    def detach(self, _reason: DetachReason) -> None:
-        """See :class:`trunkline.hub.sessions.SessionOwner`."""
+    @override
+    def detach(self, reason: DetachReason) -> None:
         door = self._door
         self._let_go()
         if door is not None:
@@ -204,10 +206,10 @@ class SessionLink:
         self.connection.outbox.detach()
 
     def attach(self, door: Door, missing: list[bytes]) -> None:
-        """The client is back, at this door: send what it has not got, then go on.
+        """Go on over a new socket: send what the client has not received, then what waits.
 
         Args:
-            missing: as :meth:`trunkline_protocol.session.SessionCore.resume` gave it.
+            missing: frames to send again, as returned by :meth:`trunkline_protocol.session.SessionCore.resume`.
         """
         self._stop_counting()
         self._door = door
@@ -219,8 +221,8 @@ class SessionLink:
             door.write(missing)
         self._go_on()
 
+    @override
     def violated(self, violation: ProtocolViolation) -> None:
-        """See :class:`trunkline.hub.connection.Session`."""
         if self._door is not None:
             self._door.close(PROTOCOL_ERROR, str(violation))
         self._end("violation")
@@ -229,12 +231,12 @@ class SessionLink:
         if self.entry is not None:
             self._table.end(self.entry, reason)
 
+    @override
     def end(self, reason: EndReason) -> None:
-        """See :class:`trunkline.hub.sessions.SessionOwner`."""
         self._stop_timer()
         self._stop_counting()
         door, self._door = self._door, None
-        self.entry = None  # it has this
+        self.entry = None  # the entry refers to this object: break the cycle
         self.connection.session = None
         if door is not None:
             door.close(_CLOSE_CODES[reason], f"the session has ended: {reason}")
@@ -244,4 +246,4 @@ class SessionLink:
 
 
 def _drop(_payload: bytes) -> None:
-    """The client is away."""
+    """Drop the payload: the session is detached."""

@@ -1,7 +1,7 @@
-"""Which sessions there are, whose they are, and how long they wait for their client. Pure: the caller has the clock.
+"""The table of sessions: their principals, and how long each waits for its client. Pure: the clock is an argument.
 
-An attached session lives as long as its connection. A detached one waits for the time to live, in the order in which
-they were detached. What ended is remembered for a while, so that a client that comes late hears why.
+A session is attached while it has a connection. A detached one is kept for its time to live; the table orders them by
+when they were detached. Ended sessions are remembered for a while, so that a client that is late is told why.
 """
 
 from __future__ import annotations
@@ -20,45 +20,45 @@ REMEMBERED: Final = 16_384
 """Ended sessions whose reason is kept."""
 
 SWEEP: Final = 256
-"""Sessions that are ended at a stretch: each may have thousands of calls to cancel."""
+"""Sessions that one sweep ends at most: each may have thousands of calls to cancel."""
 
 DetachReason = Literal["superseded"]
 EndReason = Literal["closed", "expired", "evicted", "overflow", "violation", "unresumable", "revoked"]
-"""``closed``: the client said so. ``evicted``: a newer session of its principal needed the room. ``overflow``: too much
-waited for the client. ``violation``: the client broke a rule. ``unresumable``: it came back with counts that do not
-fit. ``revoked``: its principal may not come back."""
+"""``closed``: by the client. ``evicted``: for a newer session of its principal, which had too many. ``overflow``: too
+many bytes waited for the client. ``violation``: the client broke the protocol. ``unresumable``: it resumed with a
+``received`` that does not fit. ``revoked``: its principal's credentials were."""
 
 _TOLD: Final[Mapping[EndReason, ResumeRefusal]] = {
     "expired": "expired",
     "evicted": "overflow",
     "overflow": "overflow",
 }
-"""What a client hears that comes back to an ended session; ``unknown`` for the other reasons."""
+"""The refusal of a resume after the session has ended; ``unknown`` for the other reasons."""
 
 
 class SessionOwner(Protocol):
-    """What holds a session's counts, calls and outbox. Called by the table; it may call the table back."""
+    """Holds a session's counts, calls and outbox. Called by the table; may call the table back."""
 
     def detach(self, reason: DetachReason) -> None:
-        """Let go of the connection it has and close that (4500); a newer one takes over. Calls go on."""
+        """Close the present connection (4500), for a newer one takes over. Calls go on."""
 
     def end(self, reason: EndReason) -> None:
-        """The session is over: cancel its calls, drop what waits, close its connection if there is one. Called once."""
+        """Cancel the calls, drop what waits, close the connection if there is one: the session is over. Called once."""
 
 
 OwnerT = TypeVar("OwnerT", bound=SessionOwner)
 
 
 class SessionEntry(Generic[OwnerT]):
-    """A session that lives.
+    """A session that has not ended.
 
     Attributes:
         owner: as given to :meth:`SessionTable.open`.
-        principal: the name of whoever opened it; nobody else can resume it.
-        label: stands for the session in logs; the id cannot be had from it.
-        attached: whether it has a connection.
-        attachment: counts the connections it has had; tells the present one from those before.
-        expires_at: when it ends unless it is resumed, on the caller's clock; of no meaning while attached.
+        principal: the name of the principal that opened the session, and the only one that can resume it.
+        label: names the session in logs; a digest, for the id would let a reader resume it.
+        attached: whether the session has a connection.
+        attachment: counts the session's connections, to tell the present one from those before.
+        expires_at: when a detached session ends unless it is resumed, on the caller's clock.
     """
 
     __slots__ = ("attached", "attachment", "expires_at", "label", "owner", "principal", "session_id")
@@ -77,18 +77,18 @@ class SessionEntry(Generic[OwnerT]):
 
 
 def label_of(session_id: str) -> str:
-    """Eight hexadecimal digits for logs."""
+    """The name of a session in logs: eight hexadecimal digits of the id's SHA-256."""
     return hashlib.sha256(session_id.encode("utf-8", "replace")).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
 class SessionCounts:
-    """For metrics; all but ``attached`` and ``detached`` since the start.
+    """Counts of sessions, for metrics; all but ``attached`` and ``detached`` since the hub started.
 
     Attributes:
-        superseded: resumed while another connection still had it.
-        refused: resumes in vain, by the reason that the client heard.
-        ended: by reason.
+        superseded: resumes of sessions that still had another connection.
+        refused: refused resumes, by the reason that the client was told.
+        ended: ended sessions, by reason.
     """
 
     attached: int
@@ -102,7 +102,7 @@ class SessionCounts:
 
 @dataclass(slots=True)
 class _Holder(Generic[OwnerT]):
-    """The sessions of one principal; the detached ones in the order in which they were detached."""
+    """The number of sessions of one principal, and the detached ones in the order in which they were detached."""
 
     count: int = 0
     detached: OrderedDict[str, SessionEntry[OwnerT]] = field(default_factory=OrderedDict)
@@ -113,7 +113,7 @@ class SessionTable(Generic[OwnerT]):
 
     Args:
         max_sessions: attached and detached ones together.
-        max_sessions_per_principal: of one name.
+        max_sessions_per_principal: those of one principal's name.
         ttl: seconds that a session outlives its connection.
 
     ``now`` is always the same monotonic clock, in seconds.
@@ -140,16 +140,16 @@ class SessionTable(Generic[OwnerT]):
         return len(self._entries)
 
     def entries(self) -> list[SessionEntry[OwnerT]]:
-        """Those that live, attached or not."""
+        """The sessions that have not ended, attached or not."""
         return list(self._entries.values())
 
     @property
     def next_expiry(self) -> float | None:
-        """When :meth:`expire` has something to do, or None while nothing is detached."""
+        """When the next detached session expires; None while none is detached."""
         return next(iter(self._detached.values())).expires_at if self._detached else None
 
     def counts(self) -> SessionCounts:
-        """How many there are and were."""
+        """How many sessions there are, and what became of those before."""
         return SessionCounts(
             attached=len(self._entries) - len(self._detached),
             detached=len(self._detached),
@@ -163,13 +163,13 @@ class SessionTable(Generic[OwnerT]):
     # --- what clients do ---
 
     def open(self, session_id: str, principal: str, owner: OwnerT, now: float) -> SessionEntry[OwnerT]:
-        """Begin a session, attached. Where there is no room, the principal's longest detached one is ended for it.
+        """Begin a session, attached. At a limit, the session of this principal that was detached first is ended for it.
 
         Args:
             session_id: 128 random bits as text, never used before.
 
         Raises:
-            RpcError: 2003; there are too many, and none of this principal's is detached.
+            RpcError: 2003; there are too many sessions, and this principal has no detached one.
         """
         assert session_id not in self._entries, "session ids are random"
         self._make_room(principal, now)
@@ -179,11 +179,11 @@ class SessionTable(Generic[OwnerT]):
         return entry
 
     def resume(self, session_id: str, principal: str, now: float) -> SessionEntry[OwnerT] | ResumeRefusal:
-        """Attach a session to a new connection; one that still has an older connection lets go of that first.
+        """Attach a session to a new connection; an older connection that it still has is closed first.
 
         Returns:
-            The session, whose ``attachment`` is now that of the new connection, or why there is none. Another
-            principal's is ``unknown``, and nothing happens to it.
+            The session, whose ``attachment`` is now that of the new connection, or the reason of the refusal. Another
+            principal's session is ``unknown``, and is left alone.
         """
         entry = self._entries.get(session_id)
         if entry is not None and entry.principal == principal:
@@ -192,7 +192,7 @@ class SessionTable(Generic[OwnerT]):
                 entry.owner.detach("superseded")
             elif now >= entry.expires_at:
                 self.end(entry, "expired")
-            if session_id in self._entries:  # letting go may have ended it
+            if session_id in self._entries:  # detaching may have ended it
                 self._attach(entry)
                 return entry
         refusal = self._refusal(session_id, principal)
@@ -200,13 +200,13 @@ class SessionTable(Generic[OwnerT]):
         return refusal
 
     def detached(self, entry: SessionEntry[OwnerT], attachment: int, now: float) -> bool:
-        """A connection of the session is gone.
+        """Mark a session as detached: a connection of it is gone.
 
         Args:
-            attachment: the entry's ``attachment`` when this connection was the newest.
+            attachment: the entry's ``attachment`` when that connection was the newest.
 
         Returns:
-            Whether the session waits for its client now. False if it has a newer connection, or has ended.
+            Whether the session now waits for its client; False if it has a newer connection, or has ended.
         """
         if not self._lives(entry) or not entry.attached or entry.attachment != attachment:
             return False
@@ -218,7 +218,7 @@ class SessionTable(Generic[OwnerT]):
     # --- ends ---
 
     def end(self, entry: SessionEntry[OwnerT], reason: EndReason) -> None:
-        """End a session, attached or not, and tell its owner. One that has ended stays as it is."""
+        """End a session, attached or not, and notify its owner; no effect on a session that has ended."""
         if not self._lives(entry):
             return
         session_id = entry.session_id
@@ -234,7 +234,7 @@ class SessionTable(Generic[OwnerT]):
         entry.owner.end(reason)
 
     def expire(self, now: float, at_most: int = SWEEP) -> list[SessionEntry[OwnerT]]:
-        """End those that were detached for too long. Returns them, their owners told; call again if ``at_most``."""
+        """End sessions that were detached for too long, and return them; call again if there were ``at_most``."""
         expired: list[SessionEntry[OwnerT]] = []
         while len(expired) < at_most and self._detached:
             entry = next(iter(self._detached.values()))
@@ -266,9 +266,10 @@ class SessionTable(Generic[OwnerT]):
             return
         if mine >= self._max_per_principal:
             raise limit_error(
-                "max_sessions_per_principal", f"{principal} has {mine} sessions; close some, or go on without one"
+                "max_sessions_per_principal", f"{principal} has {mine} sessions; close some, or continue without one"
             )
-        raise limit_error("max_sessions", f"the hub has {len(self._entries)} sessions; go on without one, or come back")
+        words = f"the hub has {len(self._entries)} sessions; continue without one, or try again later"
+        raise limit_error("max_sessions", words)
 
     def _remember(self, entry: SessionEntry[OwnerT], reason: EndReason) -> None:
         told = _TOLD.get(reason)

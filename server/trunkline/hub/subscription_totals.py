@@ -1,4 +1,4 @@
-"""What a principal's subscriptions, those of all its connections, may cost the hub."""
+"""Limits of the subscriptions of one principal, on all its connections: their number, and the cost of matching."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from trunkline_protocol.match_cost import FREE_TOKENS, MatchCost
 from trunkline_protocol.topics import is_wildcard
 
 MATCH_STEPS: Final = 3_072
-"""What the patterns of all principals may add to a match, beside the 1,023 steps that need no limit."""
+"""Steps that the patterns of all principals may add to a match, beside the 1,023 that need no limit."""
 
 MATCH_STEPS_PER_PRINCIPAL: Final = 384
 
 
 class _Held:
-    """One principal's."""
+    """The counts of one principal."""
 
     __slots__ = ("cost", "long", "weight")
 
@@ -27,10 +27,10 @@ class _Held:
 
 
 class SubscriptionTotals:
-    """Counts them, so that one principal takes neither the hub's memory nor the time of everybody's publications.
+    """Counts subscriptions, so that one principal exhausts neither the hub's memory nor its time to match topics.
 
     Args:
-        max_weight: of one principal; see :func:`weight`.
+        max_weight: limit of the sum of :func:`weight` over the subscriptions of one principal.
     """
 
     def __init__(self, max_weight: int) -> None:
@@ -39,17 +39,17 @@ class SubscriptionTotals:
         self._cost = MatchCost()
 
     def require(self, principal: str, pattern: str) -> None:
-        """Make sure that one more subscription fits.
+        """Check that a principal may have one more subscription.
 
         Raises:
-            RpcError: it does not.
+            RpcError: 2003, ``max_subscriptions_per_principal`` is reached.
         """
         held = self._held.get(principal)
         weighs = 0 if held is None else held.weight
         if weighs + weight(pattern) > self._max_weight:
             raise limit_error(
                 "max_subscriptions_per_principal",
-                f"the connections of {principal} have subscriptions that count {weighs}; unsubscribe some",
+                f"the subscriptions of {principal}, on all its connections, count {weighs}; unsubscribe some",
                 retry_after_ms=None,
             )
 
@@ -57,7 +57,7 @@ class SubscriptionTotals:
         """Count a subscription.
 
         Raises:
-            RpcError: matching could take too long with this pattern. It is not counted.
+            RpcError: 2003, matching could take too long with this pattern, which is not counted.
         """
         held = self._held.get(principal) or _Held()
         if MatchCost.counts(pattern):
@@ -76,7 +76,7 @@ class SubscriptionTotals:
         held.long[pattern] += 1
 
     def remove(self, principal: str, pattern: str) -> None:
-        """Count it no more."""
+        """Count a subscription no more."""
         held = self._held[principal]
         held.weight -= weight(pattern)
         if MatchCost.counts(pattern):
@@ -90,7 +90,7 @@ class SubscriptionTotals:
 
 
 def weight(pattern: str) -> int:
-    """What a subscription counts: a topic one, a pattern as many as it has tokens."""
+    """What a subscription counts for the limit: 1 for a topic, the number of tokens for a pattern."""
     return pattern.count(".") + 1 if is_wildcard(pattern) else 1
 
 

@@ -1,4 +1,4 @@
-"""Publish and subscribe: the calls, and the way of an event from the broker to the connections."""
+"""Publish and subscribe: the calls, and the delivery of events from the broker to the connections."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 class Subscriptions:
-    """Who gets which events.
+    """The subscriptions of all connections, and the delivery of events to them.
 
     Args:
-        broker: stores and orders them.
-        fanout: hands them out.
-        limits: subscriptions a connection, deliveries that may wait.
+        broker: stores and orders events.
+        fanout: sends events to connections.
+        limits: of subscriptions, and of deliveries that may wait.
         on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
     """
 
@@ -70,7 +70,7 @@ class Subscriptions:
         broker.start(self._deliver)
 
     def methods(self) -> Handlers:
-        """The calls of this file, by name."""
+        """Handlers of ``subscribe``, ``unsubscribe`` and ``publish``."""
         return (
             answering_connection(SUBSCRIBE, self._subscribe)
             | answering_connection(UNSUBSCRIBE, self._unsubscribe)
@@ -78,26 +78,26 @@ class Subscriptions:
         )
 
     def reaches(self, topic: str) -> bool:
-        """Whether anybody would get an event of this topic."""
+        """Whether any connection would get an event of this topic."""
         return self._index.reaches(topic)
 
     def announce(self, topic: str, data: Any) -> None:
-        """Publish what the hub says of itself. Dropped where too much waits already: calls come first."""
+        """Publish an event of the hub itself; dropped where a tenth of ``max_backlog`` waits: others come first."""
         if self._fanout.backlog < self._limits.max_backlog // 10:
             self._broker.publish(topic, _encoder.encode(data), None, lambda _: None)
 
     @property
     def deliveries(self) -> int:
-        """How many events were handed to connections so far."""
+        """How many deliveries (one event to one connection) there were so far."""
         return self._fanout.deliveries
 
     def recent(self, limit: int) -> tuple[list[tuple[TopicStanding, int]], int]:
-        """The topics that spoke last, the last one first, with how many connections hear each; and how many more."""
-        told, more = self._broker.recent(limit)
-        return [(standing, len(self._index.match(standing.topic))) for standing in told], more
+        """The topics with the latest events, latest first, and the number of subscribers of each; and how many more."""
+        standings, more = self._broker.recent(limit)
+        return [(standing, len(self._index.match(standing.topic))) for standing in standings], more
 
     def patterns(self) -> Iterator[tuple[str, int]]:
-        """Each topic or pattern somebody subscribed to, and how many connections did."""
+        """Each subscribed topic or pattern, and its number of subscribers."""
         return self._index.patterns()
 
     # --- calls ---
@@ -137,7 +137,7 @@ class Subscriptions:
         if isinstance(answer, RpcError):
             call.settle_error(answer)
             return
-        if call.settled:  # cancelled, timed out or gone meanwhile
+        if call.settled:  # cancelled, timed out or disconnected meanwhile
             return
         position = answer.position
         subscribed = Subscribed(topic, position.epoch, position.offset, answer.recovered)
@@ -145,7 +145,7 @@ class Subscriptions:
         if asked is not None and not answer.recovered and asked != answer.head:
             connection.outbox.send_gap(_missed(topic, asked, answer.head))
         if answer.missed:
-            # What is on its way to this connection for another subscription comes again with the replay.
+            # Events that wait for this connection, for another subscription, are part of the replay: not twice.
             connection.outbox.withhold(topic, position)
             self._fanout.withhold(connection.outbox, topic, position)
             connection.outbox.replay(event.encode() for event in answer.missed)
@@ -178,7 +178,7 @@ class Subscriptions:
         call.settle_result(_encoder.encode(Unsubscribed(pattern, known)))
 
     def _still_wanted(self, connection: Connection, removed: str) -> Callable[[str], bool]:
-        """Which of the events that wait for a connection it gets although it just gave a pattern up."""
+        """A function: whether a connection still subscribes to a topic after a pattern was removed."""
         exact, patterns = connection.subscriptions, self._patterns.get(connection)
         known: dict[str, bool] = {}
 
@@ -204,7 +204,7 @@ class Subscriptions:
             self._on_system_interest()
 
     def forget(self, connection: Connection) -> None:
-        """The connection is gone."""
+        """Remove all subscriptions of a connection."""
         for pattern in tuple(connection.subscriptions):
             self._remove(connection, pattern)
 
@@ -215,7 +215,7 @@ class Subscriptions:
         if waiting.backlog > self._limits.max_backlog or waiting.events > self._limits.max_waiting_events:
             raise RpcError(
                 ErrorCode.WORKER_OVERLOADED,
-                f"{waiting.events} events, {waiting.backlog} deliveries, are waiting already; publish more slowly",
+                f"{waiting.events} events ({waiting.backlog} deliveries) wait to be sent already; publish more slowly",
                 retry_after_ms=200,
             )
 
@@ -260,13 +260,13 @@ def _require_publishable(call: Call, topic: str, data: bytes) -> None:
     try:
         orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        # Subscribers get these bytes as they are: what one of them cannot read (1e400) must not reach any.
+        # Subscribers get these bytes unchanged: JSON that some parser refuses (1e400) must not reach any.
         raise RpcError(ErrorCode.INVALID_PARAMS, f"publish: data: {error}") from error
 
 
 def _bad_topic(topic: str, kind: str) -> RpcError:
     return RpcError(
         ErrorCode.INVALID_PARAMS,
-        f"{topic!r:.300} is no {kind}: 1 to 32 tokens joined by dots, 256 characters at most, without blanks"
+        f"{topic!r:.300} is not a valid {kind}: 1 to 32 tokens joined by dots, 256 characters at most, without blanks"
         + (", * and > only as whole tokens, > only as the last" if kind == "pattern" else " and wildcards"),
     )

@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from trunkline_protocol.codecs.command_bus import CommandBusDialect
 from trunkline_protocol.codecs.dspy_port import DspyPortDialect
 from trunkline_protocol.codecs.plain import FramedDialect, PlainDialect
-from trunkline_protocol.framing import FramingName
-
-DialectName = Literal["jsonrpc", "command-bus", "dspy-port"]
+from trunkline_protocol.framing import DialectName, FramingName
 
 
 @dataclass(frozen=True, slots=True)

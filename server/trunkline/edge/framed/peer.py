@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext, Listener
 from trunkline.edge.fragments import MESSAGE_TOO_BIG, TOO_MUCH_IN_PART, TRY_AGAIN_LATER
-from trunkline.edge.framed.dialects import DialectName, make_dialect
+from trunkline.edge.framed.dialects import make_dialect
 from trunkline.edge.framed.stream import FramedStream
 from trunkline.edge.gate import Gate
 from trunkline.edge.intake import Intake
@@ -25,7 +25,7 @@ from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.codecs.plain import FramedDialect
-from trunkline_protocol.framing import Framing, FramingName, framing
+from trunkline_protocol.framing import DialectName, Framing, FramingName, framing
 
 CLOSE_SECONDS: Final = 2.0
 """How long a peer may take to read the last frames that it is sent."""

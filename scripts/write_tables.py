@@ -1,24 +1,32 @@
-"""Writes what other languages and readers need of the table of hub methods (trunkline_protocol/hub_methods.py).
+"""Writes the tables of hub methods and of errors where other languages and readers need them.
 
-Into ``protocol/SPEC.md`` its tables, between the markers; and ``protocol/conformance/methods.json``, which the tests of
-the JavaScript client read. ``tests/protocol/test_hub_methods.py`` holds both equal to the table.
+Of ``trunkline_protocol/hub_methods.py``: the tables in ``protocol/SPEC.md``, between the markers; and
+``protocol/conformance/methods.json``, which the tests of the JavaScript client read. Of
+``trunkline_protocol/errors.py``: ``protocol/conformance/errors.json``, and the codes of the JavaScript client.
+``tests/protocol/test_hub_methods.py`` and ``test_errors.py`` hold them equal.
 
-    python -m scripts.write_hub_methods
+    python -m scripts.write_tables
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
+
 from scripts.sources import ROOT
+from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, NAMESPACES, NOTIFICATIONS, HubMethod, HubNotification
 
 PROTOCOL: Final = ROOT / "protocol"
 SPEC: Final = PROTOCOL / "SPEC.md"
 SHARED: Final = PROTOCOL / "conformance" / "methods.json"
-BEGIN: Final = "<!-- hub methods: written by scripts/write_hub_methods.py -->"
+ERRORS: Final = PROTOCOL / "conformance" / "errors.json"
+CODES: Final = ROOT / "clients" / "js" / "src" / "codes.ts"
+BEGIN: Final = "<!-- hub methods: written by scripts/write_tables.py -->"
 END: Final = "<!-- end of hub methods -->"
 
 RIGHTS: Final = {
@@ -100,8 +108,29 @@ def specification(text: str) -> str:
     return f"{before}{BEGIN}\n{tables()}\n{END}{after}"
 
 
+def errors() -> str:
+    """The text of errors.json: the rows of the error table, one a line."""
+    rows = (json.dumps(msgspec.to_builtins(row)) for row in ERROR_TABLE.values())
+    return "[\n  " + ",\n  ".join(rows) + "\n]\n"
+
+
+def codes(text: str) -> str:
+    """codes.ts with the codes as they are now.
+
+    Raises:
+        ValueError: it has no place for them.
+    """
+    rows = "".join(f"  {row.name}: {row.code},\n" for row in ERROR_TABLE.values())
+    written, places = re.subn(r"(ERROR_CODES = \{\n).*?(\} as const;)", rf"\g<1>{rows}\g<2>", text, flags=re.DOTALL)
+    if places != 1:
+        raise ValueError(f"{CODES} has to have ERROR_CODES = {{...}} as const")
+    return written
+
+
 def main() -> None:
-    """Write both."""
+    """Write all of them."""
+    ERRORS.write_text(errors())
+    CODES.write_text(codes(CODES.read_text()))
     SPEC.write_text(specification(SPEC.read_text()))
     SHARED.write_text(shared())
 
