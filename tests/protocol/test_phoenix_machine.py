@@ -58,6 +58,7 @@ class Client:
         self.joins: dict[str, Join] = {}
         self.expected: dict[str, int] = {}
         self.last_push: dict[str, str] = {}
+        self.duplicates: dict[str, list[str]] = {}
         self.heads = dict.fromkeys(TOPICS, 0)
         self.epoch = ""
         self.refs = 0
@@ -122,6 +123,7 @@ class Client:
                 self.peer.flusher.end_of_turn()
                 self.read()
                 if not self.expected[ref]:
+                    self.duplicates.setdefault(topic, []).append(ref)
                     self.peer.send(None, ref, topic, "work.do", {})
 
     def run(self, name: str, first: Any, second: Any) -> None:
@@ -161,7 +163,7 @@ class Client:
 
     def replied(self, join_ref: str | None, ref: str | None, topic: str, payload: Any) -> None:
         if ref is None:
-            assert payload["response"]["data"]["duplicate_ref"] == self.last_push[topic]
+            assert payload["response"]["data"]["duplicate_ref"] == self.duplicates[topic].pop(0)
             return
         assert ref != "stale"
         self.expected[ref] += 1
