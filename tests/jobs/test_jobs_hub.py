@@ -80,7 +80,7 @@ async def test_a_job_runs_and_keeps_its_result(hub: RunningHub, tmp_path: Path) 
         ({"method": "debug.count", "params": {"n": 1}}, ErrorCode.INVALID_PARAMS, "streams"),
         ({"method": "rpc.ping"}, ErrorCode.INVALID_PARAMS, "the hub answers it itself"),
         ({"method": "jobs.create"}, ErrorCode.INVALID_PARAMS, "the hub answers it itself"),
-        ({"method": "labours.where", "params": 5}, ErrorCode.INVALID_PARAMS, "params: an object or an array"),
+        ({"method": "labours.where", "params": 5}, ErrorCode.INVALID_PARAMS, "params: must be an object or array"),
         ({"method": "labours.where", "params": {"x": "y" * 5000}}, ErrorCode.INVALID_PARAMS, "may have 4096"),
         ({"method": "labours.where", "idempotency_key": ""}, ErrorCode.INVALID_PARAMS, "idempotency_key"),
         ({"method": "labours.where", "priority": "urgent"}, ErrorCode.INVALID_PARAMS, "priority"),

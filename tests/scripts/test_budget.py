@@ -7,7 +7,7 @@ from scripts.budget import Size, complaints, sizes, table
 
 def test_a_room_above_its_lines_is_named_with_both_numbers() -> None:
     (complaint,) = complaints({"hub": Size(1, 11)}, {"hub": 10})
-    assert complaint == "hub has 11 lines of the 10 it may have: delete something first"
+    assert complaint.startswith("hub has 11 lines of the 10 it may have: delete something first")
 
 
 def test_a_room_at_its_lines_fits() -> None:
