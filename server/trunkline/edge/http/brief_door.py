@@ -1,4 +1,4 @@
-"""The half of a door that one exchange has no use for: it can neither subscribe nor open a session."""
+"""The half of a door that one exchange has no use for: no subscriptions, no sessions, nothing more to read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trunkline_protocol.events import Event
 
 
 class BriefDoor(Door):
-    """A :class:`trunkline.hub.connection.Door` without events and sessions; subclasses add the rest."""
+    """A :class:`trunkline.hub.connection.Door` without events, sessions and more to read; subclasses add the rest."""
 
     @override
     def write_event(self, event: Event) -> None:
@@ -21,6 +21,14 @@ class BriefDoor(Door):
     @override
     def write_payload(self) -> Callable[[bytes], object]:
         return _ignore
+
+    @override
+    def pause_reading(self) -> None:
+        pass
+
+    @override
+    def resume_reading(self) -> None:
+        pass
 
     @override
     def adopt(self, connection: Connection) -> None:

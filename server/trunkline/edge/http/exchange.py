@@ -324,14 +324,6 @@ class HttpExchange(BriefDoor):
         logger.warning("a peer reads too slowly; closing the connection", extra={"peer": self._connection.peer})
         self._wire.abort()
 
-    @override
-    def pause_reading(self) -> None:
-        pass
-
-    @override
-    def resume_reading(self) -> None:
-        pass
-
 
 def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
     """The error of a call whose connection is closed with this code."""

@@ -119,11 +119,3 @@ class LocalExchange(BriefDoor):
     @override
     def overflow(self) -> None:
         pass
-
-    @override
-    def pause_reading(self) -> None:
-        pass
-
-    @override
-    def resume_reading(self) -> None:
-        pass
