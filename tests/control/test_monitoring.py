@@ -6,15 +6,20 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from tests.hub.doors import Door, FakeBackend, connection, services
+from tests.support.health import executor_report
 from tests.support.timing import PATIENCE
 from trunkline.control import monitoring
+from trunkline.control.health import HealthWatch
 from trunkline.control.method import HubView
 from trunkline.control.monitoring import (
     CONNECTIONS,
     EXECUTORS,
+    HEALTH,
+    HEALTH_SECONDS,
     LOGS,
     MAX_ITEMS,
     MAX_REQUESTS,
@@ -27,10 +32,11 @@ from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import ErrorCode
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event
+from trunkline_protocol.health import ExecutorReport, GroupSeen
 
-ALL = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
+ALL = (METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS)
 TICK = monitoring.TICK_SECONDS
 
 pytestmark = pytest.mark.virtual_time
@@ -55,7 +61,7 @@ class Board:
         return topic in self.wanted
 
     def announce(self, topic: str, data: Any) -> None:
-        self.said.append((topic, data))
+        self.said.append((topic, msgspec.to_builtins(data)))
 
     def of(self, topic: str) -> list[Any]:
         return [data for named, data in self.said if named == topic]
@@ -63,20 +69,17 @@ class Board:
 
 class Pool:
     waiting = 3
-    serving = True
     methods: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.calls: list[tuple[Call, bool]] = []
+        self.seen: list[GroupSeen] = []
 
-    def obstacles(self) -> list[str]:
-        return []
+    def groups(self) -> list[GroupSeen]:
+        return self.seen
 
-    def module_failures(self) -> list[str]:
-        return []
-
-    def snapshot(self) -> list[dict[str, Any]]:
-        return [{"worker_id": "executor-0", "status": "ready", "pid": os.getpid()}]
+    def snapshot(self) -> list[ExecutorReport]:
+        return [executor_report(pid=os.getpid())]
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         return {"executor-0": self.calls}
@@ -111,7 +114,8 @@ class Hub:
         self.router = Router(FakeBackend(), lambda *_: None)
         self.pool, self.logs = Pool(), Logs()
         self.view = HubView(self.pool, self.router, self.stats, 0.0, lambda: self.open)
-        self.monitor = Monitor(self.view, lambda: self.board, self.logs)
+        self.health = HealthWatch(self.view)
+        self.monitor = Monitor(self.view, self.health, lambda: self.board, self.logs)
         self.services = services(self.router)
 
     def listen(self, *topics: str) -> None:
@@ -125,7 +129,9 @@ class Hub:
         for _ in range(number):
             self.stats.record("work.do", 0.0125, code)
             if self.monitor.wants_failures if code else self.monitor.wants_requests:
-                self.monitor.finished(HubsOwn("work.do", b"{}"), 0.0125, code)
+                call = HubsOwn("work.do", b"{}")
+                call.failure = RpcError(code, "it broke") if code else None
+                self.monitor.finished(call, 0.0125, code)
 
     async def next_with(self, topic: str, member: str, number: int = 1) -> Any:
         """Wait until so many messages had a member; the last of them."""
@@ -150,7 +156,9 @@ async def ticks(number: int = 8) -> None:
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
     made = Hub()
+    made.health.start()
     yield made
+    made.health.stop()
     made.monitor.stop()
 
 
@@ -167,7 +175,7 @@ async def test_without_subscribers_nothing_is_said_counted_or_scheduled(hub: Hub
     await ticks()
     assert hub.board.said == []
     assert hub.monitor._timer is None
-    assert hub.monitor._opened.items == hub.monitor._closed.items == []
+    assert [*hub.monitor._opened.items, *hub.monitor._closed.items] == []
     assert not hub.logs.is_open
 
 
@@ -236,7 +244,7 @@ async def test_requests(hub: Hub) -> None:
     failed, done = message["requests"]
     assert done.keys() == {
         *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
-        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure"),
+        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure", "message"),
     }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)
@@ -426,6 +434,37 @@ async def test_what_executors_run(hub: Hub) -> None:
     (executor,) = (await hub.next(EXECUTORS, 3))["executors"]
     assert executor["cpu_percent"] >= 0
     assert executor["running"][0]["call"] == running["call"] > 0, "the number stays with the call"
+
+
+# --- health ---
+
+
+async def test_each_change_of_health_is_said_whole_and_at_once_to_a_new_subscriber(hub: Hub) -> None:
+    hub.listen(HEALTH)
+    first = await hub.next(HEALTH)
+    assert (first["status"], first["ready"], first["causes"]) == ("healthy", True, [])
+    await ticks()
+    assert len(hub.board.said) == 1, "nothing has changed"
+    hub.pool.seen = [GroupSeen("default", [executor_report(status="silent")], [], [], [])]
+    second = await hub.next(HEALTH, 2)
+    assert (second["status"], second["ready"], len(second["groups"])) == ("unhealthy", False, 1)
+    assert second["since"] >= first["since"]
+    hub.listen(HEALTH, METRICS)
+    assert (await hub.next(HEALTH, 3))["since"] == second["since"]
+
+
+async def test_health_that_flaps_is_said_once_a_second_and_how_it_ended(hub: Hub) -> None:
+    hub.listen(HEALTH)
+    await hub.next(HEALTH)
+    begun = time.monotonic()
+    for turn in range(40):
+        hub.router.draining = turn % 2 == 0
+        await ticks(1)
+    hub.router.draining = True
+    await ticks()
+    said = hub.board.of(HEALTH)
+    assert 2 < len(said) - 1 <= (time.monotonic() - begun) / HEALTH_SECONDS + 1
+    assert said[-1]["status"] == "stopping", "the last state is always said"
 
 
 # --- metrics ---

@@ -18,6 +18,7 @@ from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
+from trunkline_protocol.health import LastRestart
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -40,7 +41,8 @@ class ExecutorHandle(asyncio.Protocol):
 
     Attributes:
         restart_causes: how often the process was restarted, by cause.
-        last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
+        last_restart: None before the first.
+        started_at: when the process was started, on the monotonic clock, in seconds.
         latency: seconds between the last answered ping and its pong; None before the first.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
@@ -62,7 +64,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.catalogue: Catalogue | None = None
         self.restarts = 0
         self.restart_causes: Counter[RestartCause] = Counter()
-        self.last_restart: dict[str, Any] | None = None
+        self.last_restart: LastRestart | None = None
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
@@ -96,7 +98,7 @@ class ExecutorHandle(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
-        self.pinged_at = time.monotonic()
+        self.started_at = self.pinged_at = time.monotonic()
         self.latency: float | None = None
         self._unanswered_since = 0.0
         self.silent = False
@@ -246,8 +248,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.restarts += 1
         self.restart_causes[cause] += 1
         self.last_failure = words
-        at = int(time.time() * 1000)
-        self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+        self.last_restart = LastRestart(cause, words, self.restarts, int(time.time() * 1000))
 
     @property
     def busy(self) -> bool:

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
@@ -31,11 +31,13 @@ from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
+from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
 
 TICK: Final = 0.25
+DEFAULT_GROUP: Final = "default"
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -140,17 +142,13 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Whether all executors are ready now."""
         return all(handle.state == "ready" for handle in self.executors)
 
-    @property
-    def serving(self) -> bool:
-        """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
-        return not self.executors or self._standstill().serves({info.lane for info in self._methods.values()})
-
-    def obstacles(self) -> list[str]:
-        """What waits for executors that answer but make no progress, as text."""
-        return self._standstill().causes
-
-    def _standstill(self) -> Standstill:
-        return Standstill(self.executors, self._backlog, time.monotonic())
+    def groups(self) -> list[GroupSeen]:
+        """What is seen of each group of executors now; of a pool without executors nothing."""
+        if not self.executors:
+            return []
+        still = Standstill(self.executors, self._backlog, time.monotonic())
+        methods = self._methods.values()
+        return [GroupSeen(DEFAULT_GROUP, self.snapshot(), methods, still.held, self.failed_modules, self.waiting)]
 
     @property
     def waiting(self) -> int:
@@ -162,9 +160,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         """How many inputs are refused now, because they killed executors."""
         return self._quarantine.quarantined(time.monotonic())
 
-    def module_failures(self) -> list[str]:
-        """The modules that could not be loaded, as text."""
-        return self._failed.words()
+    @property
+    def failed_modules(self) -> list[ModuleFailure]:
+        """The modules that could not be loaded."""
+        return self._failed.all()
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
@@ -470,7 +469,10 @@ class ExecutorPool(CallBackend, HandOverHost):
             for handle in self.executors
         }
 
-    def snapshot(self) -> list[dict[str, Any]]:
-        """The state of each executor, as data."""
+    def snapshot(self) -> list[ExecutorReport]:
+        """The state of each executor, without what its process uses."""
         slots, leaving = self.owners.table.counts()
-        return [report(handle, slots[handle.index], leaving[handle.index]) for handle in self.executors]
+        now = time.monotonic()
+        return [
+            report(handle, slots[handle.index], leaving[handle.index], DEFAULT_GROUP, now) for handle in self.executors
+        ]
