@@ -46,7 +46,7 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
     return {
         "name": info.name,
         "summary": info.summary,
-        "paramStructure": "either" if info.pack != "hub" and parameters == info.parameters else "by-name",
+        "paramStructure": "either" if parameters == info.parameters else "by-name",
         "params": [{"name": p.name, "required": p.required, "schema": components.add(p.schema)} for p in parameters],
         "result": {"name": "result", "schema": components.add(info.result)},
         "x-trunkline": extension,
