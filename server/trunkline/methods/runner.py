@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Any, Final, Protocol
 
 from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.methods.binding import encode, encode_chunk
-from trunkline.methods.context import Context
+from trunkline.methods.context import Context, enter_call
 from trunkline.methods.failures import attempt, log_failure, typed, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
@@ -211,6 +212,7 @@ class MethodRunner:
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
+        enter_call(running.context)
         sink.begin()
         try:
             await self._run_method(running, params, sink, bound)
@@ -313,7 +315,9 @@ class MethodRunner:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
-        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(attempt, function, *args)
+        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(
+            copy_context().run, attempt, function, *args
+        )
         waiting = asyncio.wrap_future(future)
         try:
             result, error = await asyncio.shield(waiting)
