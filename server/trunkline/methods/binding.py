@@ -48,7 +48,7 @@ class Binding:
     def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool) -> None:
         self._name = name
         signature = inspect.signature(function)
-        hints = get_type_hints(function, include_extras=True)
+        hints = _hints_of(function, name)
         self.context_name: str | None = None
         self.input_name: str | None = None
         self.items: ItemBinding | None = None
@@ -65,6 +65,8 @@ class Binding:
                 continue
             if parameter.kind in _VARIADIC:
                 raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(f"{name}: {parameter.name} is positional only; params have names: leave out the /")
             wire_name = _wire_name(parameter.name)
             self._python_names[wire_name] = parameter.name
             if parameter.default is inspect.Parameter.empty:
@@ -181,6 +183,16 @@ class ItemBinding:
             invalid = _invalid(where, error)
             invalid.data["index"] = index
             raise invalid from None
+
+
+def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{name}: its hints name {error.name}, which its module does not have when it runs; import it outside of "
+            "TYPE_CHECKING, and define it outside of functions"
+        ) from error
 
 
 def _wire_name(parameter: str) -> str:
