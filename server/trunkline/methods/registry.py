@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar, get_args
 
+from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
 from trunkline_protocol.hub_methods import reserved
@@ -44,6 +45,7 @@ class MethodOptions:
     max_timeout_ms: int | None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    batch: Batch | None = None
 
 
 def method(
@@ -55,6 +57,7 @@ def method(
     max_timeout_ms: int | None = None,
     http: str | None = None,
     runs_as: RunsAs = "caller",
+    batch: Batch | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -70,6 +73,8 @@ def method(
         runs_as: with whose rights it calls other methods, publishes and makes jobs. ``caller``: those of the principal
             of the outermost call. ``method``: its own, for whoever may call it: every method and topic but those
             that take a role. What its params can make it call or publish is then for it to bound.
+        batch: calls that come together are one call of the function: each of its parameters is a list with an item of
+            each call, and it returns a list of as many results, exceptions for calls that fail among them.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -86,7 +91,7 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -121,6 +126,7 @@ class BoundMethod:
     function: Callable[..., Any]
     kind: Kind
     binding: Binding
+    batch: Batch | None = None
 
 
 @dataclass(slots=True)
@@ -208,7 +214,10 @@ class Registry:
                 "class with several subclasses cannot have methods, whose name each of them would have"
             )
         kind = kind_of(function)
-        binding = Binding(function, options.name, streaming=kind in ("generator", "async_generator"))
+        streaming = kind in ("generator", "async_generator")
+        if streaming and options.batch is not None:
+            raise RegistrationError(f"{options.name}: a stream is one call's own; leave out batch=, or return a list")
+        binding = Binding(function, options.name, streaming=streaming, batched=options.batch is not None)
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
@@ -221,8 +230,8 @@ class Registry:
             name=options.name,
             summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
             pack=pack,
-            streaming=kind in ("generator", "async_generator"),
-            lane=lane_of(kind),
+            streaming=streaming,
+            lane="loop" if options.batch is not None else lane_of(kind),
             idempotent=options.idempotent,
             routing_key=options.routing_key,
             timeout_ms=options.timeout_ms,
@@ -240,7 +249,7 @@ class Registry:
                 f"methods {holder} and {options.name} are both at /api/v1/{info.http_path}; "
                 "give one of them another http="
             )
-        self.methods[options.name] = BoundMethod(info, function, kind, binding)
+        self.methods[options.name] = BoundMethod(info, function, kind, binding, options.batch)
 
     async def load(self, settings: Mapping[str, Any]) -> None:
         """Run the load step of each pack instance, in order of registration."""
