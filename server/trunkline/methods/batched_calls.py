@@ -193,7 +193,7 @@ class BatchedCalls:
 
     async def _outcome(self, batch: list[_Waiting], columns: dict[str, list[Any]]) -> Any:
         self._batch = batch
-        self._running = asyncio.ensure_future(_ended_well(self._run(columns)))
+        self._running = start_task(_ended_well(self._run(columns)), f"a batch of {self._name}")
         try:
             result, error = await self._running
         finally:
