@@ -115,11 +115,11 @@ class HealthWatch:
 
     def executors(self) -> list[ExecutorReport]:
         """The state of each executor, with what its process uses."""
-        executors = self._view.pool.snapshot()
-        for executor in executors:
-            reading = self.processes.of(executor.pid)
-            executor.memory_usage, executor.cpu_percent = reading.memory, reading.cpu_percent
-        return executors
+        return [self._measured(executor) for executor in self._view.pool.snapshot()]
+
+    def _measured(self, executor: ExecutorReport) -> ExecutorReport:
+        used = self.processes.of(executor.pid)
+        return msgspec.structs.replace(executor, memory_usage=used.memory, cpu_percent=used.cpu_percent)
 
     def _of_hub(self, judged: Serving) -> Health:
         view = self._view
