@@ -85,6 +85,27 @@ def test_the_code_is_never_one_that_asks_to_try_again(error: BaseException, code
     assert not said.retryable
 
 
+@pytest.mark.parametrize(
+    ("module", "advice"),
+    [
+        ("no_such_methods", "looked for in the hub's working directory and on PYTHONPATH"),
+        ("no_such_package.methods", "looked for in the hub's working directory and on PYTHONPATH"),
+        ("no_such_methods.py", "name it as import does: no_such_methods"),
+        ("sub/methods.py", "name it as import does: sub.methods"),
+    ],
+)
+async def test_a_module_that_is_not_found_is_told_where_it_is_looked_for(module: str, advice: str) -> None:
+    (failure,) = await load_modules(Registry(), [module], {})
+    assert failure.code == ErrorCode.MISSING_DEPENDENCIES
+    assert failure.message.endswith(advice)
+    assert "install" not in failure.message
+
+
+def test_what_a_module_needs_and_is_not_there_is_to_be_installed() -> None:
+    error = load_error(ModuleNotFoundError("No module named 'faiss'", name="faiss"), "trunkline.methods.vectors")
+    assert error.message.endswith("install it or leave the module out")
+
+
 def test_which_names_are_refused_for_a_module() -> None:
     at_load = ModuleFailure("a", ErrorCode.INVALID_CONFIGURATION, "no model", ["a.one"])
     at_import = ModuleFailure("b", ErrorCode.MISSING_DEPENDENCIES, "no x")

@@ -47,17 +47,29 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
     return failed
 
 
-def load_error(error: BaseException) -> RpcError:
-    """The typed error for an exception that loading a module raised."""
+def load_error(error: BaseException, module: str = "") -> RpcError:
+    """The typed error for an exception that loading a module, of this import path, raised."""
     if isinstance(error, RpcError):
         known = typed(error)
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
     if isinstance(error, ModuleNotFoundError):
-        return RpcError(ErrorCode.MISSING_DEPENDENCIES, bounded(f"{error}; install it or leave the pack out"))
+        what_to_do = _where_to_look(module) if _is_part(error.name, module) else "install it or leave the module out"
+        return RpcError(ErrorCode.MISSING_DEPENDENCIES, bounded(f"{error}; {what_to_do}"))
     return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
+
+
+def _is_part(missing: str | None, module: str) -> bool:
+    """Whether what is missing is the module itself, or a package that it is in, and not something that it imports."""
+    return missing is not None and f"{module}.".startswith(f"{missing}.")
+
+
+def _where_to_look(module: str) -> str:
+    if module.endswith(".py"):
+        return f"name it as import does: {module.removesuffix('.py').replace('/', '.')}"
+    return "modules are looked for in the hub's working directory and on PYTHONPATH"
 
 
 def _failure(name: str, error: BaseException, methods: list[str]) -> ModuleFailure:
     logger.error("loading %s failed", name, exc_info=error)
-    said = load_error(error)
+    said = load_error(error, name)
     return ModuleFailure(name, said.code, said.message, methods)
