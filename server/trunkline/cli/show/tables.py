@@ -75,8 +75,8 @@ class StreamPrinter:
             return
         write("\n")
         match result:
-            case {"performance": {"total_time_ms": float() | int() as spent}}:
-                self._console.print(f"[dim]{spent:.0f} ms[/]")
+            case {"performance": {"total_time_ms": float() | int() as performance}}:
+                self._console.print(f"[dim]{performance:.0f} ms[/]")
 
     @staticmethod
     def _line(value: Any) -> None:
