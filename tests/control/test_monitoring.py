@@ -1,156 +1,34 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
 
-import msgspec
 import pytest
 
+from tests.control.monitored_hub import Hub, HubsOwn, ticks
 from tests.hub.doors import Door, FakeBackend, connection, services
-from tests.support.health import executor_report
 from tests.support.timing import PATIENCE
-from trunkline.control import monitoring
-from trunkline.control.health import HealthWatch
-from trunkline.control.method import HubView
 from trunkline.control.monitoring import (
     CONNECTIONS,
     EXECUTORS,
     HEALTH,
-    HEALTH_SECONDS,
     LOGS,
+    MAX_CONNECTIONS,
     MAX_ITEMS,
     MAX_REQUESTS,
     METRICS,
     REQUESTS,
-    Monitor,
+    TICK_SECONDS,
 )
-from trunkline.hub.connection import Connection
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
-from trunkline.observe.metrics import CallStats
-from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.events import Event
-from trunkline_protocol.health import ExecutorReport, GroupSeen
 
 ALL = (METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS)
-TICK = monitoring.TICK_SECONDS
 
 pytestmark = pytest.mark.virtual_time
-
-
-class HubsOwn(Call):
-    """A call that the hub makes for itself."""
-
-    def caller(self) -> None:
-        return None
-
-
-class Board:
-    """The hub's topics: who is interested, and what was announced."""
-
-    def __init__(self) -> None:
-        self.wanted: set[str] = set()
-        self.said: list[tuple[str, Any]] = []
-        self.count = self.published = self.deliveries = 0
-
-    def reaches(self, topic: str) -> bool:
-        return topic in self.wanted
-
-    def announce(self, topic: str, data: Any) -> None:
-        self.said.append((topic, msgspec.to_builtins(data)))
-
-    def of(self, topic: str) -> list[Any]:
-        return [data for named, data in self.said if named == topic]
-
-
-class Pool:
-    waiting = 3
-    methods: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Call, bool]] = []
-        self.seen: list[GroupSeen] = []
-
-    def groups(self) -> list[GroupSeen]:
-        return self.seen
-
-    def snapshot(self) -> list[ExecutorReport]:
-        return [executor_report(pid=os.getpid())]
-
-    def running(self) -> dict[str, list[tuple[Call, bool]]]:
-        return {"executor-0": self.calls}
-
-
-class Logs:
-    """Log records that the test makes."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-        self.records: list[dict[str, Any]] = []
-        self.dropped = 0
-
-    def open(self) -> None:
-        assert not self.is_open
-        self.is_open = True
-
-    def close(self) -> None:
-        assert self.is_open
-        self.is_open = False
-        self.records = []
-
-    def take(self) -> tuple[list[dict[str, Any]], int]:
-        taken = self.records, self.dropped
-        self.records, self.dropped = [], 0
-        return taken
-
-
-class Hub:
-    def __init__(self) -> None:
-        self.board, self.stats, self.open = Board(), CallStats(), 1
-        self.router = Router(FakeBackend(), lambda *_: None)
-        self.pool, self.logs = Pool(), Logs()
-        self.view = HubView(self.pool, self.router, self.stats, 0.0, lambda: self.open)
-        self.health = HealthWatch(self.view)
-        self.monitor = Monitor(self.view, self.health, lambda: self.board, self.logs)
-        self.services = services(self.router)
-
-    def listen(self, *topics: str) -> None:
-        self.board.wanted = set(topics)
-        self.monitor.interest_changed()
-
-    def peer(self, name: str = "alice") -> Connection:
-        return connection(self.services, Door(), Principal(name))
-
-    def finish(self, number: int = 1, code: int = 0) -> None:
-        for _ in range(number):
-            self.stats.record("work.do", 0.0125, code)
-            if self.monitor.wants_failures if code else self.monitor.wants_requests:
-                call = HubsOwn("work.do", b"{}")
-                call.failure = RpcError(code, "it broke") if code else None
-                self.monitor.finished(call, 0.0125, code)
-
-    async def next_with(self, topic: str, member: str, number: int = 1) -> Any:
-        """Wait until so many messages had a member; the last of them."""
-        async with asyncio.timeout(PATIENCE):
-            while len(found := [data for data in self.board.of(topic) if data[member]]) < number:
-                await asyncio.sleep(TICK / 2)
-        return found[number - 1]
-
-    async def next(self, topic: str, number: int = 1) -> Any:
-        """Wait until so many messages were announced on a topic; the last of them."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.board.of(topic)) < number:
-                await asyncio.sleep(TICK / 2)
-        return self.board.of(topic)[number - 1]
-
-
-async def ticks(number: int = 8) -> None:
-    """Time enough for more than a "second"."""
-    await asyncio.sleep(number * TICK)
 
 
 @pytest.fixture
@@ -372,11 +250,11 @@ async def test_a_peer_that_does_not_read_comes_first_with_what_waits_and_what_wa
 
 
 async def test_the_table_is_bounded(hub: Hub) -> None:
-    for _ in range(monitoring.MAX_CONNECTIONS + 5):
+    for _ in range(MAX_CONNECTIONS + 5):
         hub.monitor.opened(hub.peer())
     hub.listen(CONNECTIONS)
     message = await hub.next_with(CONNECTIONS, "connections")
-    assert len(message["connections"]) == monitoring.MAX_CONNECTIONS
+    assert len(message["connections"]) == MAX_CONNECTIONS
 
 
 # --- logs ---
@@ -436,37 +314,6 @@ async def test_what_executors_run(hub: Hub) -> None:
     assert executor["running"][0]["call"] == running["call"] > 0, "the number stays with the call"
 
 
-# --- health ---
-
-
-async def test_each_change_of_health_is_said_whole_and_at_once_to_a_new_subscriber(hub: Hub) -> None:
-    hub.listen(HEALTH)
-    first = await hub.next(HEALTH)
-    assert (first["status"], first["ready"], first["causes"]) == ("healthy", True, [])
-    await ticks()
-    assert len(hub.board.said) == 1, "nothing has changed"
-    hub.pool.seen = [GroupSeen("default", [executor_report(status="silent")], [], [], [])]
-    second = await hub.next(HEALTH, 2)
-    assert (second["status"], second["ready"], len(second["groups"])) == ("unhealthy", False, 1)
-    assert second["since"] >= first["since"]
-    hub.listen(HEALTH, METRICS)
-    assert (await hub.next(HEALTH, 3))["since"] == second["since"]
-
-
-async def test_health_that_flaps_is_said_once_a_second_and_how_it_ended(hub: Hub) -> None:
-    hub.listen(HEALTH)
-    await hub.next(HEALTH)
-    begun = time.monotonic()
-    for turn in range(40):
-        hub.router.draining = turn % 2 == 0
-        await ticks(1)
-    hub.router.draining = True
-    await ticks()
-    said = hub.board.of(HEALTH)
-    assert 2 < len(said) - 1 <= (time.monotonic() - begun) / HEALTH_SECONDS + 1
-    assert said[-1]["status"] == "stopping", "the last state is always said"
-
-
 # --- metrics ---
 
 
@@ -475,7 +322,7 @@ async def test_metrics(hub: Hub) -> None:
     hub.listen(METRICS)
     hub.board.count, hub.router.in_flight = 9, 2
     while hub.monitor._before is None:
-        await asyncio.sleep(TICK / 2)
+        await asyncio.sleep(TICK_SECONDS / 2)
     for _ in range(90):
         hub.stats.record("work.do", 0.0009, 0)
     for _ in range(10):
