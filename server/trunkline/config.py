@@ -27,7 +27,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
-from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
@@ -67,13 +66,18 @@ CREDENTIALS = (
 class SettingsError(ValueError):
     """Invalid settings.
 
+    Args:
+        errors: the name of the setting (empty where it concerns several) and what is wrong, without values, which may
+            be secrets.
+
     Attributes:
-        problems: each in words, with the name of the setting, and without values, which may be secrets.
+        problems: each in words, with the name of the setting.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        self.errors = errors
+        self.problems = [f"{name}: {words}" if name else words for name, words in errors]
+        super().__init__("; ".join(self.problems))
 
 
 def default_executors() -> int:
@@ -330,9 +334,12 @@ class Settings(BaseSettings):
         """The same settings with some of them changed, validated as a whole.
 
         Raises:
-            ValidationError: of pydantic.
+            SettingsError: with all that is wrong.
         """
-        changed = _Given(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
+        try:
+            changed = _Given(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
+        except ValidationError as error:
+            raise SettingsError(_problems(error)) from None
         changed._file, changed._options = self._file, self._options
         changed._origins = self._origins | {
             name: "update" for name in changes if getattr(changed, name) != getattr(self, name)
@@ -376,7 +383,6 @@ class _Given(Settings):
     """Settings that are all given, so that no other source is looked at."""
 
     @classmethod
-    @override
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -385,6 +391,7 @@ class _Given(Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The one source."""
         return (init_settings,)
 
 
@@ -423,10 +430,9 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = FileSettings(**said)
     except ValidationError as error:
-        said_wrong = [f"{name}: {words}" if name else words for name, words in problems_of(error)]
-        raise SettingsError([*unknown_settings(), *said_wrong]) from None  # its own text shows values
+        raise SettingsError([*_split(unknown_settings()), *_problems(error)]) from None  # its own text shows values
     if unknown := unknown_settings(settings.executor_env):
-        raise SettingsError(unknown)
+        raise SettingsError(_split(unknown))
     settings._file, settings._options = config, said
     settings._origins = _origins(config, said)
     return settings
@@ -446,8 +452,11 @@ def _origins(config: Path | None, options: Collection[str]) -> dict[str, Origin]
     return found
 
 
-def problems_of(error: ValidationError) -> list[tuple[str, str]]:
-    """Path (empty for the settings as a whole) and message of all that is wrong, without values."""
+def _split(problems: list[str]) -> list[tuple[str, str]]:
+    return [(name, words) for name, _, words in (problem.partition(": ") for problem in problems)]
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
     return [
         (".".join(map(str, item["loc"])), _words(item))
         for item in error.errors(include_url=False, include_context=False, include_input=False)

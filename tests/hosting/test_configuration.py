@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from pydantic import ValidationError
 
 from trunkline import defaults
-from trunkline.config import LIVE_SETTINGS, Settings, load_settings, problems_of
+from trunkline.config import LIVE_SETTINGS, Settings, SettingsError, load_settings
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -22,9 +21,9 @@ def no_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def problems(settings: Settings, changes: dict[str, Any]) -> list[tuple[str, str]]:
-    with pytest.raises(ValidationError) as caught:
+    with pytest.raises(SettingsError) as caught:
         settings.with_changes(changes)
-    return problems_of(caught.value)
+    return caught.value.errors
 
 
 def test_what_is_live_is_applied_and_is_on_the_page() -> None:

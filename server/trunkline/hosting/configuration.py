@@ -7,9 +7,8 @@ from collections.abc import Collection
 from typing import Any, Final
 
 import msgspec
-from pydantic import ValidationError
 
-from trunkline.config import LIVE_SETTINGS, Settings, SettingsError, problems_of
+from trunkline.config import LIVE_SETTINGS, Settings, SettingsError
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.live import apply
 from trunkline.hub.connection import ClientCall
@@ -121,8 +120,8 @@ def checked(present: Settings, changes: dict[str, Any]) -> tuple[Settings | None
     """The present settings with some changed, or None and all that is wrong with them."""
     try:
         return present.with_changes(changes), []
-    except ValidationError as error:
-        return None, [Problem(path, words) for path, words in problems_of(error)]
+    except SettingsError as error:
+        return None, _problems(error)
 
 
 def differing(one: Settings, other: Settings) -> list[str]:
@@ -146,15 +145,14 @@ def _read_again(present: Settings) -> Settings:
     try:
         return present.read_again()
     except SettingsError as error:
-        problems = [Problem(*_split(problem)) for problem in error.problems]
+        problems = _problems(error)
     except (OSError, ValueError) as error:
         problems = [Problem("", f"{present.file}: {error}")]
     raise _refusal("the settings were not reloaded", problems)
 
 
-def _split(problem: str) -> tuple[str, str]:
-    path, separator, words = problem.partition(": ")
-    return (path, words) if separator and " " not in path else ("", problem)
+def _problems(error: SettingsError) -> list[Problem]:
+    return [Problem(path, words) for path, words in error.errors]
 
 
 def _refusal(what: str, problems: list[Problem]) -> RpcError:

@@ -68,7 +68,7 @@ def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
         try:
             return decoder.decode(call.params)
         except UNREADABLE as error:
-            if call.params.lstrip()[:1] == b"[":
+            if call.params.lstrip()[:1] == b"[" and (not method.is_clients_own or call.params.strip() == b"[]"):
                 return _by_position(decoder, method, call.params)
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name}: {error}") from error
 
