@@ -28,7 +28,7 @@ from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
-from trunkline.executors.watchdog import Watchdog, suspects_of
+from trunkline.executors.watchdog import QUIET_AFTER, Watchdog, suspects_of
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
@@ -36,7 +36,9 @@ from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
 
-TICK: Final = 0.25
+LOOK_EVERY: Final = 5
+"""Ticks of QUIET_AFTER between two looks at what is late."""
+
 DEFAULT_GROUP: Final = "default"
 
 logger = logging.getLogger("trunkline.executors")
@@ -192,9 +194,11 @@ class ExecutorPool(CallBackend, HandOverHost):
             raise refusal
         if info.routing_key is None:
             lane_name = info.lane
-            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
+            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.shunned else None for h in self.executors]
             turn = self._turn = self._turn + 1
             index = least_loaded(lanes, turn)
+            if index < 0:
+                index = self._reluctantly(lane_name, turn)
             if index >= 0:
                 self._dispatch(self.executors[index], call, info)
             else:
@@ -209,6 +213,11 @@ class ExecutorPool(CallBackend, HandOverHost):
                 self._dispatch(handle, call, info)
                 return
         self._enqueue(call, info, queue)
+
+    def _reluctantly(self, lane: Lane, turn: int) -> int:
+        """The least busy executor of those that are shunned and yet not silent; -1 without one."""
+        lanes = [h.lanes[lane] if h.state == "ready" and h.shunned and not h.silent else None for h in self.executors]
+        return least_loaded(lanes, turn)
 
     def _refusal(self, call: Call) -> RpcError | None:
         refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
@@ -255,6 +264,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         call.executor = handle
         call.attempts += 1
         handle.in_flight[key] = call
+        handle.owes = True
         handle.lanes[info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
@@ -457,9 +467,12 @@ class ExecutorPool(CallBackend, HandOverHost):
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
+        for tick in itertools.count():
+            await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
+            self._watchdog.listen(now)
+            if tick % LOOK_EVERY:
+                continue
             self._watchdog.look(now)
             self.owners.look(now)
             silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
