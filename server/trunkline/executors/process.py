@@ -29,13 +29,13 @@ from typing_extensions import override
 from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
-from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
+from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -147,7 +147,7 @@ class NestedCalls(Host):
             0,
             method,
             msgspec.json.encode(carried) if carried else b"",
-            encode({} if params is None else params, f"{context.method}, to call {method},"),
+            encode({} if params is None else params, f"{context.method}, to call {method}, gave"),
         )
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
         return call_id
@@ -193,7 +193,7 @@ class NestedCalls(Host):
     @override
     def progress(self, context: Context, value: Any) -> None:
         frame = ipc.frame(
-            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,", CARRIED_DEPTH)
+            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress, gave", CARRIED_DEPTH)
         )
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # not through the loop: the result must not overtake a report
@@ -209,7 +209,7 @@ class NestedCalls(Host):
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(None)
         elif (future := self._results.get(call_id)) is not None and not future.done():
-            future.set_result(msgspec.json.decode(body))
+            future.set_result(decode(body))
 
     def on_error(self, call_id: int, body: bytes) -> None:
         """Handle NESTED_ERROR."""
@@ -223,7 +223,7 @@ class NestedCalls(Host):
         """Handle NESTED_CHUNK."""
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
-            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), decode(data)))
 
 
 class Executor:

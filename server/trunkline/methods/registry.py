@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.binding import Binding
+from trunkline.methods.wire_types import RegistrationError
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
 from trunkline_protocol.hub_methods import reserved
 
@@ -22,10 +23,6 @@ Kind = Literal["function", "coroutine", "generator", "async_generator"]
 
 _MARK: Final = "__trunkline_method__"
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
-
-
-class RegistrationError(Exception):
-    """A method or pack that cannot be registered; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)

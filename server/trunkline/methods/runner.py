@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline.methods.binding import encode, encode_chunk
+from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.failures import attempt, log_failure, typed, unexpected
 from trunkline.methods.inputs import InputStream
@@ -272,21 +272,20 @@ class MethodRunner:
         items = bound.function(**arguments)
         if bound.kind == "generator":
             items = self._steps(items, running.context)
-        return await self._pump(bound.info.name, items, running, sink)
+        return await self._pump(binding, items, running, sink)
 
-    async def _pump(self, name: str, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
+    async def _pump(self, binding: Binding, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
         credit = running.credit
         assert credit is not None
         async with aclosing(items) as source:  # type: ignore[type-var]
             async for item in source:
-                chunk_type, data = encode_chunk(item, name)
+                chunk_type, data = binding.encode_chunk(item, credit.sent)
                 if credit.exhausted:
                     with self._waiting_outside(running, sink):
                         await credit.wait()
                 credit.spend(len(data))
                 sink.chunk(chunk_type, data)
-        result = running.context.result
-        return encode({"chunks": credit.sent} if result is None else result, name)
+        return binding.encode_summary(running.context.result, credit.sent)
 
     @contextmanager
     def _waiting_outside(self, running: Running, sink: Sink) -> Iterator[None]:
