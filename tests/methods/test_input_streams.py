@@ -310,7 +310,7 @@ def test_one_input_a_call() -> None:
     async def two(left: InputStream[int], right: InputStream[int], ctx: Context) -> int:
         return 0
 
-    with pytest.raises(RegistrationError, match=r"left.*right"):
+    with pytest.raises(TypeError, match=r"left.*right"):
         Binding(two, "two", streaming=False)
 
 
@@ -322,5 +322,5 @@ def test_items_json_cannot_carry() -> None:
         return 0
 
     opaque.__annotations__["items"] = InputStream[Opaque]
-    with pytest.raises(RegistrationError, match="opaque"):
+    with pytest.raises(TypeError, match="opaque"):
         Binding(opaque, "opaque", streaming=False)

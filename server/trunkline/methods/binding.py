@@ -10,11 +10,12 @@ from typing import Any, Final, NotRequired, Union, get_args, get_origin, get_typ
 import msgspec
 from pydantic import ConfigDict, ValidationError
 
+from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.values import Reader, Writer, encode, encode_chunk
-from trunkline.methods.wire_types import Core, RegistrationError, core_schema, json_schema, member_schema
+from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
 from trunkline_protocol.binary import MARK
 from trunkline_protocol.catalogue import Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -33,19 +34,22 @@ class Binding:
         function: bound, if it is a method of an instance.
         name: for error messages.
         streaming: it is a generator, so the return annotation describes chunks.
+        batched: its parameters and its result are lists, with an item of each call.
 
     Raises:
-        RegistrationError: hints that have no form on the wire, ``*args``, or more than one input.
+        TypeError: hints that have no form on the wire, ``*args``, or more than one input.
 
     Attributes:
         context_name: the parameter that gets the call's context, if there is one.
         input_name: the parameter that gets the call's input; ``items`` reads what is in it.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool, batched: bool = False) -> None:
         self._name = name
         signature = inspect.signature(function)
-        hints = get_type_hints(function, include_extras=True)
+        hints = _hints_of(function, name)
+        if batched:
+            hints = item_hints(function, hints, name)
         self.context_name: str | None = None
         self.input_name: str | None = None
         self.items: ItemBinding | None = None
@@ -61,7 +65,9 @@ class Binding:
                 self._bind_input(parameter.name, _argument(hint, 0))
                 continue
             if parameter.kind in _VARIADIC:
-                raise RegistrationError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+                raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(f"{name}: {parameter.name} is positional only; params have names: leave out the /")
             wire_name = _wire_name(parameter.name)
             self._python_names[wire_name] = parameter.name
             fields[wire_name] = hint
@@ -78,7 +84,7 @@ class Binding:
 
     def _bind_input(self, parameter: str, hint: Any) -> None:
         if self.input_name is not None:
-            raise RegistrationError(f"{self._name}: a call has one input, not both {self.input_name} and {parameter}")
+            raise TypeError(f"{self._name}: a call has one input, not both {self.input_name} and {parameter}")
         self.input_name = parameter
         self.items = ItemBinding(hint, self._name)
 
@@ -152,7 +158,7 @@ class ItemBinding:
         name: the method, for error messages.
 
     Raises:
-        RegistrationError: the hint has no form on the wire.
+        TypeError: the hint has no form on the wire.
 
     Attributes:
         schema: JSON Schema of an item.
@@ -178,6 +184,16 @@ class ItemBinding:
             invalid = _invalid(where, error, "item")
             invalid.data["index"] = index
             raise invalid from None
+
+
+def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{name}: its hints name {error.name}, which its module does not have when it runs; import it outside of "
+            "TYPE_CHECKING, and define it outside of functions"
+        ) from error
 
 
 def _wire_name(parameter: str) -> str:

@@ -48,10 +48,6 @@ _WHAT_TO_DO: Final = (
 )
 
 
-class RegistrationError(Exception):
-    """A method or pack that cannot be registered; the message says which and why."""
-
-
 # --- core schemas ---
 
 
@@ -59,7 +55,7 @@ def core_schema(fields: Mapping[str, Any], where: str, config: ConfigDict) -> Co
     """The core schema of an object with these members, by annotation; ``NotRequired`` ones may be missing.
 
     Raises:
-        RegistrationError: an annotation has no form on the wire; names ``where``.
+        TypeError: an annotation has no form on the wire; names ``where``.
     """
     members: Any = TypedDict(where, {name: _with_dtypes(hint) for name, hint in fields.items()})  # type: ignore[misc]
     setattr(members, "__pydantic_config__", ConfigDict(arbitrary_types_allowed=True) | config)  # noqa: B010
@@ -68,7 +64,7 @@ def core_schema(fields: Mapping[str, Any], where: str, config: ConfigDict) -> Co
             warnings.simplefilter("error", ArbitraryTypeWarning)
             return cast("Core", TypeAdapter(members).core_schema)
     except (PydanticUserError, ArbitraryTypeWarning) as error:
-        raise RegistrationError(f"{where}: {_first_line(error)}. {_WHAT_TO_DO}") from error
+        raise TypeError(f"{where}: {_first_line(error)}. {_WHAT_TO_DO}") from error
 
 
 def member_schema(members: Core, name: str) -> Core:
@@ -404,12 +400,12 @@ def json_schema(schema: Core, where: str, *, written: bool) -> Core:
         written: of what methods give, not of what they take.
 
     Raises:
-        RegistrationError: it has no form on the wire; names ``where``.
+        TypeError: it has no form on the wire; names ``where``.
     """
     try:
         return _WireJsonSchema().generate(cast("Any", schema), "serialization" if written else "validation")
     except PydanticInvalidForJsonSchema as error:
-        raise RegistrationError(f"{where}: {_first_line(error)}. {_WHAT_TO_DO}") from error
+        raise TypeError(f"{where}: {_first_line(error)}. {_WHAT_TO_DO}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -51,7 +51,7 @@ class Rich(BaseModel):
     anything: Any = None
     took: dt.timedelta = dt.timedelta(seconds=1)
 
-    @computed_field
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def size(self) -> int:
         return len(self.data)
@@ -178,7 +178,7 @@ def numbers(value: Iterable[int]) -> Iterable[int]:
 @method("typed.undeclared")
 async def undeclared(which: str) -> Any:
     """Values of which nothing is declared, of types that JSON has not."""
-    return {
+    made: dict[str, Callable[[], Any]] = {
         "rich": lambda: Rich(data=b"\xff", price=Decimal("1.5"), anything=[b"\xfe"]),
         "sized": lambda: Sized(b"\xff", [b"\xfe"]),
         "point": lambda: [Point(1)],
@@ -188,7 +188,8 @@ async def undeclared(which: str) -> Any:
         "complex": lambda: 1j,
         "generator": lambda: iter([1]),
         "model_of_nan": lambda: {"a": None, "b": Rich(data=b"", price=Decimal(1), anything=float("nan"))},
-    }[which]()
+    }
+    return made[which]()
 
 
 @method("typed.lies")
