@@ -185,6 +185,11 @@ async def test_a_number_beyond_a_double_is_refused_whatever_is_declared(methods:
         assert caught.value.code == ErrorCode.INVALID_PARAMS
 
 
+async def test_data_of_errors_are_values_like_others(methods: LocalMethods) -> None:
+    error = await failure(methods.call("typed.refused"))
+    assert (error.code, error.data) == (404, {"at": "2020-01-01", "key": b"\xff", "price": "1.50"})
+
+
 class Opaque:
     """A class without a form."""
 

@@ -214,7 +214,7 @@ class NestedCalls(Host):
 
     def on_error(self, call_id: int, body: bytes) -> None:
         """Handle NESTED_ERROR."""
-        error = RpcError.from_wire(msgspec.json.decode(body))
+        error = RpcError.from_wire(decode(body))
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(error)
         elif (future := self._results.get(call_id)) is not None and not future.done():

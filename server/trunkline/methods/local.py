@@ -19,6 +19,7 @@ from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, MethodRunner, Sink
 from trunkline.methods.values import decode, encode
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -56,7 +57,7 @@ class _Outcome(Sink):
 
     @override
     def error(self, error: RpcError) -> None:
-        self.fail(RpcError.from_wire(_as_sent(error.to_wire())))
+        self.fail(RpcError.from_wire(decode(encode_error_object(error))))
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error, which need not be the method's."""

@@ -20,9 +20,10 @@ from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context, enter_call
-from trunkline.methods.failures import attempt, log_failure, typed, unexpected
+from trunkline.methods.failures import attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
+from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
@@ -250,7 +251,7 @@ class MethodRunner:
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
         elif isinstance(error, RpcError):
-            failure = typed(error)
+            failure = sendable(error)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0

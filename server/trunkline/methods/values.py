@@ -208,6 +208,18 @@ def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tup
         raise
 
 
+def sendable(error: RpcError) -> RpcError:
+    """A typed error, its ``data`` as JSON has them; one that cannot be sent as ``INTERNAL_ERROR`` with its words."""
+    try:
+        if error.data:
+            error.data = msgspec.json.decode(encode(error.data, "it has", CARRIED_DEPTH, large_integers=True))
+        msgspec.json.encode(error.to_wire())
+    except BaseException as fault:
+        why = f" ({bounded(fault.message)})" if isinstance(fault, RpcError) else ""
+        return RpcError(ErrorCode.INTERNAL_ERROR, f"an error that cannot be sent: {words_of(error)}{why}")
+    return error
+
+
 def _not_carried(gave: str, error: BaseException) -> RpcError:
     cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
     return RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: {bounded(str(error))}{cause}")

@@ -14,7 +14,7 @@ from uuid import UUID
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, Strict, computed_field, field_serializer
 from typing_extensions import TypedDict
 
-from trunkline import Chunk, Context, InputStream, method
+from trunkline import Chunk, Context, InputStream, RpcError, method
 
 
 class Colour(enum.Enum):
@@ -226,3 +226,9 @@ async def nested(value: Any, ctx: Context) -> list[str]:
     ctx.progress(value)
     await ctx.publish("typed.news", value)
     return [type(result).__name__, *(type(chunk.data["data"]).__name__ for chunk in chunks)]
+
+
+@method("typed.refused")
+async def refused() -> None:
+    """An error whose data are no JSON."""
+    raise RpcError(404, "no", data={"at": dt.date(2020, 1, 1), "key": b"\xff", "price": Decimal("1.50")})
