@@ -116,6 +116,7 @@ async def test_a_model_is_written_as_its_schema_says(methods: LocalMethods, name
     info = info_of(name)
     jsonschema.validate(on_the_wire(given), info.parameters[0].schema)
     jsonschema.validate(on_the_wire(result), info.result)
+    assert typed.Aliased.model_validate({"userId": 3}).user_id == 3
     assert set(info.result["properties"]) == set(info.result["required"]) == set(result)
 
 
