@@ -24,7 +24,11 @@ from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.internal import call
 
 CLOSE_RESTART: Final = 1012
-EXECUTOR_STOP_GRACE: Final = 5.0
+EXECUTOR_STOP_GRACE: Final = 6.0
+"""Seconds for executors that run nothing to close what they hold, by themselves limited to five, and to end."""
+
+EXECUTOR_ABORT_GRACE: Final = 1.0
+"""The same, where they still ran calls, which are cancelled."""
 
 logger = logging.getLogger("trunkline")
 
@@ -167,7 +171,7 @@ class HubProcess:
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         await parts.jobs.stop()
         left = await parts.router.drain(self.settings.drain_seconds)
-        await parts.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
+        await parts.pool.stop(EXECUTOR_ABORT_GRACE if left else EXECUTOR_STOP_GRACE)
         server.stop_accepting()
         parts.framed.stop()
         await parts.context.close_all(CLOSE_RESTART, "the hub is stopping", self.settings.close_seconds)
