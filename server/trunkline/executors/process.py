@@ -30,6 +30,7 @@ from typing_extensions import override
 from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
+from trunkline.executors.printing import finish_output, tell_by_records
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
@@ -409,11 +410,7 @@ def main() -> None:
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     faulthandler.enable()  # a crash in native code says where
     keep_signals_from_ending()
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    tell_by_records(config["settings"].get("log_level", "info"), config["modules"])
     wire = socket.socket(fileno=int(sys.argv[1]))
     os.dup(wire.fileno())  # stays open until the process ends, so that the hub hears of its end and not before
     wire.setblocking(False)
@@ -421,8 +418,7 @@ def main() -> None:
     code = run_to_end(serve(wire, config, bound_end))
     bound_end()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    finish_output()
     os._exit(code)  # a method's thread that never ends must not hold the process
 
 
