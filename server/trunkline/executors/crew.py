@@ -15,7 +15,7 @@ class Crew:
     Args:
         size: how many executors there are.
         spec: how they are started.
-        make_handle: makes the hub's side of an executor with this index.
+        callbacks: of the hub's side of each executor: ``on_frame`` and ``on_lost`` of :class:`ExecutorHandle`.
         on_exit: called with handle and cause when a process has ended.
 
     Attributes:
@@ -27,15 +27,18 @@ class Crew:
         self,
         size: int,
         spec: ExecutorSpec,
-        make_handle: Callable[[int], ExecutorHandle],
+        callbacks: tuple[Callable[[ExecutorHandle, int, int, bytes], None], Callable[[ExecutorHandle], None]],
         on_exit: Callable[[ExecutorHandle, str], None],
     ) -> None:
         self._spec = spec
-        self._make_handle = make_handle
+        self._callbacks = callbacks
         self._on_exit = on_exit
-        self.executors = [make_handle(index) for index in range(size)]
+        self.executors = [self._handle(index) for index in range(size)]
         self.processes = list(self.executors)
         self._supervisors = {handle: Supervisor(handle, spec, on_exit) for handle in self.executors}
+
+    def _handle(self, index: int) -> ExecutorHandle:
+        return ExecutorHandle(index, *self._callbacks, self._spec.max_concurrency)
 
     def start(self) -> None:
         """Start all executors."""
@@ -48,7 +51,7 @@ class Crew:
 
     def spawn(self, index: int) -> ExecutorHandle:
         """Start one more process for an executor's index, which gets no traffic yet, and is not started again."""
-        handle = self._make_handle(index)
+        handle = self._handle(index)
         handle.place, handle.queues = NOWHERE, ()
         supervisor = self._supervisors[handle] = Supervisor(handle, self._spec, self._on_exit, restarts=False)
         supervisor.start()

@@ -7,7 +7,6 @@ after a crash only idempotent calls that streamed nothing, and got no input, run
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import logging
 import time
@@ -76,7 +75,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        self.crew = Crew(size, spec, functools.partial(self._new_handle, spec.max_concurrency), self._on_exit)
+        self.crew = Crew(size, spec, (self._on_frame, self._on_wire_lost), self._on_exit)
         self.executors = self.crew.executors
         self._on_change = on_change
         self._watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
@@ -182,6 +181,11 @@ class ExecutorPool(CallBackend, HandOverHost):
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue: methods by name."""
         return self._methods
+
+    def follow(self, kill_after: float, quarantine: QuarantineLimits) -> None:
+        """Change when executors are killed, and inputs quarantined, from now on."""
+        self._watchdog.limit(kill_after)
+        self._quarantine.limits = quarantine
 
     # --- calls, from the router ---
 
@@ -319,9 +323,6 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     # --- executors that come and go ---
 
-    def _new_handle(self, max_concurrency: int, index: int) -> ExecutorHandle:
-        return ExecutorHandle(index, self._on_frame, self._on_wire_lost, max_concurrency)
-
     def _on_swap(self, old: ExecutorHandle, new: ExecutorHandle) -> None:
         """Move traffic to a process that has taken the place of another; routing keys follow one by one."""
         self.owners.succeed(old, new)
@@ -426,8 +427,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.refill(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        error = RpcError.from_wire(msgspec.json.decode(body))
-        self._failed.nothing_loaded(handle, error)
+        self._failed.nothing_loaded(handle, RpcError.from_wire(msgspec.json.decode(body)))
         self._on_change()
 
     # --- faults ---
