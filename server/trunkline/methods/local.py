@@ -173,16 +173,7 @@ class LocalMethods:
             self._runner.cancel(call_id)
         await self._runner.finish()
         self._runner.close()
-        failure: BaseException | None = None
-        for instance in self._registry.instances:
-            # An executor's process ends instead, which frees all it held; this one goes on.
-            close = getattr(instance, "close", None)
-            try:
-                outcome = close() if close is not None else None
-                if inspect.isawaitable(outcome):
-                    await outcome
-            except BaseException as raised:  # the others are closed all the same
-                failure = failure or raised
+        failure = await self._registry.close()
         if failure is not None:
             raise failure
 
