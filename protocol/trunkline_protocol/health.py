@@ -68,7 +68,7 @@ class ExecutorReport(msgspec.Struct):
 class Cause(msgspec.Struct, frozen=True):
     """Why a group cannot serve everything: what is the matter with ``subject``, an executor, a lane or a module."""
 
-    kind: Literal["starting", "stopping", "silent", "down", "held", "not_loaded"]
+    kind: Literal["starting", "stopping", "silent", "down", "held", "not_loaded", "not_replaced"]
     subject: str
     since: int
     text: str
@@ -177,6 +177,7 @@ class GroupSeen(msgspec.Struct):
     Attributes:
         methods: those that its executors serve.
         failed: modules that could not be loaded.
+        not_replaced: why executors could not be replaced, by their names.
         waiting: calls that wait for its executors.
     """
 
@@ -185,4 +186,5 @@ class GroupSeen(msgspec.Struct):
     methods: Collection[MethodInfo]
     held: list[Held]
     failed: list[ModuleFailure]
+    not_replaced: dict[str, str] = msgspec.field(default_factory=dict)
     waiting: int = 0
