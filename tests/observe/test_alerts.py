@@ -8,7 +8,7 @@ import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 import pytest
@@ -17,6 +17,9 @@ from tests.observe.promtool import Page, goes_on, page_of, promtool, require_fir
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, eventually
+
+
+MORE_THAN_ARE_SENT_AHEAD: Final = 600
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,9 +82,8 @@ async def test_calls_that_fail_time_out_are_refused_or_served_by_nobody(hub: Run
             await caller.error("debug.fail")
             await caller.error("nobody.serves.this")
             await caller.error("debug.sleep", {"seconds": 5}, metadata={"timeout_ms": 30})
-        sleeping = [await caller.request("debug.sleep", {"seconds": 60}) for _ in range(8)]
-        outcomes = [(await caller.receive())["error"]["code"] for _ in range(5)]
-        assert set(outcomes) == {2002}, "two run, one waits"
+        sleeping = [await caller.request("debug.sleep", {"seconds": 60}) for _ in range(MORE_THAN_ARE_SENT_AHEAD)]
+        assert (await caller.receive())["error"]["code"] == 2002
         for each in sleeping:
             await caller.cancel(each)
     eventually(lambda: value(hub, 'trunkline_method_failing{method="debug.fail"}') == 1, "it is judged to fail")
@@ -96,7 +98,6 @@ async def test_an_input_that_kills_executors(hub: RunningHub, tmp_path: Path) ->
         for _ in range(2):
             await caller.error("debug.crash", {"signal": "SIGSEGV"}, within=PATIENCE)
             eventually(lambda: hub.get("/health").json()["ready"], "another is ready")
-    eventually(lambda: value(hub, "trunkline_quarantined_inputs{") == 0, "")
     names = {"TrunklineExecutorRestarts", "TrunklineQuarantine"}
     require_firing(tmp_path, goes_on(before, scrape(hub)), names, "|".join(names))
 
@@ -115,10 +116,11 @@ def test_descriptors_that_run_out(hub: RunningHub, tmp_path: Path) -> None:
     before, process = scrape(hub), psutil.Process(hub.process.pid)
     limits = process.rlimit(resource.RLIMIT_NOFILE)
     try:
-        process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 4, limits[1]))
-        require_firing(tmp_path, goes_on(before, scrape(hub)), {"TrunklineDescriptors"}, "TrunklineDescriptors")
+        process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 8, limits[1]))
+        during = scrape(hub)
     finally:
         process.rlimit(resource.RLIMIT_NOFILE, limits)
+    require_firing(tmp_path, goes_on(before, during), {"TrunklineDescriptors"}, "TrunklineDescriptors")
 
 
 def test_a_disk_that_fills(hub: RunningHub, tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ async def test_jobs_that_fail_and_jobs_that_wait_for_ever(hub: RunningHub, tmp_p
         made = await caller.result("jobs.create", {"method": "debug.echo", "params": {"no such": 1}})
 
         async def job() -> Any:
-            return await caller.result("jobs.get", {"job": made["job"]})
+            return await caller.result("jobs.get", {"job_id": made["id"]})
 
         async with asyncio.timeout(PATIENCE):
             while (await job())["status"] != "failed":
