@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
+    from trunkline_protocol.principals import Principal
 
 __all__ = [
     "Chunk",
@@ -34,6 +35,7 @@ __all__ = [
     "Hub",
     "InputStream",
     "Position",
+    "Principal",
     "Reconnect",
     "Retry",
     "RpcError",
@@ -54,6 +56,7 @@ _HOMES = {
     "Hub": "trunkline.client",
     "InputStream": "trunkline.methods.inputs",
     "Position": "trunkline.client",
+    "Principal": "trunkline_protocol.principals",
     "Reconnect": "trunkline.client",
     "Retry": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",

@@ -254,8 +254,9 @@ class ExecutorPool(CallBackend, HandOverHost):
         handle.lanes[info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
-        method = call.method.encode()
-        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
+        method, caller = call.method.encode(), call.caller()
+        who = b"" if caller is None else caller.encoded
+        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, who, call.params))
         if call.input is not None:
             for body in self._held.release(call):
                 handle.push(call, call.input, body)
