@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         StreamChunk,
         connect,
     )
+    from trunkline.methods.batched_calls import Batch
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trunkline_protocol.principals import Principal
 
 __all__ = [
+    "Batch",
     "Chunk",
     "Context",
     "DisconnectedError",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Batch": "trunkline.methods.batched_calls",
     "Chunk": "trunkline.methods.context",
     "Context": "trunkline.methods.context",
     "DisconnectedError": "trunkline.client",

@@ -31,9 +31,11 @@ class FailedModules:
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
         """Note the modules that an executor could not load."""
+        told = {failure.words for failure in self.all()}
         handle.failed_modules = failed
         for failure in failed:
-            logger.error("executor %d: %s", handle.index, failure.words)
+            if failure.words not in told:  # executors fail alike, each time that they start
+                logger.error("executor %d: %s", handle.index, failure.words)
         catalogues = [other.catalogue for other in self._executors if other.catalogue is not None]
         served = {info.name for catalogue in catalogues for info in catalogue.methods}
         packs = {pack_of(failure.module) for failure in failed}
@@ -43,7 +45,6 @@ class FailedModules:
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
         """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
-        logger.error("executor %d could not load its methods: %s", handle.index, error.message)
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:

@@ -53,6 +53,7 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
             "llm_model": settings.llm_model,
             "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
             "debug": settings.debug,
+            "log_level": settings.log_level,
         },
         max_concurrency=settings.max_concurrency,
         threads=max(1, available_cpus() // settings.executors),
