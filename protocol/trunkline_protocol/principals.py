@@ -1,4 +1,4 @@
-"""Principals: who makes a call, as methods and client-served handlers are told (SPEC.md, Principals, roles, permissions).
+"""Principals: who makes a call, as methods and client-served handlers are told (SPEC.md, section 1).
 
 The hub alone sets them; what a client says of itself is never taken for one, except by ``metadata.act_as`` from those
 that may.

@@ -96,8 +96,12 @@ class Settings(BaseSettings):
     jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
     jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
     jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
-    jwt_tenant_claim: str = Field("tenant", min_length=1, description="claim of a JWT that names the principal's tenant")
-    jwt_claims: Names = Field((), description="claims of a JWT that methods and callees are told (ctx.principal.claims)")
+    jwt_tenant_claim: str = Field(
+        "tenant", min_length=1, description="claim of a JWT that names the principal's tenant"
+    )
+    jwt_claims: Names = Field(
+        (), description="claims of a JWT that methods and callees are told (ctx.principal.claims)"
+    )
     jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
     auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
     auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
@@ -265,7 +269,9 @@ class Settings(BaseSettings):
     def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in value:
             if not valid_pattern(pattern):
-                raise ValueError(f"{pattern!r:.100} is no topic or pattern (tokens joined by dots, * for one, a last >)")
+                raise ValueError(
+                    f"{pattern!r:.100} is no topic or pattern (tokens joined by dots, * for one, a last >)"
+                )
         return value
 
     @field_validator("packs")

@@ -25,7 +25,13 @@ ENTRIES: Final = {
 }
 ANN: Final = {"name": "ann", "roles": ["reader"], "tenant": "acme", "claims": {"team": "blue", "floors": [1, 2]}}
 BOB: Final = {"name": "bob", "roles": ["callee"], "tenant": "default", "claims": {}}
-FORGED: Final = {"principal": "root", "principals": ["root"], "roles": ["admin"], "tenant": "other", "claims": {"team": "red"}}
+FORGED: Final = {
+    "principal": "root",
+    "principals": ["root"],
+    "roles": ["admin"],
+    "tenant": "other",
+    "claims": {"team": "red"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,9 @@ async def test_a_stream_is_told(hub: RunningHub) -> None:
 
 async def test_nothing_in_a_request_makes_another_of_its_sender(hub: RunningHub) -> None:
     async with as_who(hub, "bob") as bob:
-        await bob.send({"jsonrpc": "2.0", "id": 1, "method": "who.calls", "principal": ANN, "metadata": {"principal": ANN}})
+        await bob.send(
+            {"jsonrpc": "2.0", "id": 1, "method": "who.calls", "principal": ANN, "metadata": {"principal": ANN}}
+        )
         assert (await bob.reply(1))["result"] == BOB
 
 
@@ -119,7 +127,11 @@ async def answered(callee: Peer) -> Any:
 async def test_a_client_that_serves_a_method_is_told(hub: RunningHub) -> None:
     async with as_who(hub, "bob") as bob, as_who(hub, "ann") as ann:
         await serve(bob, "desk.ask")
-        for method, params in [("desk.ask", {}), ("who.below", {"method": "desk.ask"}), ("who.own", {"method": "desk.ask"})]:
+        for method, params in [
+            ("desk.ask", {}),
+            ("who.below", {"method": "desk.ask"}),
+            ("who.own", {"method": "desk.ask"}),
+        ]:
             asked = await ann.request(method, params, metadata=FORGED)
             request = await answered(bob)
             assert request["principal"] == ANN
@@ -165,7 +177,9 @@ async def test_audit_and_tables_tell_the_tenant(hub: RunningHub, audit_file: Pat
 
     def audited() -> bool:
         lines = [json.loads(line) for line in audit_file.read_text().splitlines()]
-        named = {(line["event"], line.get("method"), line["tenant"]) for line in lines if line.get("principal") == "ann"}
+        named = {
+            (line["event"], line.get("method"), line["tenant"]) for line in lines if line.get("principal") == "ann"
+        }
         wanted = {("call", "who.below", "acme"), ("call", "who.calls", "acme"), ("connected", None, "acme")}
         return wanted <= named and {tenant for _, _, tenant in named} == {"acme"}
 

@@ -176,4 +176,7 @@ def test_what_it_is_described_by_is_the_same_where_a_method_calls_with_its_own_r
 
 
 def test_principals_with_claims_can_be_keys() -> None:
-    assert len({Principal("a", claims={"b": [1]}), Principal("a", claims={"b": [2]}), Principal("a", claims={"b": [1]})}) == 2
+    assert (
+        len({Principal("a", claims={"b": [1]}), Principal("a", claims={"b": [2]}), Principal("a", claims={"b": [1]})})
+        == 2
+    )

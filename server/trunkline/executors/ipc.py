@@ -127,9 +127,7 @@ def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
         NESTED_CALL,
         call_id,
         _U64.pack(parent)
-        + _CALL.pack(
-            body.deadline, body.depth, body.flags, len(method), len(body.metadata), len(body.principal)
-        )
+        + _CALL.pack(body.deadline, body.depth, body.flags, len(method), len(body.metadata), len(body.principal))
         + method
         + body.metadata
         + body.principal

@@ -102,7 +102,9 @@ class HubParts:
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = _connection_limits(settings)
-        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics)
+        self.topics = Subscriptions(
+            self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics
+        )
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
         )

@@ -80,7 +80,9 @@ class Authentication:
             raise
         self._admit(connection, principal)
         left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))
-        call.settle_result(_encoder.encode(Authenticated(principal.name, sorted(principal.roles), left, principal.tenant)))
+        call.settle_result(
+            _encoder.encode(Authenticated(principal.name, sorted(principal.roles), left, principal.tenant))
+        )
 
     def _admit(self, connection: Connection, principal: Principal) -> None:
         connection.become(principal)

@@ -81,8 +81,7 @@ class Context:
     def principal(self) -> Principal:
         """Who calls: the principal of the outermost call, through however many methods and jobs.
 
-        The hub sets it, and nothing that a client says in ``metadata`` changes it. What :attr:`metadata` says of a user is
-        the client's word alone.
+        The hub sets it, and nothing that a client says changes it: :attr:`metadata` is the client's word alone.
         """
         return decode_principal(self._principal)
 

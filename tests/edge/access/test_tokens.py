@@ -190,7 +190,10 @@ def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path) -> None:
         (entry() + entry("bob"), "tokens[1] ('bob').sha256: is already that of 'alice'"),
         (entry() + entry("bob", SHA256.upper()), "tokens[1] ('bob').sha256: is already that of 'alice'"),
         (entry(more='tenant = ""'), "tokens[0] ('alice').tenant: must be 1 to 256 printable characters"),
-        (entry(more=f'claims = {{a = "{"x" * 5000}"}}'), "tokens[0] ('alice').claims: 5008 bytes of JSON; at most 4096"),
+        (
+            entry(more=f'claims = {{a = "{"x" * 5000}"}}'),
+            "tokens[0] ('alice').claims: 5008 bytes of JSON; at most 4096",
+        ),
         (entry(more='roles = ["nobody"]'), "tokens[0] ('alice').roles: no role 'nobody'"),
         (entry(more='methods = ["a..b"]'), "tokens[0] ('alice').methods: 'a..b' is no pattern"),
         (entry(more='subscribe = ["a.>.b"]'), "tokens[0] ('alice').subscribe: 'a.>.b'"),

@@ -59,7 +59,8 @@ async def publishes(topic: str, ctx: Context) -> Any:
 @method("who.waits", idempotent=True)
 async def waits(begun: str, ctx: Context) -> dict[str, Any]:
     """Who calls, once the file with the suffix ``.go`` is there."""
-    Path(begun).touch()
-    while not Path(begun).with_suffix(".go").exists():
+    mark = Path(begun)
+    await asyncio.to_thread(mark.touch)
+    while not await asyncio.to_thread(mark.with_suffix(".go").exists):
         await asyncio.sleep(0.02)
     return told(ctx.principal)

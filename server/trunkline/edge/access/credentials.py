@@ -165,7 +165,9 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
         logger.error("the authenticate hook returned no Principal", extra={"returned": type(principal).__name__})
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
     if principal.claims and (fault := fault_of_claims(principal.claims)):
-        logger.error("the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault})
+        logger.error(
+            "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
+        )
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
     return principal if principal.credential else replace(principal, credential="hook")
 

@@ -71,7 +71,7 @@ class _Entry(Grants, frozen=True, forbid_unknown_fields=True, kw_only=True):
     roles: tuple[str, ...] = ()
     expires: Any = None
     tenant: str = DEFAULT_TENANT
-    claims: dict[str, Any] = {}
+    claims: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
