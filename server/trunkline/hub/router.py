@@ -16,7 +16,7 @@ from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
@@ -79,7 +79,7 @@ class Router:
         keys: KeyLimits | None = None,
     ) -> None:
         self.backend = backend
-        self._max_calls = max_calls
+        self.max_calls = max_calls
         self.in_flight = 0
         self.draining = False
         self.tracer: CallTracer | None = None
@@ -140,8 +140,8 @@ class Router:
     def _submit(self, call: Call) -> None:
         if call.depth == 0 and self.draining:
             raise draining_error()
-        if call.depth == 0 and self.in_flight > self._max_calls:
-            raise limit_error("max_calls", f"{self._max_calls} calls are in flight already")
+        if call.depth == 0 and self.in_flight > self.max_calls:
+            raise limit_error("max_calls", f"{self.max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
@@ -205,10 +205,11 @@ class Router:
         started = call.maybe_executed
         if not started:
             call.waited = waited
+        whom = "a client that serves it" if call.info is not None and call.info.pack == CLIENT_PACK else "an executor"
         call.settle_error(
             RpcError(
                 ErrorCode.COMMUNICATION_TIMEOUT,
-                f"{call.method} {what} {limit:.3g} s" + ("" if started else ": it was still waiting for an executor"),
+                f"{call.method} {what} {limit:.3g} s" + ("" if started else f": it was still waiting for {whom}"),
                 maybe_executed=started,
             )
         )
