@@ -93,7 +93,7 @@ export interface EventMessage<T = unknown> extends Position {
   /** The hub's clock, in milliseconds since 1970. */
   readonly publishedAt: number;
   /** The name of the principal that published it; undefined where the hub did, or does not tell. */
-  readonly publisher: string | undefined;
+  readonly publisher?: string | undefined;
 }
 
 /**
