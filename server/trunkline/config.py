@@ -165,6 +165,8 @@ class Settings(BaseSettings):
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
+    max_pipelines: LiveInt = Field(defaults.MAX_PIPELINES, ge=0, description="pipelines of all principals")
+    max_pipelines_per_principal: LiveInt = Field(defaults.MAX_PIPELINES_PER_PRINCIPAL, ge=0)
     session_seconds: float = Field(
         defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
     )

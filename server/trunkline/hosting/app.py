@@ -21,6 +21,7 @@ from trunkline.control.health import causes_of
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
 from trunkline.control.monitoring import Monitor
+from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler
@@ -111,6 +112,9 @@ class HubParts:
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
         self.framed = FramedDoors(self.context, __version__)
+        self.pipelines = Pipelines(
+            self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
+        )
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -205,6 +209,7 @@ class HubParts:
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
+            self.pipelines,
         ):
             self.router.handle(part.methods())
 

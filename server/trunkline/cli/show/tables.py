@@ -35,6 +35,8 @@ _GAP_REASONS: Final = {
 _SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
 
 
+UNWRAPPED: Final = 10_000
+"""Columns of a pipe or a file: more than any row has."""
 NO_CHUNKS: Final = {"chunks": 0}
 """The result of a stream that ended without a chunk and has no summary of its own."""
 
@@ -182,6 +184,11 @@ def while_output_is_read() -> Iterator[None]:
             loop.remove_reader(output)
 
 
+def console_for_tables() -> Console:
+    """Standard output. Where it is no terminal, rows are not wrapped: what reads a pipe or a file reads lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+
+
 def print_methods(document: dict[str, Any]) -> None:
     """Print the methods of an OpenRPC document as a table."""
     table = Table(box=None, pad_edge=False)
@@ -196,11 +203,11 @@ def print_methods(document: dict[str, Any]) -> None:
             "stream" if extension.get("streaming") else "",
             escape(method.get("summary", "")),
         )
-    Console(highlight=False).print(table)
+    console_for_tables().print(table)
 
 
 def print_checks(checks: list[Check]) -> None:
     """Print the results of ``trunkline doctor``."""
-    console = Console(highlight=False)
+    console = console_for_tables()
     for check in checks:
         console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")
