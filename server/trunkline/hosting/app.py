@@ -33,6 +33,7 @@ from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
 from trunkline.hosting.runtime import ConfigurationError
@@ -139,6 +140,7 @@ class HubParts:
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
+            replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
@@ -205,7 +207,7 @@ class HubParts:
             self.sessions,
             self.registrations,
             CallsInFlight(self.router),
-            ExecutorOrders(self.pool.owners),
+            ExecutorOrders(self.pool.owners, self.pool.replacements),
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
