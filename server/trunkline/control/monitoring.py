@@ -240,12 +240,13 @@ class Monitor:
         traffic = connection.door.traffic()
         self._opened.add(
             OpenedConnection(
-                connection.number,
-                connection.peer,
-                connection.principal.name,
-                traffic.transport,
-                traffic.client,
-                int(time.time() * 1000),
+                connection=connection.number,
+                peer=connection.peer,
+                principal=connection.principal.name,
+                tenant=connection.principal.tenant,
+                transport=traffic.transport,
+                client=traffic.client,
+                opened_at=int(time.time() * 1000),
             )
         )
 
