@@ -32,16 +32,13 @@ from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import ExecutorSpec
-from trunkline.executors.watchdog import QUIET_AFTER, Watchdog, count_kill
+from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
-
-LOOK_EVERY: Final = 5
-"""Ticks of QUIET_AFTER between two looks at what is late."""
 
 DEFAULT_GROUP: Final = "default"
 
