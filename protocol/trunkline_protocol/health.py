@@ -177,7 +177,7 @@ class GroupSeen(msgspec.Struct):
     Attributes:
         methods: those that its executors serve.
         failed: modules that could not be loaded.
-        not_replaced: why executors could not be replaced, by their names.
+        not_replaced: why executors could not be replaced, by their place in the list.
         waiting: calls that wait for its executors.
     """
 
@@ -186,5 +186,5 @@ class GroupSeen(msgspec.Struct):
     methods: Collection[MethodInfo]
     held: list[Held]
     failed: list[ModuleFailure]
-    not_replaced: dict[str, str] = msgspec.field(default_factory=dict)
+    not_replaced: dict[int, str] = msgspec.field(default_factory=dict)
     waiting: int = 0

@@ -147,8 +147,8 @@ def _causes(seen: GroupSeen) -> Iterator[Cause]:
         yield Cause("held", f"{held.lane} {held.executor or ''}".strip(), 0, held.text)
     for failure in seen.failed:
         yield Cause("not_loaded", failure.module, 0, f"{failure.words}; {TRIED_AGAIN}")
-    for name, words in seen.not_replaced.items():
-        yield Cause("not_replaced", name, 0, words)
+    for index, words in seen.not_replaced.items():
+        yield Cause("not_replaced", seen.executors[index].worker_id, 0, words)
 
 
 def _trouble(executor: ExecutorReport) -> str:

@@ -266,7 +266,7 @@ class Monitor:
         self._executors_changed = True
 
     def _note_health(self) -> None:
-        self._health_changed = True
+        self._health_changed = self._executors_changed = True  # an executor that has fallen silent says nothing itself
 
     # --- events ---
 

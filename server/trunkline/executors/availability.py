@@ -7,7 +7,7 @@ from typing import Final
 
 from trunkline.executors.crew import Crew
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog, least_loaded
 from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
@@ -80,6 +80,16 @@ def running(crew: Crew) -> dict[str, list[tuple[Call, bool]]]:
     for handle in crew.processes:
         calls[handle.name] += ((call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items())
     return calls
+
+
+def reluctantly(executors: Sequence[ExecutorHandle], lane: Lane, queue: int, start: int) -> int:
+    """The least busy executor for a call of a queue among those that are shunned and yet not silent; -1 without one.
+
+    Args:
+        start: as for :func:`trunkline.executors.queueing.least_loaded`.
+    """
+    asked = [h.state == "ready" and h.shunned and not h.silent and queue in h.queues for h in executors]
+    return least_loaded([h.lanes[lane] if each else None for h, each in zip(executors, asked, strict=True)], start)
 
 
 class Standstill:

@@ -19,7 +19,7 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, reports, running, status_of
+from trunkline.executors.availability import Standstill, reluctantly, reports, running
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
@@ -32,16 +32,13 @@ from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import ExecutorSpec
-from trunkline.executors.watchdog import QUIET_AFTER, Watchdog, count_kill
+from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
-
-LOOK_EVERY: Final = 5
-"""Ticks of QUIET_AFTER between two looks at what is late."""
 
 DEFAULT_GROUP: Final = "default"
 
@@ -102,7 +99,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
-        self._silent: list[ExecutorHandle] = []
         nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
@@ -159,9 +155,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         """What is seen of each group of executors now; of a pool without executors nothing."""
         if not self.executors:
             return []
-        held = Standstill(self.executors, self._backlog, time.monotonic()).held
-        not_replaced = {self.executors[index].name: words for index, words in self.replacements.failures.items()}
-        methods, failed = self._methods.values(), self.failed_modules
+        held, methods = Standstill(self.executors, self._backlog, time.monotonic()).held, self._methods.values()
+        failed, not_replaced = self.failed_modules, self.replacements.failures
         return [GroupSeen(DEFAULT_GROUP, self.snapshot(), methods, held, failed, not_replaced, self.waiting)]
 
     @property
@@ -213,7 +208,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             turn = self._turn = self._turn + 1
             index = least_loaded(lanes, turn)
             if index < 0:
-                index = self._reluctantly(lane_name, queue, turn)
+                index = reluctantly(self.executors, lane_name, queue, turn)
             if index >= 0:
                 self.dispatch(self.executors[index], call)
             else:
@@ -228,16 +223,6 @@ class ExecutorPool(CallBackend, HandOverHost):
                 self.dispatch(handle, call)
                 return
         self._enqueue(call, info, queue)
-
-    def _reluctantly(self, lane: Lane, queue: int, turn: int) -> int:
-        """The least busy executor of those that are shunned and yet not silent; -1 without one."""
-        lanes = [
-            handle.lanes[lane]
-            if handle.state == "ready" and handle.shunned and not handle.silent and queue in handle.queues
-            else None
-            for handle in self.executors
-        ]
-        return least_loaded(lanes, turn)
 
     def _refusal(self, call: Call) -> RpcError | None:
         refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
@@ -503,10 +488,6 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
-            silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
-            if silent != self._silent:
-                self._silent = silent
-                self._on_change()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""

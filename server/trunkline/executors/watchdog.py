@@ -24,6 +24,9 @@ QUIET_AFTER: Final = 0.05
 """Seconds without a frame after which an executor that was sent calls is pinged, and then without a pong after which
 others are given work first."""
 
+LOOK_EVERY: Final = 5
+"""Times that executors are listened to, every QUIET_AFTER, for each look at what is late."""
+
 SILENT_AFTER: Final = 0.25
 """Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
 
