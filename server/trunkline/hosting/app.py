@@ -33,6 +33,7 @@ from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
 from trunkline.hosting.runtime import ConfigurationError
@@ -103,7 +104,9 @@ class HubParts:
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
-        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
+        self.topics = Subscriptions(
+            self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics
+        )
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
         )
@@ -137,6 +140,7 @@ class HubParts:
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
+            replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
@@ -203,7 +207,7 @@ class HubParts:
             self.sessions,
             self.registrations,
             CallsInFlight(self.router),
-            ExecutorOrders(self.pool.owners),
+            ExecutorOrders(self.pool.owners, self.pool.replacements),
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
@@ -312,4 +316,5 @@ def _audit_log(path: Path | None) -> AuditLog | None:
 
 
 def _who(connection: Connection) -> dict[str, Any]:
-    return {"principal": connection.principal.name, "connection": connection.number, "peer": connection.peer}
+    who = connection.principal
+    return {"principal": who.name, "tenant": who.tenant, "connection": connection.number, "peer": connection.peer}
