@@ -174,7 +174,7 @@ class ClientConnection(Connection):
         return None
 
     def _acting(self, call: ClientCall | NotificationCall, running: int, refusal: RpcError | None) -> RpcError | None:
-        """Make a call that of the principal that ``act_as`` names, if it does. Returns why the call is refused, or None.
+        """Make a call that of the principal that ``act_as`` names, if any. Returns why the call is refused, or None.
 
         Args:
             refusal: of the peer's own call; that it may not call the method does not count where it acts as another.
