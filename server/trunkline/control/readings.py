@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from trunkline.control.connections import ConnectionBook, transports
+from trunkline.control.health import HealthWatch
 from trunkline.control.method import HubView
 from trunkline.hub.connection import Traffic
 from trunkline.hub.fanout import Fanout
@@ -35,6 +36,7 @@ class Readings:
     """
 
     view: HubView
+    health: HealthWatch
     book: ConnectionBook
     doors: Callable[[], Iterable[Traffic]]
     topics: Subscriptions
@@ -65,17 +67,17 @@ class Readings:
         yield _gauge("trunkline_audit_lost", "Audit lines that could not be written", self.audit_lost())
 
     def _executors(self) -> Iterable[Reading]:
-        executors = self.view.pool.snapshot()
+        executors = self.health.executors()
         states: Counter[str] = Counter(dict.fromkeys(STATES, 0))
         causes: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         for executor in executors:
-            states[executor["status"]] += 1
-            causes.update(executor["restart_causes"])
+            states[executor.status] += 1
+            causes.update(executor.restart_causes)
         yield Reading("trunkline_executors", "Executors by state", "gauge", states, "state")
         yield Reading(
             "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
         )
-        by_executor = {executor["worker_id"]: executor["restarts"] for executor in executors}
+        by_executor = {executor.worker_id: executor.restarts for executor in executors}
         yield Reading(
             "trunkline_executor_restarts",
             "Restarts since the hub started, by executor",
