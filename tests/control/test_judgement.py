@@ -32,9 +32,10 @@ def look(
     draining: bool = False,
     failing: Iterable[FailureRate] = (),
     clients: Mapping[str, bool] = MappingProxyType({}),
+    unstorable: str | None = None,
     at: int = 1000,
 ) -> Serving:
-    return judge(Seen(draining, groups, failing, clients, at), before)
+    return judge(Seen(draining, groups, failing, clients, unstorable, at), before)
 
 
 def held(lane: Lane, executor: str | None = None) -> Held:
@@ -131,6 +132,14 @@ def test_methods_of_clients_that_are_away_are_not_served() -> None:
     judged = look(clients={"theirs.see": False, "theirs.hear": True})
     assert (judged.status, judged.ready) == ("degraded", True)
     assert judged.causes == ["theirs.see is not served: no client that serves it is connected"]
+
+
+def test_where_nothing_can_be_stored_jobs_are_not_served() -> None:
+    judged = look(group(("ready", 0)), unstorable="the disk of /data has 3 MiB free: make room")
+    assert (judged.status, judged.ready) == ("degraded", True)
+    assert judged.causes == [
+        "jobs.create is not served: nothing can be stored: the disk of /data has 3 MiB free: make room"
+    ]
 
 
 def test_what_nobody_serves_any_more_does_not_fail() -> None:

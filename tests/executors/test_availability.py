@@ -47,7 +47,7 @@ class Group:
         reports = [report(handle, 32, 0, "default", NOW) for handle in self.executors]
         methods = [MethodInfo(f"{lane}.work", lane=lane) for lane in lanes]
         held = Standstill(self.executors, self.backlog, NOW).held
-        seen = Seen(False, [GroupSeen("default", reports, methods, held, [])], [], {}, 1)
+        seen = Seen(False, [GroupSeen("default", reports, methods, held, [])], [], {}, None, 1)
         (judged,) = judge(seen, NEVER).groups
         return judged
 

@@ -51,6 +51,7 @@ class HealthWatch:
         self._said = self._judged = NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
+        self._unstorable: str | None = None
 
     def start(self) -> None:
         """Begin to watch."""
@@ -65,6 +66,7 @@ class HealthWatch:
         self.start()  # first, so that the timer goes on where a look fails
         self.failures.take(self._clock())
         if self._ticks % READ_EVERY == 0:
+            self._unstorable = self._view.unstorable()
             pids = [executor.pid for executor in self._view.pool.snapshot() if executor.pid is not None]
             self.processes.read([os.getpid(), *pids])
         self._ticks += 1
@@ -77,7 +79,8 @@ class HealthWatch:
         """What can be served now."""
         view = self._view
         failing = self.failures.failing(self._clock())
-        seen = Seen(view.router.draining, view.pool.groups(), failing, view.presence(), int(time.time() * 1000))
+        at = int(time.time() * 1000)
+        seen = Seen(view.router.draining, view.pool.groups(), failing, view.presence(), self._unstorable, at)
         self._judged = judge(seen, self._judged)
         return self._judged
 

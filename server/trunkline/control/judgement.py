@@ -35,7 +35,7 @@ from trunkline_protocol.health import (
     Serving,
     Status,
 )
-from trunkline_protocol.hub_methods import METHODS
+from trunkline_protocol.hub_methods import JOBS_CREATE, METHODS
 
 MAX_METHODS: Final = 100
 """Methods that one judgement lists; more are counted."""
@@ -54,6 +54,7 @@ class Seen:
         draining: whether the hub is stopping.
         failing: the methods that fail.
         clients: the methods that clients serve, and whether one of their clients is connected.
+        unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
     """
 
@@ -61,6 +62,7 @@ class Seen:
     groups: Sequence[GroupSeen]
     failing: Iterable[FailureRate]
     clients: Mapping[str, bool]
+    unstorable: str | None
     at: int
 
 
@@ -171,6 +173,9 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
     for method, connected in seen.clients.items():
         if not connected:
             unavailable[method] = MethodHealth(method, None, "unavailable", seen.at, AWAY)
+    if seen.unstorable is not None:
+        name, why = JOBS_CREATE.name, f"nothing can be stored: {seen.unstorable}"
+        unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
     served: dict[str, str | None] = dict.fromkeys((*METHODS, *seen.clients, OTHER_METHODS))
     served |= {info.name: group.name for group in seen.groups for info in group.methods}
     failing = [
@@ -206,12 +211,12 @@ def _failing(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
 
 
 def _in_words(methods: list[MethodHealth]) -> Iterator[str]:
-    """Failing methods, and those of clients: what else is unavailable is said by the cause of its group."""
+    """Failing methods, and those of clients and the hub: of others the cause of their group says it."""
     said = [each for each in methods if each.status == "failing" or each.group is None]
     for each in said[:MAX_FAILING_CAUSES]:
         yield describe(each)
     if (more := len(said) - MAX_FAILING_CAUSES) > 0:
-        yield f"{more} more methods fail, or have lost their clients"
+        yield f"{more} more methods fail, or are not served"
 
 
 def describe(method: MethodHealth) -> str:

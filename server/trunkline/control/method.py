@@ -60,6 +60,7 @@ class HubView:
         connections: how many connections are open now.
         registered: the methods that clients serve.
         presence: the names of those, and whether one of their clients is connected.
+        unstorable: returns why nothing can be stored in the data folder; None where it can.
         lately: returns the samples of the last so many seconds, the oldest first.
         limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
@@ -71,6 +72,7 @@ class HubView:
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
     presence: Callable[[], dict[str, bool]] = dict
+    unstorable: Callable[[], str | None] = lambda: None
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB

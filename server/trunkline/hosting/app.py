@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
-from trunkline.control import HubView, control_methods
+from trunkline.control import HubView, control_methods, disk
 from trunkline.control.audit_trail import audit
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
@@ -155,6 +155,7 @@ class HubParts:
             lambda: len(self.context.listeners),
             self.registrations.infos,
             self.registrations.presence,
+            lambda: self.jobs.trouble or disk.look(settings.data).trouble,
             self.sampler.lately,
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
@@ -289,6 +290,7 @@ class HubParts:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantined,
+            lambda: disk.look(self.settings.data),
             self.jobs.counts,
         )
 
