@@ -48,6 +48,7 @@ class ExecutorHandle(asyncio.Protocol):
         restart_causes: how often the process was restarted, by cause.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
         latency: seconds between the last answered ping and its pong; None before the first.
+        sources: the files of its code, with their times of change when it loaded them; see :class:`Catalogue`.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
@@ -75,6 +76,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
+        self.sources: dict[str, int] = {}
         self.ready_since = 0.0
         self.finished_calls = 0
         self.last_method: str | None = None

@@ -12,7 +12,7 @@ from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, not_loaded, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-TRIED_AGAIN: Final = "loading is tried again when its executor restarts (executors.drain)"
+TRIED_AGAIN: Final = "loading is tried again by trunkline reload"
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -45,6 +45,7 @@ class FailedModules:
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
         """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
+        handle.sources = msgspec.convert(error.data.get("sources", {}), dict[str, int])
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:
