@@ -31,7 +31,6 @@ from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
-from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
@@ -39,6 +38,7 @@ from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
 from trunkline.methods.sources import loaded_sources
+from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -153,7 +153,7 @@ class NestedCalls(Host):
             0,
             method,
             msgspec.json.encode(carried) if carried else b"",
-            encode({} if params is None else params, f"{context.method}, to call {method},"),
+            encode({} if params is None else params, f"{context.method}, to call {method}, gave"),
         )
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
         return call_id
@@ -199,7 +199,7 @@ class NestedCalls(Host):
     @override
     def progress(self, context: Context, value: Any) -> None:
         frame = ipc.frame(
-            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,", CARRIED_DEPTH)
+            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress, gave", CARRIED_DEPTH)
         )
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # not through the loop: the result must not overtake a report
@@ -215,11 +215,11 @@ class NestedCalls(Host):
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(None)
         elif (future := self._results.get(call_id)) is not None and not future.done():
-            future.set_result(msgspec.json.decode(body))
+            future.set_result(decode(body))
 
     def on_error(self, call_id: int, body: bytes) -> None:
         """Handle NESTED_ERROR."""
-        error = RpcError.from_wire(msgspec.json.decode(body))
+        error = RpcError.from_wire(decode(body))
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(error)
         elif (future := self._results.get(call_id)) is not None and not future.done():
@@ -229,7 +229,7 @@ class NestedCalls(Host):
         """Handle NESTED_CHUNK."""
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
-            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), decode(data)))
 
 
 class Executor:
@@ -260,7 +260,8 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
+        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal
+        context = Context(self.host, call_id, call.method, *about)
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))

@@ -18,9 +18,14 @@ from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, MethodRunner, Sink
+from trunkline.methods.values import decode, encode
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import Principal, encode_principal
 
 MAX_DEPTH: Final = 8
+ANYBODY: Final = Principal("anonymous", frozenset({"admin", "callee"}))
 
 Items = AsyncIterable[Any] | Iterable[Any]
 """What is fed to a call; each item is any JSON, or bytes."""
@@ -49,12 +54,12 @@ class _Outcome(Sink):
     @override
     def result(self, data: bytes) -> None:
         if not self.future.done():
-            self.future.set_result(msgspec.json.decode(data))
+            self.future.set_result(decode(data))
         self.items.put_nowait(None)
 
     @override
     def error(self, error: RpcError) -> None:
-        self.fail(RpcError.from_wire(_as_sent(error.to_wire())))
+        self.fail(RpcError.from_wire(decode(encode_error_object(error))))
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error, which need not be the method's."""
@@ -64,7 +69,7 @@ class _Outcome(Sink):
 
     @override
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
-        self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+        self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), decode(data)))
 
 
 class LocalStream:
@@ -82,9 +87,10 @@ class LocalStream:
         metadata: dict[str, Any],
         depth: int,
         input: Items | None = None,
+        principal: Principal | None = None,
     ) -> None:
         self.result: Any = None
-        self._chunks = self._run(methods, method, params, metadata, depth, input)
+        self._chunks = self._run(methods, method, params, metadata, depth, input, principal)
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self._chunks
@@ -101,8 +107,9 @@ class LocalStream:
         metadata: dict[str, Any],
         depth: int,
         input: Items | None,
+        principal: Principal | None,
     ) -> AsyncGenerator[Chunk, None]:
-        call_id, outcome = methods._start(method, params, metadata, depth, math.inf, input)
+        call_id, outcome = methods._start(method, params, metadata, depth, math.inf, input, principal)
         taken = 0
         try:
             while (chunk := await outcome.items.get()) is not None:
@@ -135,6 +142,7 @@ class LocalMethods:
         modules: modules with ``@method`` functions or classes, loaded in this order.
         settings: what their ``load`` steps get, for example ``data_dir`` and ``model``.
         worker_id: what methods see as ``ctx.worker_id``.
+        principal: what methods see as ``ctx.principal``; by default that of every peer of a hub without credentials.
         on_progress: called with what methods report by ``ctx.progress``.
         stubs: by name, what stands in for the methods of the hub and of clients that the modules call: a function of
             the params, sync or async, that returns the result or raises :class:`RpcError`.
@@ -145,6 +153,7 @@ class LocalMethods:
         *modules: ModuleType,
         settings: Mapping[str, Any] | None = None,
         worker_id: str = "local",
+        principal: Principal = ANYBODY,
         on_progress: Callable[[Any], None] | None = None,
         stubs: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
@@ -153,6 +162,7 @@ class LocalMethods:
             self._registry.add_module(module)
         self._settings = dict(settings or {})
         self._worker_id = worker_id
+        self._principal = principal
         self._on_progress = on_progress
         self._stubs = dict(stubs or {})
         self._ids = itertools.count(1)
@@ -175,7 +185,13 @@ class LocalMethods:
             raise failure
 
     async def call(
-        self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout_ms: int | None = None,
+        input: Items | None = None,
+        principal: Principal | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -183,21 +199,24 @@ class LocalMethods:
             params: any JSON; an object or an array, by the method's signature.
             timeout_ms: what the method sees as its deadline.
             input: what is fed to it, where it takes input, as fast as it takes it.
+            principal: who makes this call; that of all calls by default.
 
         Raises:
             RpcError: the error that the call ended with; -32601 for a method that no module has.
             Exception: whatever ``input`` raised; the call is cancelled then.
         """
         deadline = math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        return await self._call(method, params, {}, 0, deadline, input)
+        return await self._call(method, params, {}, 0, deadline, input, principal)
 
-    def stream(self, method: str, params: Any = None, *, input: Items | None = None) -> LocalStream:
-        """Stream from a method. Closing the iterator early cancels it. ``input`` as in :meth:`call`.
+    def stream(
+        self, method: str, params: Any = None, *, input: Items | None = None, principal: Principal | None = None
+    ) -> LocalStream:
+        """Stream from a method. Closing the iterator early cancels it. ``input`` and ``principal`` as in :meth:`call`.
 
         Raises:
             RpcError: from the iterator, the error that the stream ended with.
         """
-        return LocalStream(self, method, params, {}, 0, input)
+        return LocalStream(self, method, params, {}, 0, input, principal)
 
     async def _call(
         self,
@@ -207,8 +226,9 @@ class LocalMethods:
         depth: int,
         deadline: float,
         input: Items | None = None,
+        principal: Principal | None = None,
     ) -> Any:
-        call_id, outcome = self._start(method, params, metadata, depth, deadline, input)
+        call_id, outcome = self._start(method, params, metadata, depth, deadline, input, principal)
         try:
             return await outcome.future
         except asyncio.CancelledError:
@@ -223,6 +243,7 @@ class LocalMethods:
         depth: int,
         deadline: float,
         input: Items | None,
+        principal: Principal | None,
     ) -> tuple[int, _Outcome]:
         if depth > MAX_DEPTH:
             raise RpcError(
@@ -232,28 +253,30 @@ class LocalMethods:
             raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200} in the modules that were given")
         if input is not None and self._registry.methods[method].info.input is None:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{method} takes no input")
+        given = encode({} if params is None else params, f"the caller of {method} gave", large_integers=not depth)
         call_id = next(self._ids)
         outcome = _Outcome()
         self._running.add(call_id)
         outcome.future.add_done_callback(lambda _: self._running.discard(call_id))
-        context = Context(
-            _LocalHost(self), call_id, method, msgspec.json.encode(metadata), deadline, depth, self._worker_id
-        )
-        self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
+        who = principal or self._principal
+        encoded = encode_principal(who.name, who.roles, who.tenant, who.claims)
+        about = msgspec.json.encode(metadata), deadline, depth, self._worker_id, encoded
+        context = Context(_LocalHost(self), call_id, method, *about)
+        self._runner.start(call_id, given, context, outcome)
         if input is not None:
             feeder = start_task(self._feed(call_id, input, outcome), "input")
             outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
 
-    async def _call_stub(self, stub: Callable[[Any], Any], params: Any) -> Any:
-        result = stub(_as_sent(params))
-        return _as_sent(await result if inspect.isawaitable(result) else result)
+    async def _call_stub(self, method: str, stub: Callable[[Any], Any], params: Any) -> Any:
+        result = stub(_as_sent(params, f"the caller of {method} gave"))
+        return _as_sent(await result if inspect.isawaitable(result) else result, f"the stub of {method} returned")
 
     async def _feed(self, call_id: int, items: Items, outcome: _Outcome) -> None:
         credit = outcome.input_credit
         try:
             async for item in _each(items):
-                data = msgspec.json.encode(item)
+                data = encode(item, "the input has", CARRIED_DEPTH, large_integers=True)
                 await credit.wait()
                 credit.spend(len(data))
                 self._runner.push(call_id, data, False)
@@ -272,9 +295,9 @@ async def _each(items: Items) -> AsyncIterator[Any]:
             yield item
 
 
-def _as_sent(value: Any) -> Any:
+def _as_sent(value: Any, gave: str) -> Any:
     """A value as who gets it over the wire has it."""
-    return msgspec.json.decode(msgspec.json.encode(value))
+    return decode(encode(value, gave))
 
 
 class _LocalHost(Host):
@@ -293,18 +316,21 @@ class _LocalHost(Host):
         stub = self._methods._stubs.get(method)
         with self._methods._runner.parked(context.call_id):
             if stub is not None:
-                return await self._methods._call_stub(stub, params)
-            return await self._methods._call(method, params, merged, context.depth + 1, deadline)
+                return await self._methods._call_stub(method, stub, params)
+            principal = context.principal
+            return await self._methods._call(method, params, merged, context.depth + 1, deadline, principal=principal)
 
     @override
     def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
         merged = context.nested_metadata(metadata)
-        return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
+        return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1, None, context.principal))
 
     @override
     def progress(self, context: Context, value: Any) -> None:
         if self._methods._on_progress is not None:
-            self._loop.call_soon_threadsafe(self._methods._on_progress, _as_sent(value))
+            self._loop.call_soon_threadsafe(
+                self._methods._on_progress, _as_sent(value, f"{context.method}, to report progress, gave")
+            )
 
     @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:

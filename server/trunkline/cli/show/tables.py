@@ -19,6 +19,7 @@ from rich.text import Text
 
 from trunkline.cli.doctor import Check
 from trunkline.client import Event, Gap
+from trunkline_protocol.binary import to_member
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 
@@ -63,7 +64,7 @@ class StreamPrinter:
         ):
             self._console.print(f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {score:.3f}[/]")
         elif chunk_type == "metadata":
-            self._console.print(f"[dim]{escape(json.dumps(data, ensure_ascii=False))}[/]")
+            self._console.print(f"[dim]{escape(json.dumps(data, default=to_member, ensure_ascii=False))}[/]")
         else:
             self._line(data)
 
@@ -82,7 +83,7 @@ class StreamPrinter:
 
     @staticmethod
     def _line(value: Any) -> None:
-        write(json.dumps(value, ensure_ascii=False) + "\n")
+        write(json.dumps(value, default=to_member, ensure_ascii=False) + "\n")
 
 
 class EventPrinter:
@@ -105,7 +106,8 @@ class EventPrinter:
             write(_compact(event.data) + "\n")
             return
         if self._form != "pretty":
-            self._object("event", event, {"offset": event.offset, "published_at": event.published_at})
+            who = {} if event.publisher is None else {"publisher": event.publisher}
+            self._object("event", event, {"offset": event.offset, "published_at": event.published_at, **who})
             return
         time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]
         if self._console is None:
@@ -126,7 +128,10 @@ class EventPrinter:
     def _object(self, kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
         data = {"data": item.data} if isinstance(item, Event) else {}
         told = {"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}
-        write((json.dumps(told, ensure_ascii=False, indent=2) if self._form == "json" else _compact(told)) + "\n")
+        if self._form == "json":
+            write(json.dumps(told, default=to_member, ensure_ascii=False, indent=2) + "\n")
+        else:
+            write(_compact(told) + "\n")
 
 
 def describe_gap(gap: Gap) -> str:
@@ -138,7 +143,7 @@ def describe_gap(gap: Gap) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, default=to_member, ensure_ascii=False, separators=(",", ":"))
 
 
 def write(text: str) -> None:
