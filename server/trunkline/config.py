@@ -47,7 +47,16 @@ LiveFloat = Annotated[float, LIVE]
 Origin = Literal["default", "file", "environment", "command line", "update"]
 """Where the value of a setting comes from."""
 
-_LISTS = ("packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
+_LISTS = (
+    "packs",
+    "methods",
+    "executor_env",
+    "allowed_hosts",
+    "allowed_origins",
+    "trusted_proxies",
+    "jwt_algorithms",
+    "response_cache_techniques",
+)
 
 CREDENTIALS = (
     "token",
@@ -136,6 +145,13 @@ class Settings(BaseSettings):
     )
     embedding_cache_seconds: float = Field(
         defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
+    )
+    response_cache_bytes: int = Field(
+        defaults.RESPONSE_CACHE_BYTES, ge=0, description="answers of rag.* that one executor caches; 0 = none"
+    )
+    response_cache_seconds: float = Field(defaults.RESPONSE_CACHE_SECONDS, gt=0, description="how long they are cached")
+    response_cache_techniques: Names = Field(
+        (), description="techniques that use the cache where the call says nothing"
     )
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = None

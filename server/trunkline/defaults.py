@@ -11,6 +11,8 @@ from typing import Final
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_CACHE_BYTES: Final = 64 * 2**20
 EMBEDDING_CACHE_SECONDS: Final = 3600.0
+RESPONSE_CACHE_BYTES: Final = 0
+RESPONSE_CACHE_SECONDS: Final = 300.0
 DOCUMENT_SECONDS: Final = 120.0
 
 JWT_LEEWAY: Final = 30.0

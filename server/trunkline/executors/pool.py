@@ -20,6 +20,7 @@ from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
+from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
@@ -84,6 +85,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._held = HeldInput(limits.bytes, self._retry_after_ms)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         self._queues = self.owners.table.queues
+        self._broadcasts = Broadcasts(self.executors)
+        self.broadcast = self._broadcasts.send
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -108,6 +111,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.FAILED: self._on_failed,
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
+            ipc.BROADCAST_DONE: self._broadcasts.answered,
         }
 
     # --- start and stop ---
@@ -414,6 +418,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if handle.state in ("ready", "stopping") and not self._stopping:
             handle.state = "down"
         self.owners.wire_lost(handle)
+        self._broadcasts.lost(handle)
         self._on_change()
         if not self._stopping:
             self._count_kill(handle)

@@ -14,6 +14,7 @@ from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import audit
+from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
@@ -208,6 +209,7 @@ class HubParts:
             self.failed,
             JobCalls(self.jobs),
             self.pipelines,
+            CacheCalls(self.pool.broadcast),
         ):
             self.router.handle(part.methods())
 

@@ -18,10 +18,18 @@ from typing import Any, Final, Literal, TypeVar, get_args
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
+
+HOOKS: Final = frozenset({"clear_cache"})
+"""Methods of pack instances that the hub has called in every executor.
+
+``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
+``{name: {"entries": 3, "bytes": 1200}}``.
+"""
 
 _MARK: Final = "__trunkline_method__"
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
@@ -278,6 +286,30 @@ class Registry:
                     failure = failure or error
         if failure is not None:
             raise failure
+
+    async def broadcast(self, hook: str, params: Mapping[str, Any]) -> list[Any]:
+        """Call a hook of each pack instance that has it, one after the other, and return what they return.
+
+        Args:
+            hook: one of :data:`HOOKS`, sync or async.
+            params: its arguments, by name.
+
+        Raises:
+            BaseException: the first that an instance raised; the others were called all the same.
+        """
+        if hook not in HOOKS:
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"packs have no hook {hook!r:.80}")
+        said, failure = [], None
+        for instance in self.instances:
+            if (function := getattr(instance, hook, None)) is not None:
+                try:
+                    outcome = function(**params)
+                    said.append(await outcome if inspect.isawaitable(outcome) else outcome)
+                except BaseException as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+        return said
 
     def catalogue(self) -> Catalogue:
         """The registered methods, as data."""

@@ -15,9 +15,11 @@ from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
+from trunkline.methods.caching import Cleared
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.pipelines import Asked, KnownPipelines, checked, problems_of, unknown_technique
+from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
@@ -71,6 +73,7 @@ class RagMethods:
     def __init__(self) -> None:
         self._generator: Generator = ExtractiveGenerator()
         self._pipelines = KnownPipelines()
+        self._responses = ResponseCache(ResponseSettings())
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
@@ -78,6 +81,7 @@ class RagMethods:
         Raises:
             RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
         """
+        self._responses = ResponseCache(ResponseSettings.of(settings))
         base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
         if base_url is None:
             return
@@ -91,6 +95,11 @@ class RagMethods:
             raise RpcError(
                 ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
             ) from error
+
+    def clear_cache(self, cache_type: str) -> dict[str, Cleared]:
+        """Forget answers (``responses``) or parsed pipelines (``pipelines``), or both (``all``)."""
+        clear = {"responses": self._responses.clear, "pipelines": self._pipelines.clear}
+        return {name: function() for name, function in clear.items() if cache_type in (name, "all")}
 
     async def close(self) -> None:
         """Close the connections to the language model's endpoint."""
@@ -189,4 +198,5 @@ class RagMethods:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
         run = RagRun(technique, query, asked.options or Options(), params, self._generator.name)
-        return run, execute(run, self._generator, ctx)
+        chunks = execute(run, self._generator, ctx)
+        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trunkline import ErrorCode, RpcError
+from trunkline.methods.caching import Cleared
 from trunkline.methods.rag.retrieval import BasicParams, Options
 
 MAX_KNOWN: Final = 256
@@ -51,9 +52,6 @@ class KnownPipelines:
     def __init__(self) -> None:
         self._known: OrderedDict[str, Asked] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._known)
-
     def parsed(self, pipeline: Mapping[str, Any], techniques: Techniques) -> Asked:
         """What a pipeline gives, from the result of ``pipeline.get``."""
         pipeline_id = pipeline["pipeline_id"]
@@ -65,9 +63,11 @@ class KnownPipelines:
         self._known.move_to_end(pipeline_id)
         return known
 
-    def clear(self) -> None:
+    def clear(self) -> Cleared:
         """Forget all: they are parsed again when they are used."""
+        cleared = Cleared(entries=len(self._known), bytes=0)
         self._known.clear()
+        return cleared
 
 
 def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> Asked:
