@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -66,6 +66,7 @@ class HubView:
         connections: how many connections are open now.
         registered: the methods that clients serve.
         lately: returns the samples of the last so many seconds, the oldest first.
+        tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
         limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
 
@@ -76,6 +77,7 @@ class HubView:
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
+    tallies: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
 

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from trunkline.observe.history import History, Sample
+from trunkline.observe.history import History, Sample, WorkerTotals
 from trunkline.observe.metrics import CallStats
 
 SECONDS: Final = 1.0
 
 
 class Sampler:
-    """Takes the samples of a :class:`trunkline.observe.history.History` by a timer."""
+    """Takes the samples of a :class:`trunkline.observe.history.History` by a timer.
 
-    def __init__(self, stats: CallStats) -> None:
+    Args:
+        workers: returns the totals of each executor.
+    """
+
+    def __init__(self, stats: CallStats, workers: Callable[[], Mapping[str, WorkerTotals]] = dict) -> None:
+        self._workers = workers
         self._history = History(stats, time.monotonic())
         self._timer: asyncio.TimerHandle | None = None
 
@@ -34,4 +40,4 @@ class Sampler:
 
     def _tick(self) -> None:
         self.start()  # first, so that the timer goes on where a sample fails
-        self._history.take(time.monotonic())
+        self._history.take(time.monotonic(), self._workers())

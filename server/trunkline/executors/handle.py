@@ -29,6 +29,17 @@ JUST_NOW: Final = 0.1
 logger = logging.getLogger("trunkline.executors")
 
 
+class Tally:
+    """The calls of one method that one executor has finished: how many, how many failed, and the seconds they ran."""
+
+    __slots__ = ("count", "failed", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+
 class ExecutorHandle(asyncio.Protocol):
     """One executor of the pool. Its process may be replaced; the index stays.
 
@@ -39,6 +50,7 @@ class ExecutorHandle(asyncio.Protocol):
         max_concurrency: how many coroutines the executor runs at once.
 
     Attributes:
+        tallies: what its processes have finished, by method.
         restart_causes: how often the process was restarted, by cause.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
         latency: seconds between the last answered ping and its pong; None before the first.
@@ -67,9 +79,8 @@ class ExecutorHandle(asyncio.Protocol):
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
         self.ready_since = 0.0
-        self.finished_calls = 0
+        self.tallies: dict[str, Tally] = {}
         self.last_method: str | None = None
-        self.failed_calls = 0
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
         self.silent = False
@@ -255,6 +266,16 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_failure = words
         at = int(time.time() * 1000)
         self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+
+    @property
+    def finished_calls(self) -> int:
+        """How many calls its processes have finished."""
+        return sum(tally.count for tally in self.tallies.values())
+
+    @property
+    def failed_calls(self) -> int:
+        """How many of them failed."""
+        return sum(tally.failed for tally in self.tallies.values())
 
     @property
     def busy(self) -> bool:

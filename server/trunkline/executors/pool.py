@@ -22,7 +22,7 @@ from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
 from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.endings import crashed, may_run_again
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handle import ExecutorHandle, Tally
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
@@ -343,12 +343,16 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.overdue.pop(call_id, None)
         if handle.draining:
             self.owners.ended(handle, call_id)
-        handle.finished_calls += 1
         handle.last_method = call.method
         lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
+        tally = handle.tallies.get(call.method)
+        if tally is None:
+            tally = handle.tallies[call.method] = Tally()
+        tally.count += 1
+        tally.seconds += seconds
         lane.observe(seconds)
         self._mean_run += (seconds - self._mean_run) * 0.05
         if self._backlog.waiting:
@@ -371,7 +375,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call_id in handle.recalled and failure.code == ErrorCode.CANCELLED and not call.settled:
                 self._lost([call])
                 return
-            handle.failed_calls += 1
+            handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
                 self._quarantine.survived(call.method, call.params)
             call.settle_error(failure)
@@ -479,6 +483,10 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.name: [(call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items()]
             for handle in self.executors
         }
+
+    def tallies(self) -> dict[str, dict[str, Tally]]:
+        """What each executor has finished, by method, since the hub started."""
+        return {handle.name: handle.tallies for handle in self.executors}
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The state of each executor, as data."""

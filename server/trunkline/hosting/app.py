@@ -21,6 +21,7 @@ from trunkline.control.failures import FailedCalls
 from trunkline.control.health import causes_of
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
+from trunkline.control.metrics import worker_totals
 from trunkline.control.monitoring import Monitor
 from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
@@ -120,7 +121,7 @@ class HubParts:
         self.stats = CallStats()
         self._count = self.stats.record
         self.figures = ExecutorFigures()
-        self.sampler = Sampler(self.stats)
+        self.sampler = Sampler(self.stats, lambda: worker_totals(self.pool.tallies()))
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
@@ -151,6 +152,7 @@ class HubParts:
             lambda: len(self.context.listeners),
             self.registrations.infos,
             self.sampler.lately,
+            self.pool.tallies,
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
 
