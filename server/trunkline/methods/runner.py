@@ -33,10 +33,6 @@ MAX_WINDOW_BYTES: Final = 4 * 2**20
 """What a reader may ask for at most: the hub keeps it until the reader's socket takes it."""
 
 
-NOT_BEGUN: Final = frozenset({ErrorCode.INVALID_PARAMS, ErrorCode.PIPELINE_NOT_FOUND})
-"""Errors by which a method says that it could not begin with what it was asked for."""
-
-
 class Sink(Protocol):
     """Where one call's outcome goes. Exactly one of ``result`` and ``error`` is called, last."""
 
@@ -258,7 +254,8 @@ class MethodRunner:
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0
-                failure.maybe_executed = took or failure.code not in NOT_BEGUN
+                nothing_ran = failure.nothing_ran or failure.code == ErrorCode.INVALID_PARAMS
+                failure.maybe_executed = took or not nothing_ran
             sink.error(failure)
         else:  # a CancelledError that nobody has asked for, too: the method made it itself
             failure = unexpected(context.method, error, debug=self._debug)

@@ -176,7 +176,11 @@ class RagMethods:
         """
         if pipeline_id is None:
             return given
-        pipeline = self._pipelines.parsed(await ctx.call("pipeline.get", {"pipeline_id": pipeline_id}), TECHNIQUES)
+        try:
+            found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
+        except RpcError as error:
+            raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
+        pipeline = self._pipelines.parsed(found, TECHNIQUES)
         if given.technique not in (None, pipeline.technique):
             words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
@@ -190,7 +194,8 @@ class RagMethods:
         """
         technique = asked.technique or "basic"
         if technique not in TECHNIQUES:
-            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}")
+            words = f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}"
+            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, maybe_executed=False)
         execute, model = TECHNIQUES[technique]
         try:
             params = model.model_validate(asked.technique_params or {})
