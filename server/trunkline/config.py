@@ -199,6 +199,16 @@ class Settings(BaseSettings):
     quarantine_seconds: LiveFloat = Field(
         defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined"
     )
+    breaker_ratio: LiveFloat = Field(
+        defaults.BREAKER_RATIO,
+        ge=0,
+        le=1,
+        description="share of failures that opens a method's breaker; 0 = no breakers",
+    )
+    breaker_window: LiveFloat = Field(defaults.BREAKER_WINDOW, ge=1, le=300, description="over which it is counted")
+    breaker_calls: LiveInt = Field(defaults.BREAKER_CALLS, ge=1, description="calls that have to end within it")
+    breaker_seconds: LiveFloat = Field(defaults.BREAKER_SECONDS, gt=0, description="how long a breaker is open first")
+    breaker_probes: LiveInt = Field(defaults.BREAKER_PROBES, ge=1, description="calls that have to succeed to close it")
     hand_over_seconds: float = Field(
         defaults.HAND_OVER_SECONDS, gt=0, description="how long running calls may delay a hand-over"
     )

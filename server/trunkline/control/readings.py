@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from trunkline.control.connections import ConnectionBook, transports
 from trunkline.control.method import HubView
+from trunkline.hub.breaker import Breakers, State
 from trunkline.hub.connection import Traffic
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.registrations import Registrations
@@ -19,6 +20,7 @@ from trunkline.observe.page import Reading
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
 CAUSES: Final = ("killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started")
+BREAKER_STATES: Final[tuple[State, ...]] = ("open", "half_open")
 TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 
 
@@ -32,6 +34,7 @@ class Readings:
         audit_lost: lines of the audit log that could not be written.
         quarantined: inputs in quarantine.
         jobs: the number of jobs, by status.
+        breakers: the circuit breakers of methods.
     """
 
     view: HubView
@@ -45,6 +48,7 @@ class Readings:
     audit_lost: Callable[[], int]
     quarantined: Callable[[], int]
     jobs: Callable[[], Mapping[str, int]]
+    breakers: Breakers
 
     def __call__(self) -> Iterable[Reading]:
         """All values, as of now."""
@@ -62,6 +66,11 @@ class Readings:
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
         yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a callee", self.registrations.waiting)
         yield _gauge("trunkline_quarantined_inputs", "Inputs in quarantine", self.quarantined())
+        states = Counter(dict.fromkeys(BREAKER_STATES, 0))
+        states.update(self.breakers.states(time.monotonic()).values())
+        yield Reading("trunkline_breakers", "Circuit breakers that are not closed", "gauge", states, "state")
+        yield _counter("trunkline_breakers_opened", "Times that a breaker was opened", self.breakers.opened)
+        yield _gauge("trunkline_callees_ejected", "Callees that get no calls for a while", self.registrations.ejected)
         yield _gauge("trunkline_audit_lost", "Audit lines that could not be written", self.audit_lost())
 
     def _executors(self) -> Iterable[Reading]:

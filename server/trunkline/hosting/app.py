@@ -26,7 +26,7 @@ from trunkline.control.monitoring import Monitor
 from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
-from trunkline.control.sampling import Sampler
+from trunkline.control.sampling import Sampler, failed_calls
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
@@ -39,6 +39,7 @@ from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
+from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
@@ -55,6 +56,7 @@ from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.figures import ExecutorFigures
+from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
@@ -95,7 +97,11 @@ class HubParts:
         self.pool = self._pool(settings)
         self.registrations = Registrations(self.pool, self._queue_limits)
         self.router = Router(
-            self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*self._keys)
+            self.registrations,
+            self._record,
+            max_calls=settings.max_calls,
+            keys=KeyLimits(*self._keys),
+            breakers=Breakers(BreakerLimits.of(settings)),
         )
         self.router.tracer = self.tracer
         self.view = self._view(settings)
@@ -121,7 +127,7 @@ class HubParts:
         self.stats = CallStats()
         self._count = self.stats.record
         self.figures = ExecutorFigures()
-        self.sampler = Sampler(self.stats, lambda: worker_totals(self.pool.tallies()))
+        self.sampler = Sampler(self.stats, lambda: worker_totals(self.pool.tallies()), self._sampled)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
@@ -228,6 +234,9 @@ class HubParts:
         if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
 
+    def _sampled(self, sample: Sample) -> None:
+        self.router.breakers.look(sample.ended, failed_calls(sample))
+
     def _opened(self, connection: Connection) -> None:
         self.authentication.opened(connection)
         self.monitor.opened(connection)
@@ -289,6 +298,7 @@ class HubParts:
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantined,
             self.jobs.counts,
+            self.router.breakers,
         )
 
 

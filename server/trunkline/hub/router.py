@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from trunkline import defaults
+from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
@@ -77,6 +78,7 @@ class Router:
         *,
         max_calls: int = defaults.MAX_CALLS,
         keys: KeyLimits | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
         self.backend = backend
         self.max_calls = max_calls
@@ -85,6 +87,7 @@ class Router:
         self.tracer: CallTracer | None = None
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
+        self.breakers = breakers or Breakers(BreakerLimits())
         self.keys = IdempotencyKeys(time.monotonic, keys)
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
@@ -146,6 +149,8 @@ class Router:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
         info = call.info = self.backend.find(call.method)
+        if self.breakers.tripped and (breaker := self.breakers.tripped.get(call.method)) is not None:
+            breaker.admit(call, call.received)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
             call.progress_token = metadata.progress_token
@@ -219,6 +224,8 @@ class Router:
         """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
         if call.deadline != NO_DEADLINE:
             self._deadlines.discard(call)
+        if self.breakers.tripped:
+            self.breakers.ended(call, code, time.monotonic())
         self.in_flight -= 1
         if not self.in_flight and self.draining:
             self._idle.set()

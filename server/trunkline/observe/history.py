@@ -99,8 +99,8 @@ class History:
         self._lanes: list[deque[Sample]] = [deque() for _ in lanes]
         self._records = 0.0
 
-    def take(self, now: float, workers: Mapping[str, WorkerTotals] | None = None) -> None:
-        """End the present sample. To be called once a second.
+    def take(self, now: float, workers: Mapping[str, WorkerTotals] | None = None) -> Sample:
+        """End the present sample, and return it. To be called once a second.
 
         Args:
             workers: the totals of each executor, since the start.
@@ -119,6 +119,7 @@ class History:
         while len(self._lanes[-1]) > self._rules[-1][1] or self._records > MAX_RECORDS:
             oldest = next(lane for lane in reversed(self._lanes) if lane)
             self._records -= oldest.popleft().records
+        return sample
 
     def _worked(self, workers: Mapping[str, WorkerTotals]) -> dict[str, WorkerTotals]:
         before, self._workers = self._workers, workers
