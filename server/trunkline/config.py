@@ -205,6 +205,13 @@ class Settings(BaseSettings):
     rebalance_seconds: float = Field(
         defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
     )
+    replace: Literal["auto", "new_first", "old_first"] = Field(
+        "auto",
+        description="which process goes first where one is replaced; auto = the new one, if memory has room for both",
+    )
+    finish_seconds: float = Field(
+        defaults.FINISH_SECONDS, ge=0, description="how long streams may go on in an executor that was replaced"
+    )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
     start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")
     drain_seconds: LiveFloat = Field(10.0, ge=0, description="drain: how long calls may run after SIGTERM")
