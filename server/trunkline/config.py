@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
-from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
+from trunkline.setting_names import PREFIX, SettingsError, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
 
@@ -70,23 +70,6 @@ CREDENTIALS = (
     "llm_api_key",
 )
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
-
-
-class SettingsError(ValueError):
-    """Invalid settings.
-
-    Args:
-        errors: the name of the setting (empty where it concerns several) and what is wrong, without values, which may
-            be secrets.
-
-    Attributes:
-        problems: each in words, with the name of the setting.
-    """
-
-    def __init__(self, errors: list[tuple[str, str]]) -> None:
-        self.errors = errors
-        self.problems = [f"{name}: {words}" if name else words for name, words in errors]
-        super().__init__("; ".join(self.problems))
 
 
 def default_executors() -> int:
@@ -214,6 +197,13 @@ class Settings(BaseSettings):
     )
     rebalance_seconds: float = Field(
         defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
+    )
+    replace: Literal["auto", "new_first", "old_first"] = Field(
+        "auto",
+        description="which process goes first where one is replaced; auto = the new one, if memory has room for both",
+    )
+    finish_seconds: float = Field(
+        defaults.FINISH_SECONDS, ge=0, description="how long streams may go on in an executor that was replaced"
     )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
     start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")

@@ -66,7 +66,7 @@ class Readings:
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
         yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a callee", self.registrations.waiting)
         yield _gauge("trunkline_quarantined_inputs", "Inputs in quarantine", self.quarantined())
-        states = Counter(dict.fromkeys(BREAKER_STATES, 0))
+        states: Counter[str] = Counter(dict.fromkeys(BREAKER_STATES, 0))
         states.update(self.breakers.states(time.monotonic()).values())
         yield Reading("trunkline_breakers", "Circuit breakers that are not closed", "gauge", states, "state")
         yield _counter("trunkline_breakers_opened", "Times that a breaker was opened", self.breakers.opened)

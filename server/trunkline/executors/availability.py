@@ -6,8 +6,10 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
-from trunkline.executors.handle import ExecutorHandle, State
+from trunkline.executors.crew import Crew
+from trunkline.executors.handle import ExecutorHandle, State, Tally
 from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 
@@ -56,6 +58,33 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, 
         "last_failure": handle.last_failure,
         "latency_ms": None if handle.latency is None else round(handle.latency * 1000, 3),
     }
+
+
+def reports(crew: Crew, table: SlotTable) -> list[dict[str, Any]]:
+    """The state of each executor. Slots that a process still owns which was replaced count as the executor's."""
+    slots, leaving = table.counts()
+    places = [[each.place for each in crew.processes if each.index == handle.index] for handle in crew.executors]
+    return [
+        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own))
+        for handle, own in zip(crew.executors, places, strict=True)
+    ]
+
+
+def running(crew: Crew) -> dict[str, list[tuple[Call, bool]]]:
+    """The calls of each executor, and whether they are parked: waiting without a slot."""
+    calls: dict[str, list[tuple[Call, bool]]] = {handle.name: [] for handle in crew.executors}
+    for handle in crew.processes:
+        calls[handle.name] += ((call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items())
+    return calls
+
+
+def tallies(crew: Crew) -> dict[str, dict[str, Tally]]:
+    """What each executor has finished, by method, whichever of its processes it was."""
+    found: dict[str, dict[str, Tally]] = {handle.name: {} for handle in crew.executors}
+    for handle in crew.processes:
+        for method, tally in handle.tallies.items():
+            found[handle.name].setdefault(method, Tally()).add(tally)
+    return found
 
 
 class Standstill:

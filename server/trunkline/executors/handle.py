@@ -14,13 +14,15 @@ from typing_extensions import override
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import LaneLoad
+from trunkline.executors.queueing import ANYWHERE, LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
+
+NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
@@ -39,18 +41,28 @@ class Tally:
         self.failed = 0
         self.seconds = 0.0
 
+    def add(self, other: Tally) -> None:
+        """Add the calls of another."""
+        self.count += other.count
+        self.failed += other.failed
+        self.seconds += other.seconds
+
 
 class ExecutorHandle(asyncio.Protocol):
-    """One executor of the pool. Its process may be replaced; the index stays.
+    """One executor of the pool. Where its process ends unasked it gets another; where it is replaced, a successor.
 
     Args:
-        index: 0-based place in the pool; slots of routing keys belong to places.
+        index: 0-based number in the pool, which its successor has as well.
         on_frame: called for each frame with this handle, kind, call id and body.
         on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
 
     Attributes:
         tallies: what its processes have finished, by method.
+        place: where it owns slots of routing keys: its index, or another number once it has a successor;
+            :data:`NOWHERE` as long as it is to be one.
+        queues: the queues that it takes waiting calls from.
+        idle: set when it runs no call any more, where somebody waits for that.
         restart_causes: how often the process was restarted, by cause.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
         latency: seconds between the last answered ping and its pong; None before the first.
@@ -69,6 +81,9 @@ class ExecutorHandle(asyncio.Protocol):
     ) -> None:
         self.index = index
         self.name = f"executor-{index}"
+        self.place = index
+        self.queues: tuple[int, ...] = (index, ANYWHERE)
+        self.idle: asyncio.Event | None = None
         self.state: State = "down"
         self.pid: int | None = None
         self.catalogue: Catalogue | None = None
@@ -79,7 +94,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
         self.ready_since = 0.0
-        self.tallies: dict[str, Tally] = {}
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.last_method: str | None = None
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
@@ -266,6 +281,22 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_failure = words
         at = int(time.time() * 1000)
         self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+
+    def inherit(self, other: ExecutorHandle) -> None:
+        """Take over what was counted of another process of the same index."""
+        for method, tally in other.tallies.items():
+            self.tallies[method].add(tally)
+        self.restarts += other.restarts
+        self.restart_causes += other.restart_causes
+        self.last_restart = self.last_restart or other.last_restart
+        other.tallies.clear()
+        other.restarts = 0
+        other.restart_causes = Counter()
+
+    def serves(self, method: str) -> bool:
+        """Whether it is ready, and its catalogue has a method."""
+        infos = self.catalogue.methods if self.catalogue is not None and self.state == "ready" else []
+        return any(info.name == method for info in infos)
 
     @property
     def finished_calls(self) -> int:

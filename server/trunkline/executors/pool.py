@@ -19,17 +19,21 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, report, status_of
+from trunkline.executors.availability import Standstill, reports, running, status_of
 from trunkline.executors.broadcast import Broadcasts
+from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
-from trunkline.executors.handle import ExecutorHandle, Tally
+from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
+from trunkline.executors.offers import Offers
+from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
-from trunkline.executors.supervisor import ExecutorSpec, Supervisor
-from trunkline.executors.watchdog import Watchdog, suspects_of
+from trunkline.executors.replacement import ReplacementLimits, Replacements
+from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.watchdog import Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
@@ -55,6 +59,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         kill_after: seconds a call may keep running after its deadline or cancellation before its executor is killed.
         quarantine: when an input that kills executors is refused, and for how long.
         hand_over: limits of handing slots of routing keys over.
+        replacement: how processes are replaced.
     """
 
     def __init__(
@@ -67,16 +72,16 @@ class ExecutorPool(CallBackend, HandOverHost):
         kill_after: float = defaults.KILL_AFTER,
         quarantine: QuarantineLimits | None = None,
         hand_over: HandOverLimits | None = None,
+        replacement: ReplacementLimits | None = None,
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        self.executors = [
-            ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
-        ]
-        self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
+        self.crew = Crew(size, spec, (self._on_frame, self._on_wire_lost), self._on_exit)
+        self.executors = self.crew.executors
         self._on_change = on_change
-        self._watchdog = Watchdog(self.executors, kill_after, self.kill)
-        self._quarantine = Quarantine(quarantine)
+        self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
+        self._orphans = Orphans()
+        self.quarantine = Quarantine(quarantine)
         self._methods: dict[str, MethodInfo] = {}
         self._failed = FailedModules(self.executors, self._methods)
         self._keys = RoutingKeys()
@@ -84,9 +89,11 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._backlog = PoolBacklog(limits, self._retry_after_ms)
         self._held = HeldInput(limits.bytes, self._retry_after_ms)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
-        self._queues = self.owners.table.queues
-        self._broadcasts = Broadcasts(self.executors)
-        self.broadcast = self._broadcasts.send
+        self._places, self._queues = self.owners.places, self.owners.table.queues
+        self._offers = Offers()
+        replacing = replacement or ReplacementLimits()
+        self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
+        self.broadcasts = Broadcasts(self.crew.processes)
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -111,7 +118,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.FAILED: self._on_failed,
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
-            ipc.BROADCAST_DONE: self._broadcasts.answered,
+            ipc.BROADCAST_DONE: self.broadcasts.answered,
         }
 
     # --- start and stop ---
@@ -120,8 +127,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Start the executors."""
         if not self.executors:
             self._ready.set()
-        for supervisor in self._supervisors:
-            supervisor.start()
+        self.crew.start()
         self._ticker = keep_up(self._tick_forever, "pool-watch")
 
     async def wait_ready(self) -> None:
@@ -133,11 +139,15 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
+        self.replacements.stop()
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
             call.settle_error(draining_error(maybe_executed=call.maybe_executed))
-        await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
+        for call in [call for handle in self.crew.processes for call in handle.in_flight.values() if not call.settled]:
+            call.settle_error(crashed(call, stopping=True))
+            self.cancel(call)
+        await self.crew.stop(grace)
 
     @property
     def ready(self) -> bool:
@@ -151,7 +161,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def obstacles(self) -> list[str]:
         """What waits for executors that answer but make no progress, as text."""
-        return self._standstill().causes
+        return [*self._standstill().causes, *self.replacements.failures.values()]
 
     def _standstill(self) -> Standstill:
         return Standstill(self.executors, self._backlog, time.monotonic())
@@ -161,11 +171,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         """How many calls wait for an executor."""
         return self._backlog.waiting
 
-    @property
-    def quarantined(self) -> int:
-        """How many inputs are refused now, because they killed executors."""
-        return self._quarantine.quarantined(time.monotonic())
-
     def module_failures(self) -> list[str]:
         """The modules that could not be loaded, as text."""
         return self._failed.words()
@@ -174,11 +179,6 @@ class ExecutorPool(CallBackend, HandOverHost):
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue: methods by name."""
         return self._methods
-
-    def follow(self, kill_after: float, quarantine: QuarantineLimits) -> None:
-        """Change when executors are killed, and inputs quarantined, from now on."""
-        self._watchdog.limit(kill_after)
-        self._quarantine.limits = quarantine
 
     # --- calls, from the router ---
 
@@ -193,30 +193,33 @@ class ExecutorPool(CallBackend, HandOverHost):
     def submit(self, call: Call) -> None:
         info = call.info
         assert info is not None
-        if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+        if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
             raise refusal
         if info.routing_key is None:
             lane_name = info.lane
+            queue = ANYWHERE
             lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
+            if self._offers.queues and (queue := self._offers.queue(call.method)) != ANYWHERE:
+                lanes = [lane if queue in h.queues else None for lane, h in zip(lanes, self.executors, strict=True)]
             turn = self._turn = self._turn + 1
             index = least_loaded(lanes, turn)
             if index >= 0:
-                self._dispatch(self.executors[index], call, info)
+                self.dispatch(self.executors[index], call)
             else:
-                self._enqueue(call, info, ANYWHERE)
+                self._enqueue(call, info, queue)
             return
         slot = call.slot = slot_of(self._keys.value(info, call.params))
         queue = self._queues[slot]
         if queue >= 0:
-            handle = self.executors[queue]
+            handle = self._places[queue]
             lane = handle.lanes[info.lane]
             if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
-                self._dispatch(handle, call, info)
+                self.dispatch(handle, call)
                 return
         self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
-        refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
+        refusal = self.quarantine.refusal(call.method, call.params, time.monotonic())
         if refusal is not None:
             refusal.maybe_executed = call.maybe_executed
         return refusal
@@ -230,7 +233,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
-            self._watchdog.expect_end(handle, call, time.monotonic())
+            self.watchdog.expect_end(handle, call, time.monotonic())
             handle.send(ipc.frame(ipc.CANCEL, call.key))
 
     @override
@@ -255,7 +258,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         elif isinstance(handle, ExecutorHandle):
             handle.push(call, window, body)
 
-    def _dispatch(self, handle: ExecutorHandle, call: Call, info: MethodInfo) -> None:
+    @override
+    def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
+        info = call.info
+        assert info is not None
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
@@ -272,19 +278,10 @@ class ExecutorPool(CallBackend, HandOverHost):
     def _enqueue(self, call: Call, info: MethodInfo, queue: int) -> None:
         if self._stopping:
             raise draining_error()
-        if isinstance(call, NestedCall) and (handle := self._awaiting(call, queue)) is not None:
-            self._dispatch(handle, call, info)
+        if isinstance(call, NestedCall) and (handle := self.owners.awaiting(call)) is not None:
+            self.dispatch(handle, call)
         else:
             self._backlog.push(call, (info.lane, queue))
-
-    def _awaiting(self, call: NestedCall, queue: int) -> ExecutorHandle | None:
-        """The executor that is to stop, or hand slots over, but has to run this call of its own first; else None."""
-        if queue != ANYWHERE:
-            return self.owners.still_at(call)
-        origin = call.made_by
-        if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
-            return None if any(handle.state == "ready" for handle in self.executors) else origin
-        return None
 
     def _retry_after_ms(self) -> int:
         """The milliseconds after which the queue should be empty, by the mean run time of recent calls."""
@@ -296,15 +293,14 @@ class ExecutorPool(CallBackend, HandOverHost):
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
-        for index in (handle.index, ANYWHERE):
-            while lane.load < lane.limit and (call := self._backlog.pop((lane_name, index))) is not None:
-                assert call.info is not None
-                if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+        for queue in handle.queues:
+            while lane.load < lane.limit and (call := self._backlog.pop((lane_name, queue))) is not None:
+                if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
                     self._held.release(call)
                     call.settle_error(refusal)
                 else:
                     call.waited = time.monotonic() - call.received
-                    self._dispatch(handle, call, call.info)
+                    self.dispatch(handle, call)
 
     # --- what hand-overs need (see HandOverHost) ---
 
@@ -315,17 +311,38 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._refill(handle, lane)
 
     @override
-    def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        assert call.info is not None
-        self._dispatch(handle, call, call.info)
-
-    @override
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
-        self._supervisors[handle.index].kill(reason)
+        self.crew.kill(handle, reason)
 
-    @override
-    async def replace(self, handle: ExecutorHandle, grace: float) -> None:
-        await self._supervisors[handle.index].replace(grace)
+    # --- executors that come and go ---
+
+    def _on_swap(self, old: ExecutorHandle, new: ExecutorHandle) -> None:
+        """Move traffic to a process that has taken the place of another; routing keys follow one by one."""
+        self.owners.succeed(old, new)
+        old.queues = (old.place,)
+        if new.state == "ready":
+            self._serve(new, old)
+
+    def _serve(self, handle: ExecutorHandle, old: ExecutorHandle | None = None) -> None:
+        """Let an executor that is ready have traffic, perhaps that of another, which it has replaced."""
+        assert handle.catalogue is not None
+        self._failed.found(handle, handle.catalogue.failed)
+        if queues := self._offers.update(handle.catalogue, self.executors, self._methods):
+            self._sort_by_offer(queues, old)
+        if self.ready:
+            self._ready.set()
+        self._on_change()
+        self.owners.ready(handle)
+        self.refill(handle)
+
+    def _sort_by_offer(self, queues: Iterable[int], old: ExecutorHandle | None) -> None:
+        """Move waiting calls to the queues of their methods. Those of methods that only ``old`` serves go there."""
+        for call in self._offers.sort(queues, self._backlog):
+            if old is not None and old.serves(call.method):
+                self.dispatch(old, call)
+            else:
+                self._held.release(call)
+                call.settle_error(self._failed.unknown(call.method))
 
     # --- frames, from executors ---
 
@@ -343,14 +360,14 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.overdue.pop(call_id, None)
         if handle.draining:
             self.owners.ended(handle, call_id)
+        if handle.idle is not None and not handle.in_flight:
+            handle.idle.set()
         handle.last_method = call.method
         lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
-        tally = handle.tallies.get(call.method)
-        if tally is None:
-            tally = handle.tallies[call.method] = Tally()
+        tally = handle.tallies[call.method]
         tally.count += 1
         tally.seconds += seconds
         lane.observe(seconds)
@@ -363,8 +380,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         run_us, result = ipc.parse_outcome(body)
         call = self._take(handle, call_id, run_us)
         if call is not None:
-            if self._quarantine.methods:
-                self._quarantine.survived(call.method, call.params)
+            if self.quarantine.methods:
+                self.quarantine.survived(call.method, call.params)
             call.settle_result(result)
 
     def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -377,7 +394,7 @@ class ExecutorPool(CallBackend, HandOverHost):
                 return
             handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
-                self._quarantine.survived(call.method, call.params)
+                self.quarantine.survived(call.method, call.params)
             call.settle_error(failure)
 
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
@@ -392,27 +409,20 @@ class ExecutorPool(CallBackend, HandOverHost):
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
-        self._failed.found(handle, catalogue.failed)
-        for info in catalogue.methods:
-            self._methods[info.name] = info
         logger.info(
             "executor ready",
             extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)},
         )
-        if self.ready:
-            self._ready.set()
-        self._on_change()
         handle.ping(handle.ready_since)
-        self.owners.ready(handle)
-        self.refill(handle)
+        if not self.replacements.ready(handle):
+            self._serve(handle)
 
     def _on_pong(self, handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
         handle.ponged(time.monotonic())
         self.refill(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        error = RpcError.from_wire(msgspec.json.decode(body))
-        self._failed.nothing_loaded(handle, error)
+        self._failed.nothing_loaded(handle, RpcError.from_wire(msgspec.json.decode(body)))
         self._on_change()
 
     # --- faults ---
@@ -421,23 +431,20 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Settle or requeue the calls of an executor whose process is gone or going; the supervisor restarts it."""
         if handle.state in ("ready", "stopping") and not self._stopping:
             handle.state = "down"
-        self.owners.wire_lost(handle)
-        self._broadcasts.lost(handle)
+        if handle.place != NOWHERE:
+            self.owners.wire_lost(handle)
+        self.broadcasts.lost(handle)
         self._on_change()
         if not self._stopping:
-            self._count_kill(handle)
+            count_kill(handle, self.quarantine)
         in_flight, handle.in_flight = handle.in_flight, {}
         handle.overdue.clear()
+        if handle.idle is not None:
+            handle.idle.set()
         for nested in list(handle.nested.values()):
             nested.abandon()
         handle.nested.clear()
         self._lost(call for call in in_flight.values() if not call.settled)
-
-    def _count_kill(self, handle: ExecutorHandle) -> None:
-        now = time.monotonic()
-        for call in suspects_of(handle):
-            if self._quarantine.killed(call.method, call.params, now):
-                logger.warning("an input of %s killed executors repeatedly and is refused for a while", call.method)
 
     def _lost(self, calls: Iterable[Call]) -> None:
         """Queue calls that their executor did not finish again, in their old order, or settle them with an error."""
@@ -455,22 +462,24 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call.info.routing_key is not None:
                 self.owners.put_back(call)
             else:
-                self._backlog.push_front(call, (call.info.lane, ANYWHERE))
+                self._backlog.push_front(call, (call.info.lane, self._offers.queue(call.method)))
         for other in self.executors if again else ():
             if not other.silent:
                 self.refill(other)
 
     def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
         self._on_wire_lost(handle)
-        self.owners.gone(handle)
-        if not self._stopping:
+        if handle.place != NOWHERE:
+            self.owners.gone(handle)
+        if not self.replacements.ended(handle, cause) and handle.state != "stopping":
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
-            self._watchdog.look(now)
+            self.watchdog.look(now)
+            self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
             silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
             if silent != self._silent:
@@ -479,16 +488,8 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
-        return {
-            handle.name: [(call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items()]
-            for handle in self.executors
-        }
-
-    def tallies(self) -> dict[str, dict[str, Tally]]:
-        """What each executor has finished, by method, since the hub started."""
-        return {handle.name: handle.tallies for handle in self.executors}
+        return running(self.crew)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The state of each executor, as data."""
-        slots, leaving = self.owners.table.counts()
-        return [report(handle, slots[handle.index], leaving[handle.index]) for handle in self.executors]
+        return reports(self.crew, self.owners.table)

@@ -16,6 +16,8 @@ from trunkline_protocol.inputs import InputWindow
 ANYWHERE: Final = -1
 """The queue of calls that any executor may take."""
 
+LANES: Final[tuple[Lane, ...]] = ("loop", "thread")
+
 PoolBacklog = Backlog[tuple[Lane, int]]
 """The queues of a pool; a key is a lane and the place of the executor a call has to run on, or :data:`ANYWHERE`."""
 

@@ -32,9 +32,11 @@ from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors
+from trunkline.executors.availability import tallies
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
 from trunkline.hosting.runtime import ConfigurationError
@@ -127,7 +129,7 @@ class HubParts:
         self.stats = CallStats()
         self._count = self.stats.record
         self.figures = ExecutorFigures()
-        self.sampler = Sampler(self.stats, lambda: worker_totals(self.pool.tallies()), self._sampled)
+        self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
@@ -145,6 +147,7 @@ class HubParts:
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
+            replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
@@ -158,7 +161,7 @@ class HubParts:
             lambda: len(self.context.listeners),
             self.registrations.infos,
             self.sampler.lately,
-            self.pool.tallies,
+            lambda: tallies(self.pool.crew),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
 
@@ -212,12 +215,12 @@ class HubParts:
             self.sessions,
             self.registrations,
             CallsInFlight(self.router),
-            ExecutorOrders(self.pool.owners),
+            ExecutorOrders(self.pool.owners, self.pool.replacements),
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
             self.pipelines,
-            CacheCalls(self.pool.broadcast),
+            CacheCalls(self.pool.broadcasts.send),
         ):
             self.router.handle(part.methods())
 
@@ -296,7 +299,7 @@ class HubParts:
             self.registrations,
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
-            lambda: self.pool.quarantined,
+            lambda: self.pool.quarantine.quarantined(time.monotonic()),
             self.jobs.counts,
             self.router.breakers,
         )

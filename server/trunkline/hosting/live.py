@@ -23,7 +23,8 @@ def apply(parts: HubParts, settings: Settings) -> None:
     parts.broker.limits = HistoryLimits(
         settings.history_events, settings.history_seconds, settings.history_bytes, parts.broker.limits.topics
     )
-    parts.pool.follow(settings.kill_after, QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds))
+    parts.pool.watchdog.limit(settings.kill_after)
+    parts.pool.quarantine.limits = QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds)
     parts.jobs.limit(JobLimits.of(settings))
     parts.router.breakers.limits = BreakerLimits.of(settings)
 

@@ -1,4 +1,4 @@
-"""Circuit breakers by method: a method whose calls mostly fail is not tried for a while. Pure: the clock is an argument.
+"""Circuit breakers by method: one whose calls mostly fail is not tried for a while. Pure: the clock is an argument.
 
 ==========  =====================================================================================
 state       calls of the method

@@ -7,7 +7,7 @@ import asyncio
 from trunkline import Context, method
 
 
-class Kept:
+class KeptMethods:
     def __init__(self) -> None:
         self.kept: set[str] = set()
 
