@@ -31,7 +31,7 @@ def causes_of(view: HubView) -> list[str]:
     """Why the status is not ``healthy``, in words; empty where it is."""
     causes = ["the hub is stopping"] if view.router.draining else []
     causes += [_trouble(executor) for executor in view.pool.snapshot() if executor["status"] not in ("ready", "busy")]
-    return causes + view.pool.obstacles() + view.pool.module_failures()
+    return causes + view.pool.obstacles() + view.pool.module_failures() + view.tripped()
 
 
 def heading(cause: str) -> str:

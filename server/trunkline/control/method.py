@@ -67,6 +67,7 @@ class HubView:
         registered: the methods that clients serve.
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
+        tripped: returns which circuit breakers are not closed, and why, in words.
         limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
 
@@ -78,6 +79,7 @@ class HubView:
     registered: Callable[[], list[MethodInfo]] = list
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
     tallies: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    tripped: Callable[[], list[str]] = list
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
 

@@ -162,6 +162,7 @@ class HubParts:
             self.registrations.infos,
             self.sampler.lately,
             lambda: tallies(self.pool.crew),
+            lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
 

@@ -191,6 +191,13 @@ class Breakers:
             for _, counts in self._window:
                 counts.pop(call.method, None)
 
+    def words(self, now: float) -> list[str]:
+        """Which breakers are not closed, and why, a phrase each."""
+        return [
+            f"the breaker of {method:.100} is {breaker.state(now).replace('_', ' ')}: {breaker.why}"
+            for method, breaker in self.tripped.items()
+        ]
+
     def states(self, now: float) -> dict[str, State]:
         """The breakers that are not closed, by method."""
         return {method: breaker.state(now) for method, breaker in self.tripped.items()}

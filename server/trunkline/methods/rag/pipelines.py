@@ -26,6 +26,7 @@ class PipelineConfig(BaseModel):
 
     options: Options | None = None
     technique_params: dict[str, Any] | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Asked:
     technique: str | None = None
     options: Options | None = None
     technique_params: dict[str, Any] | None = None
+    fallback: str | None = None
 
     def over(self, pipeline: Asked) -> Asked:
         """What is given here, and from the pipeline what is not."""
@@ -43,7 +45,12 @@ class Asked:
             given = {name: getattr(self.options, name) for name in self.options.model_fields_set}
             options = options.model_copy(update=given)
         params = (pipeline.technique_params or {}) | (self.technique_params or {})
-        return Asked(pipeline.technique, options, params)
+        return Asked(pipeline.technique, options, params, self.fallback or pipeline.fallback)
+
+    def fallen_back(self, model: type[BasicParams]) -> Asked:
+        """The same with the fallback, and those of the params that it knows."""
+        params = {name: value for name, value in (self.technique_params or {}).items() if name in model.model_fields}
+        return Asked(self.fallback, self.options, params)
 
 
 class KnownPipelines:
@@ -90,11 +97,13 @@ def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> A
             techniques[technique][1].model_validate(params)
         except ValidationError as error:
             wrong += problems_of(error, "technique_params")
+    if parsed.fallback is not None and parsed.fallback not in techniques:
+        wrong.append(("fallback", unknown_technique(parsed.fallback, techniques)))
     if wrong:
         words = "; ".join(f"{path}: {message}" for path, message in wrong)
         errors = [{"path": path, "message": message} for path, message in wrong]
         raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"pipeline: {words}", data={"errors": errors})
-    return Asked(technique, parsed.options, parsed.technique_params)
+    return Asked(technique, parsed.options, parsed.technique_params, parsed.fallback)
 
 
 def unknown_technique(technique: str, techniques: Techniques) -> str:

@@ -24,6 +24,10 @@ ENTRY_BYTES: Final = 512
 """What an entry takes beside its JSON: key, entry, objects."""
 
 
+OF_THE_CALL: Final = ("cache", "fallback")
+"""Details that say how this call was answered, not what the answer is."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseSettings:
     """The settings ``response_cache_*``; without bytes nothing is kept, whatever calls ask for."""
@@ -92,7 +96,7 @@ def key_of(run: RagRun, version: str) -> bytes:
 
 
 def _entry(run: RagRun, said: list[Chunk]) -> bytes:
-    details = {name: value for name, value in run.details.items() if name != "cache"}
+    details = {name: value for name, value in run.details.items() if name not in OF_THE_CALL}
     details["cached_at"] = datetime.now(UTC).isoformat()
     state = {"model": run.model, "found": run.found, "details": details}
     return orjson.dumps(state | {"chunks": [[chunk.type, chunk.data] for chunk in said]})
