@@ -29,7 +29,7 @@ async def test_a_method_that_fails_is_given_a_rest(tmp_path: Path) -> None:
             async def refused() -> bool:
                 error = await client.error("fickle.ask", asked)
                 assert error["data"]["retryable"]
-                return error["code"] == int(ErrorCode.WORKER_UNAVAILABLE)
+                return bool(error["code"] == ErrorCode.WORKER_UNAVAILABLE)
 
             await until(refused, "the breaker opens")
             error = await client.error("fickle.ask", asked)
@@ -63,6 +63,6 @@ async def test_without_the_setting_every_call_is_tried(tmp_path: Path) -> None:
 
             async def refused() -> bool:
                 error = await client.error("fickle.ask", {"broken": str(broken)})
-                return error["code"] == int(ErrorCode.WORKER_UNAVAILABLE)
+                return bool(error["code"] == ErrorCode.WORKER_UNAVAILABLE)
 
             await until(refused, "it can be set while the hub runs")

@@ -31,6 +31,7 @@ from trunkline.executors.offers import Offers
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
+from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.executors.watchdog import Watchdog, count_kill
@@ -93,6 +94,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._offers = Offers()
         replacing = replacement or ReplacementLimits()
         self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
+        self._recovery = Recovery(self.submit, self.replacements.drain)
         self.broadcasts = Broadcasts(self.crew.processes)
         self._ids = itertools.count(1)
         self._mean_run = 0.01
@@ -140,6 +142,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if self._ticker is not None:
             self._ticker.cancel()
         self.replacements.stop()
+        self._recovery.stop()
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
@@ -395,7 +398,8 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
                 self.quarantine.survived(call.method, call.params)
-            call.settle_error(failure)
+            if not (call.info is not None and call.info.recovery and self._recovery.takes(handle, call, failure)):
+                call.settle_error(failure)
 
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)

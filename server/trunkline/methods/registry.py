@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RecoveryKind, RunsAs, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
 
@@ -54,6 +54,7 @@ class MethodOptions:
     http: str | None = None
     runs_as: RunsAs = "caller"
     batch: Batch | None = None
+    recovery: tuple[RecoveryKind, ...] = ()
 
 
 def method(
@@ -66,6 +67,7 @@ def method(
     http: str | None = None,
     runs_as: RunsAs = "caller",
     batch: Batch | None = None,
+    recovery: tuple[RecoveryKind, ...] = (),
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -83,6 +85,9 @@ def method(
             that take a role. What its params can make it call or publish is then for it to bound.
         batch: calls that come together are one call of the function: each of its parameters is a list with an item of
             each call, and it returns a list of as many results, exceptions for calls that fail among them.
+        recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
+            pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
+            which says that its process is of no use any more, replace that, and run the call again.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -99,7 +104,10 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
+    if not isinstance(recovery, (tuple, list)) or not set(recovery) <= set(get_args(RecoveryKind)):
+        kinds = ", ".join(map(repr, get_args(RecoveryKind)))
+        raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, tuple(recovery))
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -250,6 +258,7 @@ class Registry:
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,
+            recovery=list(options.recovery),
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
