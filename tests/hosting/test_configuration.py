@@ -9,7 +9,8 @@ from typing import Any, Final
 import pytest
 
 from trunkline import defaults
-from trunkline.config import LIVE_SETTINGS, Settings, SettingsError, load_settings
+from trunkline.config import LIVE_SETTINGS, Settings, load_settings
+from trunkline.setting_names import SettingsError
 
 ROOT: Final = Path(__file__).parents[2]
 
