@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
-from trunkline.control import HubView, control_methods
+from trunkline.control import HubView, control_methods, disk
 from trunkline.control.audit_trail import audit
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
-from trunkline.control.health import causes_of
+from trunkline.control.health import HealthWatch
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
 from trunkline.control.metrics import worker_totals
@@ -107,7 +107,8 @@ class HubParts:
         )
         self.router.tracer = self.tracer
         self.view = self._view(settings)
-        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
+        self.health = HealthWatch(self.view)
+        self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
@@ -162,6 +163,8 @@ class HubParts:
             time.monotonic(),
             lambda: len(self.context.listeners),
             self.registrations.infos,
+            self.registrations.presence,
+            lambda: self.jobs.trouble or disk.look(settings.data).trouble,
             self.sampler.lately,
             lambda: tallies(self.pool.crew),
             lambda: self.router.breakers.words(time.monotonic()),
@@ -213,6 +216,7 @@ class HubParts:
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))
         for part in (
+            self.health,
             self.topics,
             self.authentication,
             self.sessions,
@@ -231,6 +235,8 @@ class HubParts:
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if code:
+            self.health.failures.note(method, call.failure)
         if self.tracer is not None:
             self.tracer.finished(call, method, seconds, code)
         if self.log_request is not None:
@@ -284,16 +290,11 @@ class HubParts:
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
 
-    def missing(self) -> list[str]:
-        """The causes why the hub cannot serve, a phrase each; empty where it can."""
-        if self.router.draining:
-            return ["the hub is stopping"]
-        return [] if self.pool.serving else causes_of(self.view)
-
     def readings(self) -> Readings:
         """The sources that the metrics page reads at each scrape."""
         return Readings(
             self.view,
+            self.health,
             self.monitor.book,
             lambda: [listener.traffic() for listener in self.context.listeners],
             self.topics,
@@ -303,6 +304,7 @@ class HubParts:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantine.quarantined(time.monotonic()),
+            lambda: disk.look(self.settings.data),
             self.jobs.counts,
             self.router.breakers,
         )
