@@ -146,7 +146,7 @@ class Breakers:
 
     Attributes:
         limits: may be replaced.
-        tripped: those that are not closed, by method.
+        tripped: those that are not closed, by method; always the same dictionary.
         opened: how often one was opened by its counts.
     """
 

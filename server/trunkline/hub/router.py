@@ -88,6 +88,7 @@ class Router:
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
         self.breakers = breakers or Breakers(BreakerLimits())
+        self._tripped = self.breakers.tripped
         self.keys = IdempotencyKeys(time.monotonic, keys)
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
@@ -149,7 +150,7 @@ class Router:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
         info = call.info = self.backend.find(call.method)
-        if self.breakers.tripped and (breaker := self.breakers.tripped.get(call.method)) is not None:
+        if self._tripped and (breaker := self._tripped.get(call.method)) is not None:
             breaker.admit(call, call.received)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
@@ -224,7 +225,7 @@ class Router:
         """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
         if call.deadline != NO_DEADLINE:
             self._deadlines.discard(call)
-        if self.breakers.tripped:
+        if self._tripped:
             self.breakers.ended(call, code, time.monotonic())
         self.in_flight -= 1
         if not self.in_flight and self.draining:
