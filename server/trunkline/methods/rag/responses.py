@@ -72,7 +72,7 @@ class ResponseCache:
         ``miss``.
         """
         run.stats = await ctx.call("collections.stats", {"name": run.options.collection})
-        key = key_of(run, run.stats["version"])
+        key = key_of(run, run.stats["version"], ctx.principal.tenant)
         entry = self._kept.get(key)
         if entry is not None:
             for chunk in _replayed(run, orjson.loads(entry), ctx.worker_id):
@@ -88,10 +88,10 @@ class ResponseCache:
             self._kept.put(key, _entry(run, said))
 
 
-def key_of(run: RagRun, version: str) -> bytes:
-    """The key of an answer."""
+def key_of(run: RagRun, version: str, tenant: str) -> bytes:
+    """The key of an answer. Tenants share none, whatever version their collections have."""
     options = run.options.model_dump(exclude={"cache"})
-    what = [run.technique, run.query, options, run.params.model_dump(), run.generator, version]
+    what = [run.technique, run.query, options, run.params.model_dump(), run.generator, version, tenant]
     return hashlib.blake2b(orjson.dumps(what, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
 
 
