@@ -14,6 +14,7 @@ pytest.importorskip("faiss")
 from tests.methods.packs import word_embeddings
 from trunkline.methods import rag, vectors
 from trunkline.methods.local import LocalMethods
+from trunkline_protocol.principals import Principal
 
 TEXTS = {"cats": "A cat sleeps most of the day.", "dogs": "A dog barks. A cat sleeps here."}
 
@@ -96,6 +97,15 @@ async def test_a_change_is_seen_by_the_next_question(methods: LocalMethods) -> N
     await methods.call("vectors.delete", {"collection": "pets", "ids": ["horses"]})
     result = await methods.call("rag.execute", question("a horse runs over green fields"))
     assert (result["metadata"]["cache"], "A horse runs fast over green fields." in result["answer"]) == ("miss", False)
+
+
+async def test_tenants_share_no_answers(methods: LocalMethods) -> None:
+    for tenant in ("one", "two"):
+        who = Principal("ada", tenant=tenant)
+        result = await methods.call("rag.execute", question(), principal=who)
+        assert result["metadata"]["cache"] == "miss"
+    result = await methods.call("rag.execute", question(), principal=Principal("bob", tenant="two"))
+    assert result["metadata"]["cache"] == "hit"
 
 
 async def test_a_collection_made_anew_is_another(methods: LocalMethods) -> None:
