@@ -90,7 +90,7 @@ def test_a_probe_that_fails_opens_it_for_twice_as_long() -> None:
 
 def test_a_probe_that_says_nothing_of_the_method_makes_room_for_another() -> None:
     breakers = opened()
-    for code in (ErrorCode.INVALID_PARAMS, ErrorCode.CANCELLED) * 3:
+    for code in (ErrorCode.INVALID_PARAMS, ErrorCode.CANCELLED, ErrorCode.WORKER_OVERLOADED) * 3:
         breakers.ended(probe(breakers, 5.0), code, 5.0)
     assert breakers.states(5.0) == {"m": "half_open"}
 

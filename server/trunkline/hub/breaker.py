@@ -38,6 +38,9 @@ FAILURES: Final = frozenset(
 )
 """Errors that count as failures of the method: not those of the caller, of a full queue, or of the method's own."""
 
+NO_ANSWER: Final = OF_THE_CALL | {ErrorCode.WORKER_UNAVAILABLE, ErrorCode.WORKER_OVERLOADED}
+"""Errors of a probe that say nothing of the method: another one is let through."""
+
 MAX_OPEN_SECONDS: Final = 300.0
 PROBE_AGAIN_MS: Final = 1000
 """The hint of a refusal while probes are running."""
@@ -136,7 +139,7 @@ class Breaker:
         if code in FAILURES:
             self._seconds = min(MAX_OPEN_SECONDS, 2 * self._seconds)
             self._open(now)
-        elif code not in OF_THE_CALL:
+        elif code not in NO_ANSWER:
             self._succeeded += 1
         return self._succeeded >= self._limits.probes
 
