@@ -25,14 +25,15 @@ class FailedModules:
     def __init__(self, executors: Sequence[ExecutorHandle], methods: dict[str, MethodInfo]) -> None:
         self._executors = executors
         self._methods = methods
+        self._told: set[str] = set()
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
         """Note the modules that an executor could not load."""
-        told = {failure.words for failure in self.all()}
         handle.failed_modules = failed
         for failure in failed:
-            if failure.words not in told:  # executors fail alike, each time that they start
+            if failure.words not in self._told:  # executors fail alike, each time that they start
                 logger.error("executor %d: %s", handle.index, failure.words)
+        self._told = {failure.words for failure in self.all()}
         catalogues = [other.catalogue for other in self._executors if other.catalogue is not None]
         served = {info.name for catalogue in catalogues for info in catalogue.methods}
         packs = {pack_of(failure.module) for failure in failed}
