@@ -410,7 +410,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         catalogue = _catalogue_decoder.decode(body)
-        handle.catalogue = catalogue
+        handle.catalogue, handle.sources, handle.failed_modules = catalogue, catalogue.sources, catalogue.failed
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
