@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,11 +20,19 @@ from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.failures import attempt
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
+
+HOOKS: Final = frozenset({"clear_cache"})
+"""Methods of pack instances that the hub has called in every executor.
+
+``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
+``{name: {"entries": 3, "bytes": 1200}}``.
+"""
 
 _MARK: Final = "__trunkline_method__"
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
@@ -48,6 +57,8 @@ class MethodOptions:
     http: str | None = None
     runs_as: RunsAs = "caller"
     batch: Batch | None = None
+    recovery: tuple[RecoveryKind, ...] = ()
+    limits: MethodLimits | None = None
 
 
 def method(
@@ -60,6 +71,10 @@ def method(
     http: str | None = None,
     runs_as: RunsAs = "caller",
     batch: Batch | None = None,
+    recovery: tuple[RecoveryKind, ...] = (),
+    max_concurrency: int | None = None,
+    max_calls: int | None = None,
+    rate: float | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -77,6 +92,16 @@ def method(
             that take a role. What its params can make it call or publish is then for it to bound.
         batch: calls that come together are one call of the function: each of its parameters is a list with an item of
             each call, and it returns a list of as many results, exceptions for calls that fail among them.
+        recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
+            pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
+            which says that its process is of no use any more, replace that, and run the call again.
+        max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
+            runs alone.
+        max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
+        rate: its calls a second, of all callers together; others are refused with 6003.
+
+    Raises:
+        RegistrationError: one of these cannot be; the message says what can.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -93,7 +118,11 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
+    if not isinstance(recovery, (tuple, list)) or not set(recovery) <= set(get_args(RecoveryKind)):
+        kinds = ", ".join(map(repr, get_args(RecoveryKind)))
+        raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
+    limits = _limits(name, max_concurrency, max_calls, rate)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, tuple(recovery), limits)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -105,6 +134,19 @@ def method(
         return function
 
     return mark
+
+
+def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate: float | None) -> MethodLimits | None:
+    """The limits that a method declares, or None.
+
+    Raises:
+        RegistrationError: one of them is not above zero.
+    """
+    given = {"max_concurrency": max_concurrency, "max_calls": max_calls, "rate": rate}
+    for option, number in given.items():
+        if number is not None and not 0 < number < math.inf:
+            raise RegistrationError(f"{name}: {option}={number!r} is not above zero; leave it out for no limit")
+    return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
 
 
 def _name_of(function: object) -> str:
@@ -219,6 +261,12 @@ class Registry:
         streaming = kind in ("generator", "async_generator")
         if streaming and options.batch is not None:
             raise RegistrationError(f"{options.name}: a stream is one call's own; leave out batch=, or return a list")
+        at_once = options.limits is not None and options.limits.max_concurrency is not None
+        if at_once and (kind == "function" or options.batch is not None):
+            raise RegistrationError(
+                f"{options.name}: max_concurrency is for what runs many at once; a plain function runs alone, and a "
+                "batch has max_items"
+            )
         binding = Binding(function, options.name, streaming=streaming, batched=options.batch is not None)
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
@@ -244,6 +292,8 @@ class Registry:
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,
+            recovery=list(options.recovery),
+            limits=options.limits,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
@@ -280,6 +330,30 @@ class Registry:
                     failure = failure or error
         if failure is not None:
             raise failure
+
+    async def broadcast(self, hook: str, params: Mapping[str, Any]) -> list[Any]:
+        """Call a hook of each pack instance that has it, one after the other, and return what they return.
+
+        Args:
+            hook: one of :data:`HOOKS`, sync or async.
+            params: its arguments, by name.
+
+        Raises:
+            BaseException: the first that an instance raised; the others were called all the same.
+        """
+        if hook not in HOOKS:
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"packs have no hook {hook!r:.80}")
+        said, failure = [], None
+        for instance in self.instances:
+            if (function := getattr(instance, hook, None)) is not None:
+                try:
+                    outcome = function(**params)
+                    said.append(await outcome if inspect.isawaitable(outcome) else outcome)
+                except BaseException as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+        return said
 
     async def close(self) -> BaseException | None:
         """Run ``close`` of each pack instance that has one, sync or async; returns the first that one raised."""
