@@ -104,7 +104,9 @@ class Settings(BaseSettings):
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
     executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
-    executors: int = Field(default_factory=default_executors, ge=1, le=256)
+    executors: int = Field(
+        default_factory=default_executors, ge=0, le=256, description="processes; 0 = in the hub's own, for debuggers"
+    )
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
@@ -335,6 +337,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"host {self.host} can be reached from other machines: set TRUNKLINE_TOKEN (or TRUNKLINE_TOKENS_FILE, "
                 "TRUNKLINE_JWT_KEY, TRUNKLINE_AUTHENTICATE=module:function), or bind 127.0.0.1"
+            )
+        if self.executors == 0 and not self.is_loopback:
+            raise ValueError(
+                f"executors 0 runs methods in the hub's process, for debuggers: bind 127.0.0.1 instead of {self.host}"
             )
         if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not (self.jwt_key or self.jwt_keys_file):
             raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
+from trunkline.executors.in_process import InProcess
 from trunkline.executors.supervisor import ExecutorSpec, Supervisor
 
 
@@ -35,10 +36,14 @@ class Crew:
         self._on_exit = on_exit
         self.executors = [self._handle(index) for index in range(size)]
         self.processes = list(self.executors)
-        self._supervisors = {handle: Supervisor(handle, spec, on_exit) for handle in self.executors}
+        self._supervisors = {handle: self._supervisor(handle) for handle in self.executors}
 
     def _handle(self, index: int) -> ExecutorHandle:
         return ExecutorHandle(index, *self._callbacks, self._spec.max_concurrency)
+
+    def _supervisor(self, handle: ExecutorHandle, *, restarts: bool = True) -> Supervisor:
+        kind = InProcess if self._spec.in_process else Supervisor
+        return kind(handle, self._spec, self._on_exit, restarts=restarts)
 
     def start(self) -> None:
         """Start all executors."""
@@ -53,7 +58,7 @@ class Crew:
         """Start one more process for an executor's index, which gets no traffic yet, and is not started again."""
         handle = self._handle(index)
         handle.place, handle.queues = NOWHERE, ()
-        supervisor = self._supervisors[handle] = Supervisor(handle, self._spec, self._on_exit, restarts=False)
+        supervisor = self._supervisors[handle] = self._supervisor(handle, restarts=False)
         supervisor.start()
         return handle
 

@@ -37,7 +37,7 @@ from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
-from trunkline.methods.sources import loaded_sources
+from trunkline.methods.sources import forget_sources, loaded_sources
 from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -91,6 +91,12 @@ class HubWire(asyncio.Protocol):
         out, self._out = self._out, []
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
+
+    def close(self) -> None:
+        """Write the queued frames, and close the wire."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
 
 
 class CallSink:
@@ -313,12 +319,14 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
     sys.path[:0] = config["python_path"]
+    if config.get("fresh"):
+        forget_sources(config["python_path"])
     began = time.time_ns()
     failed = await load_modules(registry, config["modules"], settings)
     sources = loaded_sources(began, (file for failure in failed for file in failure.files))
     if failed and not registry.methods:
         executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed, sources))))
-        executor.wire.flush()
+        executor.wire.close()
         return EXIT_LOAD_FAILED
     executor.runner.failed = failed
     catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed, sources=sources)
@@ -336,6 +344,7 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     if (failure := await registry.close()) is not None:
         logger.error("close failed", exc_info=failure)
     executor.runner.close()
+    executor.wire.close()
     return 0
 
 

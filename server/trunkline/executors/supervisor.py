@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -51,6 +51,7 @@ class ExecutorSpec:
         start_timeout: seconds until READY, including the loading of models.
         python_path: folders that modules are searched in first.
         environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
+        in_process: run methods in the hub's own process; see :mod:`trunkline.executors.in_process`.
     """
 
     modules: tuple[str, ...]
@@ -60,6 +61,7 @@ class ExecutorSpec:
     start_timeout: float = defaults.START_TIMEOUT
     python_path: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    in_process: bool = False
 
 
 def pause(failures: int) -> float:
@@ -158,9 +160,7 @@ class Supervisor:
         handle, loop = self._handle, asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         printed, printing = os.pipe()
-        handle.reset()
-        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
-        handle.load_failure = None
+        self._begin()
         try:
             self._process = self._spawn(theirs, printing)
         except BaseException:
@@ -192,10 +192,17 @@ class Supervisor:
             handle.pid = None
         return why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
 
-    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+    def _begin(self) -> None:
+        """Forget the last process."""
+        handle = self._handle
+        handle.reset()
+        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
+        handle.load_failure = None
+
+    def _configuration(self, withheld: Sequence[str]) -> dict[str, Any]:
+        """What an executor is told when it starts."""
         spec = self._spec
-        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
-        config = {
+        return {
             "index": self._handle.index,
             "modules": spec.modules,
             "settings": spec.settings,
@@ -204,6 +211,10 @@ class Supervisor:
             "python_path": spec.python_path,
             "withheld": withheld,
         }
+
+    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+        spec = self._spec
+        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
         threads = str(spec.threads)
         environment = passed | {
             "OMP_NUM_THREADS": threads,
@@ -222,7 +233,7 @@ class Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps(config).encode())
+            stdin.write(json.dumps(self._configuration(withheld)).encode())
         return process
 
     async def _wait_exit(self, oom_kills: OomCounter) -> int:

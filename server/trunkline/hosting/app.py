@@ -134,7 +134,7 @@ class HubParts:
     def _pool(self, settings: Settings) -> ExecutorPool:
         modules = pack_modules(settings)
         return ExecutorPool(
-            settings.executors if modules else 0,
+            max(1, settings.executors) if modules else 0,
             executor_spec(settings, modules),
             self._route_nested,
             queue_limits=self._queue_limits,

@@ -56,10 +56,11 @@ def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
             "log_level": settings.log_level,
         },
         max_concurrency=settings.max_concurrency,
-        threads=max(1, available_cpus() // settings.executors),
+        threads=max(1, available_cpus() // max(1, settings.executors)),
         start_timeout=settings.start_timeout,
         python_path=(os.getcwd(),) if settings.methods else (),
         environment=settings.executor_env,
+        in_process=settings.executors == 0,
     )
 
 
