@@ -101,4 +101,4 @@ async def test_without_methods_there_is_nothing_to_run(tmp_path: Path) -> None:
 def test_it_is_for_loopback_only() -> None:
     env = {"TRUNKLINE_TOKEN": "secret-enough"}
     done = trunkline("serve", "--host", "0.0.0.0", "--executors", "0", "--methods", "lab", env=env, cwd=MODULES)
-    requires_failure(done, 2, "for debuggers: bind 127.0.0.1")
+    requires_failure(done, 2, "executors 0 is for debuggers: bind 127.0.0.1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.endurance import SAFE_AFTER_CRASHES, Report, run
+from tests.support.timing import SCALE
 
 pytestmark = pytest.mark.alone
 
@@ -25,5 +26,6 @@ async def test_reloads_and_crashes() -> None:
     require_nothing_left(reports["crashes"])
     assert reports["reloads"].calls > 100
     assert not reports["reloads"].failed
+    assert all(report.slowest_seconds < 5 * SCALE for report in reports.values()), "nobody waits long"
     assert reports["crashes"].failed_safe(SAFE_AFTER_CRASHES) == 0, reports["crashes"].failed
     assert set(reports["crashes"].failed) <= {"work.once 2001", "work.stream 2001"}
