@@ -79,6 +79,7 @@ class ExecutorReport(msgspec.Struct):
     """One executor process. It owns ``slots`` of routing keys; ``slots_leaving`` of them are being handed over."""
 
     worker_id: str
+    group: str
     status: Literal["starting", "ready", "busy", "silent", "stopping", "down"]
     pid: int | None
     slots: int

@@ -18,6 +18,7 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
+from trunkline.group_settings import GroupName, GroupSettings
 from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
@@ -76,6 +77,9 @@ class Settings(BaseSettings):
     methods: Names = Field((), description="modules with @method functions")
     executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
+    groups: dict[GroupName, GroupSettings] = Field(
+        {}, description="groups of executors, by name; none = one of everything"
+    )
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
@@ -343,6 +347,6 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 def _problem(item: Any) -> str:
     name = ".".join(map(str, item["loc"]))
     if item["type"] == "extra_forbidden":
-        return unknown_key(name, Settings.model_fields)
+        return unknown_key(name, GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields)
     text = str(item["msg"]).removeprefix("Value error, ")
     return f"{name}: {text}" if name else text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trunkline.executors.availability import SILENT_SECONDS, STILL_SECONDS, Standstill, status_of
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog, Queue
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
@@ -30,7 +30,7 @@ class Group:
         self.executors[index].in_flight[self._key] = call
         return self._key
 
-    def waits(self, lane: Lane = "thread", queue: int = ANYWHERE) -> None:
+    def waits(self, lane: Lane = "thread", queue: Queue = ANYWHERE) -> None:
         self.backlog.push(self._call(lane, 0.0), (lane, queue))
 
     def look(self) -> Standstill:

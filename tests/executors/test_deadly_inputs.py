@@ -18,6 +18,7 @@ from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, START, eventually, until
 from trunkline.executors import supervisor
+from trunkline.executors.groups import one_group
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec
@@ -239,7 +240,7 @@ class Asked(Call):
 @asynccontextmanager
 async def running_pool(quarantine: QuarantineLimits) -> AsyncIterator[ExecutorPool]:
     spec = ExecutorSpec(modules=("lab",), python_path=(str(MODULES),))
-    pool = ExecutorPool(1, spec, lambda _: None, quarantine=quarantine)
+    pool = ExecutorPool(one_group(1, spec), lambda _: None, quarantine=quarantine)
     pool.start()
     try:
         await asyncio.wait_for(pool.wait_ready(), START)

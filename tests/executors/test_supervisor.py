@@ -14,6 +14,7 @@ import pytest
 from tests.support.timing import PATIENCE, until
 from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
+from trunkline.executors.groups import one_group
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import BACKOFF_LIMIT, ExecutorSpec
 from trunkline.jobs.job import LONGEST_PAUSE
@@ -37,7 +38,7 @@ async def pool_of(folder: Path, on_change: Callable[[], None] = lambda: None) ->
     """One executor, whose module does not load while ``folder/broken`` is there."""
     (folder / "flaky.py").write_text(MODULE.format(broken=str(folder / "broken")))
     spec = ExecutorSpec(("flaky",), python_path=(str(folder),))
-    pool = ExecutorPool(1, spec, lambda _call: None, on_change=on_change)
+    pool = ExecutorPool(one_group(1, spec), lambda _call: None, on_change=on_change)
     pool.start()
     try:
         yield pool
@@ -91,7 +92,7 @@ async def test_a_fault_of_the_hub_does_not_end_its_supervisor(
 
 async def test_a_process_that_cannot_be_made_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     spec = ExecutorSpec(("flaky",), threads="1\0")  # type: ignore[arg-type]  # no environment takes that
-    pool = ExecutorPool(1, spec, lambda _call: None)
+    pool = ExecutorPool(one_group(1, spec), lambda _call: None)
     pool.start()
     try:
         await until(lambda: pool.executors[0].restarts >= 2, "it was tried again")

@@ -29,6 +29,9 @@ class PoolView(Protocol):
     def waiting(self) -> int:
         """How many calls wait for an executor."""
 
+    def waiting_by_group(self) -> dict[str, int]:
+        """How many calls wait for executors of each group; one that several groups may run counts for none of them."""
+
     @property
     def serving(self) -> bool:
         """Whether any method can be served now."""

@@ -75,6 +75,13 @@ class Readings:
         yield Reading(
             "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
         )
+        ready = dict.fromkeys(self.view.pool.waiting_by_group(), 0)
+        ready |= Counter(each["group"] for each in executors if each["status"] in ("ready", "busy"))
+        yield Reading(
+            "trunkline_group_executors_ready", "Executors that are ready and answer, by group", "gauge", ready, "group"
+        )
+        waiting = self.view.pool.waiting_by_group()
+        yield Reading("trunkline_group_calls_waiting", "Calls that wait, by group", "gauge", waiting, "group")
         by_executor = {executor["worker_id"]: executor["restarts"] for executor in executors}
         yield Reading(
             "trunkline_executor_restarts",

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
 from trunkline.executors.handle import ExecutorHandle, State
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog, Queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 
@@ -43,6 +43,7 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, 
     """
     return {
         "worker_id": handle.name,
+        "group": handle.group,
         "status": status_of(handle, time.monotonic()),
         "pid": handle.pid,
         "slots": slots,
@@ -62,17 +63,25 @@ class Standstill:
     """Finds the lanes that make no progress although calls wait for them.
 
     Args:
-        executors: all executors of the pool.
+        executors: all executors of a group.
         backlog: what waits in the hub.
         now: monotonic, in seconds.
+        shared: the queues that all of these executors take calls from.
 
     Attributes:
         answering: the executors that are ready and answer.
         causes: what waits, and for what, as text.
     """
 
-    def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
+    def __init__(
+        self,
+        executors: Sequence[ExecutorHandle],
+        backlog: PoolBacklog,
+        now: float,
+        shared: Collection[Queue] = (ANYWHERE,),
+    ) -> None:
         self._backlog = backlog
+        self._shared = shared
         self._now = now
         self._lanes: set[Lane] = set()
         self.answering = [handle for handle in executors if status_of(handle, now) in ("ready", "busy")]
@@ -85,7 +94,7 @@ class Standstill:
     def _look(self, lane: Lane) -> Iterator[str]:
         held = {handle: call for handle in self.answering if (call := self._holding(handle, lane)) is not None}
         waiting = [handle for handle in held if self._waits_for(handle, lane)]
-        if held and len(held) == len(self.answering) and (waiting or self._backlog.has((lane, ANYWHERE))):
+        if held and len(held) == len(self.answering) and (waiting or self._someone_waits(lane)):
             self._lanes.add(lane)
             runs = ", ".join(self._run(handle, call) for handle, call in held.items())
             yield f"{_WORDS[lane]} wait: no executor makes progress ({runs})"
@@ -112,6 +121,9 @@ class Standstill:
     def _waits_for(self, handle: ExecutorHandle, lane: Lane) -> bool:
         """Whether calls that only this executor may run wait, in the hub or in the executor itself."""
         return len(self._calls(handle, lane)) > handle.lanes[lane].slots or self._backlog.has((lane, handle.index))
+
+    def _someone_waits(self, lane: Lane) -> bool:
+        return any(self._backlog.has((lane, queue)) for queue in self._shared)
 
     def _calls(self, handle: ExecutorHandle, lane: Lane) -> list[Call]:
         return [

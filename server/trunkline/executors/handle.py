@@ -14,7 +14,7 @@ from typing_extensions import override
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import LaneLoad
+from trunkline.executors.queueing import DEFAULT_GROUP, LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
@@ -25,6 +25,15 @@ State = Literal["starting", "ready", "stopping", "down"]
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
 """Seconds after a call's outcome during which output still counts as that method's: it comes through another pipe."""
+
+QUIET: Final = 0.05
+"""Seconds without a frame after which an executor that has calls is asked for a sign of life when it is to get more."""
+
+UNANSWERED: Final = 0.1
+"""Seconds without an answer to that after which others are preferred; at once where it runs a plain function."""
+
+MISTRUST: Final = 2.0
+"""Seconds after a silence during which an executor gets calls only where no other has room: it may be silent again."""
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -37,6 +46,8 @@ class ExecutorHandle(asyncio.Protocol):
         on_frame: called for each frame with this handle, kind, call id and body.
         on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
+        group: the name of its group.
+        number: 0-based, in its group; by default the index.
 
     Attributes:
         restart_causes: how often the process was restarted, by cause.
@@ -46,6 +57,7 @@ class ExecutorHandle(asyncio.Protocol):
         pinged_at: when the last ping was sent, or the process started.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
             blocks the loop. It keeps its calls; new ones wait, or go to other executors.
+        mistrusted_until: on the monotonic clock, in seconds; see :data:`MISTRUST`.
     """
 
     def __init__(
@@ -54,9 +66,13 @@ class ExecutorHandle(asyncio.Protocol):
         on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
         on_lost: Callable[[ExecutorHandle], None],
         max_concurrency: int,
+        group: str = DEFAULT_GROUP,
+        number: int | None = None,
     ) -> None:
         self.index = index
-        self.name = f"executor-{index}"
+        self.group = group
+        self.number = index if number is None else number
+        self.name = f"{'executor' if group == DEFAULT_GROUP else group}-{self.number}"
         self.state: State = "down"
         self.pid: int | None = None
         self.catalogue: Catalogue | None = None
@@ -100,6 +116,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.latency: float | None = None
         self._unanswered_since = 0.0
         self.silent = False
+        self.mistrusted_until = 0.0
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -142,6 +159,20 @@ class ExecutorHandle(asyncio.Protocol):
         if not self._unanswered_since:
             self._unanswered_since = now
         self.send(ipc.frame(ipc.PING))
+
+    def check_silence(self, now: float, after: float) -> None:
+        """Note whether a ping was not answered for so many seconds."""
+        self.silent = now - self.ping_sent_at >= after
+        if self.silent:
+            self.mistrusted_until = now + MISTRUST
+
+    def doubtful(self, now: float) -> bool:
+        """Whether others should rather get a call: it is quiet with calls (and is pinged now), or was silent lately."""
+        if now - self.last_frame_at > QUIET and (self.in_flight or self.ping_sent_at):
+            if not self.ping_sent_at:
+                self.ping(now)
+            return self.lanes["thread"].load > 0 or now - self.ping_sent_at >= UNANSWERED
+        return now < self.mistrusted_until
 
     def ponged(self, now: float) -> None:
         """Note a pong. Of several pings on their way the latency of the first is measured."""

@@ -104,6 +104,12 @@ class KeyOwners:
         self._rebalancing: asyncio.Task[None] | None = None
         self._pause = limits.rebalance_seconds
         self._not_before = 0.0
+        self._group = ""
+
+    def serve_in(self, group: str) -> None:
+        """Have the executors of one group own all slots, before any of them is ready; by default all executors do."""
+        self._group = group
+        self.table.spread([handle.index for handle in self._executors if handle.group == group])
 
     # --- calls, from the pool ---
 
@@ -197,6 +203,9 @@ class KeyOwners:
             RpcError: -32602, no such executor; 1001, that executor or the owner is not ready, or ended meanwhile.
         """
         target = self._executor(worker_id)
+        if self._group and target.group != self._group:
+            words = f"worker_id: {worker_id} is in the group {target.group}; {self._group} has the routing keys"
+            raise RpcError(ErrorCode.INVALID_PARAMS, words)
         slot = slot_of(key)
         async with self._one:
             self._require_ready(target)

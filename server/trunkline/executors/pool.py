@@ -7,10 +7,12 @@ after a crash only idempotent calls that streamed nothing, and got no input, run
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,15 +23,16 @@ from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
 from trunkline.executors.endings import crashed, may_run_again
+from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, GroupSpec, Routes
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
-from trunkline.executors.supervisor import ExecutorSpec, Supervisor
+from trunkline.executors.queueing import DEFAULT_GROUP, HeldInput, PoolBacklog, Queue, RoutingKeys, open_input
+from trunkline.executors.supervisor import Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
-from trunkline_protocol.backlog import QueueLimits
+from trunkline_protocol.backlog import Account, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
@@ -45,8 +48,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     """All executors, as the one backend that runs calls.
 
     Args:
-        size: number of executors; 0 makes a pool that is always ready and knows no method.
-        spec: how executors are started.
+        groups: of executors; none make a pool that is always ready and knows no method.
         route_nested: takes the calls that methods make themselves.
         queue_limits: bounds of the queues.
         on_change: called when an executor has changed its state.
@@ -58,8 +60,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def __init__(
         self,
-        size: int,
-        spec: ExecutorSpec,
+        groups: Sequence[GroupSpec],
         route_nested: Callable[[Call], None],
         *,
         queue_limits: QueueLimits | None = None,
@@ -69,24 +70,24 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        self.executors = [
-            ExecutorHandle(index, self._on_frame, self._on_wire_lost, spec.max_concurrency) for index in range(size)
-        ]
-        self._supervisors = [Supervisor(handle, spec, self._on_exit) for handle in self.executors]
+        limits = queue_limits or QueueLimits()
+        self.executors: list[ExecutorHandle] = []
+        self._supervisors: list[Supervisor] = []
+        self.groups = [self._make_group(spec, limits, alone=len(groups) == 1) for spec in groups]
+        self._group_of = [group for group in self.groups for _ in group.executors]
         self._on_change = on_change
         self._watchdog = Watchdog(self.executors, kill_after, self.kill)
         self._quarantine = Quarantine(quarantine)
-        self._methods: dict[str, MethodInfo] = {}
-        self._failed = FailedModules(self.executors, self._methods)
+        self._routes = Routes(self.groups)
+        self._methods = self._routes.methods
+        self._failed = FailedModules(self.executors, self._routes)
         self._keys = RoutingKeys()
-        limits = queue_limits or QueueLimits()
-        self._backlog = PoolBacklog(limits, self._retry_after_ms)
+        self._backlog = PoolBacklog(limits, self._retry_after_ms, self._account_of)
         self._held = HeldInput(limits.bytes, self._retry_after_ms)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         self._queues = self.owners.table.queues
         self._ids = itertools.count(1)
-        self._mean_run = 0.01
-        self._turn = 0
+        self._state_group = self._routes.state
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -109,6 +110,23 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
         }
+
+    def _make_group(self, spec: GroupSpec, limits: QueueLimits, *, alone: bool) -> ExecutorGroup:
+        places = range(len(self.executors), len(self.executors) + spec.size)
+        executors = [
+            ExecutorHandle(
+                place, self._on_frame, self._on_wire_lost, spec.executor.max_concurrency, spec.name, place - places[0]
+            )
+            for place in places
+        ]
+        self.executors += executors
+        self._supervisors += [Supervisor(handle, spec.executor, self._on_exit) for handle in executors]
+        if spec.queue_limit is not None:
+            limits = dataclasses.replace(limits, calls=spec.queue_limit)
+        elif alone:
+            return ExecutorGroup(spec, executors)
+        group = ExecutorGroup(spec, executors, Account(limits, lambda: self._hint([group]), f"groups.{spec.name}."))
+        return group
 
     # --- start and stop ---
 
@@ -143,19 +161,29 @@ class ExecutorPool(CallBackend, HandOverHost):
     @property
     def serving(self) -> bool:
         """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
-        return not self.executors or self._standstill().serves({info.lane for info in self._methods.values()})
+        return not self.executors or any(
+            self._standstill(group).serves({info.lane for info in group.methods.values()}) for group in self.groups
+        )
 
     def obstacles(self) -> list[str]:
         """What waits for executors that answer but make no progress, as text."""
-        return self._standstill().causes
+        return [
+            cause if group.name == DEFAULT_GROUP else f"group {group.name}, {cause}"
+            for group in self.groups
+            for cause in self._standstill(group).causes
+        ]
 
-    def _standstill(self) -> Standstill:
-        return Standstill(self.executors, self._backlog, time.monotonic())
+    def _standstill(self, group: ExecutorGroup) -> Standstill:
+        return Standstill(group.executors, self._backlog, time.monotonic(), group.queues)
 
     @property
     def waiting(self) -> int:
         """How many calls wait for an executor."""
         return self._backlog.waiting
+
+    def waiting_by_group(self) -> dict[str, int]:
+        """How many calls wait for each group alone."""
+        return {group.name: self.waiting if group.account is None else group.account.waiting for group in self.groups}
 
     @property
     def quarantined(self) -> int:
@@ -187,14 +215,12 @@ class ExecutorPool(CallBackend, HandOverHost):
         if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
             raise refusal
         if info.routing_key is None:
-            lane_name = info.lane
-            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
-            turn = self._turn = self._turn + 1
-            index = least_loaded(lanes, turn)
-            if index >= 0:
-                self._dispatch(self.executors[index], call, info)
+            route = self._routes.of(call)
+            chosen = route.choose(info.lane, call.received)
+            if chosen is not None:
+                self._dispatch(chosen, call, info)
             else:
-                self._enqueue(call, info, ANYWHERE)
+                self._enqueue(call, info, route.queue)
             return
         slot = call.slot = slot_of(self._keys.value(info, call.params))
         queue = self._queues[slot]
@@ -260,7 +286,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             for body in self._held.release(call):
                 handle.push(call, call.input, body)
 
-    def _enqueue(self, call: Call, info: MethodInfo, queue: int) -> None:
+    def _enqueue(self, call: Call, info: MethodInfo, queue: Queue) -> None:
         if self._stopping:
             raise draining_error()
         if isinstance(call, NestedCall) and (handle := self._awaiting(call, queue)) is not None:
@@ -268,34 +294,67 @@ class ExecutorPool(CallBackend, HandOverHost):
         else:
             self._backlog.push(call, (info.lane, queue))
 
-    def _awaiting(self, call: NestedCall, queue: int) -> ExecutorHandle | None:
+    def _awaiting(self, call: NestedCall, queue: Queue) -> ExecutorHandle | None:
         """The executor that is to stop, or hand slots over, but has to run this call of its own first; else None."""
-        if queue != ANYWHERE:
+        if isinstance(queue, int):
             return self.owners.still_at(call)
         origin = call.made_by
-        if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
-            return None if any(handle.state == "ready" for handle in self.executors) else origin
+        if isinstance(origin, ExecutorHandle) and origin.state == "stopping" and origin.group in queue:
+            return None if any(handle.state == "ready" for handle in self._serving(queue)) else origin
         return None
 
+    def _serving(self, queue: frozenset[str]) -> Iterator[ExecutorHandle]:
+        return (handle for handle in self.executors if handle.group in queue)
+
+    def _account_of(self, key: tuple[Lane, Queue]) -> Account | None:
+        """What a queue counts in beside the whole: its group, where that counts apart, or several groups together."""
+        queue = key[1]
+        if isinstance(queue, int):
+            return None if self._state_group is None else self._state_group.account
+        groups = [group for group in self.groups if group.name in queue]
+        if len(groups) == 1:
+            return groups[0].account
+        if any(group.spec.queue_limit is None for group in groups):
+            return None
+        limits = QueueLimits(sum(group.spec.queue_limit or 0 for group in groups))
+        return Account(limits, lambda: self._hint(groups), f"groups.{groups[0].name}.")
+
     def _retry_after_ms(self) -> int:
-        """The milliseconds after which the queue should be empty, by the mean run time of recent calls."""
-        seconds = self.waiting * self._mean_run / max(1, len(self.executors))
-        return max(50, min(10_000, int(seconds * 1000)))
+        return self._hint(self.groups)
+
+    def _hint(self, groups: Sequence[ExecutorGroup]) -> int:
+        """The milliseconds after which the queue of groups should be empty, by the mean run time of recent calls."""
+        names = {group.name for group in groups}
+        counts = [group.account.waiting for group in groups if group.account is not None]
+        waiting = sum(counts) if len(names) < len(self.groups) else self.waiting
+        seconds = sum(group.mean_run for group in groups) / max(1, len(groups))
+        executors = sum(len(group.executors) for group in groups)
+        return max(50, min(10_000, int(1000 * waiting * seconds / max(1, executors))))
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
-        for index in (handle.index, ANYWHERE):
-            while lane.load < lane.limit and (call := self._backlog.pop((lane_name, index))) is not None:
-                assert call.info is not None
-                if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
-                    self._held.release(call)
-                    call.settle_error(refusal)
-                else:
-                    call.waited = time.monotonic() - call.received
-                    self._dispatch(handle, call, call.info)
+        queues = self._group_of[handle.index].queues
+        while lane.load < lane.limit and (call := self._next(lane_name, handle.index, queues)) is not None:
+            assert call.info is not None
+            if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+                self._held.release(call)
+                call.settle_error(refusal)
+            else:
+                call.waited = time.monotonic() - call.received
+                self._dispatch(handle, call, call.info)
+
+    def _next(self, lane: Lane, place: int, queues: deque[frozenset[str]]) -> Call | None:
+        """The next call for an executor: of those that only it may run, else of shared queues, which take turns."""
+        call = self._backlog.pop((lane, place))
+        left = len(queues)
+        while call is None and left:
+            call = self._backlog.pop((lane, queues[0]))
+            queues.rotate(-1)
+            left -= 1
+        return call
 
     # --- what hand-overs need (see HandOverHost) ---
 
@@ -341,7 +400,10 @@ class ExecutorPool(CallBackend, HandOverHost):
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
         lane.observe(seconds)
-        self._mean_run += (seconds - self._mean_run) * 0.05
+        group = self._group_of[handle.index]
+        group.mean_run += (seconds - group.mean_run) * 0.05
+        if seconds >= SLOW_FROM and (route := self._routes.by_method.get(call.method)) is not None:
+            route.observe(handle, seconds)
         if self._backlog.waiting:
             self._refill(handle, info.lane)
         return call
@@ -374,14 +436,17 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._refill(handle, call.info.lane)
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        catalogue = _catalogue_decoder.decode(body)
+        group = self._group_of[handle.index]
+        catalogue = self._routes.learn(group, _catalogue_decoder.decode(body))
         handle.catalogue = catalogue
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
         self._failed.found(handle, catalogue.failed)
-        for info in catalogue.methods:
-            self._methods[info.name] = info
+        if self._state_group is None and self._routes.state is not None:
+            self._state_group = self._routes.state
+            self.owners.serve_in(group.name)
+        self._requeue()
         logger.info(
             "executor ready",
             extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)},
@@ -390,7 +455,8 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._ready.set()
         self._on_change()
         handle.ping(handle.ready_since)
-        self.owners.ready(handle)
+        if group is self._state_group:
+            self.owners.ready(handle)
         self.refill(handle)
 
     def _on_pong(self, handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
@@ -400,7 +466,31 @@ class ExecutorPool(CallBackend, HandOverHost):
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         error = RpcError.from_wire(msgspec.json.decode(body))
         self._failed.nothing_loaded(handle, error)
+        self._requeue()
         self._on_change()
+
+    def _requeue(self) -> None:
+        """Move what waits in queues that no group takes calls from any more, because methods moved, or are gone."""
+        used = {queue for group in self.groups for queue in group.queues}
+        for key in self._backlog.queue_keys():
+            if isinstance(key[1], int) or key[1] in used:
+                continue
+            for call in reversed(self._backlog.close(key)):
+                self._put_back(call)
+
+    def _put_back(self, call: Call) -> None:
+        """Queue a call again that any executor of its route may take, as the next one; settle it where none may."""
+        assert call.info is not None
+        try:
+            if call.method not in self._methods:
+                raise self._failed.unknown(call.method)
+            queue = self._routes.of(call).queue
+        except RpcError as error:
+            self._held.release(call)
+            error.maybe_executed = call.maybe_executed
+            call.settle_error(error)
+        else:
+            self._backlog.push_front(call, (call.info.lane, queue))
 
     # --- faults ---
 
@@ -441,7 +531,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call.info.routing_key is not None:
                 self.owners.put_back(call)
             else:
-                self._backlog.push_front(call, (call.info.lane, ANYWHERE))
+                self._put_back(call)
         for other in self.executors if again else ():
             if not other.silent:
                 self.refill(other)
@@ -458,6 +548,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             now = time.monotonic()
             self._watchdog.look(now)
             self.owners.look(now)
+            self._routes.forget()
             silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
             if silent != self._silent:
                 self._silent = silent

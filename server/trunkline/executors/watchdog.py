@@ -1,12 +1,13 @@
 """Finds stuck executors, and decides whether one may be killed now.
 
 Only a call that runs after its deadline or cancellation, or an idle executor that does not answer, counts as stuck.
-Kills are paced over all executors, so that clients that disconnect during native calls cannot make every model load
-again.
+Kills are paced over the executors of a group, so that clients that disconnect during native calls cannot make every
+model load again.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -63,7 +64,7 @@ class Watchdog:
         self._executors = executors
         self._kill_after = kill_after
         self._kill = kill
-        self._pace = KillPace(kill_after)
+        self._paces = defaultdict[str, KillPace](lambda: KillPace(kill_after))
 
     def expect_end(self, handle: ExecutorHandle, call: Call, now: float) -> None:
         """Expect a call to end within ``kill_after`` seconds: its outcome is not wanted any more."""
@@ -84,8 +85,8 @@ class Watchdog:
             call = handle.in_flight[key]
             if is_held_up(handle, call):
                 handle.overdue[key] = now + self._kill_after
-            elif self._pace.allows(now):
-                self._pace.killed(handle, now)
+            elif (pace := self._paces[handle.group]).allows(now):
+                pace.killed(handle, now)
                 handle.blamed = call
                 self._kill(
                     handle, f"{call.method} still ran {self._kill_after:.3g} s after its deadline or cancellation"
@@ -96,7 +97,7 @@ class Watchdog:
     def _listen(self, handle: ExecutorHandle, now: float) -> None:
         """Check whether a busy executor answers, or a method blocks its loop or holds its interpreter lock."""
         if handle.ping_sent_at:
-            handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
+            handle.check_silence(now, SILENT_AFTER)
         elif now - handle.last_frame_at >= SILENT_AFTER or now - handle.pinged_at >= MEASURE_EVERY:
             handle.ping(now)
 
@@ -105,7 +106,7 @@ class Watchdog:
             if now - handle.last_frame_at > IDLE_PING_AFTER:
                 handle.ping(now)
             return
-        handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
+        handle.check_silence(now, SILENT_AFTER)
         if now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
 

@@ -33,7 +33,7 @@ from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.admission import credentials
-from trunkline.hosting.executor_settings import executor_spec, pack_modules
+from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
 from trunkline.hub.byte_account import ByteAccount
@@ -99,7 +99,9 @@ class HubParts:
         self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)
-        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
+        self.jobs = Jobs(
+            settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings, len(self.pool.executors))
+        )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = _connection_limits(settings)
         self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
@@ -124,10 +126,8 @@ class HubParts:
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
 
     def _pool(self, settings: Settings) -> ExecutorPool:
-        modules = pack_modules(settings)
         return ExecutorPool(
-            settings.executors if modules else 0,
-            executor_spec(settings, modules),
+            group_specs(settings),
             self._route_nested,
             queue_limits=self._queue_limits,
             kill_after=settings.kill_after,

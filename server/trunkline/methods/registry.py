@@ -39,6 +39,7 @@ class MethodOptions:
     max_timeout_ms: int | None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    technique: str | None = None
 
 
 def method(
@@ -50,6 +51,7 @@ def method(
     max_timeout_ms: int | None = None,
     http: str | None = None,
     runs_as: RunsAs = "caller",
+    technique: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -65,6 +67,7 @@ def method(
         runs_as: with whose rights it calls other methods, publishes and makes jobs. ``caller``: those of the principal
             of the outermost call. ``method``: its own, for whoever may call it: every method and topic but those
             that take a role. What its params can make it call or publish is then for it to bound.
+        technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -80,7 +83,7 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, technique)
 
     def mark(function: Function) -> Function:
         setattr(function, _MARK, MethodOptions(*options))
@@ -172,6 +175,8 @@ class Registry:
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
+        if options.technique is not None and options.technique not in names:
+            raise RegistrationError(f"{options.name}: technique={options.technique!r} is not one of its parameters")
         if binding.input_name is not None and kind in ("function", "generator"):
             raise RegistrationError(
                 f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
@@ -193,6 +198,7 @@ class Registry:
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,
+            technique=options.technique,
         )
         other = self._at_path.setdefault(info.http_path, options.name)
         if other != options.name:

@@ -88,7 +88,14 @@ class RagMethods:
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
-    @method("rag.execute", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
+    @method(
+        "rag.execute",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+    )
     async def execute(
         self,
         query: Query,
@@ -109,7 +116,14 @@ class RagMethods:
                 pass
         return cast("Answer", run.result(ctx.worker_id))
 
-    @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
+    @method(
+        "rag.stream",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+    )
     async def stream(
         self,
         query: Query,
