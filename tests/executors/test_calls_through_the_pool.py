@@ -194,7 +194,7 @@ async def test_a_queued_call_can_be_cancelled(narrow_peer: Peer) -> None:
 
 
 async def test_work_goes_to_the_executor_that_answers() -> None:
-    """One of two holds its interpreter lock, and lets go of it for a moment now and then: it gets no calls meanwhile."""
+    """One of two holds its interpreter lock, and lets go of it now and then for a moment: it gets no calls."""
     with ready_hub(executors=2) as fresh:
         async with peer(fresh.url) as connection:
             spinning = await connection.request("debug.spin", {"seconds": 3})
