@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
+from trunkline_protocol import administration as config
 from trunkline_protocol import hub_messages as said
 from trunkline_protocol import reports
 from trunkline_protocol.messages import StreamCredit, StreamPush
@@ -200,6 +201,25 @@ EXECUTORS_DRAIN: Final = HubMethod(
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",
     reports.AssignParams, reports.Assigned, right="admin",
+)  # fmt: skip
+
+# --- configuration ---
+
+CONFIG_GET: Final = HubMethod(
+    "config.get", "The settings of the hub, secrets masked, and where each value comes from (role admin)",
+    reports.NoParams, config.ConfigReport, right="admin",
+)  # fmt: skip
+CONFIG_VALIDATE: Final = HubMethod(
+    "config.validate", "Check settings without changing any: all errors at once, by path (role admin)",
+    config.ConfigParams, config.ValidationResult, right="admin",
+)  # fmt: skip
+CONFIG_UPDATE: Final = HubMethod(
+    "config.update", "Change settings of the running hub, all of them or none; not written to the file (role admin)",
+    config.ConfigParams, config.ConfigChanged, right="admin",
+)  # fmt: skip
+CONFIG_RELOAD: Final = HubMethod(
+    "config.reload", "Read the settings file again, and change what is new in it, all or nothing (role admin)",
+    reports.NoParams, config.ConfigChanged, right="admin",
 )  # fmt: skip
 
 # --- jobs ---

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
         StreamChunk,
         connect,
     )
+    from trunkline.methods.batched_calls import Batch
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
 
 __all__ = [
+    "Batch",
     "Chunk",
     "Context",
     "DisconnectedError",
@@ -45,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Batch": "trunkline.methods.batched_calls",
     "Chunk": "trunkline.methods.context",
     "Context": "trunkline.methods.context",
     "DisconnectedError": "trunkline.client",

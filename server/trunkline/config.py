@@ -5,10 +5,21 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import tomllib
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -27,6 +38,15 @@ DEFAULT_PORT = 8765
 
 Names = Annotated[tuple[str, ...], NoDecode]
 """A list in TOML, a comma-separated string in the environment."""
+
+LIVE: Final = "live"
+"""Marks a setting that can change while the hub runs; :mod:`trunkline.hosting.configuration` applies it."""
+
+LiveInt = Annotated[int, LIVE]
+LiveFloat = Annotated[float, LIVE]
+
+Origin = Literal["default", "file", "environment", "command line", "update"]
+"""Where the value of a setting comes from."""
 
 _LISTS = ("packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
 
@@ -47,13 +67,18 @@ CREDENTIALS = (
 class SettingsError(ValueError):
     """Invalid settings.
 
+    Args:
+        errors: the name of the setting (empty where it concerns several) and what is wrong, without values, which may
+            be secrets.
+
     Attributes:
-        problems: each in words, with the name of the setting, and without values, which may be secrets.
+        problems: each in words, with the name of the setting.
     """
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        self.errors = errors
+        self.problems = [f"{name}: {words}" if name else words for name, words in errors]
+        super().__init__("; ".join(self.problems))
 
 
 def default_executors() -> int:
@@ -120,25 +145,25 @@ class Settings(BaseSettings):
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None
 
-    max_connections: int = Field(16_384, ge=1)
-    max_calls: int = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
-    max_calls_per_connection: int = Field(
+    max_connections: LiveInt = Field(16_384, ge=1)
+    max_calls: LiveInt = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
+    max_calls_per_connection: LiveInt = Field(
         defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight of one connection"
     )
-    max_subscriptions: int = Field(defaults.MAX_SUBSCRIPTIONS, ge=0, description="subscriptions of one connection")
-    max_subscriptions_per_principal: int = Field(
+    max_subscriptions: LiveInt = Field(defaults.MAX_SUBSCRIPTIONS, ge=0, description="subscriptions of one connection")
+    max_subscriptions_per_principal: LiveInt = Field(
         defaults.MAX_SUBSCRIPTIONS_PER_PRINCIPAL,
         ge=0,
         description="subscriptions of one principal; a pattern counts once a token",
     )
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
-    max_sessions: int = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
-    max_sessions_per_principal: int = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
+    max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
+    max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
     session_seconds: float = Field(
         defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
     )
-    rate_limit: float = Field(0.0, ge=0, description="calls a second of one principal; 0 = no limit")
-    rate_burst: int = Field(0, ge=0, description="burst of one principal, in calls; 0 = one second's worth")
+    rate_limit: LiveFloat = Field(0.0, ge=0, description="calls a second of one principal; 0 = no limit")
+    rate_burst: LiveInt = Field(0, ge=0, description="burst of one principal, in calls; 0 = one second's worth")
     idempotency_keys: int = Field(
         defaults.IDEMPOTENCY_KEYS,
         ge=0,
@@ -153,11 +178,13 @@ class Settings(BaseSettings):
     max_concurrency: int = Field(
         defaults.MAX_CONCURRENCY, ge=1, description="coroutine methods that one executor runs at once"
     )
-    kill_after: float = Field(
+    kill_after: LiveFloat = Field(
         defaults.KILL_AFTER, gt=0, description="overrun of deadline or cancel that ends an executor"
     )
-    quarantine_kills: int = Field(defaults.QUARANTINE_KILLS, ge=1, description="executors one input may kill")
-    quarantine_seconds: float = Field(defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined")
+    quarantine_kills: LiveInt = Field(defaults.QUARANTINE_KILLS, ge=1, description="executors one input may kill")
+    quarantine_seconds: LiveFloat = Field(
+        defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined"
+    )
     hand_over_seconds: float = Field(
         defaults.HAND_OVER_SECONDS, gt=0, description="how long running calls may delay a hand-over"
     )
@@ -166,8 +193,8 @@ class Settings(BaseSettings):
     )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
     start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")
-    drain_seconds: float = Field(10.0, ge=0, description="drain: how long calls may run after SIGTERM")
-    close_seconds: float = Field(2.0, ge=0, description="over how long connections are closed after the drain")
+    drain_seconds: LiveFloat = Field(10.0, ge=0, description="drain: how long calls may run after SIGTERM")
+    close_seconds: LiveFloat = Field(2.0, ge=0, description="over how long connections are closed after the drain")
     ping_interval: float = Field(defaults.PING_INTERVAL, gt=0, description="between pings of a connection")
     ping_timeout: float = Field(defaults.PING_TIMEOUT, gt=0, description="how long a peer may be silent after a ping")
     max_message_bytes: int = Field(16 * 2**20, ge=1024)
@@ -178,30 +205,44 @@ class Settings(BaseSettings):
     detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
-    history_events: int = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
-    history_seconds: float = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
-    history_bytes: int = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
+    history_events: LiveInt = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
+    history_seconds: LiveFloat = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
+    history_bytes: LiveInt = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
 
-    jobs_at_once: int | None = Field(None, ge=1, description="jobs that run at once; unset = half the executors")
-    job_seconds: float = Field(
+    jobs_at_once: Annotated[int | None, LIVE] = Field(
+        None, ge=1, description="jobs that run at once; unset = half the executors"
+    )
+    job_seconds: LiveFloat = Field(
         defaults.JOB_SECONDS, gt=0, le=2**31, description="how long one attempt of a job may take"
     )
-    job_attempts: int = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job before it has failed")
-    job_bytes: int = Field(defaults.JOB_BYTES, ge=1024, description="size of a job's params, and of its result")
-    jobs_waiting: int = Field(defaults.JOBS_WAITING, ge=0, description="unfinished jobs of all principals")
-    jobs_waiting_per_principal: int = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0)
-    jobs_waiting_bytes: int = Field(defaults.JOBS_WAITING_BYTES, ge=0, description="params of unfinished jobs, on disk")
-    jobs_kept: int = Field(defaults.JOBS_KEPT, ge=0, description="finished jobs that are kept")
-    jobs_kept_seconds: float = Field(defaults.JOBS_KEPT_SECONDS, ge=0, description="how long finished jobs are kept")
+    job_attempts: LiveInt = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job before it has failed")
+    job_bytes: LiveInt = Field(defaults.JOB_BYTES, ge=1024, description="size of a job's params, and of its result")
+    jobs_waiting: LiveInt = Field(defaults.JOBS_WAITING, ge=0, description="unfinished jobs of all principals")
+    jobs_waiting_per_principal: LiveInt = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0)
+    jobs_waiting_bytes: LiveInt = Field(
+        defaults.JOBS_WAITING_BYTES, ge=0, description="params of unfinished jobs, on disk"
+    )
+    jobs_kept: LiveInt = Field(defaults.JOBS_KEPT, ge=0, description="finished jobs that are kept")
+    jobs_kept_seconds: LiveFloat = Field(
+        defaults.JOBS_KEPT_SECONDS, ge=0, description="how long finished jobs are kept"
+    )
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LIVE] = "info"
     log_format: Literal["auto", "pretty", "json"] = "auto"
-    log_requests: bool = Field(False, description="a line for each call that ends; at debug there always is one")
-    keep_failed_params: bool = Field(True, description="keep the params of failed calls while a dashboard is open")
+    log_requests: Annotated[bool, LIVE] = Field(
+        False, description="a line for each call that ends; at debug there always is one"
+    )
+    keep_failed_params: Annotated[bool, LIVE] = Field(
+        True, description="keep the params of failed calls while a dashboard is open"
+    )
     otlp_endpoint: str | None = Field(None, description="where traces go (OTLP over HTTP), such as http://host:4318")
     trace_ratio: float = Field(1.0, ge=0, le=1, description="share of the traces begun by this hub that are recorded")
     debug: bool = Field(False, description="send tracebacks to callers")
+
+    _file: Path | None = PrivateAttr(None)
+    _options: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _origins: dict[str, Origin] = PrivateAttr(default_factory=dict)
 
     @field_validator(*_LISTS, mode="before")
     @classmethod
@@ -273,6 +314,40 @@ class Settings(BaseSettings):
             raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")
         return self
 
+    @field_serializer("uds_mode", when_used="json")
+    def _as_octal(self, value: int) -> str:
+        return format(value, "o")
+
+    @property
+    def file(self) -> Path | None:
+        """The TOML file that was read."""
+        return self._file
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Where the values of settings come from, by name; those that are not in it have their default."""
+        return self._origins
+
+    def read_again(self) -> Settings:
+        """Settings of the same file, environment and options, read again; raises as :func:`load_settings`."""
+        return load_settings(self._file, **self._options)
+
+    def with_changes(self, changes: dict[str, Any]) -> Settings:
+        """The same settings with some of them changed, validated as a whole.
+
+        Raises:
+            SettingsError: with all that is wrong.
+        """
+        try:
+            changed = _Given(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
+        except ValidationError as error:
+            raise SettingsError(_problems(error)) from None
+        changed._file, changed._options = self._file, self._options
+        changed._origins = self._origins | {
+            name: "update" for name in changes if getattr(changed, name) != getattr(self, name)
+        }
+        return changed
+
     @property
     def authenticates(self) -> bool:
         """Whether clients have to authenticate."""
@@ -306,6 +381,26 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
+class _Given(Settings):
+    """Settings that are all given, so that no other source is looked at."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The one source."""
+        return (init_settings,)
+
+
+LIVE_SETTINGS: Final = frozenset(name for name, field in Settings.model_fields.items() if LIVE in field.metadata)
+"""The settings that can change while the hub runs."""
+
+
 def unknown_settings(others: tuple[str, ...] = ()) -> list[str]:
     """The problems with names of ``TRUNKLINE_*`` variables, one sentence each.
 
@@ -337,16 +432,42 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = FileSettings(**said)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False, include_input=False)
-        raise SettingsError([*unknown_settings(), *map(_problem, details)]) from None  # its own text shows values
+        raise SettingsError([*_split(unknown_settings()), *_problems(error)]) from None  # its own text shows values
     if unknown := unknown_settings(settings.executor_env):
-        raise SettingsError(unknown)
+        raise SettingsError(_split(unknown))
+    settings._file, settings._options = config, said
+    settings._origins = _origins(config, said)
     return settings
 
 
-def _problem(item: Any) -> str:
-    name = ".".join(map(str, item["loc"]))
+def _origins(config: Path | None, options: Collection[str]) -> dict[str, Origin]:
+    variables = {name.upper() for name in os.environ}
+    in_file = tomllib.loads(config.read_text()) if config is not None else {}
+    found: dict[str, Origin] = {}
+    for name in Settings.model_fields:
+        if name in options:
+            found[name] = "command line"
+        elif PREFIX + name.upper() in variables:
+            found[name] = "environment"
+        elif name in in_file:
+            found[name] = "file"
+    return found
+
+
+def _split(problems: list[str]) -> list[tuple[str, str]]:
+    return [(name, words) for name, _, words in (problem.partition(": ") for problem in problems)]
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    return [
+        (".".join(map(str, item["loc"])), _words(item))
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def _words(item: Any) -> str:
     if item["type"] == "extra_forbidden":
-        return unknown_key(name, GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields)
-    text = str(item["msg"]).removeprefix("Value error, ")
-    return f"{name}: {text}" if name else text
+        name = ".".join(map(str, item["loc"]))
+        known = GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields
+        return unknown_key(name, known).removeprefix(f"{name}: ")
+    return str(item["msg"]).removeprefix("Value error, ")

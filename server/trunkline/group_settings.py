@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from trunkline.defaults import Strategy
 
@@ -35,7 +35,9 @@ class GroupSettings(BaseModel):
     techniques: tuple[Name, ...] = Field((), description="techniques whose calls go to groups that list them")
     size: int | None = Field(None, ge=1, le=256, description="executors; unset = TRUNKLINE_EXECUTORS")
     strategy: Strategy = Field("performance_based", description="how the executor of a call is chosen")
-    env: dict[Name, str] = Field(default_factory=dict, description="variables of the environment, with their values")
+    env: dict[Name, SecretStr] = Field(
+        default_factory=dict, description="variables of the environment, with their values"
+    )
     python: Path | None = Field(
         None, description="interpreter, or folder of a virtual environment, with trunkline in it"
     )

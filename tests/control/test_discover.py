@@ -25,6 +25,8 @@ PARAMS = {
     "system.cancel": {"call": 0},
     "system.failure": {"failure": 0},
     "jobs.create": {"method": "debug.echo", "params": {"value": 1}},
+    "config.validate": {"config": {"executors": 3}},
+    "config.update": {"config": {}},
     "executors.assign": {"key": "discover", "worker_id": "executor-0"},
     "executors.drain": {"worker_id": "executor-0"},
 }

@@ -104,6 +104,9 @@ class Pool:
     def serving(self) -> bool:
         return any(status in ("ready", "busy") for status, _ in self._executors)
 
+    def waiting_by_group(self) -> dict[str, int]:
+        return {}
+
     def obstacles(self) -> list[str]:
         return self.stuck
 

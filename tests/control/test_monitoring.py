@@ -69,6 +69,9 @@ class Pool:
     def __init__(self) -> None:
         self.calls: list[tuple[Call, bool]] = []
 
+    def waiting_by_group(self) -> dict[str, int]:
+        return {}
+
     def obstacles(self) -> list[str]:
         return []
 

@@ -9,6 +9,7 @@ import venv
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,7 +73,7 @@ async def test_a_method_of_several_groups_runs_in_any_of_them(connection: Peer) 
 
 
 async def test_an_executor_is_told_its_group_number_settings_and_variables(connection: Peer, environment: Path) -> None:
-    told = {}
+    told: dict[str, Any] = {}
     while len(told) < 3:
         each = await connection.result("place.tell")
         told[each["worker_id"]] = each
@@ -129,6 +130,12 @@ async def test_health_names_the_groups(connection: Peer, hub: RunningHub) -> Non
     page = hub.get("/metrics").body.decode()
     assert 'trunkline_group_executors_ready{group="heavy"} 2.0' in page
     assert 'trunkline_group_calls_waiting{group="light"} 0.0' in page
+
+
+async def test_variables_of_a_group_are_not_shown(connection: Peer) -> None:
+    told = await connection.result("config.get")
+    assert "oil" not in json.dumps(told)
+    assert "heavy" in json.dumps(told)
 
 
 async def test_a_second_group_with_routing_keys_is_refused_and_the_rest_serves(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import socket
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -152,14 +153,15 @@ async def test_a_peer_that_never_stops_sending_does_not_starve_others() -> None:
     with ready_hub(env={"TRUNKLINE_MAX_CALLS_PER_CONNECTION": "1000"}) as hub:
         async with raw_flood(hub.port) as flood, peer(hub.url) as other:
             before = hub.rss()
-            slowest = 0.0
+            waits = []
             until = time.monotonic() + 3
             while time.monotonic() < until:
                 started = time.monotonic()
                 await other.result("debug.echo", {"value": 1})
-                slowest = max(slowest, time.monotonic() - started)
+                waits.append(time.monotonic() - started)
             assert flood.sent > 5_000, "it did flood"
-            assert slowest < 0.25 * SCALE, f"{slowest:.3f} s"
+            # Who is starved waits each time; that it waits once may be the machine's doing.
+            assert statistics.median(waits) < 0.1 * SCALE, waits
             assert hub.rss() - before < 64 * MIB
 
 

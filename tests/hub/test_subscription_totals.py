@@ -94,8 +94,8 @@ def test_what_is_given_up_may_be_used_again(way: str) -> None:
         else:
             assert all(peer.unsubscribe(pattern) for pattern in accepted)
     assert steps(hub, DEAREST) == 1
-    assert not hub.topics._totals._cost
-    assert not hub.topics._totals._held
+    assert not hub.topics.totals._cost
+    assert not hub.topics.totals._held
     assert not hub.topics._patterns
 
 
@@ -106,7 +106,7 @@ def test_many_connections_with_the_same_long_pattern_cost_what_one_does() -> Non
         peer.subscribe(dear(1)[0])
     for peer in peers[1:]:
         peer.connection.disconnected()
-    assert hub.topics._totals._cost.steps == MAX_TOKENS - 9
+    assert hub.topics.totals._cost.steps == MAX_TOKENS - 9
 
 
 def test_subscriptions_are_counted_over_all_connections_of_a_principal() -> None:
@@ -133,9 +133,9 @@ def test_a_subscription_is_counted_for_who_made_it() -> None:
     peer.connection.become(BOB)
     peer.subscribe("b")
     assert peer.unsubscribe("a")
-    assert set(hub.topics._totals._held) == {"bob"}
+    assert set(hub.topics.totals._held) == {"bob"}
     peer.connection.disconnected()
-    assert not hub.topics._totals._held
+    assert not hub.topics.totals._held
 
 
 def test_unsubscribing_looks_at_each_waiting_topic_once(monkeypatch: pytest.MonkeyPatch) -> None:

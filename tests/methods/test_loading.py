@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.modules import endings
 from trunkline.methods.loading import load_error, load_modules
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry, method
 from trunkline_protocol.catalogue import Catalogue, ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -64,7 +67,7 @@ async def test_a_module_that_is_refused_halfway_leaves_nothing_behind(loadable: 
     registry = Registry()
     (failure,) = await load_modules(registry, names, {})
     assert failure.module == "second"
-    assert RegistrationError.__name__ in failure.message
+    assert "method a.one is defined twice" in failure.message
     assert list(registry.methods) == ["a.one", "b.one"], "what it had registered already is free again"
 
 
@@ -101,3 +104,100 @@ def test_which_names_are_refused_for_a_module() -> None:
 
 def test_an_executor_of_before_says_nothing_of_failures() -> None:
     assert Catalogue([]).failed == []
+
+
+MISTAKES = {
+    "no parentheses": ("@method\ndef f(x: int) -> int: return x", '@method needs a name: write @method("space.f")', 4),
+    "unknown option": ("@method('m.f', idempotant=True)\ndef f(): ...", "'idempotant' (mistaken.py:3)", 3),
+    "hint under TYPE_CHECKING": ("@method('m.f')\ndef f(x: 'Decimal') -> int: return 1", "its hints name Decimal", 4),
+    "positional only": ("@method('m.f')\ndef f(x: int, /): ...", "x is positional only", 4),
+    "partial": ("import functools\nf = method('m.f')(functools.partial(print, 1))", "write a def that calls it", 4),
+    "not callable": ("f = method('m.f')(42)", "marks a function, not int", 3),
+    "a name with a space": ("@method('m f')\ndef f(): ...", "no spaces", 3),
+    "a name with an escape": ("@method('m\\x1b[1m')\ndef f(): ...", "no control characters", 3),
+    "a class that needs arguments": (
+        "class M:\n  def __init__(self, name): ...\n  @method('m.f')\n  def f(self): ...\none, two = M(1), M(2)",
+        "class M is made without arguments, but takes name",
+        0,
+    ),
+    "a base of two classes": (
+        "class B:\n  @method('m.f')\n  def f(self): ...\nclass C(B): ...\nclass D(B): ...",
+        "method m.f is defined twice: here, and before in mistaken.py:4; a base class",
+        4,
+    ),
+    "nothing marked": ("def f(): ...", "no function marked with @method", 0),
+    "syntax": ("def f(:", "invalid syntax (mistaken.py, line 3)", 0),
+    "import of what is missing": ("import not_there_at_all", "No module named 'not_there_at_all' (mistaken.py:3)", 0),
+    "at import": ("{}['key']", "KeyError: 'key' (mistaken.py:3)", 0),
+    "in load": (
+        "class M:\n  def load(self, settings): settings['a key']\n  @method('m.f')\n  def f(self): ...",
+        "KeyError: 'a key' (mistaken.py:4)",
+        0,
+    ),
+}
+HEAD = "from __future__ import annotations\nfrom trunkline import method\n"
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Writes a module, to be imported once."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source: str) -> str:
+        (tmp_path / "mistaken.py").write_text(HEAD + source)
+        return "mistaken"
+
+    yield write
+    sys.modules.pop("mistaken", None)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+async def test_a_mistake_is_named_with_its_place(mistake: str, written: Any, caplog: pytest.LogCaptureFixture) -> None:
+    source, words, line = MISTAKES[mistake]
+    (failure,) = await load_modules(Registry(), [written(source)], {})
+    assert words in failure.message
+    if line:
+        assert re.search(rf"\(mistaken\.py:[{line - 1}{line}]\)$", failure.message), failure.message
+    assert sum("Traceback" in record.getMessage() for record in caplog.records) == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "called"),
+    [
+        (
+            "class M:\n  @classmethod\n  @method('m.f')\n  def f(cls, x: int) -> str: return f'{cls.__name__} {x}'",
+            "M 1",
+        ),
+        (
+            "class M:\n  @method('m.f')\n  @classmethod\n  def f(cls, x: int) -> str: return f'{cls.__name__} {x}'",
+            "M 1",
+        ),
+        ("class M:\n  @method('m.f')\n  @staticmethod\n  def f(x: int) -> str: return f'S {x}'", "S 1"),
+        ("class M:\n  def __call__(self, x: int) -> str: return f'C {x}'\nf = method('m.f')(M())", "C 1"),
+        (
+            "class B:\n  @method('m.f')\n  def f(self, x: int): return type(self).__name__\nclass C(B): ...",
+            "C",
+        ),
+        ("@method('m.f')\ndef f(x: int) -> str: return f'{x}'\nalias = f", "1"),
+    ],
+    ids=["classmethod", "above classmethod", "staticmethod", "callable object", "the one subclass", "alias"],
+)
+async def test_what_can_be_called_is_served(source: str, called: str, written: Any) -> None:
+    registry = Registry()
+    assert await load_modules(registry, [written(source)], {}) == []
+    assert registry.methods["m.f"].function(x=1) == called
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("no_such_module", ErrorCode.MISSING_DEPENDENCIES, "there is no module no_such_module"),
+        ("no_such.module", ErrorCode.MISSING_DEPENDENCIES, "there is no module no_such"),
+        ("mine.py", ErrorCode.INVALID_CONFIGURATION, "name the module: --methods mine"),
+        ("./mine", ErrorCode.INVALID_CONFIGURATION, "name the module: --methods mine"),
+        ("app/mine.py", ErrorCode.INVALID_CONFIGURATION, "name the module: --methods app.mine"),
+    ],
+)
+async def test_a_module_that_is_not_there_is_told_from_one_that_it_imports(name: str, code: int, words: str) -> None:
+    (failure,) = await load_modules(Registry(), [name], {})
+    assert (failure.code, words in failure.message) == (code, True), failure

@@ -54,26 +54,40 @@ async def test_a_line_says_whose_it_is(hub: RunningHub) -> None:
     assert not [line for line in hub.stdout if "hello" in line], "standard output is the hub's"
 
 
-async def test_where_several_run_all_are_named(hub: RunningHub) -> None:
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+async def test_where_several_run_each_line_is_of_the_call_that_printed(hub: RunningHub) -> None:
     async with peer(hub.url, HEADERS) as one:
         sleeping = await one.request("debug.sleep", {"seconds": 60})
-        trace = "0af7651916cd43dd8448eb211c80319c"
-        metadata = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        metadata = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "request_id": "order-7"}
         speaking = await one.request("talker.say", {"text": "in company", "seconds": 60}, metadata=metadata)
-        assert record(hub, "in company")["methods"] == ["debug.sleep", "talker.say"]
+        said = record(hub, "in company")
+        assert (said["method"], said["trace_id"], said["request_id"]) == ("talker.say", TRACE, "order-7")
+        # What bypasses Python could be of any of them.
+        await one.result("talker.raw", {"text": "past Python"})
+        assert record(hub, "past Python")["methods"] == ["debug.sleep", "talker.raw", "talker.say"]
         await one.cancel(sleeping)
         await one.cancel(speaking)
         await one.reply(speaking)
 
 
-async def test_a_traceback_is_of_the_level_of_its_line(hub: RunningHub) -> None:
+async def test_a_log_record_is_one_record_with_its_level_members_and_traceback(hub: RunningHub) -> None:
     async with peer(hub.url, HEADERS) as one:
         await one.result("talker.logs", {"text": "what was wrong"})
-    assert record(hub, "ERROR talker: it failed")["level"] == "error"
-    assert record(hub, "ValueError: what was wrong")["level"] == "error"
-    async with peer(hub.url, HEADERS) as one:
-        await one.result("talker.say", {"text": "all is well"})
-    assert record(hub, "all is well")["level"] == "info"
+        await one.result("talker.thread", {"text": "from a thread"})
+    info = record(hub, "it begins")
+    assert (info["level"], info["logger"], info["method"]) == ("info", "talker", "talker.logs")
+    assert (info["order"], info["items"]) == (42, "[1, 2]")
+    failed = record(hub, "it failed")
+    assert (failed["level"], failed["logger"]) == ("error", "talker")
+    assert failed["exception"].startswith("Traceback")
+    assert failed["exception"].endswith("ValueError: what was wrong")
+    assert record(hub, "from a thread")["method"] == "talker.thread"
+    (warned,) = (said for said in records(hub) if "this is old" in said["event"])
+    assert (warned["level"], warned["logger"]) == ("warning", "py.warnings")
+    lines = [line for line in tuple(hub.stderr) if "what was wrong" in line]
+    assert len(lines) == 1, "a traceback is one record, not one a line"
 
 
 async def test_secrets_do_not_get_through(hub: RunningHub) -> None:

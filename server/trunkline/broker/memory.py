@@ -55,7 +55,7 @@ class MemoryBroker(Broker):
     """Keeps events in memory. Publications and joins are answered before the call returns.
 
     Args:
-        limits: of the history.
+        limits: of the history; they may be replaced.
         monotonic: seconds, for ages.
         wall_clock: seconds since 1970, for ``published_at``.
         keys: idempotency keys that are remembered.
@@ -68,7 +68,7 @@ class MemoryBroker(Broker):
         wall_clock: Callable[[], float],
         keys: PublishKeyLimits | None = None,
     ) -> None:
-        self._limits = limits
+        self.limits = limits
         self._monotonic = monotonic
         self._wall_clock = wall_clock
         self._boot = secrets.token_hex(4)
@@ -147,7 +147,7 @@ class MemoryBroker(Broker):
         if state is not None:
             self._topics.move_to_end(topic)
             return state
-        if len(self._topics) >= self._limits.topics:
+        if len(self._topics) >= self.limits.topics:
             quietest, _ = self._topics.popitem(last=False)
             self._drop_history(quietest)
             # Whoever comes back to a forgotten topic must not find its old numbers given to new events.
@@ -156,7 +156,7 @@ class MemoryBroker(Broker):
         return state
 
     def _keep(self, topic: str, state: _Topic, event: Event, now: float) -> None:
-        limits = self._limits
+        limits = self.limits
         if not limits.events or not limits.seconds:
             return
         if state.history is None:
@@ -180,8 +180,8 @@ class MemoryBroker(Broker):
         history = state.history
         if history is None:
             return
-        oldest_allowed = now - self._limits.seconds
-        while history and (len(history) > self._limits.events or history[0][0] < oldest_allowed):
+        oldest_allowed = now - self.limits.seconds
+        while history and (len(history) > self.limits.events or history[0][0] < oldest_allowed):
             self._drop_oldest(state, history)
         if not history:
             self._drop_history(topic)

@@ -42,6 +42,10 @@ class ConnectionBook:
         if account is not None:
             self._dropped += connection.outbox.dropped_events - account.dropped
 
+    def connections(self) -> list[Connection]:
+        """The open connections."""
+        return list(self._open)
+
     @property
     def dropped_events(self) -> int:
         """Events that were dropped for connections that read too slowly, since the hub started."""

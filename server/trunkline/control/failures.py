@@ -43,7 +43,7 @@ class FailedCalls:
 
     def __init__(self, mask: SecretMask, *, wanted: bool = True) -> None:
         self._mask = mask
-        self._wanted = wanted
+        self.wanted = wanted
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
         self._numbers = itertools.count(1)
         self.bytes = 0
@@ -58,7 +58,7 @@ class FailedCalls:
         Returns:
             The number for ``system.failure``; None where the params are not kept.
         """
-        if not self._wanted or len(call.params) > MAX_PARAMS_BYTES:
+        if not self.wanted or len(call.params) > MAX_PARAMS_BYTES:
             return None
         number = next(self._numbers)
         self._kept[number] = _Kept(call.method, call.params)

@@ -11,7 +11,7 @@ from trunkline.control.schemas import Components
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
-from trunkline_protocol.hub_methods import RPC_DISCOVER, RPC_PING
+from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
 from trunkline_protocol.reports import Pong
 
 OPENRPC_VERSION = "1.3.2"
@@ -46,11 +46,15 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
     return {
         "name": info.name,
         "summary": info.summary,
-        "paramStructure": "either" if info.pack != "hub" and parameters == info.parameters else "by-name",
+        "paramStructure": "either" if parameters == info.parameters and not _is_by_name(info) else "by-name",
         "params": [{"name": p.name, "required": p.required, "schema": components.add(p.schema)} for p in parameters],
         "result": {"name": "result", "schema": components.add(info.result)},
         "x-trunkline": extension,
     }
+
+
+def _is_by_name(info: MethodInfo) -> bool:
+    return info.pack == "hub" and METHODS[info.name].is_clients_own
 
 
 def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:

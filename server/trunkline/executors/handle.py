@@ -254,12 +254,19 @@ class ExecutorHandle(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def speaker(self) -> dict[str, Any]:
+    def speaker(self, call_id: int = 0) -> dict[str, Any]:
         """Who prints, as members of a log record: the executor, its process, and the method that runs, or just ran.
 
         Where several methods run all are named, since it is unknown which of them printed.
+
+        Args:
+            call_id: the call that says so itself; 0 where that is unknown.
         """
         said: dict[str, Any] = {"executor": self.index, "pid": self.pid}
+        if call_id:
+            known = self.in_flight.get(call_id)
+            trace = None if known is None else known.trace
+            return said if trace is None else said | {"trace_id": trace.trace_id}
         running = {call.method: call for key, call in self.in_flight.items() if not self.parked.get(key)}
         if len(running) == 1:
             ((method, call),) = running.items()

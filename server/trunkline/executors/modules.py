@@ -33,16 +33,17 @@ class FailedModules:
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
         """Note the modules that an executor could not load."""
+        told = {failure.words for failure in self.all()}
         handle.failed_modules = failed
         for failure in failed:
-            logger.error("%s: %s", handle.name, failure.words)
+            if failure.words not in told:  # executors fail alike, each time that they start
+                logger.error("%s: %s", handle.name, failure.words)
         if failed:
             self._routes.drop({pack_of(failure.module) for failure in failed})
 
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
         """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
-        logger.error("%s could not load its methods: %s", handle.name, error.message)
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:

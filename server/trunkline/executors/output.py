@@ -1,4 +1,4 @@
-"""Logs what an executor prints, line by line: with the method that prints, limited in rate, and without blocking it.
+"""Logs what an executor logs and prints: with the call that did, limited in rate, and without blocking it.
 
 The pipe is always read to its end, so that printing never blocks; lines beyond the limit are counted and dropped.
 :class:`OutputLines` is pure; :class:`OutputReader` is the pipe's end in the event loop.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from typing_extensions import override
+
+from trunkline.executors.records import MARK, MAX_RECORD_BYTES, OutputRecord, decode_record
 
 LINES_PER_SECOND: Final = 100
 BURST_BYTES: Final = 64 * 1024
@@ -22,8 +23,7 @@ BURST_BYTES: Final = 64 * 1024
 MAX_LINE_BYTES: Final = 2000
 REPORT_SECONDS: Final = 1.0
 
-_OURS: Final = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) ([\w.]+): ")
-"""Matches the log format of :mod:`trunkline.executors.process`."""
+_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 logger = logging.getLogger("trunkline.executors.output")
 
@@ -58,7 +58,7 @@ class OutputLines:
             self.bytes_left_out += len(lines.pop(0))
             self._overlong = False
         self._partial = last
-        if len(last) > MAX_LINE_BYTES:
+        if len(last) > _limit(last):
             lines.append(last)
             self._partial, self._overlong = b"", True
         return [self._text(line) for line in lines if line.strip() and self._passes(line)]
@@ -83,7 +83,7 @@ class OutputLines:
             self.bytes_left_out += len(line)
             return False
         self._lines += 1
-        self._bytes += min(len(line), MAX_LINE_BYTES)
+        self._bytes += min(len(line), _limit(line))
         return True
 
     def _leave_out(self, data: bytes) -> list[str]:
@@ -96,28 +96,32 @@ class OutputLines:
             self._partial = b""
         else:
             self.bytes_left_out += len(self._partial) + end
-            self._partial, self._overlong = data[end + 1 :][:MAX_LINE_BYTES], False
+            self._partial, self._overlong = data[end + 1 :][: _limit(data[end + 1 : end + 2])], False
         return []
 
     def _text(self, line: bytes) -> str:
-        text = line[:MAX_LINE_BYTES].decode("utf-8", "replace").rstrip("\r")
-        if len(line) > MAX_LINE_BYTES:
-            self.bytes_left_out += len(line) - MAX_LINE_BYTES
+        limit = _limit(line)
+        text = line[:limit].decode("utf-8", "replace").rstrip("\r")
+        if len(line) > limit:
+            self.bytes_left_out += len(line) - limit
             return text + "…"
         return text
+
+
+def _limit(line: bytes) -> int:
+    return MAX_RECORD_BYTES if line.startswith(MARK) else MAX_LINE_BYTES
 
 
 class OutputReader(asyncio.Protocol):
     """Reads the output of one process and logs it.
 
     Args:
-        describe: called for each portion; returns further members of the log records.
+        describe: returns further members of the records of a call, or of whatever runs (0).
     """
 
-    def __init__(self, describe: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, describe: Callable[[int], dict[str, Any]]) -> None:
         self._describe = describe
         self._lines = OutputLines()
-        self._level = logging.INFO
         self._reporting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self.ended = self._loop.create_future()
@@ -136,20 +140,27 @@ class OutputReader(asyncio.Protocol):
             self.ended.set_result(None)
 
     def _say(self, lines: list[str]) -> None:
-        if not lines:
-            return
-        extra = self._describe()
         for line in lines:
-            logger.log(self._level_of(line), "%s", line, extra=extra)
+            record = decode_record(line)
+            if record is None:
+                logger.info("%s", line, extra=self._describe(0))
+            else:
+                self._log(record)
 
-    def _level_of(self, line: str) -> int:
-        """The level of a line: that of the process' own log record; indented lines (tracebacks) keep the last one."""
-        ours = _OURS.match(line)
-        if ours is not None:
-            self._level = logging.getLevelNamesMapping()[ours[1]]
-        elif not line.startswith((" ", "\t", "Traceback ")) and not _ENDS_TRACEBACK.match(line):
-            self._level = logging.INFO
-        return self._level
+    def _log(self, record: OutputRecord) -> None:
+        """Log a record under the name of its logger, of which none is made here: it is the method's to choose."""
+        level = logging.getLevelNamesMapping().get(record.level, logging.INFO)
+        if not logger.isEnabledFor(level):
+            return
+        whose = {
+            name: value
+            for name in ("call_id", "method", "request_id", "trace_id", "exception")
+            if (value := getattr(record, name))
+        }
+        own = {name: value for name, value in record.extra.items() if name not in _STANDARD}
+        extra = own | whose | self._describe(record.call_id)
+        name = record.logger or logger.name
+        logger.handle(logger.makeRecord(name, level, "", 0, "%s", (record.text,), None, extra=extra))
 
     def _report(self) -> None:
         if self._reporting is not None:
@@ -159,8 +170,5 @@ class OutputReader(asyncio.Protocol):
         if size or lines:
             logger.warning(
                 "an executor prints too much; lines were dropped",
-                extra=self._describe() | {"lines_left_out": lines, "bytes_left_out": size},
+                extra=self._describe(0) | {"lines_left_out": lines, "bytes_left_out": size},
             )
-
-
-_ENDS_TRACEBACK: Final = re.compile(r"[\w.]+(Error|Exception|Warning|Interrupt|Exit)\b")

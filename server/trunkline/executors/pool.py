@@ -199,6 +199,11 @@ class ExecutorPool(CallBackend, HandOverHost):
         """The catalogue: methods by name."""
         return self._methods
 
+    def follow(self, kill_after: float, quarantine: QuarantineLimits) -> None:
+        """Change when executors are killed, and inputs quarantined, from now on."""
+        self._watchdog.limit(kill_after)
+        self._quarantine.limits = quarantine
+
     # --- calls, from the router ---
 
     @override

@@ -29,6 +29,7 @@ from typing_extensions import override
 from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
+from trunkline.executors.printing import finish_output, tell_by_records
 from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
@@ -373,17 +374,12 @@ def main() -> None:
     faulthandler.enable()  # a crash in native code says where
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    tell_by_records(config["settings"].get("log_level", "info"), config["modules"])
     wire = socket.socket(fileno=int(sys.argv[1]))
     wire.setblocking(False)
     threading.excepthook = thread_died
     code = run_to_end(serve(wire, config))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    finish_output()
     os._exit(code)  # a method's thread that never ends must not hold the process
 
 

@@ -54,7 +54,7 @@ class Quarantine:
     """The suspects. Params are hashed only for methods that have suspects, so that other calls cost nothing."""
 
     def __init__(self, limits: QuarantineLimits | None = None) -> None:
-        self._limits = limits or QuarantineLimits()
+        self.limits = limits or QuarantineLimits()
         self._suspects: OrderedDict[Input, _Suspect] = OrderedDict()
         self.methods: dict[str, int] = {}
         """The number of suspects, by method; methods without any are not in it."""
@@ -72,13 +72,13 @@ class Quarantine:
         key = _input(method, params)
         suspect = self._suspects.get(key)
         if suspect is None:
-            suspect = self._suspects[key] = _Suspect(self._limits.kills, self._limits.seconds)
+            suspect = self._suspects[key] = _Suspect(self.limits.kills, self.limits.seconds)
             self.methods[method] = self.methods.get(method, 0) + 1
         self._suspects.move_to_end(key)
         suspect.kills += 1
         suspect.more -= 1
         suspect.killed_at = now
-        while len(self._suspects) > self._limits.inputs:
+        while len(self._suspects) > self.limits.inputs:
             self._forget(next(iter(self._suspects)))
         if suspect.more > 0:
             return False
@@ -111,7 +111,7 @@ class Quarantine:
     def _forget_old(self, now: float) -> None:
         while self._suspects:
             key, oldest = next(iter(self._suspects.items()))
-            if max(oldest.until, oldest.killed_at + self._limits.forget_seconds) > now:
+            if max(oldest.until, oldest.killed_at + self.limits.forget_seconds) > now:
                 return
             self._forget(key)
 

@@ -7,7 +7,6 @@ model load again.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -34,7 +33,7 @@ class KillPace:
     """Paces kills: none within ``interval`` seconds of the last, nor while its victim loads. Pure."""
 
     def __init__(self, interval: float) -> None:
-        self._interval = interval
+        self.interval = interval
         self._victim: ExecutorHandle | None = None
         self._at = 0.0
 
@@ -43,7 +42,7 @@ class KillPace:
         if self._victim is None:
             return True
         since = now - self._at
-        return since >= self._interval and (self._victim.state == "ready" or since >= RECOVERY_SECONDS)
+        return since >= self.interval and (self._victim.state == "ready" or since >= RECOVERY_SECONDS)
 
     def killed(self, victim: ExecutorHandle, now: float) -> None:
         """Note that an executor was killed."""
@@ -62,9 +61,18 @@ class Watchdog:
 
     def __init__(self, executors: Sequence[ExecutorHandle], kill_after: float, kill: Kill) -> None:
         self._executors = executors
-        self._kill_after = kill_after
         self._kill = kill
-        self._paces = defaultdict[str, KillPace](lambda: KillPace(kill_after))
+        self._paces: dict[str, KillPace] = {}
+        self.limit(kill_after)
+
+    def limit(self, kill_after: float) -> None:
+        """Change ``kill_after``: for calls whose outcome is not wanted any more from now on."""
+        self._kill_after = kill_after
+        for pace in self._paces.values():
+            pace.interval = kill_after
+
+    def _pace(self, group: str) -> KillPace:
+        return self._paces.setdefault(group, KillPace(self._kill_after))
 
     def expect_end(self, handle: ExecutorHandle, call: Call, now: float) -> None:
         """Expect a call to end within ``kill_after`` seconds: its outcome is not wanted any more."""
@@ -85,7 +93,7 @@ class Watchdog:
             call = handle.in_flight[key]
             if is_held_up(handle, call):
                 handle.overdue[key] = now + self._kill_after
-            elif (pace := self._paces[handle.group]).allows(now):
+            elif (pace := self._pace(handle.group)).allows(now):
                 pace.killed(handle, now)
                 handle.blamed = call
                 self._kill(

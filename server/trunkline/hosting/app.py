@@ -103,7 +103,7 @@ class HubParts:
             settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings, len(self.pool.executors))
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
-        limits = _connection_limits(settings)
+        limits = self.limits = _connection_limits(settings)
         self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
@@ -120,7 +120,7 @@ class HubParts:
         self.sampler = Sampler(self.stats)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
-        self._log_request = request_log(settings.log_requests)
+        self.log_request = request_log(settings.log_requests)
         mask = SecretMask(settings.secrets)
         self.log_tap = LogTap(mask)
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
@@ -212,8 +212,8 @@ class HubParts:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
         if self.tracer is not None:
             self.tracer.finished(call, method, seconds, code)
-        if self._log_request is not None:
-            self._log_request(call, method, seconds, code)
+        if self.log_request is not None:
+            self.log_request(call, method, seconds, code)
         if self.audit is not None:
             audit(self.audit, call, code, seconds)
         if self.monitor.wants_failures if code else self.monitor.wants_requests:

@@ -123,6 +123,7 @@ def _pack_settings(settings: Settings) -> dict[str, Any]:
         "llm_model": settings.llm_model,
         "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
         "debug": settings.debug,
+        "log_level": settings.log_level,
     }
 
 
@@ -134,7 +135,7 @@ def _executor_spec(group: GroupSettings, base: ExecutorSpec) -> ExecutorSpec:
         settings=base.settings | group.settings,
         max_concurrency=group.max_concurrency or base.max_concurrency,
         python_path=(os.getcwd(),) if methods else (),
-        variables=group.env,
+        variables={name: value.get_secret_value() for name, value in group.env.items()},
         python=None if group.python is None else str(interpreter(group.python)),
     )
 

@@ -17,11 +17,14 @@ from trunkline.edge.framed.stdio import StandardIo
 from trunkline.edge.http.mcp import McpDoor
 from trunkline.edge.http.server import HttpServer
 from trunkline.hosting.app import HubParts
+from trunkline.hosting.configuration import Configuration
 from trunkline.hosting.listening import listen
+from trunkline.hosting.live import stop_seconds
 from trunkline.hosting.runtime import ConfigurationError, spare_the_collector
 from trunkline.hosting.server import http_server
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.internal import call
+from trunkline_protocol.errors import RpcError
 
 CLOSE_RESTART: Final = 1012
 EXECUTOR_STOP_GRACE: Final = 5.0
@@ -40,11 +43,17 @@ class HubProcess:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
         self._stop_requested = asyncio.Event()
         self._strict = settings.strict
         self._refusal: ConfigurationError | None = None
         self.parts = HubParts(settings, self._executors_changed)
+        self._configuration = Configuration(self.parts)
+        self.parts.router.handle(self._configuration.methods())
+
+    @property
+    def settings(self) -> Settings:
+        """The settings as they are now."""
+        return self.parts.settings
 
     def _refuse_failed_modules(self) -> None:
         """With ``strict``, stop the hub where its first executors could not load a module; later ones do not count."""
@@ -67,10 +76,14 @@ class HubProcess:
             self.parts.framed.open(self.parts.missing())
 
     def reload(self) -> None:
-        """Read tokens, roles and keys again, close revoked connections, and reopen the audit file (log rotation)."""
+        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation)."""
         parts = self.parts
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
+        try:
+            self._configuration.reload()
+        except RpcError as error:
+            logger.error("%s; tokens, roles and keys are read again all the same", error.message)
         try:
             revoked = parts.credentials.reload()
         except (ValueError, OSError) as error:
@@ -166,11 +179,12 @@ class HubProcess:
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         await parts.jobs.stop()
-        left = await parts.router.drain(self.settings.drain_seconds)
+        drain_seconds, close_seconds = stop_seconds(self.settings)
+        left = await parts.router.drain(drain_seconds)
         await parts.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
         server.stop_accepting()
         parts.framed.stop()
-        await parts.context.close_all(CLOSE_RESTART, "the hub is stopping", self.settings.close_seconds)
+        await parts.context.close_all(CLOSE_RESTART, "the hub is stopping", close_seconds)
         deadline = time.monotonic() + 2.5
         while parts.context.listeners and time.monotonic() < deadline:
             await asyncio.sleep(0.01)

@@ -59,13 +59,13 @@ class ClientConnection(Connection):
     ) -> None:
         super().__init__(services, outbox, principal, peer, door)
         self._route = services.router.route
-        self._max_calls = services.limits.max_calls_per_connection
         outbox.when_resumed(self._grant_streams)
 
     @override
     def become(self, principal: Principal) -> None:
         super().become(principal)
         self._allowed = _NOTHING
+        self._max_calls = self._services.limits.max_calls_per_connection
         self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
         self._restricted = principal.methods is not None or self._bucket is not None
 

@@ -68,18 +68,23 @@ def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
         try:
             return decoder.decode(call.params)
         except UNREADABLE as error:
-            if call.params.strip() == b"[]":  # by position: none
-                return _without_params(decoder, method.name)
+            if call.params.lstrip()[:1] == b"[" and (not method.is_clients_own or call.params.strip() == b"[]"):
+                return _by_position(decoder, method, call.params)
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name}: {error}") from error
 
     return check
 
 
-def _without_params(decoder: msgspec.json.Decoder[P], name: str) -> P:
+def _by_position(decoder: msgspec.json.Decoder[P], method: HubMethod[P], params: bytes) -> P:
+    """The params that came as an array: in the order of the members of the method's type."""
+    names = [field.encode_name for field in msgspec.structs.fields(method.params)]
     try:
-        return decoder.decode(b"{}")
-    except msgspec.DecodeError as error:
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{name}: {error}") from error
+        values = msgspec.json.decode(params, type=list[msgspec.Raw])
+        if len(values) > len(names):
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name} takes {len(names)} params, not {len(values)}")
+        return decoder.decode(_encoder.encode(dict(zip(names, values, strict=False))))
+    except UNREADABLE as error:
+        raise RpcError(ErrorCode.INVALID_PARAMS, f"{method.name}: {error}") from error
 
 
 def _require_role(call: Call, role: str) -> None:

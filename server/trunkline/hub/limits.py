@@ -11,9 +11,9 @@ from trunkline import defaults
 MAX_BUCKETS: Final = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ConnectionLimits:
-    """Limits of connections and events: the settings of the same names (SPEC.md, Limits).
+    """Limits of connections and events: the settings of the same names (SPEC.md, Limits). They may be changed.
 
     Attributes:
         max_backlog: deliveries (one event to one connection) that may wait for the fan-out.
@@ -62,6 +62,12 @@ class RateLimiter:
         self._rate = rate
         self._burst = burst
         self._buckets: OrderedDict[tuple[str, float], TokenBucket] = OrderedDict()
+
+    def limit(self, rate: float, burst: int) -> None:
+        """Change rate and burst; connections get the new ones with their next :meth:`bucket`."""
+        if (rate, burst) != (self._rate, self._burst):
+            self._rate, self._burst = rate, burst
+            self._buckets.clear()
 
     def bucket(self, principal: str, rate: float | None, now: float) -> TokenBucket | None:
         """The token bucket of a principal, or None where its rate is not limited.

@@ -79,7 +79,7 @@ class Router:
         keys: KeyLimits | None = None,
     ) -> None:
         self.backend = backend
-        self._max_calls = max_calls
+        self.max_calls = max_calls
         self.in_flight = 0
         self.draining = False
         self.tracer: CallTracer | None = None
@@ -140,8 +140,8 @@ class Router:
     def _submit(self, call: Call) -> None:
         if call.depth == 0 and self.draining:
             raise draining_error()
-        if call.depth == 0 and self.in_flight > self._max_calls:
-            raise limit_error("max_calls", f"{self._max_calls} calls are in flight already")
+        if call.depth == 0 and self.in_flight > self.max_calls:
+            raise limit_error("max_calls", f"{self.max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)

@@ -116,7 +116,7 @@ class SessionTable(Generic[OwnerT]):
         max_sessions_per_principal: those of one principal's name.
         ttl: seconds that a session outlives its connection.
 
-    ``now`` is always the same monotonic clock, in seconds.
+    Both limits may be changed; sessions above a new one stay. ``now`` is always the same monotonic clock, in seconds.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class SessionTable(Generic[OwnerT]):
         max_sessions_per_principal: int = defaults.MAX_SESSIONS_PER_PRINCIPAL,
         ttl: float = defaults.SESSION_SECONDS,
     ) -> None:
-        self._max_sessions = max_sessions
-        self._max_per_principal = max_sessions_per_principal
+        self.max_sessions = max_sessions
+        self.max_sessions_per_principal = max_sessions_per_principal
         self.ttl = ttl
         self._entries: dict[str, SessionEntry[OwnerT]] = {}
         self._detached: OrderedDict[str, SessionEntry[OwnerT]] = OrderedDict()
@@ -257,14 +257,14 @@ class SessionTable(Generic[OwnerT]):
     def _make_room(self, principal: str, now: float) -> None:
         holder = self._holders.get(principal)
         mine = holder.count if holder is not None else 0
-        if mine < self._max_per_principal and len(self._entries) < self._max_sessions:
+        if mine < self.max_sessions_per_principal and len(self._entries) < self.max_sessions:
             return
         if holder is not None and holder.detached:
             oldest = next(iter(holder.detached.values()))
             self.end(oldest, "expired" if now >= oldest.expires_at else "evicted")
             self._make_room(principal, now)
             return
-        if mine >= self._max_per_principal:
+        if mine >= self.max_sessions_per_principal:
             raise limit_error(
                 "max_sessions_per_principal", f"{principal} has {mine} sessions; close some, or continue without one"
             )

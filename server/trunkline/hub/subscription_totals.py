@@ -30,11 +30,11 @@ class SubscriptionTotals:
     """Counts subscriptions, so that one principal exhausts neither the hub's memory nor its time to match topics.
 
     Args:
-        max_weight: limit of the sum of :func:`weight` over the subscriptions of one principal.
+        max_weight: limit of the sum of :func:`weight` over the subscriptions of one principal; may be changed.
     """
 
     def __init__(self, max_weight: int) -> None:
-        self._max_weight = max_weight
+        self.max_weight = max_weight
         self._held: dict[str, _Held] = {}
         self._cost = MatchCost()
 
@@ -46,7 +46,7 @@ class SubscriptionTotals:
         """
         held = self._held.get(principal)
         weighs = 0 if held is None else held.weight
-        if weighs + weight(pattern) > self._max_weight:
+        if weighs + weight(pattern) > self.max_weight:
             raise limit_error(
                 "max_subscriptions_per_principal",
                 f"the subscriptions of {principal}, on all its connections, count {weighs}; unsubscribe some",

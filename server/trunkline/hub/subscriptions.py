@@ -63,7 +63,7 @@ class Subscriptions:
         self._limits = limits
         self._on_system_interest = on_system_interest
         self._index: TopicIndex[Outbox] = TopicIndex()
-        self._totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
+        self.totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
         self._patterns: dict[Connection, PatternSet] = {}
         self.count = 0
         self.published = 0
@@ -129,7 +129,7 @@ class Subscriptions:
                 f"this connection has {len(connection.subscriptions)} subscriptions; use a pattern, or unsubscribe",
                 retry_after_ms=None,
             )
-        self._totals.require(connection.principal.name, pattern)
+        self.totals.require(connection.principal.name, pattern)
 
     def _joined(
         self, call: Call, connection: Connection, topic: str, asked: Position | None, answer: Joined | RpcError
@@ -155,7 +155,7 @@ class Subscriptions:
         if pattern in connection.subscriptions:
             return
         principal = connection.principal.name
-        self._totals.add(principal, pattern)
+        self.totals.add(principal, pattern)
         connection.subscriptions[pattern] = principal
         self.count += 1
         self._index.add(pattern, connection.outbox)
@@ -193,7 +193,7 @@ class Subscriptions:
         return wanted
 
     def _remove(self, connection: Connection, pattern: str) -> None:
-        self._totals.remove(connection.subscriptions.pop(pattern), pattern)
+        self.totals.remove(connection.subscriptions.pop(pattern), pattern)
         self.count -= 1
         self._index.remove(pattern, connection.outbox)
         if (patterns := self._patterns.get(connection)) is not None:

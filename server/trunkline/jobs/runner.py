@@ -97,7 +97,7 @@ class JobRunner:
         self._require = require
         self._store = store
         self._disk = disk
-        self._limits = limits
+        self.limits = limits
         self._changed = changed
         self._queue = JobQueue()
         self._pauses: dict[str, asyncio.TimerHandle] = {}
@@ -122,7 +122,7 @@ class JobRunner:
 
     def wake(self) -> None:
         """Begin attempts of queued jobs, as far as limits allow. To be called when executors have become ready."""
-        while not self._stopping and len(self._runs) < self._limits.at_once and (job := self._queue.peek()):
+        while not self._stopping and len(self._runs) < self.limits.at_once and (job := self._queue.peek()):
             try:
                 self._require(job.created.method)
             except RpcError as error:
@@ -172,7 +172,7 @@ class JobRunner:
             await self._conclude(job, Cancelled(now_ms(), 0, run.by))
             return
         call = run.call = JobCall(
-            job.created, params, self._limits.seconds, lambda value: self._progress(job, run, value)
+            job.created, params, self.limits.seconds, lambda value: self._progress(job, run, value)
         )
         if self._stopping:
             return
@@ -188,8 +188,8 @@ class JobRunner:
             await self._succeeded(job, call.attempts, result)
 
     async def _succeeded(self, job: Job, attempts: int, result: bytes) -> None:
-        if len(result) > self._limits.bytes:
-            words = f"the result has {len(result)} bytes; a job may return {self._limits.bytes}: return where it is"
+        if len(result) > self.limits.bytes:
+            words = f"the result has {len(result)} bytes; a job may return {self.limits.bytes}: return where it is"
             error = limit_error("job_bytes", words, retry_after_ms=None)
             await self._conclude(job, Failed(now_ms(), attempts, error.to_wire()))
             return
@@ -201,10 +201,10 @@ class JobRunner:
         if error.code == ErrorCode.CANCELLED:
             await self._conclude(job, Cancelled(now_ms(), attempts, run.by or "system.cancel"))
             return
-        overdue = time.monotonic() - run.started >= self._limits.seconds
+        overdue = time.monotonic() - run.started >= self.limits.seconds
         counts = attempts > 0  # what was refused before it ran has failed at nothing
         failures = job.failures if counts else 0
-        if not runs_again(error, failures=failures, limit=self._limits.attempts, overdue=overdue):
+        if not runs_again(error, failures=failures, limit=self.limits.attempts, overdue=overdue):
             await self._conclude(job, Failed(now_ms(), attempts, error.to_wire()))
             return
         if job.status == "running":

@@ -116,6 +116,11 @@ class Jobs:
         self._disk.soon(self._store.close)
         await asyncio.to_thread(self._disk.stop)
 
+    def limit(self, limits: JobLimits) -> None:
+        """Change the limits: for jobs made, and attempts begun, from now on."""
+        self._limits = self._runner.limits = limits
+        self._runner.wake()
+
     def counts(self) -> dict[str, int]:
         """The number of jobs by status."""
         found = Counter(job.status for job in self._jobs.values())

@@ -31,7 +31,7 @@ R = TypeVar("R")
 LEVELS: Final = {"high": 0, "normal": 1, "low": 2}
 """Priorities by name, as the positions of :data:`trunkline_protocol.backlog.TURNS`."""
 
-_SIZES: Final = histogram(
+BATCH_SIZES: Final = histogram(
     "trunkline_batch_size",
     "Jobs that executors ran in one pass",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
@@ -265,7 +265,7 @@ class Batcher(Generic[T, R]):
                     self._pass(jobs)
 
     def _pass(self, jobs: list[BatchItem[T, R]]) -> None:
-        _SIZES.observe(len(jobs), self._name)
+        BATCH_SIZES.observe(len(jobs), self._name)
         outcomes: _Outcomes[T, R] = _Outcomes()
         for job, result in zip(jobs, self._results(jobs), strict=True):
             if isinstance(result, BaseException):

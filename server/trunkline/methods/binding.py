@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from typing_extensions import TypedDict
 
+from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.failures import bounded, words_of
 from trunkline.methods.inputs import InputStream
@@ -36,6 +37,7 @@ class Binding:
         function: bound, if it is a method of an instance.
         name: for error messages.
         streaming: it is a generator, so the return annotation describes chunks.
+        batched: its parameters and its result are lists, with an item of each call.
 
     Raises:
         TypeError: hints that cannot be expressed in JSON, ``*args``, or more than one input.
@@ -45,10 +47,12 @@ class Binding:
         input_name: the parameter that gets the call's input; ``items`` reads what is in it.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool, batched: bool = False) -> None:
         self._name = name
         signature = inspect.signature(function)
-        hints = get_type_hints(function, include_extras=True)
+        hints = _hints_of(function, name)
+        if batched:
+            hints = item_hints(function, hints, name)
         self.context_name: str | None = None
         self.input_name: str | None = None
         self.items: ItemBinding | None = None
@@ -65,6 +69,8 @@ class Binding:
                 continue
             if parameter.kind in _VARIADIC:
                 raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
+            if parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+                raise TypeError(f"{name}: {parameter.name} is positional only; params have names: leave out the /")
             wire_name = _wire_name(parameter.name)
             self._python_names[wire_name] = parameter.name
             if parameter.default is inspect.Parameter.empty:
@@ -181,6 +187,16 @@ class ItemBinding:
             invalid = _invalid(where, error)
             invalid.data["index"] = index
             raise invalid from None
+
+
+def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(
+            f"{name}: its hints name {error.name}, which its module does not have when it runs; import it outside of "
+            "TYPE_CHECKING, and define it outside of functions"
+        ) from error
 
 
 def _wire_name(parameter: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -165,6 +166,19 @@ class Context:
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the executor's one thread, behind other plain functions."""
         return await self._host.run_in_thread(function, *args)
+
+
+_CURRENT: Final[ContextVar[Context | None]] = ContextVar("trunkline_call", default=None)
+
+
+def current_call() -> Context | None:
+    """The context of the call that this code runs in, tasks and threads of the runner included; None outside of one."""
+    return _CURRENT.get()
+
+
+def enter_call(context: Context) -> None:
+    """Note that the current task, and what it starts, is this call's."""
+    _CURRENT.set(context)
 
 
 def _metadata(timeout_ms: int | None) -> dict[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import importlib
 import logging
+import re
+import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from trunkline.methods.failures import bounded, typed, words_of
-from trunkline.methods.registry import Module, Registry, load_instance
+from trunkline.methods.registry import Module, RegistrationError, Registry, load_instance
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -16,6 +20,11 @@ CODES: Final = frozenset({
     ErrorCode.PIPELINE_INITIALIZATION_FAILED, ErrorCode.INVALID_CONFIGURATION, ErrorCode.MISSING_DEPENDENCIES,
 })  # fmt: skip
 """The codes of errors for methods of a module that could not be loaded; none is retryable."""
+
+_OURS: Final = re.compile(
+    r"[/\\]trunkline[/\\]methods[/\\](?:loading|registry|binding)\.py$|^<frozen|[/\\]importlib[/\\]"
+)
+"""Files whose lines say nothing about a module: what loads it, and Python's import."""
 
 logger = logging.getLogger("trunkline.executor")
 
@@ -34,7 +43,7 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
     failed: list[ModuleFailure] = []
     for name in names:
         try:
-            modules[name] = registry.add_module(importlib.import_module(name))
+            modules[name] = registry.add_module(_import(name))
         except BaseException as error:  # also what argparse and others raise to end a program
             failed.append(_failure(name, error, []))
     for name, module in modules.items():
@@ -52,12 +61,43 @@ def load_error(error: BaseException) -> RpcError:
     if isinstance(error, RpcError):
         known = typed(error)
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
+    where = _place_of(error)
     if isinstance(error, ModuleNotFoundError):
-        return RpcError(ErrorCode.MISSING_DEPENDENCIES, bounded(f"{error}; install it or leave the pack out"))
-    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
+        return RpcError(ErrorCode.MISSING_DEPENDENCIES, bounded(f"{error}{where}; install it or leave the pack out"))
+    words = str(error) if isinstance(error, RegistrationError) else words_of(error)
+    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, bounded(f"{words}{where}"))
+
+
+def _import(name: str) -> ModuleType:
+    """The module of this import path.
+
+    Raises:
+        RpcError: 4001, it is the name of a file; 4002, there is none.
+        BaseException: whatever the module raises.
+    """
+    if name.endswith(".py") or "/" in name:
+        module = name.removeprefix("./").removesuffix(".py").replace("/", ".")
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"{name} names a file; name the module: --methods {module}")
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise
+        known = "modules are looked for in the folder where the hub was started, and among installed packages"
+        raise RpcError(ErrorCode.MISSING_DEPENDENCIES, f"there is no module {error.name}; {known}") from None
+
+
+def _place_of(error: BaseException) -> str:
+    """`` (file:line)`` of the last line of a user's own that an error passed, or where its syntax is wrong."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return ""  # its words name the place
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not _OURS.search(frame.filename)]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
 def _failure(name: str, error: BaseException, methods: list[str]) -> ModuleFailure:
-    logger.error("loading %s failed", name, exc_info=error)
+    if not isinstance(error, (RegistrationError, RpcError)):  # those say all there is to say, and the hub logs it
+        logger.error("loading %s failed", name, exc_info=error)
     said = load_error(error)
     return ModuleFailure(name, said.code, said.message, methods)

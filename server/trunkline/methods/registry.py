@@ -6,13 +6,16 @@ schemas of ``rpc.discover`` come from the same hints.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar, get_args
 
+from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
 from trunkline_protocol.hub_methods import reserved
@@ -24,8 +27,11 @@ _MARK: Final = "__trunkline_method__"
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 
 
+MAX_NAME_CHARS: Final = 200
+
+
 class RegistrationError(Exception):
-    """A method or pack that cannot be registered; the message says which and why."""
+    """A method or pack that cannot be registered; the message says which, where and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class MethodOptions:
     max_timeout_ms: int | None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    batch: Batch | None = None
     technique: str | None = None
 
 
@@ -51,6 +58,7 @@ def method(
     max_timeout_ms: int | None = None,
     http: str | None = None,
     runs_as: RunsAs = "caller",
+    batch: Batch | None = None,
     technique: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
@@ -67,15 +75,18 @@ def method(
         runs_as: with whose rights it calls other methods, publishes and makes jobs. ``caller``: those of the principal
             of the outermost call. ``method``: its own, for whoever may call it: every method and topic but those
             that take a role. What its params can make it call or publish is then for it to bound.
+        batch: calls that come together are one call of the function: each of its parameters is a list with an item of
+            each call, and it returns a list of as many results, exceptions for calls that fail among them.
         technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
     one annotated :class:`trunkline.methods.inputs.InputStream` what the caller pushes while an async method runs.
     """
-    why = reserved(name) if name else "a method needs a name"
-    if why is not None:
-        raise RegistrationError(f"@method({name!r}): {why}; choose another name")
+    if not isinstance(name, str):  # written without parentheses, it gets the function
+        raise RegistrationError(f'@method needs a name: write @method("space.{_name_of(name)}")')
+    if (why := _unfit(name)) is not None:
+        raise RegistrationError(f"@method({name!r:.200}): {why}; choose another name")
     if http is not None and not _HTTP_PATH.fullmatch(http):
         raise RegistrationError(
             f"{name}: http={http!r} is no path under /api/v1/; write it as segments of letters, digits and - . _ ~, "
@@ -83,13 +94,31 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, technique)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, technique)
 
     def mark(function: Function) -> Function:
-        setattr(function, _MARK, MethodOptions(*options))
+        inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
+        if isinstance(inner, functools.partial):
+            raise RegistrationError(f"{name}: a partial has no signature of its own; write a def that calls it")
+        if not callable(inner):
+            raise RegistrationError(f"{name}: @method marks a function, not {type(inner).__name__}")
+        setattr(inner, _MARK, MethodOptions(*options))
         return function
 
     return mark
+
+
+def _name_of(function: object) -> str:
+    return str(getattr(function, "__name__", "name"))
+
+
+def _unfit(name: str) -> str | None:
+    """Why a method cannot have this name, in words."""
+    if not name or len(name) > MAX_NAME_CHARS:
+        return f"a name has 1 to {MAX_NAME_CHARS} characters"
+    if not name.isprintable() or " " in name:
+        return "a name has no spaces and no control characters"
+    return reserved(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +129,7 @@ class BoundMethod:
     function: Callable[..., Any]
     kind: Kind
     binding: Binding
+    batch: Batch | None = None
 
 
 @dataclass(slots=True)
@@ -147,31 +177,50 @@ class Registry:
         self.packs.remove(module.pack)
 
     def _add_marked(self, module: ModuleType, pack: str) -> None:
-        found = 0
-        for value in list(vars(module).values()):
-            if inspect.isclass(value) and value.__module__.startswith(module.__name__):
-                found += self._add_class(value, pack)
-            elif inspect.isfunction(value) and hasattr(value, _MARK):
-                self._add(value, pack)
+        classes, found = [], 0
+        for value in list({id(value): value for value in vars(module).values()}.values()):
+            if inspect.isclass(value):
+                if value.__module__.startswith(module.__name__) and _marked(value):
+                    classes.append(value)
+            elif isinstance(getattr(value, _MARK, None), MethodOptions):
+                self._add(value if inspect.isroutine(value) else value.__call__, getattr(value, _MARK), pack)
+                found += 1
+        for cls in classes:
+            if not any(other is not cls and issubclass(other, cls) for other in classes):  # else a base of others
+                self._add_class(cls, pack)
                 found += 1
         if not found:
             raise RegistrationError(f"module {module.__name__} has no function marked with @method")
 
-    def _add_class(self, cls: type[Any], pack: str) -> int:
-        marked = [name for name, value in inspect.getmembers(cls, inspect.isfunction) if hasattr(value, _MARK)]
-        if marked:
-            instance = cls()
-            self.instances.append(instance)
-            for name in marked:
-                self._add(getattr(instance, name), pack)
-        return len(marked)
+    def _add_class(self, cls: type[Any], pack: str) -> None:
+        needed = _needed_arguments(cls)
+        if needed:
+            raise RegistrationError(
+                f"class {cls.__name__} is made without arguments, but takes {', '.join(needed)}; give "
+                "them defaults, or read them from the settings in load(self, settings)"
+            )
+        instance = cls()
+        self.instances.append(instance)
+        for name, options in _marked(cls).items():
+            self._add(getattr(instance, name), options, pack)
 
-    def _add(self, function: Callable[..., Any], pack: str) -> None:
-        options: MethodOptions = getattr(function, _MARK)
-        if options.name in self.methods:
-            raise RegistrationError(f"method {options.name} is defined twice (in pack {pack} and before)")
+    def _add(self, function: Callable[..., Any], options: MethodOptions, pack: str) -> None:
+        try:
+            self._add_one(function, options, pack)
+        except (RegistrationError, TypeError) as error:
+            raise RegistrationError(f"{error} ({_place_of(function)})") from error
+
+    def _add_one(self, function: Callable[..., Any], options: MethodOptions, pack: str) -> None:
+        if (other := self.methods.get(options.name)) is not None:
+            raise RegistrationError(
+                f"method {options.name} is defined twice: here, and before in {_place_of(other.function)}; a base "
+                "class with several subclasses cannot have methods, whose name each of them would have"
+            )
         kind = kind_of(function)
-        binding = Binding(function, options.name, streaming=kind in ("generator", "async_generator"))
+        streaming = kind in ("generator", "async_generator")
+        if streaming and options.batch is not None:
+            raise RegistrationError(f"{options.name}: a stream is one call's own; leave out batch=, or return a list")
+        binding = Binding(function, options.name, streaming=streaming, batched=options.batch is not None)
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
@@ -186,8 +235,8 @@ class Registry:
             name=options.name,
             summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
             pack=pack,
-            streaming=kind in ("generator", "async_generator"),
-            lane=lane_of(kind),
+            streaming=streaming,
+            lane="loop" if options.batch is not None else lane_of(kind),
             idempotent=options.idempotent,
             routing_key=options.routing_key,
             timeout_ms=options.timeout_ms,
@@ -200,13 +249,13 @@ class Registry:
             runs_as=options.runs_as,
             technique=options.technique,
         )
-        other = self._at_path.setdefault(info.http_path, options.name)
-        if other != options.name:
+        holder = self._at_path.setdefault(info.http_path, options.name)
+        if holder != options.name:
             raise RegistrationError(
-                f"methods {other} and {options.name} are both at /api/v1/{info.http_path}; "
+                f"methods {holder} and {options.name} are both at /api/v1/{info.http_path}; "
                 "give one of them another http="
             )
-        self.methods[options.name] = BoundMethod(info, function, kind, binding)
+        self.methods[options.name] = BoundMethod(info, function, kind, binding, options.batch)
 
     async def load(self, settings: Mapping[str, Any]) -> None:
         """Run the load step of each pack instance, in order of registration."""
@@ -239,6 +288,30 @@ class Registry:
     def catalogue(self) -> Catalogue:
         """The registered methods, as data."""
         return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))
+
+
+def _marked(cls: type[Any]) -> dict[str, MethodOptions]:
+    """The marked methods of a class, class methods and static ones included, by attribute."""
+    found = {name: getattr(getattr(cls, name, None), _MARK, None) for name in dir(cls)}
+    return {name: options for name, options in found.items() if isinstance(options, MethodOptions)}
+
+
+def _needed_arguments(cls: type[Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(cls).parameters.values()
+    except (TypeError, ValueError):  # made in C: the call will tell
+        return []
+    return [
+        each.name
+        for each in parameters
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    ]
+
+
+def _place_of(function: Callable[..., Any]) -> str:
+    """File and line of a function, for people; its name where it has none."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else _name_of(function)
 
 
 async def load_instance(instance: Any, settings: Mapping[str, Any]) -> None:

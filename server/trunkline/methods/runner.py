@@ -7,16 +7,19 @@ its outcome and a :class:`trunkline.methods.context.Host` for what methods ask f
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Any, Final, Protocol
 
 from typing_extensions import override
 
 from trunkline import defaults
+from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import encode, encode_chunk
-from trunkline.methods.context import Context
+from trunkline.methods.context import Context, enter_call
 from trunkline.methods.failures import attempt, log_failure, typed, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
@@ -116,6 +119,7 @@ class MethodRunner:
         self._debug = debug
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
+        self._batches: dict[str, BatchedCalls] = {}
         self._free_slots = max_concurrency
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
         self._loop = asyncio.get_running_loop()
@@ -211,6 +215,7 @@ class MethodRunner:
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
+        enter_call(running.context)
         sink.begin()
         try:
             await self._run_method(running, params, sink, bound)
@@ -263,6 +268,8 @@ class MethodRunner:
             arguments[binding.context_name] = running.context
         if binding.input_name is not None:
             arguments[binding.input_name] = running.input
+        if bound.batch is not None:
+            return binding.encode_result(await self._batched(bound, bound.batch).call(arguments, running.context))
         if bound.kind == "coroutine":
             return binding.encode_result(await bound.function(**arguments))
         if bound.kind == "function":
@@ -273,6 +280,21 @@ class MethodRunner:
         if bound.kind == "generator":
             items = self._steps(items, running.context)
         return await self._pump(bound.info.name, items, running, sink)
+
+    def _batched(self, bound: BoundMethod, batch: Batch) -> BatchedCalls:
+        """The gatherer of a method's calls, made for the first of them."""
+        found = self._batches.get(bound.info.name)
+        if found is None:
+            run = functools.partial(self._run_batch, bound)
+            found = self._batches[bound.info.name] = BatchedCalls(
+                bound.info.name, batch, run, runs_again=bound.info.idempotent
+            )
+        return found
+
+    async def _run_batch(self, bound: BoundMethod, columns: dict[str, list[Any]]) -> Any:
+        if bound.kind == "function":
+            return await self.in_thread(functools.partial(bound.function, **columns))
+        return await bound.function(**columns)
 
     async def _pump(self, name: str, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
         credit = running.credit
@@ -313,7 +335,9 @@ class MethodRunner:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
-        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(attempt, function, *args)
+        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(
+            copy_context().run, attempt, function, *args
+        )
         waiting = asyncio.wrap_future(future)
         try:
             result, error = await asyncio.shield(waiting)

@@ -19,6 +19,7 @@ NOT_KEPT: Final = frozenset({"trunkline.requests"})
 """Loggers that may speak at each call: while nobody watches, their records cost nothing here."""
 
 MAX_TEXT_CHARS: Final = 2000
+MAX_EXCEPTION_CHARS: Final = 8192
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -93,13 +94,15 @@ class LogTap(logging.Handler):
             "event": self._text(record.getMessage()),
         }
         for name, value in record.__dict__.items():
-            if name not in _STANDARD and not name.startswith("_"):
+            if name == "exception":  # a traceback, which ends with what matters
+                said[name] = self._text(value, MAX_EXCEPTION_CHARS)
+            elif name not in _STANDARD and not name.startswith("_"):
                 said[name] = value if isinstance(value, (bool, int, float, type(None))) else self._text(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             said["exception"] = self._text(f"{type(error).__name__}: {error}")
         return said
 
-    def _text(self, value: object) -> str:
+    def _text(self, value: object, limit: int = MAX_TEXT_CHARS) -> str:
         text = self._mask(str(value).encode("utf-8", "replace").decode())
-        return text if len(text) <= MAX_TEXT_CHARS else text[: MAX_TEXT_CHARS - 1] + "…"
+        return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 from trunkline import Context, method
 
@@ -50,10 +51,26 @@ def child(seconds: float) -> int:
 
 @method("talker.logs")
 async def logs(text: str) -> None:
+    logger = logging.getLogger("talker")
+    logger.info("it begins", extra={"order": 42, "items": [1, 2]})
+    logger.debug("nobody asked for this")
+    warnings.warn("this is old", stacklevel=1)
     try:
         raise ValueError(text)
     except ValueError:
-        logging.getLogger("talker").exception("it failed")
+        logger.exception("it failed")
+
+
+@method("talker.thread")
+def thread(text: str) -> None:
+    """On the thread of plain functions."""
+    logging.getLogger("talker").warning(text)
+
+
+@method("talker.raw")
+def raw(text: str) -> None:
+    """As native code prints."""
+    os.write(1, f"{text}\n".encode())
 
 
 @method("talker.settings")

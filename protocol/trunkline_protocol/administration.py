@@ -1,0 +1,57 @@
+"""Params and results of the methods by which a running hub is configured. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Config = Annotated[dict[str, Any], Meta(description="settings by name, as in the TOML file")]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where, and what to do. Values are not repeated: they may be secrets."""
+
+    path: Annotated[str, Meta(description="names joined by dots; empty where it concerns the whole")]
+    message: str
+
+
+class ConfigParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``config.validate`` and ``config.update``."""
+
+    config: Config
+
+
+class SettingReport(msgspec.Struct, frozen=True):
+    """A setting of the hub; a secret that is set has the value ``"***"``."""
+
+    value: Any
+    source: Literal["default", "file", "environment", "command line", "update"]
+    live: Annotated[bool, Meta(description="whether it can change while the hub runs")]
+
+
+class ConfigReport(msgspec.Struct, frozen=True):
+    """Result of ``config.get``: ``file`` is the TOML file that was read, null where there is none."""
+
+    file: str | None
+    settings: dict[str, SettingReport]
+
+
+class ValidationResult(msgspec.Struct, frozen=True):
+    """Result of ``config.validate``: all errors at once; ``needs_restart`` names what a running hub cannot change."""
+
+    valid: bool
+    errors: list[Problem]
+    needs_restart: list[str]
+
+
+class ConfigChanged(msgspec.Struct, frozen=True):
+    """Result of ``config.update`` and ``config.reload``: the settings that have another value now.
+
+    ``persisted`` is false: nothing is written to the file, and what was updated lasts until the hub ends or the file is
+    reloaded.
+    """
+
+    changed: list[str]
+    persisted: bool = False
