@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -14,6 +14,9 @@ RunsAs = Literal["caller", "method"]
 
 Lane = Literal["thread", "loop"]
 """Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
+
+CLIENT_PACK: Final = "client"
+"""What stands for the pack in the entries of methods that clients serve."""
 
 
 class Parameter(msgspec.Struct, frozen=True):

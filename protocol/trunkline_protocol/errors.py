@@ -98,7 +98,8 @@ class RpcError(Exception):
     Args:
         code: a row of the table; other integers are carried as application errors.
         message: what was wrong, where, and what to do.
-        maybe_executed: whether the work may have run (in whole or in part).
+        maybe_executed: whether the work may have run (in whole or in part). A method that has begun may say False where
+            it has done nothing yet; where it does not say, True is told.
         retry_after_ms: a hint for retryable errors, in milliseconds.
         data: further members of ``error.data``.
     """
@@ -108,14 +109,15 @@ class RpcError(Exception):
         code: int,
         message: str,
         *,
-        maybe_executed: bool = False,
+        maybe_executed: bool | None = None,
         retry_after_ms: int | None = None,
         data: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = int(code)
         self.message = message
-        self.maybe_executed = maybe_executed
+        self.maybe_executed = bool(maybe_executed)
+        self.nothing_ran = maybe_executed is False
         self.retry_after_ms = retry_after_ms
         self.data = data or {}
 
@@ -168,7 +170,7 @@ class RpcError(Exception):
         return cls(
             code if type(code) is int else ErrorCode.INTERNAL_ERROR,
             str(error.get("message", "")),
-            maybe_executed=bool(extra.pop("maybe_executed", False)),
+            maybe_executed=bool(extra.pop("maybe_executed", False)) or None,  # somebody else's word
             retry_after_ms=retry_after if isinstance(retry_after, int) else None,
             data=extra,
         )

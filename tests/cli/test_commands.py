@@ -15,6 +15,7 @@ import pytest
 from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, trunkline_process
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.timing import SCALE
+from trunkline.cli.show.tables import StreamPrinter
 
 MOST_CPU_SECONDS = 2.5 * SCALE
 """Of hub and executor, from start to ready: two and a half times what it takes on a machine of 2020."""
@@ -73,11 +74,11 @@ def test_a_refused_connection_is_3_with_the_reason(token_hub: RunningHub) -> Non
     assert trunkline("call", "rpc.ping", *url, env={"TRUNKLINE_TOKEN": "t0k"}).returncode == 0
 
 
-@pytest.mark.parametrize("url", ["not a url", "http://127.0.0.1:1/ws", "ws://"])
-def test_a_url_that_cannot_be_is_told_without_a_traceback(url: str) -> None:
+@pytest.mark.parametrize("url", ["not a url", "127.0.0.1:8765", "http://127.0.0.1:1/ws", "ws://"])
+def test_a_url_that_cannot_be_is_2_and_says_how_to_write_it(url: str) -> None:
     done = trunkline("call", "rpc.ping", "--url", url)
-    assert done.returncode in (2, 3)
-    assert done.stderr.startswith("trunkline: ")
+    requires_failure(done, 2, url, "write it like ws://127.0.0.1:8765/ws")
+    assert "start one with" not in done.stderr, "no hub that is started would have this URL"
 
 
 # --- stream ---
@@ -95,6 +96,22 @@ def test_stream_prints_answers_as_running_text(lab_hub: RunningHub) -> None:
     done = trunkline("stream", "lab.typed", "--url", lab_hub.url)
     assert (done.returncode, done.stdout) == (0, "hello\n")
     assert "\x1b" not in done.stderr
+
+
+def test_stream_prints_the_result_of_a_method_that_is_no_stream(debug_hub: RunningHub) -> None:
+    done = trunkline("stream", "debug.echo", '{"value": "ü"}', "--url", debug_hub.url)
+    assert (done.returncode, done.stdout) == (0, '"ü"\n')
+    done = trunkline("stream", "debug.count", '{"n": 0}', "--url", debug_hub.url)
+    assert (done.returncode, done.stdout) == (0, "\n")
+
+
+def test_chunks_and_summaries_of_other_shapes_than_those_of_rag_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    printer = StreamPrinter(as_json=False)
+    printer.chunk("document", {"score": None}, 0)
+    for summary in ({"performance": {"ms": 1}}, {"performance": 2}, {"performance": {"total_time_ms": "3"}}, [4], None):
+        printer.result(summary)
+    out, _ = capsys.readouterr()
+    assert out.startswith('{"score": null}\n')
 
 
 def test_a_stream_that_fails_is_1_after_its_chunks(debug_hub: RunningHub) -> None:

@@ -72,6 +72,10 @@ def test_files_of_this_machine_are_sent(hub: RunningHub, folder: Path) -> None:
         ["passages", "3", "embedded", "3,", "skipped", "0"],
     ]
     assert sources(hub, "sent") == ["books/cat.md", "books/pets.pdf", "books/sub/dog.txt"]
+    none = ingest(hub, ".", "--collection", "sent", "--include", "*.jpg", cwd=folder)
+    assert "nothing was read" in none.stdout
+    assert ".md" in none.stdout
+    assert "--include" in none.stdout
     again = ingest(hub, ".", "--collection", "sent", "--exclude", "*.pdf", cwd=folder.parent)
     assert "embedded 0, skipped 2" in again.stdout
 

@@ -128,6 +128,19 @@ async def test_whoever_gives_up_is_heard_by_the_callee(lab_hub: RunningHub, lab_
         assert (await lab_peer.reply(again))["result"] == "free again"
 
 
+async def test_a_deadline_that_passes_in_the_queue_says_what_the_call_waited_for(
+    lab_hub: RunningHub, lab_peer: Peer
+) -> None:
+    async with callee(lab_hub, "node.full", max_concurrency=1) as node:
+        running = await lab_peer.request("node.full")
+        request = await asked(node)
+        error = await lab_peer.error("node.full", metadata={"timeout_ms": 100})
+        require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": False}}, error)
+        assert error["message"].endswith("it was still waiting for a client that serves it")
+        await answer(node, request, None)
+        await lab_peer.reply(running)
+
+
 async def test_several_callees_share_by_room_and_what_is_too_much_waits(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with (
         callee(lab_hub, "node.work", max_concurrency=1) as one,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.methods.packs import closing, feeding
+from tests.methods.packs import closing, doubtful, feeding
 from tests.support.modules import endings
 from tests.support.timing import PATIENCE
 from trunkline.methods.local import LocalMethods
@@ -132,3 +132,13 @@ async def test_input_that_ends_badly_ends_its_call() -> None:
     async with LocalMethods(feeding) as methods:
         with pytest.raises(endings.Own, match="no more"):
             await asyncio.wait_for(methods.call("feed.sum", input=items()), PATIENCE / 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "maybe"),
+    [("silent", None, True), ("nothing", None, False), ("nested", None, True), ("took", [1], True)],
+)
+async def test_a_method_may_say_that_it_has_done_nothing(name: str, given: list[int] | None, maybe: bool) -> None:
+    async with LocalMethods(doubtful) as methods:
+        error = await failure(methods.call(f"doubtful.{name}", input=given))
+    assert (error.code, error.maybe_executed) == (ErrorCode.INVALID_CONFIGURATION, maybe)

@@ -107,6 +107,47 @@ async def test_a_cancelled_call_is_in_no_batch(methods: LocalMethods) -> None:
     assert "1" not in [number for batch in batched.batches for number in batch]
 
 
+async def test_a_cancel_reaches_the_function_once_nobody_wants_its_batch(methods: LocalMethods) -> None:
+    first = calls(methods, "hangs", [1])
+    await runs("1")
+    second = calls(methods, "hangs", [2, 3])
+    first[0].cancel()
+    await runs("ended", "2", "3")
+    second[0].cancel()
+    await asyncio.sleep(0)
+    assert batched.batches[-1] == ["2", "3"], "one call still wants it"
+    second[1].cancel()
+    await asyncio.wait(second)
+    assert batched.batches[-1] == ["ended"]
+    assert await outcomes(calls(methods, "once", [7])) == [7]
+
+
+async def runs(*last: str) -> None:
+    """Wait until these were the last numbers to run."""
+    async with asyncio.timeout(10):
+        while [number for batch in batched.batches for number in batch][-len(last) :] != list(last):
+            await asyncio.sleep(0.001)
+
+
+async def test_a_plain_function_that_runs_is_waited_for(methods: LocalMethods) -> None:
+    call = asyncio.ensure_future(methods.call("batched.upper", {"text": "a", "times": 1}))
+    await runs("a")
+    call.cancel()
+    await asyncio.wait([call])
+    running = methods._runner._running
+    assert len(running) == 1, "its thread is not free, so that its slot is not"
+    batched.gate.set()
+    async with asyncio.timeout(10):
+        while running:
+            await asyncio.sleep(0.001)
+
+
+async def test_whatever_it_raises_is_the_outcome_of_its_calls(methods: LocalMethods) -> None:
+    found = await outcomes(calls(methods, "exits", [1, 2]))
+    assert [each.code for each in found] == [ErrorCode.INTERNAL_ERROR] * 2
+    assert await outcomes(calls(methods, "once", [7])) == [7]
+
+
 def refusal(function: Any, **options: Any) -> str:
     registry = Registry()
     marked = method("m.f", **options)(function)

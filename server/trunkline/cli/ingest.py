@@ -66,6 +66,8 @@ class IngestOutcome:
         late = f", superseded {count['superseded']}" if self.totals.get("superseded") else ""
         yield f"documents {count['documents']:>9}   failed {count['failed']}, ignored {count['ignored']}{late}"
         yield f"passages  {count['passages']:>9}   embedded {count['embedded']}, skipped {count['skipped']}"
+        if self.totals.get("ignored") and not self.totals.get("documents"):
+            yield f"\nnothing was read: of a folder, files that end in {_suffixes()}, or those that match --include"
         if self.totals.get("removed"):
             yield f"removed   {count['removed']:>9}   passages of older versions"
         for title, entries in (("notes", self.notes), ("failed", self.failed)):
@@ -75,6 +77,12 @@ class IngestOutcome:
 
 
 _COUNTS: Final = ("documents", "failed", "superseded", "ignored", "passages", "embedded", "skipped", "removed")
+
+
+def _suffixes() -> str:
+    from trunkline.methods.documents.extract import KINDS
+
+    return " ".join(KINDS)
 
 
 def ingest(

@@ -66,6 +66,8 @@ def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         fail(EXIT_FAILED, str(error))
     except websockets.InvalidStatus as error:
         fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
+    except websockets.InvalidURI as error:
+        fail(EXIT_USAGE, f"{error}; write it like {DEFAULT_URL}")
     except BrokenPipeError:
         raise typer.Exit(EXIT_UNREAD) from None
     except (OSError, websockets.WebSocketException, TimeoutError) as error:

@@ -24,13 +24,12 @@ from trunkline.control.schemas import (
     ref,
 )
 from trunkline.version import __version__
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.reports import DetailedHealth, Health
 
 VERSION: Final = "3.1.0"
 PREFIX: Final = "/api/v1/"
-CLIENT_PACK: Final = "client"
 
 _PLAIN_PATH: Final = re.compile(r"[\w.~/-]+", re.ASCII)
 _JSON: Final = "application/json"

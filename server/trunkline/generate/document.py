@@ -8,13 +8,11 @@ from typing import Any, Final
 
 from trunkline.generate.schema import Definition, SchemaReader
 from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
+from trunkline_protocol.catalogue import CLIENT_PACK
 from trunkline_protocol.hub_methods import METHODS
 
 CLIENTS_OWN: Final = frozenset(row.name for row in METHODS.values() if row.is_clients_own)
 """What the clients themselves say to a hub; called by hand it would act behind the client's back."""
-
-CLIENT_PACK: Final = "client"
-"""Methods that clients registered: nothing is known of their params."""
 
 
 class DocumentError(ValueError):

@@ -20,7 +20,7 @@ from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
 from trunkline_protocol.depth import require_depth
@@ -30,7 +30,6 @@ from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, r
 from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
 from trunkline_protocol.topics import valid_topic
 
-CLIENT_PACK: Final = "client"
 MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 

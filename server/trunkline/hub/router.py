@@ -16,7 +16,7 @@ from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.messages import NO_METADATA, Metadata
@@ -205,10 +205,11 @@ class Router:
         started = call.maybe_executed
         if not started:
             call.waited = waited
+        whom = "a client that serves it" if call.info is not None and call.info.pack == CLIENT_PACK else "an executor"
         call.settle_error(
             RpcError(
                 ErrorCode.COMMUNICATION_TIMEOUT,
-                f"{call.method} {what} {limit:.3g} s" + ("" if started else ": it was still waiting for an executor"),
+                f"{call.method} {what} {limit:.3g} s" + ("" if started else f": it was still waiting for {whom}"),
                 maybe_executed=started,
             )
         )

@@ -111,6 +111,8 @@ class BatchedCalls:
         self._waiting: deque[_Waiting] = deque()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._batch: list[_Waiting] = []
+        self._running: asyncio.Future[Any] | None = None
 
     async def call(self, arguments: dict[str, Any], context: Context) -> Any:
         """The result of one call, by way of a batch.
@@ -124,13 +126,24 @@ class BatchedCalls:
         if self._task is None or self._task.done():
             # In no call's context: what it logs is of all of them.
             self._task = contextvars.Context().run(start_task, self._work(), f"batches of {self._name}")
-        result, error = await waiting.outcome
+        try:
+            result, error = await waiting.outcome
+        except asyncio.CancelledError:
+            await self._leave(waiting)
+            raise
         if error is None:
             return result
         try:
             raise error
         finally:
             del error  # its traceback has this frame: no cycles
+
+    async def _leave(self, waiting: _Waiting) -> None:
+        """End the batch that runs, if this was the last call that wanted it: a cancel has to reach the function."""
+        running = self._running
+        if running is not None and waiting in self._batch and not any(each.is_wanted for each in self._batch):
+            running.cancel()
+            await asyncio.wait([running])  # a plain function cannot be stopped: the call has not ended before it has
 
     async def _work(self) -> None:
         """Run batches until none waits."""
@@ -166,7 +179,7 @@ class BatchedCalls:
         BATCH_SIZES.observe(len(batch), self._name)
         columns = {name: [each.arguments[name] for each in batch] for name in batch[0].arguments}
         try:
-            results = self._checked(await self._run(columns), len(batch))
+            results = self._checked(await self._outcome(batch, columns), len(batch))
         except BaseException as error:  # whatever a method raises is its calls' outcome
             if len(batch) > 1 and self._runs_again:
                 for each in batch:
@@ -177,6 +190,17 @@ class BatchedCalls:
             if not each.outcome.done():
                 failed = isinstance(result, BaseException)
                 each.outcome.set_result((None, result) if failed else (result, None))
+
+    async def _outcome(self, batch: list[_Waiting], columns: dict[str, list[Any]]) -> Any:
+        self._batch = batch
+        self._running = start_task(_ended_well(self._run(columns)), f"a batch of {self._name}")
+        try:
+            result, error = await self._running
+        finally:
+            self._running = None
+        if error is not None:
+            raise error
+        return result
 
     def _checked(self, results: Any, calls: int) -> list[Any]:
         """The results, one a call, exceptions among them.
@@ -189,6 +213,14 @@ class BatchedCalls:
             message = f"{self._name} returned {found} for a batch of {calls} calls, not a list with a result of each"
             raise RpcError(ErrorCode.SERIALIZATION_ERROR, message, maybe_executed=True)
         return list(results)
+
+
+async def _ended_well(running: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+    """The result and None, or None and the exception: a task must not end with what would end the loop."""
+    try:
+        return await running, None
+    except BaseException as error:
+        return None, error
 
 
 def _given_up(name: str, context: Context) -> RpcError:

@@ -54,7 +54,7 @@ class _Outcome(Sink):
 
     @override
     def error(self, error: RpcError) -> None:
-        self.fail(error)
+        self.fail(RpcError.from_wire(_as_sent(error.to_wire())))
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error, which need not be the method's."""

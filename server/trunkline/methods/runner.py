@@ -254,7 +254,8 @@ class MethodRunner:
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0
-                failure.maybe_executed = took or failure.code != ErrorCode.INVALID_PARAMS
+                nothing_ran = failure.nothing_ran or failure.code == ErrorCode.INVALID_PARAMS
+                failure.maybe_executed = took or not nothing_ran
             sink.error(failure)
         else:  # a CancelledError that nobody has asked for, too: the method made it itself
             failure = unexpected(context.method, error, debug=self._debug)

@@ -54,3 +54,18 @@ async def patient(number: list[int]) -> list[int]:
 @method("batched.typed", batch=Batch())
 async def typed(number: list[int]) -> list[int]:
     return ["no number"] * len(number)  # type: ignore[list-item]  # what its signature does not promise
+
+
+@method("batched.hangs", batch=Batch())
+async def hangs(number: list[int]) -> list[int]:
+    batches.append([str(one) for one in number])
+    try:
+        await asyncio.Event().wait()
+    finally:
+        batches.append(["ended"])
+    return number
+
+
+@method("batched.exits", batch=Batch())
+def exits(number: list[int]) -> list[int]:
+    raise SystemExit(2)

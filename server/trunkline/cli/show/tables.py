@@ -35,37 +35,48 @@ _GAP_REASONS: Final = {
 _SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
 
 
+NO_CHUNKS: Final = {"chunks": 0}
+"""The result of a stream that ended without a chunk and has no summary of its own."""
+
+
 class StreamPrinter:
     """Prints chunks as they arrive: partial answers as running text, other chunks as one line each."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._console = Console(stderr=True, highlight=False)
+        self._chunks = 0
 
     def chunk(self, chunk_type: str, data: Any, index: int) -> None:
         """Print one chunk."""
+        self._chunks += 1
         if self._as_json:
             self._line({"chunk_type": chunk_type, "index": index, "data": data})
         elif chunk_type == "partial_answer":
             write(data["text"] if isinstance(data, dict) and "text" in data else str(data))
-        elif chunk_type == "document" and isinstance(data, dict):
-            self._console.print(
-                f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {data.get('score', 0):.3f}[/]"
-            )
+        elif (
+            chunk_type == "document"
+            and isinstance(data, dict)
+            and isinstance(score := data.get("score", 0), float | int)
+        ):
+            self._console.print(f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {score:.3f}[/]")
         elif chunk_type == "metadata":
             self._console.print(f"[dim]{escape(json.dumps(data, ensure_ascii=False))}[/]")
         else:
             self._line(data)
 
     def result(self, result: Any) -> None:
-        """Print the result that follows the last chunk."""
+        """Print the result that follows the last chunk: the whole of it, where a method that is no stream sent none."""
         if self._as_json:
             self._line({"result": result})
             return
+        if not self._chunks and result != NO_CHUNKS:
+            self._line(result)
+            return
         write("\n")
-        performance = result.get("performance") if isinstance(result, dict) else None
-        if performance:
-            self._console.print(f"[dim]{performance['total_time_ms']:.0f} ms[/]")
+        match result:
+            case {"performance": {"total_time_ms": float() | int() as performance}}:
+                self._console.print(f"[dim]{performance:.0f} ms[/]")
 
     @staticmethod
     def _line(value: Any) -> None:

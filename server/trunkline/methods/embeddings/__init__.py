@@ -100,6 +100,7 @@ class EmbeddingMethods:
                 ErrorCode.INVALID_CONFIGURATION,
                 f"embeddings.create: model {model!r:.200} is not loaded; this hub has {name}: "
                 "leave model out, or set TRUNKLINE_MODEL and start the hub again",
+                maybe_executed=False,
             )
         texts = [input] if isinstance(input, str) else input
         _check_input(texts)

@@ -164,6 +164,7 @@ class RagMethods:
             raise RpcError(
                 ErrorCode.PIPELINE_NOT_FOUND,
                 f"{ctx.method}: no technique {technique!r:.80}; there are: {', '.join(TECHNIQUES)}",
+                maybe_executed=False,
             )
         execute, model = TECHNIQUES[technique]
         try:

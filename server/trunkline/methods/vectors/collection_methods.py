@@ -82,6 +82,7 @@ class CollectionMethods:
                 raise RpcError(
                     ErrorCode.INVALID_CONFIGURATION,
                     f"texts are embedded by {probe.model}, not {model}: set TRUNKLINE_MODEL, or give a dimension",
+                    maybe_executed=False,
                 )
             model, dimension = probe.model, probe.vectors.shape[1]
         spec = (index or IndexOptions(kind="flat")).spec(dimension, metric or "cosine")
@@ -206,4 +207,5 @@ def _check_same(existing: Manifest, wanted: Manifest, given: list[str]) -> None:
                 ErrorCode.INVALID_CONFIGURATION,
                 f"collection {existing.name!r} exists with {part} {here!r:.200}, not {there!r:.200}; take another "
                 "name, or call collections.delete first",
+                maybe_executed=False,
             )

@@ -63,7 +63,9 @@ class CollectionOwner:
         collection = await self.find(name, ctx)
         if collection is None:
             raise RpcError(
-                ErrorCode.INVALID_CONFIGURATION, f"there is no collection {name!r}: call collections.create first"
+                ErrorCode.INVALID_CONFIGURATION,
+                f"there is no collection {name!r}: call collections.create first",
+                maybe_executed=False,
             )
         return collection
 
