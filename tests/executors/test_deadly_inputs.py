@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from tests.support.groups import one_group
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, START, eventually, until
 from trunkline.executors import supervisor
-from trunkline.executors.groups import one_group
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.supervisor import ExecutorSpec

@@ -17,10 +17,10 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.groups import one_group
 from tests.support.hub import MODULES
 from tests.support.timing import PATIENCE, until
 from trunkline.executors import ipc
-from trunkline.executors.groups import one_group
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline_protocol.backlog import QueueLimits

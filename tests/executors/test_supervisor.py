@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.groups import one_group
 from tests.support.timing import PATIENCE, until
 from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
-from trunkline.executors.groups import one_group
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.supervisor import BACKOFF_LIMIT, ExecutorSpec
 from trunkline.jobs.job import LONGEST_PAUSE

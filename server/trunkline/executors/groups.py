@@ -17,7 +17,7 @@ import msgspec
 from trunkline.defaults import Strategy
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import DEFAULT_GROUP, RoutingKeys
+from trunkline.executors.queueing import RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
@@ -271,8 +271,3 @@ def name_differs(known: MethodInfo | None, info: MethodInfo) -> bool:
 
 def _contract(info: MethodInfo) -> tuple[Any, ...]:
     return (info.lane, info.streaming, info.idempotent, info.routing_key, info.technique, info.input is None)
-
-
-def one_group(size: int, executor: ExecutorSpec) -> list[GroupSpec]:
-    """The groups where none are configured: one that serves everything."""
-    return [GroupSpec(DEFAULT_GROUP, executor, size)]
