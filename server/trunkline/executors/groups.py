@@ -7,8 +7,9 @@ group, whose executors own the slots of the keys.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ import msgspec
 from trunkline.defaults import Strategy
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import RoutingKeys
+from trunkline.executors.queueing import DEFAULT_GROUP, RoutingKeys
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
@@ -56,15 +57,15 @@ class ExecutorGroup:
     Attributes:
         methods: the catalogue entries of what its executors serve, by name.
         queues: the keys of the shared queues that its executors take calls from; the one whose turn is next is first.
-        account: counts the calls that wait for it alone; None where there is no other group.
+        account: counts the calls that wait for it alone; None where that is not told apart.
         mean_run: mean run time of its calls, in seconds.
     """
 
-    def __init__(self, spec: GroupSpec, executors: Sequence[ExecutorHandle], account: Account | None = None) -> None:
+    def __init__(self, spec: GroupSpec, executors: Sequence[ExecutorHandle]) -> None:
         self.name = spec.name
         self.spec = spec
         self.executors = executors
-        self.account = account
+        self.account: Account | None = None
         self.methods: dict[str, MethodInfo] = {}
         self.queues: deque[frozenset[str]] = deque()
         self.mean_run = 0.01
@@ -77,9 +78,36 @@ class ExecutorGroup:
         return choose(self.executors, lane, turn, now, self._score, times)
 
     @property
+    def words(self) -> str:
+        """What is put before what is said of it; empty for the one that there is by default."""
+        return "" if self.name == DEFAULT_GROUP else f"group {self.name}, "
+
+    @property
     def has_told(self) -> bool:
         """Whether it is known what the group serves: an executor was ready, or has said why it cannot be."""
         return bool(self.methods) or any(handle.failed_modules for handle in self.executors)
+
+
+def make_groups(
+    specs: Sequence[GroupSpec],
+    on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
+    on_lost: Callable[[ExecutorHandle], None],
+) -> list[ExecutorGroup]:
+    """The groups, with handles that have the places 0, 1, ... in order; see :class:`.handle.ExecutorHandle`."""
+    groups = []
+    places = itertools.count()
+    for spec in specs:
+        slots = spec.executor.max_concurrency
+        groups.append(
+            ExecutorGroup(
+                spec,
+                [
+                    ExecutorHandle(next(places), on_frame, on_lost, slots, spec.name, number)
+                    for number in range(spec.size)
+                ],
+            )
+        )
+    return groups
 
 
 def methods_of(handle: ExecutorHandle) -> Sequence[MethodInfo]:

@@ -249,6 +249,10 @@ class ExecutorHandle(asyncio.Protocol):
         if call is not None and call.info is not None:
             self.lanes[call.info.lane].load += change
 
+    def running(self) -> list[tuple[Call, bool]]:
+        """Its calls, and whether each is parked: waiting without a slot."""
+        return [(call, bool(self.parked.get(key))) for key, call in self.in_flight.items()]
+
     def abort(self) -> None:
         """Close the wire; the executor sees the end of file and exits."""
         if self._transport is not None:

@@ -7,12 +7,10 @@ after a crash only idempotent calls that streamed nothing, and got no input, run
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -23,16 +21,17 @@ from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, report, status_of
 from trunkline.executors.endings import crashed, may_run_again
-from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, GroupSpec, Routes
+from trunkline.executors.group_backlog import GroupBacklog
+from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, GroupSpec, Routes, make_groups
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.queueing import DEFAULT_GROUP, HeldInput, PoolBacklog, Queue, RoutingKeys, open_input
+from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
 from trunkline.executors.supervisor import Supervisor
 from trunkline.executors.watchdog import Watchdog, suspects_of
-from trunkline_protocol.backlog import Account, QueueLimits
+from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
@@ -71,23 +70,23 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
         limits = queue_limits or QueueLimits()
-        self.executors: list[ExecutorHandle] = []
-        self._supervisors: list[Supervisor] = []
-        self.groups = [self._make_group(spec, limits, alone=len(groups) == 1) for spec in groups]
-        self._group_of = [group for group in self.groups for _ in group.executors]
+        self._groups = make_groups(groups, self._on_frame, self._on_wire_lost)
+        self._group_of = [group for group in self._groups for _ in group.executors]
+        self.executors = [handle for group in self._groups for handle in group.executors]
+        specs = [group.spec.executor for group in self._group_of]
+        self._supervisors = [Supervisor(*each, self._on_exit) for each in zip(self.executors, specs, strict=True)]
         self._on_change = on_change
         self._watchdog = Watchdog(self.executors, kill_after, self.kill)
         self._quarantine = Quarantine(quarantine)
-        self._routes = Routes(self.groups)
+        self._routes = Routes(self._groups)
         self._methods = self._routes.methods
         self._failed = FailedModules(self.executors, self._routes)
         self._keys = RoutingKeys()
-        self._backlog = PoolBacklog(limits, self._retry_after_ms, self._account_of)
-        self._held = HeldInput(limits.bytes, self._retry_after_ms)
+        self._backlog = GroupBacklog(self._groups, limits)
+        self._held = HeldInput(limits.bytes, self._backlog.hint)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         self._queues = self.owners.table.queues
         self._ids = itertools.count(1)
-        self._state_group = self._routes.state
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -110,23 +109,6 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
         }
-
-    def _make_group(self, spec: GroupSpec, limits: QueueLimits, *, alone: bool) -> ExecutorGroup:
-        places = range(len(self.executors), len(self.executors) + spec.size)
-        executors = [
-            ExecutorHandle(
-                place, self._on_frame, self._on_wire_lost, spec.executor.max_concurrency, spec.name, place - places[0]
-            )
-            for place in places
-        ]
-        self.executors += executors
-        self._supervisors += [Supervisor(handle, spec.executor, self._on_exit) for handle in executors]
-        if spec.queue_limit is not None:
-            limits = dataclasses.replace(limits, calls=spec.queue_limit)
-        elif alone:
-            return ExecutorGroup(spec, executors)
-        group = ExecutorGroup(spec, executors, Account(limits, lambda: self._hint([group]), f"groups.{spec.name}."))
-        return group
 
     # --- start and stop ---
 
@@ -162,16 +144,12 @@ class ExecutorPool(CallBackend, HandOverHost):
     def serving(self) -> bool:
         """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
         return not self.executors or any(
-            self._standstill(group).serves({info.lane for info in group.methods.values()}) for group in self.groups
+            self._standstill(group).serves({info.lane for info in group.methods.values()}) for group in self._groups
         )
 
     def obstacles(self) -> list[str]:
         """What waits for executors that answer but make no progress, as text."""
-        return [
-            cause if group.name == DEFAULT_GROUP else f"group {group.name}, {cause}"
-            for group in self.groups
-            for cause in self._standstill(group).causes
-        ]
+        return [f"{group.words}{cause}" for group in self._groups for cause in self._standstill(group).causes]
 
     def _standstill(self, group: ExecutorGroup) -> Standstill:
         return Standstill(group.executors, self._backlog, time.monotonic(), group.queues)
@@ -183,7 +161,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def waiting_by_group(self) -> dict[str, int]:
         """How many calls wait for each group alone."""
-        return {group.name: self.waiting if group.account is None else group.account.waiting for group in self.groups}
+        return self._backlog.by_group()
 
     @property
     def quarantined(self) -> int:
@@ -305,44 +283,17 @@ class ExecutorPool(CallBackend, HandOverHost):
             return self.owners.still_at(call)
         origin = call.made_by
         if isinstance(origin, ExecutorHandle) and origin.state == "stopping" and origin.group in queue:
-            return None if any(handle.state == "ready" for handle in self._serving(queue)) else origin
+            others = (handle for handle in self.executors if handle.group in queue)
+            return None if any(handle.state == "ready" for handle in others) else origin
         return None
-
-    def _serving(self, queue: frozenset[str]) -> Iterator[ExecutorHandle]:
-        return (handle for handle in self.executors if handle.group in queue)
-
-    def _account_of(self, key: tuple[Lane, Queue]) -> Account | None:
-        """What a queue counts in beside the whole: its group, where that counts apart, or several groups together."""
-        queue = key[1]
-        if isinstance(queue, int):
-            return None if self._state_group is None else self._state_group.account
-        groups = [group for group in self.groups if group.name in queue]
-        if len(groups) == 1:
-            return groups[0].account
-        if any(group.spec.queue_limit is None for group in groups):
-            return None
-        limits = QueueLimits(sum(group.spec.queue_limit or 0 for group in groups))
-        return Account(limits, lambda: self._hint(groups), f"groups.{groups[0].name}.")
-
-    def _retry_after_ms(self) -> int:
-        return self._hint(self.groups)
-
-    def _hint(self, groups: Sequence[ExecutorGroup]) -> int:
-        """The milliseconds after which the queue of groups should be empty, by the mean run time of recent calls."""
-        names = {group.name for group in groups}
-        counts = [group.account.waiting for group in groups if group.account is not None]
-        waiting = sum(counts) if len(names) < len(self.groups) else self.waiting
-        seconds = sum(group.mean_run for group in groups) / max(1, len(groups))
-        executors = sum(len(group.executors) for group in groups)
-        return max(50, min(10_000, int(1000 * waiting * seconds / max(1, executors))))
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
-        queues = self._group_of[handle.index].queues
-        while lane.load < lane.limit and (call := self._next(lane_name, handle.index, queues)) is not None:
+        group = self._group_of[handle.index]
+        while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle.index, group)) is not None:
             assert call.info is not None
             if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
                 self._held.release(call)
@@ -350,16 +301,6 @@ class ExecutorPool(CallBackend, HandOverHost):
             else:
                 call.waited = time.monotonic() - call.received
                 self._dispatch(handle, call, call.info)
-
-    def _next(self, lane: Lane, place: int, queues: deque[frozenset[str]]) -> Call | None:
-        """The next call for an executor: of those that only it may run, else of shared queues, which take turns."""
-        call = self._backlog.pop((lane, place))
-        left = len(queues)
-        while call is None and left:
-            call = self._backlog.pop((lane, queues[0]))
-            queues.rotate(-1)
-            left -= 1
-        return call
 
     # --- what hand-overs need (see HandOverHost) ---
 
@@ -448,19 +389,17 @@ class ExecutorPool(CallBackend, HandOverHost):
         handle.ready_since = time.monotonic()
         handle.last_failure = None
         self._failed.found(handle, catalogue.failed)
-        if self._state_group is None and self._routes.state is not None:
-            self._state_group = self._routes.state
+        if self._backlog.state is not self._routes.state:
+            self._backlog.state = self._routes.state
             self.owners.serve_in(group.name)
-        self._requeue()
-        logger.info(
-            "executor ready",
-            extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)},
-        )
+        self._put_back(self._backlog.abandoned())
+        extra = {"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
+        logger.info("executor ready", extra=extra)
         if self.ready:
             self._ready.set()
         self._on_change()
         handle.ping(handle.ready_since)
-        if group is self._state_group:
+        if group is self._backlog.state:
             self.owners.ready(handle)
         self.refill(handle)
 
@@ -469,33 +408,20 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.refill(handle)
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        error = RpcError.from_wire(msgspec.json.decode(body))
-        self._failed.nothing_loaded(handle, error)
-        self._requeue()
+        self._failed.nothing_loaded(handle, RpcError.from_wire(msgspec.json.decode(body)))
+        self._put_back(self._backlog.abandoned())
         self._on_change()
 
-    def _requeue(self) -> None:
-        """Move what waits in queues that no group takes calls from any more, because methods moved, or are gone."""
-        used = {queue for group in self.groups for queue in group.queues}
-        for key in self._backlog.queue_keys():
-            if isinstance(key[1], int) or key[1] in used:
-                continue
-            for call in reversed(self._backlog.close(key)):
-                self._put_back(call)
-
-    def _put_back(self, call: Call) -> None:
-        """Queue a call again that any executor of its route may take, as the next one; settle it where none may."""
-        assert call.info is not None
-        try:
-            if call.method not in self._methods:
-                raise self._failed.unknown(call.method)
-            queue = self._routes.of(call).queue
-        except RpcError as error:
-            self._held.release(call)
-            error.maybe_executed = call.maybe_executed
-            call.settle_error(error)
-        else:
-            self._backlog.push_front(call, (call.info.lane, queue))
+    def _put_back(self, calls: Iterable[Call]) -> None:
+        """Queue calls again that any executor of their route may take, before all others; settle them where none may."""
+        for call in calls:
+            try:
+                lane = self.find(call.method).lane
+                self._backlog.push_front(call, (lane, self._routes.of(call).queue))
+            except RpcError as error:
+                self._held.release(call)
+                error.maybe_executed = call.maybe_executed
+                call.settle_error(error)
 
     # --- faults ---
 
@@ -536,7 +462,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call.info.routing_key is not None:
                 self.owners.put_back(call)
             else:
-                self._put_back(call)
+                self._put_back([call])
         for other in self.executors if again else ():
             if not other.silent:
                 self.refill(other)
@@ -561,10 +487,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
-        return {
-            handle.name: [(call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items()]
-            for handle in self.executors
-        }
+        return {handle.name: handle.running() for handle in self.executors}
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The state of each executor, as data."""
