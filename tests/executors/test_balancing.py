@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from trunkline.defaults import Strategy
 from trunkline.executors.balancing import SCORES, choose
-from trunkline.executors.handle import MISTRUST, QUIET, UNANSWERED, ExecutorHandle
+from trunkline.executors.handle import MISTRUST, QUIET, SILENT_AFTER, UNANSWERED, ExecutorHandle
 from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 
@@ -156,10 +157,12 @@ def test_an_idle_one_is_not_asked_first() -> None:
 def test_what_was_learnt_at_a_silence_is_not_forgotten_at_the_first_answer(strategy: Strategy) -> None:
     found = Executors(0, 2)
     handle = found.handles[0]
-    handle.ping_sent_at = NOW - 1
-    handle.check_silence(NOW, 0.25)
-    assert handle.silent
-    handle.silent, handle.ping_sent_at = False, 0.0  # as at its next frame
-    assert found.choose(strategy) == 1
-    handle.last_frame_at = found.handles[1].last_frame_at = NOW + MISTRUST
-    assert found.choose(strategy, now=NOW + MISTRUST) == 0
+    now = time.monotonic()
+    handle.ping_sent_at = now - 2 * SILENT_AFTER
+    handle.check_silence(now)
+    assert found.choose(strategy, now=now) == 1
+    handle.data_received(b"")
+    now = found.handles[1].last_frame_at = handle.last_frame_at
+    assert found.choose(strategy, now=now) == 1
+    handle.last_frame_at = found.handles[1].last_frame_at = now + MISTRUST
+    assert found.choose(strategy, now=now + MISTRUST) == 0

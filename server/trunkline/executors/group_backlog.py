@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from trunkline.executors.groups import ExecutorGroup
-from trunkline.executors.queueing import PoolBacklog, Queue
-from trunkline_protocol.backlog import Account, QueueLimits
+from trunkline.executors.queueing import Queue
+from trunkline_protocol.backlog import Account, Backlog, QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 
@@ -17,7 +17,7 @@ SHORTEST_HINT_MS: Final = 50
 LONGEST_HINT_MS: Final = 10_000
 
 
-class GroupBacklog(PoolBacklog):
+class GroupBacklog(Backlog[tuple[Lane, Queue]]):
     """The calls that wait for groups of executors.
 
     Args:
@@ -29,7 +29,7 @@ class GroupBacklog(PoolBacklog):
     """
 
     def __init__(self, groups: Sequence[ExecutorGroup], limits: QueueLimits) -> None:
-        PoolBacklog.__init__(self, limits, self.hint, self._account)
+        Backlog.__init__(self, limits, self.hint, self._account)
         self._groups = groups
         self.state = groups[0] if len(groups) == 1 else None
         for group in groups:

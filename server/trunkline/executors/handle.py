@@ -26,6 +26,9 @@ MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
 """Seconds after a call's outcome during which output still counts as that method's: it comes through another pipe."""
 
+SILENT_AFTER: Final = 0.25
+"""Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
+
 QUIET: Final = 0.05
 """Seconds without a frame after which an executor that has calls is asked for a sign of life when it is to get more."""
 
@@ -127,9 +130,12 @@ class ExecutorHandle(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         # Any frame counts as an answer to a ping.
-        self.last_frame_at = time.monotonic()
-        self.ping_sent_at = 0.0
-        self.silent = False
+        now = self.last_frame_at = time.monotonic()
+        if self.ping_sent_at:
+            if now - self.ping_sent_at >= SILENT_AFTER:
+                self.mistrusted_until = now + MISTRUST
+            self.ping_sent_at = 0.0
+            self.silent = False
         on_frame = self._on_frame
         try:
             for kind, call_id, body in self._reader.feed(data):
@@ -160,11 +166,9 @@ class ExecutorHandle(asyncio.Protocol):
             self._unanswered_since = now
         self.send(ipc.frame(ipc.PING))
 
-    def check_silence(self, now: float, after: float) -> None:
-        """Note whether a ping was not answered for so many seconds."""
-        self.silent = now - self.ping_sent_at >= after
-        if self.silent:
-            self.mistrusted_until = now + MISTRUST
+    def check_silence(self, now: float) -> None:
+        """Note whether a ping was not answered for too long."""
+        self.silent = now - self.ping_sent_at >= SILENT_AFTER
 
     def doubtful(self, now: float) -> bool:
         """Whether others should rather get a call: it is quiet with calls (and is pinged now), or was silent lately."""

@@ -413,7 +413,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._on_change()
 
     def _put_back(self, calls: Iterable[Call]) -> None:
-        """Queue calls again that any executor of their route may take, before all others; settle them where none may."""
+        """Queue calls again that any executor of their route may take, before others; settle them where none may."""
         for call in calls:
             try:
                 lane = self.find(call.method).lane

@@ -10,16 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handle import SILENT_AFTER, ExecutorHandle
 from trunkline_protocol.calls import Call
 
 IDLE_PING_AFTER: Final = 0.5
 """Seconds without a frame after which an idle executor is pinged, so that health shows within two that it is silent."""
 
 IDLE_PONG_WITHIN: Final = 10.0
-SILENT_AFTER: Final = 0.25
-"""Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
-
 MEASURE_EVERY: Final = 5.0
 """Seconds after which an executor that runs calls is pinged in any case, to measure its latency."""
 
@@ -105,7 +102,7 @@ class Watchdog:
     def _listen(self, handle: ExecutorHandle, now: float) -> None:
         """Check whether a busy executor answers, or a method blocks its loop or holds its interpreter lock."""
         if handle.ping_sent_at:
-            handle.check_silence(now, SILENT_AFTER)
+            handle.check_silence(now)
         elif now - handle.last_frame_at >= SILENT_AFTER or now - handle.pinged_at >= MEASURE_EVERY:
             handle.ping(now)
 
@@ -114,7 +111,7 @@ class Watchdog:
             if now - handle.last_frame_at > IDLE_PING_AFTER:
                 handle.ping(now)
             return
-        handle.check_silence(now, SILENT_AFTER)
+        handle.check_silence(now)
         if now - handle.ping_sent_at > IDLE_PONG_WITHIN:
             self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
 
