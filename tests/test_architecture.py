@@ -33,7 +33,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.jobs": COMMON,
     "trunkline.executors": {"psutil", *COMMON},
     "trunkline.executors.process": {"uvloop", *COMMON},
-    "trunkline.methods": {"cachetools", "pydantic", *COMMON},
+    "trunkline.methods": {"cachetools", "pydantic", "pydantic_core", *COMMON},
     "trunkline.edge": {*DOORS, *COMMON},
     "trunkline.edge.access.jwt_tokens": {"jwt", *COMMON},
     "trunkline.edge.http.mcp": {"mcp", "mcp_types", *DOORS, *COMMON},

@@ -55,3 +55,40 @@ class ConfigChanged(msgspec.Struct, frozen=True):
 
     changed: list[str]
     persisted: bool = False
+
+
+# --- pipelines ---
+
+MAX_TECHNIQUE_CHARS = 64
+
+
+class PipelineInitializeParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``pipeline.initialize``."""
+
+    technique: Annotated[str, Meta(min_length=1, max_length=MAX_TECHNIQUE_CHARS)]
+    config: Annotated[
+        dict[str, Any], Meta(description="options, technique_params and others, as rag.execute has them")
+    ] = {}
+
+
+class PipelineParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``pipeline.get`` and ``pipeline.destroy``."""
+
+    pipeline_id: str
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """Result of ``pipeline.get``: a technique with its configuration, checked when it was made."""
+
+    pipeline_id: str
+    technique: str
+    config: dict[str, Any]
+    principal: str
+    created_at: int
+
+
+class DestroyedPipeline(msgspec.Struct, frozen=True):
+    """Result of ``pipeline.destroy``."""
+
+    pipeline_id: str
+    destroyed: bool

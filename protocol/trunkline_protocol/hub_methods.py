@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
 
-from trunkline_protocol import administration as config
+from trunkline_protocol import administration as admin
 from trunkline_protocol import hub_messages as said
 from trunkline_protocol import reports
 from trunkline_protocol.messages import StreamCredit, StreamPush
@@ -207,19 +207,38 @@ EXECUTORS_ASSIGN: Final = HubMethod(
 
 CONFIG_GET: Final = HubMethod(
     "config.get", "The settings of the hub, secrets masked, and where each value comes from (role admin)",
-    reports.NoParams, config.ConfigReport, right="admin",
+    reports.NoParams, admin.ConfigReport, right="admin",
 )  # fmt: skip
 CONFIG_VALIDATE: Final = HubMethod(
     "config.validate", "Check settings without changing any: all errors at once, by path (role admin)",
-    config.ConfigParams, config.ValidationResult, right="admin",
+    admin.ConfigParams, admin.ValidationResult, right="admin",
 )  # fmt: skip
 CONFIG_UPDATE: Final = HubMethod(
     "config.update", "Change settings of the running hub, all of them or none; not written to the file (role admin)",
-    config.ConfigParams, config.ConfigChanged, right="admin",
+    admin.ConfigParams, admin.ConfigChanged, right="admin",
 )  # fmt: skip
 CONFIG_RELOAD: Final = HubMethod(
     "config.reload", "Read the settings file again, and change what is new in it, all or nothing (role admin)",
-    reports.NoParams, config.ConfigChanged, right="admin",
+    reports.NoParams, admin.ConfigChanged, right="admin",
+)  # fmt: skip
+
+# --- pipelines ---
+
+PIPELINE_INITIALIZE: Final = HubMethod(
+    "pipeline.initialize", "Check a technique and its configuration, and keep them under an id for rag.*",
+    admin.PipelineInitializeParams, str, idempotent=False,
+)  # fmt: skip
+PIPELINE_LIST: Final = HubMethod(
+    "pipeline.list", "The ids of the caller's pipelines (role admin: of everybody's)",
+    reports.NoParams, list[str],
+)  # fmt: skip
+PIPELINE_GET: Final = HubMethod(
+    "pipeline.get", "Technique and configuration of a pipeline",
+    admin.PipelineParams, admin.Pipeline,
+)  # fmt: skip
+PIPELINE_DESTROY: Final = HubMethod(
+    "pipeline.destroy", "Forget a pipeline; calls that use it go on",
+    admin.PipelineParams, admin.DestroyedPipeline,
 )  # fmt: skip
 
 # --- jobs ---

@@ -159,6 +159,8 @@ class Settings(BaseSettings):
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
+    max_pipelines: LiveInt = Field(defaults.MAX_PIPELINES, ge=0, description="pipelines of all principals")
+    max_pipelines_per_principal: LiveInt = Field(defaults.MAX_PIPELINES_PER_PRINCIPAL, ge=0)
     session_seconds: float = Field(
         defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
     )
@@ -190,6 +192,13 @@ class Settings(BaseSettings):
     )
     rebalance_seconds: float = Field(
         defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
+    )
+    replace: Literal["auto", "new_first", "old_first"] = Field(
+        "auto",
+        description="which process goes first where one is replaced; auto = the new one, if memory has room for both",
+    )
+    finish_seconds: float = Field(
+        defaults.FINISH_SECONDS, ge=0, description="how long streams may go on in an executor that was replaced"
     )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
     start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")

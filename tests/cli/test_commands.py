@@ -131,6 +131,8 @@ def test_discover(debug_hub: RunningHub) -> None:
     assert "\x1b" not in table.stdout
     document = json.loads(trunkline("discover", "--json", "--url", debug_hub.url).stdout)
     assert document["openrpc"].startswith("1.3")
+    names = [line.split()[0] for line in table.stdout.splitlines()[1:]]
+    assert names == [method["name"] for method in document["methods"]], "a line each: in a pipe nothing is wrapped"
 
 
 def test_discover_without_a_hub() -> None:

@@ -37,7 +37,7 @@ async def test_list_get_cancel(hub: RunningHub, tmp_path: Path) -> None:
         held = (await job(one, "labours.steps", {"folder": str(tmp_path), "count": 1, "hold_at": 0}))["id"]
         listed = await asyncio.to_thread(trunkline_process, "jobs", "list", "--url", hub.url)
         assert (listed.returncode, listed.stderr) == (0, "")
-        assert listed.stdout.index(held) < listed.stdout.index(done)
+        assert [line.split()[0] for line in listed.stdout.splitlines()] == ["ID", held, done]
         found = json.loads((await command(hub, "list", "--json", "--status", "succeeded")).stdout)
         assert [each["id"] for each in found["jobs"]] == [done]
         assert json.loads((await command(hub, "get", done)).stdout)["result"] == "xxx"

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import jsonschema
 import pytest
 
 from tests.support.exact import require_exactly
-from tests.support.peer import Peer
+from tests.support.hub import RunningHub
+from tests.support.peer import Peer, peer
+from trunkline.client import connect
 from trunkline.control.method import listed_methods
 from trunkline.control.rpc import describe, discover
 from trunkline_protocol.catalogue import MethodInfo, Parameter
@@ -27,9 +30,32 @@ PARAMS = {
     "jobs.create": {"method": "debug.echo", "params": {"value": 1}},
     "config.validate": {"config": {"executors": 3}},
     "config.update": {"config": {}},
+    "pipeline.initialize": {"technique": "plain", "config": {}},
     "executors.assign": {"key": "discover", "worker_id": "executor-0"},
     "executors.drain": {"worker_id": "executor-0"},
 }
+
+
+@pytest.fixture
+async def debug_peer(debug_hub: RunningHub) -> AsyncIterator[Peer]:
+    """One beside a client that checks pipelines, as the pack does that is not served here."""
+    async with connect(debug_hub.url) as checker, peer(debug_hub.url) as connected:
+        await checker.register("rag.check", lambda params, _call: params)
+        yield connected
+
+
+async def made(debug_peer: Peer) -> dict[str, dict[str, Any]]:
+    """The params of methods about something that was made before."""
+    job = {"id": (await debug_peer.result("jobs.create", PARAMS["jobs.create"]))["id"]}
+    pipelines = [
+        {"pipeline_id": await debug_peer.result("pipeline.initialize", PARAMS["pipeline.initialize"])} for _ in range(2)
+    ]
+    return {
+        "jobs.get": job,
+        "jobs.cancel": job,
+        "pipeline.get": pipelines[0],
+        "pipeline.destroy": pipelines[1],
+    }
 
 
 def require_openrpc(document: dict[str, Any]) -> None:
@@ -57,8 +83,7 @@ async def test_every_method_of_the_hub_is_listed_and_can_be_called(debug_peer: P
     document = await debug_peer.result("rpc.discover")
     listed = {m["name"]: m for m in document["methods"] if m["x-trunkline"]["pack"] == "hub"}
     assert listed.keys() >= HUB_METHODS
-    made = {"id": (await debug_peer.result("jobs.create", PARAMS["jobs.create"]))["id"]}
-    params = PARAMS | {"jobs.get": made, "jobs.cancel": made}
+    params = PARAMS | await made(debug_peer)
     for name, method in listed.items():
         if any(param["required"] for param in method["params"]):
             assert await debug_peer.result(name, params[name]) is not None
@@ -76,8 +101,7 @@ async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> 
         "metrics.get": [{"time_range": "1m", "series": True}],
         "subscribe": [{"topic": "discover.*"}],
     }
-    made = {"id": (await debug_peer.result("jobs.create", PARAMS["jobs.create"]))["id"]}
-    given = PARAMS | {"jobs.get": made, "jobs.cancel": made}
+    given = PARAMS | await made(debug_peer)
     # A drain waits for what its executor runs: it comes when that has ended.
     for name, method in sorted(listed.items(), key=lambda item: item[0] == "executors.drain"):
         if name == "executors.drain":

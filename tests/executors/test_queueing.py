@@ -88,14 +88,16 @@ TECHNIQUE = MethodInfo(
         (b'{"query":"q"}', "basic"),
         (b'["q"]', "basic"),
         (b"{}", "basic"),
+        (b'{"technique":null}', "basic"),
+        (b'["q",null]', "basic"),
     ],
 )
 def test_what_may_be_left_out_has_its_default(params: bytes, value: str) -> None:
     assert RoutingKeys().optional(TECHNIQUE, "technique", params) == value
 
 
-def test_without_a_default_it_is_empty_and_what_is_no_string_is_refused() -> None:
+def test_without_a_default_it_is_none_and_what_is_no_string_is_refused() -> None:
     bare = MethodInfo("tool.run", parameters=[Parameter("technique", {}, True)])
-    assert RoutingKeys().optional(bare, "technique", b"{}") == ""
+    assert RoutingKeys().optional(bare, "technique", b"{}") is None
     with pytest.raises(RpcError, match=r"rag\.execute: technique must be given as a string"):
         RoutingKeys().optional(TECHNIQUE, "technique", b'{"technique":5}')

@@ -54,6 +54,38 @@ def test_with_one_executor_nothing_changes() -> None:
     assert made.rebalance({}) is None
 
 
+def test_a_process_that_was_replaced_owns_its_slots_until_it_hands_them_over() -> None:
+    made = table(2)
+    kept, moves = made.succeed(1)
+    assert kept == 2
+    assert moves == [Move(slot, 1, kept) for slot in range(SLOTS) if slot % 2]
+    assert made.owned(1) == []
+    assert made.is_ready(1)
+    assert not made.is_ready(kept)
+    assert made.succeeding
+    slots = made.owned(kept)
+    made.hand_over(HandOverPlan(kept, dict.fromkeys(slots[:30], 1)))
+    made.drained()
+    made.released()
+    assert made.owned(kept) == slots[30:]
+    assert made.rebalance({}) is not None, "its place takes part, the old process does not"
+    assert made.succeed(1)[0] == 3, "a second one, while the first has slots"
+    moves = made.gone(kept)
+    assert {move.slot for move in moves} == set(slots[30:])
+    assert kept not in made.owners
+    assert made.succeed(0)[0] == kept, "its number is free again"
+
+
+def test_a_process_that_was_replaced_and_ends_with_nobody_ready_keeps_its_number() -> None:
+    made = table(1)
+    kept, _moves = made.succeed(0)
+    made.gone(0)
+    assert made.gone(kept) == []
+    assert made.owned(kept) == list(range(SLOTS))
+    assert made.succeed(0)[0] != kept
+    assert {move.slot for move in made.ready(0)} == set(range(SLOTS))
+
+
 def test_one_that_starts_for_the_first_time_keeps_what_will_be_its() -> None:
     made = table(2, 0)
     assert made.owners == [slot % 2 for slot in range(SLOTS)]

@@ -61,7 +61,7 @@ async def test_an_executor_that_failed_for_hours_comes_back_when_it_can(
     monkeypatch.setattr(supervisor, "BACKOFF_LIMIT", 0.05)
     (tmp_path / "broken").touch()
     async with pool_of(tmp_path) as pool, asyncio.timeout(3 * PATIENCE):
-        pool._supervisors[0]._failures = 1_024  # 30 s each: eight and a half hours
+        pool.crew._supervisors[pool.executors[0]]._failures = 1_024  # 30 s each: eight and a half hours
         (handle,) = pool.executors
         await until(lambda: handle.restarts >= 2, "it has failed twice more", 3 * PATIENCE)
         (tmp_path / "broken").unlink()

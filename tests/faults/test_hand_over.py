@@ -182,11 +182,12 @@ async def test_an_executor_is_drained_without_a_lost_write(patient: RunningHub, 
         after = await executors(operator)
         assert after["executor-0"]["pid"] == said["pid"] != before["executor-0"]["pid"]
         assert after["executor-0"]["restarts"] == before["executor-0"]["restarts"], "nothing failed"
-        assert (after["executor-0"]["slots"], after["executor-1"]["slots"]) == (0, 64)
-        assert not is_alive(before["executor-0"]["pid"])
-        # The other way round, as an operator goes through a pool: each keeps serving what the other had.
-        said = await operator.result("executors.drain", {"worker_id": "executor-1"}, within=RESTART)
-        assert said["slots"] == 64
+        assert {name: each["slots"] for name, each in after.items()} == {
+            name: each["slots"] for name, each in before.items()
+        }
+        await asyncio.to_thread(eventually, lambda: not is_alive(before["executor-0"]["pid"]), "the old one has ended")
+        # The other one, too, as an operator goes through a pool.
+        await operator.result("executors.drain", {"worker_id": "executor-1"}, within=RESTART)
     assert not written.errors
     check(folder, "drain", written)
     assert len({pid for key in KEYS for _number, pid in kept(folder, f"drain-{key}")}) >= 2
@@ -373,7 +374,8 @@ async def test_load_is_evened_out_when_an_executor_is_back(impatient: RunningHub
 
 
 async def test_a_single_executor_is_drained_too(folder: Path, tmp_path: Path) -> None:
-    with ready_hub("keeper", cwd=MODULES, env={"KEEPER": str(folder)}) as hub:
+    env = {"KEEPER": str(folder), "TRUNKLINE_REPLACE": "old_first"}
+    with ready_hub("keeper", cwd=MODULES, env=env) as hub:
         async with peer(hub.url) as connection:
             key = "single"
             params = {"key": key, "number": 1, "marker": str(tmp_path / "hold"), "relay": "keeper.relay"}

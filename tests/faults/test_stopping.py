@@ -84,9 +84,11 @@ async def test_fault_24_what_takes_too_long_ends_in_an_error(method: str) -> Non
             assert error["data"]["maybe_executed"] is True
             assert await connection.close_code() == 1012
             await asyncio.to_thread(hub.wait_ended, 0)
-            killing = next(json.loads(line) for line in hub.stderr if "did not stop in time" in line)
+            killings = [json.loads(line) for line in hub.stderr if "did not stop in time" in line]
+            assert bool(killings) == (method == "debug.spin"), "a coroutine is cancelled, its executor ends in order"
             stopping = next(json.loads(line) for line in hub.stderr if '"event": "stopping"' in line)
-            assert seconds_between(stopping, killing) < EXECUTOR_STOP_GRACE, "they had their time: 0.3 s"
+            for killing in killings:
+                assert seconds_between(stopping, killing) < EXECUTOR_STOP_GRACE, "they had their time: 0.3 s"
 
 
 async def test_fault_24_calls_that_still_wait_are_answered() -> None:

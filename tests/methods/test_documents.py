@@ -299,7 +299,7 @@ async def test_a_collection_is_only_made_where_that_is_wanted(lab: Lab) -> None:
         ({}, -32602, r"sources\.1: .*give one of text, path and bytes"),
         ({"text": "a", "path": "b"}, -32602, "give one of text, path and bytes"),
         ({"bytes": "YQ=="}, -32602, "bytes and name belong together"),
-        ({"bytes": "not base64", "name": "a.txt"}, -32602, r"sources\.1\.bytes: .*neither bytes nor base64"),
+        ({"bytes": "not base64", "name": "a.txt"}, -32602, r"sources\.1\.bytes: .*base64"),
         ({"path": "a.md", "title": "T"}, -32602, "source and title are for text and bytes"),
         ({"text": "a", "include": ["*"]}, -32602, "include and exclude are for a path"),
         ({"text": "a", "metadata": {"page": 1}}, -32602, "metadata: page are names of the passage's own"),

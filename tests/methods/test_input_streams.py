@@ -18,6 +18,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline_protocol import binary
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import INPUT_WINDOW, INPUT_WINDOW_BYTES
 
@@ -271,7 +272,7 @@ def test_the_catalogue_says_what_the_items_are() -> None:
     assert infos["feed.sum"].input == {"type": "integer"}
     assert [parameter.name for parameter in infos["feed.sum"].parameters] == ["start"]
     assert infos["feed.any"].input == {}
-    assert infos["feed.bytes"].input == {"type": "string", "contentEncoding": "base64"}
+    assert infos["feed.bytes"].input == {"anyOf": [binary.SCHEMA, binary.BASE64]}
     sample = infos["feed.values"].input
     assert sample is not None
     assert (sample["title"], sample["required"]) == ("Sample", ["at"])

@@ -51,7 +51,7 @@ def test_the_specification_gives_params_and_results_as_they_are(row: Any) -> Non
         assert _members(signature[1]) == {field.encode_name: field.required for field in _fields(row.params)}
     results = [re.match(r"[^`\n]{0,80}`(\{[^`]*\})`", text[signature.end() :]) for signature in signatures]
     told = [set(_members(result[1])) for result in results if result is not None]
-    assert told or row.name in ELSEWHERE_OR_IN_WORDS
+    assert told or row.name in ELSEWHERE_OR_IN_WORDS or not _is_struct(row.result)
     for names in told:
         assert names == {field.encode_name for field in _fields(row.result)}
     if not told and row.name not in IN_WORDS:
@@ -96,7 +96,7 @@ def test_a_row_describes_itself(row: Any) -> None:
     assert ("(role admin)" in row.summary) is (row.right == "admin")
     assert ("(role callee)" in row.summary) is (row.right == "callee")
     assert row.params.__struct_config__.forbid_unknown_fields
-    assert msgspec.json.schema(row.result)["$defs"]
+    assert "$defs" in msgspec.json.schema(row.result) or not _is_struct(row.result)
 
 
 def test_a_notification_refers_to_a_param_of_its_own() -> None:
@@ -133,8 +133,12 @@ def _members(text: str) -> dict[str, bool]:
     return found
 
 
-def _fields(struct: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
-    return msgspec.structs.fields(struct)
+def _fields(described: Any) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(described) if _is_struct(described) else ()
+
+
+def _is_struct(described: Any) -> bool:
+    return isinstance(described, type) and issubclass(described, msgspec.Struct)
 
 
 def _parsed(path: Path) -> ast.Module:

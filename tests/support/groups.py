@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from trunkline.executors.groups import GroupSpec
 from trunkline.executors.queueing import DEFAULT_GROUP
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.supervisor import ExecutorSpec, GroupSpec
 
 
 def one_group(size: int, executor: ExecutorSpec) -> list[GroupSpec]:

@@ -1,12 +1,15 @@
 """``trunkline`` with other constants, which are no settings: how long a peer may take to send the rest of its request.
 
-The first argument is JSON: the new values by module and name. The others are the command line.
+The first argument is JSON: the new values by module and name. The others are the command line. With TEST_ADOPTS_ORPHANS
+in its environment it gets orphans as children, as process 1 does.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
+import os
 import sys
 
 
@@ -21,6 +24,8 @@ def patch(values: dict[str, float]) -> None:
 
 if __name__ == "__main__":
     patch(json.loads(sys.argv.pop(1)))
+    if "TEST_ADOPTS_ORPHANS" in os.environ:
+        ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
     from trunkline.cli.main import main
 
     main()

@@ -293,8 +293,9 @@ def progress_bar(what: str, total: int | None, *, in_bytes: bool = False) -> Ite
 
 def print_collections(collections: list[dict[str, Any]]) -> None:
     """Print collections as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from trunkline.cli.show.tables import console_for_tables
 
     table = Table(box=None, pad_edge=False)
     for heading in ("name", "dimension", "metric", "index", "model"):
@@ -306,7 +307,7 @@ def print_collections(collections: list[dict[str, Any]]) -> None:
             kind, *settings = each["index"].items()
             index = " ".join([str(kind[1]), *(f"{name}={value}" for name, value in settings)])
             table.add_row(each["name"], str(each["dimension"]), each["metric"], index, each["model"] or "-")
-    Console().print(table)
+    console_for_tables().print(table)
 
 
 def _line(value: Any) -> bytes:

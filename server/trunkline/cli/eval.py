@@ -85,9 +85,9 @@ def show(questions: Sequence[Question], results: dict[str, tuple[Measured, Retri
     if as_json:
         typer.echo(json.dumps(as_data(questions, results), ensure_ascii=False, indent=2))
         return
-    from rich.console import Console
+    from trunkline.cli.show.tables import console_for_tables
 
-    Console().print(table(questions, results))
+    console_for_tables().print(table(questions, results))
 
 
 def as_data(questions: Sequence[Question], results: dict[str, tuple[Measured, Retrieved]]) -> dict[str, Any]:

@@ -168,11 +168,11 @@ def _reading(job: dict[str, Any]) -> ProgressReading:
 
 
 def _print_table(jobs: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from trunkline.cli.show.progress import read_report
+    from trunkline.cli.show.tables import console_for_tables
 
     table = Table(box=None, pad_edge=False)
     for heading in ("ID", "METHOD", "STATUS", "CREATED", "PROGRESS"):
@@ -182,4 +182,4 @@ def _print_table(jobs: list[dict[str, Any]]) -> None:
         said = "" if job["progress"] is None else str(read_report(job["progress"]))
         words = job["error"]["message"] if job["error"] else said
         table.add_row(job["id"], escape(job["method"]), job["status"], created, escape(words))
-    Console(highlight=False, soft_wrap=True).print(table)
+    console_for_tables().print(table)

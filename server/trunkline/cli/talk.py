@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from trunkline_protocol.binary import to_member
+
 if TYPE_CHECKING:
     from trunkline.client import Hub
 
@@ -96,9 +98,9 @@ def print_json(value: Any) -> None:
     if sys.stdout.isatty():
         from rich import print_json as rich_print_json
 
-        rich_print_json(data=value, ensure_ascii=False)
+        rich_print_json(data=value, default=to_member, ensure_ascii=False)
     else:
-        print(json.dumps(value, ensure_ascii=False, indent=2))
+        print(json.dumps(value, default=to_member, ensure_ascii=False, indent=2))
 
 
 def fail(code: int, *lines: str) -> NoReturn:

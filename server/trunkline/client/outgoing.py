@@ -13,6 +13,7 @@ import orjson
 from typing_extensions import override
 
 from trunkline_protocol import hub_methods as hub
+from trunkline_protocol.arrays import as_plain
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import MAX_DEPTH, is_too_deep
@@ -32,7 +33,7 @@ logger = logging.getLogger("trunkline.client")
 
 
 def encode_exactly(value: Any, what: str, levels: int = MAX_DEPTH) -> bytes:
-    """A value as JSON, without silent losses; bytes in the form of :mod:`trunkline_protocol.binary`.
+    """A value as JSON, without silent losses; bytes and arrays in their forms (SPEC.md, Binary data).
 
     Args:
         what: names the value, for the error.
@@ -66,6 +67,8 @@ def encode_body(method: str, params: Any) -> bytes:
 def _as_json(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return to_member(value)
+    if (plain := as_plain(value)) is not None:
+        return plain
     raise TypeError(f"type {type(value).__module__}.{type(value).__qualname__}")
 
 
@@ -78,7 +81,8 @@ def _is_finite(value: Any) -> bool:
         return all(map(_is_finite, value))
     if is_dataclass(value) and not isinstance(value, type):
         return all(_is_finite(getattr(value, field.name)) for field in fields(value))
-    return True
+    plain = as_plain(value)
+    return plain is None or _is_finite(plain)
 
 
 class Outgoing:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 import psutil
+from msgspec import Struct
 
 from trunkline.background import start_task
 from trunkline.control.calls import described
@@ -18,7 +19,7 @@ from trunkline.hub.dispatch import Handlers, answering
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN
-from trunkline_protocol.reports import AssignParams, DrainParams
+from trunkline_protocol.reports import Assigned, AssignParams, Drained, DrainParams
 
 MAX_RUNNING: Final = 32
 """Calls that the report of one executor lists, the oldest first."""
@@ -62,33 +63,38 @@ class ExecutorTable:
 class Owners(Protocol):
     """Moves routing keys between executors (see :class:`trunkline.executors.handover.KeyOwners`)."""
 
-    async def drain(self, worker_id: str) -> dict[str, Any]:
-        """Hand over the routing keys of an executor, and replace its process."""
-
-    async def assign(self, key: str, worker_id: str) -> dict[str, Any]:
+    async def assign(self, key: str, worker_id: str) -> Assigned:
         """Assign a routing key to an executor."""
+
+
+class Replaces(Protocol):
+    """Replaces executors (see :class:`trunkline.executors.replacement.Replacements`)."""
+
+    async def drain(self, worker_id: str) -> Drained:
+        """Replace the process of one executor."""
 
 
 class ExecutorOrders:
     """Answers ``executors.drain`` and ``executors.assign`` when done; cancelling the call does not stop an order."""
 
-    def __init__(self, owners: Owners) -> None:
+    def __init__(self, owners: Owners, replacements: Replaces) -> None:
         self._owners = owners
+        self._replacements = replacements
 
     def methods(self) -> Handlers:
         """Handlers of ``executors.drain`` and ``executors.assign``."""
         return answering(EXECUTORS_DRAIN, self._drain) | answering(EXECUTORS_ASSIGN, self._assign)
 
     def _drain(self, call: Call, params: DrainParams) -> None:
-        self._begin(call, self._owners.drain(params.worker_id))
+        self._begin(call, self._replacements.drain(params.worker_id))
 
     def _assign(self, call: Call, params: AssignParams) -> None:
         self._begin(call, self._owners.assign(params.key, params.worker_id))
 
-    def _begin(self, call: Call, order: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    def _begin(self, call: Call, order: Coroutine[Any, Any, Struct]) -> None:
         start_task(self._settle(call, order), call.method)
 
-    async def _settle(self, call: Call, order: Coroutine[Any, Any, dict[str, Any]]) -> None:
+    async def _settle(self, call: Call, order: Coroutine[Any, Any, Struct]) -> None:
         try:
             call.settle_result(msgspec.json.encode(await order))
         except RpcError as error:

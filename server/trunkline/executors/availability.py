@@ -6,8 +6,10 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final, Literal
 
+from trunkline.executors.crew import Crew
 from trunkline.executors.handle import ExecutorHandle, State
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog, Queue
+from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 
@@ -59,6 +61,24 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, 
     }
 
 
+def reports(crew: Crew, table: SlotTable) -> list[dict[str, Any]]:
+    """The state of each executor. Slots that a process still owns which was replaced count as the executor's."""
+    slots, leaving = table.counts()
+    places = [[each.place for each in crew.processes if each.index == handle.index] for handle in crew.executors]
+    return [
+        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own))
+        for handle, own in zip(crew.executors, places, strict=True)
+    ]
+
+
+def running(crew: Crew) -> dict[str, list[tuple[Call, bool]]]:
+    """The calls of each executor, and whether they are parked: waiting without a slot."""
+    calls: dict[str, list[tuple[Call, bool]]] = {handle.name: [] for handle in crew.executors}
+    for handle in crew.processes:
+        calls[handle.name] += ((call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items())
+    return calls
+
+
 class Standstill:
     """Finds the lanes that make no progress although calls wait for them.
 
@@ -66,22 +86,15 @@ class Standstill:
         executors: all executors of a group.
         backlog: what waits in the hub.
         now: monotonic, in seconds.
-        shared: the queues that all of these executors take calls from.
 
     Attributes:
         answering: the executors that are ready and answer.
         causes: what waits, and for what, as text.
     """
 
-    def __init__(
-        self,
-        executors: Sequence[ExecutorHandle],
-        backlog: PoolBacklog,
-        now: float,
-        shared: Collection[Queue] = (ANYWHERE,),
-    ) -> None:
+    def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
         self._backlog = backlog
-        self._shared = shared
+        self._shared = {queue for handle in executors for queue in handle.queues[1:]}
         self._now = now
         self._lanes: set[Lane] = set()
         self.answering = [handle for handle in executors if status_of(handle, now) in ("ready", "busy")]

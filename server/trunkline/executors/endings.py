@@ -128,11 +128,11 @@ def crashed(call: Call, *, stopping: bool) -> RpcError:
 
 
 def not_done_in_time(call: Call, seconds: float) -> RpcError:
-    """The error of a call that delayed a hand-over for too long."""
+    """The error of a call that delayed a hand-over or a replacement for too long."""
     return RpcError(
         ErrorCode.WORKER_UNAVAILABLE,
-        f"{call.method} was cancelled: its routing key moves to another executor, and it did not finish within "
-        f"{seconds:.3g} s",
+        f"{call.method} was cancelled: its executor is replaced or its routing key moves to another one, and it did "
+        f"not finish within {seconds:.3g} s",
         maybe_executed=True,
         retry_after_ms=0,
     )

@@ -7,11 +7,13 @@ import functools
 from collections.abc import Sequence
 from typing import Final
 
-from trunkline.executors.groups import ExecutorGroup
-from trunkline.executors.queueing import Queue
+from trunkline.executors.groups import ExecutorGroup, Routes
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.queueing import ANYWHERE, Queue
 from trunkline_protocol.backlog import Account, Backlog, QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
+from trunkline_protocol.errors import RpcError
 
 SHORTEST_HINT_MS: Final = 50
 LONGEST_HINT_MS: Final = 10_000
@@ -21,41 +23,38 @@ class GroupBacklog(Backlog[tuple[Lane, Queue]]):
     """The calls that wait for groups of executors.
 
     Args:
-        groups: all of them. Where there are several, or one has a limit of its own, each counts its calls apart.
+        routes: of the groups. Where there are several, or one has a limit of its own, each counts its calls apart.
         limits: of all together.
-
-    Attributes:
-        state: the group whose executors own the routing keys; None before one is known.
     """
 
-    def __init__(self, groups: Sequence[ExecutorGroup], limits: QueueLimits) -> None:
+    def __init__(self, routes: Routes, limits: QueueLimits) -> None:
         Backlog.__init__(self, limits, self.hint, self._account)
-        self._groups = groups
-        self.state = groups[0] if len(groups) == 1 else None
+        self._routes = routes
+        self._groups = groups = routes.groups
         for group in groups:
             own = group.spec.queue_limit
             if len(groups) > 1 or own is not None:
                 bounds = limits if own is None else dataclasses.replace(limits, calls=own)
                 group.account = Account(bounds, functools.partial(self._hint, [group]), f"groups.{group.name}.")
 
-    def next(self, lane: Lane, place: int, group: ExecutorGroup) -> Call | None:
-        """Remove and return the next call for an executor: of those that only it may run, else of shared queues.
-
-        The shared queues of its group take turns.
-        """
-        call = self.pop((lane, place))
-        queues, left = group.queues, len(group.queues)
-        while call is None and left:
-            call = self.pop((lane, queues[0]))
-            queues.rotate(-1)
-            left -= 1
+    def next(self, lane: Lane, handle: ExecutorHandle) -> Call | None:
+        """Remove and return the next call for an executor: of those that only it may run, else of shared queues."""
+        own, *shared = handle.queues
+        call = self.pop((lane, own))
+        for offset in range(len(shared) if call is None else 0):
+            turn = handle.turn + offset
+            if (call := self.pop((lane, shared[turn % len(shared)]))) is not None:
+                handle.turn = turn + 1
+                break
         return call
 
-    def abandoned(self) -> list[Call]:
-        """Remove and return the calls in queues that no group takes calls from any more, the last of each first."""
-        used = {queue for group in self._groups for queue in group.queues}
-        stale = [key for key in self.queue_keys() if not isinstance(key[1], int) and key[1] not in used]
-        return [call for key in stale for call in reversed(self.close(key))]
+    def sort(self) -> list[Call]:
+        """Move the calls in shared queues to those of their routes; returns those that no group serves any more."""
+        lost = []
+        for lane, queue in self.queue_keys():
+            if not isinstance(queue, int):
+                lost += self.move((lane, queue), functools.partial(self._place, lane))
+        return lost
 
     def by_group(self) -> dict[str, int]:
         """How many calls wait for each group alone."""
@@ -70,18 +69,24 @@ class GroupBacklog(Backlog[tuple[Lane, Queue]]):
         if len(groups) < len(self._groups):
             waiting = sum(group.account.waiting for group in groups if group.account is not None)
         seconds = sum(group.mean_run for group in groups) / max(1, len(groups))
-        executors = sum(len(group.executors) for group in groups)
+        executors = sum(len(group.indexes) for group in groups)
         return max(SHORTEST_HINT_MS, min(LONGEST_HINT_MS, int(1000 * waiting * seconds / max(1, executors))))
 
     def _account(self, key: tuple[Lane, Queue]) -> Account | None:
         """What a queue counts in beside the whole: its group, where that counts apart, or several groups together."""
         queue = key[1]
         if isinstance(queue, int):
-            return None if self.state is None else self.state.account
-        groups = [group for group in self._groups if group.name in queue]
+            return None if self._routes.state is None else self._routes.state.account
+        groups = [group for group in self._groups if queue == ANYWHERE or not queue.isdisjoint(group.indexes)]
         if len(groups) == 1:
             return groups[0].account
         limits = [group.spec.queue_limit for group in groups if group.spec.queue_limit is not None]
         if len(limits) < len(groups):
             return None
         return Account(QueueLimits(sum(limits)), functools.partial(self._hint, groups), f"groups.{groups[0].name}.")
+
+    def _place(self, lane: Lane, call: Call) -> tuple[Lane, Queue] | None:
+        try:
+            return lane, self._routes.of(call).queue
+        except (KeyError, RpcError):
+            return None

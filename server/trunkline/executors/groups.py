@@ -7,19 +7,15 @@ group, whose executors own the slots of the keys.
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from trunkline.defaults import Strategy
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import DEFAULT_GROUP, RoutingKeys
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, Queue, RoutingKeys
+from trunkline.executors.supervisor import GroupSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
@@ -32,50 +28,38 @@ FORGETTING: Final = 0.02
 """The part of its difference to the fastest that a measured run time loses at each look."""
 
 
-@dataclass(frozen=True, slots=True)
-class GroupSpec:
-    """A group, as configured.
-
-    Attributes:
-        executor: how its executors are started.
-        size: how many there are.
-        techniques: those that are bound to this group; see :class:`Route`.
-        queue_limit: calls that may wait for it; None for no limit of its own.
-    """
-
-    name: str
-    executor: ExecutorSpec
-    size: int
-    strategy: Strategy = "performance_based"
-    techniques: frozenset[str] = frozenset()
-    queue_limit: int | None = None
-
-
 class ExecutorGroup:
     """A group at run time.
 
+    Args:
+        pool: all executors of the pool by index, whatever process is there now.
+        indexes: of those that are the group's.
+
     Attributes:
         methods: the catalogue entries of what its executors serve, by name.
-        queues: the keys of the shared queues that its executors take calls from; the one whose turn is next is first.
         account: counts the calls that wait for it alone; None where that is not told apart.
         mean_run: mean run time of its calls, in seconds.
     """
 
-    def __init__(self, spec: GroupSpec, executors: Sequence[ExecutorHandle]) -> None:
+    def __init__(self, spec: GroupSpec, pool: Sequence[ExecutorHandle], indexes: range) -> None:
         self.name = spec.name
         self.spec = spec
-        self.executors = executors
+        self.indexes = indexes
         self.account: Account | None = None
         self.methods: dict[str, MethodInfo] = {}
-        self.queues: deque[frozenset[str]] = deque()
         self.mean_run = 0.01
-        self._score = SCORES[spec.strategy]
-        self._turn = 0
+        self.score = SCORES[spec.strategy]
+        self._pool = pool
 
-    def choose(self, lane: Lane, now: float, times: Mapping[int, float]) -> ExecutorHandle | None:
-        """The executor for a call, by the group's strategy; None where none has room."""
-        turn = self._turn = self._turn + 1
-        return choose(self.executors, lane, turn, now, self._score, times)
+    @property
+    def executors(self) -> list[ExecutorHandle]:
+        """Its executors, those that get traffic now."""
+        return [self._pool[index] for index in self.indexes]
+
+    @property
+    def lanes(self) -> set[Lane]:
+        """The lanes of its methods."""
+        return {info.lane for info in self.methods.values()}
 
     @property
     def words(self) -> str:
@@ -87,32 +71,29 @@ class ExecutorGroup:
         """Whether it is known what the group serves: an executor was ready, or has said why it cannot be."""
         return bool(self.methods) or any(handle.failed_modules for handle in self.executors)
 
+    def observe(self, seconds: float) -> None:
+        """Note how long a call has run."""
+        self.mean_run += (seconds - self.mean_run) * 0.05
 
-def make_groups(
-    specs: Sequence[GroupSpec],
-    on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
-    on_lost: Callable[[ExecutorHandle], None],
-) -> list[ExecutorGroup]:
-    """The groups, with handles that have the places 0, 1, ... in order; see :class:`.handle.ExecutorHandle`."""
-    groups = []
-    places = itertools.count()
+    def update(self, newest: Catalogue) -> None:
+        """Take what the group serves from its executors' catalogues, those entries that several have from the newest.
+
+        What only an executor can have served that is not ready again stays.
+        """
+        catalogues = [handle.catalogue for handle in self.executors]
+        known = {info.name: info for each in catalogues if each is not None for info in each.methods}
+        if None in catalogues:
+            known = self.methods | known
+        self.methods = known | {info.name: info for info in newest.methods}
+
+
+def make_groups(specs: Sequence[GroupSpec], pool: Sequence[ExecutorHandle]) -> list[ExecutorGroup]:
+    """The groups of a pool whose executors are in their order."""
+    groups, first = [], 0
     for spec in specs:
-        slots = spec.executor.max_concurrency
-        groups.append(
-            ExecutorGroup(
-                spec,
-                [
-                    ExecutorHandle(next(places), on_frame, on_lost, slots, spec.name, number)
-                    for number in range(spec.size)
-                ],
-            )
-        )
+        groups.append(ExecutorGroup(spec, pool, range(first, first + spec.size)))
+        first += spec.size
     return groups
-
-
-def methods_of(handle: ExecutorHandle) -> Sequence[MethodInfo]:
-    """What an executor serves; nothing before it is ready."""
-    return () if handle.catalogue is None else handle.catalogue.methods
 
 
 class Route:
@@ -127,13 +108,23 @@ class Route:
         others: the route of all other techniques, through the groups that list none; None where each lists some.
     """
 
-    __slots__ = ("_executors", "_turn", "bound", "groups", "others", "param", "queue", "times")
+    __slots__ = ("_executors", "_score", "_turn", "bound", "groups", "others", "param", "queue", "times")
 
-    def __init__(self, info: MethodInfo, groups: Sequence[ExecutorGroup], times: dict[int, float]) -> None:
+    def __init__(
+        self, info: MethodInfo, groups: Sequence[ExecutorGroup], times: dict[int, float], everybody: int
+    ) -> None:
         self.groups = groups
-        self.queue = frozenset(group.name for group in groups)
         self.times = times
-        self._executors = [handle for group in groups for handle in group.executors]
+        self._executors = [
+            handle
+            for group in groups
+            for handle in group.executors
+            if handle.catalogue is None or handle.offers(info.name)
+        ]
+        self.queue: Queue = ANYWHERE
+        if len(self._executors) < everybody:
+            self.queue = frozenset(handle.index for handle in self._executors)
+        self._score = groups[0].score if len(groups) == 1 else performance
         self._turn = 0
         self.param: str | None = None
         self.bound: dict[str, Route] = {}
@@ -144,17 +135,14 @@ class Route:
             bare = msgspec.structs.replace(info, technique=None)
             for technique in sorted(listed):
                 bound = [group for group in groups if technique in group.spec.techniques]
-                self.bound[technique] = Route(bare, bound, times)
+                self.bound[technique] = Route(bare, bound, times, everybody)
             free = [group for group in groups if not group.spec.techniques]
-            self.others = Route(bare, free, times) if free else None
+            self.others = Route(bare, free, times, everybody) if free else None
 
     def choose(self, lane: Lane, now: float) -> ExecutorHandle | None:
         """The executor for a call, None where none has room. Where several groups serve, no group's strategy counts."""
-        groups = self.groups
-        if len(groups) == 1:
-            return groups[0].choose(lane, now, self.times)
         self._turn += 1
-        return choose(self._executors, lane, self._turn, now, performance, self.times)
+        return choose(self._executors, lane, self._turn, now, self._score, self.times)
 
     def observe(self, handle: ExecutorHandle, seconds: float) -> None:
         """Note how long a call has run."""
@@ -184,11 +172,12 @@ class Routes:
 
     Attributes:
         methods: the catalogue entries of all methods, by name.
+        by_method: the routes, by the method's name.
         state: the group whose executors own the slots of routing keys; None before one is known.
     """
 
     def __init__(self, groups: Sequence[ExecutorGroup]) -> None:
-        self._groups = groups
+        self.groups = groups
         self._params = RoutingKeys()
         self.methods: dict[str, MethodInfo] = {}
         self.by_method: dict[str, Route] = {}
@@ -205,6 +194,8 @@ class Routes:
             return route
         info = self.methods[call.method]
         technique = self._params.optional(info, route.param, call.params)
+        if technique is None:
+            return route.others or route
         found = route.bound.get(technique, route.others)
         if found is None:
             raise RpcError(
@@ -216,10 +207,10 @@ class Routes:
 
     def starting(self) -> list[ExecutorGroup]:
         """The groups of which it is not known yet what they serve."""
-        return [group for group in self._groups if not group.has_told]
+        return [group for group in self.groups if not group.has_told]
 
-    def learn(self, group: ExecutorGroup, catalogue: Catalogue) -> Catalogue:
-        """Add what an executor of a group serves; returns its catalogue without what other groups contradict."""
+    def accept(self, group: ExecutorGroup, catalogue: Catalogue) -> Catalogue:
+        """The catalogue of an executor of a group without what other groups contradict, which is among the failures."""
         refused: dict[str, ModuleFailure] = {}
         accepted = []
         for info in catalogue.methods:
@@ -236,24 +227,17 @@ class Routes:
                 why if known is None else known.message,
                 [*([] if known is None else known.methods), info.name],
             )
-        before = dict(group.methods)
-        group.methods.update((info.name, info) for info in accepted)
-        if group.methods != before:
-            self.rebuild()
         if not refused:
             return catalogue
         return msgspec.structs.replace(catalogue, methods=accepted, failed=[*catalogue.failed, *refused.values()])
 
     def drop(self, packs: Collection[str]) -> None:
         """Remove the methods of packs from the groups whose executors do not serve them any more."""
-        dropped = False
-        for group in self._groups:
-            served = {info.name for handle in group.executors for info in methods_of(handle)}
-            for name in [name for name, info in group.methods.items() if info.pack in packs and name not in served]:
-                del group.methods[name]
-                dropped = True
-        if dropped:
-            self.rebuild()
+        for group in self.groups:
+            for name in [name for name, info in group.methods.items() if info.pack in packs]:
+                if not any(handle.offers(name) for handle in group.executors):
+                    del group.methods[name]
+        self.rebuild()
 
     def forget(self) -> None:
         """See :meth:`Route.forget`; to be called every now and then."""
@@ -261,20 +245,22 @@ class Routes:
             route.forget()
 
     def rebuild(self) -> None:
-        """Make methods and routes anew from what the groups serve."""
+        """Make methods, routes and the queues of executors anew from what the groups serve."""
         serving: dict[str, list[ExecutorGroup]] = {}
         self.methods.clear()
-        for group in self._groups:
+        for group in self.groups:
             for name, info in group.methods.items():
                 self.methods.setdefault(name, info)
                 serving.setdefault(name, []).append(group)
+        executors = [handle for group in self.groups for handle in group.executors]
         old, self.by_method = self.by_method, {}
         for name, groups in serving.items():
             times = old[name].times if name in old else {}
-            self.by_method[name] = Route(self.methods[name], groups, times)
+            self.by_method[name] = Route(self.methods[name], groups, times, len(executors))
         queues = dict.fromkeys(each.queue for route in self.by_method.values() for each in route.all())
-        for group in self._groups:
-            group.queues = deque(queue for queue in queues if group.name in queue)
+        for handle in executors:
+            shared = (each for each in queues if isinstance(each, frozenset) and handle.index in each)
+            handle.queues = (handle.place, ANYWHERE, *shared)
 
     def _contradiction(self, group: ExecutorGroup, info: MethodInfo) -> str | None:
         if info.routing_key is not None and self.state not in (None, group):
@@ -283,7 +269,7 @@ class Routes:
                 f"{info.name} has a routing key, and the groups {self.state.name} and {group.name} both have such "
                 "methods; name their modules in one of these groups only, for one group owns all routing keys"
             )
-        for other in self._groups:
+        for other in self.groups:
             if other is not group and name_differs(other.methods.get(info.name), info):
                 return (
                     f"{info.name} is declared otherwise in the group {other.name} than in {group.name}; serve the same "

@@ -14,13 +14,15 @@ from typing_extensions import override
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import DEFAULT_GROUP, LaneLoad
+from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, LaneLoad, Queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
+
+NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
 JUST_NOW: Final = 0.1
@@ -42,10 +44,10 @@ logger = logging.getLogger("trunkline.executors")
 
 
 class ExecutorHandle(asyncio.Protocol):
-    """One executor of the pool. Its process may be replaced; the index stays.
+    """One executor of the pool. Where its process ends unasked it gets another; where it is replaced, a successor.
 
     Args:
-        index: 0-based place in the pool; slots of routing keys belong to places.
+        index: 0-based number in the pool, which its successor has as well.
         on_frame: called for each frame with this handle, kind, call id and body.
         on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
@@ -53,6 +55,11 @@ class ExecutorHandle(asyncio.Protocol):
         number: 0-based, in its group; by default the index.
 
     Attributes:
+        place: where it owns slots of routing keys: its index, or another number once it has a successor;
+            :data:`NOWHERE` as long as it is to be one.
+        queues: the queues that it takes waiting calls from: its own, and those it shares, which take turns.
+        turn: counts the calls that it has taken.
+        idle: set when it runs no call any more, where somebody waits for that.
         restart_causes: how often the process was restarted, by cause.
         last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
         latency: seconds between the last answered ping and its pong; None before the first.
@@ -76,6 +83,10 @@ class ExecutorHandle(asyncio.Protocol):
         self.group = group
         self.number = index if number is None else number
         self.name = f"{'executor' if group == DEFAULT_GROUP else group}-{self.number}"
+        self.place = index
+        self.queues: tuple[Queue, ...] = (index, ANYWHERE)
+        self.turn = 0
+        self.idle: asyncio.Event | None = None
         self.state: State = "down"
         self.pid: int | None = None
         self.catalogue: Catalogue | None = None
@@ -253,10 +264,6 @@ class ExecutorHandle(asyncio.Protocol):
         if call is not None and call.info is not None:
             self.lanes[call.info.lane].load += change
 
-    def running(self) -> list[tuple[Call, bool]]:
-        """Its calls, and whether each is parked: waiting without a slot."""
-        return [(call, bool(self.parked.get(key))) for key, call in self.in_flight.items()]
-
     def abort(self) -> None:
         """Close the wire; the executor sees the end of file and exits."""
         if self._transport is not None:
@@ -294,6 +301,24 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_failure = words
         at = int(time.time() * 1000)
         self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+
+    def inherit(self, other: ExecutorHandle) -> None:
+        """Take over what was counted of another process of the same index."""
+        self.finished_calls += other.finished_calls
+        self.failed_calls += other.failed_calls
+        self.restarts += other.restarts
+        self.restart_causes += other.restart_causes
+        self.last_restart = self.last_restart or other.last_restart
+        other.finished_calls = other.failed_calls = other.restarts = 0
+        other.restart_causes = Counter()
+
+    def serves(self, method: str) -> bool:
+        """Whether it is ready, and its catalogue has a method."""
+        return self.state == "ready" and self.offers(method)
+
+    def offers(self, method: str) -> bool:
+        """Whether its catalogue has a method."""
+        return self.catalogue is not None and any(info.name == method for info in self.catalogue.methods)
 
     @property
     def busy(self) -> bool:

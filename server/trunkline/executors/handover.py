@@ -15,22 +15,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from trunkline import defaults
 from trunkline.background import start_task
 from trunkline.executors import ipc
 from trunkline.executors.endings import may_run_again, not_done_in_time
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.groups import ExecutorGroup
+from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import PoolBacklog
+from trunkline.executors.queueing import LANES, PoolBacklog, Queue
 from trunkline.executors.slot_table import HandOverPlan, Move, SlotTable, parked_queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.reports import Assigned
 from trunkline_protocol.slots import slot_of
 
-LANES: Final[tuple[Lane, ...]] = ("loop", "thread")
 REBALANCE_DRAIN: Final = 1.0
 """Seconds that running calls may delay a hand-over for rebalancing."""
 
@@ -67,9 +68,6 @@ class HandOverHost(Protocol):
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
         """Kill an executor's process; the reason is logged."""
 
-    async def replace(self, handle: ExecutorHandle, grace: float) -> None:
-        """Have an executor finish its calls and exit, and start another in its place; returns when it has ended."""
-
 
 class KeyOwners:
     """Assigns the slots of routing keys to executors, and moves them.
@@ -80,6 +78,9 @@ class KeyOwners:
         limits: of hand-overs.
         host: the pool.
         on_change: called when slots have a new owner.
+
+    Attributes:
+        places: the executors that the places of the table stand for.
     """
 
     def __init__(
@@ -92,11 +93,12 @@ class KeyOwners:
     ) -> None:
         self.table = SlotTable(len(executors))
         self._executors = executors
+        self.places = list(executors)
         self._backlog = backlog
         self._limits = limits
         self._host = host
         self._on_change = on_change
-        self._one = asyncio.Lock()
+        self.one = asyncio.Lock()
         self._news = asyncio.Event()
         self._numbers = itertools.count(1)
         self._number = 0
@@ -104,19 +106,33 @@ class KeyOwners:
         self._rebalancing: asyncio.Task[None] | None = None
         self._pause = limits.rebalance_seconds
         self._not_before = 0.0
-        self._group = ""
+        self._group = "" if len({handle.group for handle in executors}) > 1 else None
 
-    def serve_in(self, group: str) -> None:
-        """Have the executors of one group own all slots, before any of them is ready; by default all executors do."""
-        self._group = group
-        self.table.spread([handle.index for handle in self._executors if handle.group == group])
+    def serve_in(self, group: ExecutorGroup | None) -> None:
+        """Have the executors of a group own all slots, from the first time on that it is known; None does nothing."""
+        if group is not None and self._group == "":
+            self._group = group.name
+            self.table.spread(group.indexes)
+
+    def _takes_part(self, handle: ExecutorHandle) -> bool:
+        return self._group is None or handle.group == self._group
 
     # --- calls, from the pool ---
+
+    def choose(self, slot: int, lane_name: Lane) -> tuple[Queue, ExecutorHandle | None]:
+        """The queue of a slot's calls, and its owner if that has room for one now."""
+        queue = self.table.queues[slot]
+        if queue >= 0:
+            handle = self.places[queue]
+            lane = handle.lanes[lane_name]
+            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
+                return queue, handle
+        return queue, None
 
     def still_at(self, call: Call) -> ExecutorHandle | None:
         """The owner whose slots are handed over, if that waits for this call, because a call it runs has made it."""
         plan = self.table.moving
-        source = self._executors[plan.source] if plan is not None else None
+        source = self.places[plan.source] if plan is not None else None
         while source is not None and isinstance(call, NestedCall):
             parent = call.made_by.in_flight.get(call.parent)
             if parent is None:
@@ -124,6 +140,16 @@ class KeyOwners:
             if call.made_by is source and call.parent in source.draining:
                 return source
             call = parent
+        return None
+
+    def awaiting(self, call: NestedCall) -> ExecutorHandle | None:
+        """The executor that is to stop, or hand slots over, but has to run this call of its own first; else None."""
+        assert call.info is not None
+        if call.info.routing_key is not None:
+            return self.still_at(call)
+        origin = call.made_by
+        if isinstance(origin, ExecutorHandle) and origin.state == "stopping" and origin.offers(call.method):
+            return None if any(handle.serves(call.method) for handle in self._executors) else origin
         return None
 
     def put_back(self, call: Call) -> None:
@@ -150,26 +176,28 @@ class KeyOwners:
     # --- executors, from the pool ---
 
     def ready(self, handle: ExecutorHandle) -> None:
-        """Give an executor that has become ready the slots whose owners are gone."""
+        """Give an executor that has become ready the slots whose owners are gone, if its group owns slots."""
+        if not self._takes_part(handle):
+            return
         self._not_before = max(self._not_before, time.monotonic() + self._limits.rebalance_seconds)
-        self._apply(self.table.ready(handle.index))
+        self._apply(self.table.ready(handle.place))
         self._news.set()
 
     def wire_lost(self, handle: ExecutorHandle) -> None:
         """Give an executor whose wire is closed no new slots; it keeps its own until its process has ended."""
         handle.draining.clear()
-        self.table.leaving(handle.index)
+        self.table.leaving(handle.place)
         self._news.set()
 
     def gone(self, handle: ExecutorHandle) -> None:
         """Give the slots of an executor whose process has ended to others: the kernel has released its locks."""
-        self._apply(self.table.gone(handle.index))
+        self._apply(self.table.gone(handle.place))
         self._news.set()
 
     def released(self, handle: ExecutorHandle, number: int, body: bytes) -> None:
         """Handle RELEASED: conclude the hand-over, or kill the executor where it could not release its slots."""
         plan = self.table.moving
-        if number != self._number or plan is None or plan.source != handle.index:
+        if number != self._number or plan is None or plan.source != handle.place:
             return
         if body:
             self._host.kill(handle, f"it could not release its routing keys: {body.decode(errors='replace'):.500}")
@@ -180,10 +208,10 @@ class KeyOwners:
     def look(self, now: float) -> None:
         """Begin a hand-over for rebalancing, if one is due."""
         limits = self._limits
-        if not limits.rebalance_seconds or now < self._not_before or self._one.locked():
+        if not limits.rebalance_seconds or now < self._not_before or self.one.locked() or self.table.succeeding:
             return
         plan = self.table.rebalance(self._busy_slots())
-        if plan is None or self._executors[plan.source].silent:
+        if plan is None or self.places[plan.source].silent:
             return
         self._not_before = now + self._pause
         self._rebalancing = start_task(self._rebalance(plan), "rebalance")
@@ -196,62 +224,88 @@ class KeyOwners:
 
     # --- orders of an operator ---
 
-    async def assign(self, key: str, worker_id: str) -> dict[str, Any]:
-        """Move the slot of a key to an executor and keep it there; returns ``{key, slot, worker_id}``.
+    async def assign(self, key: str, worker_id: str) -> Assigned:
+        """Move the slot of a key to an executor and keep it there; returns when that owns it.
 
         Raises:
             RpcError: -32602, no such executor; 1001, that executor or the owner is not ready, or ended meanwhile.
         """
-        target = self._executor(worker_id)
-        if self._group and target.group != self._group:
+        target = self.named(worker_id)
+        if not self._takes_part(target):
             words = f"worker_id: {worker_id} is in the group {target.group}; {self._group} has the routing keys"
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
         slot = slot_of(key)
-        async with self._one:
+        async with self.one:
             self._require_ready(target)
-            owner = self._executors[self.table.owners[slot]]
+            owner = self.places[self.table.owners[slot]]
             self._require_ready(owner)
             plan = self.table.assign(slot, target.index)
             if plan is not None:
                 await self._hand_over(plan, self._limits.seconds, insist=True)
             if self.table.owners[slot] != target.index:
                 raise _unavailable(f"{worker_id} went down meanwhile; it gets the key when it is ready again")
-        return {"key": key, "slot": slot, "worker_id": worker_id}
+        return Assigned(key, slot, worker_id)
 
-    async def drain(self, worker_id: str) -> dict[str, Any]:
-        """Hand over all slots of an executor, let it finish its calls, and start a new process in its place.
+    # --- replacements ---
 
-        Returns ``{worker_id, slots, pid}`` when that is ready: the number of slots handed over, and the new process id.
+    def succeed(self, old: ExecutorHandle, new: ExecutorHandle) -> None:
+        """Put a process at the place of another, which owns its slots on if it is ready.
 
-        Raises:
-            RpcError: -32602, no such executor; 1001, it is not ready, or its replacement does not start.
+        No hand-over may be under way.
         """
-        handle = self._executor(worker_id)
-        async with self._one:
-            self._require_ready(handle)
-            slots = len(self.table.owned(handle.index))
-            await self._vacate(handle)
-            restarts = handle.restarts
-        await self._wait(lambda: handle.state == "ready" or handle.restarts > restarts or handle.state == "stopping")
-        if handle.state != "ready":
-            raise _unavailable(f"{worker_id} was drained, but its replacement does not start: {handle.last_failure}")
-        return {"worker_id": worker_id, "slots": slots, "pid": handle.pid}
+        place = new.place = old.place
+        self.places[place] = new
+        if old.state != "ready" or not self._takes_part(old):
+            old.place = NOWHERE
+            return
+        old.place, moves = self.table.succeed(place)
+        self.places[old.place :] = [old, *self.places[old.place + 1 :]]
+        self._apply(moves)
 
-    async def _vacate(self, handle: ExecutorHandle) -> None:
+    async def hand_over_all(self, old: ExecutorHandle, target: int, end: float) -> None:
+        """Hand all slots of a process over to its successor, first those without running calls. No call is cut.
+
+        Where a call runs long, its slot is parked again and again, longer each time, and goes on meanwhile.
+
+        Args:
+            end: when streams are ended, which have no deadline; monotonic, in seconds.
+        """
+        patience = REBALANCE_DRAIN
+        while old.state == "ready" and (slots := self.table.owned(old.place)):
+            if time.monotonic() >= end:
+                self.end_streams(old, self._limits.seconds)
+            busy = self._busy_slots()
+            for group in ([slot for slot in slots if slot not in busy], *([slot] for slot in slots if slot in busy)):
+                async with self.one:
+                    plan = HandOverPlan(old.place, dict.fromkeys(group, target))
+                    await self._hand_over(plan, patience, insist=False)
+            if self.table.owned(old.place):
+                await asyncio.sleep(patience)
+                patience = min(2 * patience, max(patience, self._limits.seconds))
+
+    async def vacate(self, handle: ExecutorHandle, end: float) -> None:
+        """Hand all slots of an executor over to the others; where there are none they wait for its successor."""
         handle.state = "stopping"
-        self.table.leaving(handle.index)
+        self.table.leaving(handle.place)
         self._on_change()
-        # Slots without running calls first, so that they need not wait for the others.
         for only_idle in (True, False):
             busy = self._busy_slots() if only_idle else Counter()
-            slots = [slot for slot in self.table.owned(handle.index) if slot not in busy]
+            slots = [slot for slot in self.table.owned(handle.place) if slot not in busy]
             if slots and handle.state == "stopping":
-                plan = self.table.vacate(handle.index, slots)
-                await self._hand_over(plan, self._limits.seconds, insist=True)
-        if handle.state == "stopping":
-            await self._host.replace(handle, self._limits.seconds)
+                async with self.one:
+                    plan = self.table.vacate(handle.place, slots)
+                    await self._hand_over(plan, max(0.0, end - time.monotonic()), insist=True)
 
-    def _executor(self, worker_id: str) -> ExecutorHandle:
+    def end_streams(self, handle: ExecutorHandle, seconds: float) -> None:
+        """Cancel the streams of an executor, which have no deadline; those that may run again do so elsewhere."""
+        self._end(handle, [key for key, call in handle.in_flight.items() if call.idle_timeout], seconds)
+
+    def named(self, worker_id: str) -> ExecutorHandle:
+        """The executor of that name.
+
+        Raises:
+            RpcError: -32602, there is none.
+        """
         for handle in self._executors:
             if handle.name == worker_id:
                 return handle
@@ -265,7 +319,7 @@ class KeyOwners:
     # --- a hand-over ---
 
     async def _rebalance(self, plan: HandOverPlan) -> None:
-        async with self._one:
+        async with self.one:
             if await self._hand_over(plan, REBALANCE_DRAIN, insist=False):
                 self._pause = self._limits.rebalance_seconds
             else:
@@ -282,7 +336,7 @@ class KeyOwners:
         Returns:
             Whether the hand-over was completed.
         """
-        table, source = self.table, self._executors[plan.source]
+        table, source = self.table, self.places[plan.source]
         if any(table.owners[slot] != plan.source for slot in plan.targets):
             return True  # the owner died, and fail-over has moved the slots already
         self._park(plan, source)
@@ -291,7 +345,7 @@ class KeyOwners:
                 source.draining.clear()
                 self._apply(table.give_up())
                 return False
-            self._end_calls(source)
+            self._end(source, source.draining, self._limits.seconds)
             await self._wait(lambda: not source.draining)
         if table.moving is plan:
             await self._have_released(plan, source)
@@ -314,16 +368,16 @@ class KeyOwners:
             if not source.silent:
                 self._host.kill(source, f"it did not release its routing keys within {self._limits.seconds:.3g} s")
 
-    def _end_calls(self, source: ExecutorHandle) -> None:
-        """Cancel the calls that still run; those that may run again do so at the new owner."""
-        for key in sorted(source.draining):
+    def _end(self, source: ExecutorHandle, keys: Iterable[int], seconds: float) -> None:
+        """Cancel calls that still run; those that may run again do so elsewhere."""
+        for key in sorted(keys):
             call = source.in_flight[key]
             if call.settled:
                 continue  # it was cancelled before
             if may_run_again(call):
                 source.recalled.add(key)
             else:
-                call.settle_error(not_done_in_time(call, self._limits.seconds))
+                call.settle_error(not_done_in_time(call, seconds))
             self._host.cancel(call)
 
     async def _wait(self, condition: Callable[[], bool], seconds: float | None = None) -> bool:
@@ -347,7 +401,7 @@ class KeyOwners:
         slots = {move.slot for move in moves}
         self._put_back_held(lambda call: call.slot in slots)
         for place in {move.target for move in moves}:
-            self._host.refill(self._executors[place])
+            self._host.refill(self.places[place])
         self._on_change()
 
     def _sort(self, queues: Iterable[int]) -> list[Call]:
@@ -390,7 +444,7 @@ class KeyOwners:
         """The number of running calls, by slot."""
         return Counter(
             call.slot
-            for handle in self._executors
+            for handle in self.places
             for call in handle.in_flight.values()
             if call.info is not None and call.info.routing_key is not None
         )

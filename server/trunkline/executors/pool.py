@@ -19,18 +19,21 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, report, status_of
+from trunkline.executors.availability import Standstill, reports, running, status_of
+from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.group_backlog import GroupBacklog
-from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, GroupSpec, Routes, make_groups
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, Routes, make_groups
+from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
+from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
-from trunkline.executors.supervisor import Supervisor
-from trunkline.executors.watchdog import Watchdog, suspects_of
+from trunkline.executors.replacement import ReplacementLimits, Replacements
+from trunkline.executors.supervisor import GroupSpec
+from trunkline.executors.watchdog import Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
@@ -55,6 +58,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         kill_after: seconds a call may keep running after its deadline or cancellation before its executor is killed.
         quarantine: when an input that kills executors is refused, and for how long.
         hand_over: limits of handing slots of routing keys over.
+        replacement: how processes are replaced.
     """
 
     def __init__(
@@ -66,26 +70,28 @@ class ExecutorPool(CallBackend, HandOverHost):
         kill_after: float = defaults.KILL_AFTER,
         quarantine: QuarantineLimits | None = None,
         hand_over: HandOverLimits | None = None,
+        replacement: ReplacementLimits | None = None,
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        limits = queue_limits or QueueLimits()
-        self._groups = make_groups(groups, self._on_frame, self._on_wire_lost)
-        self._group_of = [group for group in self._groups for _ in group.executors]
-        self.executors = [handle for group in self._groups for handle in group.executors]
-        specs = [group.spec.executor for group in self._group_of]
-        self._supervisors = [Supervisor(*each, self._on_exit) for each in zip(self.executors, specs, strict=True)]
+        self.crew = Crew(groups, (self._on_frame, self._on_wire_lost), self._on_exit)
+        self.executors = self.crew.executors
+        self._groups = make_groups(groups, self.executors)
+        self._group_of = [group for group in self._groups for _ in group.indexes]
         self._on_change = on_change
-        self._watchdog = Watchdog(self.executors, kill_after, self.kill)
+        self._watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
+        self._orphans = Orphans()
         self._quarantine = Quarantine(quarantine)
         self._routes = Routes(self._groups)
         self._methods = self._routes.methods
         self._failed = FailedModules(self.executors, self._routes)
         self._keys = RoutingKeys()
-        self._backlog = GroupBacklog(self._groups, limits)
+        limits = queue_limits or QueueLimits()
+        self._backlog = GroupBacklog(self._routes, limits)
         self._held = HeldInput(limits.bytes, self._backlog.hint)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
-        self._queues = self.owners.table.queues
+        replacing = replacement or ReplacementLimits()
+        self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
         self._ids = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -116,8 +122,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Start the executors."""
         if not self.executors:
             self._ready.set()
-        for supervisor in self._supervisors:
-            supervisor.start()
+        self.crew.start()
         self._ticker = keep_up(self._tick_forever, "pool-watch")
 
     async def wait_ready(self) -> None:
@@ -129,11 +134,15 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
+        self.replacements.stop()
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
             call.settle_error(draining_error(maybe_executed=call.maybe_executed))
-        await asyncio.gather(*(supervisor.stop(grace) for supervisor in self._supervisors))
+        for call in [call for handle in self.crew.processes for call in handle.in_flight.values() if not call.settled]:
+            call.settle_error(crashed(call, stopping=True))
+            self.cancel(call)
+        await self.crew.stop(grace)
 
     @property
     def ready(self) -> bool:
@@ -143,16 +152,15 @@ class ExecutorPool(CallBackend, HandOverHost):
     @property
     def serving(self) -> bool:
         """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
-        return not self.executors or any(
-            self._standstill(group).serves({info.lane for info in group.methods.values()}) for group in self._groups
-        )
+        return not self.executors or any(still.serves(group.lanes) for group, still in self._standstills())
 
     def obstacles(self) -> list[str]:
         """What waits for executors that answer but make no progress, as text."""
-        return [f"{group.words}{cause}" for group in self._groups for cause in self._standstill(group).causes]
+        causes = [f"{group.words}{cause}" for group, still in self._standstills() for cause in still.causes]
+        return [*causes, *self.replacements.failures.values()]
 
-    def _standstill(self, group: ExecutorGroup) -> Standstill:
-        return Standstill(group.executors, self._backlog, time.monotonic(), group.queues)
+    def _standstills(self) -> list[tuple[ExecutorGroup, Standstill]]:
+        return [(each, Standstill(each.executors, self._backlog, time.monotonic())) for each in self._groups]
 
     @property
     def waiting(self) -> int:
@@ -199,21 +207,14 @@ class ExecutorPool(CallBackend, HandOverHost):
             raise refusal
         if info.routing_key is None:
             route = self._routes.of(call)
-            chosen = route.choose(info.lane, call.received)
-            if chosen is not None:
-                self._dispatch(chosen, call, info)
-            else:
-                self._enqueue(call, info, route.queue)
-            return
-        slot = call.slot = slot_of(self._keys.value(info, call.params))
-        queue = self._queues[slot]
-        if queue >= 0:
-            handle = self.executors[queue]
-            lane = handle.lanes[info.lane]
-            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
-                self._dispatch(handle, call, info)
-                return
-        self._enqueue(call, info, queue)
+            queue, chosen = route.queue, route.choose(info.lane, call.received)
+        else:
+            call.slot = slot_of(self._keys.value(info, call.params))
+            queue, chosen = self.owners.choose(call.slot, info.lane)
+        if chosen is not None:
+            self.dispatch(chosen, call)
+        else:
+            self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
         refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
@@ -255,7 +256,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         elif isinstance(handle, ExecutorHandle):
             handle.push(call, window, body)
 
-    def _dispatch(self, handle: ExecutorHandle, call: Call, info: MethodInfo) -> None:
+    @override
+    def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
+        info = call.info
+        assert info is not None
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
@@ -272,35 +276,23 @@ class ExecutorPool(CallBackend, HandOverHost):
     def _enqueue(self, call: Call, info: MethodInfo, queue: Queue) -> None:
         if self._stopping:
             raise draining_error()
-        if isinstance(call, NestedCall) and (handle := self._awaiting(call, queue)) is not None:
-            self._dispatch(handle, call, info)
+        if isinstance(call, NestedCall) and (handle := self.owners.awaiting(call)) is not None:
+            self.dispatch(handle, call)
         else:
             self._backlog.push(call, (info.lane, queue))
-
-    def _awaiting(self, call: NestedCall, queue: Queue) -> ExecutorHandle | None:
-        """The executor that is to stop, or hand slots over, but has to run this call of its own first; else None."""
-        if isinstance(queue, int):
-            return self.owners.still_at(call)
-        origin = call.made_by
-        if isinstance(origin, ExecutorHandle) and origin.state == "stopping" and origin.group in queue:
-            others = (handle for handle in self.executors if handle.group in queue)
-            return None if any(handle.state == "ready" for handle in others) else origin
-        return None
 
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
-        group = self._group_of[handle.index]
-        while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle.index, group)) is not None:
-            assert call.info is not None
+        while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle)) is not None:
             if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
                 self._held.release(call)
                 call.settle_error(refusal)
             else:
                 call.waited = time.monotonic() - call.received
-                self._dispatch(handle, call, call.info)
+                self.dispatch(handle, call)
 
     # --- what hand-overs need (see HandOverHost) ---
 
@@ -311,17 +303,41 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._refill(handle, lane)
 
     @override
-    def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        assert call.info is not None
-        self._dispatch(handle, call, call.info)
-
-    @override
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
-        self._supervisors[handle.index].kill(reason)
+        self.crew.kill(handle, reason)
 
-    @override
-    async def replace(self, handle: ExecutorHandle, grace: float) -> None:
-        await self._supervisors[handle.index].replace(grace)
+    # --- executors that come and go ---
+
+    def _on_swap(self, old: ExecutorHandle, new: ExecutorHandle) -> None:
+        """Move traffic to a process that has taken the place of another; routing keys follow one by one."""
+        self.owners.succeed(old, new)
+        old.queues = (old.place,)
+        self._routes.rebuild()
+        if new.state == "ready":
+            self._serve(new, old)
+
+    def _serve(self, handle: ExecutorHandle, old: ExecutorHandle | None = None) -> None:
+        """Let an executor that is ready have traffic, perhaps that of another, which it has replaced."""
+        assert handle.catalogue is not None
+        group = self._group_of[handle.index]
+        group.update(handle.catalogue)
+        self._failed.found(handle, handle.catalogue.failed)
+        self._routes.rebuild()
+        self._sort(old)
+        self.owners.serve_in(self._routes.state)
+        if self.ready:
+            self._ready.set()
+        self._on_change()
+        self.owners.ready(handle)
+        self.refill(handle)
+
+    def _sort(self, old: ExecutorHandle | None = None) -> None:
+        """Move waiting calls to the queues of their methods. Those of methods that only ``old`` serves go there."""
+        for call in self._backlog.sort():
+            if old is not None and old.serves(call.method):
+                self.dispatch(old, call)
+            else:
+                self._put_back(call)
 
     # --- frames, from executors ---
 
@@ -339,6 +355,8 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.overdue.pop(call_id, None)
         if handle.draining:
             self.owners.ended(handle, call_id)
+        if handle.idle is not None and not handle.in_flight:
+            handle.idle.set()
         handle.finished_calls += 1
         handle.last_method = call.method
         lane = handle.lanes[info.lane]
@@ -346,8 +364,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
         lane.observe(seconds)
-        group = self._group_of[handle.index]
-        group.mean_run += (seconds - group.mean_run) * 0.05
+        self._group_of[handle.index].observe(seconds)
         if seconds >= SLOW_FROM and (route := self._routes.by_method.get(call.method)) is not None:
             route.observe(handle, seconds)
         if self._backlog.waiting:
@@ -382,26 +399,16 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._refill(handle, call.info.lane)
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        group = self._group_of[handle.index]
-        catalogue = self._routes.learn(group, _catalogue_decoder.decode(body))
-        handle.catalogue = catalogue
+        told = _catalogue_decoder.decode(body)
+        catalogue = handle.catalogue = self._routes.accept(self._group_of[handle.index], told)
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
-        self._failed.found(handle, catalogue.failed)
-        if self._backlog.state is not self._routes.state:
-            self._backlog.state = self._routes.state
-            self.owners.serve_in(group.name)
-        self._put_back(self._backlog.abandoned())
         extra = {"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
         logger.info("executor ready", extra=extra)
-        if self.ready:
-            self._ready.set()
-        self._on_change()
         handle.ping(handle.ready_since)
-        if group is self._backlog.state:
-            self.owners.ready(handle)
-        self.refill(handle)
+        if not self.replacements.ready(handle):
+            self._serve(handle)
 
     def _on_pong(self, handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
         handle.ponged(time.monotonic())
@@ -409,19 +416,8 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         self._failed.nothing_loaded(handle, RpcError.from_wire(msgspec.json.decode(body)))
-        self._put_back(self._backlog.abandoned())
+        self._sort()
         self._on_change()
-
-    def _put_back(self, calls: Iterable[Call]) -> None:
-        """Queue calls again that any executor of their route may take, before others; settle them where none may."""
-        for call in calls:
-            try:
-                lane = self.find(call.method).lane
-                self._backlog.push_front(call, (lane, self._routes.of(call).queue))
-            except RpcError as error:
-                self._held.release(call)
-                error.maybe_executed = call.maybe_executed
-                call.settle_error(error)
 
     # --- faults ---
 
@@ -429,22 +425,19 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Settle or requeue the calls of an executor whose process is gone or going; the supervisor restarts it."""
         if handle.state in ("ready", "stopping") and not self._stopping:
             handle.state = "down"
-        self.owners.wire_lost(handle)
+        if handle.place != NOWHERE:
+            self.owners.wire_lost(handle)
         self._on_change()
         if not self._stopping:
-            self._count_kill(handle)
+            count_kill(handle, self._quarantine)
         in_flight, handle.in_flight = handle.in_flight, {}
         handle.overdue.clear()
+        if handle.idle is not None:
+            handle.idle.set()
         for nested in list(handle.nested.values()):
             nested.abandon()
         handle.nested.clear()
         self._lost(call for call in in_flight.values() if not call.settled)
-
-    def _count_kill(self, handle: ExecutorHandle) -> None:
-        now = time.monotonic()
-        for call in suspects_of(handle):
-            if self._quarantine.killed(call.method, call.params, now):
-                logger.warning("an input of %s killed executors repeatedly and is refused for a while", call.method)
 
     def _lost(self, calls: Iterable[Call]) -> None:
         """Queue calls that their executor did not finish again, in their old order, or settle them with an error."""
@@ -462,15 +455,26 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call.info.routing_key is not None:
                 self.owners.put_back(call)
             else:
-                self._put_back([call])
+                self._put_back(call)
         for other in self.executors if again else ():
             if not other.silent:
                 self.refill(other)
 
+    def _put_back(self, call: Call) -> None:
+        """Queue a call again that any executor of its route may take, as the next one; settle it where none may."""
+        try:
+            lane = self.find(call.method).lane
+            self._backlog.push_front(call, (lane, self._routes.of(call).queue))
+        except RpcError as error:
+            self._held.release(call)
+            error.maybe_executed = call.maybe_executed
+            call.settle_error(error)
+
     def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
         self._on_wire_lost(handle)
-        self.owners.gone(handle)
-        if not self._stopping:
+        if handle.place != NOWHERE:
+            self.owners.gone(handle)
+        if not self.replacements.ended(handle, cause) and handle.state != "stopping":
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
@@ -478,6 +482,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             await asyncio.sleep(TICK)
             now = time.monotonic()
             self._watchdog.look(now)
+            self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
             self._routes.forget()
             silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
@@ -487,9 +492,8 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
-        return {handle.name: handle.running() for handle in self.executors}
+        return running(self.crew)
 
     def snapshot(self) -> list[dict[str, Any]]:
         """The state of each executor, as data."""
-        slots, leaving = self.owners.table.counts()
-        return [report(handle, slots[handle.index], leaving[handle.index]) for handle in self.executors]
+        return reports(self.crew, self.owners.table)

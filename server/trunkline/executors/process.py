@@ -7,6 +7,7 @@ configuration (JSON) to standard input.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import faulthandler
@@ -30,13 +31,13 @@ from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
-from trunkline.methods.binding import encode
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.failures import words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
+from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -47,6 +48,9 @@ PR_SET_PDEATHSIG: Final = 1
 EXIT_LOAD_FAILED: Final = 3
 NESTED_CREDIT_STEP: Final = 16
 STATS_INTERVAL: Final = 1.0
+
+CLOSE_SECONDS: Final = 5.0
+"""Seconds for ``close`` of all pack instances, and what is registered with ``atexit``, together."""
 
 logger = logging.getLogger("trunkline.executor")
 
@@ -148,7 +152,7 @@ class NestedCalls(Host):
             0,
             method,
             msgspec.json.encode(carried) if carried else b"",
-            encode({} if params is None else params, f"{context.method}, to call {method},"),
+            encode({} if params is None else params, f"{context.method}, to call {method}, gave"),
         )
         self._send(ipc.nested_call_frame(call_id, context.call_id, body))
         return call_id
@@ -194,7 +198,7 @@ class NestedCalls(Host):
     @override
     def progress(self, context: Context, value: Any) -> None:
         frame = ipc.frame(
-            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress,", CARRIED_DEPTH)
+            ipc.PROGRESS, context.call_id, encode(value, f"{context.method}, to report progress, gave", CARRIED_DEPTH)
         )
         if threading.get_ident() == self._loop_thread:
             self._send(frame)  # not through the loop: the result must not overtake a report
@@ -210,11 +214,11 @@ class NestedCalls(Host):
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(None)
         elif (future := self._results.get(call_id)) is not None and not future.done():
-            future.set_result(msgspec.json.decode(body))
+            future.set_result(decode(body))
 
     def on_error(self, call_id: int, body: bytes) -> None:
         """Handle NESTED_ERROR."""
-        error = RpcError.from_wire(msgspec.json.decode(body))
+        error = RpcError.from_wire(decode(body))
         if (queue := self._streams.get(call_id)) is not None:
             queue.put_nowait(error)
         elif (future := self._results.get(call_id)) is not None and not future.done():
@@ -224,7 +228,7 @@ class NestedCalls(Host):
         """Handle NESTED_CHUNK."""
         if (queue := self._streams.get(call_id)) is not None:
             chunk_type, data = ipc.parse_chunk(body)
-            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+            queue.put_nowait(Chunk(msgspec.json.decode(chunk_type), decode(data)))
 
 
 class Executor:
@@ -292,8 +296,12 @@ async def report_figures(send: Callable[[bytes], None]) -> None:
         await asyncio.sleep(STATS_INTERVAL)
 
 
-async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
-    """Run one executor until the hub sends STOP or is gone; returns the exit code."""
+async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callable[[], None] = lambda: None) -> int:
+    """Run one executor until the hub sends STOP or is gone; returns the exit code.
+
+    Args:
+        on_closing: called when all calls have ended, before pack instances are closed.
+    """
     loop = asyncio.get_running_loop()
     registry = Registry()
     settings = config["settings"]
@@ -323,8 +331,41 @@ async def serve(wire: socket.socket, config: dict[str, Any]) -> int:
         )
         executor.wire.flush()
     reporting.cancel()
+    on_closing()
+    if (failure := await registry.close()) is not None:
+        logger.error("close failed", exc_info=failure)
     executor.runner.close()
     return 0
+
+
+def bound_end() -> None:
+    """End this process after :data:`CLOSE_SECONDS`, whatever runs then and however it blocks."""
+
+    def end() -> None:
+        sys.stderr.write(f"ERROR {logger.name}: close or atexit did not end within {CLOSE_SECONDS:.3g} s\n")
+        sys.stderr.flush()
+        os._exit(0)
+
+    timer = threading.Timer(CLOSE_SECONDS, end)
+    timer.daemon = True
+    timer.start()
+
+
+def keep_signals_from_ending() -> None:
+    """Leave Ctrl-C and SIGTERM to the hub, which a terminal or systemd sends them to as well; not so in children.
+
+    A handler that does nothing, where ignoring the signals would be inherited: programs that a method starts get the
+    usual ones by exec, and processes that it forks here.
+    """
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    for number in usual:
+        signal.signal(number, lambda _number, _frame: None)
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    os.register_at_fork(after_in_child=restore)
 
 
 def _all_failed(failed: list[ModuleFailure]) -> RpcError:
@@ -372,13 +413,15 @@ def main() -> None:
     watch(config["withheld"])
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     faulthandler.enable()  # a crash in native code says where
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the hub's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    keep_signals_from_ending()
     tell_by_records(config["settings"].get("log_level", "info"), config["modules"])
     wire = socket.socket(fileno=int(sys.argv[1]))
+    os.dup(wire.fileno())  # stays open until the process ends, so that the hub hears of its end and not before
     wire.setblocking(False)
     threading.excepthook = thread_died
-    code = run_to_end(serve(wire, config))
+    code = run_to_end(serve(wire, config, bound_end))
+    bound_end()
+    atexit._run_exitfuncs()
     finish_output()
     os._exit(code)  # a method's thread that never ends must not hold the process
 

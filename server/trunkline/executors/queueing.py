@@ -15,11 +15,13 @@ from trunkline_protocol.inputs import InputWindow
 
 DEFAULT_GROUP: Final = "default"
 
-Queue = int | frozenset[str]
-"""The place of the executor that a call has to run on, or the names of the groups whose executors may all take it."""
+LANES: Final[tuple[Lane, ...]] = ("loop", "thread")
 
-ANYWHERE: Final = frozenset((DEFAULT_GROUP,))
-"""The queue of calls that any executor may take, where there is one group."""
+Queue = int | frozenset[int]
+"""The place of the executor that a call has to run on, or the indexes of the executors that may all take it."""
+
+ANYWHERE: Final = frozenset[int]()
+"""The queue of calls that every executor may take."""
 
 PoolBacklog = Backlog[tuple[Lane, Queue]]
 """The queues of a pool."""
@@ -78,8 +80,8 @@ class RoutingKeys:
             raise _no_string(info, key)
         return value
 
-    def optional(self, info: MethodInfo, name: str, params: bytes) -> str:
-        """The value of a parameter that may be left out: then its default, or empty where that is no string.
+    def optional(self, info: MethodInfo, name: str, params: bytes) -> str | None:
+        """The value of a parameter that may be left out, or null: then its default, or None where that is no string.
 
         Raises:
             RpcError: -32602, it is given and not a string.
@@ -88,25 +90,24 @@ class RoutingKeys:
         if value is not None:
             return value
         defaults = (each.schema.get("default") for each in info.parameters if each.name == name)
-        return next((default for default in defaults if isinstance(default, str)), "")
+        return next((default for default in defaults if isinstance(default, str)), None)
 
     def _read(self, info: MethodInfo, name: str, params: bytes) -> str | None:
-        """The value of a parameter; None where it is left out."""
+        """The value of a parameter; None where it is left out, or null."""
         try:
             if params.lstrip()[:1] == b"[":
                 position = next(i for i, parameter in enumerate(info.parameters) if parameter.name == name)
                 values = msgspec.json.decode(params, type=list[msgspec.Raw])
-                return msgspec.json.decode(values[position], type=str) if position < len(values) else None
+                return msgspec.json.decode(values[position], type=str | None) if position < len(values) else None
             value = getattr(self._decoder(info.name, name).decode(params), name)
         except (msgspec.DecodeError, StopIteration) as error:
             raise _no_string(info, name) from error
-        return None if value is msgspec.UNSET else str(value)
+        return None if value is None else str(value)
 
     def _decoder(self, method: str, name: str) -> msgspec.json.Decoder[Any]:
         decoder = self._decoders.get(method)
         if decoder is None:
-            member = (name, str | msgspec.UnsetType, msgspec.UNSET)
-            decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [member]))
+            decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [(name, str | None, None)]))
             self._decoders[method] = decoder
         return decoder
 

@@ -12,7 +12,8 @@ releasing  wait                                  is over; it lets go           `
 =========  ====================================  ============================  =============================
 
 In either phase the owner may end: then :meth:`SlotTable.gone` concludes the hand-over. Places are executors by number,
-whatever process is there.
+whatever process is there. A process that was replaced by a newer one gets a place of its own, beyond those of the
+executors, where it owns its slots until it has handed them over (:meth:`SlotTable.succeed`).
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class SlotTable:
         self.moving: HandOverPlan | None = None
         self.releasing = False
         self.pins: dict[int, int] = {}
+        self._size = places
         self._presence: list[Presence] = ["starting"] * places
 
     def spread(self, places: Sequence[int]) -> None:
@@ -105,6 +107,23 @@ class SlotTable:
         """Give an executor no new slots: it is to stop, or its wire is closed. It keeps those it has."""
         if self._presence[place] == "ready":
             self._presence[place] = "leaving"
+
+    def succeed(self, place: int) -> tuple[int, list[Move]]:
+        """Put a new process at a place; returns the place of the old one, which owns its slots on, and the moves there.
+
+        No hand-over may be under way.
+        """
+        assert self.moving is None, "one at a time"
+        spare = (each for each in range(self._size, len(self._presence)) if self._presence[each] == "gone")
+        kept = next((each for each in spare if each not in self.owners), len(self._presence))
+        self._presence[kept:] = ["leaving", *self._presence[kept + 1 :]]
+        self._presence[place] = "ready"
+        return kept, [self._give(slot, kept) for slot in self.owned(place)]
+
+    @property
+    def succeeding(self) -> bool:
+        """Whether slots are owned by a process that was replaced."""
+        return any(owner >= self._size for owner in self.owners)
 
     def gone(self, place: int) -> list[Move]:
         """Give the slots of an executor whose process has ended to those with the fewest, if any is ready."""

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from trunkline import defaults
 from trunkline.background import keep_up
+from trunkline.defaults import Strategy
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
@@ -66,6 +67,25 @@ class ExecutorSpec:
     python: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group, as configured.
+
+    Attributes:
+        executor: how its executors are started.
+        size: how many there are.
+        techniques: those that are bound to this group; see :class:`.groups.Route`.
+        queue_limit: calls that may wait for it; None for no limit of its own.
+    """
+
+    name: str
+    executor: ExecutorSpec
+    size: int
+    strategy: Strategy = "performance_based"
+    techniques: frozenset[str] = frozenset()
+    queue_limit: int | None = None
+
+
 def pause(failures: int) -> float:
     """The back-off in seconds before an executor is restarted, after this many failures in a row (1 or more)."""
     return min(BACKOFF_LIMIT, BACKOFF_FIRST * 2.0 ** min(failures - 1, MAX_DOUBLINGS))
@@ -78,6 +98,7 @@ class Supervisor:
         handle: gets the wire of each new process.
         spec: how the process is started.
         on_exit: called with handle and cause when a process has ended, before the next is started.
+        restarts: whether another process is started when one has ended; may be changed at any time.
         oom_counter: makes the counter of out-of-memory kills for a process id.
     """
 
@@ -87,7 +108,10 @@ class Supervisor:
         spec: ExecutorSpec,
         on_exit: Callable[[ExecutorHandle, str], None],
         oom_counter: Callable[[int], OomCounter] = OomCounter,
+        *,
+        restarts: bool = True,
     ) -> None:
+        self.restarts = restarts
         self._oom_counter = oom_counter
         self._handle = handle
         self._spec = spec
@@ -97,14 +121,13 @@ class Supervisor:
         self._stopping = False
         self._failures = 0
         self._kill_reason: str | None = None
-        self._replaced: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Start the executor, and keep it running from now on."""
         self._task = keep_up(self._run, f"executor-{self._handle.index}")
 
     async def stop(self, grace: float) -> None:
-        """Ask the executor to finish its calls and exit; kill it after ``grace`` seconds."""
+        """Ask the executor to finish its calls and exit, and start no other; kill it after ``grace`` seconds."""
         self._stopping = True
         self._handle.state = "stopping"
         self._handle.send(frame(STOP))
@@ -116,21 +139,6 @@ class Supervisor:
         if late:
             self.kill("it did not stop in time")
             await asyncio.wait([self._task], timeout=5)
-
-    async def replace(self, grace: float) -> None:
-        """Ask the executor to finish its calls and exit, kill it after ``grace`` seconds, and start another.
-
-        Returns when the process has ended. That is no failure: it is not counted, and there is no back-off.
-        """
-        if self._stopping:
-            return
-        self._replaced = replaced = asyncio.get_running_loop().create_future()
-        self._handle.state = "stopping"
-        self._handle.send(frame(STOP))
-        _done, late = await asyncio.wait([replaced], timeout=grace)
-        if late:
-            self.kill(f"it was to be replaced, and did not finish within {grace:.3g} s")
-            await replaced
 
     def kill(self, reason: str) -> None:
         """Send SIGKILL to the whole process group, so that processes that a method started end as well."""
@@ -151,20 +159,14 @@ class Supervisor:
                 if not isinstance(error, OSError):
                     logger.exception("executor %d could not be started", handle.index)
                 kind, cause = "not_started", f"it could not be started: {error}"
-            replaced, self._replaced = self._replaced, None
             stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
             self._failures = 1 if stable else self._failures + 1
             handle.state = "stopping" if self._stopping else "down"
-            if not self._stopping and replaced is None:
+            if not self._stopping:
                 handle.failed("load_failed" if handle.load_failure else kind, handle.load_failure or cause)
             self._on_exit(handle, cause)
-            if replaced is not None and not replaced.done():
-                replaced.set_result(None)
-            if self._stopping:
+            if self._stopping or not self.restarts:
                 break
-            if replaced is not None:
-                self._failures = 0
-                continue
             delay = pause(self._failures)
             logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
@@ -186,7 +188,7 @@ class Supervisor:
         finally:
             theirs.close()
             os.close(printing)
-        handle.pid = self._process.pid
+        handle.pid = pid = self._process.pid
         oom_kills = self._oom_counter(handle.pid)
         self._kill_reason = None
         output, reader = await loop.connect_read_pipe(
@@ -199,7 +201,9 @@ class Supervisor:
         finally:
             watchdog.cancel()
             transport.close()
-            # Processes that it started may live on and hold the pipe; its own last output is in the pipe already.
+            # What it had started ends with it. What has left its group may hold the pipe; its own output is in there.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
             await asyncio.wait([reader.ended], timeout=LAST_WORDS_SECONDS)
             output.close()
             self._process = None

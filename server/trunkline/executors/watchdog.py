@@ -7,10 +7,13 @@ model load again.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from trunkline.executors.handle import SILENT_AFTER, ExecutorHandle
+from trunkline.executors.quarantine import Quarantine
 from trunkline_protocol.calls import Call
 
 IDLE_PING_AFTER: Final = 0.5
@@ -22,6 +25,8 @@ MEASURE_EVERY: Final = 5.0
 
 RECOVERY_SECONDS: Final = 60.0
 """Seconds that the next kill waits, at most, for the last killed executor to be ready again."""
+
+logger = logging.getLogger("trunkline.executors")
 
 Kill = Callable[[ExecutorHandle, str], None]
 
@@ -149,3 +154,11 @@ def suspects_of(handle: ExecutorHandle) -> list[Call]:
             free[call.info.lane] -= 1
             suspects.append(call)
     return suspects
+
+
+def count_kill(handle: ExecutorHandle, quarantine: Quarantine) -> None:
+    """Note the inputs that may have killed an executor that has just died."""
+    now = time.monotonic()
+    for call in suspects_of(handle):
+        if quarantine.killed(call.method, call.params, now):
+            logger.warning("an input of %s killed executors repeatedly and is refused for a while", call.method)

@@ -21,6 +21,7 @@ from trunkline.control.health import causes_of
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
 from trunkline.control.monitoring import Monitor
+from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler
@@ -32,6 +33,7 @@ from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
+from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
@@ -111,6 +113,9 @@ class HubParts:
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
         self.framed = FramedDoors(self.context, __version__)
+        self.pipelines = Pipelines(
+            self.router, PipelineLimits(settings.max_pipelines, settings.max_pipelines_per_principal)
+        )
         self._serve_own_methods()
 
     def _observe(self, settings: Settings) -> None:
@@ -133,6 +138,7 @@ class HubParts:
             kill_after=settings.kill_after,
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
+            replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
@@ -199,10 +205,11 @@ class HubParts:
             self.sessions,
             self.registrations,
             CallsInFlight(self.router),
-            ExecutorOrders(self.pool.owners),
+            ExecutorOrders(self.pool.owners, self.pool.replacements),
             TopicList(self.topics),
             self.failed,
             JobCalls(self.jobs),
+            self.pipelines,
         ):
             self.router.handle(part.methods())
 

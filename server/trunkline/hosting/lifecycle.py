@@ -27,7 +27,11 @@ from trunkline.hub.internal import call
 from trunkline_protocol.errors import RpcError
 
 CLOSE_RESTART: Final = 1012
-EXECUTOR_STOP_GRACE: Final = 5.0
+EXECUTOR_STOP_GRACE: Final = 6.0
+"""Seconds for executors that run nothing to close what they hold, by themselves limited to five, and to end."""
+
+EXECUTOR_ABORT_GRACE: Final = 1.0
+"""The same, where they still ran calls, which are cancelled."""
 
 logger = logging.getLogger("trunkline")
 
@@ -181,7 +185,7 @@ class HubProcess:
         await parts.jobs.stop()
         drain_seconds, close_seconds = stop_seconds(self.settings)
         left = await parts.router.drain(drain_seconds)
-        await parts.pool.stop(0.0 if left else EXECUTOR_STOP_GRACE)
+        await parts.pool.stop(EXECUTOR_ABORT_GRACE if left else EXECUTOR_STOP_GRACE)
         server.stop_accepting()
         parts.framed.stop()
         await parts.context.close_all(CLOSE_RESTART, "the hub is stopping", close_seconds)

@@ -54,3 +54,5 @@ def _limit_sessions(parts: HubParts, settings: Settings) -> None:
     table = parts.sessions.table
     table.max_sessions = settings.max_sessions
     table.max_sessions_per_principal = settings.max_sessions_per_principal
+    parts.pipelines.limits.all = settings.max_pipelines
+    parts.pipelines.limits.per_principal = settings.max_pipelines_per_principal

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from trunkline.hub.future_call import FutureCall
 from trunkline.hub.router import Router
+from trunkline_protocol.calls import Call
 
 
 class InternalCall(FutureCall):
@@ -31,14 +32,21 @@ class InternalCall(FutureCall):
         pass
 
 
-async def call(router: Router, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
+async def call(
+    router: Router, method: str, params: Any, *, timeout_ms: int | None = None, on_behalf_of: Call | None = None
+) -> Any:
     """Call a method and wait for its result.
+
+    Args:
+        on_behalf_of: the call that needs the result: this one waits as those of its connection do.
 
     Raises:
         RpcError: the error that the call ended with.
     """
     metadata = b"" if timeout_ms is None else msgspec.json.encode({"timeout_ms": timeout_ms})
     internal = InternalCall(method, msgspec.json.encode(params), metadata)
+    if on_behalf_of is not None:
+        internal.flow, internal.priority = on_behalf_of.flow, on_behalf_of.priority
     router.route(internal)
     try:
         return msgspec.json.decode(await internal.future)

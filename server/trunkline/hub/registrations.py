@@ -143,9 +143,14 @@ class Registrations(CallBackend, Callees):
         if registered is None:
             registered = self._methods[name] = ServedMethod(info)
         elif _contract(registered.info) != _contract(info):
+            away = not any(callee.connection.is_attached for callee in registered.callees.values())
+            until = (
+                "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)" if away else ""
+            )
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
-                f"{name} is registered already, with other streaming or idempotent: all its callees have to agree",
+                f"{name} is registered already, with other streaming or idempotent: all its callees have to agree"
+                + until,
             )
         callee = own.get(name)
         if callee is None:

@@ -1,33 +1,30 @@
-"""Between JSON and a Python signature: parameters in, results out, both checked by pydantic from the hints."""
+"""Between JSON and a Python signature: parameters in, results and chunks out, as the hints say."""
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import keyword
-import math
 from collections.abc import Callable
-from typing import Any, Final, NotRequired, get_args, get_origin, get_type_hints
+from typing import Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-from typing_extensions import TypedDict
+from pydantic import ConfigDict, ValidationError
 
 from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
-from trunkline.methods.failures import bounded, words_of
+from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
-from trunkline_protocol.binary import MARK, to_member, unwrapped
+from trunkline.methods.values import Reader, Writer, encode, encode_chunk
+from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
+from trunkline_protocol.binary import MARK
 from trunkline_protocol.catalogue import Parameter
-from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-_ENCODE: Final = orjson.OPT_STRICT_INTEGER | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
-_UNCHECKED: Final = (Any, dict, list, inspect.Signature.empty)
-_BASE64_SCHEMA: Final = {"type": "string", "contentEncoding": "base64"}
+_TAKEN: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
+_GIVEN: Final = ConfigDict()
+_UNDECLARED: Final = (Any, inspect.Signature.empty)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class Binding:
@@ -40,7 +37,7 @@ class Binding:
         batched: its parameters and its result are lists, with an item of each call.
 
     Raises:
-        TypeError: hints that cannot be expressed in JSON, ``*args``, or more than one input.
+        TypeError: hints that have no form on the wire, ``*args``, or more than one input.
 
     Attributes:
         context_name: the parameter that gets the call's context, if there is one.
@@ -65,7 +62,7 @@ class Binding:
                 self.context_name = parameter.name
                 continue
             if hint is InputStream or get_origin(hint) is InputStream:
-                self._bind_input(parameter.name, _item_type(hint))
+                self._bind_input(parameter.name, _argument(hint, 0))
                 continue
             if parameter.kind in _VARIADIC:
                 raise TypeError(f"{name}: *args and **kwargs cannot be served; name the parameters")
@@ -73,18 +70,17 @@ class Binding:
                 raise TypeError(f"{name}: {parameter.name} is positional only; params have names: leave out the /")
             wire_name = _wire_name(parameter.name)
             self._python_names[wire_name] = parameter.name
-            if parameter.default is inspect.Parameter.empty:
-                fields[wire_name] = hint
-            else:
-                fields[wire_name] = NotRequired[hint]
+            fields[wire_name] = hint
+            if parameter.default is not inspect.Parameter.empty:
                 defaults[wire_name] = parameter.default
         self._names = list(fields)
-        self._validate = _params_adapter(name, fields).validator.validate_python
-        self.parameters = self._describe(fields, defaults)
+        self.parameters = [self._describe(each, hint, defaults) for each, hint in fields.items()]
+        optional = {each: NotRequired[hint] if each in defaults else hint for each, hint in fields.items()}
+        self._reader = Reader(core_schema(optional, f"{name} params", _TAKEN))
         returns = hints.get("return", Any)
-        self._result = None if streaming or returns in _UNCHECKED else _adapter(returns, name)
-        self.result_schema = {} if streaming else _schema(returns, name)
-        self.chunk_schema = _schema(_item_type(returns), name) if streaming else None
+        self._result, self.result_schema = self._given(_argument(returns, 2) if streaming else returns, "the result")
+        self._chunk, chunk_schema = self._given(_chunk_type(returns) if streaming else Any, "a chunk")
+        self.chunk_schema = chunk_schema if streaming else None
 
     def _bind_input(self, parameter: str, hint: Any) -> None:
         if self.input_name is not None:
@@ -92,15 +88,18 @@ class Binding:
         self.input_name = parameter
         self.items = ItemBinding(hint, self._name)
 
-    def _describe(self, fields: dict[str, Any], defaults: dict[str, Any]) -> list[Parameter]:
-        described = []
-        for name, hint in fields.items():
-            inner = get_args(hint)[0] if get_origin(hint) is NotRequired else hint
-            schema = _schema(inner, self._name)
-            if name in defaults and isinstance(defaults[name], (str, int, float, bool, type(None))):
-                schema = schema | {"default": defaults[name]}
-            described.append(Parameter(name, schema, name not in defaults))
-        return described
+    def _describe(self, name: str, hint: Any, defaults: dict[str, Any]) -> Parameter:
+        schema = _schemas(hint, f"{self._name}: parameter {name!r}", _TAKEN)[1]
+        if name in defaults and isinstance(defaults[name], (str, int, float, bool, type(None))):
+            schema = schema | {"default": defaults[name]}
+        return Parameter(name, schema, name not in defaults)
+
+    def _given(self, hint: Any, what: str) -> tuple[Writer | None, dict[str, Any]]:
+        """What writes values of a type, None where anything goes, and their JSON Schema."""
+        if hint in _UNDECLARED:
+            return None, {}
+        core, schema = _schemas(hint, f"{self._name}: {what}", _GIVEN)
+        return Writer(core, self._name), schema
 
     def arguments(self, params: bytes) -> dict[str, Any]:
         """Turn params (JSON, by name or by position) into keyword arguments.
@@ -109,15 +108,15 @@ class Binding:
             RpcError: -32602 that names the parameter.
         """
         try:
-            value = msgspec.json.decode(params)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            if self._reader.takes_python and MARK not in params:
+                value = msgspec.json.decode(params)
+                arguments = self._reader.from_python(self._by_name(value) if isinstance(value, list) else value)
+            else:
+                if params.lstrip()[:1] == b"[":
+                    params = msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
+                arguments = self._reader.read(params)
+        except _UNREADABLE as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
-        if MARK in params:
-            value = unwrapped(value)
-        if isinstance(value, list):
-            value = self._by_name(value)
-        try:
-            arguments: dict[str, Any] = self._validate(value)
         except ValidationError as error:
             raise _invalid(self._name, error) from None
         return {self._python_names[name]: argument for name, argument in arguments.items()}
@@ -136,28 +135,30 @@ class Binding:
         Raises:
             RpcError: 1003 that names the type that JSON has no form for, or the promise that was not kept.
         """
-        if self._result is not None:
-            try:
-                value = self._result.validate_python(value)
-            except ValidationError as error:
-                first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-                where = ".".join(map(str, first["loc"])) or type(value).__name__
-                raise RpcError(
-                    ErrorCode.SERIALIZATION_ERROR,
-                    f"{self._name} returned what its signature does not promise: {where}: {first['msg']}",
-                ) from None
-        return encode(value, self._name)
+        return encode(value, f"{self._name} returned") if self._result is None else self._result.write(value)
+
+    def encode_summary(self, value: Any, chunks: int) -> bytes:
+        """The result that follows the chunks of a stream, as JSON; ``{"chunks": n}`` where the method gave none."""
+        return encode({"chunks": chunks}, self._name) if value is None else self.encode_result(value)
+
+    def encode_chunk(self, item: Any, index: int) -> tuple[bytes, bytes]:
+        """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
+
+        Raises:
+            RpcError: 1003 that names the index.
+        """
+        return encode_chunk(item, self._name, self._chunk, index)
 
 
 class ItemBinding:
     """The wire side of one item of a method's input.
 
     Args:
-        hint: what an item is; ``bytes`` come as base64 text, or in the form of :mod:`trunkline_protocol.binary`.
+        hint: what an item is.
         name: the method, for error messages.
 
     Raises:
-        TypeError: the hint cannot be expressed in JSON.
+        TypeError: the hint has no form on the wire.
 
     Attributes:
         schema: JSON Schema of an item.
@@ -165,9 +166,8 @@ class ItemBinding:
 
     def __init__(self, hint: Any, name: str) -> None:
         self._name = name
-        self._base64 = None if hint is not bytes else TypeAdapter(bytes, config=ConfigDict(val_json_bytes="base64"))
-        self._validate = _params_adapter(name, {"item": hint}).validator.validate_python
-        self.schema = _schema(hint, name) if self._base64 is None else dict(_BASE64_SCHEMA)
+        core, self.schema = _schemas(hint, f"{name}: an item of the input", _TAKEN)
+        self._reader = Reader(core)
 
     def read(self, data: bytes, index: int) -> Any:
         """Turn one item (JSON) into what the method declared.
@@ -177,14 +177,11 @@ class ItemBinding:
         """
         where = f"{self._name}: item {index} of the input"
         try:
-            if self._base64 is not None and MARK not in data:
-                return self._base64.validate_json(data)
-            item = msgspec.json.decode(data)
-            return self._validate({"item": unwrapped(item) if MARK in data else item})["item"]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return self._reader.read(data)
+        except _UNREADABLE as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{where}: {error}", data={"index": index}) from error
         except ValidationError as error:
-            invalid = _invalid(where, error)
+            invalid = _invalid(where, error, "item")
             invalid.data["index"] = index
             raise invalid from None
 
@@ -205,15 +202,15 @@ def _wire_name(parameter: str) -> str:
     return bare if keyword.iskeyword(bare) else parameter
 
 
-def _params_adapter(name: str, fields: dict[str, Any]) -> TypeAdapter[Any]:
-    params: Any = TypedDict(f"{name} params", fields)  # type: ignore[misc]  # built at run time
-    setattr(params, "__pydantic_config__", ConfigDict(extra="forbid", allow_inf_nan=False))  # noqa: B010
-    return _adapter(params, name)
+def _schemas(hint: Any, where: str, config: ConfigDict) -> tuple[Core, dict[str, Any]]:
+    """The core schema and the JSON Schema of a type."""
+    core = member_schema(core_schema({"value": hint}, where, config), "value")
+    return core, json_schema(core, where, written=config is _GIVEN)
 
 
-def _invalid(where: str, error: ValidationError) -> RpcError:
+def _invalid(where: str, error: ValidationError, *within: str) -> RpcError:
     problems = [
-        {"field": ".".join(map(str, item["loc"])), "message": bounded(item["msg"])}
+        {"field": ".".join(map(str, (*within, *item["loc"]))), "message": bounded(item["msg"])}
         for item in error.errors(include_url=False, include_context=False, include_input=False)
     ]
     first = problems[0]
@@ -222,84 +219,18 @@ def _invalid(where: str, error: ValidationError) -> RpcError:
     return RpcError(ErrorCode.INVALID_PARAMS, message, data={"errors": problems[:20]})
 
 
-def encode(value: Any, name: str, levels: int = MAX_DEPTH) -> bytes:
-    """Any value as JSON, without silent losses: NaN, infinities and integers beyond 2**53 are refused.
-
-    Args:
-        levels: how deep it may be nested.
-
-    Raises:
-        RpcError: 1003, with the type named.
-    """
-    try:
-        data = orjson.dumps(value, default=_as_plain, option=_ENCODE)
-    except (TypeError, orjson.JSONEncodeError) as error:
-        cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
-        raise RpcError(
-            ErrorCode.SERIALIZATION_ERROR, f"{name} returned what JSON cannot carry: {error}{cause}"
-        ) from None
-    if len(data) > 2 * levels and is_too_deep(data, levels):
-        raise too_deep(f"{name} returned what JSON cannot carry", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
-    if b"null" in data and has_non_finite(value):
-        # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
-        raise RpcError(
-            ErrorCode.SERIALIZATION_ERROR,
-            f"{name} returned what JSON cannot carry: a float that is not finite",
-        )
-    return data
+def _argument(annotation: Any, index: int) -> Any:
+    """The ``index``-th argument of a generic annotation; Any where it has not so many, or it is None."""
+    arguments = get_args(annotation)
+    found = arguments[index] if index < len(arguments) else Any
+    return Any if found in (None, type(None)) and index else found
 
 
-def encode_chunk(item: Any, name: str) -> tuple[bytes, bytes]:
-    """An item that a generator yielded, as chunk type (JSON string) and data (JSON)."""
-    if isinstance(item, Chunk):
-        return orjson.dumps(item.type), encode(item.data, name, CARRIED_DEPTH)
-    return b'"data"', encode(item, name, CARRIED_DEPTH)
-
-
-def has_non_finite(value: Any) -> bool:
-    """Whether a NaN or an infinity is anywhere in a value made of JSON's types, models and arrays."""
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if isinstance(value, dict):
-        return any(map(has_non_finite, value.values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(map(has_non_finite, value))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return any(has_non_finite(getattr(value, field.name)) for field in dataclasses.fields(value))
-    if isinstance(value, BaseModel):
-        return has_non_finite(value.model_dump())
-    if hasattr(value, "tolist"):
-        return has_non_finite(value.tolist())
-    return False
-
-
-def _as_plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return to_member(value)
-    raise TypeError(f"type {type(value).__module__}.{type(value).__qualname__}")
-
-
-def _item_type(annotation: Any) -> Any:
-    if get_origin(annotation) is None or not get_args(annotation):
+def _chunk_type(annotation: Any) -> Any:
+    """What a generator yields beside chunks of a type of their own, which may carry anything."""
+    item = _argument(annotation, 0)
+    if item is Chunk:
         return Any
-    return get_args(annotation)[0]
-
-
-def _adapter(hint: Any, name: str) -> TypeAdapter[Any]:
-    try:
-        return TypeAdapter(hint)
-    except (PydanticSchemaGenerationError, PydanticUserError) as error:
-        raise TypeError(f"{name}: {str(error).splitlines()[0]}") from error
-
-
-def _schema(hint: Any, name: str) -> dict[str, Any]:
-    if hint in (Any, inspect.Signature.empty, Chunk):
-        return {}
-    try:
-        return _adapter(hint, name).json_schema()
-    except PydanticUserError:
-        return {}
+    if Chunk in get_args(item):
+        return Union[tuple(kind for kind in get_args(item) if kind is not Chunk)]  # noqa: UP007  of a number known here only
+    return item

@@ -12,8 +12,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
-
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_WORDS: Final = 4096
@@ -43,15 +41,6 @@ def bounded(text: str) -> str:
     if len(text) > MAX_WORDS:
         text = text[: MAX_WORDS - 1] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def typed(error: RpcError) -> RpcError:
-    """A typed error as it is, if it can be sent; one that cannot as ``INTERNAL_ERROR`` with its words."""
-    try:
-        msgspec.json.encode(error.to_wire())
-    except BaseException:
-        return RpcError(ErrorCode.INTERNAL_ERROR, f"an error that cannot be sent: {words_of(error)}")
-    return error
 
 
 def unexpected(method: str, error: BaseException, *, debug: bool) -> RpcError:

@@ -23,8 +23,8 @@ class InputStream(Generic[Item]):
     """Items of type ``Item`` that a caller feeds to a running call by ``stream.push``, in order.
 
     An ``async`` method declares one parameter of this type; it is not part of the params. Each item is validated like
-    a parameter when it is taken; ``InputStream[bytes]`` takes base64 text. A bad item ends the call with -32602,
-    whatever the method does about it. While the method waits for the next item, its slot is free for other calls.
+    a parameter when it is taken. A bad item ends the call with -32602, whatever the method does about it. While the
+    method waits for the next item, its slot is free for other calls.
 
     >>> @method("speech.transcribe")
     ... async def transcribe(audio: InputStream[bytes], ctx: Context) -> AsyncIterator[str]:

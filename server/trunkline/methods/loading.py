@@ -11,8 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from trunkline.methods.failures import bounded, typed, words_of
+from trunkline.methods.failures import bounded, words_of
 from trunkline.methods.registry import Module, RegistrationError, Registry, load_instance
+from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -59,7 +60,7 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
 def load_error(error: BaseException) -> RpcError:
     """The typed error for an exception that loading a module raised."""
     if isinstance(error, RpcError):
-        known = typed(error)
+        known = sendable(error)
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
     where = _place_of(error)
     if isinstance(error, ModuleNotFoundError):

@@ -18,6 +18,9 @@ from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context, Host
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, MethodRunner, Sink
+from trunkline.methods.values import decode, encode
+from trunkline_protocol.codecs.jsonrpc import encode_error_object
+from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_DEPTH: Final = 8
@@ -49,12 +52,12 @@ class _Outcome(Sink):
     @override
     def result(self, data: bytes) -> None:
         if not self.future.done():
-            self.future.set_result(msgspec.json.decode(data))
+            self.future.set_result(decode(data))
         self.items.put_nowait(None)
 
     @override
     def error(self, error: RpcError) -> None:
-        self.fail(RpcError.from_wire(_as_sent(error.to_wire())))
+        self.fail(RpcError.from_wire(decode(encode_error_object(error))))
 
     def fail(self, error: BaseException) -> None:
         """End the call with an error, which need not be the method's."""
@@ -64,7 +67,7 @@ class _Outcome(Sink):
 
     @override
     def chunk(self, chunk_type: bytes, data: bytes) -> None:
-        self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), msgspec.json.decode(data)))
+        self.items.put_nowait(Chunk(msgspec.json.decode(chunk_type), decode(data)))
 
 
 class LocalStream:
@@ -170,16 +173,7 @@ class LocalMethods:
             self._runner.cancel(call_id)
         await self._runner.finish()
         self._runner.close()
-        failure: BaseException | None = None
-        for instance in self._registry.instances:
-            # An executor's process ends instead, which frees all it held; this one goes on.
-            close = getattr(instance, "close", None)
-            try:
-                outcome = close() if close is not None else None
-                if inspect.isawaitable(outcome):
-                    await outcome
-            except BaseException as raised:  # the others are closed all the same
-                failure = failure or raised
+        failure = await self._registry.close()
         if failure is not None:
             raise failure
 
@@ -241,6 +235,7 @@ class LocalMethods:
             raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"no method {method!r:.200} in the modules that were given")
         if input is not None and self._registry.methods[method].info.input is None:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{method} takes no input")
+        given = encode({} if params is None else params, f"the caller of {method} gave", large_integers=not depth)
         call_id = next(self._ids)
         outcome = _Outcome()
         self._running.add(call_id)
@@ -248,21 +243,21 @@ class LocalMethods:
         context = Context(
             _LocalHost(self), call_id, method, msgspec.json.encode(metadata), deadline, depth, self._worker_id
         )
-        self._runner.start(call_id, msgspec.json.encode({} if params is None else params), context, outcome)
+        self._runner.start(call_id, given, context, outcome)
         if input is not None:
             feeder = start_task(self._feed(call_id, input, outcome), "input")
             outcome.future.add_done_callback(lambda _: feeder.cancel())
         return call_id, outcome
 
-    async def _call_stub(self, stub: Callable[[Any], Any], params: Any) -> Any:
-        result = stub(_as_sent(params))
-        return _as_sent(await result if inspect.isawaitable(result) else result)
+    async def _call_stub(self, method: str, stub: Callable[[Any], Any], params: Any) -> Any:
+        result = stub(_as_sent(params, f"the caller of {method} gave"))
+        return _as_sent(await result if inspect.isawaitable(result) else result, f"the stub of {method} returned")
 
     async def _feed(self, call_id: int, items: Items, outcome: _Outcome) -> None:
         credit = outcome.input_credit
         try:
             async for item in _each(items):
-                data = msgspec.json.encode(item)
+                data = encode(item, "the input has", CARRIED_DEPTH, large_integers=True)
                 await credit.wait()
                 credit.spend(len(data))
                 self._runner.push(call_id, data, False)
@@ -281,9 +276,9 @@ async def _each(items: Items) -> AsyncIterator[Any]:
             yield item
 
 
-def _as_sent(value: Any) -> Any:
+def _as_sent(value: Any, gave: str) -> Any:
     """A value as who gets it over the wire has it."""
-    return msgspec.json.decode(msgspec.json.encode(value))
+    return decode(encode(value, gave))
 
 
 class _LocalHost(Host):
@@ -302,7 +297,7 @@ class _LocalHost(Host):
         stub = self._methods._stubs.get(method)
         with self._methods._runner.parked(context.call_id):
             if stub is not None:
-                return await self._methods._call_stub(stub, params)
+                return await self._methods._call_stub(method, stub, params)
             return await self._methods._call(method, params, merged, context.depth + 1, deadline)
 
     @override
@@ -313,7 +308,9 @@ class _LocalHost(Host):
     @override
     def progress(self, context: Context, value: Any) -> None:
         if self._methods._on_progress is not None:
-            self._loop.call_soon_threadsafe(self._methods._on_progress, _as_sent(value))
+            self._loop.call_soon_threadsafe(
+                self._methods._on_progress, _as_sent(value, f"{context.method}, to report progress, gave")
+            )
 
     @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:

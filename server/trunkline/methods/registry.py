@@ -285,6 +285,19 @@ class Registry:
         if failure is not None:
             raise failure
 
+    async def close(self) -> BaseException | None:
+        """Run ``close`` of each pack instance that has one, sync or async; returns the first that one raised."""
+        failure: BaseException | None = None
+        for instance in self.instances:
+            close = getattr(instance, "close", None)
+            try:
+                outcome = close() if close is not None else None
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except BaseException as raised:  # the others are closed all the same
+                failure = failure or raised
+        return failure
+
     def catalogue(self) -> Catalogue:
         """The registered methods, as data."""
         return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))

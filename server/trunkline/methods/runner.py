@@ -18,11 +18,12 @@ from typing_extensions import override
 
 from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
-from trunkline.methods.binding import encode, encode_chunk
+from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context, enter_call
-from trunkline.methods.failures import attempt, log_failure, typed, unexpected
+from trunkline.methods.failures import attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
+from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
@@ -250,7 +251,7 @@ class MethodRunner:
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
         elif isinstance(error, RpcError):
-            failure = typed(error)
+            failure = sendable(error)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0
@@ -280,7 +281,7 @@ class MethodRunner:
         items = bound.function(**arguments)
         if bound.kind == "generator":
             items = self._steps(items, running.context)
-        return await self._pump(bound.info.name, items, running, sink)
+        return await self._pump(binding, items, running, sink)
 
     def _batched(self, bound: BoundMethod, batch: Batch) -> BatchedCalls:
         """The gatherer of a method's calls, made for the first of them."""
@@ -297,19 +298,18 @@ class MethodRunner:
             return await self.in_thread(functools.partial(bound.function, **columns))
         return await bound.function(**columns)
 
-    async def _pump(self, name: str, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
+    async def _pump(self, binding: Binding, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
         credit = running.credit
         assert credit is not None
         async with aclosing(items) as source:  # type: ignore[type-var]
             async for item in source:
-                chunk_type, data = encode_chunk(item, name)
+                chunk_type, data = binding.encode_chunk(item, credit.sent)
                 if credit.exhausted:
                     with self._waiting_outside(running, sink):
                         await credit.wait()
                 credit.spend(len(data))
                 sink.chunk(chunk_type, data)
-        result = running.context.result
-        return encode({"chunks": credit.sent} if result is None else result, name)
+        return binding.encode_summary(running.context.result, credit.sent)
 
     @contextmanager
     def _waiting_outside(self, running: Running, sink: Sink) -> Iterator[None]:

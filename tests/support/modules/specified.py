@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 from trunkline import Context, method
 from trunkline.methods.inputs import InputStream
@@ -14,6 +15,12 @@ from trunkline.methods.inputs import InputStream
 @method("text.upper", idempotent=True)
 async def upper(text: str) -> str:
     return text.upper()
+
+
+@method("rag.check", idempotent=True)
+async def check(technique: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Stands for the pack's."""
+    return {"technique": technique, "config": config}
 
 
 @method("text.words")

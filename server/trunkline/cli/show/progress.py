@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column
 
 from trunkline.cli.show.terminal import plain
+from trunkline_protocol.binary import to_member
 
 LINE_SECONDS: Final = 1.0
 """Seconds between two lines, where there is no terminal."""
@@ -74,7 +75,7 @@ def _is_number(value: Any) -> TypeGuard[int | float]:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, default=to_member, ensure_ascii=False, separators=(",", ":"))
 
 
 class Lines:

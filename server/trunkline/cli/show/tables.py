@@ -19,6 +19,7 @@ from rich.text import Text
 
 from trunkline.cli.doctor import Check
 from trunkline.client import Event, Gap
+from trunkline_protocol.binary import to_member
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 
@@ -35,6 +36,8 @@ _GAP_REASONS: Final = {
 _SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
 
 
+UNWRAPPED: Final = 10_000
+"""Columns of a pipe or a file: more than any row has."""
 NO_CHUNKS: Final = {"chunks": 0}
 """The result of a stream that ended without a chunk and has no summary of its own."""
 
@@ -61,7 +64,7 @@ class StreamPrinter:
         ):
             self._console.print(f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {score:.3f}[/]")
         elif chunk_type == "metadata":
-            self._console.print(f"[dim]{escape(json.dumps(data, ensure_ascii=False))}[/]")
+            self._console.print(f"[dim]{escape(json.dumps(data, default=to_member, ensure_ascii=False))}[/]")
         else:
             self._line(data)
 
@@ -80,7 +83,7 @@ class StreamPrinter:
 
     @staticmethod
     def _line(value: Any) -> None:
-        write(json.dumps(value, ensure_ascii=False) + "\n")
+        write(json.dumps(value, default=to_member, ensure_ascii=False) + "\n")
 
 
 class EventPrinter:
@@ -124,7 +127,10 @@ class EventPrinter:
     def _object(self, kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
         data = {"data": item.data} if isinstance(item, Event) else {}
         told = {"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}
-        write((json.dumps(told, ensure_ascii=False, indent=2) if self._form == "json" else _compact(told)) + "\n")
+        if self._form == "json":
+            write(json.dumps(told, default=to_member, ensure_ascii=False, indent=2) + "\n")
+        else:
+            write(_compact(told) + "\n")
 
 
 def describe_gap(gap: Gap) -> str:
@@ -136,7 +142,7 @@ def describe_gap(gap: Gap) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(value, default=to_member, ensure_ascii=False, separators=(",", ":"))
 
 
 def write(text: str) -> None:
@@ -181,6 +187,11 @@ def while_output_is_read() -> Iterator[None]:
             loop.remove_reader(output)
 
 
+def console_for_tables() -> Console:
+    """Standard output. Where it is no terminal, rows are not wrapped: what reads a pipe or a file reads lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+
+
 def print_methods(document: dict[str, Any]) -> None:
     """Print the methods of an OpenRPC document as a table."""
     table = Table(box=None, pad_edge=False)
@@ -195,11 +206,11 @@ def print_methods(document: dict[str, Any]) -> None:
             "stream" if extension.get("streaming") else "",
             escape(method.get("summary", "")),
         )
-    Console(highlight=False).print(table)
+    console_for_tables().print(table)
 
 
 def print_checks(checks: list[Check]) -> None:
     """Print the results of ``trunkline doctor``."""
-    console = Console(highlight=False)
+    console = console_for_tables()
     for check in checks:
         console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
+import builtins
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Self
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.documents.extract import extract, from_text, require_text
@@ -22,19 +21,6 @@ MAX_DOCUMENTS: Final = 10_000
 MAX_METADATA: Final = 16_384
 
 
-def _bytes(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ValueError(f"neither bytes nor base64: {error}") from error
-
-
-Content = Annotated[
-    bytes, BeforeValidator(_bytes), WithJsonSchema({"type": "string", "contentEncoding": "base64"}, mode="validation")
-]
-"""Bytes, or base64 for those who have only JSON."""
 Globs = Annotated[list[str], Field(max_length=100)]
 Text = Annotated[str, Field(min_length=1, max_length=MAX_SOURCE)]
 
@@ -46,7 +32,7 @@ class Source(BaseModel):
 
     text: str | None = Field(None, description="plain text or Markdown")
     path: str | None = Field(None, description="a file or folder inside the hub's documents root")
-    bytes: Content | None = Field(None, description="a file's content")
+    bytes: builtins.bytes | None = Field(None, description="a file's content")
     name: Text | None = Field(None, description="the file's name, with bytes")
     source: Text | None = Field(None, description="what it is called in the collection")
     title: Text | None = None

@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.generated import OpenAIGenerator
+from trunkline.methods.rag.pipelines import Asked, KnownPipelines, checked, problems_of, unknown_technique
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
@@ -27,6 +28,13 @@ TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
     "hybrid": (basic, HybridParams),
 }
 """Name -> the function that runs a technique, and the model of its ``technique_params``."""
+
+
+class Checked(TypedDict):
+    """A technique and a config that go together."""
+
+    technique: str
+    config: dict[str, Any]
 
 
 class Performance(TypedDict):
@@ -62,6 +70,7 @@ class RagMethods:
 
     def __init__(self) -> None:
         self._generator: Generator = ExtractiveGenerator()
+        self._pipelines = KnownPipelines()
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
@@ -88,6 +97,16 @@ class RagMethods:
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
+    @method("rag.check", idempotent=True)
+    async def check(self, technique: str, config: dict[str, Any] | None = None) -> Checked:
+        """Check a technique and its config, as pipeline.initialize does; nothing is run.
+
+        Raises:
+            RpcError: 4001, with all that is wrong in ``data.errors``, by path.
+        """
+        checked(technique, config or {}, TECHNIQUES)
+        return {"technique": technique, "config": config or {}}
+
     @method(
         "rag.execute",
         idempotent=True,
@@ -100,17 +119,22 @@ class RagMethods:
         self,
         query: Query,
         ctx: Context,
-        technique: str = "basic",
+        technique: str | None = None,
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
+        pipeline_id: str | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
+        The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
+        and params that the call does not give.
+
         Raises:
-            RpcError: 3001, unknown technique; -32602, unknown or wrong options; 4001, no such collection, or one of
-                another model; 3003, 1002 or 5001, the language model failed.
+            RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
+                or one of another model; 3003, 1002 or 5001, the language model failed.
         """
-        run, chunks = self._begin(query, ctx, technique, options, technique_params)
+        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
+        run, chunks = self._begin(query, ctx, asked)
         async with aclosing(chunks) as source:  # type: ignore[type-var]
             async for _ in source:
                 pass
@@ -128,9 +152,10 @@ class RagMethods:
         self,
         query: Query,
         ctx: Context,
-        technique: str = "basic",
+        technique: str | None = None,
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
+        pipeline_id: str | None = None,
     ) -> AsyncIterator[Chunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -141,37 +166,46 @@ class RagMethods:
         Raises:
             RpcError: as ``rag.execute``.
         """
-        run, chunks = self._begin(query, ctx, technique, options, technique_params)
+        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
+        run, chunks = self._begin(query, ctx, asked)
         async with aclosing(chunks) as source:  # type: ignore[type-var]
             async for chunk in source:
                 yield chunk
         ctx.set_result(run.result(ctx.worker_id))
 
-    def _begin(
-        self,
-        query: str,
-        ctx: Context,
-        technique: str,
-        options: Options | None,
-        technique_params: dict[str, Any] | None,
-    ) -> tuple[RagRun, AsyncIterator[Chunk]]:
+    async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
+        """What a call asks for: what it gives, over that of its pipeline.
+
+        Raises:
+            RpcError: 3001, the hub knows no such pipeline; -32602, it is one of another technique.
+        """
+        if pipeline_id is None:
+            return given
+        try:
+            found = await ctx.call("pipeline.get", {"pipeline_id": pipeline_id})
+        except RpcError as error:
+            raise RpcError(error.code, f"{ctx.method}: {error.message}", maybe_executed=False) from None
+        pipeline = self._pipelines.parsed(found, TECHNIQUES)
+        if given.technique not in (None, pipeline.technique):
+            words = f"technique: pipeline {pipeline_id!r:.80} is one of {pipeline.technique}; leave technique out"
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
+        return given.over(pipeline)
+
+    def _begin(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncIterator[Chunk]]:
         """Check what depends on the technique, and start.
 
         Raises:
             RpcError: 3001 or -32602.
         """
+        technique = asked.technique or "basic"
         if technique not in TECHNIQUES:
-            raise RpcError(
-                ErrorCode.PIPELINE_NOT_FOUND,
-                f"{ctx.method}: no technique {technique!r:.80}; there are: {', '.join(TECHNIQUES)}",
-                maybe_executed=False,
-            )
+            words = f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}"
+            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, maybe_executed=False)
         execute, model = TECHNIQUES[technique]
         try:
-            params = model.model_validate(technique_params or {})
+            params = model.model_validate(asked.technique_params or {})
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            where = ".".join(map(str, ("technique_params", *first["loc"])))
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {where}: {first['msg']}") from None
-        run = RagRun(technique, query, options or Options(), params, self._generator.name)
+            path, words = problems_of(error, "technique_params")[0]
+            raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
+        run = RagRun(technique, query, asked.options or Options(), params, self._generator.name)
         return run, execute(run, self._generator, ctx)

@@ -1,0 +1,152 @@
+"""``pipeline.*``: techniques with their configurations, checked once, kept here, and used by id in ``rag.*``.
+
+The hub keeps them, so that any executor can use one, also after a restart of its own; they live as long as the hub. The
+pack of the technique checks them.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from trunkline import defaults
+from trunkline.background import start_task
+from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.internal import call as call_internally
+from trunkline.hub.principal import ADMIN
+from trunkline.hub.router import Router
+from trunkline_protocol.administration import (
+    DestroyedPipeline,
+    Pipeline,
+    PipelineInitializeParams,
+    PipelineParams,
+)
+from trunkline_protocol.calls import Call
+from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
+from trunkline_protocol.hub_methods import PIPELINE_DESTROY, PIPELINE_GET, PIPELINE_INITIALIZE, PIPELINE_LIST
+from trunkline_protocol.reports import NoParams
+
+CHECK: Final = "rag.check"
+"""The pack's method that checks technique and config. Clients may call it, too: it changes nothing."""
+
+MAX_CONFIG_BYTES: Final = 16 * 1024
+
+_encoder: Final = msgspec.json.Encoder()
+logger = logging.getLogger("trunkline.hub")
+
+
+@dataclass(slots=True)
+class PipelineLimits:
+    """The settings ``max_pipelines`` and ``max_pipelines_per_principal``. They may be changed."""
+
+    all: int = defaults.MAX_PIPELINES
+    per_principal: int = defaults.MAX_PIPELINES_PER_PRINCIPAL
+
+
+class Pipelines:
+    """The pipelines of all principals. One belongs to its principal: to others it does not exist, but for admins.
+
+    Args:
+        router: passes on the checks.
+    """
+
+    def __init__(self, router: Router, limits: PipelineLimits) -> None:
+        self._router = router
+        self.limits = limits
+        self._pipelines: dict[str, Pipeline] = {}
+        self._counts: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._pipelines)
+
+    def methods(self) -> Handlers:
+        """The handlers."""
+        return (
+            answering(PIPELINE_INITIALIZE, self._initialize)
+            | answering(PIPELINE_LIST, self._list)
+            | answering(PIPELINE_GET, self._get)
+            | answering(PIPELINE_DESTROY, self._destroy)
+        )
+
+    def _initialize(self, call: Call, params: PipelineInitializeParams) -> None:
+        size = len(_encoder.encode(params.config))
+        if size > MAX_CONFIG_BYTES:
+            words = f"{call.method}: config: has {size} bytes; it may have {MAX_CONFIG_BYTES}"
+            raise RpcError(ErrorCode.INVALID_PARAMS, words)
+        self._require_room(_owner(call))
+        start_task(self._check_and_keep(call, params), call.method)
+
+    async def _check_and_keep(self, call: Call, params: PipelineInitializeParams) -> None:
+        try:
+            await call_internally(self._router, CHECK, msgspec.to_builtins(params), on_behalf_of=call)
+            if not call.settled:  # else it was cancelled, and nobody would know the id
+                call.settle_result(_encoder.encode(self._keep(_owner(call), params).pipeline_id))
+        except RpcError as error:
+            call.settle_error(_not_initialized(error))
+        except Exception:
+            logger.exception("answering %s failed", call.method)
+            call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
+
+    def _keep(self, owner: str, params: PipelineInitializeParams) -> Pipeline:
+        self._require_room(owner)  # others may have come while this one was checked
+        pipeline = Pipeline(secrets.token_hex(16), params.technique, params.config, owner, int(time.time() * 1000))
+        self._pipelines[pipeline.pipeline_id] = pipeline
+        self._counts[owner] += 1
+        return pipeline
+
+    def _require_room(self, owner: str) -> None:
+        own = self._counts[owner]
+        if own >= self.limits.per_principal:
+            words = f"{owner} has {own} pipelines; destroy some"
+            raise limit_error("max_pipelines_per_principal", words, retry_after_ms=None)
+        if len(self._pipelines) >= self.limits.all:
+            raise limit_error("max_pipelines", f"there are {len(self._pipelines)} pipelines already")
+
+    def _list(self, call: Call, _params: NoParams) -> None:
+        ids = [pipeline.pipeline_id for pipeline in self._pipelines.values() if _may_see(call, pipeline)]
+        call.settle_result(_encoder.encode(ids))
+
+    def _get(self, call: Call, params: PipelineParams) -> None:
+        call.settle_result(_encoder.encode(self._found(call, params.pipeline_id)))
+
+    def _destroy(self, call: Call, params: PipelineParams) -> None:
+        pipeline = self._found(call, params.pipeline_id)
+        del self._pipelines[pipeline.pipeline_id]
+        self._counts[pipeline.principal] -= 1
+        if not self._counts[pipeline.principal]:
+            del self._counts[pipeline.principal]
+        call.settle_result(_encoder.encode(DestroyedPipeline(pipeline.pipeline_id, True)))
+
+    def _found(self, call: Call, pipeline_id: str) -> Pipeline:
+        pipeline = self._pipelines.get(pipeline_id)
+        if pipeline is None or not _may_see(call, pipeline):
+            words = f"no pipeline {pipeline_id!r:.80}: it was destroyed, is another principal's, or of an earlier hub"
+            raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, f"{words}; make one with pipeline.initialize")
+        return pipeline
+
+
+def _owner(call: Call) -> str:
+    caller = call.caller()
+    return "(hub)" if caller is None else caller.name
+
+
+def _may_see(call: Call, pipeline: Pipeline) -> bool:
+    caller = call.caller()
+    return caller is None or pipeline.principal == caller.name or ADMIN in caller.roles
+
+
+def _not_initialized(error: RpcError) -> RpcError:
+    """The error of ``pipeline.initialize`` for that of the check: what is wrong, or why that is unknown."""
+    if error.code in (ErrorCode.INVALID_CONFIGURATION, ErrorCode.RESOURCE_EXHAUSTED) or error.retryable:
+        return error
+    return RpcError(
+        ErrorCode.PIPELINE_INITIALIZATION_FAILED,
+        f"pipeline.initialize: the pipeline could not be checked: {error.message}",
+        data={"cause": error.name},
+    )

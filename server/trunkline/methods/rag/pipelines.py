@@ -1,0 +1,108 @@
+"""Pipelines: a technique and its config, checked as a whole, and laid under what a call gives."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trunkline import ErrorCode, RpcError
+from trunkline.methods.rag.retrieval import BasicParams, Options
+
+MAX_KNOWN: Final = 256
+"""Pipelines whose parsed config an executor keeps."""
+
+Techniques = Mapping[str, tuple[Any, type[BasicParams]]]
+
+
+class PipelineConfig(BaseModel):
+    """The ``config`` of ``pipeline.initialize``: members of ``rag.execute`` of the same names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    options: Options | None = None
+    technique_params: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call of ``rag.*`` gives, or a pipeline; None where it leaves that open."""
+
+    technique: str | None = None
+    options: Options | None = None
+    technique_params: dict[str, Any] | None = None
+
+    def over(self, pipeline: Asked) -> Asked:
+        """What is given here, and from the pipeline what is not."""
+        options = pipeline.options or Options()
+        if self.options is not None:
+            given = {name: getattr(self.options, name) for name in self.options.model_fields_set}
+            options = options.model_copy(update=given)
+        params = (pipeline.technique_params or {}) | (self.technique_params or {})
+        return Asked(pipeline.technique, options, params)
+
+
+class KnownPipelines:
+    """Parsed pipelines by id. An id is of one pipeline for ever, so that what is kept cannot be outdated."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, Asked] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def parsed(self, pipeline: Mapping[str, Any], techniques: Techniques) -> Asked:
+        """What a pipeline gives, from the result of ``pipeline.get``."""
+        pipeline_id = pipeline["pipeline_id"]
+        known = self._known.get(pipeline_id)
+        if known is None:
+            known = self._known[pipeline_id] = checked(pipeline["technique"], pipeline["config"], techniques)
+            if len(self._known) > MAX_KNOWN:
+                self._known.popitem(last=False)
+        self._known.move_to_end(pipeline_id)
+        return known
+
+    def clear(self) -> None:
+        """Forget all: they are parsed again when they are used."""
+        self._known.clear()
+
+
+def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> Asked:
+    """A technique and its config, checked.
+
+    Raises:
+        RpcError: 4001; ``data.errors`` has all that is wrong, ``{path, message}`` each.
+    """
+    wrong: list[tuple[str, str]] = []
+    if technique not in techniques:
+        wrong.append(("technique", unknown_technique(technique, techniques)))
+    parsed = PipelineConfig()
+    try:
+        parsed = PipelineConfig.model_validate(config)
+    except ValidationError as error:
+        wrong += problems_of(error)
+    params = config.get("technique_params")
+    if technique in techniques and isinstance(params, dict):
+        try:
+            techniques[technique][1].model_validate(params)
+        except ValidationError as error:
+            wrong += problems_of(error, "technique_params")
+    if wrong:
+        words = "; ".join(f"{path}: {message}" for path, message in wrong)
+        errors = [{"path": path, "message": message} for path, message in wrong]
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"pipeline: {words}", data={"errors": errors})
+    return Asked(technique, parsed.options, parsed.technique_params)
+
+
+def unknown_technique(technique: str, techniques: Techniques) -> str:
+    """The words for a technique that there is not."""
+    return f"no technique {technique!r:.80}; there are: {', '.join(techniques)}"
+
+
+def problems_of(error: ValidationError, *above: str) -> list[tuple[str, str]]:
+    """Path and message of each problem, without values."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [(".".join(map(str, (*above, *item["loc"]))), str(item["msg"])) for item in found]

@@ -1,0 +1,275 @@
+"""What Python values become on the wire, and back: the one place for all that methods take and give.
+
+Declared types are read and written by pydantic (:class:`Reader`, :class:`Writer`), in the forms of
+:mod:`trunkline.methods.wire_types`; values of which nothing is declared by :func:`encode` and :func:`decode`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_jsonable_python
+
+from trunkline.methods.context import Chunk
+from trunkline.methods.failures import bounded, words_of
+from trunkline.methods.wire_types import Core, checking, core_schema, member_schema, nodes, reading, writing
+from trunkline_protocol.arrays import as_plain
+from trunkline_protocol.binary import MARK, to_member, unwrapped
+from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+_ENCODE: Final = (
+    orjson.OPT_STRICT_INTEGER
+    | orjson.OPT_NON_STR_KEYS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+)
+_FINITE: Final = CoreConfig(allow_inf_nan=False)
+_BEYOND_DOUBLE: Final = re.compile(rb"[eE]\+?[0-9]{3}")
+_CHUNKLESS: Final = frozenset({str, int, bool, type(None)})
+
+_SAME_IN_PYTHON: Final = frozenset({
+    "typed-dict", "typed-dict-field", "model", "model-fields", "model-field", "dataclass", "dataclass-args",
+    "dataclass-field", "default", "nullable", "str", "int", "float", "bool", "none", "any", "list", "dict", "union",
+    "tagged-union", "literal", "function-before", "function-after", "function-wrap", "definitions", "definition-ref",
+    "computed-field",
+})  # fmt: skip
+"""Types that pydantic validates alike whether it is given JSON or what that becomes in Python, which is quicker."""
+
+_SAME_IN_JSON: Final = frozenset({
+    "typed-dict", "typed-dict-field", "default", "nullable", "str", "int", "float", "bool", "none", "any", "list",
+    "dict", "tuple", "union", "literal", "function-before", "function-after", "function-wrap", "definitions",
+    "definition-ref",
+})  # fmt: skip
+"""Types that pydantic writes as :func:`encode` does."""
+
+
+class Reader:
+    """Validates JSON by a core schema.
+
+    Args:
+        schema: as :mod:`trunkline.methods.wire_types` makes it.
+    """
+
+    def __init__(self, schema: Core) -> None:
+        self._schema = schema
+        self._validator = _validator(reading(schema, marked=False), _FINITE)
+        self.takes_python = all(map(_is_same_in_python, nodes(schema)))
+        """Whether :meth:`from_python` may be given what JSON without binary data is in Python."""
+
+    @functools.cached_property
+    def _marked(self) -> SchemaValidator:
+        return _validator(reading(self._schema, marked=True), _FINITE)
+
+    def from_python(self, value: Any) -> Any:
+        """The value of some JSON that was decoded.
+
+        Raises:
+            ValidationError: it does not fit.
+        """
+        return self._validator.validate_python(value)
+
+    def read(self, data: bytes) -> Any:
+        """The value of some JSON.
+
+        Raises:
+            ValidationError: it does not fit.
+            msgspec.DecodeError: a number is beyond a double.
+        """
+        if _BEYOND_DOUBLE.search(data):
+            msgspec.json.decode(data)  # pydantic would read it as infinity
+        return (self._marked if MARK in data else self._validator).validate_json(data)
+
+
+class Writer:
+    """Writes what a method gives as JSON, if it is what the method declares.
+
+    Args:
+        schema: of the declared type, as :mod:`trunkline.methods.wire_types` makes it.
+        name: the method, for error messages.
+    """
+
+    def __init__(self, schema: Core, name: str) -> None:
+        self._name = name
+        self._check = _validator(checking(schema), None).validate_python
+        self._serialize = None
+        if not all(map(_is_same_in_json, nodes(schema))):
+            self._serialize = _serializer(writing(schema, _jsonable))
+
+    def write(self, value: Any, gave: str = "returned", levels: int = MAX_DEPTH) -> bytes:
+        """A value as JSON.
+
+        Args:
+            gave: what the method did with it.
+            levels: how deep it may be nested.
+
+        Raises:
+            RpcError: 1003 that names the promise that was not kept, or the type that JSON has no form for.
+        """
+        try:
+            value = self._check(value)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or type(value).__name__
+            raise RpcError(
+                ErrorCode.SERIALIZATION_ERROR,
+                f"{self._name} {gave} what its signature does not promise: {where}: {bounded(first['msg'])}",
+            ) from None
+        if self._serialize is not None:
+            try:
+                value = self._serialize.to_python(value, mode="json", warnings="error")
+            except PydanticSerializationError as error:
+                raise _not_carried(f"{self._name} {gave}", error) from None
+        return encode(value, f"{self._name} {gave}", levels)
+
+
+def _is_same_in_python(node: Core) -> bool:
+    if node.get("strict") or node.get("config", {}).get("strict"):
+        return False
+    return node["type"] in _SAME_IN_PYTHON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+
+
+def _is_same_in_json(node: Core) -> bool:
+    if not node.keys().isdisjoint({"serialization", "serialization_alias", "serialization_exclude", "computed_fields"}):
+        return False
+    return node["type"] in _SAME_IN_JSON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+
+
+def _validator(schema: Core, config: CoreConfig | None) -> SchemaValidator:
+    # Without it a model's own validator would be taken, which knows nothing of what was changed in its schema.
+    return SchemaValidator(schema, config, _use_prebuilt=False)
+
+
+def _serializer(schema: Core) -> SchemaSerializer:
+    return SchemaSerializer(schema, None, _use_prebuilt=False)
+
+
+# --- values of which nothing is declared ---
+
+
+def decode(data: bytes) -> Any:
+    """The value of some JSON, in which the JSON form of bytes is ``bytes``."""
+    value = msgspec.json.decode(data)
+    return unwrapped(value) if MARK in data else value
+
+
+def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bool = False) -> bytes:
+    """Any value as JSON, without silent losses: NaN, infinities and integers beyond 2**53 are refused.
+
+    Args:
+        gave: who gave it, and how: ``text.upper returned``.
+        levels: how deep it may be nested.
+        large_integers: those beyond 2**53 may be in it: for methods, which take them exactly.
+
+    Raises:
+        RpcError: 1003, with the type named.
+    """
+    try:
+        data = orjson.dumps(
+            value, default=_as_plain, option=_ENCODE & ~orjson.OPT_STRICT_INTEGER if large_integers else _ENCODE
+        )
+    except (TypeError, orjson.JSONEncodeError) as error:
+        raise _not_carried(gave, error) from None
+    if len(data) > 2 * levels and is_too_deep(data, levels):
+        raise too_deep(f"{gave} what JSON cannot carry", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
+    if b"null" in data and has_non_finite(value):
+        # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
+        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: a float that is not finite")
+    return data
+
+
+def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
+    """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
+
+    Args:
+        writer: of items that are no :class:`Chunk`; None = any.
+        index: of the item.
+
+    Raises:
+        RpcError: 1003 that names the index.
+    """
+    try:
+        if isinstance(item, Chunk):
+            return orjson.dumps(item.type), encode(item.data, f"{name} yielded as item {index}", CARRIED_DEPTH)
+        if writer is None:
+            return b'"data"', encode(item, f"{name} yielded as item {index}", CARRIED_DEPTH)
+        return b'"data"', writer.write(item, f"yielded as item {index}", CARRIED_DEPTH)
+    except RpcError as error:
+        error.data["index"] = index
+        raise
+
+
+def sendable(error: RpcError) -> RpcError:
+    """A typed error, its ``data`` as JSON has them; one that cannot be sent as ``INTERNAL_ERROR`` with its words."""
+    try:
+        if error.data:
+            error.data = msgspec.json.decode(encode(error.data, "it has", CARRIED_DEPTH, large_integers=True))
+        msgspec.json.encode(error.to_wire())
+    except BaseException as fault:
+        why = f" ({bounded(fault.message)})" if isinstance(fault, RpcError) else ""
+        return RpcError(ErrorCode.INTERNAL_ERROR, f"an error that cannot be sent: {words_of(error)}{why}")
+    return error
+
+
+def _not_carried(gave: str, error: BaseException) -> RpcError:
+    cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
+    return RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: {bounded(str(error))}{cause}")
+
+
+def has_non_finite(value: Any) -> bool:
+    """Whether a NaN or an infinity is anywhere in a value that can be encoded."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if value is None or isinstance(value, (str, int)):
+        return False
+    if isinstance(value, dict):
+        return any(map(has_non_finite, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(has_non_finite, value))
+    return has_non_finite(_as_plain(value))
+
+
+def _jsonable(value: Any) -> Any:
+    """A value of which nothing is declared, inside one of which something is."""
+    return value if type(value) in _CHUNKLESS else orjson.loads(encode(value, "it has"))
+
+
+def _as_plain(value: Any) -> Any:
+    """What orjson does not know, as what it knows."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return to_member(value)
+    if isinstance(value, (set, frozenset, tuple)):
+        return list(value)
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return _serializer_of(type(value)).to_python(value, mode="json", warnings="error")
+    if (plain := as_plain(value)) is not None:
+        return plain
+    if isinstance(value, msgspec.Struct):
+        return msgspec.to_builtins(value)
+    if isinstance(value, (complex, Iterator, BaseException)) or inspect.isawaitable(value):
+        raise TypeError(_type_of(value))
+    return to_jsonable_python(value, fallback=_unknown)
+
+
+def _unknown(value: Any) -> Any:
+    raise TypeError(_type_of(value))
+
+
+def _type_of(value: Any) -> str:
+    return f"type {type(value).__module__}.{type(value).__qualname__}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _serializer_of(cls: type[Any]) -> SchemaSerializer:
+    return _serializer(
+        writing(member_schema(core_schema({"value": cls}, cls.__name__, ConfigDict()), "value"), _jsonable)
+    )
