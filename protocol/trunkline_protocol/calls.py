@@ -7,7 +7,8 @@ later ones are discarded: that rule lives here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -37,7 +38,19 @@ class Caller(Protocol):
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles of the principal, such as ``admin``."""
+        """The roles of the principal, such as ``admin``; which of them grant anything, :meth:`has_role` tells."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of the principal."""
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """What methods are told of the principal's credentials, beside name, roles and tenant."""
+
+    @property
+    def encoded(self) -> bytes:
+        """What methods are told of the principal: :func:`trunkline_protocol.principals.encode_principal`."""
 
     @property
     def methods(self) -> tuple[str, ...] | None:
@@ -54,6 +67,9 @@ class Caller(Protocol):
     @property
     def acting(self) -> str:
         """The method whose own rights these are; empty where they are the principal's."""
+
+    def has_role(self, role: str) -> bool:
+        """Whether the principal has what a role grants."""
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method."""

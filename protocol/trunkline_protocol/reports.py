@@ -403,6 +403,7 @@ class Peer(msgspec.Struct):
     connection: int
     peer: str
     principal: str
+    tenant: str
     transport: str
     client: str | None
 

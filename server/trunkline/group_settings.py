@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,11 @@ GroupName = Annotated[str, AfterValidator(_group_name)]
 Name = Annotated[str, StringConstraints(min_length=1)]
 
 
+def default_executors() -> int:
+    """Half the cores; at least two, so that one stuck method never stops all; at most four, for each loads models."""
+    return max(2, min(4, (os.cpu_count() or 2) // 2))
+
+
 class GroupSettings(BaseModel):
     """What can be set for a group. What is left out is as for the hub as a whole."""
 
@@ -44,3 +50,7 @@ class GroupSettings(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="what load gets beside the hub's settings")
     max_concurrency: int | None = Field(None, ge=1, description="coroutine methods that one executor runs at once")
     queue_limit: int | None = Field(None, ge=0, description="calls queued for this group")
+
+
+Groups = dict[GroupName, GroupSettings]
+"""The groups by name, in the order of the file."""

@@ -300,7 +300,7 @@ async def test_connections(hub: Hub) -> None:
     message = await hub.next(CONNECTIONS)
     assert message.keys() == {"opened", "closed", "dropped", "open", "connections"}
     (opened,), (closed,) = message["opened"], message["closed"]
-    assert opened.keys() == {"connection", "peer", "principal", "transport", "client", "opened_at"}
+    assert opened.keys() == {"connection", "peer", "principal", "tenant", "transport", "client", "opened_at"}
     assert (opened["transport"], opened["client"]) == ("websocket", "a test")
     assert (opened["connection"], opened["peer"], opened["principal"]) == (peer.number, "test", "alice")
     assert opened["opened_at"] > 1_700_000_000_000
@@ -331,7 +331,18 @@ async def test_a_table_of_connections_each_second(hub: Hub) -> None:
     peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do"}')
     (row,) = (await hub.next_with(CONNECTIONS, "connections"))["connections"]
     assert row.keys() == {
-        *("connection", "peer", "principal", "transport", "client", "duration_ms", "calls", "streams", "subscriptions"),
+        *(
+            "connection",
+            "peer",
+            "principal",
+            "tenant",
+            "transport",
+            "client",
+            "duration_ms",
+            "calls",
+            "streams",
+            "subscriptions",
+        ),
         *("session", "received_bytes", "sent_bytes", "in_bytes_per_second", "out_bytes_per_second"),
         *("buffered_bytes", "lag_ms", "dropped_events"),
     }

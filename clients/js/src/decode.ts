@@ -2,7 +2,7 @@
  * Text of one frame -> one {@link Incoming}. Pure, and total: whatever a peer sends becomes a value,
  * never an exception, because it would surface in a socket callback where nobody can catch it.
  */
-import type { ForeignId, Incoming, WireError } from "./messages.js";
+import type { ForeignId, Incoming, WireError, WireRequest } from "./messages.js";
 
 /** Members of a JSON object. */
 export type Fields = Readonly<Record<string, unknown>>;
@@ -50,25 +50,23 @@ function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Inco
   return { kind: "broken", id, why: `not a JSON-RPC 2.0 reply: ${excerpt(text)}` };
 }
 
-function decodeCall({ id, params, metadata }: Fields, method: string, text: string): Incoming {
+function decodeCall(json: Fields, method: string, text: string): Incoming {
+  const { id, params, metadata } = json;
   if (isId(id)) {
-    return { kind: "request", id, method, params, metadata: isFields(metadata) ? metadata : {} };
+    return { ...(json as unknown as WireRequest), kind: "request", metadata: isFields(metadata) ? metadata : {} };
   }
-  return (
-    (isFields(params) ? decodeNotification(params, method, text) : undefined) ??
-    nonsense("not understood", text)
-  );
+  return (isFields(params) ? decodeNotification(params, method, text) : undefined) ?? nonsense("not understood", text);
 }
 
 function decodeNotification(params: Fields, method: string, text: string): Incoming | undefined {
   const { id, data, topic, epoch, offset, from, to, count, reason, token, value, consumed, received } = params;
-  const { request_id: requestId } = params;
+  const { request_id: requestId, published_at: publishedAt, publisher } = params;
   switch (method) {
     case "stream_chunk":
       return decodeChunk(params, text.length);
     case "event":
       return checked(
-        { kind: "event", topic, data, epoch, offset, publishedAt: params.published_at },
+        { kind: "event", topic, data, epoch, offset, publishedAt, publisher },
         { topic: "string", epoch: "string", offset: "number", publishedAt: "number" },
       );
     case "event.gap":

@@ -82,6 +82,7 @@ class ConnectionBook:
             "connection": connection.number,
             "peer": connection.peer,
             "principal": connection.principal.name,
+            "tenant": connection.principal.tenant,
             "transport": traffic.transport,
             "client": traffic.client,
             "duration_ms": round(1000 * (now - connection.opened_at)),

@@ -225,6 +225,7 @@ class Monitor:
                 "connection": connection.number,
                 "peer": connection.peer,
                 "principal": connection.principal.name,
+                "tenant": connection.principal.tenant,
                 "transport": traffic.transport,
                 "client": traffic.client,
                 "opened_at": int(time.time() * 1000),

@@ -258,17 +258,17 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     @override
     def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        info = call.info
-        assert info is not None
+        assert call.info is not None
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
         handle.in_flight[key] = call
-        handle.lanes[info.lane].load += 1
+        handle.lanes[call.info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
-        method = call.method.encode()
-        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
+        who = b"" if (caller := call.caller()) is None else caller.encoded
+        method, metadata = call.method.encode(), call.metadata
+        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, metadata, who, call.params))
         if call.input is not None:
             for body in self._held.release(call):
                 handle.push(call, call.input, body)

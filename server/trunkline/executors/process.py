@@ -260,9 +260,8 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(
-            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id, self._group
-        )
+        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal, self._group
+        context = Context(self.host, call_id, call.method, *about)
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))

@@ -106,7 +106,9 @@ class HubParts:
         )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
-        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
+        self.topics = Subscriptions(
+            self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics
+        )
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
         )
@@ -314,4 +316,5 @@ def _audit_log(path: Path | None) -> AuditLog | None:
 
 
 def _who(connection: Connection) -> dict[str, Any]:
-    return {"principal": connection.principal.name, "connection": connection.number, "peer": connection.peer}
+    who = connection.principal
+    return {"principal": who.name, "tenant": who.tenant, "connection": connection.number, "peer": connection.peer}

@@ -234,6 +234,8 @@ class Jobs:
             principal=who.name,
             roles=tuple(sorted(who.roles)),
             rights=Rights(who.methods, who.subscribe, who.publish, who.acting),
+            tenant=who.tenant,
+            claims=dict(who.claims),
             metadata=new.metadata,
             priority=new.priority,
             key=new.key,
@@ -357,7 +359,7 @@ class Jobs:
 
 
 def _may_see(who: Caller, job: Job) -> bool:
-    return job.created.principal == who.name or ADMIN in who.roles
+    return job.created.principal == who.name or who.has_role(ADMIN)
 
 
 def _no_job(method: str, why: str) -> RpcError:

@@ -13,6 +13,7 @@ import msgspec
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Window
+from trunkline_protocol.principals import Principal, decode_principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,13 @@ class Context:
         deadline: float,
         depth: int,
         worker_id: str,
+        principal: bytes,
         group: str = "default",
     ) -> None:
         self._host = host
         self._metadata = metadata
         self._deadline = deadline
+        self._principal = principal
         self.call_id = call_id
         self.method = method
         self.depth = depth
@@ -76,6 +79,14 @@ class Context:
     def window(self) -> Window | None:
         """The window of this call's stream, where the caller gave one; else None."""
         return decode_metadata(self._metadata).window if self._metadata else None
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls: the principal of the outermost call, through however many methods and jobs.
+
+        The hub sets it, and nothing that a client says changes it: :attr:`metadata` is the client's word alone.
+        """
+        return decode_principal(self._principal)
 
     @property
     def metadata(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from trunkline.edge.access.grants import Roles
+from trunkline.edge.access.grants import Roles, fault_of_claims
 from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
 from trunkline.edge.access.tokens import TokensFile
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
@@ -163,6 +163,11 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection") from None
     if not isinstance(principal, Principal):
         logger.error("the authenticate hook returned no Principal", extra={"returned": type(principal).__name__})
+        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
+    if principal.claims and (fault := fault_of_claims(principal.claims)):
+        logger.error(
+            "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
+        )
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
     return principal if principal.credential else replace(principal, credential="hook")
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from trunkline.hub.principal import ADMIN, ROLES, Principal
+from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
 
 MAX_NAME_CHARS: Final = 256
+MAX_CLAIMS_BYTES: Final = 4096
+"""Of a principal's claims, as JSON: its calls carry them."""
 
 PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
 
@@ -60,7 +63,15 @@ class Roles:
         self._known = ROLES | self._defined.keys()
 
     def principal(
-        self, name: str, claimed: Iterable[str], own: Grants, *, expires: float | None = None, credential: str
+        self,
+        name: str,
+        claimed: Iterable[str],
+        own: Grants,
+        *,
+        expires: float | None = None,
+        credential: str,
+        tenant: str = DEFAULT_TENANT,
+        claims: Mapping[str, Any] = NO_CLAIMS,
     ) -> Principal:
         """The principal with the rights that these roles and grants add up to.
 
@@ -70,7 +81,7 @@ class Roles:
             own: what the credential itself grants; its ``rate`` takes precedence over those of roles, of which the
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
-            credential: see :class:`Principal`.
+            credential, tenant, claims: see :class:`Principal`.
         """
         claimed = frozenset(claimed)
         known = claimed & self._known
@@ -87,6 +98,8 @@ class Roles:
             own.rate if own.rate is not None else max(rates, default=None),
             expires,
             credential,
+            tenant=tenant,
+            claims=claims,
         )
 
     def unknown(self, claimed: Iterable[str]) -> list[str]:
@@ -107,3 +120,12 @@ def _union(limits: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
 def is_name(text: str) -> bool:
     """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
     return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()
+
+
+def fault_of_claims(claims: Mapping[str, Any]) -> str | None:
+    """What is wrong with claims that methods are to be told; None where nothing is."""
+    try:
+        size = len(msgspec.json.encode(dict(claims)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return f"claims: no JSON: {error}"
+    return None if size <= MAX_CLAIMS_BYTES else f"claims: {size} bytes of JSON; at most {MAX_CLAIMS_BYTES} are carried"

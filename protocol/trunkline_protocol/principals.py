@@ -1,0 +1,63 @@
+"""Principals: who makes a call, as methods and client-served handlers are told (SPEC.md, section 1).
+
+The hub alone sets them; what a client says of itself is never taken for one, except by ``metadata.act_as`` from those
+that may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+DEFAULT_TENANT: Final = "default"
+"""The tenant of principals whose credentials name none."""
+
+NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who makes a call: the principal of the outermost call, through however many methods and jobs.
+
+    Attributes:
+        name: as in the credentials: the name in the tokens file, or ``sub`` of the JWT.
+        roles: built-in roles, and those of the tokens file.
+        tenant: whose it is; ``default`` where the credentials name none.
+        claims: those of the credentials that the hub's settings pass on; not to be changed.
+    """
+
+    name: str
+    roles: frozenset[str] = frozenset()
+    tenant: str = DEFAULT_TENANT
+    claims: Mapping[str, Any] = NO_CLAIMS
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode_principal(name: str, roles: Iterable[str], tenant: str, claims: Mapping[str, Any]) -> bytes:
+    """A principal as JSON, as executors and callees get it."""
+    return _encoder.encode({"name": name, "roles": sorted(roles), "tenant": tenant, "claims": dict(claims)})
+
+
+def principal_from(members: Mapping[str, Any]) -> Principal:
+    """The principal that these members describe; unknown ones are ignored."""
+    claims = MappingProxyType(dict(members.get("claims") or {}))
+    return Principal(
+        members["name"], frozenset(members.get("roles") or ()), members.get("tenant", DEFAULT_TENANT), claims
+    )
+
+
+HUB: Final = Principal("(hub)")
+"""The principal of calls that the hub makes for itself."""
+
+ENCODED_HUB: Final = encode_principal(HUB.name, HUB.roles, HUB.tenant, HUB.claims)
+
+
+@lru_cache(maxsize=256)
+def decode_principal(data: bytes) -> Principal:
+    """The principal that :func:`encode_principal` wrote; empty stands for the hub itself."""
+    return principal_from(msgspec.json.decode(data)) if data else HUB
