@@ -138,11 +138,13 @@ class Call:
         ran: seconds in its executor, as that says; 0 before the outcome, and where it got to none.
         bytes_out: of its result and its chunks, so far.
         trace: its span's place in a trace; None where it has none.
+        failure: the error that ended it; None where it was abandoned. Only calls that did not end well have it.
         number: given to it when somebody first looks at what is in flight; 0 before.
         slot: of its routing key. Only calls of methods that have one get it, when they are routed.
     """
 
     slot: int
+    failure: RpcError | None
 
     vetted = False
     """Whether the origin has checked that the principal may make this call. The router checks all others."""
@@ -155,6 +157,7 @@ class Call:
         "deadline",
         "depth",
         "executor",
+        "failure",
         "flow",
         "idle_timeout",
         "info",
@@ -218,6 +221,8 @@ class Call:
 
     def settle_error(self, error: RpcError) -> None:
         """End the call with a typed error."""
+        if not self.settled:
+            self.failure = error
         if self._settle(error.code):
             if self.chunks:
                 error.data.setdefault("chunks", self.chunks)
@@ -227,6 +232,8 @@ class Call:
 
     def abandon(self) -> None:
         """End the call without delivering an outcome, for its caller is gone. Its execution is cancelled."""
+        if not self.settled:
+            self.failure = None
         if self._settle(ErrorCode.CANCELLED):
             self.cancel_execution()
 

@@ -1,8 +1,7 @@
-"""Which executor gets a call, by strategy, and that none gets one whom nobody has heard of while another is free."""
+"""Which executor gets a call, by strategy."""
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import pytest
@@ -11,36 +10,24 @@ from hypothesis import strategies as st
 
 from trunkline.defaults import Strategy
 from trunkline.executors.balancing import SCORES, choose
-from trunkline.executors.handle import MISTRUST, QUIET, SILENT_AFTER, UNANSWERED, ExecutorHandle
+from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.calls import Call
 
-NOW = 1000.0
-
 
 class Executors:
-    """Executors that are ready and have just been heard of, with so many calls on their loops."""
+    """Executors that are ready, with so many calls on their loops."""
 
     def __init__(self, *loads: int, slots: int = 4) -> None:
         self.handles = [ExecutorHandle(index, lambda *_: None, lambda _: None, slots) for index in range(len(loads))]
         self.times: dict[int, float] = {}
-        self.pings: list[int] = []
         for handle, load in zip(self.handles, loads, strict=True):
             handle.state = "ready"
-            handle.last_frame_at = NOW
             handle.lanes["loop"].load = load
             handle.in_flight = {key: Call("m", b"{}") for key in range(load)}
-            handle.ping = self._ping(handle)  # type: ignore[method-assign]
 
-    def _ping(self, handle: ExecutorHandle):  # type: ignore[no-untyped-def]
-        def ping(now: float) -> None:
-            handle.ping_sent_at = now
-            self.pings.append(handle.index)
-
-        return ping
-
-    def choose(self, strategy: Strategy = "performance_based", start: int = 0, now: float = NOW) -> int | None:
-        found = choose(self.handles, "loop", start, now, SCORES[strategy], self.times)
+    def choose(self, strategy: Strategy = "performance_based", start: int = 0) -> int | None:
+        found = choose(self.handles, "loop", start, SCORES[strategy], self.times)
         return None if found is None else found.index
 
 
@@ -118,51 +105,9 @@ def test_a_plain_function_that_may_hold_the_lock_counts() -> None:
 
 
 @strategies
-def test_one_that_is_quiet_with_calls_is_asked_and_gets_none_until_it_answers(strategy: Strategy) -> None:
-    found = Executors(1, 2)
-    found.handles[0].last_frame_at = NOW - 2 * QUIET
-    found.choose(strategy)
-    assert found.pings == [0]
-    found.handles[1].last_frame_at = later = NOW + UNANSWERED
-    assert [found.choose(strategy, start, later) for start in range(4)] == [1, 1, 1, 1]
-    assert found.pings == [0], "once is enough"
-    found.handles[0].ping_sent_at, found.handles[0].last_frame_at = 0.0, later
-    assert found.choose(strategy, 0, later) == 0
-
-
-@strategies
-def test_one_that_runs_a_plain_function_and_is_quiet_gets_none_at_once(strategy: Strategy) -> None:
-    found = Executors(1, 2)
-    found.handles[0].last_frame_at = NOW - 2 * QUIET
-    found.handles[0].lanes["thread"].load = 1
+def test_one_that_is_shunned_gets_none_while_another_has_room(strategy: Strategy) -> None:
+    found = Executors(0, 3)
+    found.handles[0].shunned = True
     assert [found.choose(strategy, start) for start in range(4)] == [1, 1, 1, 1]
-    assert found.pings == [0]
-
-
-@strategies
-def test_if_all_others_are_full_it_gets_them_all_the_same(strategy: Strategy) -> None:
-    found = Executors(1, 4)
-    found.handles[0].last_frame_at = NOW - 2 * QUIET
+    found.handles[1].lanes["loop"].load = 4
     assert found.choose(strategy) == 0
-
-
-def test_an_idle_one_is_not_asked_first() -> None:
-    found = Executors(0, 0)
-    found.handles[0].last_frame_at = NOW - 60
-    assert found.choose() == 0
-    assert found.pings == []
-
-
-@strategies
-def test_what_was_learnt_at_a_silence_is_not_forgotten_at_the_first_answer(strategy: Strategy) -> None:
-    found = Executors(0, 2)
-    handle = found.handles[0]
-    now = time.monotonic()
-    handle.ping_sent_at = now - 2 * SILENT_AFTER
-    handle.check_silence(now)
-    assert found.choose(strategy, now=now) == 1
-    handle.data_received(b"")
-    now = found.handles[1].last_frame_at = handle.last_frame_at
-    assert found.choose(strategy, now=now) == 1
-    handle.last_frame_at = found.handles[1].last_frame_at = now + MISTRUST
-    assert found.choose(strategy, now=now + MISTRUST) == 0

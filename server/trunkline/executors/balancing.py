@@ -1,7 +1,7 @@
 """Chooses the executor for a call, by what is known now: free slots, silence, measured run times. Pure.
 
 An executor that is not ready, is silent or has no room gets nothing. Whatever the strategy: nothing is sent ahead while
-another has a free slot, and one that has not been heard of lately comes after those that have.
+another has a free slot, and one that does not answer at once, or was silent lately, comes after all others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AHEAD: Final = 1e6
 """What is added to a score where the call would wait behind others in the executor."""
 
 DOUBT: Final = 1e9
-"""What is added where the executor does not answer at once."""
+"""What is added where others are to be asked first; see :class:`.handle.ExecutorHandle`."""
 
 MUCH_SLOWER: Final = 2.0
 """Differences of run times below this factor are taken for chance."""
@@ -43,9 +43,11 @@ def connections(handle: ExecutorHandle, _lane: LaneLoad, _times: Times) -> float
 def performance(handle: ExecutorHandle, lane: LaneLoad, times: Times) -> float:
     """The score of ``performance_based``: the share of slots in use, times how much slower the executor is.
 
-    A plain function in progress counts as one more call, for it may hold the interpreter lock.
+    A plain function in progress counts as half the slots, for it may hold the interpreter lock.
     """
-    share = BASE + (lane.load + handle.lanes["thread"].load) / lane.slots
+    share = BASE + lane.load / lane.slots
+    if lane.beside is not None and lane.beside.load:
+        share += 0.5
     if times and (own := times.get(handle.index)) is not None:
         slower = own / min(times.values())
         return share * slower if slower >= MUCH_SLOWER else share
@@ -61,13 +63,12 @@ SCORES: Final[Mapping[Strategy, Score]] = {
 
 
 def choose(
-    executors: Sequence[ExecutorHandle], lane_name: Lane, start: int, now: float, score: Score, times: Times
+    executors: Sequence[ExecutorHandle], lane_name: Lane, start: int, score: Score, times: Times
 ) -> ExecutorHandle | None:
     """The executor with the lowest score that has room, or None where none has.
 
     Args:
         start: of equals the first from here on is taken, so that a caller who increments it spreads calls evenly.
-        now: monotonic, in seconds.
     """
     best, best_score = None, float("inf")
     count = len(executors)
@@ -81,7 +82,7 @@ def choose(
         found = score(handle, lane, times)
         if lane.load >= lane.slots:
             found += AHEAD
-        if handle.doubtful(now):
+        if handle.shunned:
             found += DOUBT
         if found < best_score:
             best, best_score = handle, found

@@ -56,9 +56,9 @@ class GroupBacklog(Backlog[tuple[Lane, Queue]]):
                 lost += self.move((lane, queue), functools.partial(self._place, lane))
         return lost
 
-    def by_group(self) -> dict[str, int]:
-        """How many calls wait for each group alone."""
-        return {group.name: self.waiting if group.account is None else group.account.waiting for group in self._groups}
+    def waiting_for(self, group: ExecutorGroup) -> int:
+        """How many calls wait for a group alone."""
+        return self.waiting if group.account is None else group.account.waiting
 
     def hint(self) -> int:
         """The milliseconds after which all queues should be empty, by the mean run time of recent calls."""

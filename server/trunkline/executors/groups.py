@@ -7,14 +7,14 @@ group, whose executors own the slots of the keys.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, Queue, RoutingKeys
+from trunkline.executors.queueing import ANYWHERE, Queue, RoutingKeys
 from trunkline.executors.supervisor import GroupSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
@@ -57,19 +57,13 @@ class ExecutorGroup:
         return [self._pool[index] for index in self.indexes]
 
     @property
-    def lanes(self) -> set[Lane]:
-        """The lanes of its methods."""
-        return {info.lane for info in self.methods.values()}
-
-    @property
-    def words(self) -> str:
-        """What is put before what is said of it; empty for the one that there is by default."""
-        return "" if self.name == DEFAULT_GROUP else f"group {self.name}, "
-
-    @property
     def has_told(self) -> bool:
         """Whether it is known what the group serves: an executor was ready, or has said why it cannot be."""
         return bool(self.methods) or any(handle.failed_modules for handle in self.executors)
+
+    def own(self, by_index: Mapping[int, str]) -> dict[int, str]:
+        """What is said of its executors, by their number in the group, of what is said of all by index."""
+        return {index - self.indexes.start: words for index, words in by_index.items() if index in self.indexes}
 
     def observe(self, seconds: float) -> None:
         """Note how long a call has run."""
@@ -139,10 +133,10 @@ class Route:
             free = [group for group in groups if not group.spec.techniques]
             self.others = Route(bare, free, times, everybody) if free else None
 
-    def choose(self, lane: Lane, now: float) -> ExecutorHandle | None:
+    def choose(self, lane: Lane) -> ExecutorHandle | None:
         """The executor for a call, None where none has room. Where several groups serve, no group's strategy counts."""
         self._turn += 1
-        return choose(self._executors, lane, self._turn, now, self._score, self.times)
+        return choose(self._executors, lane, self._turn, self._score, self.times)
 
     def observe(self, handle: ExecutorHandle, seconds: float) -> None:
         """Note how long a call has run."""

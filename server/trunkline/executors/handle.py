@@ -18,6 +18,7 @@ from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, LaneLoad, Queu
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
+from trunkline_protocol.health import LastRestart
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -25,20 +26,13 @@ State = Literal["starting", "ready", "stopping", "down"]
 NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
+SUSPICION_TIMES: Final = 10
+SUSPICION_SECONDS: Final = 30.0
+"""An executor that was silent is shunned for ten times as long, and for so many seconds at most, while calls run that
+were running then."""
+
 JUST_NOW: Final = 0.1
 """Seconds after a call's outcome during which output still counts as that method's: it comes through another pipe."""
-
-SILENT_AFTER: Final = 0.25
-"""Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
-
-QUIET: Final = 0.05
-"""Seconds without a frame after which an executor that has calls is asked for a sign of life when it is to get more."""
-
-UNANSWERED: Final = 0.1
-"""Seconds without an answer to that after which others are preferred; at once where it runs a plain function."""
-
-MISTRUST: Final = 2.0
-"""Seconds after a silence during which an executor gets calls only where no other has room: it may be silent again."""
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -61,13 +55,16 @@ class ExecutorHandle(asyncio.Protocol):
         turn: counts the calls that it has taken.
         idle: set when it runs no call any more, where somebody waits for that.
         restart_causes: how often the process was restarted, by cause.
-        last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
+        last_restart: None before the first.
+        started_at: when the process was started, on the monotonic clock, in seconds.
         latency: seconds between the last answered ping and its pong; None before the first.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
+        owes: whether a call was sent since the last frame came.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
             blocks the loop. It keeps its calls; new ones wait, or go to other executors.
-        mistrusted_until: on the monotonic clock, in seconds; see :data:`MISTRUST`.
+        shunned: whether calls are given to others, as far as they have room: it is silent, has not answered a ping for
+            a moment, or was silent lately and still runs what may have made it so.
     """
 
     def __init__(
@@ -92,7 +89,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.catalogue: Catalogue | None = None
         self.restarts = 0
         self.restart_causes: Counter[RestartCause] = Counter()
-        self.last_restart: dict[str, Any] | None = None
+        self.last_restart: LastRestart | None = None
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
@@ -102,7 +99,6 @@ class ExecutorHandle(asyncio.Protocol):
         self.failed_calls = 0
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
-        self.silent = False
         self.on_wire_lost: Callable[[], None] | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
@@ -118,19 +114,19 @@ class ExecutorHandle(asyncio.Protocol):
         self.recalled: set[int] = set()
         self.blamed: Call | None = None
         self.nested: dict[int, NestedCall] = {}
-        self.lanes: dict[Lane, LaneLoad] = {
-            "loop": LaneLoad(self._max_concurrency),
-            "thread": LaneLoad(1),
-        }
+        thread = LaneLoad(1)
+        self.lanes: dict[Lane, LaneLoad] = {"loop": LaneLoad(self._max_concurrency, thread), "thread": thread}
         self._reader = ipc.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
-        self.pinged_at = time.monotonic()
+        self.started_at = self.pinged_at = time.monotonic()
         self.latency: float | None = None
         self._unanswered_since = 0.0
-        self.silent = False
-        self.mistrusted_until = 0.0
+        self.owes = self.silent = self.shunned = False
+        self._silent_since = 0.0
+        self._suspects: frozenset[int] = frozenset()
+        self._suspected_until = 0.0
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -141,12 +137,11 @@ class ExecutorHandle(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         # Any frame counts as an answer to a ping.
-        now = self.last_frame_at = time.monotonic()
-        if self.ping_sent_at:
-            if now - self.ping_sent_at >= SILENT_AFTER:
-                self.mistrusted_until = now + MISTRUST
-            self.ping_sent_at = 0.0
-            self.silent = False
+        self.last_frame_at = time.monotonic()
+        self.ping_sent_at = 0.0
+        self.owes = False
+        if self.shunned:
+            self._heard(self.last_frame_at)
         on_frame = self._on_frame
         try:
             for kind, call_id, body in self._reader.feed(data):
@@ -170,24 +165,31 @@ class ExecutorHandle(asyncio.Protocol):
         if len(out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
+    def unheard(self, *, silent: bool) -> None:
+        """Note that a ping has not been answered for a moment or, ``silent``, for longer than a method may take."""
+        self.shunned = True
+        if silent and not self.silent:
+            self.silent = True
+            self._silent_since = self.last_frame_at
+            self._suspects = frozenset(self.in_flight)
+
+    def _heard(self, now: float) -> None:
+        """Judge anew: a method that lets the interpreter lock go for a moment may be about to take it again."""
+        if self.silent:
+            self.silent = False
+            self._suspected_until = now + min(SUSPICION_SECONDS, SUSPICION_TIMES * (now - self._silent_since))
+        self.judge_anew(now)
+
+    def judge_anew(self, now: float) -> None:
+        """Shun the executor no more once the calls that may have silenced it are over, or it was heard for long."""
+        self.shunned = now < self._suspected_until and not self._suspects.isdisjoint(self.in_flight)
+
     def ping(self, now: float) -> None:
         """Send a ping."""
         self.ping_sent_at = self.pinged_at = now
         if not self._unanswered_since:
             self._unanswered_since = now
         self.send(ipc.frame(ipc.PING))
-
-    def check_silence(self, now: float) -> None:
-        """Note whether a ping was not answered for too long."""
-        self.silent = now - self.ping_sent_at >= SILENT_AFTER
-
-    def doubtful(self, now: float) -> bool:
-        """Whether others should rather get a call: it is quiet with calls (and is pinged now), or was silent lately."""
-        if now - self.last_frame_at > QUIET and (self.in_flight or self.ping_sent_at):
-            if not self.ping_sent_at:
-                self.ping(now)
-            return self.lanes["thread"].load > 0 or now - self.ping_sent_at >= UNANSWERED
-        return now < self.mistrusted_until
 
     def ponged(self, now: float) -> None:
         """Note a pong. Of several pings on their way the latency of the first is measured."""
@@ -299,8 +301,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.restarts += 1
         self.restart_causes[cause] += 1
         self.last_failure = words
-        at = int(time.time() * 1000)
-        self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+        self.last_restart = LastRestart(cause, words, self.restarts, int(time.time() * 1000))
 
     def inherit(self, other: ExecutorHandle) -> None:
         """Take over what was counted of another process of the same index."""

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from trunkline.executors.groups import Routes
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import DEFAULT_GROUP
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-TRIED_AGAIN: Final = "loading is tried again when its executor restarts (executors.drain)"
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -71,14 +67,10 @@ class FailedModules:
 
     def all(self) -> list[ModuleFailure]:
         """The failures, one per group and module: all executors of a group normally fail alike."""
-        return list(self._by_group().values())
+        groups = dict.fromkeys(handle.group for handle in self._executors)
+        return [failure for group in groups for failure in self.of(group)]
 
-    def words(self) -> list[str]:
-        """The failures as text, with when loading is tried again."""
-        return [
-            f"{'' if group == DEFAULT_GROUP else f'group {group}, '}{failure.words}; {TRIED_AGAIN}"
-            for (group, _module), failure in self._by_group().items()
-        ]
-
-    def _by_group(self) -> dict[tuple[str, str], ModuleFailure]:
-        return {(handle.group, each.module): each for handle in self._executors for each in handle.failed_modules}
+    def of(self, group: str) -> list[ModuleFailure]:
+        """The failures of one group."""
+        own = (handle for handle in self._executors if handle.group == group)
+        return list({each.module: each for handle in own for each in handle.failed_modules}.values())

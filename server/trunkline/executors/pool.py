@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
@@ -19,11 +19,11 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, reports, running, status_of
+from trunkline.executors.availability import Standstill, reports, running
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.group_backlog import GroupBacklog
-from trunkline.executors.groups import SLOW_FROM, ExecutorGroup, Routes, make_groups
+from trunkline.executors.groups import SLOW_FROM, Routes, make_groups
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
@@ -33,14 +33,13 @@ from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import GroupSpec
-from trunkline.executors.watchdog import Watchdog, count_kill
+from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
+from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
-
-TICK: Final = 0.25
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -96,7 +95,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
-        self._silent: list[ExecutorHandle] = []
         nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
@@ -149,36 +147,36 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Whether all executors are ready now."""
         return all(handle.state == "ready" for handle in self.executors)
 
-    @property
-    def serving(self) -> bool:
-        """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
-        return not self.executors or any(still.serves(group.lanes) for group, still in self._standstills())
-
-    def obstacles(self) -> list[str]:
-        """What waits for executors that answer but make no progress, as text."""
-        causes = [f"{group.words}{cause}" for group, still in self._standstills() for cause in still.causes]
-        return [*causes, *self.replacements.failures.values()]
-
-    def _standstills(self) -> list[tuple[ExecutorGroup, Standstill]]:
-        return [(each, Standstill(each.executors, self._backlog, time.monotonic())) for each in self._groups]
+    def groups(self) -> list[GroupSeen]:
+        """What is seen of each group of executors now."""
+        reports, now = self.snapshot(), time.monotonic()
+        return [
+            GroupSeen(
+                group.name,
+                reports[group.indexes.start : group.indexes.stop],
+                group.methods.values(),
+                Standstill(group.executors, self._backlog, now).held,
+                self._failed.of(group.name),
+                group.own(self.replacements.failures),
+                self._backlog.waiting_for(group),
+            )
+            for group in self._groups
+        ]
 
     @property
     def waiting(self) -> int:
         """How many calls wait for an executor."""
         return self._backlog.waiting
 
-    def waiting_by_group(self) -> dict[str, int]:
-        """How many calls wait for each group alone."""
-        return self._backlog.by_group()
-
     @property
     def quarantined(self) -> int:
         """How many inputs are refused now, because they killed executors."""
         return self._quarantine.quarantined(time.monotonic())
 
-    def module_failures(self) -> list[str]:
-        """The modules that could not be loaded, as text."""
-        return self._failed.words()
+    @property
+    def failed_modules(self) -> list[ModuleFailure]:
+        """The modules that could not be loaded."""
+        return self._failed.all()
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
@@ -207,7 +205,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             raise refusal
         if info.routing_key is None:
             route = self._routes.of(call)
-            queue, chosen = route.queue, route.choose(info.lane, call.received)
+            queue, chosen = route.queue, route.choose(info.lane)
         else:
             call.slot = slot_of(self._keys.value(info, call.params))
             queue, chosen = self.owners.choose(call.slot, info.lane)
@@ -263,6 +261,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         call.executor = handle
         call.attempts += 1
         handle.in_flight[key] = call
+        handle.owes = True
         handle.lanes[call.info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
@@ -319,8 +318,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     def _serve(self, handle: ExecutorHandle, old: ExecutorHandle | None = None) -> None:
         """Let an executor that is ready have traffic, perhaps that of another, which it has replaced."""
         assert handle.catalogue is not None
-        group = self._group_of[handle.index]
-        group.update(handle.catalogue)
+        self._group_of[handle.index].update(handle.catalogue)
         self._failed.found(handle, handle.catalogue.failed)
         self._routes.rebuild()
         self._sort(old)
@@ -478,22 +476,21 @@ class ExecutorPool(CallBackend, HandOverHost):
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
+        for tick in itertools.count():
+            await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
+            self._watchdog.listen(now)
+            if tick % LOOK_EVERY:
+                continue
             self._watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
             self._routes.forget()
-            silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
-            if silent != self._silent:
-                self._silent = silent
-                self._on_change()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
         return running(self.crew)
 
-    def snapshot(self) -> list[dict[str, Any]]:
-        """The state of each executor, as data."""
-        return reports(self.crew, self.owners.table)
+    def snapshot(self) -> list[ExecutorReport]:
+        """The state of each executor, without what its process uses."""
+        return reports(self.crew, self.owners.table, time.monotonic())

@@ -41,11 +41,13 @@ class LaneLoad:
 
     Attributes:
         mean_run: mean run time of the lane's calls, in seconds.
+        beside: the lane of the executor whose calls take time from those of this one; None without such a lane.
     """
 
-    __slots__ = ("limit", "load", "mean_run", "slots")
+    __slots__ = ("beside", "limit", "load", "mean_run", "slots")
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, beside: LaneLoad | None = None) -> None:
+        self.beside = beside
         self.load = 0
         self.limit = slots
         self.slots = slots

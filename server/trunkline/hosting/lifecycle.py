@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from trunkline.background import start_task
 from trunkline.config import Settings
+from trunkline.control.judgement import TRIED_AGAIN
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.stdio import StandardIo
@@ -61,7 +62,7 @@ class HubProcess:
 
     def _refuse_failed_modules(self) -> None:
         """With ``strict``, stop the hub where its first executors could not load a module; later ones do not count."""
-        failures = self.parts.pool.module_failures()
+        failures = [f"{failure.words}; {TRIED_AGAIN}" for failure in self.parts.pool.failed_modules]
         if failures and self._strict:
             self._refusal = self._refusal or ConfigurationError("; ".join(failures))
             self.stop()
@@ -76,8 +77,8 @@ class HubProcess:
 
     def _open_framed_doors(self) -> None:
         """Open the gates of framed peers once the executors are ready, or one of them has failed."""
-        if self.parts.pool.ready or any(executor["last_failure"] for executor in self.parts.pool.snapshot()):
-            self.parts.framed.open(self.parts.missing())
+        if self.parts.pool.ready or any(executor.last_failure for executor in self.parts.pool.snapshot()):
+            self.parts.framed.open(self.parts.health.missing())
 
     def reload(self) -> None:
         """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation)."""
@@ -165,6 +166,7 @@ class HubProcess:
         self.parts.pool.start()
         self.parts.jobs.start()
         self.parts.sampler.start()
+        self.parts.health.start()
         serving = start_task(server.serve(sockets=listeners), "http server")
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -198,6 +200,7 @@ class HubProcess:
         await parts.jobs.close()
         parts.monitor.stop()
         parts.sampler.stop()
+        parts.health.stop()
         parts.sessions.stop()
         if parts.audit is not None:
             parts.audit.close()

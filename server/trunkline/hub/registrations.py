@@ -109,6 +109,13 @@ class Registrations(CallBackend, Callees):
         """The catalogue entries of the methods that clients serve now."""
         return [registered.info for registered in self._methods.values()]
 
+    def presence(self) -> dict[str, bool]:
+        """The names of the methods, and whether one of their clients is connected: else they wait to be resumed."""
+        return {
+            name: any(connection.is_attached for connection in registered.callees)
+            for name, registered in self._methods.items()
+        }
+
     @property
     def waiting(self) -> int:
         """How many calls wait for a callee."""
