@@ -78,12 +78,14 @@ class ModuleFailure(msgspec.Struct, frozen=True):
         code: of the error that its methods are answered with; never a retryable one.
         message: why, in words.
         methods: what it would serve, as far as that is known: nothing where the import failed already.
+        files: those of its own that the error came through.
     """
 
     module: str
     code: int
     message: str
     methods: list[str] = []
+    files: list[str] = []
 
     @property
     def words(self) -> str:
@@ -92,12 +94,17 @@ class ModuleFailure(msgspec.Struct, frozen=True):
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """Everything one executor serves, sent with READY; and ``failed``, what it was to serve and does not."""
+    """Everything one executor serves, sent with READY; and ``failed``, what it was to serve and does not.
+
+    Attributes:
+        sources: the files of its code that are not installed packages, with their times of change in nanoseconds.
+    """
 
     methods: list[MethodInfo]
     packs: list[str] = []
     details: dict[str, Any] = {}
     failed: list[ModuleFailure] = []
+    sources: dict[str, int] = {}
 
 
 def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -> RpcError | None:

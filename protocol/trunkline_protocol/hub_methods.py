@@ -198,6 +198,10 @@ EXECUTORS_DRAIN: Final = HubMethod(
     "executors.drain", "Hand over what an executor owns and replace its process (role admin)",
     reports.DrainParams, reports.Drained, right="admin", idempotent=False,
 )  # fmt: skip
+EXECUTORS_RELOAD: Final = HubMethod(
+    "executors.reload", "Replace all executors by ones with the code that is on disk now (role admin)",
+    reports.NoParams, reports.Reloaded, right="admin",
+)  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",
     reports.AssignParams, reports.Assigned, right="admin",

@@ -251,6 +251,20 @@ class Drained(msgspec.Struct):
     pid: int
 
 
+class Reloaded(msgspec.Struct):
+    """Result of ``executors.reload``: the new processes, and how what they serve differs.
+
+    ``methods`` is how many they serve, ``added`` and ``removed`` which are new and gone; ``failed`` says which modules
+    could not be loaded, of those that could not be loaded before either.
+    """
+
+    executors: list[Drained]
+    methods: int
+    added: list[str]
+    removed: list[str]
+    failed: list[str]
+
+
 class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``executors.assign``."""
 

@@ -1,4 +1,4 @@
-"""The report of ``system.executors``, with the calls of each; ``executors.drain`` and ``executors.assign``."""
+"""The report of ``system.executors``, with the calls of each; and the orders ``executors.*``."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from trunkline.control.method import PoolView
 from trunkline.hub.dispatch import Handlers, answering
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN
+from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN, EXECUTORS_RELOAD
 from trunkline_protocol.reports import (
     Assigned,
     AssignParams,
     Drained,
     DrainParams,
     ExecutorsReport,
+    NoParams,
+    Reloaded,
     RunningCall,
     WorkingExecutor,
 )
@@ -67,20 +69,30 @@ class Replaces(Protocol):
     async def drain(self, worker_id: str) -> Drained:
         """Replace the process of one executor."""
 
+    async def reload(self) -> Reloaded:
+        """Replace all."""
+
 
 class ExecutorOrders:
-    """Answers ``executors.drain`` and ``executors.assign`` when done; cancelling the call does not stop an order."""
+    """Answers the orders ``executors.*`` when they are done; cancelling the call does not stop an order."""
 
     def __init__(self, owners: Owners, replacements: Replaces) -> None:
         self._owners = owners
         self._replacements = replacements
 
     def methods(self) -> Handlers:
-        """Handlers of ``executors.drain`` and ``executors.assign``."""
-        return answering(EXECUTORS_DRAIN, self._drain) | answering(EXECUTORS_ASSIGN, self._assign)
+        """Handlers of ``executors.drain``, ``executors.reload`` and ``executors.assign``."""
+        return (
+            answering(EXECUTORS_DRAIN, self._drain)
+            | answering(EXECUTORS_RELOAD, self._reload)
+            | answering(EXECUTORS_ASSIGN, self._assign)
+        )
 
     def _drain(self, call: Call, params: DrainParams) -> None:
         self._begin(call, self._replacements.drain(params.worker_id))
+
+    def _reload(self, call: Call, _params: NoParams) -> None:
+        self._begin(call, self._replacements.reload())
 
     def _assign(self, call: Call, params: AssignParams) -> None:
         self._begin(call, self._owners.assign(params.key, params.worker_id))

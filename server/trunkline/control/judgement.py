@@ -43,7 +43,7 @@ MAX_METHODS: Final = 100
 MAX_FAILING_CAUSES: Final = 5
 AWAY: Final = "no client that serves it is connected"
 STOPPING: Final = "the hub is stopping"
-TRIED_AGAIN: Final = "loading is tried again when its executor restarts (executors.drain)"
+TRIED_AGAIN: Final = "loading is tried again by trunkline reload"
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class ExecutorHandle(asyncio.Protocol):
         last_restart: None before the first.
         started_at: when the process was started, on the monotonic clock, in seconds.
         latency: seconds between the last answered ping and its pong; None before the first.
+        sources: the files of its code, with their times of change when it loaded them; see :class:`Catalogue`.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
         owes: whether a call was sent since the last frame came.
@@ -93,6 +94,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
+        self.sources: dict[str, int] = {}
         self.ready_since = 0.0
         self.finished_calls = 0
         self.last_method: str | None = None

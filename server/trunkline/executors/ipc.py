@@ -77,6 +77,7 @@ _HEAD: Final = struct.Struct("<IBQ")
 _HEAD_TAIL: Final = _HEAD.size - 4
 _CALL: Final = struct.Struct("<dBBHII")
 _CALL_FRAME: Final = struct.Struct("<IBQdBBHII")
+_CALL_HEAD: Final = _CALL_FRAME.size - 4
 _OUTCOME_FRAME: Final = struct.Struct("<IBQI")
 _INPUT: Final = struct.Struct("<QB")
 _U64: Final = struct.Struct("<Q")
@@ -114,9 +115,8 @@ def call_frame(
     params: bytes,
 ) -> bytes:
     """A CALL frame."""
-    sizes = len(method), len(metadata), len(principal)
-    size = _CALL_FRAME.size - 4 + sum(sizes) + len(params)
-    head = _CALL_FRAME.pack(size, CALL, call_id, deadline, depth, flags, *sizes)
+    m, d, p = len(method), len(metadata), len(principal)
+    head = _CALL_FRAME.pack(_CALL_HEAD + m + d + p + len(params), CALL, call_id, deadline, depth, flags, m, d, p)
     return b"%b%b%b%b%b" % (head, method, metadata, principal, params)
 
 

@@ -40,6 +40,7 @@ class FailedModules:
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
         """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
+        handle.sources = msgspec.convert(error.data.get("sources", {}), dict[str, int])
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:

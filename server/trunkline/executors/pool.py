@@ -399,6 +399,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         told = _catalogue_decoder.decode(body)
         catalogue = handle.catalogue = self._routes.accept(self._group_of[handle.index], told)
+        handle.sources, handle.failed_modules = catalogue.sources, catalogue.failed
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None

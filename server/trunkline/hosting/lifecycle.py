@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -81,8 +82,12 @@ class HubProcess:
             self.parts.framed.open(self.parts.health.missing())
 
     def reload(self) -> None:
-        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation)."""
+        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation).
+
+        Executors are replaced if files of their code have changed.
+        """
         parts = self.parts
+        start_task(self._reload_changed_code(), "reload of code")
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
         try:
@@ -104,6 +109,16 @@ class HubProcess:
             if revoked.is_final(entry.owner.connection.principal):
                 parts.sessions.table.end(entry, "revoked")
         logger.info("reloaded", extra={"revoked_connections": closed})
+
+    async def _reload_changed_code(self) -> None:
+        replacements = self.parts.pool.replacements
+        changed = await replacements.changed_sources()
+        if not changed:
+            logger.info("executors not reloaded: their code has not changed")
+            return
+        with contextlib.suppress(RpcError):  # it is logged, and health tells it
+            await replacements.reload()
+            logger.info("executors reloaded", extra={"changed": sorted(changed)})
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
         """Call a method of this hub from inside it."""

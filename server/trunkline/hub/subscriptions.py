@@ -71,8 +71,9 @@ class Subscriptions:
         self._index: TopicIndex[Outbox] = TopicIndex()
         self.totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
         self._patterns: dict[Connection, PatternSet] = {}
-        self._unsigned = PatternSet()
+        self._unsigned: PatternSet | None = None  # nearly always: each publication would ask it
         for pattern in unsigned:
+            self._unsigned = self._unsigned or PatternSet()
             self._unsigned.add(pattern)
         self.count = 0
         self.published = 0
@@ -236,7 +237,7 @@ class Subscriptions:
 
         key, caller = params.idempotency_key, call.caller()
         name = "" if caller is None else caller.name
-        publisher = "" if self._unsigned.reaches(topic) else name
+        publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
         self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
 
     # --- events ---

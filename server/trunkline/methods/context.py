@@ -179,17 +179,8 @@ class Context:
         return await self._host.run_in_thread(function, *args)
 
 
-_CURRENT: Final[ContextVar[Context | None]] = ContextVar("trunkline_call", default=None)
-
-
-def current_call() -> Context | None:
-    """The context of the call that this code runs in, tasks and threads of the runner included; None outside of one."""
-    return _CURRENT.get()
-
-
-def enter_call(context: Context) -> None:
-    """Note that the current task, and what it starts, is this call's."""
-    _CURRENT.set(context)
+CURRENT_CALL: Final[ContextVar[Context | None]] = ContextVar("trunkline_call", default=None)
+"""The context of the call that code runs in, its tasks and the runner's thread included; None outside of one."""
 
 
 def _metadata(timeout_ms: int | None) -> dict[str, Any]:

@@ -97,8 +97,16 @@ def _place_of(error: BaseException) -> str:
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
+def _files_of(error: BaseException) -> list[str]:
+    """The user's own files that an error passed, and that whose syntax is wrong."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        files.add(error.filename)
+    return sorted(file for file in files if not _OURS.search(file) and Path(file).is_file())
+
+
 def _failure(name: str, error: BaseException, methods: list[str]) -> ModuleFailure:
     if not isinstance(error, (RegistrationError, RpcError)):  # those say all there is to say, and the hub logs it
         logger.error("loading %s failed", name, exc_info=error)
     said = load_error(error)
-    return ModuleFailure(name, said.code, said.message, methods)
+    return ModuleFailure(name, said.code, said.message, methods, _files_of(error))

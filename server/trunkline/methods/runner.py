@@ -19,7 +19,7 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
-from trunkline.methods.context import Context, enter_call
+from trunkline.methods.context import CURRENT_CALL, Context
 from trunkline.methods.failures import attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
@@ -216,7 +216,7 @@ class MethodRunner:
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
-        enter_call(running.context)
+        CURRENT_CALL.set(running.context)
         sink.begin()
         try:
             await self._run_method(running, params, sink, bound)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -64,19 +64,13 @@ class Reader:
         self._schema = schema
         self._validator = _validator(reading(schema, marked=False), _FINITE)
         self.takes_python = all(map(_is_same_in_python, nodes(schema)))
-        """Whether :meth:`from_python` may be given what JSON without binary data is in Python."""
+        """Whether :attr:`from_python` may be given what JSON without binary data is in Python."""
+        self.from_python: Callable[[Any], Any] = self._validator.validate_python
+        """Validates the value of some JSON that was decoded, or raises ValidationError."""
 
     @functools.cached_property
     def _marked(self) -> SchemaValidator:
         return _validator(reading(self._schema, marked=True), _FINITE)
-
-    def from_python(self, value: Any) -> Any:
-        """The value of some JSON that was decoded.
-
-        Raises:
-            ValidationError: it does not fit.
-        """
-        return self._validator.validate_python(value)
 
     def read(self, data: bytes) -> Any:
         """The value of some JSON.
@@ -100,6 +94,7 @@ class Writer:
 
     def __init__(self, schema: Core, name: str) -> None:
         self._name = name
+        self._returned = f"{name} returned"
         self._check = _validator(checking(schema), None).validate_python
         self._serialize = None
         if not all(map(_is_same_in_json, nodes(schema))):
@@ -129,7 +124,7 @@ class Writer:
                 value = self._serialize.to_python(value, mode="json", warnings="error")
             except PydanticSerializationError as error:
                 raise _not_carried(f"{self._name} {gave}", error) from None
-        return encode(value, f"{self._name} {gave}", levels)
+        return encode(value, self._returned if gave == "returned" else f"{self._name} {gave}", levels)
 
 
 def _is_same_in_python(node: Core) -> bool:
