@@ -68,6 +68,10 @@ class Caller(Protocol):
     def acting(self) -> str:
         """The method whose own rights these are; empty where they are the principal's."""
 
+    @property
+    def actor(self) -> str:
+        """The gateway that acts as the principal; empty where it calls itself."""
+
     def has_role(self, role: str) -> bool:
         """Whether the principal has what a role grants."""
 

@@ -27,6 +27,20 @@ class Parameter(msgspec.Struct, frozen=True):
     required: bool
 
 
+class MethodLimits(msgspec.Struct, frozen=True):
+    """What a method declares to bound its calls; None for no limit of its own.
+
+    Attributes:
+        max_concurrency: calls that run at once in one executor; others wait there, without a slot.
+        max_calls: calls in flight in the hub; others are refused.
+        rate: calls a second, in the hub; others are refused.
+    """
+
+    max_concurrency: int | None = None
+    max_calls: int | None = None
+    rate: float | None = None
+
+
 class MethodInfo(msgspec.Struct, frozen=True):
     """One method of the catalogue.
 
@@ -40,6 +54,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
         http: its path under ``/api/v1/``; None = its name, slashes for dots.
         runs_as: with whose rights it calls other methods and publishes.
+        limits: of its calls; None = the hub's alone.
     """
 
     name: str
@@ -57,6 +72,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     input: dict[str, Any] | None = None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    limits: MethodLimits | None = None
     technique: str | None = None
 
     @property

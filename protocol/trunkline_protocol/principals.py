@@ -16,6 +16,10 @@ import msgspec
 DEFAULT_TENANT: Final = "default"
 """The tenant of principals whose credentials name none."""
 
+MAX_NAME_CHARS: Final = 256
+MAX_CLAIMS_BYTES: Final = 4096
+"""Of a principal's claims, as JSON: its calls carry them."""
+
 NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -61,3 +65,17 @@ ENCODED_HUB: Final = encode_principal(HUB.name, HUB.roles, HUB.tenant, HUB.claim
 def decode_principal(data: bytes) -> Principal:
     """The principal that :func:`encode_principal` wrote; empty stands for the hub itself."""
     return principal_from(msgspec.json.decode(data)) if data else HUB
+
+
+def is_name(text: str) -> bool:
+    """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()
+
+
+def fault_of_claims(claims: Mapping[str, Any]) -> str | None:
+    """What is wrong with claims that methods are to be told; None where nothing is."""
+    try:
+        size = len(_encoder.encode(dict(claims)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return f"claims: no JSON: {error}"
+    return None if size <= MAX_CLAIMS_BYTES else f"claims: {size} bytes of JSON; at most {MAX_CLAIMS_BYTES} are carried"

@@ -277,8 +277,8 @@ def make_token(
     The entry goes to standard output and contains only the token's SHA-256; the token itself is shown once, on stderr.
     So 'trunkline token ci >> tokens.toml' appends the entry and shows the token.
     """
-    from trunkline.edge.access.grants import is_name
     from trunkline.edge.access.tokens import new_token
+    from trunkline_protocol.principals import is_name
 
     if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
         fail(EXIT_USAGE, f"{bad[0]!r} is not a name: use 1 to 256 printable characters")

@@ -18,8 +18,8 @@ def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
         seconds: from receipt to outcome.
     """
     if type(call) is ClientCall or type(call) is NotificationCall:
-        at, who = call.connection, call.connection.principal
-        log.call(who.name, who.tenant, at.number, at.peer, call.method, code, seconds)
+        at, who = call.connection, call.caller()
+        log.call(who.name, who.tenant, at.number, at.peer, call.method, code, seconds, actor=who.actor)
         return
     caller = call.caller()
     if caller is None:
@@ -31,4 +31,4 @@ def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
     elif isinstance(origin, JobCall):
         peer = f"job:{origin.job_id}"
     about = number, peer, call.method, code, seconds
-    log.call(caller.name, caller.tenant, *about, via=call.outer_method, runs_as=caller.acting)
+    log.call(caller.name, caller.tenant, *about, via=call.outer_method, runs_as=caller.acting, actor=caller.actor)

@@ -185,6 +185,7 @@ class HubParts:
                 self._opened,
                 self._closed,
                 self.registrations,
+                self.credentials.act_as,
             ),
             AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.credentials.authenticate),
             Flusher(asyncio.get_running_loop()),

@@ -13,9 +13,11 @@ from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_s
 
 ADMIN: Final = "admin"
 CALLEE: Final = "callee"
+ACT_AS: Final = "act_as"
 
-ROLES: Final = frozenset({ADMIN, CALLEE})
-"""The built-in roles. ``admin``: configuration, and calls of other principals. ``callee``: registering methods."""
+ROLES: Final = frozenset({ACT_AS, ADMIN, CALLEE})
+"""The built-in roles. ``admin``: configuration, and calls of other principals. ``callee``: registering methods.
+``act_as``: calls on behalf of other principals, with their rights (:mod:`trunkline.hub.act_as`)."""
 
 EVERYTHING: Final = ">"
 
@@ -40,6 +42,7 @@ class Principal:
         acting: the method that calls on behalf of the principal with rights of its own; else empty.
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
+        actor: the gateway that acts as the principal; empty where it calls itself.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Principal:
     acting: str = ""
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
+    actor: str = ""
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
@@ -71,7 +75,15 @@ class Principal:
 
         It is the same one; every method and topic is allowed, except what requires a role.
         """
-        same = (self.rate, self.expires, self.credential, method[:MAX_TOPIC_CHARS], self.tenant, self.claims)
+        same = (
+            self.rate,
+            self.expires,
+            self.credential,
+            method[:MAX_TOPIC_CHARS],
+            self.tenant,
+            self.claims,
+            self.actor,
+        )
         own = Principal(self.name, self.roles, None, None, None, *same)
         object.__setattr__(own, "_encoded", self.encoded)
         return own

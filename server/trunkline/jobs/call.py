@@ -34,6 +34,7 @@ def creator_of(created: Created) -> Principal:
         acting=rights.acting,
         tenant=created.tenant,
         claims=created.claims,
+        actor=created.actor,
     )
 
 

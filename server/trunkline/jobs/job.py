@@ -58,6 +58,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
         rights: what it might do then; None in jobs of earlier versions, which kept the roles alone.
         tenant: whose principal it is.
         claims: what the job's method is told of the principal's credentials.
+        actor: the gateway that made it as that principal; empty where the principal made it itself.
         metadata: of the call that made it, less what meant that call alone.
         key: its idempotency key, of its principal.
         digest: of method and params: what the key was used for.
@@ -77,6 +78,7 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
     rights: Rights | None = None
     tenant: str = DEFAULT_TENANT
     claims: dict[str, Any] = {}
+    actor: str = ""
     metadata: dict[str, Any] = {}
     priority: Priority = "low"
     key: str | None = None

@@ -240,6 +240,7 @@ class Jobs:
             rights=Rights(who.methods, who.subscribe, who.publish, who.acting),
             tenant=who.tenant,
             claims=dict(who.claims),
+            actor=who.actor,
             metadata=new.metadata,
             priority=new.priority,
             key=new.key,

@@ -25,7 +25,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.principals import Principal, encode_principal
 
 MAX_DEPTH: Final = 8
-ANYBODY: Final = Principal("anonymous", frozenset({"admin", "callee"}))
+ANYBODY: Final = Principal("anonymous", frozenset({"act_as", "admin", "callee"}))
 
 Items = AsyncIterable[Any] | Iterable[Any]
 """What is fed to a call; each item is any JSON, or bytes."""

@@ -109,6 +109,7 @@ class AuditLog:
         *,
         via: str = "",
         runs_as: str = "",
+        actor: str = "",
     ) -> None:
         """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
@@ -122,6 +123,7 @@ class AuditLog:
             seconds: from receipt to outcome.
             via: the method that made the call for this principal; empty where it called itself.
             runs_as: the method with whose rights the call was made; empty where they were the principal's.
+            actor: the principal that made the call as this one; empty where this one did.
         """
         now = time.time()
         second = int(now)
@@ -144,6 +146,8 @@ class AuditLog:
             line = b'%b,"via":%b}\n' % (line[:-2], _quoted(_clean(via)))
         if runs_as:
             line = b'%b,"runs_as":%b}\n' % (line[:-2], _quoted(_clean(runs_as)))
+        if actor:
+            line = b'%b,"actor":%b}\n' % (line[:-2], _quoted(actor))
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:

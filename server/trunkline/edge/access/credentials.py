@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from trunkline.edge.access.grants import Roles, fault_of_claims
+from trunkline.edge.access.grants import Roles
 from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
 from trunkline.edge.access.tokens import TokensFile
+from trunkline.hub.act_as import act_as, require_gateway
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import ActAs
+from trunkline_protocol.principals import fault_of_claims
 
 MAX_TOKEN_CHARS: Final = 16 * 1024
 """A longer token is refused unread."""
@@ -97,6 +100,16 @@ class Credentials:
             RpcError: as :meth:`authenticate`.
         """
         return self.authenticate(Handshake("", peer, {}, token))
+
+    def act_as(self, gateway: Principal, named: ActAs) -> Principal:
+        """The principal that a gateway acts as, with the rights that the tokens file gives one of that name.
+
+        Raises:
+            RpcError: 6002, the gateway may not; -32602, that is no principal.
+        """
+        require_gateway(gateway)
+        known = None if self._tokens is None else self._tokens.named(named.principal, named.tenant)
+        return act_as(gateway, named, known)
 
     def _known(self, token: str) -> Principal | None:
         if self._static is not None and hmac.compare_digest(_bytes(token), self._static):

@@ -12,10 +12,6 @@ from trunkline.hub.principal import ADMIN, ROLES, Principal
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
 
-MAX_NAME_CHARS: Final = 256
-MAX_CLAIMS_BYTES: Final = 4096
-"""Of a principal's claims, as JSON: its calls carry them."""
-
 PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
 
 
@@ -115,17 +111,3 @@ class Roles:
 def _union(limits: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
     stated = [limit for limit in limits if limit is not None]
     return tuple(dict.fromkeys(pattern for limit in stated for pattern in limit)) if stated else None
-
-
-def is_name(text: str) -> bool:
-    """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
-    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()
-
-
-def fault_of_claims(claims: Mapping[str, Any]) -> str | None:
-    """What is wrong with claims that methods are to be told; None where nothing is."""
-    try:
-        size = len(msgspec.json.encode(dict(claims)))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        return f"claims: no JSON: {error}"
-    return None if size <= MAX_CLAIMS_BYTES else f"claims: {size} bytes of JSON; at most {MAX_CLAIMS_BYTES} are carried"

@@ -14,11 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from trunkline import defaults
-from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles, fault_of_claims, is_name
+from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles
 from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.principals import DEFAULT_TENANT, fault_of_claims, is_name
 
 JWT_CREDENTIAL: Final = "jwt:"
 """What the credentials of principals by JWT begin with; ``jti`` follows, or a digest where the JWT has none."""

@@ -30,6 +30,7 @@ import re
 import secrets
 import time
 import tomllib
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
@@ -38,10 +39,10 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.edge.access.grants import Grants, Roles, fault_of_claims, is_name
+from trunkline.edge.access.grants import Grants, Roles
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.principals import DEFAULT_TENANT
+from trunkline_protocol.principals import DEFAULT_TENANT, fault_of_claims, is_name
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _CREDENTIAL: Final = "file:"
@@ -97,6 +98,9 @@ class TokensFile:
         self.roles = roles
         self._by_digest = admissions
         self._by_credential = {entry.principal.credential: entry for entry in admissions.values()}
+        self._by_name: defaultdict[str, list[_Admission]] = defaultdict(list)
+        for entry in admissions.values():
+            self._by_name[entry.principal.name].append(entry)
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -164,6 +168,25 @@ class TokensFile:
             raise RpcError(ErrorCode.UNAUTHENTICATED, f"the token of {admission.principal.name!r} has expired")
         expires = admission.expires()
         return admission.principal if expires is None else replace(admission.principal, expires=expires)
+
+    def named(self, name: str, tenant: str | None) -> Principal | None:
+        """The principal of this name, for whom acts as it; None where the file has no entry of it.
+
+        Args:
+            tenant: of the principal; None for any.
+
+        Raises:
+            RpcError: 6002, its entries have expired, or have different rights.
+        """
+        entries = [each for each in self._by_name.get(name, ()) if tenant in (None, each.principal.tenant)]
+        if not entries:
+            return None
+        valid = [each for each in entries if each.expires_at is None or each.expires_at > time.time()]
+        first, *others = {replace(each.principal, credential="") for each in valid or entries}
+        if not valid or others:
+            why = "has several entries in the tokens file, with different rights" if valid else "has an expired token"
+            raise RpcError(ErrorCode.FORBIDDEN, f"nobody may act as {name!r}, which {why}")
+        return first
 
     def removed(self, principal: Principal) -> bool:
         """Whether a principal authenticated by an entry that is not in the file any more."""
