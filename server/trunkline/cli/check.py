@@ -30,11 +30,12 @@ def check(
     A process of its own imports them and runs their load steps, with the settings that a hub would have. The exit code
     is 1 where one cannot be loaded.
     """
-    from trunkline.hosting.executor_settings import executor_spec, pack_modules
+    from trunkline.hosting.executor_settings import group_specs
 
-    settings = read_settings(config, methods=tuple(modules), packs="none", executors=1)
+    settings = read_settings(config, methods=tuple(modules), packs="none", executors=1, groups={})
     logging.getLogger("trunkline").setLevel(logging.CRITICAL + 1)  # what is logged is in the report
-    found = asyncio.run(load_in_executor(executor_spec(settings, pack_modules(settings))))
+    (group,) = group_specs(settings)
+    found = asyncio.run(load_in_executor(group.executor))
     if raw:
         print_json({"methods": msgspec.to_builtins(found.methods), "failed": msgspec.to_builtins(found.failed)})
     else:

@@ -23,7 +23,7 @@ def apply(parts: HubParts, settings: Settings) -> None:
         settings.history_events, settings.history_seconds, settings.history_bytes, parts.broker.limits.topics
     )
     parts.pool.follow(settings.kill_after, QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds))
-    parts.jobs.limit(JobLimits.of(settings))
+    parts.jobs.limit(JobLimits.of(settings, len(parts.pool.executors)))
 
 
 def stop_seconds(settings: Settings) -> tuple[float, float]:

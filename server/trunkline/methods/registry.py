@@ -48,6 +48,7 @@ class MethodOptions:
     runs_as: RunsAs = "caller"
     batch: Batch | None = None
     limits: MethodLimits | None = None
+    technique: str | None = None
 
 
 def method(
@@ -63,6 +64,7 @@ def method(
     max_concurrency: int | None = None,
     max_calls: int | None = None,
     rate: float | None = None,
+    technique: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -80,6 +82,7 @@ def method(
             that take a role. What its params can make it call or publish is then for it to bound.
         batch: calls that come together are one call of the function: each of its parameters is a list with an item of
             each call, and it returns a list of as many results, exceptions for calls that fail among them.
+        technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -104,7 +107,7 @@ def method(
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
     limits = _limits(name, max_concurrency, max_calls, rate)
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, limits)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, limits, technique)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -253,6 +256,8 @@ class Registry:
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
+        if options.technique is not None and options.technique not in names:
+            raise RegistrationError(f"{options.name}: technique={options.technique!r} is not one of its parameters")
         if binding.input_name is not None and kind in ("function", "generator"):
             raise RegistrationError(
                 f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
@@ -275,6 +280,7 @@ class Registry:
             http=options.http,
             runs_as=options.runs_as,
             limits=options.limits,
+            technique=options.technique,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
