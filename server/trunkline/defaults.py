@@ -14,6 +14,8 @@ Strategy = Literal["round_robin", "least_connections", "performance_based"]
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_CACHE_BYTES: Final = 64 * 2**20
 EMBEDDING_CACHE_SECONDS: Final = 3600.0
+RESPONSE_CACHE_BYTES: Final = 0
+RESPONSE_CACHE_SECONDS: Final = 300.0
 DOCUMENT_SECONDS: Final = 120.0
 
 JWT_LEEWAY: Final = 30.0
@@ -35,6 +37,11 @@ HISTORY_SECONDS: Final = 300.0
 HISTORY_BYTES: Final = 64 * 2**20
 
 MAX_CONCURRENCY: Final = 32
+BREAKER_RATIO: Final = 0.0
+BREAKER_WINDOW: Final = 10.0
+BREAKER_CALLS: Final = 20
+BREAKER_SECONDS: Final = 5.0
+BREAKER_PROBES: Final = 3
 START_TIMEOUT: Final = 300.0
 KILL_AFTER: Final = 10.0
 QUARANTINE_KILLS: Final = 3

@@ -20,6 +20,7 @@ from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, reports, running
+from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.group_backlog import GroupBacklog
@@ -31,6 +32,7 @@ from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
+from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import GroupSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
@@ -78,9 +80,9 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._groups = make_groups(groups, self.executors)
         self._group_of = [group for group in self._groups for _ in group.indexes]
         self._on_change = on_change
-        self._watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
+        self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
         self._orphans = Orphans()
-        self._quarantine = Quarantine(quarantine)
+        self.quarantine = Quarantine(quarantine)
         self._routes = Routes(self._groups)
         self._methods = self._routes.methods
         self._failed = FailedModules(self.executors, self._routes)
@@ -91,6 +93,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
         replacing = replacement or ReplacementLimits()
         self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
+        self._recovery = Recovery(self.submit, self.replacements.drain)
+        self.broadcasts = Broadcasts(self.crew.processes)
         self._ids = itertools.count(1)
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
@@ -112,6 +116,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.FAILED: self._on_failed,
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
+            ipc.BROADCAST_DONE: self.broadcasts.answered,
         }
 
     # --- start and stop ---
@@ -133,6 +138,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if self._ticker is not None:
             self._ticker.cancel()
         self.replacements.stop()
+        self._recovery.stop()
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
@@ -169,11 +175,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         return self._backlog.waiting
 
     @property
-    def quarantined(self) -> int:
-        """How many inputs are refused now, because they killed executors."""
-        return self._quarantine.quarantined(time.monotonic())
-
-    @property
     def failed_modules(self) -> list[ModuleFailure]:
         """The modules that could not be loaded."""
         return self._failed.all()
@@ -182,11 +183,6 @@ class ExecutorPool(CallBackend, HandOverHost):
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue: methods by name."""
         return self._methods
-
-    def follow(self, kill_after: float, quarantine: QuarantineLimits) -> None:
-        """Change when executors are killed, and inputs quarantined, from now on."""
-        self._watchdog.limit(kill_after)
-        self._quarantine.limits = quarantine
 
     # --- calls, from the router ---
 
@@ -201,7 +197,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     def submit(self, call: Call) -> None:
         info = call.info
         assert info is not None
-        if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+        if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
             raise refusal
         if info.routing_key is None:
             route = self._routes.of(call)
@@ -215,7 +211,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
-        refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
+        refusal = self.quarantine.refusal(call.method, call.params, time.monotonic())
         if refusal is not None:
             refusal.maybe_executed = call.maybe_executed
         return refusal
@@ -229,7 +225,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
-            self._watchdog.expect_end(handle, call, time.monotonic())
+            self.watchdog.expect_end(handle, call, time.monotonic())
             handle.send(ipc.frame(ipc.CANCEL, call.key))
 
     @override
@@ -286,7 +282,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             return
         lane = handle.lanes[lane_name]
         while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle)) is not None:
-            if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+            if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
                 self._held.release(call)
                 call.settle_error(refusal)
             else:
@@ -355,12 +351,14 @@ class ExecutorPool(CallBackend, HandOverHost):
             self.owners.ended(handle, call_id)
         if handle.idle is not None and not handle.in_flight:
             handle.idle.set()
-        handle.finished_calls += 1
         handle.last_method = call.method
         lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
+        tally = handle.tallies[call.method]
+        tally.count += 1
+        tally.seconds += seconds
         lane.observe(seconds)
         self._group_of[handle.index].observe(seconds)
         if seconds >= SLOW_FROM and (route := self._routes.by_method.get(call.method)) is not None:
@@ -373,8 +371,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         run_us, result = ipc.parse_outcome(body)
         call = self._take(handle, call_id, run_us)
         if call is not None:
-            if self._quarantine.methods:
-                self._quarantine.survived(call.method, call.params)
+            if self.quarantine.methods:
+                self.quarantine.survived(call.method, call.params)
             call.settle_result(result)
 
     def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -385,10 +383,11 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call_id in handle.recalled and failure.code == ErrorCode.CANCELLED and not call.settled:
                 self._lost([call])
                 return
-            handle.failed_calls += 1
+            handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
-                self._quarantine.survived(call.method, call.params)
-            call.settle_error(failure)
+                self.quarantine.survived(call.method, call.params)
+            if not (call.info is not None and call.info.recovery and self._recovery.takes(handle, call, failure)):
+                call.settle_error(failure)
 
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)
@@ -426,9 +425,10 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.state = "down"
         if handle.place != NOWHERE:
             self.owners.wire_lost(handle)
+        self.broadcasts.lost(handle)
         self._on_change()
         if not self._stopping:
-            count_kill(handle, self._quarantine)
+            count_kill(handle, self.quarantine)
         in_flight, handle.in_flight = handle.in_flight, {}
         handle.overdue.clear()
         if handle.idle is not None:
@@ -480,10 +480,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         for tick in itertools.count():
             await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
-            self._watchdog.listen(now)
+            self.watchdog.listen(now)
             if tick % LOOK_EVERY:
                 continue
-            self._watchdog.look(now)
+            self.watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
             self._routes.forget()

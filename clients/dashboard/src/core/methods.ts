@@ -21,6 +21,12 @@ export interface Look {
   readonly lines: readonly MethodLine[];
 }
 
+/** A method that nobody has called. */
+export function uncalled(name: string): MethodLine {
+  const nothing = { perSecond: undefined, failedPerSecond: undefined, p50: undefined, p95: undefined, p99: undefined, max: undefined };
+  return { name, count: 0, failed: 0, ...nothing };
+}
+
 /** The busiest first. */
 export function look(result: unknown, before: Look | undefined, at: number): Look {
   const known = new Map(before?.lines.map((line) => [line.name, line]));
