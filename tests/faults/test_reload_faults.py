@@ -21,13 +21,13 @@ from trunkline_protocol.errors import ErrorCode
 pytestmark = pytest.mark.alone
 
 HELPER = "from helper_of_mine import LOUD"
-OTHER = '''
+OTHER = """
 from trunkline import method
 
 @method("other.one")
 async def one() -> int:
     return 1
-'''
+"""
 
 
 @pytest.fixture
