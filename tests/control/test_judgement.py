@@ -173,3 +173,6 @@ def test_a_list_of_methods_is_bounded() -> None:
     many = [MethodInfo(f"lab.m{number}") for number in range(MAX_METHODS + 7)]
     judged = look(group(("down", 1), methods=many))
     assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 7)
+    judged = look(group(("down", 1)), clients={f"theirs.m{number}": False for number in range(3 * MAX_METHODS)})
+    assert [each.method for each in judged.methods[:2]] == ["lab.slow", "lab.quick"], "these matter more"
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 2 * MAX_METHODS + 2)
