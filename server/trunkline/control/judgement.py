@@ -56,6 +56,7 @@ class Seen:
         clients: the methods that clients serve, and whether one of their clients is connected.
         unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
+        tripped: the circuit breakers that are not closed, in words.
     """
 
     draining: bool
@@ -64,6 +65,7 @@ class Seen:
     clients: Mapping[str, bool]
     unstorable: str | None
     at: int
+    tripped: Sequence[str] = ()
 
 
 NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
@@ -83,7 +85,7 @@ def judge(seen: Seen, before: Serving) -> Serving:
         status=status,
         ready=not seen.draining and all(group.ready for group in groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=causes + list(_in_words(methods)),
+        causes=[*causes, *seen.tripped, *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
@@ -100,7 +102,7 @@ def _essence(judged: Serving) -> object:
         (group.name, group.status, group.ready, [(each.kind, each.subject) for each in group.causes])
         for group in judged.groups
     ]
-    return judged.status, judged.ready, groups, [(each.method, each.status) for each in judged.methods]
+    return judged.status, judged.ready, len(judged.causes), groups, [(it.method, it.status) for it in judged.methods]
 
 
 def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) -> Status:
@@ -108,7 +110,7 @@ def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) 
         return "stopping"
     if groups and not any(group.ready for group in groups):
         return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
-    concerned = any(not is_away(method) for method in methods)
+    concerned = seen.tripped or any(not is_away(method) for method in methods)
     return "degraded" if concerned or any(group.status != "healthy" for group in groups) else "healthy"
 
 

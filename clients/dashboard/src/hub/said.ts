@@ -286,6 +286,7 @@ export type Metrics = {
   active_requests: number;
   waiting_requests: number;
   methods: Record<string, MethodMetrics>;
+  workers: Record<string, WorkerMetrics>;
   series?: MetricsSample[];
 };
 
@@ -376,6 +377,19 @@ export type TopicReport = {
   kept_bytes: number;
   oldest_at: number | null;
   subscribers: number;
+};
+
+export type WorkedCalls = {
+  count: number;
+  success: number;
+  mean_ms: number;
+};
+
+export type WorkerMetrics = {
+  count: number;
+  success: number;
+  mean_ms: number;
+  methods?: Record<string, WorkedCalls>;
 };
 
 export type WorkingExecutor = {
