@@ -112,8 +112,8 @@ def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) 
         return "stopping"
     if groups and not any(group.ready for group in groups):
         return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
-    troubled = methods or seen.tripped or any(group.status != "healthy" for group in groups)
-    return "degraded" if troubled else "healthy"
+    concerned = seen.tripped or any(not is_away(method) for method in methods)
+    return "degraded" if concerned or any(group.status != "healthy" for group in groups) else "healthy"
 
 
 # --- groups ---
@@ -167,15 +167,12 @@ def _trouble(executor: ExecutorReport) -> str:
 
 
 def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
-    """The methods that cannot be served, and then those that fail."""
+    """The methods that cannot be served, then those that fail, and those of clients that are away."""
     unavailable = {
         each.method: each
         for group, judged in zip(seen.groups, groups, strict=True)
         for each in _unavailable(group, judged, seen.at)
     }
-    for method, connected in seen.clients.items():
-        if not connected:
-            unavailable[method] = MethodHealth(method, None, "unavailable", seen.at, AWAY)
     if seen.unstorable is not None:
         name, why = JOBS_CREATE.name, f"nothing can be stored: {seen.unstorable}"
         unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
@@ -186,7 +183,12 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
         for rate in seen.failing
         if rate.method in served and rate.method not in unavailable
     ]
-    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second)]
+    away = [
+        MethodHealth(method, None, "unavailable", seen.at, AWAY)
+        for method, connected in seen.clients.items()
+        if not connected and method not in unavailable
+    ]
+    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second), *away]
 
 
 def _unavailable(seen: GroupSeen, judged: GroupHealth, at: int) -> Iterator[MethodHealth]:
@@ -214,12 +216,17 @@ def _failing(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
 
 
 def _in_words(methods: list[MethodHealth]) -> Iterator[str]:
-    """Failing methods, and those of clients and the hub: of others the cause of their group says it."""
-    said = [each for each in methods if each.status == "failing" or each.group is None]
+    """Failing methods, and those of the hub: of others the cause of their group says it."""
+    said = [each for each in methods if each.status == "failing" or (each.group is None and not is_away(each))]
     for each in said[:MAX_FAILING_CAUSES]:
         yield describe(each)
     if (more := len(said) - MAX_FAILING_CAUSES) > 0:
         yield f"{more} more methods fail, or are not served"
+
+
+def is_away(method: MethodHealth) -> bool:
+    """Whether a method is not served because its clients are away: they come and go, which is no trouble of the hub."""
+    return method.reason == AWAY
 
 
 def describe(method: MethodHealth) -> str:
