@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
+from trunkline.group_settings import Groups, GroupSettings, default_executors
 from trunkline.setting_names import PREFIX, SettingsError, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
@@ -67,11 +68,6 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-def default_executors() -> int:
-    """Half the cores; at least two, so that one stuck method never stops all; at most four, for each loads models."""
-    return max(2, min(4, (os.cpu_count() or 2) // 2))
-
-
 class Settings(BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
@@ -88,6 +84,7 @@ class Settings(BaseSettings):
     methods: Names = Field((), description="modules with @method functions")
     executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
     executors: int = Field(default_factory=default_executors, ge=1, le=256)
+    groups: Groups = Field({}, description="groups of executors, by name; none = one of everything")
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
@@ -494,5 +491,6 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 def _words(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         name = ".".join(map(str, item["loc"]))
-        return unknown_key(name, Settings.model_fields).removeprefix(f"{name}: ")
+        known = GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields
+        return unknown_key(name, known).removeprefix(f"{name}: ")
     return str(item["msg"]).removeprefix("Value error, ")

@@ -235,12 +235,13 @@ class NestedCalls(Host):
 class Executor:
     """Connects the wire to the hub with the runner of methods."""
 
-    def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
+    def __init__(self, registry: Registry, worker_id: str, group: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = MethodRunner(registry, max_concurrency=max_concurrency, debug=debug)
         self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._worker_id = worker_id
+        self._group = group
         self._registry = registry
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
@@ -261,9 +262,8 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(
-            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id, call.principal
-        )
+        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal, self._group
+        context = Context(self.host, call_id, call.method, *about)
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))
@@ -323,7 +323,8 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     settings = config["settings"]
     executor = Executor(
         registry,
-        f"executor-{config['index']}",
+        config["name"],
+        config["group"],
         max_concurrency=config["max_concurrency"],
         debug=bool(settings.get("debug")),
     )

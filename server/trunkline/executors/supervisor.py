@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trunkline import defaults
 from trunkline.background import keep_up
+from trunkline.defaults import Strategy
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
@@ -51,6 +52,8 @@ class ExecutorSpec:
         start_timeout: seconds until READY, including the loading of models.
         python_path: folders that modules are searched in first.
         environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
+        variables: more variables, with their values.
+        python: the interpreter; None for the hub's own.
     """
 
     modules: tuple[str, ...]
@@ -60,6 +63,27 @@ class ExecutorSpec:
     start_timeout: float = defaults.START_TIMEOUT
     python_path: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group, as configured.
+
+    Attributes:
+        executor: how its executors are started.
+        size: how many there are.
+        techniques: those that are bound to this group; see :class:`.groups.Route`.
+        queue_limit: calls that may wait for it; None for no limit of its own.
+    """
+
+    name: str
+    executor: ExecutorSpec
+    size: int
+    strategy: Strategy = "performance_based"
+    techniques: frozenset[str] = frozenset()
+    queue_limit: int | None = None
 
 
 def pause(failures: int) -> float:
@@ -196,9 +220,10 @@ class Supervisor:
         spec = self._spec
         passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
         config = {
-            "index": self._handle.index,
+            "name": self._handle.name,
+            "group": self._handle.group,
             "modules": spec.modules,
-            "settings": spec.settings,
+            "settings": spec.settings | {"group": self._handle.group, "executor": self._handle.number},
             "max_concurrency": spec.max_concurrency,
             "parent": os.getpid(),
             "python_path": spec.python_path,
@@ -210,9 +235,10 @@ class Supervisor:
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
+            **spec.variables,
         }
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
+            [spec.python or sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
             pass_fds=[wire.fileno()],
             stdout=printing,
             stderr=printing,
