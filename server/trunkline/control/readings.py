@@ -14,6 +14,7 @@ import psutil
 from trunkline.control.connections import ConnectionBook, transports
 from trunkline.control.disk import Disk
 from trunkline.control.health import HealthWatch
+from trunkline.control.judgement import is_away
 from trunkline.control.method import HubView
 from trunkline.hub.breaker import Breakers, State
 from trunkline.hub.connection import Traffic
@@ -82,7 +83,7 @@ class Readings:
         yield Reading("trunkline_health", "1 for the status that is so", "gauge", status, "status")
         words = {"failing": "Methods that fail", "unavailable": "Methods that are not served now"}
         for state, meaning in words.items():
-            found = {each.method: 1 for each in judged.methods if each.status == state}
+            found = {each.method: 1 for each in judged.methods if each.status == state and not is_away(each)}
             yield Reading(f"trunkline_method_{state}", meaning, "gauge", found, "method")
 
     def _machine(self) -> Iterable[Reading]:
