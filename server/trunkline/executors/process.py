@@ -37,7 +37,7 @@ from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
-from trunkline.methods.sources import loaded_sources
+from trunkline.methods.sources import forget_sources, loaded_sources
 from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -91,6 +91,12 @@ class HubWire(asyncio.Protocol):
         out, self._out = self._out, []
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
+
+    def close(self) -> None:
+        """Write the queued frames, and close the wire."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
 
 
 class CallSink:
@@ -239,12 +245,13 @@ class NestedCalls(Host):
 class Executor:
     """Connects the wire to the hub with the runner of methods."""
 
-    def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
+    def __init__(self, registry: Registry, worker_id: str, group: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = MethodRunner(registry, max_concurrency=max_concurrency, debug=debug)
         self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._worker_id = worker_id
+        self._group = group
         self._registry = registry
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
@@ -269,9 +276,8 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(
-            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id, call.principal
-        )
+        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal, self._group
+        context = Context(self.host, call_id, call.method, *about)
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))
@@ -331,18 +337,21 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     settings = config["settings"]
     executor = Executor(
         registry,
-        f"executor-{config['index']}",
+        config["name"],
+        config["group"],
         max_concurrency=config["max_concurrency"],
         debug=bool(settings.get("debug")),
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
     sys.path[:0] = config["python_path"]
+    if config.get("fresh"):
+        forget_sources(config["python_path"])
     began = time.time_ns()
     failed = await load_modules(registry, config["modules"], settings, executor.own_context())
     sources = loaded_sources(began, (file for failure in failed for file in failure.files))
     if failed and not registry.methods:
         executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed, sources))))
-        executor.wire.flush()
+        executor.wire.close()
         return EXIT_LOAD_FAILED
     executor.runner.failed = failed
     catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed, sources=sources)
@@ -360,6 +369,7 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     if (failure := await registry.close()) is not None:
         logger.error("close failed", exc_info=failure)
     executor.runner.close()
+    executor.wire.close()
     return 0
 
 

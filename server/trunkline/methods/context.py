@@ -63,6 +63,7 @@ class Context:
         metadata: the caller's ``metadata`` object.
         depth: how many methods called each other down to this one; beyond 8 the hub refuses.
         worker_id: the executor that runs this call.
+        group: the group of executors that it belongs to.
     """
 
     _is_over = False
@@ -78,6 +79,7 @@ class Context:
         depth: int,
         worker_id: str,
         principal: bytes,
+        group: str = "default",
     ) -> None:
         self._host = host
         self._metadata = metadata
@@ -87,6 +89,7 @@ class Context:
         self.method = method
         self.depth = depth
         self.worker_id = worker_id
+        self.group = group
         self.result: Any = None
         self._cancelled = False
 

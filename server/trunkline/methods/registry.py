@@ -59,6 +59,7 @@ class MethodOptions:
     batch: Batch | None = None
     recovery: tuple[RecoveryKind, ...] = ()
     limits: MethodLimits | None = None
+    technique: str | None = None
 
 
 def method(
@@ -75,6 +76,7 @@ def method(
     max_concurrency: int | None = None,
     max_calls: int | None = None,
     rate: float | None = None,
+    technique: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -95,6 +97,7 @@ def method(
         recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
             pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
             which says that its process is of no use any more, replace that, and run the call again.
+        technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -122,7 +125,8 @@ def method(
         kinds = ", ".join(map(repr, get_args(RecoveryKind)))
         raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
     limits = _limits(name, max_concurrency, max_calls, rate)
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, tuple(recovery), limits)
+    declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
+    options = (*declared, tuple(recovery), limits, technique)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -271,6 +275,8 @@ class Registry:
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
+        if options.technique is not None and options.technique not in names:
+            raise RegistrationError(f"{options.name}: technique={options.technique!r} is not one of its parameters")
         if binding.input_name is not None and kind in ("function", "generator"):
             raise RegistrationError(
                 f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
@@ -294,6 +300,7 @@ class Registry:
             runs_as=options.runs_as,
             recovery=list(options.recovery),
             limits=options.limits,
+            technique=options.technique,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
