@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.health import executor_report
 from trunkline.control.failing import FailureRate
-from trunkline.control.judgement import MAX_METHODS, NEVER, Seen, changed, judge, without_messages
+from trunkline.control.judgement import AWAY, MAX_METHODS, NEVER, Seen, changed, judge, without_messages
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.health import GroupSeen, Held, LastError, Serving, Status
 
@@ -123,6 +123,17 @@ def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:
     assert told.methods[0].last_error == LastError("INTERNAL_ERROR", -32603, None, 5)
 
 
+def test_breakers_are_causes_too_and_hide_no_message_that_is_left_out() -> None:
+    breaker = "the breaker of lab.quick is open"
+    judged = judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, [breaker]), NEVER)
+    assert judged.status == "degraded"
+    assert without_messages(judged).causes == [
+        breaker,
+        "lab.quick fails 100 %, 2.5/s: INTERNAL_ERROR",
+    ]
+    assert changed(judged, look(group(("ready", 0)), failing=[BROKEN]))
+
+
 def test_what_cannot_be_served_is_not_said_to_fail() -> None:
     judged = look(group(("down", 1)), failing=[BROKEN])
     assert {each.status for each in judged.methods} == {"unavailable"}
@@ -130,8 +141,9 @@ def test_what_cannot_be_served_is_not_said_to_fail() -> None:
 
 def test_methods_of_clients_that_are_away_are_not_served() -> None:
     judged = look(clients={"theirs.see": False, "theirs.hear": True})
-    assert (judged.status, judged.ready) == ("degraded", True)
-    assert judged.causes == ["theirs.see is not served: no client that serves it is connected"]
+    assert (judged.status, judged.ready, judged.causes) == ("healthy", True, []), "clients come and go"
+    (away,) = judged.methods
+    assert (away.method, away.status, away.reason) == ("theirs.see", "unavailable", AWAY)
 
 
 def test_where_nothing_can_be_stored_jobs_are_not_served() -> None:
@@ -172,3 +184,6 @@ def test_a_list_of_methods_is_bounded() -> None:
     many = [MethodInfo(f"lab.m{number}") for number in range(MAX_METHODS + 7)]
     judged = look(group(("down", 1), methods=many))
     assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 7)
+    judged = look(group(("down", 1)), clients={f"theirs.m{number}": False for number in range(3 * MAX_METHODS)})
+    assert [each.method for each in judged.methods[:2]] == ["lab.slow", "lab.quick"], "these matter more"
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 2 * MAX_METHODS + 2)

@@ -14,6 +14,7 @@ import psutil
 from trunkline.control.connections import ConnectionBook, transports
 from trunkline.control.disk import Disk
 from trunkline.control.health import HealthWatch
+from trunkline.control.judgement import is_away
 from trunkline.control.method import HubView
 from trunkline.hub.breaker import Breakers, State
 from trunkline.hub.connection import Traffic
@@ -24,7 +25,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.metrics import APPLICATION_ERROR, error_name
 from trunkline.observe.page import Reading
 from trunkline_protocol.errors import ERROR_TABLE
-from trunkline_protocol.health import ExecutorReport, Status
+from trunkline_protocol.health import SERVING, ExecutorReport, Status
 from trunkline_protocol.session import ResumeRefusal
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
@@ -82,7 +83,7 @@ class Readings:
         yield Reading("trunkline_health", "1 for the status that is so", "gauge", status, "status")
         words = {"failing": "Methods that fail", "unavailable": "Methods that are not served now"}
         for state, meaning in words.items():
-            found = {each.method: 1 for each in judged.methods if each.status == state}
+            found = {each.method: 1 for each in judged.methods if each.status == state and not is_away(each)}
             yield Reading(f"trunkline_method_{state}", meaning, "gauge", found, "method")
 
     def _machine(self) -> Iterable[Reading]:
@@ -125,6 +126,13 @@ class Readings:
         yield Reading(
             "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
         )
+        groups = self.view.pool.groups()
+        ready = {group.name: sum(each.status in SERVING for each in group.executors) for group in groups}
+        yield Reading(
+            "trunkline_group_executors_ready", "Executors that are ready and answer, by group", "gauge", ready, "group"
+        )
+        waiting = {group.name: group.waiting for group in groups}
+        yield Reading("trunkline_group_calls_waiting", "Calls that wait, by group", "gauge", waiting, "group")
         by_executor = {executor.worker_id: executor.restarts for executor in executors}
         yield Reading(
             "trunkline_executor_restarts",

@@ -2,7 +2,12 @@
  * What the hub says of itself, read with care: a member that is missing (an older hub) is `undefined`, never a guess.
  */
 
+import type { DetailedHealth, EndedCall as Ended, LastError, Memory, MethodHealth as Concern, Serving, WorkingExecutor } from "../hub/said.ts";
+
 export type Fields = Readonly<Record<string, unknown>>;
+
+/** What a hub of any version says for a `T`: members have the names that the hub's reports have, and any value or none. */
+export type Told<T> = { readonly [K in keyof T]?: unknown };
 
 /** A second of the whole hub; of the topic `system.metrics`. */
 export interface Metrics {
@@ -140,7 +145,8 @@ const EXECUTOR_PLACES = new Set([
   "pipelines_loaded",
 ]);
 
-export function executorOf(item: Fields): Executor {
+export function executorOf(item: Told<WorkingExecutor>): Executor {
+  const memory: Told<Memory> = fieldsOf(item.memory_usage);
   const more: Record<string, string | number | boolean> = {};
   for (const [name, value] of Object.entries(item)) {
     const plain = typeof value === "number" || typeof value === "boolean" || (typeof value === "string" && value !== "");
@@ -161,8 +167,8 @@ export function executorOf(item: Fields): Executor {
     errorRate: numberOf(item.error_rate),
     uptimeSeconds: numberOf(item.uptime_seconds),
     packs: numberOf(item.pipelines_loaded),
-    rssMb: numberOf(fieldsOf(item.memory_usage).rss_mb),
-    memoryPercent: numberOf(fieldsOf(item.memory_usage).percent),
+    rssMb: numberOf(memory.rss_mb),
+    memoryPercent: numberOf(memory.percent),
     cpuPercent: numberOf(item.cpu_percent),
     running: Array.isArray(item.running) ? listOf(item.running) : undefined,
     more,
@@ -174,7 +180,7 @@ export function executorsOf(data: unknown): readonly Executor[] {
 }
 
 export function healthOf(data: unknown): Health {
-  const fields = fieldsOf(data);
+  const fields: Told<Serving | DetailedHealth> = fieldsOf(data);
   const causes = Array.isArray(fields.causes) ? fields.causes.filter((cause) => typeof cause === "string") : [];
   return {
     status: textOf(fields.status) ?? "unknown",
@@ -184,8 +190,8 @@ export function healthOf(data: unknown): Health {
   };
 }
 
-function methodHealthOf(item: Fields): MethodHealth {
-  const error = fieldsOf(item.last_error);
+function methodHealthOf(item: Told<Concern>): MethodHealth {
+  const error: Told<LastError> = fieldsOf(item.last_error);
   return {
     name: textOf(item.method) ?? "?",
     status: textOf(item.status) ?? "unknown",
@@ -195,7 +201,7 @@ function methodHealthOf(item: Fields): MethodHealth {
   };
 }
 
-export function endedCallOf(item: Fields, number: number): EndedCall {
+export function endedCallOf(item: Told<Ended>, number: number): EndedCall {
   return {
     number,
     method: textOf(item.method) ?? "?",
