@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
+from trunkline.executors.in_process import InProcess
 from trunkline.executors.supervisor import GroupSpec, Supervisor
 
 
@@ -40,8 +41,9 @@ class Crew:
         return ExecutorHandle(index, *self._callbacks, group.executor.max_concurrency, group.name, number)
 
     def _supervisor(self, handle: ExecutorHandle, *, restarts: bool = True) -> Supervisor:
-        group, _number = self._seats[handle.index]
-        return Supervisor(handle, group.executor, self._on_exit, restarts=restarts)
+        spec = self._seats[handle.index][0].executor
+        kind = InProcess if spec.in_process else Supervisor
+        return kind(handle, spec, self._on_exit, restarts=restarts)
 
     def start(self) -> None:
         """Start all executors."""

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,6 +54,7 @@ class ExecutorSpec:
         environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
         variables: more variables, with their values.
         python: the interpreter; None for the hub's own.
+        in_process: run methods in the hub's own process; see :mod:`trunkline.executors.in_process`.
     """
 
     modules: tuple[str, ...]
@@ -65,6 +66,7 @@ class ExecutorSpec:
     environment: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     python: str | None = None
+    in_process: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +189,7 @@ class Supervisor:
         handle, loop = self._handle, asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         printed, printing = os.pipe()
-        handle.reset()
-        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
-        handle.load_failure = None
+        self._begin()
         try:
             self._process = self._spawn(theirs, printing)
         except BaseException:
@@ -222,10 +222,17 @@ class Supervisor:
         kind, cause = why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
         return ("memory_hard" if handle.exhausted else kind), cause
 
-    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+    def _begin(self) -> None:
+        """Forget the last process."""
+        handle = self._handle
+        handle.reset()
+        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
+        handle.load_failure = None
+
+    def _configuration(self, withheld: Sequence[str]) -> dict[str, Any]:
+        """What an executor is told when it starts."""
         spec = self._spec
-        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
-        config = {
+        return {
             "name": self._handle.name,
             "group": self._handle.group,
             "modules": spec.modules,
@@ -235,6 +242,10 @@ class Supervisor:
             "python_path": spec.python_path,
             "withheld": withheld,
         }
+
+    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+        spec = self._spec
+        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
         threads = str(spec.threads)
         environment = passed | {
             "OMP_NUM_THREADS": threads,
@@ -254,7 +265,7 @@ class Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps(config).encode())
+            stdin.write(json.dumps(self._configuration(withheld)).encode())
         return process
 
     async def _wait_exit(self, oom_kills: OomCounter) -> int:

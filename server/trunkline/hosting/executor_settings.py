@@ -31,7 +31,8 @@ def group_specs(settings: Settings) -> list[GroupSpec]:
     groups = _with_default(settings)
     if problems := list(_problems(groups, settings.groups)):
         raise ConfigurationError("; ".join(problems))
-    sizes = {name: group.size or settings.executors for name, group in groups.items()}
+    in_process = settings.executors == 0
+    sizes = {name: 1 if in_process else group.size or settings.executors for name, group in groups.items()}
     threads = max(1, available_cpus() // max(1, sum(sizes.values())))
     if groups:
         _say_withheld(settings.executor_env)
@@ -42,6 +43,7 @@ def group_specs(settings: Settings) -> list[GroupSpec]:
         threads=threads,
         start_timeout=settings.start_timeout,
         environment=settings.executor_env,
+        in_process=in_process,
     )
     return [
         GroupSpec(

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
+from trunkline.methods.context import Context
+from trunkline.methods.failures import attempt
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
@@ -308,10 +310,10 @@ class Registry:
             )
         self.methods[options.name] = BoundMethod(info, function, kind, binding, options.batch)
 
-    async def load(self, settings: Mapping[str, Any]) -> None:
-        """Run the load step of each pack instance, in order of registration."""
+    async def load(self, settings: Mapping[str, Any], context: Context | None = None) -> None:
+        """Run the load step of each pack instance (:func:`load_instance`), in order of registration."""
         for instance in self.instances:
-            await load_instance(instance, settings)
+            await load_instance(instance, settings, context)
 
     async def release(self, released: Callable[[str], bool]) -> None:
         """Run the release step of each pack instance that has one: other executors get these routing keys.
@@ -402,11 +404,17 @@ def _place_of(function: Callable[..., Any]) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else _name_of(function)
 
 
-async def load_instance(instance: Any, settings: Mapping[str, Any]) -> None:
-    """Run the load step of one pack instance, if it has one."""
+async def load_instance(instance: Any, settings: Mapping[str, Any], context: Context | None = None) -> None:
+    """Run the load step of one pack instance, if it has one.
+
+    Args:
+        context: the executor's own, for a parameter annotated :class:`Context`.
+    """
     load = getattr(instance, "load", None)
     if load is not None:
-        outcome = load(settings)
+        hints = attempt(get_type_hints, load)[0] or {}
+        wants = {name: context for name, hint in hints.items() if hint is Context and name != "return"}
+        outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):
             await outcome
 
