@@ -20,7 +20,7 @@ from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context, enter_call
-from trunkline.methods.failures import attempt, log_failure, unexpected
+from trunkline.methods.failures import UncarriedError, attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline.methods.values import sendable
@@ -107,17 +107,24 @@ class MethodRunner:
     Args:
         max_concurrency: how many calls run on the loop at once; others wait for a slot, in order.
         debug: send tracebacks to callers.
+        texts: tell callers the text of exceptions that were not meant for them; with ``debug`` they are told anyway.
 
     Attributes:
         failed: modules that could not be loaded: calls of their methods are answered with the cause.
     """
 
     def __init__(
-        self, registry: Registry, *, max_concurrency: int = defaults.MAX_CONCURRENCY, debug: bool = False
+        self,
+        registry: Registry,
+        *,
+        max_concurrency: int = defaults.MAX_CONCURRENCY,
+        debug: bool = False,
+        texts: bool = False,
     ) -> None:
         self._methods = registry.methods
         self.failed: list[ModuleFailure] = []
         self._debug = debug
+        self._texts = texts or debug
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
         self._batches: dict[str, BatchedCalls] = {}
@@ -250,7 +257,7 @@ class MethodRunner:
         context = running.context
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
-        elif isinstance(error, RpcError):
+        elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
             failure = sendable(error)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
@@ -259,10 +266,10 @@ class MethodRunner:
                 failure.maybe_executed = took or not nothing_ran
             sink.error(failure)
         else:  # a CancelledError that nobody has asked for, too: the method made it itself
-            failure = unexpected(context.method, error, debug=self._debug)
+            failure = unexpected(context.method, error, texts=self._texts, debug=self._debug)
             failure.maybe_executed = began
             sink.error(failure)
-            log_failure(context.method, error)
+            log_failure(context.method, error, failure.data["error_id"])
 
     async def _outcome(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
         binding = bound.binding

@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 import orjson
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from trunkline.methods.context import Chunk
-from trunkline.methods.failures import bounded, words_of
+from trunkline.methods.failures import UncarriedError, bounded, words_of
 from trunkline.methods.wire_types import Core, checking, core_schema, member_schema, nodes, reading, writing
 from trunkline_protocol.arrays import as_plain
 from trunkline_protocol.binary import MARK, to_member, unwrapped
@@ -35,7 +35,8 @@ _ENCODE: Final = (
 )
 _FINITE: Final = CoreConfig(allow_inf_nan=False)
 _BEYOND_DOUBLE: Final = re.compile(rb"[eE]\+?[0-9]{3}")
-_CHUNKLESS: Final = frozenset({str, int, bool, type(None)})
+_WHAT: Final = "what JSON cannot carry"
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 _SAME_IN_PYTHON: Final = frozenset({
     "typed-dict", "typed-dict-field", "model", "model-fields", "model-field", "dataclass", "dataclass-args",
@@ -128,20 +129,20 @@ class Writer:
             try:
                 value = self._serialize.to_python(value, mode="json", warnings="error")
             except PydanticSerializationError as error:
-                raise _not_carried(f"{self._name} {gave}", error) from None
+                _refuse(f"{self._name} {gave}", error)
         return encode(value, f"{self._name} {gave}", levels)
 
 
 def _is_same_in_python(node: Core) -> bool:
     if node.get("strict") or node.get("config", {}).get("strict"):
         return False
-    return node["type"] in _SAME_IN_PYTHON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+    return node["type"] in _SAME_IN_PYTHON and set(map(type, node.get("expected", ()))) <= _PLAIN
 
 
 def _is_same_in_json(node: Core) -> bool:
     if not node.keys().isdisjoint({"serialization", "serialization_alias", "serialization_exclude", "computed_fields"}):
         return False
-    return node["type"] in _SAME_IN_JSON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+    return node["type"] in _SAME_IN_JSON and set(map(type, node.get("expected", ()))) <= _PLAIN
 
 
 def _validator(schema: Core, config: CoreConfig | None) -> SchemaValidator:
@@ -178,12 +179,12 @@ def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bo
             value, default=_as_plain, option=_ENCODE & ~orjson.OPT_STRICT_INTEGER if large_integers else _ENCODE
         )
     except (TypeError, orjson.JSONEncodeError) as error:
-        raise _not_carried(gave, error) from None
+        _refuse(gave, error)
     if len(data) > 2 * levels and is_too_deep(data, levels):
-        raise too_deep(f"{gave} what JSON cannot carry", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
+        raise too_deep(f"{gave} {_WHAT}", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
     if b"null" in data and has_non_finite(value):
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
-        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: a float that is not finite")
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, f"{gave} {_WHAT}: a float that is not finite")
     return data
 
 
@@ -220,9 +221,27 @@ def sendable(error: RpcError) -> RpcError:
     return error
 
 
-def _not_carried(gave: str, error: BaseException) -> RpcError:
-    cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
-    return RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: {bounded(str(error))}{cause}")
+class _RefusedError(RpcError):
+    """What :func:`encode` itself refuses."""
+
+
+class _NoFormError(TypeError):
+    """A value that JSON has no form for; the message names its type."""
+
+
+def _refuse(gave: str, error: BaseException) -> NoReturn:
+    """Raise the error for what an encoder raised, in its words and ours; those of user code are kept back."""
+    said = f"{gave} {_WHAT}"
+    first = error
+    while first.__cause__ is not None and (
+        first is error or isinstance(first, (UncarriedError, PydanticSerializationError))
+    ):
+        first = first.__cause__
+    if isinstance(first, _RefusedError):
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, said + first.message.partition(_WHAT)[2]) from None
+    if first is error or isinstance(first, _NoFormError):
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, f"{said}: {bounded(str(first))}") from None
+    raise UncarriedError(ErrorCode.SERIALIZATION_ERROR, said) from first
 
 
 def has_non_finite(value: Any) -> bool:
@@ -240,7 +259,7 @@ def has_non_finite(value: Any) -> bool:
 
 def _jsonable(value: Any) -> Any:
     """A value of which nothing is declared, inside one of which something is."""
-    return value if type(value) in _CHUNKLESS else orjson.loads(encode(value, "it has"))
+    return value if type(value) in _PLAIN else orjson.loads(encode(value, "it has"))
 
 
 def _as_plain(value: Any) -> Any:
@@ -251,21 +270,21 @@ def _as_plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return _serializer_of(type(value)).to_python(value, mode="json", warnings="error")
-    if (plain := as_plain(value)) is not None:
+    try:
+        plain = as_plain(value)
+    except ValueError as error:
+        raise _NoFormError(str(error)) from None
+    if plain is not None:
         return plain
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     if isinstance(value, (complex, Iterator, BaseException)) or inspect.isawaitable(value):
-        raise TypeError(_type_of(value))
+        return _unknown(value)
     return to_jsonable_python(value, fallback=_unknown)
 
 
 def _unknown(value: Any) -> Any:
-    raise TypeError(_type_of(value))
-
-
-def _type_of(value: Any) -> str:
-    return f"type {type(value).__module__}.{type(value).__qualname__}"
+    raise _NoFormError(f"type {type(value).__module__}.{type(value).__qualname__}")
 
 
 @functools.lru_cache(maxsize=1024)
