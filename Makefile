@@ -155,6 +155,8 @@ deps-debian: ## Install outside programs on Debian (the only target that calls a
 	  command -v nats-server >/dev/null || [ -x /usr/sbin/nats-server ] || need="$$need nats-server"; \
 	  $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || need="$$need python3-venv"; \
 	  if [ -n "$$need" ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $$need; else echo "nothing to install"; fi; \
+	  command -v promtool >/dev/null || [ -x build/prometheus/usr/bin/promtool ] || \
+	    { mkdir -p build/prometheus && (cd build/prometheus && apt-get update -qq && apt-get download -qq prometheus && dpkg -x prometheus_*.deb .); }; \
 	  mkdir -p build/rabbitmq-server && cd build/rabbitmq-server && { ls rabbitmq-server_*.deb >/dev/null 2>&1 || { apt-get update -qq && apt-get download -qq rabbitmq-server; }; }; \
 	else echo "no apt-get here: nothing to do"; fi
 

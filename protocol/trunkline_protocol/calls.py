@@ -7,7 +7,8 @@ later ones are discarded: that rule lives here and nowhere else.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -37,7 +38,19 @@ class Caller(Protocol):
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles of the principal, such as ``admin``."""
+        """The roles of the principal, such as ``admin``; which of them grant anything, :meth:`has_role` tells."""
+
+    @property
+    def tenant(self) -> str:
+        """The tenant of the principal."""
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """What methods are told of the principal's credentials, beside name, roles and tenant."""
+
+    @property
+    def encoded(self) -> bytes:
+        """What methods are told of the principal: :func:`trunkline_protocol.principals.encode_principal`."""
 
     @property
     def methods(self) -> tuple[str, ...] | None:
@@ -54,6 +67,13 @@ class Caller(Protocol):
     @property
     def acting(self) -> str:
         """The method whose own rights these are; empty where they are the principal's."""
+
+    @property
+    def actor(self) -> str:
+        """The gateway that acts as the principal; empty where it calls itself."""
+
+    def has_role(self, role: str) -> bool:
+        """Whether the principal has what a role grants."""
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method."""
@@ -122,11 +142,13 @@ class Call:
         ran: seconds in its executor, as that says; 0 before the outcome, and where it got to none.
         bytes_out: of its result and its chunks, so far.
         trace: its span's place in a trace; None where it has none.
+        failure: the error that ended it; None where it was abandoned. Only calls that did not end well have it.
         number: given to it when somebody first looks at what is in flight; 0 before.
         slot: of its routing key. Only calls of methods that have one get it, when they are routed.
     """
 
     slot: int
+    failure: RpcError | None
 
     vetted = False
     """Whether the origin has checked that the principal may make this call. The router checks all others."""
@@ -139,6 +161,7 @@ class Call:
         "deadline",
         "depth",
         "executor",
+        "failure",
         "flow",
         "idle_timeout",
         "info",
@@ -202,6 +225,8 @@ class Call:
 
     def settle_error(self, error: RpcError) -> None:
         """End the call with a typed error."""
+        if not self.settled:
+            self.failure = error
         if self._settle(error.code):
             if self.chunks:
                 error.data.setdefault("chunks", self.chunks)
@@ -211,6 +236,8 @@ class Call:
 
     def abandon(self) -> None:
         """End the call without delivering an outcome, for its caller is gone. Its execution is cancelled."""
+        if not self.settled:
+            self.failure = None
         if self._settle(ErrorCode.CANCELLED):
             self.cancel_execution()
 

@@ -27,6 +27,20 @@ class Parameter(msgspec.Struct, frozen=True):
     required: bool
 
 
+class MethodLimits(msgspec.Struct, frozen=True):
+    """What a method declares to bound its calls; None for no limit of its own.
+
+    Attributes:
+        max_concurrency: calls that run at once in one executor; others wait there, without a slot.
+        max_calls: calls in flight in the hub; others are refused.
+        rate: calls a second, in the hub; others are refused.
+    """
+
+    max_concurrency: int | None = None
+    max_calls: int | None = None
+    rate: float | None = None
+
+
 class MethodInfo(msgspec.Struct, frozen=True):
     """One method of the catalogue.
 
@@ -39,6 +53,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
         http: its path under ``/api/v1/``; None = its name, slashes for dots.
         runs_as: with whose rights it calls other methods and publishes.
+        limits: of its calls; None = the hub's alone.
     """
 
     name: str
@@ -56,6 +71,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     input: dict[str, Any] | None = None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    limits: MethodLimits | None = None
 
     @property
     def http_path(self) -> str:
@@ -77,12 +93,14 @@ class ModuleFailure(msgspec.Struct, frozen=True):
         message: why, in words, for who runs the hub.
         told: why, for callers: what its code raised by its type only, with the id under which the log has the rest.
         methods: what it would serve, as far as that is known: nothing where the import failed already.
+        files: those of its own that the error came through.
     """
 
     module: str
     code: int
     message: str
     methods: list[str] = []
+    files: list[str] = []
     told: str = ""
 
     @property
@@ -97,12 +115,17 @@ class ModuleFailure(msgspec.Struct, frozen=True):
 
 
 class Catalogue(msgspec.Struct, frozen=True):
-    """Everything one executor serves, sent with READY; and ``failed``, what it was to serve and does not."""
+    """Everything one executor serves, sent with READY; and ``failed``, what it was to serve and does not.
+
+    Attributes:
+        sources: the files of its code that are not installed packages, with their times of change in nanoseconds.
+    """
 
     methods: list[MethodInfo]
     packs: list[str] = []
     details: dict[str, Any] = {}
     failed: list[ModuleFailure] = []
+    sources: dict[str, int] = {}
 
 
 def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -> RpcError | None:

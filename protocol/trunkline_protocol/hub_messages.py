@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from trunkline_protocol.messages import Id, Priority
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 MAX_KEY_CHARS: Final = 256
 """Thousands of idempotency keys are remembered: each has to be small."""
@@ -34,6 +35,7 @@ class Authenticated(msgspec.Struct):
     principal: str
     roles: list[str]
     expires_in_ms: Annotated[int | None, Meta(description="null where the credentials do not expire")]
+    tenant: str = DEFAULT_TENANT
 
 
 # --- topics ---
@@ -92,13 +94,14 @@ class Published(msgspec.Struct):
 
 
 class EventParams(msgspec.Struct):
-    """Params of ``event``. ``published_at`` is milliseconds since 1970."""
+    """Params of ``event``. ``published_at`` is milliseconds since 1970; the hub's own events have no ``publisher``."""
 
     topic: str
     epoch: str
     data: Any
     offset: int
     published_at: int
+    publisher: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class GapParams(msgspec.Struct, rename={"first": "from", "last": "to"}):
@@ -222,6 +225,7 @@ class JobView(msgspec.Struct, kw_only=True):
     attempts: int
     priority: Priority
     principal: str
+    tenant: str = DEFAULT_TENANT
     created_at: int
     started_at: int | None
     finished_at: int | None

@@ -13,8 +13,8 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from trunkline_protocol import administration as admin
+from trunkline_protocol import health, reports
 from trunkline_protocol import hub_messages as said
-from trunkline_protocol import reports
 from trunkline_protocol.messages import StreamCredit, StreamPush
 from trunkline_protocol.session import SessionAck, SessionClose, SessionOpen, SessionOpened
 
@@ -161,11 +161,11 @@ RPC_DISCOVER: Final = HubMethod(
 )  # fmt: skip
 HEALTH_CHECK: Final = HubMethod(
     "health.check", "Health of the hub",
-    reports.NoParams, reports.Health, right="anybody",
+    reports.NoParams, health.Health, right="anybody",
 )  # fmt: skip
 HEALTH_DETAILED: Final = HubMethod(
     "health.detailed", "Health of the hub and of each executor, with the causes where it is not healthy",
-    reports.NoParams, reports.DetailedHealth,
+    reports.NoParams, health.DetailedHealth,
 )  # fmt: skip
 SYSTEM_INFO: Final = HubMethod(
     "system.info", "Versions, machine and executor pool",
@@ -197,6 +197,10 @@ SYSTEM_FAILURE: Final = HubMethod(
 EXECUTORS_DRAIN: Final = HubMethod(
     "executors.drain", "Hand over what an executor owns and replace its process (role admin)",
     reports.DrainParams, reports.Drained, right="admin", idempotent=False,
+)  # fmt: skip
+EXECUTORS_RELOAD: Final = HubMethod(
+    "executors.reload", "Replace all executors by ones with the code that is on disk now (role admin)",
+    reports.NoParams, reports.Reloaded, right="admin",
 )  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",

@@ -93,6 +93,14 @@ class StreamCredit(msgspec.Struct, frozen=True):
     consumed: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
+class ActAs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``metadata.act_as``: the principal on whose behalf a gateway makes a call."""
+
+    principal: str
+    tenant: str | None = None
+    claims: dict[str, Any] | None = None
+
+
 class Metadata(msgspec.Struct, frozen=True):
     """The members of ``metadata`` the hub acts on; unknown ones are passed on untouched.
 
@@ -106,9 +114,10 @@ class Metadata(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
     traceparent: str | None = None
     window: Window | None = None
+    act_as: ActAs | None = None
 
 
 NO_METADATA = Metadata()
 
-CALLERS_OWN: Final = frozenset({"idempotency_key", "progress_token", "window"})
+CALLERS_OWN: Final = frozenset({"act_as", "idempotency_key", "progress_token", "window"})
 """Metadata that means the caller's call and its reader, not the calls that are made on its behalf."""

@@ -1,4 +1,4 @@
-"""Reports about the hub: types of the params and results of its methods for status, health, metrics and calls.
+"""Reports about the hub: types of the params and results of its methods for status, metrics and calls.
 
 One definition for the hub's answers, the schemas of ``rpc.discover`` and ``/openapi.json``, and the readers of both.
 Times are in milliseconds where a name ends with ``_ms``; ``_at`` is milliseconds since 1970.
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from trunkline_protocol.health import ExecutorReport
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
 
 MAX_CALLS: Final = 500
@@ -55,67 +56,7 @@ class OpenRpcDocument(msgspec.Struct):
     components: OpenRpcComponents
 
 
-# --- health ---
-
-
-class Memory(msgspec.Struct):
-    """Memory of a process, in MiB and percent of the machine's memory."""
-
-    rss_mb: float
-    vms_mb: float
-    percent: float
-
-
-class LastRestart(msgspec.Struct):
-    """The cause of an executor's last restart."""
-
-    cause: str
-    words: str
-    number: int
-    at: int
-
-
-class ExecutorReport(msgspec.Struct):
-    """One executor process. It owns ``slots`` of routing keys; ``slots_leaving`` of them are being handed over."""
-
-    worker_id: str
-    status: Literal["starting", "ready", "busy", "silent", "stopping", "down"]
-    pid: int | None
-    slots: int
-    slots_leaving: int
-    active_requests: int
-    request_count: int
-    error_count: int
-    restarts: int
-    restart_causes: dict[str, int]
-    last_restart: LastRestart | None
-    last_failure: str | None
-    latency_ms: Annotated[float | None, Meta(description="from the last ping to its pong")]
-    memory_usage: Memory | None
-
-
-class Health(msgspec.Struct):
-    """Result of ``health.check``: the hub's own process, and the totals of its calls."""
-
-    status: Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
-    worker_id: str
-    uptime_seconds: float
-    request_count: int
-    error_count: int
-    error_rate: float
-    active_requests: int
-    memory_usage: Memory | None
-    pipelines_loaded: int
-    timestamp: Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
-
-
-class DetailedHealth(Health):
-    """Result of ``health.detailed``: ``causes`` says in words why the status is not healthy."""
-
-    causes: list[str]
-    connections: int
-    waiting_requests: int
-    executors: list[ExecutorReport]
+# --- the machine ---
 
 
 class SystemInfo(msgspec.Struct):
@@ -310,6 +251,20 @@ class Drained(msgspec.Struct):
     pid: int
 
 
+class Reloaded(msgspec.Struct):
+    """Result of ``executors.reload``: the new processes, and how what they serve differs.
+
+    ``methods`` is how many they serve, ``added`` and ``removed`` which are new and gone; ``failed`` says which modules
+    could not be loaded, of those that could not be loaded before either.
+    """
+
+    executors: list[Drained]
+    methods: int
+    added: list[str]
+    removed: list[str]
+    failed: list[str]
+
+
 class AssignParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``executors.assign``."""
 
@@ -355,10 +310,9 @@ class RunningCall(CallInFlight):
 
 
 class WorkingExecutor(ExecutorReport):
-    """An executor and the calls that it runs; ``cpu_percent`` is null in the first report."""
+    """An executor and the calls that it runs, the oldest first."""
 
-    cpu_percent: float | None
-    running: list[RunningCall]
+    running: list[RunningCall] = msgspec.field(default_factory=list)
 
 
 class ExecutorsReport(msgspec.Struct):
@@ -368,7 +322,8 @@ class ExecutorsReport(msgspec.Struct):
 
 
 class EndedCall(msgspec.Struct):
-    """A call that has an outcome; ``failure`` is its number for ``system.failure``."""
+    """A call that has an outcome; ``message`` says what its error says, ``failure`` is its number for
+    ``system.failure``."""
 
     method: str
     principal: str | None
@@ -378,6 +333,7 @@ class EndedCall(msgspec.Struct):
     trace_id: str | None
     outcome: str
     code: int
+    message: str | None
     failure: int | None
     duration_ms: float
     queue_ms: float
@@ -402,6 +358,7 @@ class Peer(msgspec.Struct):
     connection: int
     peer: str
     principal: str
+    tenant: str
     transport: str
     client: str | None
 

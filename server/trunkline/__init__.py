@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
+    from trunkline_protocol.principals import Principal
 
 __all__ = [
     "Batch",
@@ -36,6 +37,7 @@ __all__ = [
     "Hub",
     "InputStream",
     "Position",
+    "Principal",
     "Reconnect",
     "Retry",
     "RpcError",
@@ -57,6 +59,7 @@ _HOMES = {
     "Hub": "trunkline.client",
     "InputStream": "trunkline.methods.inputs",
     "Position": "trunkline.client",
+    "Principal": "trunkline_protocol.principals",
     "Reconnect": "trunkline.client",
     "Retry": "trunkline.client",
     "RpcError": "trunkline_protocol.errors",

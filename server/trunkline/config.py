@@ -32,6 +32,7 @@ from trunkline import defaults
 from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
+from trunkline_protocol.topics import valid_pattern
 
 DEFAULT_PORT = 8765
 
@@ -47,7 +48,10 @@ LiveFloat = Annotated[float, LIVE]
 Origin = Literal["default", "file", "environment", "command line", "update"]
 """Where the value of a setting comes from."""
 
-_LISTS = ("packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms")
+_LISTS = (
+    "packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms",
+    "jwt_claims", "unsigned_topics",
+)  # fmt: skip
 
 CREDENTIALS = (
     "token",
@@ -117,6 +121,12 @@ class Settings(BaseSettings):
     jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
     jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
     jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
+    jwt_tenant_claim: str = Field(
+        "tenant", min_length=1, description="claim of a JWT that names the principal's tenant"
+    )
+    jwt_claims: Names = Field(
+        (), description="claims of a JWT that methods and callees are told (ctx.principal.claims)"
+    )
     jwt_leeway: float = Field(defaults.JWT_LEEWAY, ge=0, description="tolerated difference of the issuer's clock")
     auth_call: bool = Field(False, description="accept connections that authenticate by a first call of auth")
     auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
@@ -210,6 +220,7 @@ class Settings(BaseSettings):
     detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
+    unsigned_topics: Names = Field((), description="topics and patterns whose events do not name their publisher")
     history_events: LiveInt = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
     history_seconds: LiveFloat = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
     history_bytes: LiveInt = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
@@ -301,6 +312,16 @@ class Settings(BaseSettings):
         for name in value:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
                 raise ValueError(f"{name!r:.100} is no name of a variable, or beginning of names such as MYAPP_*")
+        return value
+
+    @field_validator("unsigned_topics")
+    @classmethod
+    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not valid_pattern(pattern):
+                raise ValueError(
+                    f"{pattern!r:.100} is no topic or pattern (tokens joined by dots, * for one, a last >)"
+                )
         return value
 
     @field_validator("packs")

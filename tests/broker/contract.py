@@ -56,7 +56,7 @@ class Station:
         self, topic: str = "t", data: bytes = b"1", key: str | None = None, principal: str = "ann"
     ) -> Position:
         used = None if key is None else PublishKey(principal, key)
-        position = await _answered(lambda done: self.broker.publish(topic, data, used, done))
+        position = await _answered(lambda done: self.broker.publish(topic, data, used, done, principal))
         assert isinstance(position, Position)
         return position
 
@@ -257,6 +257,12 @@ class BrokerContract:
         await at.publish_many(3)
         seen = offsets(joined) + [event.offset for event in at.delivered[before:]]
         assert seen == [3, 4, 5, 6, 7]
+
+    async def test_events_keep_their_publisher(self, at: Station) -> None:
+        await at.publish(principal="ann")
+        await at.publish(principal="")
+        assert [event.publisher for event in at.delivered] == ["ann", ""]
+        assert [event.publisher for event in (await at.recover_from(0)).missed] == ["ann", ""]
 
     async def test_topics_are_recovered_for_themselves(self, at: Station) -> None:
         await at.publish("a", b'"a"')

@@ -85,6 +85,7 @@ async def test_publish_and_subscribe(client: Hub, other: Hub, topic: str) -> Non
         assert [item.position for item in seen] == positions
         assert [item.data for item in seen if isinstance(item, Event)] == [1, {"a": "ü"}, None, []]
         assert all(item.topic == topic for item in seen)
+        assert {item.publisher for item in seen if isinstance(item, Event)} == {"anonymous"}
 
 
 async def test_what_one_publishes_oneself_comes_too(client: Hub, topic: str) -> None:

@@ -29,6 +29,9 @@ async def caller(lab_hub: RunningHub) -> AsyncIterator[Hub]:
         yield hub
 
 
+SAID = {"traceparent": "00-x", "principal": {"name": "root"}}
+
+
 class Endless:
     """A handler that runs until it is cancelled."""
 
@@ -58,9 +61,7 @@ async def test_a_method_like_any_other(callee: Hub, caller: Hub) -> None:
 
     registration = await callee.register("serve.greet", greet, summary="Says hello")
     assert registration.method == "serve.greet"
-    assert await caller.call("serve.greet", {"name": "ü"}, timeout_ms=5000, metadata={"traceparent": "00-x"}) == {
-        "hello": "ü"
-    }
+    assert await caller.call("serve.greet", {"name": "ü"}, timeout_ms=5000, metadata=SAID) == {"hello": "ü"}
     assert await caller.call("debug.call", {"method": "serve.greet", "params": {"name": "nested"}}) == {
         "hello": "nested"
     }
@@ -68,6 +69,10 @@ async def test_a_method_like_any_other(callee: Hub, caller: Hub) -> None:
     assert seen[0].method == "serve.greet"
     assert seen[0].metadata["traceparent"] == "00-x"
     assert 0 < seen[0].metadata["timeout_ms"] <= 5000
+    who = seen[0].principal
+    assert who is not None
+    assert (who.name, who.tenant, dict(who.claims)) == ("anonymous", "default", {}), "the hub says it, no caller"
+    assert "callee" in who.roles
     listed = {method["name"]: method for method in (await caller.call("rpc.discover"))["methods"]}
     assert listed["serve.greet"]["summary"] == "Says hello"
 

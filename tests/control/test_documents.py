@@ -11,19 +11,19 @@ import pytest
 import websockets
 from pydantic import BaseModel, TypeAdapter
 
-from tests.control.test_health import view
 from tests.support.exact import require_exactly
+from tests.support.health import empty_view as view
 from tests.support.peer import Peer
 from trunkline.control.asyncapi import FROM_CLIENT, FROM_HUB, MESSAGES, asyncapi
 from trunkline.control.documents import documents
-from trunkline.control.health import check
-from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, LOGS, METRICS, REQUESTS
+from trunkline.control.health import HealthWatch
+from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, HEALTH, LOGS, METRICS, REQUESTS
 from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, Components
 from trunkline.control.topics import TOPICS
 from trunkline_protocol.catalogue import MethodInfo, Parameter
-from trunkline_protocol.reports import Health
+from trunkline_protocol.health import Health
 
 
 class Leaf(BaseModel):
@@ -114,7 +114,7 @@ def test_asyncapi() -> None:
     document = asyncapi()
     require_no_loose_ends(document)
     assert {*FROM_CLIENT, *FROM_HUB, "requestBatch", "responseBatch"} == MESSAGES.keys()
-    assert TOPICS.keys() == {METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS}
+    assert TOPICS.keys() == {METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS}
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/openrpc.json", "/asyncapi.json"])
@@ -123,7 +123,7 @@ def test_a_hub_without_executors_has_documents_too(path: str) -> None:
 
 
 def test_health_is_as_described() -> None:
-    require_exactly(check(view()), Health)
+    require_exactly(msgspec.to_builtins(HealthWatch(view()).check()), Health)
 
 
 async def test_events_of_the_hub_are_as_described(debug_peer: Peer) -> None:

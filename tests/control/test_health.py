@@ -1,20 +1,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer
-from trunkline.control.health import causes_of, memory_usage, status_of
-from trunkline.control.method import HubView
-from trunkline.observe.metrics import CallStats
-from trunkline_protocol.calls import Call
+from tests.support.timing import until
 
 FIELDS = {
     "status",
+    "ready",
+    "since",
     "worker_id",
     "uptime_seconds",
     "request_count",
@@ -22,6 +21,7 @@ FIELDS = {
     "error_rate",
     "active_requests",
     "memory_usage",
+    "cpu_percent",
     "pipelines_loaded",
     "timestamp",
 }
@@ -33,6 +33,8 @@ async def test_check_has_exactly_these_fields(debug_peer: Peer) -> None:
     require(
         {
             "status": "healthy",
+            "ready": True,
+            "since": {"$type": "number"},
             "worker_id": "hub",
             "uptime_seconds": {"$type": "number"},
             "request_count": {"$type": "number"},
@@ -73,7 +75,8 @@ async def test_active_requests_are_counted(debug_peer: Peer) -> None:
 
 async def test_detailed_adds_executors_and_causes(debug_peer: Peer, debug_hub: RunningHub) -> None:
     health = await debug_peer.result("health.detailed")
-    assert health.keys() == FIELDS | {"causes", "connections", "waiting_requests", "executors"}
+    added = {"causes", "groups", "methods", "methods_more", "connections", "waiting_requests", "executors"}
+    assert health.keys() == FIELDS | added
     assert health["causes"] == []
     assert health["connections"] >= 1
     assert {executor["pid"] for executor in health["executors"]} == debug_hub.executor_pids()
@@ -90,80 +93,26 @@ async def test_detailed_adds_executors_and_causes(debug_peer: Peer, debug_hub: R
         assert executor["status"] in ("ready", "busy")
 
 
-class Pool:
-    """A pool in a state of the test's choosing."""
+async def test_each_executor_has_what_it_did_and_what_it_uses(debug_peer: Peer) -> None:
+    await debug_peer.result("debug.echo", {"value": 1})
 
-    waiting = 0
-    methods: ClassVar[dict[str, Any]] = {}
+    async def measured() -> list[dict[str, Any]] | None:
+        executors: list[dict[str, Any]] = (await debug_peer.result("health.detailed"))["executors"]
+        return executors if all(each["cpu_percent"] is not None for each in executors) else None
 
-    def __init__(self, *executors: tuple[str, int]) -> None:
-        self._executors = executors
-        self.stuck: list[str] = []
-
-    @property
-    def serving(self) -> bool:
-        return any(status in ("ready", "busy") for status, _ in self._executors)
-
-    def obstacles(self) -> list[str]:
-        return self.stuck
-
-    def module_failures(self) -> list[str]:
-        return []
-
-    def snapshot(self) -> list[dict[str, Any]]:
-        return [
-            {"worker_id": f"executor-{i}", "status": status, "restarts": restarts, "last_failure": "it broke"}
-            for i, (status, restarts) in enumerate(self._executors)
-        ]
-
-    def running(self) -> dict[str, list[tuple[Call, bool]]]:
-        return {}
-
-
-class Router:
-    in_flight = 0
-
-    def __init__(self, draining: bool = False) -> None:
-        self.draining = draining
-
-
-def view(*executors: tuple[str, int], draining: bool = False) -> HubView:
-    return HubView(Pool(*executors), Router(draining), CallStats(), 0.0, lambda: 0)
-
-
-@pytest.mark.parametrize(
-    ("executors", "status"),
-    [
-        ([("ready", 0), ("busy", 3)], "healthy"),
-        ([("ready", 0), ("down", 1)], "degraded"),
-        ([("busy", 0), ("starting", 1)], "degraded"),
-        ([("starting", 0), ("starting", 0)], "starting"),
-        ([("starting", 0), ("starting", 4)], "unhealthy"),
-        ([("down", 1), ("down", 1)], "unhealthy"),
-    ],
-)
-def test_status_is_true(executors: list[tuple[str, int]], status: str) -> None:
-    assert status_of(view(*executors)) == status
-    assert bool(causes_of(view(*executors))) == (status != "healthy")
-
-
-def test_a_stopping_hub_says_so() -> None:
-    assert status_of(view(("ready", 0), draining=True)) == "stopping"
-    assert causes_of(view(("ready", 0), draining=True)) == ["the hub is stopping"]
-
-
-def test_causes_name_executor_and_reason() -> None:
-    assert causes_of(view(("ready", 0), ("down", 1))) == ["executor-1 is down: it broke"]
-
-
-def test_what_does_not_get_on_is_a_cause_too() -> None:
-    pool = Pool(("busy", 0))
-    pool.stuck = ["plain functions wait"]
-    stuck = HubView(pool, Router(), CallStats(), 0.0, lambda: 0)
-    assert status_of(stuck) == "degraded"
-    assert causes_of(stuck) == ["plain functions wait"]
-
-
-def test_memory_of_no_process() -> None:
-    assert memory_usage(None) is None
-    assert memory_usage(2**22 + 1) is None
+    executors = await until(measured, "the share of the CPU is known from the second reading on")
+    assert sum(executor["request_count"] for executor in executors) >= 1
+    for executor in executors:
+        count = executor["request_count"]
+        assert executor["error_rate"] == (executor["error_count"] / count if count else 0.0)
+        require(
+            {
+                "group": "default",
+                "uptime_seconds": {"$type": "number"},
+                "active_requests": {"$type": "number"},
+                "pipelines_loaded": 1,
+                "memory_usage": {key: {"$type": "number"} for key in ("rss_mb", "vms_mb", "percent")},
+                "cpu_percent": {"$type": "number"},
+            },
+            executor,
+        )

@@ -1,156 +1,42 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
-from typing import Any, ClassVar
 
 import pytest
 
+from tests.control.monitored_hub import Hub, HubsOwn, ticks
 from tests.hub.doors import Door, FakeBackend, connection, services
 from tests.support.timing import PATIENCE
-from trunkline.control import monitoring
-from trunkline.control.method import HubView
 from trunkline.control.monitoring import (
     CONNECTIONS,
     EXECUTORS,
+    HEALTH,
     LOGS,
+    MAX_CONNECTIONS,
     MAX_ITEMS,
     MAX_REQUESTS,
     METRICS,
     REQUESTS,
-    Monitor,
+    TICK_SECONDS,
 )
-from trunkline.hub.connection import Connection
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
-from trunkline.observe.metrics import CallStats
-from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.events import Event
 
-ALL = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
-TICK = monitoring.TICK_SECONDS
+ALL = (METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS)
 
 pytestmark = pytest.mark.virtual_time
-
-
-class HubsOwn(Call):
-    """A call that the hub makes for itself."""
-
-    def caller(self) -> None:
-        return None
-
-
-class Board:
-    """The hub's topics: who is interested, and what was announced."""
-
-    def __init__(self) -> None:
-        self.wanted: set[str] = set()
-        self.said: list[tuple[str, Any]] = []
-        self.count = self.published = self.deliveries = 0
-
-    def reaches(self, topic: str) -> bool:
-        return topic in self.wanted
-
-    def announce(self, topic: str, data: Any) -> None:
-        self.said.append((topic, data))
-
-    def of(self, topic: str) -> list[Any]:
-        return [data for named, data in self.said if named == topic]
-
-
-class Pool:
-    waiting = 3
-    serving = True
-    methods: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Call, bool]] = []
-
-    def obstacles(self) -> list[str]:
-        return []
-
-    def module_failures(self) -> list[str]:
-        return []
-
-    def snapshot(self) -> list[dict[str, Any]]:
-        return [{"worker_id": "executor-0", "status": "ready", "pid": os.getpid()}]
-
-    def running(self) -> dict[str, list[tuple[Call, bool]]]:
-        return {"executor-0": self.calls}
-
-
-class Logs:
-    """Log records that the test makes."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-        self.records: list[dict[str, Any]] = []
-        self.dropped = 0
-
-    def open(self) -> None:
-        assert not self.is_open
-        self.is_open = True
-
-    def close(self) -> None:
-        assert self.is_open
-        self.is_open = False
-        self.records = []
-
-    def take(self) -> tuple[list[dict[str, Any]], int]:
-        taken = self.records, self.dropped
-        self.records, self.dropped = [], 0
-        return taken
-
-
-class Hub:
-    def __init__(self) -> None:
-        self.board, self.stats, self.open = Board(), CallStats(), 1
-        self.router = Router(FakeBackend(), lambda *_: None)
-        self.pool, self.logs = Pool(), Logs()
-        self.view = HubView(self.pool, self.router, self.stats, 0.0, lambda: self.open)
-        self.monitor = Monitor(self.view, lambda: self.board, self.logs)
-        self.services = services(self.router)
-
-    def listen(self, *topics: str) -> None:
-        self.board.wanted = set(topics)
-        self.monitor.interest_changed()
-
-    def peer(self, name: str = "alice") -> Connection:
-        return connection(self.services, Door(), Principal(name))
-
-    def finish(self, number: int = 1, code: int = 0) -> None:
-        for _ in range(number):
-            self.stats.record("work.do", 0.0125, code)
-            if self.monitor.wants_failures if code else self.monitor.wants_requests:
-                self.monitor.finished(HubsOwn("work.do", b"{}"), 0.0125, code)
-
-    async def next_with(self, topic: str, member: str, number: int = 1) -> Any:
-        """Wait until so many messages had a member; the last of them."""
-        async with asyncio.timeout(PATIENCE):
-            while len(found := [data for data in self.board.of(topic) if data[member]]) < number:
-                await asyncio.sleep(TICK / 2)
-        return found[number - 1]
-
-    async def next(self, topic: str, number: int = 1) -> Any:
-        """Wait until so many messages were announced on a topic; the last of them."""
-        async with asyncio.timeout(PATIENCE):
-            while len(self.board.of(topic)) < number:
-                await asyncio.sleep(TICK / 2)
-        return self.board.of(topic)[number - 1]
-
-
-async def ticks(number: int = 8) -> None:
-    """Time enough for more than a "second"."""
-    await asyncio.sleep(number * TICK)
 
 
 @pytest.fixture
 async def hub() -> AsyncIterator[Hub]:
     made = Hub()
+    made.health.start()
     yield made
+    made.health.stop()
     made.monitor.stop()
 
 
@@ -167,7 +53,7 @@ async def test_without_subscribers_nothing_is_said_counted_or_scheduled(hub: Hub
     await ticks()
     assert hub.board.said == []
     assert hub.monitor._timer is None
-    assert hub.monitor._opened.items == hub.monitor._closed.items == []
+    assert [*hub.monitor._opened.items, *hub.monitor._closed.items] == []
     assert not hub.logs.is_open
 
 
@@ -236,7 +122,7 @@ async def test_requests(hub: Hub) -> None:
     failed, done = message["requests"]
     assert done.keys() == {
         *("method", "principal", "connection", "outcome", "code", "duration_ms", "queue_ms", "run_ms", "finished_at"),
-        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure"),
+        *("id", "request_id", "trace_id", "executor", "chunks", "bytes_in", "bytes_out", "failure", "message"),
     }
     assert (done["method"], done["principal"], done["connection"]) == ("work.do", "alice", peer.number)
     assert (done["outcome"], done["code"]) == ("ok", 0)
@@ -297,7 +183,7 @@ async def test_connections(hub: Hub) -> None:
     message = await hub.next(CONNECTIONS)
     assert message.keys() == {"opened", "closed", "dropped", "open", "connections"}
     (opened,), (closed,) = message["opened"], message["closed"]
-    assert opened.keys() == {"connection", "peer", "principal", "transport", "client", "opened_at"}
+    assert opened.keys() == {"connection", "peer", "principal", "tenant", "transport", "client", "opened_at"}
     assert (opened["transport"], opened["client"]) == ("websocket", "a test")
     assert (opened["connection"], opened["peer"], opened["principal"]) == (peer.number, "test", "alice")
     assert opened["opened_at"] > 1_700_000_000_000
@@ -328,7 +214,18 @@ async def test_a_table_of_connections_each_second(hub: Hub) -> None:
     peer.receive(b'{"jsonrpc":"2.0","id":1,"method":"work.do"}')
     (row,) = (await hub.next_with(CONNECTIONS, "connections"))["connections"]
     assert row.keys() == {
-        *("connection", "peer", "principal", "transport", "client", "duration_ms", "calls", "streams", "subscriptions"),
+        *(
+            "connection",
+            "peer",
+            "principal",
+            "tenant",
+            "transport",
+            "client",
+            "duration_ms",
+            "calls",
+            "streams",
+            "subscriptions",
+        ),
         *("session", "received_bytes", "sent_bytes", "in_bytes_per_second", "out_bytes_per_second"),
         *("buffered_bytes", "lag_ms", "dropped_events"),
     }
@@ -364,11 +261,11 @@ async def test_a_peer_that_does_not_read_comes_first_with_what_waits_and_what_wa
 
 
 async def test_the_table_is_bounded(hub: Hub) -> None:
-    for _ in range(monitoring.MAX_CONNECTIONS + 5):
+    for _ in range(MAX_CONNECTIONS + 5):
         hub.monitor.opened(hub.peer())
     hub.listen(CONNECTIONS)
     message = await hub.next_with(CONNECTIONS, "connections")
-    assert len(message["connections"]) == monitoring.MAX_CONNECTIONS
+    assert len(message["connections"]) == MAX_CONNECTIONS
 
 
 # --- logs ---
@@ -436,7 +333,7 @@ async def test_metrics(hub: Hub) -> None:
     hub.listen(METRICS)
     hub.board.count, hub.router.in_flight = 9, 2
     while hub.monitor._before is None:
-        await asyncio.sleep(TICK / 2)
+        await asyncio.sleep(TICK_SECONDS / 2)
     for _ in range(90):
         hub.stats.record("work.do", 0.0009, 0)
     for _ in range(10):

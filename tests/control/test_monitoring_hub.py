@@ -112,7 +112,7 @@ async def test_others_may_neither_see_nor_end_calls(hub: RunningHub) -> None:
         assert (await worker.error("system.calls"))["code"] == 6002
         assert (await worker.error("system.cancel", {"call": 1}))["code"] == 6002
         assert (await worker.error("system.topics"))["code"] == 6002
-        for order in ("executors.drain", "executors.assign"):
+        for order in ("executors.drain", "executors.reload", "executors.assign"):
             assert (await worker.error(order, {"worker_id": "executor-0"}))["code"] == 6002
         assert (await worker.error("system.failure", {"failure": 1}))["code"] == 6002
         assert (await worker.error("subscribe", {"topic": "system.logs"}))["code"] == 6002

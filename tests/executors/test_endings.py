@@ -129,6 +129,6 @@ async def test_a_real_executor_that_is_killed(tmp_path: Path, grows: bool, cause
             await ended.wait()
         assert handle.restart_causes == {cause: 1}
         assert handle.last_restart is not None
-        assert ("out of memory" in handle.last_restart["words"]) is grows
+        assert ("out of memory" in handle.last_restart.words) is grows
     finally:
         await supervisor.stop(PATIENCE)

@@ -82,14 +82,14 @@ calls = st.builds(
     st.text(max_size=80),
     st.binary(max_size=80),
     st.binary(max_size=80),
+    st.binary(max_size=80),
 )
 
 
 @given(call_ids, calls)
 def test_call(call_id: int, body: ipc.CallBody) -> None:
-    data = ipc.call_frame(
-        call_id, body.deadline, body.depth, body.flags, body.method.encode(), body.metadata, body.params
-    )
+    said = body.method.encode(), body.metadata, body.principal, body.params
+    data = ipc.call_frame(call_id, body.deadline, body.depth, body.flags, *said)
     ((kind, got_id, got),) = ipc.FrameReader().feed(data)
     assert (kind, got_id, ipc.parse_call(got)) == (ipc.CALL, call_id, body)
 

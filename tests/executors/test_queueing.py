@@ -116,3 +116,13 @@ def test_decoders_of_methods_do_not_mix() -> None:
     other = MethodInfo("graph.walk", routing_key="start", parameters=[Parameter("start", {}, True)])
     assert keys.value(INFO, b'{"collection":"a","start":"b"}') == "a"
     assert keys.value(other, b'{"collection":"a","start":"b"}') == "b"
+
+
+def test_coroutines_go_first_to_where_no_plain_function_may_hold_the_interpreter_lock() -> None:
+    plain = LaneLoad(1)
+    plain.load = 1
+    beside = LaneLoad(4, plain)
+    assert {least_loaded([beside, lane(1)], turn) for turn in range(4)} == {1}
+    assert least_loaded([beside, lane(3)], 0) == 0, "the other has three of four slots taken"
+    plain.load = 0
+    assert least_loaded([beside, lane(1)], 0) == 0

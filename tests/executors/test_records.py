@@ -25,7 +25,7 @@ from trunkline.executors.records import (
     encode_record,
     scalars,
 )
-from trunkline.methods.context import enter_call
+from trunkline.methods.context import CURRENT_CALL
 
 texts = st.text(st.characters(codec=None), max_size=200)
 
@@ -104,7 +104,7 @@ def test_whose_a_record_is_says_its_context_not_what_else_runs(told: Any) -> Non
     logger = logger_for(writer)
 
     def speak(number: int) -> None:
-        enter_call(context_of(number, f"m.{number}", {"request_id": f"r{number}"}))
+        CURRENT_CALL.set(context_of(number, f"m.{number}", {"request_id": f"r{number}"}))
         logger.info("from %d", number)
 
     threads = [threading.Thread(target=copy_context().run, args=(speak, number)) for number in (1, 2, 3)]
@@ -145,7 +145,7 @@ def test_printed_lines_of_two_calls_do_not_mix(told: Any) -> None:
     out = PrintedLines(writer, sys.__stdout__ or sys.stdout)
 
     def write(number: int, text: str) -> None:
-        enter_call(context_of(number, f"m.{number}"))
+        CURRENT_CALL.set(context_of(number, f"m.{number}"))
         print(text, end="", file=out)
 
     for number, text in (
@@ -167,7 +167,7 @@ def test_lines_without_an_end_are_bounded_in_number_and_length(told: Any) -> Non
     out = PrintedLines(writer, sys.__stdout__ or sys.stdout)
 
     def write(number: int) -> None:
-        enter_call(context_of(number, "m"))
+        CURRENT_CALL.set(context_of(number, "m"))
         out.write(f"unfinished {number}")
 
     for number in range(MAX_UNFINISHED + 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -66,6 +67,25 @@ async def test_an_executor_that_failed_for_hours_comes_back_when_it_can(
         (tmp_path / "broken").unlink()
         await pool.wait_ready()
         assert "flaky.ping" in pool.methods
+
+
+async def test_failures_to_load_do_not_count_against_what_has_loaded_since(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_FIRST", 0.1)
+    (tmp_path / "broken").touch()
+    async with pool_of(tmp_path) as pool, asyncio.timeout(3 * PATIENCE):
+        (handle,) = pool.executors
+        await until(lambda: handle.restarts >= 4, "it has failed four times", 3 * PATIENCE)
+        (tmp_path / "broken").unlink()
+        for doublings in range(2):  # while crashes in a row go on to count
+            before = handle.restarts
+            await until(lambda: handle.state == "ready", "it is ready", 3 * PATIENCE)
+            assert handle.pid is not None
+            os.kill(handle.pid, signal.SIGKILL)
+            await until(lambda: handle.restarts > before, "it is down", 3 * PATIENCE)  # noqa: B023
+            said = re.findall(r"starting it again in ([\d.]+) s", caplog.text)
+            assert float(said[-1]) == 0.1 * 2**doublings
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault of the hub"), OverflowError("too large")], ids=repr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -128,11 +129,11 @@ async def test_one_that_does_not_hear_gets_nothing_new_until_it_does() -> None:
     watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
     runs(handle, 1, "thread")
     handle.last_frame_at = 100.0
-    watchdog.look(100.2)
+    watchdog.listen(100.2)
     assert not handle.ping_sent_at, "it said something just now"
-    watchdog.look(100.3)
+    watchdog.listen(100.3)
     assert (handle.ping_sent_at, handle.silent) == (100.3, False)
-    watchdog.look(100.6)
+    watchdog.listen(100.6)
     assert handle.silent
     handle.data_received(ipc.frame(ipc.PONG))
     assert not handle.silent
@@ -144,7 +145,7 @@ async def test_coroutines_that_wait_are_no_silence() -> None:
     runs(handle, 1, "loop")
     handle.last_frame_at = 0.0
     for now in (1.0, 2.0, 3.0):
-        watchdog.look(now)
+        watchdog.listen(now)
         assert handle.ping_sent_at == now
         handle.data_received(ipc.frame(ipc.PONG))
         handle.last_frame_at = now
@@ -157,7 +158,7 @@ async def test_how_fast_it_answers_is_measured_however_much_it_says() -> None:
     runs(handle, 1, "loop")
     assert (handle.latency,) == (None,)
     handle.pinged_at = 100.0
-    watchdog.look(100.0 + MEASURE_EVERY)
+    watchdog.listen(100.0 + MEASURE_EVERY)
     handle.ponged(105.5)
     assert handle.latency == 0.5
     handle.ponged(107.0)
@@ -174,3 +175,51 @@ async def test_of_two_pings_on_their_way_the_first_is_measured() -> None:
     assert handle.latency == 3.0
     handle.reset()
     assert handle.latency is None, "another process"
+
+
+async def silenced(seconds: float) -> tuple[ExecutorHandle, Watchdog]:
+    """An executor that did not answer for so long, while a plain function and a coroutine ran, and then did."""
+    handle = executor()
+    watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
+    runs(handle, 1, "thread")
+    runs(handle, 2, "loop")
+    now = time.monotonic()
+    handle.last_frame_at = now - seconds
+    handle.ping(now - seconds)
+    watchdog.listen(now)
+    assert (handle.silent, handle.shunned) == (True, True)
+    handle.data_received(ipc.frame(ipc.PONG))
+    return handle, watchdog
+
+
+async def test_what_was_learnt_at_a_silence_is_not_forgotten_at_the_first_pong() -> None:
+    handle, watchdog = await silenced(1.0)
+    assert (handle.silent, handle.shunned) == (False, True), "a method may hold the lock again"
+    watchdog.listen(handle.last_frame_at + 0.05)
+    assert handle.shunned
+    del handle.in_flight[1], handle.in_flight[2]
+    watchdog.listen(handle.last_frame_at + 0.1)
+    assert not handle.shunned, "what may have silenced it is over"
+
+
+async def test_after_ten_times_as_long_a_silence_is_forgotten() -> None:
+    handle, watchdog = await silenced(1.0)
+    watchdog.listen(handle.last_frame_at + 9.0)
+    assert handle.shunned
+    handle.data_received(ipc.frame(ipc.PONG))
+    watchdog.listen(handle.last_frame_at + 11.0)
+    assert not handle.shunned, "it works, for all that is known"
+
+
+async def test_one_that_was_sent_calls_is_asked_soon_whether_it_hears() -> None:
+    handle = executor()
+    watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
+    runs(handle, 1, "loop")
+    handle.last_frame_at, handle.owes = 100.0, True
+    watchdog.listen(100.06)
+    assert (handle.ping_sent_at, handle.shunned) == (100.06, False)
+    watchdog.listen(100.12)
+    assert (handle.silent, handle.shunned) == (False, True), "others are given work first"
+    handle.data_received(ipc.frame(ipc.PONG))
+    assert not handle.shunned, "it was busy for a moment"
+    assert not handle.owes

@@ -1,7 +1,9 @@
-"""Health says within two seconds what cannot be served: executors that are stopped, held up, or stuck."""
+"""Health says within two seconds what cannot be served: executors that are stopped, held up, or stuck; what fails."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ import pytest
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
-from tests.support.peer import peer
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.peer import Peer, peer
+from tests.support.timing import PATIENCE, SCALE, SOON, eventually, until
 
 TOLD = 2.0 * SCALE
 
@@ -62,6 +64,12 @@ def test_stopped_executors_are_not_healthy(hub: RunningHub) -> None:
         assert said["status"] == "unhealthy"
         assert [executor["status"] for executor in said["executors"]] == ["silent", "silent"]
         assert len(ready(hub)[1]) == 2
+        (group,) = said["groups"]
+        assert (group["name"], group["ready"], group["serving"]) == ("default", False, 0)
+        unserved = {method["method"]: method for method in said["methods"]}
+        assert unserved["debug.echo"]["reason"] == "no executor of the group default answers"
+        assert abs(unserved["debug.echo"]["since"] - group["since"]) < 1000
+        assert hub.get("/health").json()["ready"] is False
     eventually(lambda: health(hub)["status"] == "healthy", "they go on", within=TOLD)
     assert ready(hub) == (200, [])
 
@@ -94,9 +102,120 @@ async def test_plain_functions_that_do_not_end_are_told_when_others_wait(hub: Ru
         markers = [str(tmp_path / f"held-{number}") for number in range(3)]
         held = [await connection.request("lab.until_cancelled", {"marker": marker}) for marker in markers]
         eventually(lambda: health(hub)["status"] == "degraded", "the third waits", within=TOLD)
-        require({"causes": [{"$contains": "lab.until_cancelled has run for"}]}, health(hub))
+        said = health(hub)
+        require({"causes": [{"$contains": "lab.until_cancelled has run for"}]}, said)
+        unserved = {method["method"] for method in said["methods"]}
+        assert "debug.spin" in unserved, "a plain function waits"
+        assert "debug.echo" not in unserved, "a coroutine does not"
         assert ready(hub) == (200, []), "coroutines are served"
         assert await connection.result("debug.echo", {"value": 1}, within=SOON) == 1
         for each in held:
             await connection.cancel(each)
         eventually(lambda: health(hub)["status"] == "healthy", "they are done", within=TOLD)
+
+
+async def test_a_method_that_fails_is_named_by_its_rate_and_its_error_within_two_seconds(hub: RunningHub) -> None:
+    async with peer(hub.url) as connection:
+        for _ in range(40):
+            await connection.result("debug.echo", {"value": 1})
+        for _ in range(5):
+            await connection.error("debug.count", {"n": 1, "fail_at": 0})
+        eventually(lambda: health(hub)["status"] == "degraded", "it is counted by itself", within=TOLD)
+        assert ready(hub) == (200, []), "all the others are served"
+        said = health(hub)
+        (method,) = said["methods"]
+        assert (method["method"], method["status"], method["failed"]) == ("debug.count", "failing", 5)
+        assert method["last_error"]["type"] == "PIPELINE_EXECUTION_ERROR"
+        assert method["last_error"]["message"] in said["causes"][0]
+        assert said["causes"][0].startswith("debug.count fails 100 %, ")
+        for _ in range(5):
+            await connection.error("debug.count", {"n": "many"})  # refused, and no success
+        assert health(hub)["status"] == "degraded"
+        for _ in range(5):
+            await connection.result("debug.count", {"n": 0})
+        eventually(lambda: health(hub)["status"] == "healthy", "it works again", within=TOLD)
+
+
+async def test_a_callee_that_fails_counts_as_well_and_its_client_that_is_away(hub: RunningHub) -> None:
+    async with peer(hub.url) as callee, peer(hub.url) as caller:
+        opened = await callee.result("session.open", {})
+        await callee.result("method.register", {"method": "theirs.see"})
+        for _ in range(5):
+            asking = await caller.request("theirs.see", {})
+            call = await callee.receive()
+            error = {"code": -32603, "message": "no camera"}
+            await callee.send({"jsonrpc": "2.0", "id": call["id"], "error": error})
+            await caller.reply(asking)
+
+        def told(status: str) -> bool:
+            found = {method["method"]: method for method in health(hub)["methods"]}.get("theirs.see")
+            return found is not None and (found["status"], found["group"]) == (status, None)
+
+        eventually(lambda: told("failing"), "clients' methods fail as others do", within=TOLD)
+        await callee.socket.close()
+        eventually(lambda: told("unavailable"), "its session waits to be resumed", within=TOLD)
+    async with peer(hub.url) as again:
+        await again.result("session.open", {"resume": {"session": opened["session"], "received": opened["received"]}})
+        await again.result("method.unregister", {"method": "theirs.see"})
+    eventually(lambda: not told("unavailable"), "nobody serves it any more", within=TOLD)
+
+
+async def test_health_is_published_when_it_changes(hub: RunningHub) -> None:
+    async with peer(hub.url) as watcher:
+        await watcher.result("subscribe", {"topic": "system.health"})
+        await said_by(watcher, ready=True)
+        with stopped(hub, 2):
+            event = await said_by(watcher, ready=False)
+            assert (event["status"], len(event["causes"])) == ("unhealthy", 2)
+            assert event == event | {key: health(hub)[key] for key in ("status", "ready", "since", "causes")}
+        again = await said_by(watcher, ready=True)
+        assert again["since"] > event["since"]
+
+
+async def said_by(watcher: Peer, *, ready: bool) -> dict[str, Any]:
+    """The next event of health that says so."""
+    while True:
+        message = await watcher.receive()
+        if message.get("method") == "event" and message["params"]["data"]["ready"] is ready:
+            found: dict[str, Any] = message["params"]["data"]
+            return found
+
+
+def test_one_of_two_that_restarts_is_no_reason_to_be_taken_out(hub: RunningHub) -> None:
+    os.kill(min(hub.executor_pids()), signal.SIGKILL)
+    eventually(lambda: health(hub)["status"] == "degraded", "it is said", within=TOLD)
+    assert ready(hub) == (200, [])
+    eventually(lambda: health(hub)["status"] == "healthy", "another is there", within=PATIENCE)
+
+
+async def test_messages_of_errors_are_for_admins(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text("".join(entry(name, roles) for name, roles in (("ops", ["admin"]), ("worker", []))))
+    tokens.chmod(0o600)
+    with ready_hub(executors=1, env={"TRUNKLINE_TOKENS_FILE": str(tokens)}) as hub:
+        async with peer(hub.url, bearer("worker")) as worker, peer(hub.url, bearer("ops")) as ops:
+            for _ in range(5):
+                await worker.error("debug.fail", {"message": "of somebody else"})
+
+            async def told(reader: Peer) -> Any:
+                return (await reader.result("health.detailed"))["methods"]
+
+            (seen,) = await until(lambda: told(ops), "it fails", within=TOLD)
+            (less,) = await told(worker)
+            assert "of somebody else" in seen["last_error"]["message"]
+            assert (less["last_error"]["type"], less["last_error"]["message"]) == ("INTERNAL_ERROR", None)
+            causes = (await worker.result("health.detailed"))["causes"]
+            assert "somebody" not in "".join(causes)
+
+
+def secret_of(name: str) -> str:
+    return f"the-token-of-{name}-0007"
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret_of(name)}"}
+
+
+def entry(name: str, roles: list[str]) -> str:
+    digest = hashlib.sha256(secret_of(name).encode()).hexdigest()
+    return f'[[tokens]]\nname = "{name}"\nroles = {json.dumps(roles)}\nsha256 = "{digest}"\n'

@@ -18,7 +18,7 @@ TOKENS: Final = (
     b"\x00\x00\x00\x00\x00\x00\xf8\x7f",
 )  # fmt: skip
 
-_CALL: Final = ipc.call_frame(7, math.inf, 1, 0, "ü".encode(), b"{}", b"[1]")
+_CALL: Final = ipc.call_frame(7, math.inf, 1, 0, "ü".encode(), b"{}", b'{"name":"a"}', b"[1]")
 _NESTED: Final = ipc.nested_call_frame(8, 7, ipc.CallBody(1.5, 2, 1, "m", b"", b"[]"))
 SEEDS: Final = (
     b"",
@@ -90,8 +90,8 @@ EIGHT_BYTES: Final = (ipc.CREDIT, ipc.NESTED_CREDIT, ipc.INPUT_CREDIT, ipc.RELEA
 def _written_again(kind: int, parsed: Any) -> bytes:
     """The body that says the same: reading loses nothing."""
     if kind == ipc.CALL:
-        deadline, depth, flags, method, metadata, params = parsed
-        return ipc.call_frame(0, deadline, depth, flags, method.encode(), metadata, params)[13:]
+        deadline, depth, flags, method, metadata, params, principal = parsed
+        return ipc.call_frame(0, deadline, depth, flags, method.encode(), metadata, principal, params)[13:]
     if kind == ipc.NESTED_CALL:
         return ipc.nested_call_frame(0, *parsed)[13:]
     if kind in (ipc.RESULT, ipc.ERROR):

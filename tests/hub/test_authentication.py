@@ -245,9 +245,11 @@ async def test_a_wrong_token_does_no_harm_there(make: Make) -> None:
     require({"result": {"pong": True}}, rig.call("rpc.ping"))
 
 
-async def test_nobody_becomes_somebody_else(make: Make) -> None:
+@pytest.mark.parametrize("token", ["bob", "alice elsewhere"])
+async def test_nobody_becomes_somebody_else(make: Make, token: str) -> None:
     rig = make(ALICE)
-    refused = rig.auth("bob")["error"]
+    rig.tokens["alice elsewhere"] = Principal("alice", ALICE.roles, tenant="elsewhere")
+    refused = rig.auth(token)["error"]
     require({"code": ErrorCode.FORBIDDEN, "message": {"$contains": "alice"}}, refused)
     await rig.stays_open()
     assert rig.connection.principal is ALICE

@@ -162,3 +162,21 @@ def test_any_name_gets_an_answer(name: str, patterns: list[str]) -> None:
 def test_it_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         FREE.methods = ()  # type: ignore[misc]
+
+
+def test_what_it_is_described_by_is_the_same_where_a_method_calls_with_its_own_rights() -> None:
+    ann = Principal("ann", frozenset({"admin", "reader"}), (), tenant="acme", claims={"team": "blue"})
+    own = ann.as_method("rag.execute")
+    assert own.encoded is ann.encoded, "encoded once"
+    assert (own.name, own.roles, own.tenant, own.claims) == (ann.name, ann.roles, ann.tenant, ann.claims)
+    assert (own.acting, own.methods) == ("rag.execute", None)
+    assert ann.has_role("admin")
+    assert not own.has_role("admin"), "a role is nothing that a method has"
+    assert not own.may_subscribe("system.logs")
+
+
+def test_principals_with_claims_can_be_keys() -> None:
+    assert (
+        len({Principal("a", claims={"b": [1]}), Principal("a", claims={"b": [2]}), Principal("a", claims={"b": [1]})})
+        == 2
+    )

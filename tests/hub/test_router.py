@@ -12,6 +12,7 @@ from trunkline.hub.deadlines import TICK
 from trunkline.hub.internal import call as internal_call
 from trunkline.hub.router import MAX_DEPTH, Router
 from trunkline_protocol.calls import Call
+from trunkline_protocol.catalogue import MethodInfo, MethodLimits
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 pytestmark = pytest.mark.virtual_time
@@ -262,3 +263,31 @@ async def test_a_deadline_that_cannot_be_enforced_is_not_the_last(router: Router
     router.route(other)
     error = await asyncio.wait_for(other.outcome, PATIENCE)
     assert error.code == ErrorCode.COMMUNICATION_TIMEOUT
+
+
+async def test_so_many_calls_of_a_method_are_in_flight_and_no_more(router: Router, backend: FakeBackend) -> None:
+    backend.infos["work.few"] = MethodInfo("work.few", limits=MethodLimits(max_calls=2))
+    first, second = route(router, "work.few"), route(router, "work.few")
+    refused = await error_of(route(router, "work.few"))
+    assert (refused.code, refused.maybe_executed) == (ErrorCode.WORKER_OVERLOADED, False)
+    assert "2 calls of work.few are in flight already" in refused.message
+    assert refused.retry_after_ms is not None
+    assert (await error_of(route(router, "work.few"))).code == ErrorCode.WORKER_OVERLOADED, "a refused call counts not"
+    route(router, "work.do")
+    first.settle_result(b"1")
+    third = route(router, "work.few")
+    second.settle_error(RpcError(ErrorCode.CANCELLED, "no"))
+    third.settle_result(b"3")
+    assert not any(router._limits._in_flight.values())
+
+
+async def test_so_many_calls_of_a_method_a_second(router: Router, backend: FakeBackend) -> None:
+    backend.infos["work.paced"] = MethodInfo("work.paced", limits=MethodLimits(rate=2))
+    begun = [route(router, "work.paced") for _ in range(2)]
+    refused = await error_of(route(router, "work.paced"))
+    assert (refused.code, refused.maybe_executed) == (ErrorCode.RATE_LIMITED, False)
+    assert refused.retry_after_ms == 500
+    route(router, "work.do")
+    await asyncio.sleep(0.5)
+    assert backend.calls[:2] == begun
+    assert not route(router, "work.paced").outcome.done()

@@ -47,9 +47,8 @@ def test_an_event_is_what_was_published(hub: PubSub) -> None:
     at = int(hub.clock.day * 1000)
     event, reply = sorted(peer.news(), key=lambda item: "result" in item)
     assert reply["result"] == {"topic": "jobs.42", "epoch": epoch, "offset": 1}
-    at = int(hub.clock.day * 1000)
-    data = {"x": [1, "ü", None]}
-    assert event == {"topic": "jobs.42", "data": data, "epoch": epoch, "offset": 1, "published_at": at}
+    said = {"data": {"x": [1, "ü", None]}, "published_at": at, "publisher": "anonymous"}
+    assert event == {"topic": "jobs.42", "epoch": epoch, "offset": 1, **said}
 
 
 def test_published_bytes_come_as_they_went(hub: PubSub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import msgspec
 import pytest
 
 from tests.support.timing import PATIENCE
-from trunkline.jobs.files import read_lines
+from trunkline.jobs.call import creator_of
+from trunkline.jobs.files import checked_line, read_lines
 from trunkline.jobs.job import Cancelled, Created, Failed, Job, Progressed, Started, Succeeded
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -70,6 +72,16 @@ def test_what_was_created_is_there_again(tmp_path: Path) -> None:
     assert (job.status, job.attempts, bytes(job.progress or b"")) == ("queued", 1, b'{"done":1}')
     (job,) = read(tmp_path / "a" / "jobs")
     assert job.attempts == 1, "it was interrupted once"
+
+
+def test_a_job_of_an_earlier_version_is_of_the_default_tenant(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    head, body = path.read_bytes()[:9], json.loads(path.read_bytes()[9:])
+    assert (len(head), body.pop("tenant"), body.pop("claims")) == (9, "default", {})
+    path.write_bytes(checked_line(json.dumps(body).encode()))
+    (job,) = read(tmp_path)
+    who = creator_of(job.created)
+    assert (job.view().tenant, who.name, who.tenant, who.claims) == ("default", "ann", "default", {})
 
 
 def test_an_outcome_takes_the_params_away_and_keeps_the_result(tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from tests.methods.packs import sample
+from tests.support.modules import callers
+from trunkline import Principal
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import RegistrationError
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import decode_principal, encode_principal
 
 
 @pytest.fixture
@@ -31,6 +34,27 @@ async def test_plain_functions_run_on_the_thread_and_report_progress() -> None:
     async with LocalMethods(sample, worker_id="me", on_progress=reports.append) as methods:
         assert await methods.call("text.thread") == {"main": False, "worker_id": "me"}
     assert reports == [{"at": 1}]
+
+
+async def test_methods_are_told_who_calls() -> None:
+    ann = Principal("ann", frozenset({"reader"}), "acme", {"team": "blue"})
+    bob = Principal("bob")
+    async with LocalMethods(callers) as methods:
+        assert (await methods.call("who.below"))["name"] == "anonymous"
+        assert (await methods.call("who.below", principal=bob))["name"] == "bob"
+        assert [chunk.data["name"] async for chunk in methods.stream("who.streams", principal=bob)] == ["bob"]
+    async with LocalMethods(callers, principal=ann) as methods:
+        told = {"name": "ann", "roles": ["reader"], "tenant": "acme", "claims": {"team": "blue"}}
+        assert await methods.call("who.own", {"method": "who.plain"}) == told
+        assert (await methods.call("who.calls", principal=bob))["tenant"] == "default"
+
+
+def test_a_principal_cannot_be_changed() -> None:
+    ann = decode_principal(encode_principal("ann", ["reader"], "acme", {"team": "blue"}))
+    with pytest.raises(AttributeError):
+        ann.name = "bob"  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        ann.claims["team"] = "red"  # type: ignore[index]
 
 
 async def test_a_stream_gives_its_chunks_and_then_its_result(methods: LocalMethods) -> None:

@@ -13,7 +13,8 @@ from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import RegistrationError, Registry, method
 
 TAKEN = [
-    "auth", "executors.assign", "executors.drain", "health.check", "health.detailed", "jobs.cancel", "jobs.create",
+    "auth", "executors.assign", "executors.drain", "executors.reload",
+    "health.check", "health.detailed", "jobs.cancel", "jobs.create",
     "jobs.get", "jobs.list", "method.register", "method.unregister", "metrics.get", "publish", "rpc.discover",
     "rpc.ping", "session.close", "session.open", "subscribe", "system.calls", "system.cancel", "system.failure",
     "system.info", "system.topics", "unsubscribe",

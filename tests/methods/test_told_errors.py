@@ -70,7 +70,7 @@ async def outcome(name: str, **options: bool) -> RpcError:
     registry.add_module(module())
     runner = MethodRunner(registry, **options)
     sink = _Outcome()
-    context = Context(_LocalHost(LocalMethods()), 1, name, b"", 1e9, 0, "me")
+    context = Context(_LocalHost(LocalMethods()), 1, name, b"", 1e9, 0, "me", b"")
     try:
         runner.start(1, b"{}", context, sink)
         with pytest.raises(RpcError) as caught:

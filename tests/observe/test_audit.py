@@ -36,7 +36,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def one_call(log: AuditLog, method: str = "m", code: int = 0) -> None:
-    log.call("alice", 17, "10.0.0.5:50312", method, code, 0.0123456)
+    log.call("alice", "acme", 17, "10.0.0.5:50312", method, code, 0.0123456)
 
 
 @pytest.fixture
@@ -54,6 +54,7 @@ def test_a_line_says_who_what_and_how_it_ended(path: Path) -> None:
     assert line == {
         "event": "call",
         "principal": "alice",
+        "tenant": "acme",
         "connection": 17,
         "peer": "10.0.0.5:50312",
         "method": "rag.execute",
@@ -88,7 +89,7 @@ def test_times_have_milliseconds_and_go_on(path: Path, monkeypatch: pytest.Monke
 def test_outcomes(path: Path, code: int, outcome: str) -> None:
     with opened(path) as log:
         one_call(log, code=code)
-        log.call("a", 1, "p", "m", ErrorCode.CANCELLED, 0.0)
+        log.call("a", "t", 1, "p", "m", ErrorCode.CANCELLED, 0.0)
     first, second = lines(path)
     assert (first["outcome"], first["code"]) == (outcome, code)
     assert (second["outcome"], second["code"]) == ("CANCELLED", -32800)
@@ -115,7 +116,7 @@ def test_what_peers_choose_stays_in_its_line(path: Path, texts: list[str]) -> No
     path.unlink(missing_ok=True)
     with opened(path) as log:
         for text in texts:
-            log.call(text, 1, text, text, 0, 0.0)
+            log.call(text, text, 1, text, text, 0, 0.0)
             log.event("auth", reason=text)
     written = path.read_bytes().split(b"\n")
     assert len(written) == 2 * len(texts) + 1
@@ -246,11 +247,11 @@ from trunkline.observe.audit import AuditLog
 log = AuditLog(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))  # the write stops in the middle of a line
 for number in range(50):
-    log.call("alice", 17, "peer:1", f"m{number}", 0, 0.0)
+    log.call("alice", "acme", 17, "peer:1", f"m{number}", 0, 0.0)
 while not log.lost:
     time.sleep(0.01)  # until the write has failed, in the thread of the log
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-log.call("alice", 17, "peer:1", "after", 0, 0.0)
+log.call("alice", "acme", 17, "peer:1", "after", 0, 0.0)
 log.close()
 print(log.lost)
 """

@@ -21,8 +21,21 @@ RULES: Final = ROOT / "examples/prometheus/trunkline.rules.yml"
 SCRAPE: Final = ROOT / "examples/prometheus/prometheus.yml"
 HANDBOOK: Final = ROOT / "docs/operations.md"
 
+STATUSES: Final = ("trunkline_health", "trunkline_jobs")
 SUFFIXES: Final = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
-LABELS: Final = {"method", "outcome", "state", "cause", "executor", "transport", "reason", "le", "instance", "job"}
+LABELS: Final = {
+    "method",
+    "outcome",
+    "state",
+    "cause",
+    "executor",
+    "transport",
+    "reason",
+    "status",
+    "le",
+    "instance",
+    "job",
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,9 @@ def require_sound(expression: str, known: set[str]) -> None:
     matchers = [
         label for inside in re.findall(r"{([^}]*)}", expression) for label in re.findall(r"(\w+)(?:!?=|=~)", inside)
     ]
-    groups = [each.strip() for inside in re.findall(r"\bby \(([^)]*)\)", expression) for each in inside.split(",")]
+    groups = [
+        each.strip() for inside in re.findall(r"\b(?:by|on) \(([^)]*)\)", expression) for each in inside.split(",")
+    ]
     assert {*matchers, *groups} <= LABELS, expression
 
 
@@ -96,9 +111,10 @@ def test_what_alerts_look_for_can_be(families: dict[str, Any]) -> None:
     outcomes = {"ok", "APPLICATION_ERROR", *(code.name for code in ErrorCode)}
     states = {sample.labels["state"] for sample in families["trunkline_executors"].samples}
     reasons = {"closed", "expired", "evicted", "overflow", "violation", "unresumable", "revoked"}
-    allowed = {"outcome": outcomes, "state": states, "reason": reasons}
+    statuses = {sample.labels["status"] for name in STATUSES for sample in families[name].samples}
+    allowed = {"outcome": outcomes, "state": states, "reason": reasons, "status": statuses}
     for expression in [*expressions(dashboard()), *(rule["expr"] for rule in rules())]:
-        for label, pattern in re.findall(r'(outcome|state|reason)!?=~?"([^"]*)"', expression):
+        for label, pattern in re.findall(r'(outcome|state|reason|status)!?=~?"([^"]*)"', expression):
             for part in pattern.split("|"):
                 assert any(re.fullmatch(part, value) for value in allowed[label]), f"{label}={part} in {expression}"
 

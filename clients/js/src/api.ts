@@ -26,6 +26,7 @@ export type {
   GapReason,
   Params,
   Position,
+  Principal,
   Priority,
   Recovery,
   SessionEnd,

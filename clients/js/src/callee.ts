@@ -5,7 +5,7 @@
 import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { encode } from "./encode.js";
 import { DisconnectedError, RpcError } from "./errors.js";
-import type { ForeignId, WireRequest } from "./messages.js";
+import type { ForeignId, Principal, WireRequest } from "./messages.js";
 import type { CallOptions, RegisterOptions } from "./options.js";
 import { notSendable } from "./oversize.js";
 import { Room } from "./room.js";
@@ -19,6 +19,8 @@ export interface ServedCall {
   readonly signal: AbortSignal;
   /** That of the caller, and as `timeout_ms` the time that is left. */
   readonly metadata: Readonly<Record<string, unknown>>;
+  /** Who calls, as the hub says; nothing a caller says of itself. Undefined from a hub that does not say it. */
+  readonly principal: Principal | undefined;
   /** Reports progress to the caller, if it listens. */
   readonly progress: (value: unknown) => void;
 }
@@ -115,39 +117,34 @@ export class Callee {
   }
 
   /** The hub calls. */
-  async request({ id, method, params, metadata }: WireRequest): Promise<void> {
-    const served = this.#served.get(method);
-    if (served === undefined) {
-      const message = `no method ${method}`;
-      this.#send(encode({ jsonrpc: "2.0", id, error: { code: METHOD_NOT_FOUND, message } }));
-      return;
-    }
+  async request({ id, method, params, metadata, principal }: WireRequest): Promise<void> {
     const run: Run = { id, abort: new AbortController(), room: new Room(WINDOW) };
     this.#running.set(id, run);
-    const reply = await this.#outcome(run, () =>
-      served.handler(params, {
+    const reply = await this.#outcome(run, () => {
+      const served = this.#served.get(method);
+      if (served === undefined) {
+        throw new RpcError({ code: METHOD_NOT_FOUND, message: `no method ${method}` });
+      }
+      return served.handler(params, {
         signal: run.abort.signal,
         metadata,
+        principal,
         progress: (value) => {
           const token = metadata.progress_token;
           if (token !== undefined) {
             this.#tell(run, "$/progress", { token, value: value ?? null }, "value");
           }
         },
-      }),
-    );
+      });
+    });
     if (run.room.isOpen) {
       this.#running.delete(id);
       run.room.close();
-      this.#reply(id, reply);
-    }
-  }
-
-  #reply(id: ForeignId, text: string): void {
-    try {
-      this.#send(text);
-    } catch (error) {
-      this.#send(encode({ jsonrpc: "2.0", id, error: notSendable(error as Error) }));
+      try {
+        this.#send(reply);
+      } catch (error) {
+        this.#send(encode({ jsonrpc: "2.0", id, error: notSendable(error as Error) }));
+      }
     }
   }
 
@@ -191,7 +188,7 @@ export class Callee {
         // oxlint-disable-next-line no-await-in-loop
         if (await run.room.wait()) {
           run.room.add(1);
-          const params = { request_id: run.id, chunk_type: "data", data: value ?? null, index };
+          const params = { request_id: run.id, data: value ?? null, index };
           this.#tell(run, "stream_chunk", params, "data");
         }
       }

@@ -2,7 +2,7 @@
  * Text of one frame -> one {@link Incoming}. Pure, and total: whatever a peer sends becomes a value,
  * never an exception, because it would surface in a socket callback where nobody can catch it.
  */
-import type { ForeignId, Incoming, WireError } from "./messages.js";
+import type { ForeignId, Incoming, WireError, WireRequest } from "./messages.js";
 
 /** Members of a JSON object. */
 export type Fields = Readonly<Record<string, unknown>>;
@@ -66,9 +66,10 @@ function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Inco
   return { kind: "broken", id, why: `not a reply: ${excerpt(text)}` };
 }
 
-function decodeCall({ id, params, metadata }: Fields, method: string, text: string): Incoming {
+function decodeCall(json: Fields, method: string, text: string): Incoming {
+  const { id, params, metadata } = json;
   if (isId(id)) {
-    return { kind: "request", id, method, params, metadata: isFields(metadata) ? metadata : {} };
+    return { ...(json as unknown as WireRequest), kind: "request", metadata: isFields(metadata) ? metadata : {} };
   }
   const told = isFields(params) && decodeNotification(params, method, text.length);
   return told === false ? nonsense("not understood", text) : (told as unknown as Incoming);
@@ -78,14 +79,14 @@ function decodeNotification(params: Fields, method: string, units: number): Fiel
   const { id, data, topic, epoch, offset, from, to, count, reason, token, value, consumed, received } = params;
   // The final chunk only counts: it has nothing that needs a type.
   const { request_id: requestId, chunk_type: type = "", index, is_final: isFinal = false } = params;
-  const { published_at: publishedAt } = params;
+  const { published_at: publishedAt, publisher } = params;
   switch (method) {
     case "stream_chunk":
       return are("number", requestId, index) && are("boolean", isFinal) && are("string", type) &&
         { kind: "chunk", requestId, type, data, index, isFinal, units };
     case "event":
       return are("string", topic, epoch) && are("number", offset, publishedAt) &&
-        { kind: "event", topic, data, epoch, offset, publishedAt };
+        { kind: "event", topic, data, epoch, offset, publishedAt, publisher };
     case "event.gap":
       return are("string", topic, epoch, reason) && are("number", from, to) &&
         { kind: "gap", topic, epoch, from, to, count: are("number", count) ? count : undefined, reason };

@@ -48,12 +48,22 @@ export interface WireError {
 /** The id of a request from the hub (`"h:<n>"`), echoed as it came. */
 export type ForeignId = string | number;
 
+/** Who makes a call, as the hub knows it: the principal of the outermost call, through however many methods and jobs. */
+export interface Principal {
+  readonly name: string;
+  readonly roles: readonly string[];
+  readonly tenant: string;
+  /** What the hub passes on of the credentials. */
+  readonly claims: Readonly<Record<string, unknown>>;
+}
+
 /** A request of the hub: a call of a method that this client may serve. */
 export interface WireRequest {
   readonly id: ForeignId;
   readonly method: string;
   readonly params: unknown;
   readonly metadata: Readonly<Record<string, unknown>>;
+  readonly principal: Principal | undefined;
 }
 
 /** One chunk of a stream, as it came. */
@@ -82,6 +92,8 @@ export interface EventMessage<T = unknown> extends Position {
   readonly data: T;
   /** The hub's clock, in milliseconds since 1970. */
   readonly publishedAt: number;
+  /** The name of the principal that published it; undefined where the hub did, or does not tell. */
+  readonly publisher?: string | undefined;
 }
 
 /**

@@ -46,6 +46,7 @@ describe("publish and subscribe at the real hub", { skip: SKIP_WITHOUT_HUB }, ()
     for await (const message of subscription) {
       assert.ok(message.kind === "event");
       assert.ok(Math.abs(message.publishedAt - Date.now()) < 60_000);
+      assert.equal(message.publisher, "anonymous");
       got.push({ topic: message.topic, epoch: message.epoch, offset: message.offset });
       if (got.length === 200) {
         break;

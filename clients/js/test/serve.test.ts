@@ -46,10 +46,13 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
       return n * 2;
     });
     await hub.register("node.nothing", async () => {});
-    const metadata = { traceparent: "00-x" };
+    const metadata = { traceparent: "00-x", principal: { name: "root" } };
     assert.equal(await caller.call("node.double", { n: 21 }, { timeoutMs: 5_000, metadata }), 42);
     assert.equal(told?.metadata.traceparent, "00-x");
     assert.ok(Number(told?.metadata.timeout_ms) <= 5_000);
+    const { roles = [], ...who } = told?.principal ?? {};
+    assert.deepEqual(who, { name: "anonymous", tenant: "default", claims: {} }, "the hub says it, no caller");
+    assert.ok(roles.includes("callee"));
     assert.equal(await caller.call("node.nothing"), null);
     assert.equal(await caller.call("debug.call", { method: "node.double", params: { n: 1 } }), 2, "from an executor");
   });

@@ -36,6 +36,7 @@ test("the request, the subscription, and an event", async (t) => {
       epoch: "e1",
       offset: 18,
       publishedAt: 1_765_432_100_018,
+      publisher: undefined,
     });
     assert.deepEqual(subscription.position, { epoch: "e1", offset: 18 });
     break;

@@ -220,13 +220,14 @@ def encode_input_credit(request_id: bytes, consumed: int) -> bytes:
     )
 
 
-def encode_request(request_id: str, method: str, params: bytes, metadata: bytes) -> bytes:
-    """A request of the hub's to a client that registered the method. Params and metadata are JSON already."""
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b,"metadata":%b}' % (
+def encode_request(request_id: str, method: str, params: bytes, metadata: bytes, principal: bytes = b"") -> bytes:
+    """A request of the hub's to a client that registered the method. All but id and method is JSON already."""
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b,"metadata":%b%b}' % (
         _encoder.encode(request_id),
         _encoder.encode(method),
         params,
         metadata,
+        principal and b',"principal":%b' % principal,
     )
 
 
@@ -243,11 +244,12 @@ def encode_progress(token: str | int, value: bytes) -> bytes:
     )
 
 
-def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int) -> bytes:
+def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int, publisher: str = "") -> bytes:
     """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970."""
+    who = b',"publisher":%b' % _encoder.encode(publisher) if publisher else b""
     return (
-        b'{"jsonrpc":"2.0","method":"event","params":{"topic":%b,"data":%b,"epoch":%b,"offset":%d,"published_at":%d}}'
-        % (_encoder.encode(topic), data, _encoder.encode(epoch), offset, published_at)
+        b'{"jsonrpc":"2.0","method":"event","params":{"topic":%b,"data":%b,"epoch":%b,"offset":%d,"published_at":%d%b}}'
+        % (_encoder.encode(topic), data, _encoder.encode(epoch), offset, published_at, who)
     )
 
 

@@ -77,8 +77,13 @@ class Broker(Protocol):
         data: bytes,
         idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
+        publisher: str = "",
     ) -> None:
-        """Store an event. ``done`` is called exactly once, perhaps before this returns."""
+        """Store an event. ``done`` is called exactly once, perhaps before this returns.
+
+        Args:
+            publisher: the name that subscribers are told; empty where there is none to tell.
+        """
 
     def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
         """The topics published to last, the latest first, and how many more are known here. Answered at once."""

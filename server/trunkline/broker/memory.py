@@ -91,6 +91,7 @@ class MemoryBroker(Broker):
         data: bytes,
         idempotency_key: PublishKey | None,
         done: Callable[[Position | RpcError], None],
+        publisher: str = "",
     ) -> None:
         now = self._monotonic()
         if idempotency_key is not None:
@@ -104,7 +105,7 @@ class MemoryBroker(Broker):
                 return
         state = self._state(topic)
         state.head += 1
-        event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000))
+        event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000), publisher)
         self._keep(topic, state, event, now)
         position = Position(state.epoch, state.head)
         if idempotency_key is not None:

@@ -7,6 +7,7 @@ at the URL, 130 Ctrl-C, 141 the output is not read any more (as of programs that
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import sys
@@ -24,6 +25,7 @@ from trunkline.cli.generate_client import generate_client
 from trunkline.cli.ingest import ingest
 from trunkline.cli.jobs import jobs_app
 from trunkline.cli.pubsub import publish, subscribe
+from trunkline.cli.reload import reload as reload_command
 from trunkline.cli.settings import read_settings
 from trunkline.cli.stdio import DialectOption, FramingOption, stdio_command
 from trunkline.cli.talk import (
@@ -99,6 +101,9 @@ def serve(
             "--strict/--no-strict", help="Exit if a module of methods cannot be loaded.  [default: no-strict]"
         ),
     ] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="For development: load methods anew whenever their files change.")
+    ] = False,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
@@ -119,7 +124,10 @@ def serve(
     }
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
-    _serve(read_settings(config, **options), stop_at_eof=stop_with_stdin)
+    settings = read_settings(config, **options)
+    if reload and not settings.is_loopback:
+        fail(EXIT_USAGE, f"--reload is for development: bind 127.0.0.1 instead of {settings.host}, or leave it out")
+    _serve(settings, stop_at_eof=stop_with_stdin, reloads=reload)
 
 
 def _serve(
@@ -128,9 +136,11 @@ def _serve(
     speech: Speech | None = None,
     *,
     stop_at_eof: bool = False,
+    reloads: bool = False,
 ) -> None:
-    from trunkline.background import start_task, thread_died
+    from trunkline.background import keep_up, start_task, thread_died
     from trunkline.cli.demo import greet
+    from trunkline.hosting.code_watch import watch_code
     from trunkline.hosting.lifecycle import HubProcess
     from trunkline.hosting.runtime import ConfigurationError, event_loop_runner, handle_signals, stop_at_end_of_stdin
     from trunkline.observe.logs import configure_logs
@@ -146,15 +156,18 @@ def _serve(
         handle_signals(hub)
         if stop_at_eof:
             stop_at_end_of_stdin(hub)
-        greeting: list[asyncio.Task[None]] = []
+        beside: list[asyncio.Task[None]] = []
 
         def on_listening(addresses: list[str]) -> None:
             for address in addresses:
                 print(f"trunkline {__version__} listening on {address}", flush=True)
-            greeting.append(start_task(greet(hub, addresses), "greeting"))
+            beside.append(start_task(greet(hub, addresses), "greeting"))
+            if reloads:
+                replacements = hub.parts.pool.replacements
+                beside.append(keep_up(lambda: watch_code(replacements, functools.partial(print, flush=True)), "watch"))
 
         await hub.run(on_listening, standard_io, speech)
-        for task in greeting:
+        for task in beside:
             task.cancel()
         if standard_io is not None:
             await standard_io.finish(settings.drain_seconds)
@@ -264,8 +277,8 @@ def make_token(
     The entry goes to standard output and contains only the token's SHA-256; the token itself is shown once, on stderr.
     So 'trunkline token ci >> tokens.toml' appends the entry and shows the token.
     """
-    from trunkline.edge.access.grants import is_name
     from trunkline.edge.access.tokens import new_token
+    from trunkline_protocol.principals import is_name
 
     if bad := [text for text in (name, *(role or ())) if not is_name(text)]:
         fail(EXIT_USAGE, f"{bad[0]!r} is not a name: use 1 to 256 printable characters")
@@ -299,6 +312,7 @@ def read_params(text: str) -> Any:
 
 
 app.command("stdio")(stdio_command(_serve))
+app.command()(reload_command)
 app.command()(top)
 app.command()(ingest)
 app.command("eval")(evaluate)

@@ -160,7 +160,8 @@ class Inbound:
 
 def event_from(params: dict[str, Any]) -> Event:
     """The event in the params of ``event``."""
-    return Event(params["topic"], params["data"], params["epoch"], params["offset"], params["published_at"])
+    where = params["epoch"], params["offset"], params["published_at"]
+    return Event(params["topic"], params["data"], *where, params.get("publisher"))
 
 
 def gap_from(params: dict[str, Any]) -> Gap:

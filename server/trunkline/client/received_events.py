@@ -52,13 +52,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A published event. ``data`` is any JSON, ``published_at`` the hub's clock in milliseconds since 1970."""
+    """A published event. ``data`` is any JSON, ``published_at`` the hub's clock in milliseconds since 1970.
+
+    ``publisher`` is the name of the principal that published it; None where the hub did, or does not tell.
+    """
 
     topic: str
     data: Any
     epoch: str
     offset: int
     published_at: int
+    publisher: str | None = None
 
     @property
     def position(self) -> Position:

@@ -21,6 +21,7 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
+from trunkline_protocol.principals import Principal, principal_from
 
 CHUNKS_AHEAD: Final = 256
 """Chunks that may be sent before their reader has taken the first."""
@@ -45,13 +46,20 @@ class ServedCall:
     Attributes:
         method: the name of the method.
         metadata: the caller's; its ``timeout_ms`` is the time that was left when the hub sent the call.
+        principal: who calls, as the hub says; None from a hub that does not say it.
     """
 
     def __init__(
-        self, request_id: str, method: str, metadata: dict[str, Any], send: Callable[[Outgoing], None]
+        self,
+        request_id: str,
+        method: str,
+        metadata: dict[str, Any],
+        principal: Principal | None,
+        send: Callable[[Outgoing], None],
     ) -> None:
         self.method = method
         self.metadata = metadata
+        self.principal = principal
         self._id = request_id
         self._send = send
         self._result: Any = None
@@ -200,7 +208,9 @@ class Serving:
             error = RpcError(ErrorCode.METHOD_NOT_FOUND, f"this client does not serve {method:.200}")
             self._send(Outgoing(_error(request_id, error)))
             return
-        work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, self._send_fitting))
+        caller = message.get("principal")
+        principal = None if caller is None else principal_from(caller)
+        work = _Work(ServedCall(request_id, method, message.get("metadata") or {}, principal, self._send_fitting))
         self._working[request_id] = work
         run = self._run(request_id, work, served.handler, message.get("params"))
         work.task = start_task(run, f"trunkline-{method}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from trunkline.control import health, metrics, rpc, system
+from trunkline.control import metrics, rpc, system
 from trunkline.control.method import HubView
 from trunkline.hub.dispatch import Handlers
 
 
 def control_methods(view: HubView) -> Handlers:
     """Handlers of the methods that report about the hub as a whole."""
-    return health.methods(view) | system.methods(view) | metrics.methods(view) | rpc.methods(view)
+    return system.methods(view) | metrics.methods(view) | rpc.methods(view)
 
 
 __all__ = ["HubView", "control_methods"]

@@ -18,8 +18,8 @@ def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
         seconds: from receipt to outcome.
     """
     if type(call) is ClientCall or type(call) is NotificationCall:
-        who = call.connection
-        log.call(who.principal.name, who.number, who.peer, call.method, code, seconds)
+        at, who = call.connection, call.caller()
+        log.call(who.name, who.tenant, at.number, at.peer, call.method, code, seconds, actor=who.actor)
         return
     caller = call.caller()
     if caller is None:
@@ -30,5 +30,5 @@ def audit(log: AuditLog, call: Call, code: int, seconds: float) -> None:
         number, peer = origin.connection.number, origin.connection.peer
     elif isinstance(origin, JobCall):
         peer = f"job:{origin.job_id}"
-    outer = call.outer_method
-    log.call(caller.name, number, peer, call.method, code, seconds, via=outer, runs_as=caller.acting)
+    about = number, peer, call.method, code, seconds
+    log.call(caller.name, caller.tenant, *about, via=call.outer_method, runs_as=caller.acting, actor=caller.actor)

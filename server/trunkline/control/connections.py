@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 from trunkline.hub.connection import Connection, Traffic
+from trunkline_protocol.reports import ConnectionReport
 
 
 class _Account:
@@ -62,7 +62,7 @@ class ConnectionBook:
         """Streams that have begun and not ended, of all connections."""
         return sum(len(connection.streams) for connection in self._open)
 
-    def table(self, now: float, limit: int) -> list[dict[str, Any]]:
+    def table(self, now: float, limit: int) -> list[ConnectionReport]:
         """Rows of at most ``limit`` connections: the most buffered bytes first, then the most calls, then the oldest.
 
         Args:
@@ -75,27 +75,29 @@ class ConnectionBook:
         chosen = sorted(self._open, key=rank)[:limit]
         return [self._row(connection, now) for connection in chosen]
 
-    def _row(self, connection: Connection, now: float) -> dict[str, Any]:
+    def _row(self, connection: Connection, now: float) -> ConnectionReport:
         account, outbox = self._open[connection], connection.outbox
         traffic = connection.door.traffic()
-        row = {
-            "connection": connection.number,
-            "peer": connection.peer,
-            "principal": connection.principal.name,
-            "transport": traffic.transport,
-            "client": traffic.client,
-            "duration_ms": round(1000 * (now - connection.opened_at)),
-            "calls": len(connection.calls) + connection.notifications,
-            "streams": len(connection.streams),
-            "subscriptions": len(connection.subscriptions),
-            "session": connection.session is not None,
-            "received_bytes": traffic.received,
-            "sent_bytes": traffic.sent,
-            **_rates(account, traffic, now),
-            "buffered_bytes": outbox.buffered_bytes,
-            "lag_ms": _lag_ms(connection),
-            "dropped_events": outbox.dropped_events,
-        }
+        row = ConnectionReport(
+            connection=connection.number,
+            peer=connection.peer,
+            principal=connection.principal.name,
+            tenant=connection.principal.tenant,
+            transport=traffic.transport,
+            client=traffic.client,
+            duration_ms=round(1000 * (now - connection.opened_at)),
+            calls=len(connection.calls) + connection.notifications,
+            streams=len(connection.streams),
+            subscriptions=len(connection.subscriptions),
+            session=connection.session is not None,
+            received_bytes=traffic.received,
+            sent_bytes=traffic.sent,
+            in_bytes_per_second=_rate(account.received, traffic.received, now - account.at),
+            out_bytes_per_second=_rate(account.sent, traffic.sent, now - account.at),
+            buffered_bytes=outbox.buffered_bytes,
+            lag_ms=_lag_ms(connection),
+            dropped_events=outbox.dropped_events,
+        )
         account.at, account.received, account.sent = now, traffic.received, traffic.sent
         return row
 
@@ -105,15 +107,8 @@ def transports(doors: Iterable[Traffic]) -> Counter[str]:
     return Counter(traffic.transport for traffic in doors)
 
 
-def _rates(account: _Account, traffic: Traffic, now: float) -> dict[str, float | None]:
-    def rate(before: int | None, then: int | None) -> float | None:
-        known = before is not None and then is not None and account.at and now > account.at
-        return round((then - before) / (now - account.at), 1) if known else None  # type: ignore[operator]
-
-    return {
-        "in_bytes_per_second": rate(account.received, traffic.received),
-        "out_bytes_per_second": rate(account.sent, traffic.sent),
-    }
+def _rate(before: int | None, now: int | None, seconds: float) -> float | None:
+    return None if before is None or now is None or seconds <= 0 else round((now - before) / seconds, 1)
 
 
 def _lag_ms(connection: Connection) -> int:

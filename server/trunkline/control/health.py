@@ -1,101 +1,159 @@
-"""``health.check`` and ``health.detailed``: the health of the hub and its executors, and the causes of trouble."""
+"""Health of the hub: keeps the one judgement that all ask for, and answers ``health.check`` and ``health.detailed``."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Final
 
-import psutil
+import msgspec
 
+from trunkline.control.failing import FailureRates
+from trunkline.control.judgement import NEVER, STOPPING, Seen, changed, judge, without_messages
 from trunkline.control.method import HubView
-from trunkline.hub.dispatch import Handlers, replying
+from trunkline.control.processes import Processes
+from trunkline.hub.dispatch import Handlers, answering, replying
+from trunkline.hub.principal import ADMIN
+from trunkline_protocol.calls import Call
+from trunkline_protocol.health import DetailedHealth, ExecutorReport, Health, Serving
 from trunkline_protocol.hub_methods import HEALTH_CHECK, HEALTH_DETAILED
+from trunkline_protocol.reports import NoParams
 
-Status = Literal["healthy", "degraded", "unhealthy", "starting", "stopping"]
+TICK_SECONDS: Final = 0.25
+READ_EVERY: Final = 4
+"""Ticks between two readings of processes."""
 
-
-def status_of(view: HubView) -> Status:
-    """The status of the hub as a whole: degraded where something cannot be served, unhealthy where nothing can."""
-    if view.router.draining:
-        return "stopping"
-    if view.pool.serving:
-        return "degraded" if causes_of(view) else "healthy"
-    if all(executor["status"] == "starting" and not executor["restarts"] for executor in view.pool.snapshot()):
-        return "starting"
-    return "unhealthy"
+_encoder: Final = msgspec.json.Encoder()
 
 
-def causes_of(view: HubView) -> list[str]:
-    """Why the status is not ``healthy``, in words; empty where it is."""
-    causes = ["the hub is stopping"] if view.router.draining else []
-    causes += [_trouble(executor) for executor in view.pool.snapshot() if executor["status"] not in ("ready", "busy")]
-    return causes + view.pool.obstacles() + view.pool.module_failures()
+class HealthWatch:
+    """Judges the hub's health a few times a second, and whenever somebody asks.
+
+    Args:
+        view: what is judged.
+        clock: monotonic, in seconds.
+
+    Attributes:
+        failures: what fails, by method.
+        processes: what the processes of hub and executors use.
+        on_change: called after a tick that has found another judgement.
+    """
+
+    def __init__(self, view: HubView, clock: Callable[[], float] = time.monotonic) -> None:
+        self._view = view
+        self._clock = clock
+        self.failures = FailureRates(view.stats)
+        self.processes = Processes(clock)
+        self.on_change: Callable[[], None] = lambda: None
+        self._said = self._judged = NEVER
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._unstorable: str | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self.start()  # first, so that the timer goes on where a look fails
+        self.failures.take(self._clock())
+        if self._ticks % READ_EVERY == 0:
+            self._unstorable = self._view.unstorable()
+            pids = [executor.pid for executor in self._view.pool.snapshot() if executor.pid is not None]
+            self.processes.read([os.getpid(), *pids])
+        self._ticks += 1
+        now = self.judgement()
+        if changed(now, self._said):
+            self._said = now
+            self.on_change()
+
+    def judgement(self) -> Serving:
+        """What can be served now."""
+        view = self._view
+        failing = self.failures.failing(self._clock())
+        at = int(time.time() * 1000)
+        seen = Seen(view.router.draining, view.pool.groups(), failing, view.presence(), self._unstorable, at)
+        self._judged = judge(seen, self._judged)
+        return self._judged
+
+    def missing(self) -> list[str]:
+        """Why the hub cannot serve, a phrase each; empty where it is ready."""
+        judged = self.judgement()
+        if judged.ready:
+            return []
+        if self._view.router.draining:
+            return [STOPPING]
+        return [cause.text for group in judged.groups if not group.ready for cause in group.causes]
+
+    def check(self) -> Health:
+        """The result of ``health.check``."""
+        return self._of_hub(self.judgement())
+
+    def detailed(self, *, with_messages: bool) -> DetailedHealth:
+        """The result of ``health.detailed``.
+
+        Args:
+            with_messages: whether to tell what the errors of methods say, which may hold data of their callers.
+        """
+        judged = self.judgement()
+        told = judged if with_messages else without_messages(judged)
+        return DetailedHealth(
+            **msgspec.structs.asdict(self._of_hub(judged)),
+            causes=told.causes,
+            groups=told.groups,
+            methods=told.methods,
+            methods_more=told.methods_more,
+            connections=self._view.connections(),
+            waiting_requests=self._view.pool.waiting,
+            executors=self.executors(),
+        )
+
+    def executors(self) -> list[ExecutorReport]:
+        """The state of each executor, with what its process uses."""
+        return [self._measured(executor) for executor in self._view.pool.snapshot()]
+
+    def _measured(self, executor: ExecutorReport) -> ExecutorReport:
+        used = self.processes.of(executor.pid)
+        return msgspec.structs.replace(executor, memory_usage=used.memory, cpu_percent=used.cpu_percent)
+
+    def _of_hub(self, judged: Serving) -> Health:
+        view = self._view
+        requests, errors = view.stats.totals()
+        reading = self.processes.of(os.getpid())
+        return Health(
+            status=judged.status,
+            ready=judged.ready,
+            since=judged.since,
+            worker_id="hub",
+            uptime_seconds=round(self._clock() - view.started, 3),
+            request_count=requests,
+            error_count=errors,
+            error_rate=errors / requests if requests else 0.0,
+            active_requests=view.router.in_flight,
+            memory_usage=reading.memory,
+            cpu_percent=reading.cpu_percent,
+            pipelines_loaded=len({info.pack for info in view.pool.methods.values()}),
+            timestamp=datetime.now(UTC).isoformat(),
+        )
+
+    def methods(self) -> Handlers:
+        """Handlers of ``health.check`` and ``health.detailed``."""
+        return replying(HEALTH_CHECK, lambda _: self.check()) | answering(HEALTH_DETAILED, self._answer)
+
+    def _answer(self, call: Call, _params: NoParams) -> None:
+        caller = call.caller()
+        told = self.detailed(with_messages=caller is None or ADMIN in caller.roles)
+        call.settle_result(_encoder.encode(told))
 
 
 def heading(cause: str) -> str:
     """A cause without the text of its error, which may hold secrets: ``/ready`` is open to everybody."""
     return cause.partition(":")[0]
-
-
-def _trouble(executor: dict[str, Any]) -> str:
-    name = executor["worker_id"]
-    if executor["status"] == "silent":
-        work = f" with {executor['active_requests']} calls" if executor["active_requests"] else ""
-        return f"{name} is silent: its process{work} does not answer; a signal stopped it, or a method blocks it"
-    why = f": {executor['last_failure']}" if executor["last_failure"] else ""
-    return f"{name} is {executor['status']}{why}"
-
-
-def check(view: HubView) -> dict[str, Any]:
-    """The result of ``health.check``: the hub's own process, and the totals of its calls."""
-    requests, errors = view.stats.totals()
-    return {
-        "status": status_of(view),
-        "worker_id": "hub",
-        "uptime_seconds": round(time.monotonic() - view.started, 3),
-        "request_count": requests,
-        "error_count": errors,
-        "error_rate": errors / requests if requests else 0.0,
-        "active_requests": view.router.in_flight,
-        "memory_usage": memory_usage(os.getpid()),
-        "pipelines_loaded": len({info.pack for info in view.pool.methods.values()}),
-        "timestamp": datetime.now(UTC).isoformat(),
-    }
-
-
-def detailed(view: HubView) -> dict[str, Any]:
-    """The result of ``health.detailed``: that of ``health.check``, each executor, and the causes of trouble."""
-    return check(view) | {
-        "causes": causes_of(view),
-        "connections": view.connections(),
-        "waiting_requests": view.pool.waiting,
-        "executors": detailed_executors(view),
-    }
-
-
-def detailed_executors(view: HubView) -> list[dict[str, Any]]:
-    """The state of each executor, with the memory that its process uses now."""
-    return [executor | {"memory_usage": memory_usage(executor["pid"])} for executor in view.pool.snapshot()]
-
-
-def memory_usage(pid: int | None) -> dict[str, float] | None:
-    """The memory that a process uses now, in MiB and percent of the machine's; None without a process."""
-    if pid is None:
-        return None
-    try:
-        process = psutil.Process(pid)
-        memory = process.memory_info()
-        return {
-            "rss_mb": round(memory.rss / 2**20, 1),
-            "vms_mb": round(memory.vms / 2**20, 1),
-            "percent": round(process.memory_percent(), 2),
-        }
-    except psutil.Error:
-        return None
-
-
-def methods(view: HubView) -> Handlers:
-    """Handlers of ``health.check`` and ``health.detailed``."""
-    return replying(HEALTH_CHECK, lambda _: check(view)) | replying(HEALTH_DETAILED, lambda _: detailed(view))

@@ -15,6 +15,7 @@ from trunkline.version import __version__
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.depth import MAX_DEPTH
+from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
 from trunkline_protocol.messages import HubIdentity, HubLimits
 
@@ -29,22 +30,15 @@ class PoolView(Protocol):
     def waiting(self) -> int:
         """How many calls wait for an executor."""
 
-    @property
-    def serving(self) -> bool:
-        """Whether any method can be served now."""
-
-    def obstacles(self) -> list[str]:
-        """Why calls wait although the executors answer, in words; empty where none do."""
+    def groups(self) -> list[GroupSeen]:
+        """What is seen of each group of executors now; empty without executors."""
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue entries of the executors' methods, by name."""
 
-    def module_failures(self) -> list[str]:
-        """The modules that failed to load and are not served, in words."""
-
-    def snapshot(self) -> list[dict[str, Any]]:
-        """The state of each executor, as ``health.detailed`` reports it, without memory."""
+    def snapshot(self) -> list[ExecutorReport]:
+        """The state of each executor, without what its process uses."""
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, with whether each is parked: it waits for calls of its own, without a slot."""
@@ -65,6 +59,8 @@ class HubView:
         started: when the hub started, on the monotonic clock, in seconds.
         connections: how many connections are open now.
         registered: the methods that clients serve.
+        presence: the names of those, and whether one of their clients is connected.
+        unstorable: returns why nothing can be stored in the data folder; None where it can.
         lately: returns the samples of the last so many seconds, the oldest first.
         limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
@@ -75,6 +71,8 @@ class HubView:
     started: float
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
+    presence: Callable[[], dict[str, bool]] = dict
+    unstorable: Callable[[], str | None] = lambda: None
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB

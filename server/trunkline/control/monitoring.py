@@ -7,30 +7,41 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-
-import psutil
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.connections import ConnectionBook
-from trunkline.control.executors import ExecutorTable
+from trunkline.control.executors import working_executors
 from trunkline.control.failures import FailedCalls
+from trunkline.control.health import HealthWatch
 from trunkline.control.method import HubView
 from trunkline.hub.connection import ClientCall, Connection
 from trunkline.observe.metrics import MethodStats, error_name
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.reports import (
+    ClosedConnection,
+    ConnectionsReport,
+    EndedCall,
+    HubMetrics,
+    OpenedConnection,
+    RequestsReport,
+)
 
 METRICS: Final = "system.metrics"
 EXECUTORS: Final = "system.executors"
+HEALTH: Final = "system.health"
 REQUESTS: Final = "system.requests"
 CONNECTIONS: Final = "system.connections"
 LOGS: Final = "system.logs"
-TOPICS: Final = (METRICS, EXECUTORS, REQUESTS, CONNECTIONS, LOGS)
+TOPICS: Final = (METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS)
 
 TICK_SECONDS: Final = 0.25
 TICKS_A_SECOND: Final = 4
+HEALTH_SECONDS: Final = 1.0
+"""Seconds between two events of ``system.health``, at least, however often the judgement changes."""
+
 MAX_ITEMS: Final = 200
 """Opened connections, and closed ones, that one event lists; more are only counted."""
 
@@ -42,6 +53,10 @@ MAX_CONNECTIONS: Final = 100
 
 MAX_ID_CHARS: Final = 128
 MAX_METHOD_CHARS: Final = 200
+MAX_MESSAGE_CHARS: Final = 500
+
+
+T = TypeVar("T")
 
 
 class Topics(Protocol):
@@ -86,23 +101,23 @@ class _NoLogs:
         return [], 0
 
 
-class _Items:
+class _Items(Generic[T]):
     """The items of the next event: a bounded number, and how many more there were."""
 
     __slots__ = ("dropped", "items")
 
     def __init__(self) -> None:
-        self.items: list[dict[str, Any]] = []
+        self.items: list[T] = []
         self.dropped = 0
 
-    def add(self, item: dict[str, Any]) -> None:
+    def add(self, item: T) -> None:
         self.items.append(item)
 
     @property
     def is_full(self) -> bool:
         return len(self.items) >= MAX_ITEMS
 
-    def take(self) -> tuple[list[dict[str, Any]], int]:
+    def take(self) -> tuple[list[T], int]:
         taken = self.items, self.dropped
         self.items, self.dropped = [], 0
         return taken
@@ -123,6 +138,7 @@ class Monitor:
 
     Args:
         view: the parts of the hub that are reported.
+        health: the judgement of the hub's health, and what its processes use.
         logs: the source of log records, open while ``system.logs`` has subscribers.
         failed: keeps the params of failed calls, while ``system.requests`` has subscribers.
 
@@ -135,12 +151,17 @@ class Monitor:
     def __init__(
         self,
         view: HubView,
+        health: HealthWatch,
         topics: Callable[[], Topics],
         logs: LogSource | None = None,
         failed: FailedCalls | None = None,
     ) -> None:
         self.book = ConnectionBook()
         self._view = view
+        self._health = health
+        health.on_change = self._note_health
+        self._health_changed = False
+        self._health_said_at = 0.0
         self._topics = topics
         self._logs = logs or _NoLogs()
         self._failed = failed
@@ -150,12 +171,11 @@ class Monitor:
         self._before: _Totals | None = None
         self._executors_changed = False
         self._executors_worked = False
-        self._executors = ExecutorTable()
-        self._requests: list[dict[str, Any]] = []
+        self._requests: list[EndedCall] = []
         self._failures = 0
         self._finished = 0
-        self._opened = _Items()
-        self._closed = _Items()
+        self._opened: _Items[OpenedConnection] = _Items()
+        self._closed: _Items[ClosedConnection] = _Items()
         self.wants_requests = False
         self.wants_failures = False
 
@@ -169,6 +189,7 @@ class Monitor:
         if REQUESTS in self._wanted and REQUESTS not in before:
             self._await_requests()
         self._executors_changed = EXECUTORS in self._wanted
+        self._health_changed = HEALTH in self._wanted
         if (LOGS in self._wanted) != (LOGS in before):
             (self._logs.open if LOGS in self._wanted else self._logs.close)()
         self._forget_unwanted()
@@ -195,17 +216,14 @@ class Monitor:
             self._closed.take()
         if METRICS not in self._wanted:
             self._before = None
-        if EXECUTORS not in self._wanted:
-            self._executors = ExecutorTable()
 
     # --- what happens ---
 
     def finished(self, call: Call, seconds: float, code: int) -> None:
         """Note a call that has ended. Called only while such calls are wanted, after the call was counted."""
-        request = _request(call, seconds, code)
-        self._requests.append(request)
+        failure = self._failed.keep(call) if code and self._failed is not None else None
+        self._requests.append(_request(call, seconds, code, failure))
         if code:
-            request["failure"] = None if self._failed is None else self._failed.keep(call)
             self._failures += 1
             self.wants_failures = self._failures < MAX_REQUESTS
         else:
@@ -221,14 +239,15 @@ class Monitor:
             return
         traffic = connection.door.traffic()
         self._opened.add(
-            {
-                "connection": connection.number,
-                "peer": connection.peer,
-                "principal": connection.principal.name,
-                "transport": traffic.transport,
-                "client": traffic.client,
-                "opened_at": int(time.time() * 1000),
-            }
+            OpenedConnection(
+                connection=connection.number,
+                peer=connection.peer,
+                principal=connection.principal.name,
+                tenant=connection.principal.tenant,
+                transport=traffic.transport,
+                client=traffic.client,
+                opened_at=int(time.time() * 1000),
+            )
         )
 
     def closed(self, connection: Connection) -> None:
@@ -240,11 +259,14 @@ class Monitor:
             self._closed.dropped += 1
             return
         seconds = time.monotonic() - connection.opened_at
-        self._closed.add({"connection": connection.number, "duration_ms": round(seconds * 1000)})
+        self._closed.add(ClosedConnection(connection.number, round(seconds * 1000)))
 
     def executors_changed(self) -> None:
         """Note that an executor's state has changed; published at the next tick."""
         self._executors_changed = True
+
+    def _note_health(self) -> None:
+        self._health_changed = self._executors_changed = True  # an executor that has fallen silent says nothing itself
 
     # --- events ---
 
@@ -258,6 +280,8 @@ class Monitor:
             self._say_connections(each_second)
         if EXECUTORS in self._wanted:
             self._say_executors(each_second)
+        if HEALTH in self._wanted and self._health_changed:
+            self._say_health(time.monotonic())
         if METRICS in self._wanted and each_second:
             self._say_metrics()
         if LOGS in self._wanted:
@@ -276,7 +300,7 @@ class Monitor:
         self._await_requests()
         # All calls are counted anyway, so calls beyond the limits of the list cost nothing here.
         dropped = self._finished - before - len(requests)
-        self._topics().announce(REQUESTS, {"requests": requests, "dropped": max(0, dropped)})
+        self._topics().announce(REQUESTS, RequestsReport(requests, max(0, dropped)))
 
     def _say_executors(self, each_second: bool) -> None:
         working = self._view.router.in_flight > 0
@@ -284,21 +308,23 @@ class Monitor:
         if self._executors_changed or (each_second and (working or self._executors_worked)):
             self._executors_changed = False
             self._executors_worked = working
-            self._topics().announce(EXECUTORS, {"executors": self._executors.rows(self._view)})
+            self._topics().announce(EXECUTORS, working_executors(self._health, self._view.pool, time.monotonic()))
+
+    def _say_health(self, now: float) -> None:
+        if now - self._health_said_at >= HEALTH_SECONDS:  # else at a later tick, with what is true then
+            self._health_changed = False
+            self._health_said_at = now
+            self._topics().announce(HEALTH, self._health.judgement())
 
     def _say_connections(self, each_second: bool) -> None:
         if not (self._opened.items or self._closed.items or (each_second and len(self.book))):
             return
         opened, opened_dropped = self._opened.take()
         closed, closed_dropped = self._closed.take()
-        data: dict[str, Any] = {
-            "opened": opened,
-            "closed": closed,
-            "dropped": opened_dropped + closed_dropped,
-            "open": self._view.connections(),
-        }
-        data["connections"] = self.book.table(time.monotonic(), MAX_CONNECTIONS) if each_second else None
-        self._topics().announce(CONNECTIONS, data)
+        table = self.book.table(time.monotonic(), MAX_CONNECTIONS) if each_second else None
+        dropped = opened_dropped + closed_dropped
+        report = ConnectionsReport(opened, closed, dropped, self._view.connections(), table)
+        self._topics().announce(CONNECTIONS, report)
 
     def _say_metrics(self) -> None:
         topics, view = self._topics(), self._view
@@ -312,52 +338,52 @@ class Monitor:
         def rate(number: float) -> float:
             return round(number / seconds, 1)
 
-        topics.announce(
-            METRICS,
-            {
-                "connections": view.connections(),
-                "subscriptions": topics.count,
-                "streams": self.book.streams,
-                "calls_in_flight": view.router.in_flight,
-                "calls_waiting": view.pool.waiting,
-                "calls_per_second": rate(calls.count),
-                "errors_per_second": rate(calls.failed),
-                "errors": {error_name(code): number for code, number in calls.errors.items()},
-                "events_per_second": rate(now.published - before.published),
-                "deliveries_per_second": rate(now.deliveries - before.deliveries),
-                "bytes_in_per_second": rate(calls.bytes_in),
-                "bytes_out_per_second": rate(calls.bytes_out),
-                "buffered_bytes": self.book.buffered_bytes,
-                "events_dropped": self.book.dropped_events,
-                **calls.duration.milliseconds(),
-                **calls.wait.milliseconds("wait_"),
-                **calls.run.milliseconds("run_"),
-                "rss_mb": round(psutil.Process(os.getpid()).memory_info().rss / 2**20, 1),
-            },
+        rss = self._health.processes.of(os.getpid()).memory
+        report = HubMetrics(
+            connections=view.connections(),
+            subscriptions=topics.count,
+            streams=self.book.streams,
+            calls_in_flight=view.router.in_flight,
+            calls_waiting=view.pool.waiting,
+            calls_per_second=rate(calls.count),
+            errors_per_second=rate(calls.failed),
+            errors={error_name(code): number for code, number in calls.errors.items()},
+            events_per_second=rate(now.published - before.published),
+            deliveries_per_second=rate(now.deliveries - before.deliveries),
+            bytes_in_per_second=rate(calls.bytes_in),
+            bytes_out_per_second=rate(calls.bytes_out),
+            buffered_bytes=self.book.buffered_bytes,
+            events_dropped=self.book.dropped_events,
+            **calls.duration.milliseconds(),
+            **calls.wait.milliseconds("wait_"),
+            **calls.run.milliseconds("run_"),
+            rss_mb=0.0 if rss is None else rss.rss_mb,
         )
+        topics.announce(METRICS, report)
 
 
-def _request(call: Call, seconds: float, code: int) -> dict[str, Any]:
+def _request(call: Call, seconds: float, code: int, failure: int | None) -> EndedCall:
     connection = connection_of(call)
-    return {
-        "method": call.method[:MAX_METHOD_CHARS],
-        "principal": principal_of(call),
-        "connection": None if connection is None else connection.number,
-        "id": _short(call.id) if isinstance(call, ClientCall) else None,
-        "request_id": _short(request_id_of(call)),
-        "trace_id": trace_id(call),
-        "outcome": "ok" if not code else error_name(code),
-        "code": code,
-        "failure": None,
-        "duration_ms": round(seconds * 1000, 3),
-        "queue_ms": round(call.waited * 1000, 3),
-        "run_ms": round(call.ran * 1000, 3) if call.ran else None,
-        "executor": executor_name(call),
-        "chunks": call.chunks,
-        "bytes_in": len(call.params),
-        "bytes_out": call.bytes_out,
-        "finished_at": int(time.time() * 1000),
-    }
+    return EndedCall(
+        method=call.method[:MAX_METHOD_CHARS],
+        principal=principal_of(call),
+        connection=None if connection is None else connection.number,
+        id=_short(call.id) if isinstance(call, ClientCall) else None,
+        request_id=_short(request_id_of(call)),
+        trace_id=trace_id(call),
+        outcome="ok" if not code else error_name(code),
+        code=code,
+        message=call.failure.message[:MAX_MESSAGE_CHARS] if code and call.failure is not None else None,
+        failure=failure,
+        duration_ms=round(seconds * 1000, 3),
+        queue_ms=round(call.waited * 1000, 3),
+        run_ms=round(call.ran * 1000, 3) if call.ran else None,
+        executor=executor_name(call),
+        chunks=call.chunks,
+        bytes_in=len(call.params),
+        bytes_out=call.bytes_out,
+        finished_at=int(time.time() * 1000),
+    )
 
 
 def request_id_of(call: Call) -> str | None:

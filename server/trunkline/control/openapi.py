@@ -25,8 +25,8 @@ from trunkline.control.schemas import (
 )
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
+from trunkline_protocol.health import DetailedHealth, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
-from trunkline_protocol.reports import DetailedHealth, Health
 
 VERSION: Final = "3.1.0"
 PREFIX: Final = "/api/v1/"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from trunkline.executors.crew import Crew
-from trunkline.executors.handle import ExecutorHandle, State
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog, least_loaded
 from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
-
-Status = State | Literal["busy", "silent"]
+from trunkline_protocol.health import SERVING, ExecutorReport, ExecutorStatus, Held
 
 SILENT_SECONDS: Final = 1.0
 """Seconds without an answer to a ping after which an executor is silent: it is stopped, or a method blocks its loop or
@@ -27,7 +25,7 @@ the calls of its lane do on average."""
 _WORDS: Final[dict[Lane, str]] = {"thread": "plain functions", "loop": "coroutines and streams"}
 
 
-def status_of(handle: ExecutorHandle, now: float) -> Status:
+def status_of(handle: ExecutorHandle, now: float) -> ExecutorStatus:
     """The status of an executor; ``now`` is monotonic, in seconds."""
     if handle.state != "ready":
         return handle.state
@@ -36,36 +34,42 @@ def status_of(handle: ExecutorHandle, now: float) -> Status:
     return "busy" if handle.busy else "ready"
 
 
-def report(handle: ExecutorHandle, slots: int, slots_leaving: int) -> dict[str, Any]:
-    """The state of an executor, as ``health.detailed`` reports it.
+def report(handle: ExecutorHandle, slots: int, slots_leaving: int, group: str, now: float) -> ExecutorReport:
+    """The state of an executor, as ``health.detailed`` reports it, without what its process uses.
 
     Args:
         slots: how many slots of routing keys it owns.
         slots_leaving: how many of those are being handed over.
+        now: monotonic, in seconds.
     """
-    return {
-        "worker_id": handle.name,
-        "status": status_of(handle, time.monotonic()),
-        "pid": handle.pid,
-        "slots": slots,
-        "slots_leaving": slots_leaving,
-        "active_requests": len(handle.in_flight),
-        "request_count": handle.finished_calls,
-        "error_count": handle.failed_calls,
-        "restarts": handle.restarts,
-        "restart_causes": dict(handle.restart_causes),
-        "last_restart": handle.last_restart,
-        "last_failure": handle.last_failure,
-        "latency_ms": None if handle.latency is None else round(handle.latency * 1000, 3),
-    }
+    catalogue = handle.catalogue
+    return ExecutorReport(
+        worker_id=handle.name,
+        group=group,
+        status=status_of(handle, now),
+        pid=handle.pid,
+        uptime_seconds=None if handle.pid is None else round(now - handle.started_at, 3),
+        slots=slots,
+        slots_leaving=slots_leaving,
+        active_requests=len(handle.in_flight),
+        request_count=handle.finished_calls,
+        error_count=handle.failed_calls,
+        error_rate=handle.failed_calls / handle.finished_calls if handle.finished_calls else 0.0,
+        pipelines_loaded=0 if catalogue is None else len(catalogue.packs),
+        restarts=handle.restarts,
+        restart_causes={str(cause): number for cause, number in handle.restart_causes.items()},
+        last_restart=handle.last_restart,
+        last_failure=handle.last_failure,
+        latency_ms=None if handle.latency is None else round(handle.latency * 1000, 3),
+    )
 
 
-def reports(crew: Crew, table: SlotTable) -> list[dict[str, Any]]:
+def reports(crew: Crew, table: SlotTable, group: str, now: float) -> list[ExecutorReport]:
     """The state of each executor. Slots that a process still owns which was replaced count as the executor's."""
     slots, leaving = table.counts()
     places = [[each.place for each in crew.processes if each.index == handle.index] for handle in crew.executors]
     return [
-        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own))
+        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own), group, now)
         for handle, own in zip(crew.executors, places, strict=True)
     ]
 
@@ -78,41 +82,45 @@ def running(crew: Crew) -> dict[str, list[tuple[Call, bool]]]:
     return calls
 
 
+def reluctantly(executors: Sequence[ExecutorHandle], lane: Lane, queue: int, start: int) -> int:
+    """The least busy executor for a call of a queue among those that are shunned and yet not silent; -1 without one.
+
+    Args:
+        start: as for :func:`trunkline.executors.queueing.least_loaded`.
+    """
+    asked = [h.state == "ready" and h.shunned and not h.silent and queue in h.queues for h in executors]
+    return least_loaded([h.lanes[lane] if each else None for h, each in zip(executors, asked, strict=True)], start)
+
+
 class Standstill:
     """Finds the lanes that make no progress although calls wait for them.
 
     Args:
-        executors: all executors of the pool.
+        executors: all executors of the group.
         backlog: what waits in the hub.
         now: monotonic, in seconds.
 
     Attributes:
         answering: the executors that are ready and answer.
-        causes: what waits, and for what, as text.
+        held: what waits, and for what.
     """
 
     def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
         self._backlog = backlog
         self._now = now
-        self._lanes: set[Lane] = set()
-        self.answering = [handle for handle in executors if status_of(handle, now) in ("ready", "busy")]
-        self.causes = [cause for lane in _WORDS for cause in self._look(lane)]
+        self.answering = [handle for handle in executors if status_of(handle, now) in SERVING]
+        self.held = [held for lane in _WORDS for held in self._look(lane)]
 
-    def serves(self, lanes: Collection[Lane]) -> bool:
-        """Whether a method of one of these lanes could run now; no lanes stand for any."""
-        return bool(self.answering) and (not lanes or any(lane not in self._lanes for lane in lanes))
-
-    def _look(self, lane: Lane) -> Iterator[str]:
+    def _look(self, lane: Lane) -> Iterator[Held]:
         held = {handle: call for handle in self.answering if (call := self._holding(handle, lane)) is not None}
         waiting = [handle for handle in held if self._waits_for(handle, lane)]
         if held and len(held) == len(self.answering) and (waiting or self._backlog.has((lane, ANYWHERE))):
-            self._lanes.add(lane)
             runs = ", ".join(self._run(handle, call) for handle, call in held.items())
-            yield f"{_WORDS[lane]} wait: no executor makes progress ({runs})"
+            yield Held(lane, None, f"{_WORDS[lane]} wait: no executor makes progress ({runs})")
         else:
-            yield from (
-                f"calls that only {handle.name} may run wait: {self._run(handle, held[handle])}" for handle in waiting
-            )
+            for handle in waiting:
+                words = f"calls that only {handle.name} may run wait: {self._run(handle, held[handle])}"
+                yield Held(lane, handle.name, words)
 
     def _run(self, handle: ExecutorHandle, call: Call) -> str:
         return f"{call.method:.100} has run for {self._age(call):.1f} s on {handle.name}"

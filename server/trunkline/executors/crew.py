@@ -71,6 +71,11 @@ class Crew:
         """The ids of all processes."""
         return {handle.pid for handle in self._supervisors}
 
+    def served(self) -> set[str]:
+        """The names of the methods that executors serve."""
+        catalogues = [handle.catalogue for handle in self.executors if handle.catalogue is not None]
+        return {info.name for catalogue in catalogues for info in catalogue.methods}
+
     def kill(self, handle: ExecutorHandle, reason: str) -> None:
         """Kill a process; the reason is logged."""
         if (supervisor := self._supervisors.get(handle)) is not None:

@@ -18,6 +18,7 @@ from trunkline.executors.queueing import ANYWHERE, LaneLoad
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
+from trunkline_protocol.health import LastRestart
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]
@@ -25,6 +26,11 @@ State = Literal["starting", "ready", "stopping", "down"]
 NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
+SUSPICION_TIMES: Final = 10
+SUSPICION_SECONDS: Final = 30.0
+"""An executor that was silent is shunned for ten times as long, and for so many seconds at most, while calls run that
+were running then."""
+
 JUST_NOW: Final = 0.1
 """Seconds after a call's outcome during which output still counts as that method's: it comes through another pipe."""
 
@@ -46,12 +52,17 @@ class ExecutorHandle(asyncio.Protocol):
         queues: the queues that it takes waiting calls from.
         idle: set when it runs no call any more, where somebody waits for that.
         restart_causes: how often the process was restarted, by cause.
-        last_restart: ``{cause, words, number, at}``, the last in milliseconds since 1970; None before the first.
+        last_restart: None before the first.
+        started_at: when the process was started, on the monotonic clock, in seconds.
         latency: seconds between the last answered ping and its pong; None before the first.
+        sources: the files of its code, with their times of change when it loaded them; see :class:`Catalogue`.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
+        owes: whether a call was sent since the last frame came.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
             blocks the loop. It keeps its calls; new ones wait, or go to other executors.
+        shunned: whether calls are given to others, as far as they have room: it is silent, has not answered a ping for
+            a moment, or was silent lately and still runs what may have made it so.
     """
 
     def __init__(
@@ -71,17 +82,17 @@ class ExecutorHandle(asyncio.Protocol):
         self.catalogue: Catalogue | None = None
         self.restarts = 0
         self.restart_causes: Counter[RestartCause] = Counter()
-        self.last_restart: dict[str, Any] | None = None
+        self.last_restart: LastRestart | None = None
         self.last_failure: str | None = None
         self.load_failure: str | None = None
         self.failed_modules: list[ModuleFailure] = []
+        self.sources: dict[str, int] = {}
         self.ready_since = 0.0
         self.finished_calls = 0
         self.last_method: str | None = None
         self.failed_calls = 0
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
-        self.silent = False
         self.on_wire_lost: Callable[[], None] | None = None
         self._on_frame = on_frame
         self._on_lost = on_lost
@@ -97,18 +108,19 @@ class ExecutorHandle(asyncio.Protocol):
         self.recalled: set[int] = set()
         self.blamed: Call | None = None
         self.nested: dict[int, NestedCall] = {}
-        self.lanes: dict[Lane, LaneLoad] = {
-            "loop": LaneLoad(self._max_concurrency),
-            "thread": LaneLoad(1),
-        }
+        thread = LaneLoad(1)
+        self.lanes: dict[Lane, LaneLoad] = {"loop": LaneLoad(self._max_concurrency, thread), "thread": thread}
         self._reader = ipc.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
-        self.pinged_at = time.monotonic()
+        self.started_at = self.pinged_at = time.monotonic()
         self.latency: float | None = None
         self._unanswered_since = 0.0
-        self.silent = False
+        self.owes = self.silent = self.shunned = False
+        self._silent_since = 0.0
+        self._suspects: frozenset[int] = frozenset()
+        self._suspected_until = 0.0
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,7 +133,9 @@ class ExecutorHandle(asyncio.Protocol):
         # Any frame counts as an answer to a ping.
         self.last_frame_at = time.monotonic()
         self.ping_sent_at = 0.0
-        self.silent = False
+        self.owes = False
+        if self.shunned:
+            self._heard(self.last_frame_at)
         on_frame = self._on_frame
         try:
             for kind, call_id, body in self._reader.feed(data):
@@ -144,6 +158,25 @@ class ExecutorHandle(asyncio.Protocol):
         out.append(frame)
         if len(out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
+
+    def unheard(self, *, silent: bool) -> None:
+        """Note that a ping has not been answered for a moment or, ``silent``, for longer than a method may take."""
+        self.shunned = True
+        if silent and not self.silent:
+            self.silent = True
+            self._silent_since = self.last_frame_at
+            self._suspects = frozenset(self.in_flight)
+
+    def _heard(self, now: float) -> None:
+        """Judge anew: a method that lets the interpreter lock go for a moment may be about to take it again."""
+        if self.silent:
+            self.silent = False
+            self._suspected_until = now + min(SUSPICION_SECONDS, SUSPICION_TIMES * (now - self._silent_since))
+        self.judge_anew(now)
+
+    def judge_anew(self, now: float) -> None:
+        """Shun the executor no more once the calls that may have silenced it are over, or it was heard for long."""
+        self.shunned = now < self._suspected_until and not self._suspects.isdisjoint(self.in_flight)
 
     def ping(self, now: float) -> None:
         """Send a ping."""
@@ -262,8 +295,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.restarts += 1
         self.restart_causes[cause] += 1
         self.last_failure = words
-        at = int(time.time() * 1000)
-        self.last_restart = {"cause": cause, "words": words, "number": self.restarts, "at": at}
+        self.last_restart = LastRestart(cause, words, self.restarts, int(time.time() * 1000))
 
     def inherit(self, other: ExecutorHandle) -> None:
         """Take over what was counted of another process of the same index."""

@@ -7,8 +7,9 @@ Ids of calls from the hub and of calls from an executor are counted apart; the k
 ===============  ==========  =====================================================================
 kind             direction   body
 ===============  ==========  =====================================================================
-CALL             hub -> ex   ``f64 deadline | u8 depth | u8 flags | u16 n | u32 m`` + method (n) + metadata (m)
-                             + params; deadline on CLOCK_MONOTONIC in seconds, infinite = none
+CALL             hub -> ex   ``f64 deadline | u8 depth | u8 flags | u16 n | u32 m | u32 p`` + method (n) + metadata (m)
+                             + principal (p) + params; deadline on CLOCK_MONOTONIC in seconds, infinite = none;
+                             principal: JSON (trunkline_protocol/principals.py), empty = the hub itself
 CANCEL           hub -> ex   empty
 CREDIT           hub -> ex   ``u64`` items of the stream consumed so far (absolute)
 INPUT            hub -> ex   ``u64 index | u8 final`` + item JSON: one item of the call's input, or its end
@@ -21,7 +22,7 @@ PROGRESS         ex -> hub   value JSON
 STATS            ex -> hub   what methods counted so far (methods/figures.py), JSON; once a second at most, if changed
 READY            ex -> hub   catalogue JSON
 FAILED           ex -> hub   error object JSON: loading failed; the process exits next
-NESTED_CALL      ex -> hub   ``u64 parent`` + the body of CALL
+NESTED_CALL      ex -> hub   ``u64 parent`` + the body of CALL; its principal is empty, since the hub knows it
 NESTED_CANCEL    ex -> hub   empty
 NESTED_CREDIT    ex -> hub   as CREDIT
 NESTED_RESULT    hub -> ex   result JSON
@@ -74,8 +75,9 @@ FLAG_PROGRESS: Final = 1
 
 _HEAD: Final = struct.Struct("<IBQ")
 _HEAD_TAIL: Final = _HEAD.size - 4
-_CALL: Final = struct.Struct("<dBBHI")
-_CALL_FRAME: Final = struct.Struct("<IBQdBBHI")
+_CALL: Final = struct.Struct("<dBBHII")
+_CALL_FRAME: Final = struct.Struct("<IBQdBBHII")
+_CALL_HEAD: Final = _CALL_FRAME.size - 4
 _OUTCOME_FRAME: Final = struct.Struct("<IBQI")
 _INPUT: Final = struct.Struct("<QB")
 _U64: Final = struct.Struct("<Q")
@@ -94,6 +96,7 @@ class CallBody(NamedTuple):
     method: str
     metadata: bytes
     params: bytes
+    principal: bytes = b""
 
 
 def frame(kind: int, call_id: int = 0, body: bytes = b"") -> bytes:
@@ -102,12 +105,19 @@ def frame(kind: int, call_id: int = 0, body: bytes = b"") -> bytes:
 
 
 def call_frame(
-    call_id: int, deadline: float, depth: int, flags: int, method: bytes, metadata: bytes, params: bytes
+    call_id: int,
+    deadline: float,
+    depth: int,
+    flags: int,
+    method: bytes,
+    metadata: bytes,
+    principal: bytes,
+    params: bytes,
 ) -> bytes:
     """A CALL frame."""
-    size = _CALL_FRAME.size - 4 + len(method) + len(metadata) + len(params)
-    head = _CALL_FRAME.pack(size, CALL, call_id, deadline, depth, flags, len(method), len(metadata))
-    return b"%b%b%b%b" % (head, method, metadata, params)
+    m, d, p = len(method), len(metadata), len(principal)
+    head = _CALL_FRAME.pack(_CALL_HEAD + m + d + p + len(params), CALL, call_id, deadline, depth, flags, m, d, p)
+    return b"%b%b%b%b%b" % (head, method, metadata, principal, params)
 
 
 def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
@@ -117,9 +127,10 @@ def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
         NESTED_CALL,
         call_id,
         _U64.pack(parent)
-        + _CALL.pack(body.deadline, body.depth, body.flags, len(method), len(body.metadata))
+        + _CALL.pack(body.deadline, body.depth, body.flags, len(method), len(body.metadata), len(body.principal))
         + method
         + body.metadata
+        + body.principal
         + body.params,
     )
 
@@ -131,15 +142,17 @@ def parse_call(body: bytes, start: int = 0) -> CallBody:
     """
     method_at = start + _CALL.size
     _require(len(body) >= method_at)
-    deadline, depth, flags, method_size, metadata_size = _CALL.unpack_from(body, start)
+    deadline, depth, flags, method_size, metadata_size, principal_size = _CALL.unpack_from(body, start)
     metadata_at = method_at + method_size
-    params_at = metadata_at + metadata_size
+    principal_at = metadata_at + metadata_size
+    params_at = principal_at + principal_size
     _require(len(body) >= params_at)
     try:
         method = body[method_at:metadata_at].decode()
     except UnicodeDecodeError as error:
         raise FramingError("a method's name that is not UTF-8") from error
-    return CallBody(deadline, depth, flags, method, body[metadata_at:params_at], body[params_at:])
+    metadata, principal = body[metadata_at:principal_at], body[principal_at:params_at]
+    return CallBody(deadline, depth, flags, method, metadata, body[params_at:], principal)
 
 
 def _require(complete: bool) -> None:

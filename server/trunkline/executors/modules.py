@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
-from typing import Final
 
 import msgspec
 
 from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.catalogue import MethodInfo, ModuleFailure, not_loaded, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-TRIED_AGAIN: Final = "loading is tried again when its executor restarts (executors.drain)"
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -45,6 +42,7 @@ class FailedModules:
     def nothing_loaded(self, handle: ExecutorHandle, error: RpcError) -> None:
         """Note that an executor could load no module, and exits."""
         handle.load_failure = handle.last_failure = error.message
+        handle.sources = msgspec.convert(error.data.get("sources", {}), dict[str, int])
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
 
     def unknown(self, method: str) -> RpcError:
@@ -60,10 +58,6 @@ class FailedModules:
     def all(self) -> list[ModuleFailure]:
         """The failures, one per module: all executors normally fail alike."""
         return list({each.module: each for handle in self._executors for each in handle.failed_modules}.values())
-
-    def words(self) -> list[str]:
-        """The failures as text, with when loading is tried again."""
-        return [f"{failure.words}; {TRIED_AGAIN}" for failure in self.all()]
 
 
 def unknown_method(

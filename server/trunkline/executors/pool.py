@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
@@ -19,7 +19,7 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, reports, running, status_of
+from trunkline.executors.availability import Standstill, reluctantly, reports, running
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
@@ -32,14 +32,15 @@ from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import ExecutorSpec
-from trunkline.executors.watchdog import Watchdog, count_kill
+from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
+from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
 
-TICK: Final = 0.25
+DEFAULT_GROUP: Final = "default"
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -98,7 +99,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
-        self._silent: list[ExecutorHandle] = []
         nesting = Nesting(route_nested, self._refill)
         self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
             ipc.RESULT: self._on_result,
@@ -151,17 +151,13 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Whether all executors are ready now."""
         return all(handle.state == "ready" for handle in self.executors)
 
-    @property
-    def serving(self) -> bool:
-        """Whether anything can be served now: an executor answers, and some kind of method makes progress."""
-        return not self.executors or self._standstill().serves({info.lane for info in self._methods.values()})
-
-    def obstacles(self) -> list[str]:
-        """What waits for executors that answer but make no progress, as text."""
-        return [*self._standstill().causes, *self.replacements.failures.values()]
-
-    def _standstill(self) -> Standstill:
-        return Standstill(self.executors, self._backlog, time.monotonic())
+    def groups(self) -> list[GroupSeen]:
+        """What is seen of each group of executors now; of a pool without executors nothing."""
+        if not self.executors:
+            return []
+        held, methods = Standstill(self.executors, self._backlog, time.monotonic()).held, self._methods.values()
+        failed, not_replaced = self.failed_modules, self.replacements.failures
+        return [GroupSeen(DEFAULT_GROUP, self.snapshot(), methods, held, failed, not_replaced, self.waiting)]
 
     @property
     def waiting(self) -> int:
@@ -173,9 +169,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         """How many inputs are refused now, because they killed executors."""
         return self._quarantine.quarantined(time.monotonic())
 
-    def module_failures(self) -> list[str]:
-        """The modules that could not be loaded, as text."""
-        return self._failed.words()
+    @property
+    def failed_modules(self) -> list[ModuleFailure]:
+        """The modules that could not be loaded."""
+        return self._failed.all()
 
     @property
     def methods(self) -> dict[str, MethodInfo]:
@@ -205,11 +202,13 @@ class ExecutorPool(CallBackend, HandOverHost):
         if info.routing_key is None:
             lane_name = info.lane
             queue = ANYWHERE
-            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.silent else None for h in self.executors]
+            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.shunned else None for h in self.executors]
             if self._offers.queues and (queue := self._offers.queue(call.method)) != ANYWHERE:
                 lanes = [lane if queue in h.queues else None for lane, h in zip(lanes, self.executors, strict=True)]
             turn = self._turn = self._turn + 1
             index = least_loaded(lanes, turn)
+            if index < 0:
+                index = reluctantly(self.executors, lane_name, queue, turn)
             if index >= 0:
                 self.dispatch(self.executors[index], call)
             else:
@@ -267,17 +266,18 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     @override
     def dispatch(self, handle: ExecutorHandle, call: Call) -> None:
-        info = call.info
-        assert info is not None
+        assert call.info is not None
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
         handle.in_flight[key] = call
-        handle.lanes[info.lane].load += 1
+        handle.owes = True
+        handle.lanes[call.info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
-        method = call.method.encode()
-        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, call.metadata, call.params))
+        who = b"" if (caller := call.caller()) is None else caller.encoded
+        method, metadata = call.method.encode(), call.metadata
+        handle.send(ipc.call_frame(key, deadline, call.depth, flags, method, metadata, who, call.params))
         if call.input is not None:
             for body in self._held.release(call):
                 handle.push(call, call.input, body)
@@ -410,7 +410,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         catalogue = _catalogue_decoder.decode(body)
-        handle.catalogue = catalogue
+        handle.catalogue, handle.sources, handle.failed_modules = catalogue, catalogue.sources, catalogue.failed
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
@@ -479,21 +479,20 @@ class ExecutorPool(CallBackend, HandOverHost):
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 
     async def _tick_forever(self) -> None:
-        while True:
-            await asyncio.sleep(TICK)
+        for tick in itertools.count():
+            await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
+            self._watchdog.listen(now)
+            if tick % LOOK_EVERY:
+                continue
             self._watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
-            silent = [handle for handle in self.executors if status_of(handle, now) == "silent"]
-            if silent != self._silent:
-                self._silent = silent
-                self._on_change()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
         return running(self.crew)
 
-    def snapshot(self) -> list[dict[str, Any]]:
-        """The state of each executor, as data."""
-        return reports(self.crew, self.owners.table)
+    def snapshot(self) -> list[ExecutorReport]:
+        """The state of each executor, without what its process uses."""
+        return reports(self.crew, self.owners.table, DEFAULT_GROUP, time.monotonic())

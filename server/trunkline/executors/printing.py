@@ -26,7 +26,7 @@ from trunkline.executors.records import (
     encode_record,
     scalars,
 )
-from trunkline.methods.context import current_call
+from trunkline.methods.context import CURRENT_CALL
 from trunkline.methods.failures import attempt, words_of
 from trunkline_protocol.traces import parse
 
@@ -53,7 +53,7 @@ class RecordWriter:
 
     def write(self, level: str, text: str, **members: Any) -> None:
         """Write one record; it is the running call's, where one runs."""
-        context = current_call()
+        context = CURRENT_CALL.get()
         if context is not None:
             metadata = context.metadata
             members |= {
@@ -166,7 +166,7 @@ class PrintedLines(io.TextIOBase):
 
     @override
     def write(self, text: str) -> int:
-        context = current_call()
+        context = CURRENT_CALL.get()
         key = 0 if context is None else context.call_id
         with self._lock:
             *lines, rest = (self._unfinished.pop(key, "") + text).split("\n")

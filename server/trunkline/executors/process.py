@@ -37,6 +37,7 @@ from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
+from trunkline.methods.sources import loaded_sources
 from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -260,7 +261,9 @@ class Executor:
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id)
+        context = Context(
+            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id, call.principal
+        )
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))
@@ -314,13 +317,15 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
     sys.path[:0] = config["python_path"]
+    began = time.time_ns()
     failed = await load_modules(registry, config["modules"], settings)
+    sources = loaded_sources(began, (file for failure in failed for file in failure.files))
     if failed and not registry.methods:
-        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed))))
+        executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed, sources))))
         executor.wire.flush()
         return EXIT_LOAD_FAILED
     executor.runner.failed = failed
-    catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed)
+    catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed, sources=sources)
     executor.wire.send(ipc.frame(ipc.READY, 0, msgspec.json.encode(catalogue)))
     reporting = keep_up(functools.partial(report_figures, executor.wire.send), "figures")
     ends = [start_task(event.wait(), "end") for event in (executor.wire.lost, executor.stopped)]
@@ -368,9 +373,9 @@ def keep_signals_from_ending() -> None:
     os.register_at_fork(after_in_child=restore)
 
 
-def _all_failed(failed: list[ModuleFailure]) -> RpcError:
+def _all_failed(failed: list[ModuleFailure], sources: dict[str, int]) -> RpcError:
     words = "; ".join(failure.words for failure in failed)
-    return RpcError(failed[0].code, words, data={"failed": msgspec.to_builtins(failed)})
+    return RpcError(failed[0].code, words, data={"failed": msgspec.to_builtins(failed), "sources": sources})
 
 
 def die_with_parent(parent: int) -> None:

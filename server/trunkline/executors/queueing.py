@@ -36,11 +36,13 @@ class LaneLoad:
 
     Attributes:
         mean_run: mean run time of the lane's calls, in seconds.
+        beside: the lane of the executor whose calls take time from those of this one; None without such a lane.
     """
 
-    __slots__ = ("limit", "load", "mean_run", "slots")
+    __slots__ = ("beside", "limit", "load", "mean_run", "slots")
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, beside: LaneLoad | None = None) -> None:
+        self.beside = beside
         self.load = 0
         self.limit = slots
         self.slots = slots
@@ -56,8 +58,9 @@ class LaneLoad:
 def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
     """The index of the least busy lane that has room, or -1 where none has. None stands for a lane that is not ready.
 
-    Busy is relative to the lane's slots, so that nothing is sent ahead while another lane has a free slot. Of equals
-    the first from ``start`` on is taken, so that a caller who increments it spreads calls evenly.
+    Busy is relative to the lane's slots, so that nothing is sent ahead while another lane has a free slot. A plain
+    function beside it counts as half the slots: it may hold the interpreter lock. Of equals the first from ``start`` on
+    is taken, so that a caller who increments it spreads calls evenly.
     """
     best, best_load = -1, float("inf")
     for offset in range(len(lanes)):
@@ -65,7 +68,10 @@ def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
         lane = lanes[index]
         if lane is None or lane.load >= lane.limit:
             continue
-        if (load := lane.load / lane.slots) < best_load:
+        load = lane.load / lane.slots
+        if lane.beside is not None and lane.beside.load:
+            load += 0.5
+        if load < best_load:
             best, best_load = index, load
     return best
 

@@ -21,8 +21,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -34,7 +35,7 @@ from trunkline.executors.handover import KeyOwners
 from trunkline.executors.room import has_room_for_another
 from trunkline_protocol.catalogue import pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.reports import Drained
+from trunkline_protocol.reports import Drained, Reloaded
 
 CLOSE_GRACE: Final = 7.0
 """Seconds for a process that runs no calls to close what it holds, by itself limited to five, and to end."""
@@ -87,7 +88,7 @@ class Replacements:
         self._one = asyncio.Lock()
         self._starting: dict[ExecutorHandle, asyncio.Future[str | None]] = {}
         self._finishing: set[asyncio.Task[None]] = set()
-        self._waiting_reload: asyncio.Task[list[Drained]] | None = None
+        self._waiting_reload: asyncio.Task[Reloaded] | None = None
         self.failures: dict[int, str] = {}
 
     # --- news of processes, from the pool ---
@@ -125,7 +126,7 @@ class Replacements:
         async with self._one:
             return await self._replace(self._crew.executors[index])
 
-    async def reload(self) -> list[Drained]:
+    async def reload(self) -> Reloaded:
         """Replace all executors, one after the other; returns when the new ones serve.
 
         Whoever asks while one waits for its turn gets the outcome of that one.
@@ -137,10 +138,19 @@ class Replacements:
             self._waiting_reload = start_task(self._replace_all(), "reload", expected=RpcError)
         return await asyncio.shield(self._waiting_reload)
 
-    async def _replace_all(self) -> list[Drained]:
+    async def _replace_all(self) -> Reloaded:
         async with self._one:
             self._waiting_reload = None
-            return [await self._replace(handle) for handle in list(self._crew.executors)]
+            before = self._crew.served()
+            done = [await self._replace(handle) for handle in list(self._crew.executors)]
+            after = self._crew.served()
+            failed = {failure.words for handle in self._crew.executors for failure in handle.failed_modules}
+            return Reloaded(done, len(after), sorted(after - before), sorted(before - after), sorted(failed))
+
+    async def changed_sources(self) -> dict[str, int]:
+        """The files that have changed since an executor loaded its code from them, with their times of change."""
+        loaded = [pair for handle in self._crew.executors for pair in handle.sources.items()]
+        return await asyncio.to_thread(_changed, set(loaded))
 
     async def _replace(self, old: ExecutorHandle) -> Drained:
         began = time.monotonic()
@@ -186,6 +196,7 @@ class Replacements:
 
     def _kept(self, old: ExecutorHandle, new: ExecutorHandle, words: str) -> RpcError:
         self.failures[old.index] = words
+        old.sources = new.sources | old.sources  # a file that is new is one of those that have to be repaired
         logger.error("%s", words)
         self._on_change()
         return _error(new, words)
@@ -229,6 +240,15 @@ class Replacements:
             words = f"{old.name} was ended, and its replacement cannot serve: {cause}; it is started again and again"
             raise _error(new, words)
         return new
+
+
+def _changed(loaded: Iterable[tuple[str, int]]) -> dict[str, int]:
+    changed = {}
+    for file, before in loaded:
+        with contextlib.suppress(OSError):  # while an editor replaces it there is none
+            if (now := os.stat(file).st_mtime_ns) != before:
+                changed[file] = now
+    return changed
 
 
 def _serves(handle: ExecutorHandle, module: str) -> bool:

@@ -96,6 +96,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._failures = 0
+        self._was_ready = False
         self._kill_reason: str | None = None
 
     def start(self) -> None:
@@ -135,8 +136,7 @@ class Supervisor:
                 if not isinstance(error, OSError):
                     logger.exception("executor %d could not be started", handle.index)
                 kind, cause = "not_started", f"it could not be started: {error}"
-            stable = handle.ready_since and time.monotonic() - handle.ready_since > STABLE_AFTER
-            self._failures = 1 if stable else self._failures + 1
+            self._failures = 1 if self._is_first_failure() else self._failures + 1
             handle.state = "stopping" if self._stopping else "down"
             if not self._stopping:
                 handle.failed("load_failed" if handle.load_failure else kind, handle.load_failure or cause)
@@ -146,6 +146,12 @@ class Supervisor:
             delay = pause(self._failures)
             logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
             await asyncio.sleep(delay)
+
+    def _is_first_failure(self) -> bool:
+        """Whether what made earlier processes fail is over: this one was ready for long, or is the first that was."""
+        ready, was_ready = self._handle.ready_since, self._was_ready
+        self._was_ready = bool(ready)
+        return bool(ready) and (not was_ready or time.monotonic() - ready > STABLE_AFTER)
 
     async def _run_once(self) -> tuple[RestartCause, str]:
         """Run one process from spawn to exit; returns the cause of its end, as a name and as text."""

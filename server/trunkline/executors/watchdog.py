@@ -20,6 +20,13 @@ IDLE_PING_AFTER: Final = 0.5
 """Seconds without a frame after which an idle executor is pinged, so that health shows within two that it is silent."""
 
 IDLE_PONG_WITHIN: Final = 10.0
+QUIET_AFTER: Final = 0.05
+"""Seconds without a frame after which an executor that was sent calls is pinged, and then without a pong after which
+others are given work first."""
+
+LOOK_EVERY: Final = 5
+"""Times that executors are listened to, every QUIET_AFTER, for each look at what is late."""
+
 SILENT_AFTER: Final = 0.25
 """Seconds without a frame, and then without a pong, after which an executor that runs calls counts as silent."""
 
@@ -79,14 +86,32 @@ class Watchdog:
         handle.overdue[call.key] = now + self._kill_after
 
     def look(self, now: float) -> None:
-        """Kill stuck executors, as far as the pace allows, and ping those that have been quiet."""
+        """Kill stuck executors, as far as the pace allows."""
         for handle in self._executors:
             if handle.state not in ("ready", "stopping") or self._kill_late(handle, now):
                 continue
-            if handle.busy:
-                self._listen(handle, now)
-            else:
-                self._look_at_idle(handle, now)
+            if not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
+                self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
+
+    def listen(self, now: float) -> None:
+        """Find executors that do not answer, and ping those that have been quiet; to be called every QUIET_AFTER.
+
+        Where one does not answer, a method blocks its loop or holds the interpreter lock, or a signal has stopped it.
+        """
+        for handle in self._executors:
+            if handle.state not in ("ready", "stopping"):
+                continue
+            if handle.ping_sent_at:
+                unanswered = now - handle.ping_sent_at
+                if unanswered >= QUIET_AFTER:
+                    handle.unheard(silent=unanswered >= SILENT_AFTER)
+                continue
+            if handle.shunned:
+                handle.judge_anew(now)
+            if now - handle.last_frame_at >= _patience(handle) or (
+                handle.busy and now - handle.pinged_at >= MEASURE_EVERY
+            ):
+                handle.ping(now)
 
     def _kill_late(self, handle: ExecutorHandle, now: float) -> bool:
         for key in [key for key, limit in handle.overdue.items() if now > limit]:
@@ -102,21 +127,12 @@ class Watchdog:
                 return True
         return False
 
-    def _listen(self, handle: ExecutorHandle, now: float) -> None:
-        """Check whether a busy executor answers, or a method blocks its loop or holds its interpreter lock."""
-        if handle.ping_sent_at:
-            handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
-        elif now - handle.last_frame_at >= SILENT_AFTER or now - handle.pinged_at >= MEASURE_EVERY:
-            handle.ping(now)
 
-    def _look_at_idle(self, handle: ExecutorHandle, now: float) -> None:
-        if not handle.ping_sent_at:
-            if now - handle.last_frame_at > IDLE_PING_AFTER:
-                handle.ping(now)
-            return
-        handle.silent = now - handle.ping_sent_at >= SILENT_AFTER
-        if now - handle.ping_sent_at > IDLE_PONG_WITHIN:
-            self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
+def _patience(handle: ExecutorHandle) -> float:
+    """The seconds without a frame after which an executor is pinged."""
+    if not handle.busy:
+        return IDLE_PING_AFTER
+    return QUIET_AFTER if handle.owes else SILENT_AFTER
 
 
 def is_held_up(handle: ExecutorHandle, call: Call) -> bool:

@@ -24,6 +24,8 @@ def credentials(settings: Settings) -> Credentials:
         algorithms=settings.jwt_algorithms,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,
+        tenant_claim=settings.jwt_tenant_claim,
+        claims=settings.jwt_claims,
         leeway=settings.jwt_leeway,
     )
     try:

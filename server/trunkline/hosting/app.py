@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
-from trunkline.control import HubView, control_methods
+from trunkline.control import HubView, control_methods, disk
 from trunkline.control.audit_trail import audit
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
-from trunkline.control.health import causes_of
+from trunkline.control.health import HealthWatch
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
 from trunkline.control.monitoring import Monitor
@@ -98,13 +98,16 @@ class HubParts:
         )
         self.router.tracer = self.tracer
         self.view = self._view(settings)
-        self.monitor = Monitor(self.view, lambda: self.topics, self.log_tap, self.failed)
+        self.health = HealthWatch(self.view)
+        self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)
         self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
-        self.topics = Subscriptions(self.broker, self.fanout, limits, self.monitor.interest_changed)
+        self.topics = Subscriptions(
+            self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics
+        )
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
         )
@@ -151,6 +154,8 @@ class HubParts:
             time.monotonic(),
             lambda: len(self.context.listeners),
             self.registrations.infos,
+            self.registrations.presence,
+            lambda: self.jobs.trouble or disk.look(settings.data).trouble,
             self.sampler.lately,
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
@@ -180,6 +185,7 @@ class HubParts:
                 self._opened,
                 self._closed,
                 self.registrations,
+                self.credentials.act_as,
             ),
             AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.credentials.authenticate),
             Flusher(asyncio.get_running_loop()),
@@ -200,6 +206,7 @@ class HubParts:
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))
         for part in (
+            self.health,
             self.topics,
             self.authentication,
             self.sessions,
@@ -217,6 +224,8 @@ class HubParts:
 
     def _record(self, call: Call, method: str | None, seconds: float, code: int) -> None:
         self._count(method, seconds, code, call.waited, call.ran, len(call.params), call.bytes_out)
+        if code:
+            self.health.failures.note(method, call.failure)
         if self.tracer is not None:
             self.tracer.finished(call, method, seconds, code)
         if self.log_request is not None:
@@ -267,16 +276,11 @@ class HubParts:
     def _route_nested(self, nested: Call) -> None:
         self.router.route(nested)
 
-    def missing(self) -> list[str]:
-        """The causes why the hub cannot serve, a phrase each; empty where it can."""
-        if self.router.draining:
-            return ["the hub is stopping"]
-        return [] if self.pool.serving else causes_of(self.view)
-
     def readings(self) -> Readings:
         """The sources that the metrics page reads at each scrape."""
         return Readings(
             self.view,
+            self.health,
             self.monitor.book,
             lambda: [listener.traffic() for listener in self.context.listeners],
             self.topics,
@@ -286,6 +290,7 @@ class HubParts:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantined,
+            lambda: disk.look(self.settings.data),
             self.jobs.counts,
         )
 
@@ -314,4 +319,5 @@ def _audit_log(path: Path | None) -> AuditLog | None:
 
 
 def _who(connection: Connection) -> dict[str, Any]:
-    return {"principal": connection.principal.name, "connection": connection.number, "peer": connection.peer}
+    who = connection.principal
+    return {"principal": who.name, "tenant": who.tenant, "connection": connection.number, "peer": connection.peer}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from trunkline.background import start_task
 from trunkline.config import Settings
+from trunkline.control.judgement import TRIED_AGAIN
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.stdio import StandardIo
@@ -61,7 +63,7 @@ class HubProcess:
 
     def _refuse_failed_modules(self) -> None:
         """With ``strict``, stop the hub where its first executors could not load a module; later ones do not count."""
-        failures = self.parts.pool.module_failures()
+        failures = [f"{failure.words}; {TRIED_AGAIN}" for failure in self.parts.pool.failed_modules]
         if failures and self._strict:
             self._refusal = self._refusal or ConfigurationError("; ".join(failures))
             self.stop()
@@ -76,12 +78,16 @@ class HubProcess:
 
     def _open_framed_doors(self) -> None:
         """Open the gates of framed peers once the executors are ready, or one of them has failed."""
-        if self.parts.pool.ready or any(executor["last_failure"] for executor in self.parts.pool.snapshot()):
-            self.parts.framed.open(self.parts.missing())
+        if self.parts.pool.ready or any(executor.last_failure for executor in self.parts.pool.snapshot()):
+            self.parts.framed.open(self.parts.health.missing())
 
     def reload(self) -> None:
-        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation)."""
+        """Read settings, tokens, roles and keys again, close revoked connections, reopen the audit file (rotation).
+
+        Executors are replaced if files of their code have changed.
+        """
         parts = self.parts
+        start_task(self._reload_changed_code(), "reload of code")
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
         try:
@@ -103,6 +109,16 @@ class HubProcess:
             if revoked.is_final(entry.owner.connection.principal):
                 parts.sessions.table.end(entry, "revoked")
         logger.info("reloaded", extra={"revoked_connections": closed})
+
+    async def _reload_changed_code(self) -> None:
+        replacements = self.parts.pool.replacements
+        changed = await replacements.changed_sources()
+        if not changed:
+            logger.info("executors not reloaded: their code has not changed")
+            return
+        with contextlib.suppress(RpcError):  # it is logged, and health tells it
+            await replacements.reload()
+            logger.info("executors reloaded", extra={"changed": sorted(changed)})
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
         """Call a method of this hub from inside it."""
@@ -165,6 +181,7 @@ class HubProcess:
         self.parts.pool.start()
         self.parts.jobs.start()
         self.parts.sampler.start()
+        self.parts.health.start()
         serving = start_task(server.serve(sockets=listeners), "http server")
         while not server.started and not serving.done():
             await asyncio.sleep(0.005)
@@ -198,6 +215,7 @@ class HubProcess:
         await parts.jobs.close()
         parts.monitor.stop()
         parts.sampler.stop()
+        parts.health.stop()
         parts.sessions.stop()
         if parts.audit is not None:
             parts.audit.close()

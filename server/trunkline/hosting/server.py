@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
 from trunkline.control.documents import documents
-from trunkline.control.health import check, heading
+from trunkline.control.health import heading
 from trunkline.control.services import detailed_services
 from trunkline.edge.http import mcp
 from trunkline.edge.http.application import Pages, http_app
@@ -24,6 +25,7 @@ from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.endpoints import endpoints
 from trunkline.edge.websocket.upgrade import UpgradeProtocol
 from trunkline.hosting.app import HubParts
+from trunkline.hub.principal import ADMIN
 from trunkline.observe.page import MetricsPage
 from trunkline.version import __version__
 
@@ -36,10 +38,11 @@ KEEP_ALIVE_SECONDS: Final = 75
 
 def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     """The HTTP server, not started yet, and its MCP door, which has to be stopped before it."""
+    health = parts.health
     pages = Pages(
-        lambda: check(parts.view),
-        lambda: detailed_services(parts.view),
-        lambda: [heading(cause) for cause in parts.missing()],
+        lambda: msgspec.to_builtins(health.check()),
+        lambda principal: detailed_services(health, with_messages=ADMIN in principal.roles),
+        lambda: [heading(cause) for cause in health.missing()],
         MetricsPage(parts.stats, parts.readings(), parts.figures.collect).render,
         documents(parts.view),
     )

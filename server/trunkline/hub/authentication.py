@@ -70,18 +70,19 @@ class Authentication:
         before = connection.principal
         try:
             principal = self._authenticate(params.token, connection.peer)
-            if before is not PENDING and principal.name != before.name:
-                raise RpcError(
-                    ErrorCode.FORBIDDEN,
-                    f"this connection belongs to {before.name}; open another one to authenticate as {principal.name}",
-                )
+            if before is not PENDING and (principal.name, principal.tenant) != (before.name, before.tenant):
+                other = f"{principal.name} of tenant {principal.tenant}"
+                words = f"this connection belongs to {before.name} of tenant {before.tenant}"
+                raise RpcError(ErrorCode.FORBIDDEN, f"{words}; open another one to authenticate as {other}")
         except RpcError:
             if before is PENDING:
                 asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
             raise
         self._admit(connection, principal)
         left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))
-        call.settle_result(_encoder.encode(Authenticated(principal.name, sorted(principal.roles), left)))
+        call.settle_result(
+            _encoder.encode(Authenticated(principal.name, sorted(principal.roles), left, principal.tenant))
+        )
 
     def _admit(self, connection: Connection, principal: Principal) -> None:
         connection.become(principal)

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
+from trunkline.hub.act_as import require_call
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.connection import ClientCall, Connection, Door, NotificationCall, Services
 from trunkline.hub.outbox import Outbox
@@ -17,6 +18,7 @@ from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol import hub_methods
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
+from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.depth import ANSWER_TOO_DEEP, CARRIED_DEPTH, is_too_deep, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.messages import UNREADABLE, Batch, Id, Malformed, Request, Response, StreamCredit
@@ -26,6 +28,7 @@ from trunkline_protocol.traces import inherit
 logger = logging.getLogger("trunkline.hub")
 
 UNSET: Final = msgspec.UNSET
+_ACT_AS: Final = b"act_as"
 MAX_REMEMBERED: Final = 64
 """Methods that a connection remembers as allowed, so that patterns are matched once."""
 
@@ -144,22 +147,18 @@ class ClientConnection(Connection):
             running = len(self.calls) + self.notifications
             refused = self._restricted or running >= self._max_calls
             refusal = self._refusal(request.method, running) if refused else None
+            if call.metadata and (_ACT_AS in call.metadata or b"\\" in call.metadata):
+                refusal = self._acting(call, running, refusal)
             self.calls[call.id] = call
             self._route(call, refusal)
 
     def _refusal(self, method: str, running: int) -> RpcError | None:
         """Why this peer may not make this call now, or None; ``running`` of its calls are in flight."""
-        if self._restricted and (error := self._not_now(method)) is not None:
+        if self._restricted and (error := self._forbidden(method)) is not None:
             return error
-        if running >= self._max_calls:
-            return limit_error(
-                "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
-            )
-        return None
+        return self._not_now(running)
 
-    def _not_now(self, method: str) -> RpcError | None:
-        if (error := self._forbidden(method)) is not None:
-            return error
+    def _not_now(self, running: int) -> RpcError | None:
         principal = self.principal
         if principal is not PENDING and self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
             return limit_error(
@@ -168,7 +167,29 @@ class ClientConnection(Connection):
                 code=ErrorCode.RATE_LIMITED,
                 retry_after_ms=1 + int(wait * 1000),
             )
+        if running >= self._max_calls:
+            return limit_error(
+                "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
+            )
         return None
+
+    def _acting(self, call: ClientCall | NotificationCall, running: int, refusal: RpcError | None) -> RpcError | None:
+        """Make a call that of the principal that ``act_as`` names, if any. Returns why the call is refused, or None.
+
+        Args:
+            refusal: of the peer's own call; that it may not call the method does not count where it acts as another.
+        """
+        own = refusal is None or refusal.code == ErrorCode.FORBIDDEN
+        try:
+            named = decode_metadata(call.metadata).act_as if own else None
+            if named is None:
+                return refusal
+            other = self._services.act_as(self.principal, named)
+            require_call(other, call.method)
+        except RpcError as error:
+            return error
+        call.behalf = other
+        return None if refusal is None else self._not_now(running)
 
     def _forbidden(self, method: str) -> RpcError | None:
         principal = self.principal
@@ -189,8 +210,11 @@ class ClientConnection(Connection):
             own(self, jsonrpc.params_of(request))
             return
         if request.method not in CANCELS:
-            refusal = self._refusal(request.method, len(self.calls) + self.notifications)
+            running = len(self.calls) + self.notifications
+            refusal = self._refusal(request.method, running)
             call = NotificationCall(self, request)
+            if call.metadata and (_ACT_AS in call.metadata or b"\\" in call.metadata):
+                refusal = self._acting(call, running, refusal)
             if self.trace:
                 call.metadata = inherit(call.metadata, self.trace)
             self._route(call, refusal)

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple, Protocol
 
 from typing_extensions import override
 
+from trunkline.hub.act_as import act_as
 from trunkline.hub.attached import Session
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.limits import ConnectionLimits, RateLimiter
@@ -26,7 +27,7 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.dialect import Frame
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
-from trunkline_protocol.messages import Id, Request, Response
+from trunkline_protocol.messages import ActAs, Id, Request, Response
 
 logger = logging.getLogger("trunkline.hub")
 
@@ -95,6 +96,7 @@ class Services:
 
     Attributes:
         opened, closed: called once with each connection.
+        act_as: returns the principal that one acts as, or raises :class:`RpcError`.
     """
 
     router: Router
@@ -103,6 +105,7 @@ class Services:
     opened: Callable[[Connection], None]
     closed: Callable[[Connection], None]
     callees: Callees | None = None
+    act_as: Callable[[Principal, ActAs], Principal] = act_as
 
 
 class _Nowhere(Nobody):
@@ -259,16 +262,21 @@ def too_large_to_send(what: str, size: int) -> RpcError:
 
 
 class ClientCall(Call):
-    """A request of a connection, which has checked the rights. The reply goes to the outbox, or to its batch."""
+    """A request of a connection, which has checked the rights. The reply goes to the outbox, or to its batch.
+
+    Attributes:
+        behalf: the principal that the connection's acts as; None where it calls for itself.
+    """
 
     vetted = True
 
-    __slots__ = ("batch", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
+    __slots__ = ("batch", "behalf", "connection", "granted", "id", "last_type", "mark", "ungranted_bytes")
 
     def __init__(self, connection: Connection, request: Request, batch: BatchReply | None) -> None:
         Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
         self.flow = connection.number
         self.connection = connection
+        self.behalf: Principal | None = None
         self.id: Id = request.id  # type: ignore[assignment]  # only built for requests that have one
         self.batch = batch
         self.mark = 0
@@ -346,11 +354,11 @@ class ClientCall(Call):
 
     @override
     def key_scope(self) -> str | None:
-        return self.connection.principal.name
+        return self.caller().name
 
     @override
     def caller(self) -> Principal:
-        return self.connection.principal
+        return self.behalf or self.connection.principal
 
     def grant_if_writable(self, sent: int, step: int = GRANT_STEP) -> None:
         """Give the executor credit for chunks sent, unless the peer is slow to read, or gives credit itself."""
@@ -364,16 +372,20 @@ class ClientCall(Call):
 
 
 class NotificationCall(Call):
-    """A notification of a connection, which has checked the rights: it runs, and its outcome is only logged."""
+    """A notification of a connection, which has checked the rights: it runs, and its outcome is only logged.
+
+    ``behalf`` is as in :class:`ClientCall`.
+    """
 
     vetted = True
 
-    __slots__ = ("connection",)
+    __slots__ = ("behalf", "connection")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         Call.__init__(self, request.method, jsonrpc.params_of(request), jsonrpc.metadata_of(request))
         self.flow = connection.number
         self.connection = connection
+        self.behalf: Principal | None = None
         connection.notifications += 1
 
     @override
@@ -396,8 +408,8 @@ class NotificationCall(Call):
 
     @override
     def key_scope(self) -> str | None:
-        return self.connection.principal.name
+        return self.caller().name
 
     @override
     def caller(self) -> Principal:
-        return self.connection.principal
+        return self.behalf or self.connection.principal

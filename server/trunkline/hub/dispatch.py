@@ -90,5 +90,5 @@ def _by_position(decoder: msgspec.json.Decoder[P], method: HubMethod[P], params:
 def _require_role(call: Call, role: str) -> None:
     """Refuse a call (6002) whose principal lacks the role, also where a method calls on its behalf."""
     caller = call.caller()
-    if caller is not None and role not in caller.roles:
+    if caller is not None and not caller.has_role(role):
         raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not use {call.method} (role {role})")

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 from trunkline_protocol.hub_methods import METHODS, Right
+from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
 CALLEE: Final = "callee"
+ACT_AS: Final = "act_as"
 
-ROLES: Final = frozenset({ADMIN, CALLEE})
-"""The built-in roles. ``admin``: configuration, and calls of other principals. ``callee``: registering methods."""
+ROLES: Final = frozenset({ACT_AS, ADMIN, CALLEE})
+"""The built-in roles. ``admin``: configuration, and calls of other principals. ``callee``: registering methods.
+``act_as``: calls on behalf of other principals, with their rights (:mod:`trunkline.hub.act_as`)."""
 
 EVERYTHING: Final = ">"
 
@@ -37,6 +40,9 @@ class Principal:
             although the wall clock jumps; None for never.
         credential: names the entry or token that was used, for revocation; never the token itself.
         acting: the method that calls on behalf of the principal with rights of its own; else empty.
+        tenant: whose principal it is.
+        claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
+        actor: the gateway that acts as the principal; empty where it calls itself.
     """
 
     name: str
@@ -48,15 +54,39 @@ class Principal:
     expires: float | None = None
     credential: str = ""
     acting: str = ""
+    tenant: str = DEFAULT_TENANT
+    claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
+    actor: str = ""
+    _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
+
+    @property
+    def encoded(self) -> bytes:
+        """Name, roles, tenant and claims as JSON, as executors and callees get them; encoded once."""
+        if not self._encoded:
+            object.__setattr__(self, "_encoded", encode_principal(self.name, self.roles, self.tenant, self.claims))
+        return self._encoded
+
+    def has_role(self, role: str) -> bool:
+        """Whether a role's rights are the principal's; never where a method calls with rights of its own."""
+        return role in self.roles and not self.acting
 
     def as_method(self, method: str) -> Principal:
         """The principal of calls that a method with rights of its own makes on behalf of this one.
 
-        Name, rate and expiry stay; every method and topic is allowed, except what requires a role.
+        It is the same one; every method and topic is allowed, except what requires a role.
         """
-        return Principal(
-            self.name, rate=self.rate, expires=self.expires, credential=self.credential, acting=method[:MAX_TOPIC_CHARS]
+        same = (
+            self.rate,
+            self.expires,
+            self.credential,
+            method[:MAX_TOPIC_CHARS],
+            self.tenant,
+            self.claims,
+            self.actor,
         )
+        own = Principal(self.name, self.roles, None, None, None, *same)
+        object.__setattr__(own, "_encoded", self.encoded)
+        return own
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.
@@ -77,7 +107,7 @@ class Principal:
         Topics under ``system.`` require the role admin, or a granted pattern that itself begins with ``system.``.
         """
         if is_system(pattern):
-            return ADMIN in self.roles or _any_covers(self.subscribe or (), pattern)
+            return self.has_role(ADMIN) or _any_covers(self.subscribe or (), pattern)
         return self.subscribe is None or _any_covers(self.subscribe, pattern)
 
     def _is_granted(self, method: str, allowed: tuple[str, ...]) -> bool:

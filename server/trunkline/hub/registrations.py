@@ -28,6 +28,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import Registered, RegisterParams, Unregistered, UnregisterParams
 from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, reserved
 from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
+from trunkline_protocol.principals import ENCODED_HUB
 from trunkline_protocol.topics import valid_topic
 
 MAX_REGISTRATIONS: Final = 256
@@ -107,6 +108,13 @@ class Registrations(CallBackend, Callees):
     def infos(self) -> list[MethodInfo]:
         """The catalogue entries of the methods that clients serve now."""
         return [registered.info for registered in self._methods.values()]
+
+    def presence(self) -> dict[str, bool]:
+        """The names of the methods, and whether one of their clients is connected: else they wait to be resumed."""
+        return {
+            name: any(connection.is_attached for connection in registered.callees)
+            for name, registered in self._methods.items()
+        }
 
     @property
     def waiting(self) -> int:
@@ -269,7 +277,10 @@ class Registrations(CallBackend, Callees):
     def _dispatch(self, callee: Callee, call: Call) -> None:
         call.key = next(self._ids)
         request_id = _id_of(call)
-        request = jsonrpc.encode_request(request_id, call.method, call.params, _metadata_for(call, request_id))
+        caller = call.caller()
+        who = ENCODED_HUB if caller is None else caller.encoded
+        metadata = _metadata_for(call, request_id)
+        request = jsonrpc.encode_request(request_id, call.method, call.params, metadata, who)
         call.executor = callee
         call.attempts += 1
         callee.standing.asked(time.monotonic())

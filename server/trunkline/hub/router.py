@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from trunkline import defaults
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
+from trunkline.hub.method_limits import DeclaredLimits
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -86,6 +87,7 @@ class Router:
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
         self.keys = IdempotencyKeys(time.monotonic, keys)
+        self._limits = DeclaredLimits()
         self._deadlines = DeadlineWheel(time.monotonic())
         self._ticker: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
@@ -146,6 +148,8 @@ class Router:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
             raise RpcError(ErrorCode.WORKER_OVERLOADED, words)
         info = call.info = self.backend.find(call.method)
+        if info.limits is not None:
+            self._limits.admit(call, info.limits, call.received)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
             call.progress_token = metadata.progress_token
@@ -219,6 +223,8 @@ class Router:
         """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
         if call.deadline != NO_DEADLINE:
             self._deadlines.discard(call)
+        if call.info is not None and call.info.limits is not None:
+            self._limits.ended(call)
         self.in_flight -= 1
         if not self.in_flight and self.draining:
             self._idle.set()

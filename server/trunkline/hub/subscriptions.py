@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -53,10 +53,16 @@ class Subscriptions:
         fanout: sends events to connections.
         limits: of subscriptions, and of deliveries that may wait.
         on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
+        unsigned: topics and patterns whose events do not name their publisher.
     """
 
     def __init__(
-        self, broker: Broker, fanout: Fanout, limits: ConnectionLimits, on_system_interest: Callable[[], None]
+        self,
+        broker: Broker,
+        fanout: Fanout,
+        limits: ConnectionLimits,
+        on_system_interest: Callable[[], None],
+        unsigned: Iterable[str] = (),
     ) -> None:
         self._broker = broker
         self._fanout = fanout
@@ -65,6 +71,10 @@ class Subscriptions:
         self._index: TopicIndex[Outbox] = TopicIndex()
         self.totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
         self._patterns: dict[Connection, PatternSet] = {}
+        self._unsigned: PatternSet | None = None  # nearly always: each publication would ask it
+        for pattern in unsigned:
+            self._unsigned = self._unsigned or PatternSet()
+            self._unsigned.add(pattern)
         self.count = 0
         self.published = 0
         broker.start(self._deliver)
@@ -226,8 +236,9 @@ class Subscriptions:
                 call.settle_result(_encoder.encode(Published(topic, answer.epoch, answer.offset)))
 
         key, caller = params.idempotency_key, call.caller()
-        scope = "" if caller is None else caller.name
-        self._broker.publish(topic, data, None if key is None else PublishKey(scope, key), done)
+        name = "" if caller is None else caller.name
+        publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
+        self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
 
     # --- events ---
 

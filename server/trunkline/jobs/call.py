@@ -25,7 +25,17 @@ def creator_of(created: Created) -> Principal:
     roles, rights = frozenset(created.roles), created.rights
     if rights is None:
         rights = Rights() if ADMIN in roles else Rights((created.method,), (), ())
-    return Principal(created.principal, roles, rights.methods, rights.subscribe, rights.publish, acting=rights.acting)
+    return Principal(
+        created.principal,
+        roles,
+        rights.methods,
+        rights.subscribe,
+        rights.publish,
+        acting=rights.acting,
+        tenant=created.tenant,
+        claims=created.claims,
+        actor=created.actor,
+    )
 
 
 class JobCall(FutureCall):

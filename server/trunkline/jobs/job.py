@@ -28,6 +28,7 @@ import msgspec
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import JobStatus, JobView
 from trunkline_protocol.messages import Priority
+from trunkline_protocol.principals import DEFAULT_TENANT
 
 FINAL: Final[frozenset[JobStatus]] = frozenset({"succeeded", "failed", "cancelled"})
 STATUSES: Final[tuple[JobStatus, ...]] = ("queued", "running", "succeeded", "failed", "cancelled")
@@ -55,6 +56,9 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
         principal: whose job it is.
         roles: what that principal was when it made the job.
         rights: what it might do then; None in jobs of earlier versions, which kept the roles alone.
+        tenant: whose principal it is.
+        claims: what the job's method is told of the principal's credentials.
+        actor: the gateway that made it as that principal; empty where the principal made it itself.
         metadata: of the call that made it, less what meant that call alone.
         key: its idempotency key, of its principal.
         digest: of method and params: what the key was used for.
@@ -72,6 +76,9 @@ class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_fiel
     crc: int
     roles: tuple[str, ...] = ()
     rights: Rights | None = None
+    tenant: str = DEFAULT_TENANT
+    claims: dict[str, Any] = {}
+    actor: str = ""
     metadata: dict[str, Any] = {}
     priority: Priority = "low"
     key: str | None = None
@@ -241,6 +248,7 @@ class Job:
             attempts=self.attempts + running_attempts,
             priority=self.created.priority,
             principal=self.created.principal,
+            tenant=self.created.tenant,
             created_at=self.created.created_at,
             started_at=self.started_at,
             finished_at=self.finished_at,

@@ -66,6 +66,9 @@ class Jobs:
         find: looks a method of the executors up.
         is_hubs: whether the hub answers a method itself.
         broker: announces what becomes of jobs.
+
+    Attributes:
+        trouble: why the stored jobs cannot be read; None where they can.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Jobs:
         self._is_open = False
         self._stopping = False
         self._house: asyncio.Task[None] | None = None
+        self.trouble: str | None = None
 
     # --- life ---
 
@@ -127,13 +131,13 @@ class Jobs:
         return {status: found[status] for status in STATUSES}
 
     async def _keep_house(self) -> None:
-        said = ""
         while not self._is_open:
             try:
                 await self._open_what_exists()
+                self.trouble = None
             except RpcError as error:
-                if error.message != said:
-                    said = error.message
+                if error.message != self.trouble:
+                    self.trouble = error.message
                     logger.warning("%s; retrying", error)
             if not self._is_open:
                 await asyncio.sleep(OPEN_AGAIN_SECONDS)
@@ -234,6 +238,9 @@ class Jobs:
             principal=who.name,
             roles=tuple(sorted(who.roles)),
             rights=Rights(who.methods, who.subscribe, who.publish, who.acting),
+            tenant=who.tenant,
+            claims=dict(who.claims),
+            actor=who.actor,
             metadata=new.metadata,
             priority=new.priority,
             key=new.key,
@@ -357,7 +364,7 @@ class Jobs:
 
 
 def _may_see(who: Caller, job: Job) -> bool:
-    return job.created.principal == who.name or ADMIN in who.roles
+    return job.created.principal == who.name or who.has_role(ADMIN)
 
 
 def _no_job(method: str, why: str) -> RpcError:

@@ -77,6 +77,9 @@ class Binding:
         self.parameters = [self._describe(each, hint, defaults) for each, hint in fields.items()]
         optional = {each: NotRequired[hint] if each in defaults else hint for each, hint in fields.items()}
         self._reader = Reader(core_schema(optional, f"{name} params", _TAKEN))
+        self._from_python = self._reader.from_python if self._reader.takes_python else None
+        self._gave = f"{name} returned"
+        self._yielded = f"{name} yielded"
         returns = hints.get("return", Any)
         self._result, self.result_schema = self._given(_argument(returns, 2) if streaming else returns, "the result")
         self._chunk, chunk_schema = self._given(_chunk_type(returns) if streaming else Any, "a chunk")
@@ -99,7 +102,7 @@ class Binding:
         if hint in _UNDECLARED:
             return None, {}
         core, schema = _schemas(hint, f"{self._name}: {what}", _GIVEN)
-        return Writer(core, self._name), schema
+        return Writer(core, self._gave if what == "the result" else self._yielded), schema
 
     def arguments(self, params: bytes) -> dict[str, Any]:
         """Turn params (JSON, by name or by position) into keyword arguments.
@@ -108,9 +111,9 @@ class Binding:
             RpcError: -32602 that names the parameter.
         """
         try:
-            if self._reader.takes_python and MARK not in params:
+            if self._from_python is not None and MARK not in params:
                 value = msgspec.json.decode(params)
-                arguments = self._reader.from_python(self._by_name(value) if isinstance(value, list) else value)
+                arguments = self._from_python(self._by_name(value) if isinstance(value, list) else value)
             else:
                 if params.lstrip()[:1] == b"[":
                     params = msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
@@ -135,7 +138,7 @@ class Binding:
         Raises:
             RpcError: 1003 that names the type that JSON has no form for, or the promise that was not kept.
         """
-        return encode(value, f"{self._name} returned") if self._result is None else self._result.write(value)
+        return encode(value, self._gave) if self._result is None else self._result.write(value)
 
     def encode_summary(self, value: Any, chunks: int) -> bytes:
         """The result that follows the chunks of a stream, as JSON; ``{"chunks": n}`` where the method gave none."""
@@ -147,7 +150,7 @@ class Binding:
         Raises:
             RpcError: 1003 that names the index.
         """
-        return encode_chunk(item, self._name, self._chunk, index)
+        return encode_chunk(item, self._yielded, self._chunk, index)
 
 
 class ItemBinding:

@@ -13,6 +13,7 @@ import msgspec
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Window
+from trunkline_protocol.principals import Principal, decode_principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,12 @@ class Context:
         deadline: float,
         depth: int,
         worker_id: str,
+        principal: bytes,
     ) -> None:
         self._host = host
         self._metadata = metadata
         self._deadline = deadline
+        self._principal = principal
         self.call_id = call_id
         self.method = method
         self.depth = depth
@@ -73,6 +76,14 @@ class Context:
     def window(self) -> Window | None:
         """The window of this call's stream, where the caller gave one; else None."""
         return decode_metadata(self._metadata).window if self._metadata else None
+
+    @property
+    def principal(self) -> Principal:
+        """Who calls: the principal of the outermost call, through however many methods and jobs.
+
+        The hub sets it, and nothing that a client says changes it: :attr:`metadata` is the client's word alone.
+        """
+        return decode_principal(self._principal)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -165,17 +176,8 @@ class Context:
         return await self._host.run_in_thread(function, *args)
 
 
-_CURRENT: Final[ContextVar[Context | None]] = ContextVar("trunkline_call", default=None)
-
-
-def current_call() -> Context | None:
-    """The context of the call that this code runs in, tasks and threads of the runner included; None outside of one."""
-    return _CURRENT.get()
-
-
-def enter_call(context: Context) -> None:
-    """Note that the current task, and what it starts, is this call's."""
-    _CURRENT.set(context)
+CURRENT_CALL: Final[ContextVar[Context | None]] = ContextVar("trunkline_call", default=None)
+"""The context of the call that code runs in, its tasks and the runner's thread included; None outside of one."""
 
 
 def _metadata(timeout_ms: int | None) -> dict[str, Any]:

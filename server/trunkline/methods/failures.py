@@ -73,12 +73,13 @@ def unexpected(method: str, error: BaseException, *, texts: bool, debug: bool) -
         debug: send them the traceback.
     """
     error_id = new_error_id()
+    data: dict[str, Any] = dict(error.data) if isinstance(error, UncarriedError) else {}
     if isinstance(error, UncarriedError) and error.__cause__ is not None:
         words, code = f"{error.message}: ", ErrorCode.SERIALIZATION_ERROR
         error = error.__cause__
     else:
         words, code = f"{method} failed: ", ErrorCode.INTERNAL_ERROR
-    data: dict[str, Any] = {"error_id": error_id, **({"traceback": _traceback(error)} if debug else {})}
+    data |= {"error_id": error_id, **({"traceback": _traceback(error)} if debug else {})}
     return RpcError(code, words + told(error, error_id, texts=texts), data=data)
 
 

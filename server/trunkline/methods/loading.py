@@ -104,9 +104,18 @@ def _place_of(error: BaseException) -> str:
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
 
 
+def _files_of(error: BaseException) -> list[str]:
+    """The user's own files that an error passed, and that whose syntax is wrong."""
+    files = {frame.filename for frame in traceback.extract_tb(error.__traceback__)}
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        files.add(error.filename)
+    return sorted(file for file in files if not _OURS.search(file) and Path(file).is_file())
+
+
 def _failure(name: str, error: BaseException, methods: list[str], *, texts: bool) -> ModuleFailure:
     error_id = new_error_id()
     if not isinstance(error, (RegistrationError, RpcError)):  # those say all there is to say, and the hub logs it
         logger.error("loading %s failed (id %s)", name, error_id, exc_info=error)
     said = load_error(error, error_id, texts=True)
-    return ModuleFailure(name, said.code, said.message, methods, load_error(error, error_id, texts=texts).message)
+    shown = load_error(error, error_id, texts=texts).message
+    return ModuleFailure(name, said.code, said.message, methods, _files_of(error), told=shown)

@@ -22,8 +22,10 @@ from trunkline.methods.values import decode, encode
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import Principal, encode_principal
 
 MAX_DEPTH: Final = 8
+ANYBODY: Final = Principal("anonymous", frozenset({"act_as", "admin", "callee"}))
 
 Items = AsyncIterable[Any] | Iterable[Any]
 """What is fed to a call; each item is any JSON, or bytes."""
@@ -85,9 +87,10 @@ class LocalStream:
         metadata: dict[str, Any],
         depth: int,
         input: Items | None = None,
+        principal: Principal | None = None,
     ) -> None:
         self.result: Any = None
-        self._chunks = self._run(methods, method, params, metadata, depth, input)
+        self._chunks = self._run(methods, method, params, metadata, depth, input, principal)
 
     def __aiter__(self) -> AsyncIterator[Chunk]:
         return self._chunks
@@ -104,8 +107,9 @@ class LocalStream:
         metadata: dict[str, Any],
         depth: int,
         input: Items | None,
+        principal: Principal | None,
     ) -> AsyncGenerator[Chunk, None]:
-        call_id, outcome = methods._start(method, params, metadata, depth, math.inf, input)
+        call_id, outcome = methods._start(method, params, metadata, depth, math.inf, input, principal)
         taken = 0
         try:
             while (chunk := await outcome.items.get()) is not None:
@@ -138,6 +142,7 @@ class LocalMethods:
         modules: modules with ``@method`` functions or classes, loaded in this order.
         settings: what their ``load`` steps get, for example ``data_dir`` and ``model``.
         worker_id: what methods see as ``ctx.worker_id``.
+        principal: what methods see as ``ctx.principal``; by default that of every peer of a hub without credentials.
         on_progress: called with what methods report by ``ctx.progress``.
         stubs: by name, what stands in for the methods of the hub and of clients that the modules call: a function of
             the params, sync or async, that returns the result or raises :class:`RpcError`.
@@ -148,6 +153,7 @@ class LocalMethods:
         *modules: ModuleType,
         settings: Mapping[str, Any] | None = None,
         worker_id: str = "local",
+        principal: Principal = ANYBODY,
         on_progress: Callable[[Any], None] | None = None,
         stubs: Mapping[str, Callable[[Any], Any]] | None = None,
     ) -> None:
@@ -156,6 +162,7 @@ class LocalMethods:
             self._registry.add_module(module)
         self._settings = dict(settings or {})
         self._worker_id = worker_id
+        self._principal = principal
         self._on_progress = on_progress
         self._stubs = dict(stubs or {})
         self._ids = itertools.count(1)
@@ -178,7 +185,13 @@ class LocalMethods:
             raise failure
 
     async def call(
-        self, method: str, params: Any = None, *, timeout_ms: int | None = None, input: Items | None = None
+        self,
+        method: str,
+        params: Any = None,
+        *,
+        timeout_ms: int | None = None,
+        input: Items | None = None,
+        principal: Principal | None = None,
     ) -> Any:
         """Call a method and return its result.
 
@@ -186,21 +199,24 @@ class LocalMethods:
             params: any JSON; an object or an array, by the method's signature.
             timeout_ms: what the method sees as its deadline.
             input: what is fed to it, where it takes input, as fast as it takes it.
+            principal: who makes this call; that of all calls by default.
 
         Raises:
             RpcError: the error that the call ended with; -32601 for a method that no module has.
             Exception: whatever ``input`` raised; the call is cancelled then.
         """
         deadline = math.inf if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        return await self._call(method, params, {}, 0, deadline, input)
+        return await self._call(method, params, {}, 0, deadline, input, principal)
 
-    def stream(self, method: str, params: Any = None, *, input: Items | None = None) -> LocalStream:
-        """Stream from a method. Closing the iterator early cancels it. ``input`` as in :meth:`call`.
+    def stream(
+        self, method: str, params: Any = None, *, input: Items | None = None, principal: Principal | None = None
+    ) -> LocalStream:
+        """Stream from a method. Closing the iterator early cancels it. ``input`` and ``principal`` as in :meth:`call`.
 
         Raises:
             RpcError: from the iterator, the error that the stream ended with.
         """
-        return LocalStream(self, method, params, {}, 0, input)
+        return LocalStream(self, method, params, {}, 0, input, principal)
 
     async def _call(
         self,
@@ -210,8 +226,9 @@ class LocalMethods:
         depth: int,
         deadline: float,
         input: Items | None = None,
+        principal: Principal | None = None,
     ) -> Any:
-        call_id, outcome = self._start(method, params, metadata, depth, deadline, input)
+        call_id, outcome = self._start(method, params, metadata, depth, deadline, input, principal)
         try:
             return await outcome.future
         except asyncio.CancelledError:
@@ -226,6 +243,7 @@ class LocalMethods:
         depth: int,
         deadline: float,
         input: Items | None,
+        principal: Principal | None,
     ) -> tuple[int, _Outcome]:
         if depth > MAX_DEPTH:
             raise RpcError(
@@ -240,9 +258,10 @@ class LocalMethods:
         outcome = _Outcome()
         self._running.add(call_id)
         outcome.future.add_done_callback(lambda _: self._running.discard(call_id))
-        context = Context(
-            _LocalHost(self), call_id, method, msgspec.json.encode(metadata), deadline, depth, self._worker_id
-        )
+        who = principal or self._principal
+        encoded = encode_principal(who.name, who.roles, who.tenant, who.claims)
+        about = msgspec.json.encode(metadata), deadline, depth, self._worker_id, encoded
+        context = Context(_LocalHost(self), call_id, method, *about)
         self._runner.start(call_id, given, context, outcome)
         if input is not None:
             feeder = start_task(self._feed(call_id, input, outcome), "input")
@@ -298,12 +317,13 @@ class _LocalHost(Host):
         with self._methods._runner.parked(context.call_id):
             if stub is not None:
                 return await self._methods._call_stub(method, stub, params)
-            return await self._methods._call(method, params, merged, context.depth + 1, deadline)
+            principal = context.principal
+            return await self._methods._call(method, params, merged, context.depth + 1, deadline, principal=principal)
 
     @override
     def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
         merged = context.nested_metadata(metadata)
-        return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1))
+        return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1, None, context.principal))
 
     @override
     def progress(self, context: Context, value: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, RunsAs, pack_of
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RunsAs, pack_of
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -46,6 +47,7 @@ class MethodOptions:
     http: str | None = None
     runs_as: RunsAs = "caller"
     batch: Batch | None = None
+    limits: MethodLimits | None = None
 
 
 def method(
@@ -58,6 +60,9 @@ def method(
     http: str | None = None,
     runs_as: RunsAs = "caller",
     batch: Batch | None = None,
+    max_concurrency: int | None = None,
+    max_calls: int | None = None,
+    rate: float | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -75,6 +80,13 @@ def method(
             that take a role. What its params can make it call or publish is then for it to bound.
         batch: calls that come together are one call of the function: each of its parameters is a list with an item of
             each call, and it returns a list of as many results, exceptions for calls that fail among them.
+        max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
+            runs alone.
+        max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
+        rate: its calls a second, of all callers together; others are refused with 6003.
+
+    Raises:
+        RegistrationError: one of these cannot be; the message says what can.
 
     A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
     generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
@@ -91,7 +103,8 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
+    limits = _limits(name, max_concurrency, max_calls, rate)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, limits)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -103,6 +116,19 @@ def method(
         return function
 
     return mark
+
+
+def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate: float | None) -> MethodLimits | None:
+    """The limits that a method declares, or None.
+
+    Raises:
+        RegistrationError: one of them is not above zero.
+    """
+    given = {"max_concurrency": max_concurrency, "max_calls": max_calls, "rate": rate}
+    for option, number in given.items():
+        if number is not None and not 0 < number < math.inf:
+            raise RegistrationError(f"{name}: {option}={number!r} is not above zero; leave it out for no limit")
+    return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
 
 
 def _name_of(function: object) -> str:
@@ -217,6 +243,12 @@ class Registry:
         streaming = kind in ("generator", "async_generator")
         if streaming and options.batch is not None:
             raise RegistrationError(f"{options.name}: a stream is one call's own; leave out batch=, or return a list")
+        at_once = options.limits is not None and options.limits.max_concurrency is not None
+        if at_once and (kind == "function" or options.batch is not None):
+            raise RegistrationError(
+                f"{options.name}: max_concurrency is for what runs many at once; a plain function runs alone, and a "
+                "batch has max_items"
+            )
         binding = Binding(function, options.name, streaming=streaming, batched=options.batch is not None)
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
@@ -242,6 +274,7 @@ class Registry:
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,
+            limits=options.limits,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:

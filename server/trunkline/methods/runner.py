@@ -19,7 +19,7 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
-from trunkline.methods.context import Context, enter_call
+from trunkline.methods.context import CURRENT_CALL, Context
 from trunkline.methods.failures import UncarriedError, attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.registry import BoundMethod, Registry
@@ -89,12 +89,13 @@ class Credit(SendWindow):
 class Running:
     """One call that this runner holds: waiting for a slot, or in progress."""
 
-    __slots__ = ("context", "credit", "entered", "has_slot", "input", "parked", "task")
+    __slots__ = ("began", "context", "credit", "entered", "has_slot", "input", "parked", "task")
 
     def __init__(self, context: Context, *, has_slot: bool) -> None:
         self.context = context
         self.has_slot = has_slot
         self.entered = False
+        self.began = False
         self.parked = 0
         self.credit: Credit | None = None
         self.input: InputStream[Any] | None = None
@@ -128,6 +129,7 @@ class MethodRunner:
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
         self._batches: dict[str, BatchedCalls] = {}
+        self._gates: dict[str, asyncio.Semaphore] = {}
         self._free_slots = max_concurrency
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
         self._loop = asyncio.get_running_loop()
@@ -223,7 +225,7 @@ class MethodRunner:
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
-        enter_call(running.context)
+        CURRENT_CALL.set(running.context)
         sink.begin()
         try:
             await self._run_method(running, params, sink, bound)
@@ -235,28 +237,23 @@ class MethodRunner:
                 self._release_slot()
 
     async def _run_method(self, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
-        began = False
         try:
             if running.context.cancelled:
                 raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
             arguments = bound.binding.arguments(params)
-            began = True
-            result = await self._outcome(bound, arguments, running, sink)
+            outcome = self._outcome if bound.info.limits is None else self._limited
+            result = await outcome(bound, arguments, running, sink)
             if running.input is not None and running.input.fault is not None:
                 raise running.input.fault  # a method that did not mind a bad item
             sink.result(result)
         except BaseException as error:  # here and nowhere else: what gets past would end the loop, or nobody's wait
-            self._fail(running, error, sink, began=began)
+            self._fail(running, error, sink)
 
-    def _fail(self, running: Running, error: BaseException, sink: Sink, *, began: bool) -> None:
-        """End a call with whatever was raised.
-
-        Args:
-            began: the method did; before that only checks of its parameters have run.
-        """
-        context = running.context
+    def _fail(self, running: Running, error: BaseException, sink: Sink) -> None:
+        """End a call with whatever was raised."""
+        context, began = running.context, running.began
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
-            sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=True))
+            sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=began))
         elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
             failure = sendable(error)
             if began:
@@ -272,6 +269,7 @@ class MethodRunner:
             log_failure(context.method, error, failure.data["error_id"])
 
     async def _outcome(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
+        running.began = True
         binding = bound.binding
         if binding.context_name is not None:
             arguments[binding.context_name] = running.context
@@ -289,6 +287,24 @@ class MethodRunner:
         if bound.kind == "generator":
             items = self._steps(items, running.context)
         return await self._pump(binding, items, running, sink)
+
+    async def _limited(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
+        """The outcome of a call once so many of its method run that one more may; it waits without a slot."""
+        limits = bound.info.limits
+        if limits is None or limits.max_concurrency is None:
+            return await self._outcome(bound, arguments, running, sink)
+        gate = self._gates.get(bound.info.name)
+        if gate is None:
+            gate = self._gates[bound.info.name] = asyncio.Semaphore(limits.max_concurrency)
+        if gate.locked():
+            with self._waiting_outside(running, sink):
+                await gate.acquire()
+        else:
+            await gate.acquire()
+        try:
+            return await self._outcome(bound, arguments, running, sink)
+        finally:
+            gate.release()
 
     def _batched(self, bound: BoundMethod, batch: Batch) -> BatchedCalls:
         """The gatherer of a method's calls, made for the first of them."""

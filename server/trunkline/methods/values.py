@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -65,19 +65,13 @@ class Reader:
         self._schema = schema
         self._validator = _validator(reading(schema, marked=False), _FINITE)
         self.takes_python = all(map(_is_same_in_python, nodes(schema)))
-        """Whether :meth:`from_python` may be given what JSON without binary data is in Python."""
+        """Whether :attr:`from_python` may be given what JSON without binary data is in Python."""
+        self.from_python: Callable[[Any], Any] = self._validator.validate_python
+        """Validates the value of some JSON that was decoded, or raises ValidationError."""
 
     @functools.cached_property
     def _marked(self) -> SchemaValidator:
         return _validator(reading(self._schema, marked=True), _FINITE)
-
-    def from_python(self, value: Any) -> Any:
-        """The value of some JSON that was decoded.
-
-        Raises:
-            ValidationError: it does not fit.
-        """
-        return self._validator.validate_python(value)
 
     def read(self, data: bytes) -> Any:
         """The value of some JSON.
@@ -96,21 +90,20 @@ class Writer:
 
     Args:
         schema: of the declared type, as :mod:`trunkline.methods.wire_types` makes it.
-        name: the method, for error messages.
+        gave: who gives it, and how: ``text.upper returned``.
     """
 
-    def __init__(self, schema: Core, name: str) -> None:
-        self._name = name
+    def __init__(self, schema: Core, gave: str) -> None:
+        self._gave = gave
         self._check = _validator(checking(schema), None).validate_python
         self._serialize = None
         if not all(map(_is_same_in_json, nodes(schema))):
             self._serialize = _serializer(writing(schema, _jsonable))
 
-    def write(self, value: Any, gave: str = "returned", levels: int = MAX_DEPTH) -> bytes:
+    def write(self, value: Any, levels: int = MAX_DEPTH) -> bytes:
         """A value as JSON.
 
         Args:
-            gave: what the method did with it.
             levels: how deep it may be nested.
 
         Raises:
@@ -123,14 +116,14 @@ class Writer:
             where = ".".join(map(str, first["loc"])) or type(value).__name__
             raise RpcError(
                 ErrorCode.SERIALIZATION_ERROR,
-                f"{self._name} {gave} what its signature does not promise: {where}: {bounded(first['msg'])}",
+                f"{self._gave} what its signature does not promise: {where}: {bounded(first['msg'])}",
             ) from None
         if self._serialize is not None:
             try:
                 value = self._serialize.to_python(value, mode="json", warnings="error")
             except PydanticSerializationError as error:
-                _refuse(f"{self._name} {gave}", error)
-        return encode(value, f"{self._name} {gave}", levels)
+                _refuse(self._gave, error)
+        return encode(value, self._gave, levels)
 
 
 def _is_same_in_python(node: Core) -> bool:
@@ -188,10 +181,11 @@ def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bo
     return data
 
 
-def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
+def encode_chunk(item: Any, gave: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
     """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
 
     Args:
+        gave: who gave it, and how: ``text.words yielded``.
         writer: of items that are no :class:`Chunk`; None = any.
         index: of the item.
 
@@ -200,11 +194,12 @@ def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tup
     """
     try:
         if isinstance(item, Chunk):
-            return orjson.dumps(item.type), encode(item.data, f"{name} yielded as item {index}", CARRIED_DEPTH)
+            return orjson.dumps(item.type), encode(item.data, gave, CARRIED_DEPTH)
         if writer is None:
-            return b'"data"', encode(item, f"{name} yielded as item {index}", CARRIED_DEPTH)
-        return b'"data"', writer.write(item, f"yielded as item {index}", CARRIED_DEPTH)
+            return b'"data"', encode(item, gave, CARRIED_DEPTH)
+        return b'"data"', writer.write(item, CARRIED_DEPTH)
     except RpcError as error:
+        error.message += f" (item {index})"
         error.data["index"] = index
         raise
 

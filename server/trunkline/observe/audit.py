@@ -2,8 +2,8 @@
 
 .. code-block:: json
 
-    {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","connection":17,"peer":"10.0.0.5:50312",
-     "method":"rag.execute","outcome":"ok","code":0,"duration_ms":12.345}
+    {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","tenant":"default","connection":17,
+     "peer":"10.0.0.5:50312","method":"rag.execute","outcome":"ok","code":0,"duration_ms":12.345}
 
 ``time`` is when the outcome was known. Beside ``call`` there are the events of connections (``connected``,
 ``refused``, ``disconnected``, ``auth``) and ``lost``, whose ``count`` lines could not be written.
@@ -44,8 +44,8 @@ MAX_TEXT_CHARS: Final = 256
 """Of a method, name or reason; peers choose methods."""
 
 _CALL: Final = (
-    b'{"time":"%b.%03dZ","event":"call","principal":%b,"connection":%d,"peer":%b,"method":%b,"outcome":%b,'
-    b'"duration_ms":%.3f}\n'
+    b'{"time":"%b.%03dZ","event":"call","principal":%b,"tenant":%b,"connection":%d,"peer":%b,"method":%b,'
+    b'"outcome":%b,"duration_ms":%.3f}\n'
 )
 _OUTCOMES: Final = {
     0: b'"ok","code":0',
@@ -100,6 +100,7 @@ class AuditLog:
     def call(
         self,
         principal_name: str,
+        tenant: str,
         connection: int,
         peer: str,
         method: str,
@@ -108,11 +109,13 @@ class AuditLog:
         *,
         via: str = "",
         runs_as: str = "",
+        actor: str = "",
     ) -> None:
         """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
         Args:
             principal_name: who called.
+            tenant: whose principal that is.
             connection: number of the connection.
             peer: ``host:port``.
             method: as the peer named it, served or not.
@@ -120,6 +123,7 @@ class AuditLog:
             seconds: from receipt to outcome.
             via: the method that made the call for this principal; empty where it called itself.
             runs_as: the method with whose rights the call was made; empty where they were the principal's.
+            actor: the principal that made the call as this one; empty where this one did.
         """
         now = time.time()
         second = int(now)
@@ -131,6 +135,7 @@ class AuditLog:
             self._prefix,
             (now - second) * 1000,
             _quoted(principal_name),
+            _quoted(tenant),
             connection,
             _quoted(peer),
             _quoted(method),
@@ -141,6 +146,8 @@ class AuditLog:
             line = b'%b,"via":%b}\n' % (line[:-2], _quoted(_clean(via)))
         if runs_as:
             line = b'%b,"runs_as":%b}\n' % (line[:-2], _quoted(_clean(runs_as)))
+        if actor:
+            line = b'%b,"actor":%b}\n' % (line[:-2], _quoted(actor))
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:

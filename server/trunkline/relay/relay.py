@@ -63,6 +63,7 @@ class _Incoming(msgspec.Struct):
     method: str | None = None
     params: msgspec.Raw = msgspec.Raw(b"null")
     metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    principal: msgspec.Raw = msgspec.Raw(b"")
     result: msgspec.Raw | msgspec.UnsetType = UNSET
     error: msgspec.Raw | msgspec.UnsetType = UNSET
     seq: int | None = None
@@ -248,7 +249,8 @@ class Relay(Client):
         metadata = _members.decode(message.metadata)
         if "progress_token" in metadata:
             metadata["progress_token"] = msgspec.Raw(encode(peers_id))
-        self._to_peer(jsonrpc.encode_request(peers_id, message.method or "", message.params, encode(metadata)))
+        about = message.method or "", message.params, encode(metadata), message.principal
+        self._to_peer(jsonrpc.encode_request(peers_id, *about))
 
     def _tell_served(self, method: str, params: msgspec.Raw, member: str) -> bool:
         """Pass on the hub's notification about a call to the peer; returns False where it is about another call."""

@@ -176,7 +176,13 @@ def leaking(asked: Handshake) -> Principal:
 
 @pytest.mark.parametrize(
     ("hook", "logged"),
-    [(leaking, "the authenticate hook failed"), (lambda _: None, "no Principal"), (lambda _: "admin", "no Principal")],
+    [
+        (leaking, "the authenticate hook failed"),
+        (lambda _: None, "no Principal"),
+        (lambda _: "admin", "no Principal"),
+        (lambda _: Principal("a", claims={"key": object()}), "claims cannot be carried"),
+        (lambda _: Principal("a", claims={"key": "x" * 5000}), "claims cannot be carried"),
+    ],
 )
 def test_a_hook_that_fails_lets_nobody_in_and_leaks_nothing(
     hook: Any, logged: str, caplog: pytest.LogCaptureFixture

@@ -87,6 +87,23 @@ def test_a_good_one() -> None:
     assert principal.credential == "jwt:id-1"
 
 
+def test_tenant_and_claims_are_those_that_settings_name() -> None:
+    plain = admitted(signed())
+    assert (plain.tenant, plain.claims) == ("default", {})
+    told = admitted(signed(tenant="acme", team="blue", secret="x"), claims=("team", "absent"))
+    assert (told.tenant, told.claims) == ("acme", {"team": "blue"})
+    assert admitted(signed(tenant="acme", org="umbrella"), tenant_claim="org").tenant == "umbrella"
+
+
+@pytest.mark.parametrize("tenant", [7, None, "", "a\nb", ["acme"], "x" * 257])
+def test_a_tenant_that_is_no_name_is_refused(tenant: Any) -> None:
+    assert "no name of a tenant" in refusal(signed(tenant=tenant))
+
+
+def test_claims_that_every_call_would_carry_are_bounded() -> None:
+    assert "at most 4096" in refusal(signed(team="x" * 5000), claims=("team",))
+
+
 def test_without_jti_the_credential_is_a_digest_and_never_the_token() -> None:
     token = signed()
     credential = admitted(token).credential

@@ -49,6 +49,21 @@ def test_new_tokens_are_random_and_long() -> None:
     assert hashlib.sha256(TOKEN.encode()).hexdigest() == SHA256 == digest_of(TOKEN)
 
 
+def test_an_entry_has_a_tenant_and_claims(tmp_path: Path) -> None:
+    tokens = loaded(tmp_path, entry(more='tenant = "acme"\nclaims = {team = "blue"}') + entry("bob", OTHER_SHA256))
+    alice, bob = found(tokens), found(tokens, OTHER)
+    assert (alice.tenant, alice.claims) == ("acme", {"team": "blue"})
+    assert (bob.tenant, bob.claims) == ("default", {})
+    assert alice.encoded == b'{"name":"alice","roles":[],"tenant":"acme","claims":{"team":"blue"}}'
+
+
+def test_another_tenant_or_claims_are_other_rights(tmp_path: Path) -> None:
+    before = found(loaded(tmp_path, entry(more='tenant = "acme"')))
+    assert loaded(tmp_path, entry(more='tenant = "other"')).revoked(before)
+    assert loaded(tmp_path, entry(more='tenant = "acme"\nclaims = {a = 1}')).revoked(before)
+    assert not loaded(tmp_path, entry(more='tenant = "acme"')).revoked(before)
+
+
 def test_a_token_is_found_by_its_digest(tmp_path: Path) -> None:
     tokens = loaded(tmp_path, entry() + entry("bob", OTHER_SHA256.upper(), 'roles = ["admin"]'))
     assert len(tokens) == 2
@@ -174,6 +189,11 @@ def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path) -> None:
         (f'[[tokens]]\nname = "a"\ntoken = "{TOKEN}"', "tokens[0].token: plain tokens are refused"),
         (entry() + entry("bob"), "tokens[1] ('bob').sha256: is already that of 'alice'"),
         (entry() + entry("bob", SHA256.upper()), "tokens[1] ('bob').sha256: is already that of 'alice'"),
+        (entry(more='tenant = ""'), "tokens[0] ('alice').tenant: must be 1 to 256 printable characters"),
+        (
+            entry(more=f'claims = {{a = "{"x" * 5000}"}}'),
+            "tokens[0] ('alice').claims: 5008 bytes of JSON; at most 4096",
+        ),
         (entry(more='roles = ["nobody"]'), "tokens[0] ('alice').roles: no role 'nobody'"),
         (entry(more='methods = ["a..b"]'), "tokens[0] ('alice').methods: 'a..b' is no pattern"),
         (entry(more='subscribe = ["a.>.b"]'), "tokens[0] ('alice').subscribe: 'a.>.b'"),

@@ -106,7 +106,8 @@ class EventPrinter:
             write(_compact(event.data) + "\n")
             return
         if self._form != "pretty":
-            self._object("event", event, {"offset": event.offset, "published_at": event.published_at})
+            who = {} if event.publisher is None else {"publisher": event.publisher}
+            self._object("event", event, {"offset": event.offset, "published_at": event.published_at, **who})
             return
         time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]
         if self._console is None:

@@ -12,8 +12,11 @@ from typing import Final
 from trunkline.edge.access.grants import Roles
 from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
 from trunkline.edge.access.tokens import TokensFile
+from trunkline.hub.act_as import act_as, require_gateway
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import ActAs
+from trunkline_protocol.principals import fault_of_claims
 
 MAX_TOKEN_CHARS: Final = 16 * 1024
 """A longer token is refused unread."""
@@ -98,6 +101,16 @@ class Credentials:
         """
         return self.authenticate(Handshake("", peer, {}, token))
 
+    def act_as(self, gateway: Principal, named: ActAs) -> Principal:
+        """The principal that a gateway acts as, with the rights that the tokens file gives one of that name.
+
+        Raises:
+            RpcError: 6002, the gateway may not; -32602, that is no principal.
+        """
+        require_gateway(gateway)
+        known = None if self._tokens is None else self._tokens.named(named.principal, named.tenant)
+        return act_as(gateway, named, known)
+
     def _known(self, token: str) -> Principal | None:
         if self._static is not None and hmac.compare_digest(_bytes(token), self._static):
             return _STATIC
@@ -163,6 +176,11 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection") from None
     if not isinstance(principal, Principal):
         logger.error("the authenticate hook returned no Principal", extra={"returned": type(principal).__name__})
+        raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
+    if principal.claims and (fault := fault_of_claims(principal.claims)):
+        logger.error(
+            "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
+        )
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
     return principal if principal.credential else replace(principal, credential="hook")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from trunkline.hub.principal import ADMIN, ROLES, Principal
+from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
-
-MAX_NAME_CHARS: Final = 256
 
 PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
 
@@ -60,7 +59,15 @@ class Roles:
         self._known = ROLES | self._defined.keys()
 
     def principal(
-        self, name: str, claimed: Iterable[str], own: Grants, *, expires: float | None = None, credential: str
+        self,
+        name: str,
+        claimed: Iterable[str],
+        own: Grants,
+        *,
+        expires: float | None = None,
+        credential: str,
+        tenant: str = DEFAULT_TENANT,
+        claims: Mapping[str, Any] = NO_CLAIMS,
     ) -> Principal:
         """The principal with the rights that these roles and grants add up to.
 
@@ -70,7 +77,7 @@ class Roles:
             own: what the credential itself grants; its ``rate`` takes precedence over those of roles, of which the
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
-            credential: see :class:`Principal`.
+            credential, tenant, claims: see :class:`Principal`.
         """
         claimed = frozenset(claimed)
         known = claimed & self._known
@@ -87,6 +94,8 @@ class Roles:
             own.rate if own.rate is not None else max(rates, default=None),
             expires,
             credential,
+            tenant=tenant,
+            claims=claims,
         )
 
     def unknown(self, claimed: Iterable[str]) -> list[str]:
@@ -102,8 +111,3 @@ class Roles:
 def _union(limits: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
     stated = [limit for limit in limits if limit is not None]
     return tuple(dict.fromkeys(pattern for limit in stated for pattern in limit)) if stated else None
-
-
-def is_name(text: str) -> bool:
-    """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
-    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()

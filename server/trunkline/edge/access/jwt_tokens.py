@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 
 from trunkline import defaults
-from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles, is_name
+from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles
 from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import DEFAULT_TENANT, fault_of_claims, is_name
 
 JWT_CREDENTIAL: Final = "jwt:"
 """What the credentials of principals by JWT begin with; ``jti`` follows, or a digest where the JWT has none."""
@@ -47,6 +48,8 @@ class JwtOptions:
         algorithms: the only ones accepted; empty stands for HS256 where ``key`` is a secret.
         audience: what ``aud`` has to contain.
         issuer: what ``iss`` has to be; None accepts any.
+        tenant_claim: the claim that names the tenant.
+        claims: the claims that methods are told.
         leeway: seconds.
     """
 
@@ -55,6 +58,8 @@ class JwtOptions:
     algorithms: tuple[str, ...] = ()
     audience: str | None = None
     issuer: str | None = None
+    tenant_claim: str = "tenant"
+    claims: tuple[str, ...] = ()
     leeway: float = defaults.JWT_LEEWAY
 
 
@@ -107,6 +112,8 @@ class JwtTokens:
             _own_grants(claims),
             expires=time.monotonic() + min(int(claims["exp"]), _NEVER) + self._options.leeway - time.time(),
             credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
+            tenant=_tenant(claims, self._options.tenant_claim),
+            claims=_told(claims, self._options.claims),
         )
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -189,6 +196,20 @@ def _role_names(claims: dict[str, Any]) -> list[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _refused("its roles are no list of strings")
     return names
+
+
+def _tenant(claims: dict[str, Any], named: str) -> str:
+    tenant = claims.get(named, DEFAULT_TENANT)
+    if not isinstance(tenant, str) or not is_name(tenant):
+        raise _refused(f"its {named:.100} is no name of a tenant (1 to 256 printable characters)")
+    return tenant
+
+
+def _told(claims: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    told = {name: claims[name] for name in names if name in claims}
+    if fault := fault_of_claims(told):
+        raise _refused(f"its {fault}")
+    return told
 
 
 def _own_grants(claims: dict[str, Any]) -> Grants:

@@ -12,6 +12,8 @@
     name = "dashboard"
     sha256 = "<hex of the token's SHA-256>"
     roles = ["reader"]
+    tenant = "acme"
+    claims = {team = "sales"}
     expires = 2027-01-31T00:00:00Z
 
 A token is found by looking its digest up in a dictionary. How long that takes depends on the digest, but does not help
@@ -28,6 +30,7 @@ import re
 import secrets
 import time
 import tomllib
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
@@ -36,9 +39,10 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.edge.access.grants import Grants, Roles, is_name
+from trunkline.edge.access.grants import Grants, Roles
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import DEFAULT_TENANT, fault_of_claims, is_name
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _CREDENTIAL: Final = "file:"
@@ -67,6 +71,8 @@ class _Entry(Grants, frozen=True, forbid_unknown_fields=True, kw_only=True):
     sha256: str
     roles: tuple[str, ...] = ()
     expires: Any = None
+    tenant: str = DEFAULT_TENANT
+    claims: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +98,9 @@ class TokensFile:
         self.roles = roles
         self._by_digest = admissions
         self._by_credential = {entry.principal.credential: entry for entry in admissions.values()}
+        self._by_name: defaultdict[str, list[_Admission]] = defaultdict(list)
+        for entry in admissions.values():
+            self._by_name[entry.principal.name].append(entry)
 
     def __len__(self) -> int:
         return len(self._by_digest)
@@ -140,7 +149,9 @@ class TokensFile:
             if digest in admissions:
                 raise ValueError(f"{where}.sha256: is already that of {admissions[digest].principal.name!r:.100}")
             credential = _CREDENTIAL + digest[:16]
-            principal = roles.principal(entry.name, entry.roles, entry, credential=credential)
+            principal = roles.principal(
+                entry.name, entry.roles, entry, credential=credential, tenant=entry.tenant, claims=entry.claims
+            )
             admissions[digest] = _Admission(principal, _expiry(entry.expires, where))
         return cls(roles, admissions)
 
@@ -155,7 +166,27 @@ class TokensFile:
             return None
         if admission.expires_at is not None and admission.expires_at <= time.time():
             raise RpcError(ErrorCode.UNAUTHENTICATED, f"the token of {admission.principal.name!r} has expired")
-        return replace(admission.principal, expires=admission.expires())
+        expires = admission.expires()
+        return admission.principal if expires is None else replace(admission.principal, expires=expires)
+
+    def named(self, name: str, tenant: str | None) -> Principal | None:
+        """The principal of this name, for whom acts as it; None where the file has no entry of it.
+
+        Args:
+            tenant: of the principal; None for any.
+
+        Raises:
+            RpcError: 6002, its entries have expired, or have different rights.
+        """
+        entries = [each for each in self._by_name.get(name, ()) if tenant in (None, each.principal.tenant)]
+        if not entries:
+            return None
+        valid = [each for each in entries if each.expires_at is None or each.expires_at > time.time()]
+        first, *others = {replace(each.principal, credential="") for each in valid or entries}
+        if not valid or others:
+            why = "has several entries in the tokens file, with different rights" if valid else "has an expired token"
+            raise RpcError(ErrorCode.FORBIDDEN, f"nobody may act as {name!r}, which {why}")
+        return first
 
     def removed(self, principal: Principal) -> bool:
         """Whether a principal authenticated by an entry that is not in the file any more."""
@@ -196,7 +227,9 @@ def _check(entry: _Entry, where: str, roles: Roles) -> None:
         raise ValueError(f"{where}.sha256: is that of an empty token, which everybody has")
     if unknown := roles.unknown(entry.roles):
         raise ValueError(f"{where}.roles: no role {unknown[0]!r:.100}; define it as [roles.<name>]")
-    if fault := entry.fault():
+    if not is_name(entry.tenant):
+        raise ValueError(f"{where}.tenant: must be 1 to 256 printable characters")
+    if fault := entry.fault() or fault_of_claims(entry.claims):
         raise ValueError(f"{where}.{fault}")
 
 

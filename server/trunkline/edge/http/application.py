@@ -21,7 +21,7 @@ from trunkline.edge.http.answer import error_headers, json_rpc_error
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
 from trunkline.edge.http.request import peer_of
-from trunkline.hub.principal import Handshake
+from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
 
@@ -43,14 +43,14 @@ class Pages:
 
     Attributes:
         health: the body of ``GET /health``.
-        detailed: the body of ``GET /health/detailed``.
+        detailed: the body of ``GET /health/detailed`` for a principal.
         ready: the causes why the hub cannot serve; empty where it can.
         metrics: the body of ``GET /metrics``.
         documents: the API documents, by path.
     """
 
     health: Report
-    detailed: Callable[[], Awaitable[dict[str, Any]]]
+    detailed: Callable[[Principal], Awaitable[dict[str, Any]]]
     ready: Callable[[], list[str]]
     metrics: Callable[[], bytes]
     documents: Mapping[str, Report]
@@ -77,8 +77,8 @@ def http_app(
         body = {"ready": not missing, "causes": missing}
         return JSONResponse(body, status_code=503 if missing else 200, headers=NOT_KEPT)
 
-    async def get_detailed(_request: Request) -> Response:
-        return JSONResponse(await pages.detailed(), headers=NOT_KEPT)
+    async def get_detailed(request: Request) -> Response:
+        return JSONResponse(await pages.detailed(request.state.principal), headers=NOT_KEPT)
 
     async def get_metrics(_request: Request) -> Response:
         return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -131,7 +131,7 @@ def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
 
 
 def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) -> Endpoint:
-    """Wrap an endpoint so that it refuses requests without valid credentials.
+    """Wrap an endpoint so that it refuses requests without valid credentials; it gets ``request.state.principal``.
 
     Args:
         method: the method that returns the same; principals that may not call it are refused, too.
@@ -143,6 +143,7 @@ def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) 
             principal = access.admit(Handshake(request.url.path, peer_of(request.scope), headers, find_token(headers)))
             if method is not None and not principal.may_call(method):
                 raise RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method}")
+            request.state.principal = principal
         except RpcError as error:
             return error_response(error)
         return await endpoint(request)

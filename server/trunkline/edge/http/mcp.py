@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from trunkline.background import start_task
 from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
 from trunkline.edge.http.local_exchange import LocalExchange
-from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, admit, peer_of, read_body
+from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, acting_as, admit, peer_of, read_body
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
@@ -143,16 +143,20 @@ class McpDoor:
     ) -> mcp_types.CallToolResult:
         from trunkline.edge.http.mcp_tools import ToolOutcome
 
-        metadata = {"progress_token": PROGRESS_TOKEN}
-        traceparent = (context.meta or {}).get("traceparent")
-        if isinstance(traceparent, str):
-            metadata["traceparent"] = traceparent
-        exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(context.request.scope))  # type: ignore[union-attr]
+        request = context.request
+        assert request is not None  # HTTP has one always
+        exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(request.scope))
         outcome = ToolOutcome(context.session.report_progress)
         try:
+            metadata: dict[str, Any] = {"progress_token": PROGRESS_TOKEN, **acting_as(request.headers)}
+            traceparent = (context.meta or {}).get("traceparent")
+            if isinstance(traceparent, str):
+                metadata["traceparent"] = traceparent
             reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)
         except RpcError as error:
             reply = {"error": error.to_wire()}
+        except Refused as refused:
+            reply = {"error": refused.error.to_wire()}
         return outcome.result(reply)
 
 

@@ -72,6 +72,21 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
         raise Refused(error) from error
 
 
+def acting_as(headers: Headers) -> dict[str, Any]:
+    """The ``act_as`` of a call's metadata, from the header ``X-Act-As``; empty where there is none.
+
+    Raises:
+        Refused: -32602 (400), the header is no JSON object.
+    """
+    if (named := headers.get("X-Act-As")) is None:
+        return {}
+    try:
+        return {"act_as": msgspec.json.decode(named, type=dict[str, Any])}
+    except (msgspec.DecodeError, UnicodeError) as error:
+        words = f'header X-Act-As has to be JSON, such as {{"principal":"ann"}}: {error}'
+        raise Refused(RpcError(ErrorCode.INVALID_PARAMS, words)) from None
+
+
 def require_post(scope: Scope) -> None:
     """Refuse any HTTP method but POST (405)."""
     if scope["method"] != "POST":

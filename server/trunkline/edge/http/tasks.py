@@ -17,6 +17,7 @@ from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
     PeerLeft,
+    acting_as,
     admit,
     read_body,
     require_json,
@@ -229,7 +230,7 @@ def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
     Raises:
         Refused: -32602 (400), naming the header that is not valid.
     """
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = acting_as(headers)
     if (request_id := _text(headers, REQUEST_ID)) is not None:
         metadata["request_id"] = echoed[REQUEST_ID] = request_id
     if (key := _text(headers, "Idempotency-Key")) is not None:

@@ -1,0 +1,81 @@
+"""Principals: who makes a call, as methods and client-served handlers are told (SPEC.md, section 1).
+
+The hub alone sets them; what a client says of itself is never taken for one, except by ``metadata.act_as`` from those
+that may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+DEFAULT_TENANT: Final = "default"
+"""The tenant of principals whose credentials name none."""
+
+MAX_NAME_CHARS: Final = 256
+MAX_CLAIMS_BYTES: Final = 4096
+"""Of a principal's claims, as JSON: its calls carry them."""
+
+NO_CLAIMS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who makes a call: the principal of the outermost call, through however many methods and jobs.
+
+    Attributes:
+        name: as in the credentials: the name in the tokens file, or ``sub`` of the JWT.
+        roles: built-in roles, and those of the tokens file.
+        tenant: whose it is; ``default`` where the credentials name none.
+        claims: those of the credentials that the hub's settings pass on; not to be changed.
+    """
+
+    name: str
+    roles: frozenset[str] = frozenset()
+    tenant: str = DEFAULT_TENANT
+    claims: Mapping[str, Any] = NO_CLAIMS
+
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode_principal(name: str, roles: Iterable[str], tenant: str, claims: Mapping[str, Any]) -> bytes:
+    """A principal as JSON, as executors and callees get it."""
+    return _encoder.encode({"name": name, "roles": sorted(roles), "tenant": tenant, "claims": dict(claims)})
+
+
+def principal_from(members: Mapping[str, Any]) -> Principal:
+    """The principal that these members describe; unknown ones are ignored."""
+    claims = MappingProxyType(dict(members.get("claims") or {}))
+    return Principal(
+        members["name"], frozenset(members.get("roles") or ()), members.get("tenant", DEFAULT_TENANT), claims
+    )
+
+
+HUB: Final = Principal("(hub)")
+"""The principal of calls that the hub makes for itself."""
+
+ENCODED_HUB: Final = encode_principal(HUB.name, HUB.roles, HUB.tenant, HUB.claims)
+
+
+@lru_cache(maxsize=256)
+def decode_principal(data: bytes) -> Principal:
+    """The principal that :func:`encode_principal` wrote; empty stands for the hub itself."""
+    return principal_from(msgspec.json.decode(data)) if data else HUB
+
+
+def is_name(text: str) -> bool:
+    """Whether a name can stand in a log line as it is: 1 to 256 printable characters."""
+    return 0 < len(text) <= MAX_NAME_CHARS and text.isprintable()
+
+
+def fault_of_claims(claims: Mapping[str, Any]) -> str | None:
+    """What is wrong with claims that methods are to be told; None where nothing is."""
+    try:
+        size = len(_encoder.encode(dict(claims)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        return f"claims: no JSON: {error}"
+    return None if size <= MAX_CLAIMS_BYTES else f"claims: {size} bytes of JSON; at most {MAX_CLAIMS_BYTES} are carried"

@@ -1,0 +1,244 @@
+"""The judgement of a hub's health, from what is seen of it at one moment and what was judged before. Pure.
+
+============  =========================================================================
+group         where
+============  =========================================================================
+starting      no executor answers, and all of them start for the first time
+unhealthy     no executor answers, or calls of every kind wait without progress
+degraded      a part cannot be served: an executor, a kind of call, a module of methods
+healthy       else
+============  =========================================================================
+
+The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served
+or a method fails. ``ready``: every group can serve something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from trunkline.control.failing import FailureRate
+from trunkline.observe.metrics import OTHER_METHODS
+from trunkline_protocol.catalogue import Lane, MethodInfo
+from trunkline_protocol.health import (
+    SERVING,
+    Cause,
+    ExecutorReport,
+    GroupHealth,
+    GroupSeen,
+    LastError,
+    MethodHealth,
+    Serving,
+    Status,
+)
+from trunkline_protocol.hub_methods import JOBS_CREATE, METHODS
+
+MAX_METHODS: Final = 100
+"""Methods that one judgement lists; more are counted."""
+
+MAX_FAILING_CAUSES: Final = 5
+AWAY: Final = "no client that serves it is connected"
+STOPPING: Final = "the hub is stopping"
+TRIED_AGAIN: Final = "loading is tried again by trunkline reload"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is seen of a hub at one moment.
+
+    Attributes:
+        draining: whether the hub is stopping.
+        failing: the methods that fail.
+        clients: the methods that clients serve, and whether one of their clients is connected.
+        unstorable: why nothing can be stored in the data folder; None where it can.
+        at: milliseconds since 1970.
+    """
+
+    draining: bool
+    groups: Sequence[GroupSeen]
+    failing: Iterable[FailureRate]
+    clients: Mapping[str, bool]
+    unstorable: str | None
+    at: int
+
+
+NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
+
+
+def judge(seen: Seen, before: Serving) -> Serving:
+    """What can be served now. ``since`` of what has not changed is that of the judgement before."""
+    earlier = {group.name: group for group in before.groups}
+    groups = [_group(group, earlier.get(group.name), seen.at) for group in seen.groups]
+    since = {(each.method, each.status): each.since for each in before.methods}
+    methods = [
+        msgspec.structs.replace(each, since=since.get((each.method, each.status), each.since))
+        for each in _methods(seen, groups)
+    ]
+    status = _status(seen, groups, methods)
+    causes = [STOPPING] if seen.draining else []
+    causes += [cause.text for group in groups for cause in group.causes]
+    return Serving(
+        status=status,
+        ready=not seen.draining and all(group.ready for group in groups),
+        since=before.since if before.status == status and before.since else seen.at,
+        causes=causes + list(_in_words(methods)),
+        groups=groups,
+        methods=methods[:MAX_METHODS],
+        methods_more=max(0, len(methods) - MAX_METHODS),
+    )
+
+
+def changed(now: Serving, before: Serving) -> bool:
+    """Whether a judgement says something else: not only other rates, ages and counts."""
+    return _essence(now) != _essence(before)
+
+
+def _essence(judged: Serving) -> object:
+    groups = [
+        (group.name, group.status, group.ready, [(each.kind, each.subject) for each in group.causes])
+        for group in judged.groups
+    ]
+    return judged.status, judged.ready, groups, [(each.method, each.status) for each in judged.methods]
+
+
+def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) -> Status:
+    if seen.draining:
+        return "stopping"
+    if groups and not any(group.ready for group in groups):
+        return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
+    return "degraded" if methods or any(group.status != "healthy" for group in groups) else "healthy"
+
+
+# --- groups ---
+
+
+def _group(seen: GroupSeen, before: GroupHealth | None, at: int) -> GroupHealth:
+    known = {(each.kind, each.subject): each.since for each in before.causes} if before is not None else {}
+    causes = [
+        msgspec.structs.replace(cause, since=known.get((cause.kind, cause.subject), at)) for cause in _causes(seen)
+    ]
+    serving = sum(executor.status in SERVING for executor in seen.executors)
+    ready = not seen.executors or (serving > 0 and _gets_on(seen))
+    status: Status = "degraded" if causes else "healthy"
+    if not ready:
+        first = serving == 0 and all(each.status == "starting" and not each.restarts for each in seen.executors)
+        status = "starting" if first else "unhealthy"
+    since = before.since if before is not None and before.status == status else at
+    return GroupHealth(seen.name, status, ready, since, len(seen.executors), serving, seen.waiting, causes)
+
+
+def _gets_on(seen: GroupSeen) -> bool:
+    """Whether calls of one kind at least make progress."""
+    held = {each.lane for each in seen.held if each.executor is None}
+    lanes = {info.lane for info in seen.methods}
+    return not held or bool(lanes - held)
+
+
+def _causes(seen: GroupSeen) -> Iterator[Cause]:
+    for executor in seen.executors:
+        status = executor.status
+        if status != "ready" and status != "busy":
+            yield Cause(status, executor.worker_id, 0, _trouble(executor))
+    for held in seen.held:
+        yield Cause("held", f"{held.lane} {held.executor or ''}".strip(), 0, held.text)
+    for failure in seen.failed:
+        yield Cause("not_loaded", failure.module, 0, f"{failure.words}; {TRIED_AGAIN}")
+    for index, words in seen.not_replaced.items():
+        yield Cause("not_replaced", seen.executors[index].worker_id, 0, words)
+
+
+def _trouble(executor: ExecutorReport) -> str:
+    name = executor.worker_id
+    if executor.status == "silent":
+        work = f" with {executor.active_requests} calls" if executor.active_requests else ""
+        return f"{name} is silent: its process{work} does not answer; a signal stopped it, or a method blocks it"
+    why = f": {executor.last_failure}" if executor.last_failure else ""
+    return f"{name} is {executor.status}{why}"
+
+
+# --- methods ---
+
+
+def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
+    """The methods that cannot be served, and then those that fail."""
+    unavailable = {
+        each.method: each
+        for group, judged in zip(seen.groups, groups, strict=True)
+        for each in _unavailable(group, judged, seen.at)
+    }
+    for method, connected in seen.clients.items():
+        if not connected:
+            unavailable[method] = MethodHealth(method, None, "unavailable", seen.at, AWAY)
+    if seen.unstorable is not None:
+        name, why = JOBS_CREATE.name, f"nothing can be stored: {seen.unstorable}"
+        unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
+    served: dict[str, str | None] = dict.fromkeys((*METHODS, *seen.clients, OTHER_METHODS))
+    served |= {info.name: group.name for group in seen.groups for info in group.methods}
+    failing = [
+        _failing(rate, served[rate.method], seen.at)
+        for rate in seen.failing
+        if rate.method in served and rate.method not in unavailable
+    ]
+    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second)]
+
+
+def _unavailable(seen: GroupSeen, judged: GroupHealth, at: int) -> Iterator[MethodHealth]:
+    for failure in seen.failed:
+        for method in failure.methods:
+            yield MethodHealth(method, seen.name, "unavailable", at, failure.words)
+    held = {each.lane: each.text for each in seen.held if each.executor is None}
+    for info in seen.methods:
+        if (why := _why_not(info, judged, held)) is not None:
+            yield MethodHealth(info.name, seen.name, "unavailable", at, why)
+
+
+def _why_not(info: MethodInfo, judged: GroupHealth, held: Mapping[Lane, str]) -> str | None:
+    if not judged.serving:
+        return f"no executor of the group {judged.name} answers"
+    return held.get(info.lane)
+
+
+def _failing(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
+    reason = f"fails {100 * rate.share:.0f} %, {rate.per_second:.2g}/s"
+    last = rate.last
+    return MethodHealth(
+        rate.method, group, "failing", at, reason, rate.calls, rate.failed, round(rate.per_second, 3), last
+    )
+
+
+def _in_words(methods: list[MethodHealth]) -> Iterator[str]:
+    """Failing methods, and those of clients and the hub: of others the cause of their group says it."""
+    said = [each for each in methods if each.status == "failing" or each.group is None]
+    for each in said[:MAX_FAILING_CAUSES]:
+        yield describe(each)
+    if (more := len(said) - MAX_FAILING_CAUSES) > 0:
+        yield f"{more} more methods fail, or are not served"
+
+
+def describe(method: MethodHealth) -> str:
+    """What is the matter with a method, in words: ``debug.fail fails 100 %, 2.5/s: INTERNAL_ERROR: ...``."""
+    if method.status == "unavailable":
+        return f"{method.method} is not served: {method.reason}"
+    return f"{method.method} {method.reason}{_error(method.last_error)}"
+
+
+def _error(last: LastError | None) -> str:
+    if last is None:
+        return ""
+    return f": {last.type}" if last.message is None else f": {last.type}: {last.message}"
+
+
+def without_messages(judged: Serving) -> Serving:
+    """The judgement for those who may not see what errors say: of methods' errors only their types stay."""
+    methods = [
+        each
+        if each.last_error is None
+        else msgspec.structs.replace(each, last_error=msgspec.structs.replace(each.last_error, message=None))
+        for each in judged.methods
+    ]
+    kept = len(judged.causes) - len(list(_in_words(judged.methods)))
+    return msgspec.structs.replace(judged, methods=methods, causes=[*judged.causes[:kept], *_in_words(methods)])

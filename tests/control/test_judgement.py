@@ -1,0 +1,174 @@
+"""What a hub is judged to serve, from what is seen of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from tests.support.health import executor_report
+from trunkline.control.failing import FailureRate
+from trunkline.control.judgement import MAX_METHODS, NEVER, Seen, changed, judge, without_messages
+from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
+from trunkline_protocol.health import GroupSeen, Held, LastError, Serving, Status
+
+METHODS = [MethodInfo("lab.slow", lane="thread"), MethodInfo("lab.quick", lane="loop")]
+BROKEN = FailureRate("lab.quick", 40, 40, 1.0, 2.5, LastError("INTERNAL_ERROR", -32603, "the file is corrupt", 5))
+
+
+def group(*executors: tuple[str, int], name: str = "default", **seen: Any) -> GroupSeen:
+    reports = [
+        executor_report(index, group=name, status=status, restarts=restarts, last_failure="it broke")
+        for index, (status, restarts) in enumerate(executors)
+    ]
+    return GroupSeen(name, reports, **{"methods": METHODS, "held": [], "failed": []} | seen)
+
+
+def look(
+    *groups: GroupSeen,
+    before: Serving = NEVER,
+    draining: bool = False,
+    failing: Iterable[FailureRate] = (),
+    clients: Mapping[str, bool] = MappingProxyType({}),
+    unstorable: str | None = None,
+    at: int = 1000,
+) -> Serving:
+    return judge(Seen(draining, groups, failing, clients, unstorable, at), before)
+
+
+def held(lane: Lane, executor: str | None = None) -> Held:
+    return Held(lane, executor, f"{lane} calls wait")
+
+
+@pytest.mark.parametrize(
+    ("executors", "status", "ready"),
+    [
+        ([("ready", 0), ("busy", 3)], "healthy", True),
+        ([("ready", 0), ("down", 1)], "degraded", True),
+        ([("busy", 0), ("starting", 1)], "degraded", True),
+        ([("busy", 0), ("stopping", 0)], "degraded", True),
+        ([("starting", 0), ("starting", 0)], "starting", False),
+        ([("starting", 0), ("starting", 4)], "unhealthy", False),
+        ([("silent", 0), ("silent", 0)], "unhealthy", False),
+        ([("down", 1), ("down", 1)], "unhealthy", False),
+    ],
+)
+def test_status_is_what_can_be_served(executors: list[tuple[str, int]], status: Status, ready: bool) -> None:
+    judged = look(group(*executors))
+    assert (judged.status, judged.ready) == (status, ready)
+    assert bool(judged.causes) == (status != "healthy")
+    (of_group,) = judged.groups
+    assert (of_group.status, of_group.ready, of_group.executors) == (status, ready, 2)
+    names = {each.method for each in judged.methods if each.status == "unavailable"}
+    assert names == (set() if ready else {"lab.slow", "lab.quick"})
+
+
+def test_a_hub_without_executors_serves_what_clients_do() -> None:
+    judged = look()
+    assert (judged.status, judged.ready, judged.groups, judged.causes) == ("healthy", True, [], [])
+
+
+def test_a_stopping_hub_says_so() -> None:
+    judged = look(group(("ready", 0)), draining=True)
+    assert (judged.status, judged.ready, judged.causes) == ("stopping", False, ["the hub is stopping"])
+
+
+def test_every_group_has_to_serve_something() -> None:
+    judged = look(group(("ready", 0)), group(("down", 1), name="gpu", methods=[MethodInfo("gpu.run")]))
+    assert (judged.status, judged.ready) == ("degraded", False)
+    assert [(each.name, each.status) for each in judged.groups] == [("default", "healthy"), ("gpu", "unhealthy")]
+    (gone,) = judged.methods
+    assert (gone.method, gone.group, gone.reason) == ("gpu.run", "gpu", "no executor of the group gpu answers")
+
+
+def test_of_a_lane_that_is_held_the_methods_are_named() -> None:
+    judged = look(group(("busy", 0), held=[held("thread")]))
+    assert (judged.status, judged.ready, judged.causes) == ("degraded", True, ["thread calls wait"])
+    assert [(each.method, each.reason) for each in judged.methods] == [("lab.slow", "thread calls wait")]
+
+
+def test_where_all_lanes_with_methods_are_held_nothing_is_served() -> None:
+    plain = [MethodInfo("lab.slow", lane="thread")]
+    judged = look(group(("busy", 0), methods=plain, held=[held("thread")]))
+    assert (judged.status, judged.ready) == ("unhealthy", False)
+
+
+def test_calls_that_only_one_executor_may_run_are_a_cause_and_no_more() -> None:
+    judged = look(group(("busy", 0), ("ready", 0), held=[held("thread", "executor-0")]))
+    assert (judged.status, judged.ready, judged.methods) == ("degraded", True, [])
+
+
+def test_a_module_that_is_not_loaded_takes_its_methods_along() -> None:
+    failure = ModuleFailure("lab.vision", 4002, "torch is not installed", ["vision.see"])
+    judged = look(group(("ready", 0), failed=[failure]))
+    assert judged.status == "degraded"
+    assert "lab.vision could not be loaded: torch is not installed" in judged.causes[0]
+    assert [(each.method, each.status) for each in judged.methods] == [("vision.see", "unavailable")]
+
+
+def test_methods_that_fail_are_named_with_their_rate_and_their_error() -> None:
+    judged = look(group(("ready", 0)), failing=[BROKEN])
+    assert (judged.status, judged.ready) == ("degraded", True)
+    assert judged.causes == ["lab.quick fails 100 %, 2.5/s: INTERNAL_ERROR: the file is corrupt"]
+    (method,) = judged.methods
+    assert (method.status, method.group, method.calls, method.failed) == ("failing", "default", 40, 40)
+
+
+def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:
+    judged = look(group(("ready", 0), ("down", 1)), failing=[BROKEN])
+    told = without_messages(judged)
+    assert told.causes == ["executor-1 is down: it broke", "lab.quick fails 100 %, 2.5/s: INTERNAL_ERROR"]
+    assert told.methods[0].last_error == LastError("INTERNAL_ERROR", -32603, None, 5)
+
+
+def test_what_cannot_be_served_is_not_said_to_fail() -> None:
+    judged = look(group(("down", 1)), failing=[BROKEN])
+    assert {each.status for each in judged.methods} == {"unavailable"}
+
+
+def test_methods_of_clients_that_are_away_are_not_served() -> None:
+    judged = look(clients={"theirs.see": False, "theirs.hear": True})
+    assert (judged.status, judged.ready) == ("degraded", True)
+    assert judged.causes == ["theirs.see is not served: no client that serves it is connected"]
+
+
+def test_where_nothing_can_be_stored_jobs_are_not_served() -> None:
+    judged = look(group(("ready", 0)), unstorable="the disk of /data has 3 MiB free: make room")
+    assert (judged.status, judged.ready) == ("degraded", True)
+    assert judged.causes == [
+        "jobs.create is not served: nothing can be stored: the disk of /data has 3 MiB free: make room"
+    ]
+
+
+def test_what_nobody_serves_any_more_does_not_fail() -> None:
+    gone = BROKEN._replace(method="theirs.see")
+    assert look(clients={"theirs.see": True}, failing=[gone]).status == "degraded"
+    assert look(failing=[gone]).status == "healthy"
+
+
+def test_since_is_kept_for_as_long_as_it_is_so() -> None:
+    one = look(group(("ready", 0), ("down", 1)), at=1000)
+    two = look(group(("ready", 0), ("down", 1)), before=one, failing=[BROKEN], at=2000)
+    three = look(group(("ready", 0), ("ready", 1)), before=two, failing=[BROKEN], at=3000)
+    assert [each.since for each in (one, two, three)] == [1000, 1000, 1000], "degraded all the time"
+    assert [each.groups[0].since for each in (one, two, three)] == [1000, 1000, 3000]
+    assert two.groups[0].causes[0].since == 1000
+    assert three.methods[0].since == 2000
+    assert look(group(("ready", 0), ("ready", 1)), before=three, at=4000).since == 4000
+
+
+def test_another_rate_or_age_is_no_change_and_another_cause_is() -> None:
+    one = look(group(("ready", 0), ("down", 1)), failing=[BROKEN])
+    other_rate = BROKEN._replace(failed=39, per_second=2.4)
+    assert not changed(look(group(("ready", 0), ("down", 1)), before=one, failing=[other_rate], at=2000), one)
+    assert changed(look(group(("down", 1), ("ready", 0)), before=one, failing=[BROKEN]), one)
+    assert changed(look(group(("ready", 0), ("silent", 1)), before=one, failing=[BROKEN]), one)
+    assert changed(look(group(("ready", 0), ("down", 1)), before=one), one)
+
+
+def test_a_list_of_methods_is_bounded() -> None:
+    many = [MethodInfo(f"lab.m{number}") for number in range(MAX_METHODS + 7)]
+    judged = look(group(("down", 1), methods=many))
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 7)
