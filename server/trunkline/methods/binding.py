@@ -14,6 +14,7 @@ from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
+from trunkline.methods.pieces import LARGE
 from trunkline.methods.values import Reader, Writer, encode, encode_chunk
 from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
 from trunkline_protocol.binary import MARK
@@ -111,18 +112,24 @@ class Binding:
             RpcError: -32602 that names the parameter.
         """
         try:
-            if self._from_python is not None and MARK not in params:
+            if len(params) >= LARGE:
+                arguments = self._reader.read_in_pieces(self._named(params))
+            elif self._from_python is not None and MARK not in params:
                 value = msgspec.json.decode(params)
                 arguments = self._from_python(self._by_name(value) if isinstance(value, list) else value)
             else:
-                if params.lstrip()[:1] == b"[":
-                    params = msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
-                arguments = self._reader.read(params)
+                arguments = self._reader.read(self._named(params))
         except _UNREADABLE as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
         except ValidationError as error:
             raise _invalid(self._name, error) from None
         return {self._python_names[name]: argument for name, argument in arguments.items()}
+
+    def _named(self, params: bytes) -> bytes:
+        """Params by name, which may have been given by position."""
+        if params.lstrip()[:1] != b"[":
+            return params
+        return msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
 
     def _by_name(self, values: list[Any]) -> dict[str, Any]:
         if len(values) > len(self._names):

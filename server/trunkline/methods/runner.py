@@ -22,6 +22,7 @@ from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
 from trunkline.methods.failures import UncarriedError, attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
+from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
@@ -132,6 +133,7 @@ class MethodRunner:
         self._gates: dict[str, asyncio.Semaphore] = {}
         self._free_slots = max_concurrency
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
+        self._reading_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="params")
         self._loop = asyncio.get_running_loop()
 
     def start(self, call_id: int, params: bytes, context: Context, sink: Sink) -> None:
@@ -221,7 +223,8 @@ class MethodRunner:
 
     def close(self) -> None:
         """Release the thread, without waiting for what runs on it."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._thread, self._reading_thread):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
@@ -240,7 +243,10 @@ class MethodRunner:
         try:
             if running.context.cancelled:
                 raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
-            arguments = bound.binding.arguments(params)
+            if len(params) < LARGE:
+                arguments = bound.binding.arguments(params)
+            else:  # others run meanwhile
+                arguments = await _on(self._reading_thread, bound.binding.arguments, params)
             outcome = self._outcome if bound.info.limits is None else self._limited
             result = await outcome(bound, arguments, running, sink)
             if running.input is not None and running.input.fault is not None:
@@ -359,23 +365,25 @@ class MethodRunner:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
-        future: Future[tuple[Any, BaseException | None]] = self._thread.submit(
-            copy_context().run, attempt, function, *args
-        )
-        waiting = asyncio.wrap_future(future)
-        try:
-            result, error = await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            if not future.cancel():
-                # It runs, and a running function cannot be stopped: the slot is not free before it ends.
-                await asyncio.wait([waiting])
-            raise
-        if error is None:
-            return result
-        try:
-            raise error
-        finally:
-            del error  # its traceback has this frame: no cycles
+        return await _on(self._thread, function, *args)
+
+
+async def _on(thread: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
+    future: Future[tuple[Any, BaseException | None]] = thread.submit(copy_context().run, attempt, function, *args)
+    waiting = asyncio.wrap_future(future)
+    try:
+        result, error = await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            # It runs, and a running function cannot be stopped: the slot is not free before it ends.
+            await asyncio.wait([waiting])
+        raise
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # its traceback has this frame: no cycles
 
 
 def _call_and_encode(bound: BoundMethod, arguments: dict[str, Any]) -> bytes:

@@ -21,7 +21,8 @@ from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializ
 
 from trunkline.methods.context import Chunk
 from trunkline.methods.failures import UncarriedError, bounded, words_of
-from trunkline.methods.wire_types import Core, checking, core_schema, member_schema, nodes, reading, writing
+from trunkline.methods.pieces import PIECE, large_members, pieces_of, without
+from trunkline.methods.wire_types import Core, bare, checking, core_schema, member_schema, nodes, reading, writing
 from trunkline_protocol.arrays import as_plain
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -37,6 +38,9 @@ _FINITE: Final = CoreConfig(allow_inf_nan=False)
 _BEYOND_DOUBLE: Final = re.compile(rb"[eE]\+?[0-9]{3}")
 _WHAT: Final = "what JSON cannot carry"
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+_PLAIN_LIST: Final = frozenset({"type", "items_schema", "metadata", "ref"})
+"""What the core schema of a list has that may be of any length."""
 
 _SAME_IN_PYTHON: Final = frozenset({
     "typed-dict", "typed-dict-field", "model", "model-fields", "model-field", "dataclass", "dataclass-args",
@@ -58,7 +62,7 @@ class Reader:
     """Validates JSON by a core schema.
 
     Args:
-        schema: as :mod:`trunkline.methods.wire_types` makes it.
+        schema: as :mod:`trunkline.methods.wire_types` makes it; of an object, where it is read in pieces.
     """
 
     def __init__(self, schema: Core) -> None:
@@ -72,6 +76,32 @@ class Reader:
     @functools.cached_property
     def _marked(self) -> SchemaValidator:
         return _validator(reading(self._schema, marked=True), _FINITE)
+
+    @functools.cached_property
+    def _lists(self) -> dict[str, SchemaValidator]:
+        """Validators of the members that are lists of any length: these can be read in pieces."""
+        members = bare(self._schema)["fields"]
+        found = {name: member_schema(self._schema, name) for name in members}
+        return {
+            name: _validator(reading(schema, marked=True), _FINITE)
+            for name, schema in found.items()
+            if bare(schema)["type"] == "list" and bare(schema).keys() <= _PLAIN_LIST
+        }
+
+    def read_in_pieces(self, data: bytes) -> Any:
+        """As :meth:`read`, for an object: large lists are read in pieces, between which others may run."""
+        members = large_members(data)
+        large = [name for name, raw in members.items() if name in self._lists and len(memoryview(raw)) > PIECE]
+        taken: dict[str, list[Any]] = {name: [] for name in large}
+        try:
+            for name in large:
+                for piece in pieces_of(bytes(members[name])):
+                    if _BEYOND_DOUBLE.search(piece):
+                        msgspec.json.decode(piece)
+                    taken[name] += self._lists[name].validate_json(piece)
+        except (ValidationError, msgspec.DecodeError):
+            return self.read(data)  # whole, it knows the index of what is wrong
+        return self.read(without(members, large) if large else data) | taken
 
     def read(self, data: bytes) -> Any:
         """The value of some JSON.

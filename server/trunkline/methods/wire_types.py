@@ -74,6 +74,11 @@ def member_schema(members: Core, name: str) -> Core:
     return cast("Core", members["fields"][name]["schema"])
 
 
+def bare(schema: Core) -> Core:
+    """A core schema without the definitions that it refers to."""
+    return cast("Core", schema["schema"]) if schema["type"] == "definitions" else schema
+
+
 def nodes(schema: Core) -> Iterator[Core]:
     """A core schema and all that are in it, but for those of serializers."""
     waiting: list[Any] = [schema]

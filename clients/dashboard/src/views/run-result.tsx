@@ -3,6 +3,7 @@
  */
 import type { JSX } from "preact";
 import { bytes, clock, count, milliseconds } from "../core/format.ts";
+import { jsonOf } from "../core/json.ts";
 import { KEPT_CHUNKS, type ChunkTime, type Waterfall } from "../core/waterfall.ts";
 import { copy } from "../ui/copy.ts";
 import { Panel, State, Table } from "../ui/parts.tsx";
@@ -25,7 +26,7 @@ export function RunResult(): JSX.Element | null {
 
 function Outcome({ run: shown }: { readonly run: Run }): JSX.Element {
   const { outcome } = shown;
-  const text = outcome.kind === "running" ? undefined : JSON.stringify(outcome.kind === "result" ? outcome.value : outcome.details, null, 2);
+  const text = outcome.kind === "running" ? undefined : jsonOf(outcome.kind === "result" ? outcome.value : outcome.details, 2);
   const copyButton = text !== undefined && (
     <button type="button" onClick={() => void copy(text, "the result")}>
       Copy
