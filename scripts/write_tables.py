@@ -2,8 +2,8 @@
 
 Of ``trunkline_protocol/hub_methods.py``: the tables in ``protocol/SPEC.md``, between the markers; and
 ``protocol/conformance/methods.json``, which the tests of the JavaScript client read. Of
-``trunkline_protocol/errors.py``: ``protocol/conformance/errors.json``, and the codes of the JavaScript client.
-``tests/protocol/test_hub_methods.py`` and ``test_errors.py`` hold them equal.
+``trunkline_protocol/errors.py``: ``protocol/conformance/errors.json``, and the codes of the JavaScript client. Of the
+reports: their types for the dashboard. ``tests/protocol/test_hub_methods.py`` and ``test_errors.py`` hold them equal.
 
     python -m scripts.write_tables
 """
@@ -18,6 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from scripts.sources import ROOT
+from trunkline.generate.schema import SchemaReader
+from trunkline.generate.typescript import render
+from trunkline_protocol import health, reports
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, NAMESPACES, NOTIFICATIONS, HubMethod, HubNotification
 
@@ -26,6 +29,7 @@ SPEC: Final = PROTOCOL / "SPEC.md"
 SHARED: Final = PROTOCOL / "conformance" / "methods.json"
 ERRORS: Final = PROTOCOL / "conformance" / "errors.json"
 CODES: Final = ROOT / "clients" / "js" / "src" / "codes.ts"
+REPORTS: Final = ROOT / "clients" / "dashboard" / "src" / "hub" / "said.ts"
 BEGIN: Final = "<!-- hub methods: written by scripts/write_tables.py -->"
 END: Final = "<!-- end of hub methods -->"
 
@@ -127,8 +131,31 @@ def codes(text: str) -> str:
     return written
 
 
+SAID: Final = (health.DetailedHealth, health.Serving, reports.ExecutorsReport, reports.RequestsReport,
+               reports.ConnectionsReport, reports.HubMetrics, reports.LogsReport, reports.Metrics, reports.CallList,
+               reports.TopicList, reports.Failure)  # fmt: skip
+"""What the dashboard is told."""
+
+SAID_HEAD: Final = """\
+/**
+ * What the hub says of itself. Written by scripts/write_tables.py from the types of its reports.
+ */
+/* oxlint-disable */"""
+
+
+def report_types() -> str:
+    """The text of said.ts: the types of the reports that the dashboard reads."""
+    _, schemas = msgspec.json.schema_components(SAID, ref_template="#/schemas/{name}")
+    reader = SchemaReader({"schemas": schemas}, ())
+    for name in schemas:
+        reader.read({"$ref": f"#/schemas/{name}"})
+    types = [f"export type {name} = {render(found.type)};\n" for name, found in reader.definitions().items()]
+    return "\n".join([SAID_HEAD, *types])
+
+
 def main() -> None:
     """Write all of them."""
+    REPORTS.write_text(report_types())
     ERRORS.write_text(errors())
     CODES.write_text(codes(CODES.read_text()))
     SPEC.write_text(specification(SPEC.read_text()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -92,3 +92,32 @@ class DestroyedPipeline(msgspec.Struct, frozen=True):
 
     pipeline_id: str
     destroyed: bool
+
+
+# --- caches ---
+
+CACHES: Final = ("all", "embeddings", "responses", "pipelines")
+"""Names that ``cache.clear`` always takes; packs may have caches of further names."""
+
+
+class ClearCacheParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``cache.clear``."""
+
+    cache_type: Annotated[
+        str, Meta(min_length=1, max_length=64, description="all, embeddings, responses, pipelines, or a pack's own")
+    ] = "all"
+
+
+class ClearedCache(msgspec.Struct, frozen=True):
+    """How much was in a cache, of all executors together."""
+
+    entries: int
+    bytes: int
+
+
+class ClearedCaches(msgspec.Struct, frozen=True):
+    """Result of ``cache.clear``: the number of executors that have done it, and what was in each cache."""
+
+    cache_type: str
+    executors: int
+    cleared: dict[str, ClearedCache]

@@ -12,6 +12,9 @@ from trunkline_protocol.errors import RpcError
 RunsAs = Literal["caller", "method"]
 """Whose rights count for the calls a method makes: those of the outermost caller, or the method's own."""
 
+RecoveryKind = Literal["retry", "restart_worker"]
+"""What the hub does by itself when a method fails: run the call again, or first replace the executor's process."""
+
 Lane = Literal["thread", "loop"]
 """Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
 
@@ -53,6 +56,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
         http: its path under ``/api/v1/``; None = its name, slashes for dots.
         runs_as: with whose rights it calls other methods and publishes.
+        recovery: what the hub does by itself when a call fails.
         limits: of its calls; None = the hub's alone.
     """
 
@@ -71,6 +75,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     input: dict[str, Any] | None = None
     http: str | None = None
     runs_as: RunsAs = "caller"
+    recovery: list[RecoveryKind] = []
     limits: MethodLimits | None = None
 
     @property

@@ -245,6 +245,11 @@ PIPELINE_DESTROY: Final = HubMethod(
     admin.PipelineParams, admin.DestroyedPipeline,
 )  # fmt: skip
 
+CACHE_CLEAR: Final = HubMethod(
+    "cache.clear", "Empty a cache, or all of them, in every executor (role admin)",
+    admin.ClearCacheParams, admin.ClearedCaches, right="admin",
+)  # fmt: skip
+
 # --- jobs ---
 
 JOBS_CREATE: Final = HubMethod(

@@ -85,8 +85,8 @@ class MetricsParams(msgspec.Struct, forbid_unknown_fields=True):
     """Params of ``metrics.get``."""
 
     time_range: Annotated[
-        Literal["1m", "5m", "15m", "1h"] | Annotated[float, Meta(ge=1, le=3600)] | None,
-        Meta(description="one of these words, or seconds; null for all since the hub started"),
+        Annotated[str, Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?[smhd]$")] | Annotated[float, Meta(ge=1)] | None,
+        Meta(description="seconds, or a number with a unit, such as 15m or 24h; null for all since the hub started"),
     ] = None
     series: Annotated[bool, Meta(description="whether to add the samples of the time range")] = False
 
@@ -117,6 +117,20 @@ class MethodMetrics(Durations, kw_only=True):
     bytes_out: int
 
 
+class WorkedCalls(msgspec.Struct, kw_only=True):
+    """Calls that an executor has finished; ``mean_ms`` is the time that they ran."""
+
+    count: int
+    success: int
+    mean_ms: float
+
+
+class WorkerMetrics(WorkedCalls, kw_only=True):
+    """Calls of one executor: ``methods`` tells them apart, since the hub started only."""
+
+    methods: dict[str, WorkedCalls] | msgspec.UnsetType = msgspec.UNSET
+
+
 class MetricsSample(Durations, kw_only=True):
     """The calls of a period of ``seconds``, which ended ``seconds_ago``."""
 
@@ -137,6 +151,7 @@ class Metrics(msgspec.Struct):
     active_requests: int
     waiting_requests: int
     methods: dict[str, MethodMetrics]
+    workers: dict[str, WorkerMetrics]
     series: list[MetricsSample] | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -29,7 +29,7 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
-from trunkline.setting_names import PREFIX, unknown_key, unknown_variables
+from trunkline.setting_names import PREFIX, SettingsError, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
 from trunkline_protocol.topics import valid_pattern
@@ -50,7 +50,7 @@ Origin = Literal["default", "file", "environment", "command line", "update"]
 
 _LISTS = (
     "packs", "methods", "executor_env", "allowed_hosts", "allowed_origins", "trusted_proxies", "jwt_algorithms",
-    "jwt_claims", "unsigned_topics",
+    "jwt_claims", "unsigned_topics", "response_cache_techniques",
 )  # fmt: skip
 
 CREDENTIALS = (
@@ -65,23 +65,6 @@ CREDENTIALS = (
     "llm_api_key",
 )
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
-
-
-class SettingsError(ValueError):
-    """Invalid settings.
-
-    Args:
-        errors: the name of the setting (empty where it concerns several) and what is wrong, without values, which may
-            be secrets.
-
-    Attributes:
-        problems: each in words, with the name of the setting.
-    """
-
-    def __init__(self, errors: list[tuple[str, str]]) -> None:
-        self.errors = errors
-        self.problems = [f"{name}: {words}" if name else words for name, words in errors]
-        super().__init__("; ".join(self.problems))
 
 
 def default_executors() -> int:
@@ -147,6 +130,13 @@ class Settings(BaseSettings):
     embedding_cache_seconds: float = Field(
         defaults.EMBEDDING_CACHE_SECONDS, gt=0, description="how long they are cached"
     )
+    response_cache_bytes: int = Field(
+        defaults.RESPONSE_CACHE_BYTES, ge=0, description="answers of rag.* that one executor caches; 0 = none"
+    )
+    response_cache_seconds: float = Field(defaults.RESPONSE_CACHE_SECONDS, gt=0, description="how long they are cached")
+    response_cache_techniques: Names = Field(
+        (), description="techniques that use the cache where the call says nothing"
+    )
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
     llm_model: str | None = None
     llm_api_key: SecretStr | None = None
@@ -193,6 +183,16 @@ class Settings(BaseSettings):
     quarantine_seconds: LiveFloat = Field(
         defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined"
     )
+    breaker_ratio: LiveFloat = Field(
+        defaults.BREAKER_RATIO,
+        ge=0,
+        le=1,
+        description="share of failures that opens a method's breaker; 0 = no breakers",
+    )
+    breaker_window: LiveFloat = Field(defaults.BREAKER_WINDOW, ge=1, le=300, description="over which it is counted")
+    breaker_calls: LiveInt = Field(defaults.BREAKER_CALLS, ge=1, description="calls that have to end within it")
+    breaker_seconds: LiveFloat = Field(defaults.BREAKER_SECONDS, gt=0, description="how long a breaker is open first")
+    breaker_probes: LiveInt = Field(defaults.BREAKER_PROBES, ge=1, description="calls that have to succeed to close it")
     hand_over_seconds: float = Field(
         defaults.HAND_OVER_SECONDS, gt=0, description="how long running calls may delay a hand-over"
     )

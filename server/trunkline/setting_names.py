@@ -1,4 +1,4 @@
-"""The names that settings and environment variables may have, and suggestions for misspelt ones."""
+"""The names that settings and environment variables may have, and what is said where they are wrong."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ OF_CLIENTS: Final = "URL"
 
 _OF_KUBERNETES: Final = re.compile(r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 """What Kubernetes sets in every pod for a service named ``trunkline``, or ``trunkline-<something>``."""
+
+
+class SettingsError(ValueError):
+    """Invalid settings.
+
+    Args:
+        errors: the name of the setting (empty where it concerns several) and what is wrong, without values, which may
+            be secrets.
+
+    Attributes:
+        problems: each in words, with the name of the setting.
+    """
+
+    def __init__(self, errors: list[tuple[str, str]]) -> None:
+        self.errors = errors
+        self.problems = [f"{name}: {words}" if name else words for name, words in errors]
+        super().__init__("; ".join(self.problems))
 
 
 def unknown_variables(

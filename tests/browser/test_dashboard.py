@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -31,14 +33,52 @@ async def test_a_killed_executor_is_said_within_two_seconds(context: BrowserCont
     with ready_hub(executors=2) as hub:
         async with load(hub), dashboard(context, hub) as page:
             await says(page, "Live")
-            await expect(page.locator(".banner .headline")).to_have_text("Healthy")
+            await expect(page.locator(".banner")).to_contain_text("2 of 2 executors working")
             os.kill(min(hub.executor_pids()), signal.SIGKILL)
             news = page.locator(".log").get_by_text("SIGKILL").first
             await expect(news).to_be_visible(timeout=2000 * SCALE)
             assert "executor-" in (await news.text_content() or "")
-            await expect(page.locator(".banner .headline")).to_have_text("Healthy", timeout=MOMENT)
+            await expect(page.locator(".banner")).not_to_contain_text("executor-", timeout=MOMENT)
             await show(page, "executors")
             await expect(page.locator(".lane").get_by_text("Last failure").first).to_contain_text("SIGKILL")
+
+
+async def test_a_method_that_fails_is_said_with_what_its_error_says(context: BrowserContext) -> None:
+    with ready_hub(env={"TRUNKLINE_DEBUG": "true"}) as hub:
+        async with peer(hub.url) as caller, dashboard(context, hub) as page:
+            await says(page, "Live")
+            await expect(page.locator(".banner .headline")).to_have_text("Healthy")
+            for _ in range(5):
+                await caller.error("debug.fail", {"message": "the index is corrupt"})
+            banner = page.locator(".banner")
+            await expect(banner).to_contain_text("debug.fail fails 100 %", timeout=2000 * SCALE)
+            await expect(banner.locator(".headline")).to_contain_text("Degraded since")
+            await expect(banner).to_contain_text("the index is corrupt")
+            methods = page.get_by_role("region", name="Methods", exact=True)
+            first = methods.get_by_role("row").nth(1)
+            await expect(first).to_contain_text("debug.fail")
+            await expect(first).to_contain_text("the index is corrupt", timeout=MOMENT)
+            failures = page.get_by_role("region", name="Failures by method")
+            await expect(failures).to_contain_text("the index is corrupt", timeout=MOMENT)
+            await show(page, "logs")
+            traceback = page.get_by_role("region", name="Traceback").first
+            text = await traceback.text_content() or ""
+            assert text.startswith("Traceback (most recent call last)")
+            assert text.rstrip().endswith("RuntimeError: the index is corrupt"), "whole, the right way round"
+
+
+async def test_who_may_not_see_figures_is_told_so_and_shown_no_zeros(context: BrowserContext, tmp_path: Path) -> None:
+    secret = "a-workers-token-0003"
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(f'[[tokens]]\nname = "worker"\nsha256 = "{hashlib.sha256(secret.encode()).hexdigest()}"\n')
+    tokens.chmod(0o600)
+    with ready_hub(env={"TRUNKLINE_TOKENS_FILE": str(tokens)}) as hub:
+        async with dashboard(context, hub) as page:
+            await page.get_by_label("Token").fill(secret)
+            await page.get_by_role("button", name="Connect").click()
+            await expect(page.get_by_text("Not allowed: worker may not")).to_have_count(3, timeout=MOMENT)
+            await expect(page.locator(".figure")).to_have_count(0)
+            await expect(page.locator(".banner")).to_contain_text("1 of 1 executor working")
 
 
 async def test_a_hub_that_is_gone_is_not_shown_as_live(context: BrowserContext) -> None:
@@ -207,26 +247,28 @@ async def test_the_log_is_followed_filtered_and_leads_to_calls(context: BrowserC
             await caller.result("debug.echo", {"value": 1}, metadata={"request_id": "order-8"})
             only = page.get_by_label("Containing")
             await only.fill("order-")
-            await expect(records).to_have_count(2, timeout=MOMENT)
+            await expect(records).to_have_count(
+                3, timeout=MOMENT
+            )  # of both calls, and what the method logs of its failure
             await page.get_by_label("Level").select_option("error")
             await expect(page.get_by_text("No record matches the filter.")).to_be_visible()
             await page.get_by_label("Level").select_option("info")
             await page.get_by_label("Executor").select_option("executor-0")
-            await expect(records).to_have_count(2)
+            await expect(records).to_have_count(3)
             await page.get_by_role("button", name="Pause").click()
             await caller.result("debug.echo", {"value": 2}, metadata={"request_id": "order-9"})
             await expect(page.get_by_role("button", name="Resume (1 new)")).to_be_visible(timeout=MOMENT)
-            await expect(records).to_have_count(2)
-            await page.get_by_role("button", name="Resume").click()
             await expect(records).to_have_count(3)
-            await page.get_by_role("button", name="Calls of order-7").click()
+            await page.get_by_role("button", name="Resume").click()
+            await expect(records).to_have_count(4)
+            await page.get_by_role("button", name="Calls of order-7").first.click()
             recent = page.get_by_role("region", name="Recent calls").locator("tbody tr")
             await expect(recent).to_have_count(1)
             await expect(recent).to_contain_text("debug.fail")
             await caller.result("debug.echo", {"value": 3}, metadata={"request_id": "order-10"})  # nobody looks
             await recent.get_by_role("button", name="Log of order-7").click()
             await expect(only).to_have_value("order-7")
-            await expect(records).to_have_count(1)
+            await expect(records).to_have_count(2)
 
 
 async def test_another_page_sees_what_the_first_has_seen_of_the_log(context: BrowserContext) -> None:

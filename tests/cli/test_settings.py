@@ -12,9 +12,10 @@ from pydantic import SecretStr
 
 from tests.support.command import requires_failure, trunkline, trunkline_process
 from tests.support.hub import RunningHub
-from trunkline.config import CREDENTIALS, Settings, SettingsError, load_settings
+from trunkline.config import CREDENTIALS, Settings, load_settings
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.runtime import ConfigurationError
+from trunkline.setting_names import SettingsError
 
 SERVE: Final = ("serve", "--port", "0", "--packs", "none", "--no-demo")
 

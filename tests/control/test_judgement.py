@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.health import executor_report
 from trunkline.control.failing import FailureRate
-from trunkline.control.judgement import MAX_METHODS, NEVER, Seen, changed, judge, without_messages
+from trunkline.control.judgement import AWAY, MAX_METHODS, NEVER, Seen, changed, judge, without_messages
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.health import GroupSeen, Held, LastError, Serving, Status
 
@@ -130,8 +130,9 @@ def test_what_cannot_be_served_is_not_said_to_fail() -> None:
 
 def test_methods_of_clients_that_are_away_are_not_served() -> None:
     judged = look(clients={"theirs.see": False, "theirs.hear": True})
-    assert (judged.status, judged.ready) == ("degraded", True)
-    assert judged.causes == ["theirs.see is not served: no client that serves it is connected"]
+    assert (judged.status, judged.ready, judged.causes) == ("healthy", True, []), "clients come and go"
+    (away,) = judged.methods
+    assert (away.method, away.status, away.reason) == ("theirs.see", "unavailable", AWAY)
 
 
 def test_where_nothing_can_be_stored_jobs_are_not_served() -> None:

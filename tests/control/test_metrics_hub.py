@@ -100,8 +100,30 @@ async def test_metrics_of_a_time_range(hub: RunningHub) -> None:
             return not (await one.result("metrics.get", {"time_range": 1}))["methods"].get("lab.upper")
 
         await until(are_over, "a second later they are not of the last second")
-        for wrong in ("2m", 0, 4000, [1]):
+        for any_range in ("90s", "2m", "24h", "1.5h", "7d", 4000, 1e7):
+            said = await one.result("metrics.get", {"time_range": any_range})
+            assert said["methods"]["lab.upper"]["count"] >= 5, any_range
+            assert said["window_seconds"] < 3600, "what the hub has"
+        for wrong in ("2w", "m", "-5m", "", 0, [1]):
             assert (await one.error("metrics.get", {"time_range": wrong}))["code"] == -32602
+
+
+async def test_calls_are_told_apart_by_executor(hub: RunningHub) -> None:
+    async with peer(hub.url) as one:
+        before = (await one.result("metrics.get"))["workers"]["executor-0"]
+        await one.result("debug.sleep", {"seconds": 0.05})
+        await one.error("debug.fail")
+        after = (await one.result("metrics.get"))["workers"]["executor-0"]
+        assert after["count"] - before["count"] == 2
+        assert after["success"] - before["success"] == 1
+        assert after["methods"]["debug.sleep"]["mean_ms"] >= 50
+        assert after["methods"]["debug.fail"]["success"] == 0
+
+        async def is_sampled() -> bool:
+            worker = (await one.result("metrics.get", {"time_range": "1h"}))["workers"].get("executor-0", {})
+            return bool(worker.get("count") == after["count"] and worker["success"] == after["success"])
+
+        await until(is_sampled, "the samples have them, too")
 
 
 async def test_streams_connections_and_transports(hub: RunningHub) -> None:

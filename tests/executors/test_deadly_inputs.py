@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
@@ -264,13 +265,13 @@ async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) 
                 await ask(pool, "lab.deadly_once", poison)
             assert caught.value.maybe_executed
             assert letters(marker) == kills
-        assert pool.quarantined == 1
+        assert pool.quarantine.quarantined(time.monotonic()) == 1
         with pytest.raises(RpcError, match="killed 2 executors") as caught:
             await ask(pool, "lab.deadly_once", poison)
         assert not caught.value.maybe_executed
         assert caught.value.retry_after_ms is not None
         await asyncio.sleep(caught.value.retry_after_ms / 1000)  # as it was told to
-        assert pool.quarantined == 0
+        assert pool.quarantine.quarantined(time.monotonic()) == 0
         with pytest.raises(RpcError, match="killed 3 executors"):
             await ask(pool, "lab.deadly_once", poison)
         assert letters(marker) == 3, "it was let in again, and killed again"

@@ -134,6 +134,6 @@ async def test_the_pools_clock_goes_on_after_a_fault(
             if looked == 1:
                 raise ZeroDivisionError("once")
 
-        monkeypatch.setattr(pool._watchdog, "look", look)
+        monkeypatch.setattr(pool.watchdog, "look", look)
         await until(lambda: looked >= 3, "it looks again")
     assert "ZeroDivisionError: once" in caplog.text

@@ -9,7 +9,8 @@ from typing import Any, Final
 import pytest
 
 from trunkline import defaults
-from trunkline.config import LIVE_SETTINGS, Settings, SettingsError, load_settings
+from trunkline.config import LIVE_SETTINGS, Settings, load_settings
+from trunkline.setting_names import SettingsError
 
 ROOT: Final = Path(__file__).parents[2]
 
@@ -29,7 +30,8 @@ def problems(settings: Settings, changes: dict[str, Any]) -> list[tuple[str, str
 def test_what_is_live_is_applied_and_is_on_the_page() -> None:
     applied = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hosting/live.py").read_text()))
     of_jobs = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/jobs/limits.py").read_text()))
-    assert applied | (of_jobs - {"executors"}) == LIVE_SETTINGS
+    of_breakers = set(re.findall(r"\bsettings\.(\w+)", (ROOT / "server/trunkline/hub/breaker.py").read_text()))
+    assert applied | (of_jobs - {"executors"}) | of_breakers == LIVE_SETTINGS
     page = (ROOT / "docs/operations.md").read_text()
     section = page.partition("## Changing settings")[2].partition("\nFor a while:")[0]
     assert set(re.findall(r"`([a-z_]+)`[,.]", section.partition("- **Logs**")[2])) == LIVE_SETTINGS

@@ -23,7 +23,7 @@ ALONE_IN_A_FRAME = ABOUT_A_CONNECTION - {"method.unregister"}
 UNNUMBERED = {"auth", "rpc.ping", "session.open", "session.close", "subscribe", "unsubscribe"}
 FOR_ADMINS = {
     "system.calls", "system.cancel", "system.topics", "system.failure", "executors.drain", "executors.assign",
-    "executors.reload", "config.get", "config.validate", "config.update", "config.reload",
+    "executors.reload", "cache.clear", "config.get", "config.validate", "config.update", "config.reload",
 }  # fmt: skip
 
 TOKEN, DIGEST = new_token()

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import pytest
 
 from trunkline.observe import history
-from trunkline.observe.history import COARSE, COARSE_SAMPLES, FINE_SAMPLES, History, merge
+from trunkline.observe.history import History, WorkerTotals, merge
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.errors import ErrorCode
 
@@ -11,10 +13,10 @@ from trunkline_protocol.errors import ErrorCode
 class Clocked:
     """A history whose seconds pass when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, lanes: Sequence[tuple[int, int]] = history.LANES) -> None:
         self.stats = CallStats()
         self.now = 1000.0
-        self.history = History(self.stats, self.now)
+        self.history = History(self.stats, self.now, lanes)
 
     def second(self, *methods: str, code: int = 0, seconds: float = 0.01) -> None:
         for method in methods:
@@ -51,16 +53,38 @@ def test_percentiles_are_those_of_the_range() -> None:
     assert merge(clocked.history.samples(60)).methods["m"].duration.quantile(1.0) > 30
 
 
-def test_an_hour_is_kept_and_no_more() -> None:
-    clocked = Clocked()
-    for _ in range(FINE_SAMPLES + COARSE * COARSE_SAMPLES + 100):
+def test_a_week_is_kept_ever_coarser_and_no_more() -> None:
+    lanes = ((1, 10), (2, 6), (5, 4))
+    clocked = Clocked(lanes)
+    for _ in range(200):
         clocked.second("m")
     everything = clocked.history.samples(1e9)
-    assert len(everything) <= FINE_SAMPLES + COARSE_SAMPLES
+    lengths = [round(sample.seconds) for sample in everything]
+    assert lengths == sorted(lengths, reverse=True)
+    assert (lengths.count(10), lengths.count(1), set(lengths)) == (4, 10, {10, 2, 1})
+    assert 2 <= lengths.count(2) <= 6
     kept = sum(sample.seconds for sample in everything)
-    assert 3600 <= kept <= 3610
-    assert clocked.counts(1e9) == {"m": pytest.approx(kept)}
-    assert clocked.counts(3600)["m"] in range(3590, 3601), "whole samples only"
+    assert clocked.counts(1e9) == {"m": kept}
+    assert 10 <= clocked.counts(22)["m"] <= 22, "whole samples only"
+    assert sum(count * seconds for count, seconds in lasting(history.LANES)) >= 7 * 86_400
+
+
+def lasting(lanes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """How many samples each lane has, and of how many seconds."""
+    seconds = 1
+    for factor, count in lanes:
+        seconds *= factor
+        yield count, seconds
+
+
+def test_a_sample_has_what_each_executor_did_in_it() -> None:
+    clocked = Clocked()
+    for totals in (WorkerTotals(3, 1, 0.5), WorkerTotals(3, 1, 0.5), WorkerTotals(5, 1, 0.75)):
+        clocked.now += 1
+        clocked.history.take(clocked.now, {"executor-0": totals})
+    found = [sample.workers.get("executor-0") for sample in clocked.history.samples(10)]
+    assert found == [WorkerTotals(3, 1, 0.5), None, WorkerTotals(2, 0, 0.25)]
+    assert merge(clocked.history.samples(10)).workers == {"executor-0": WorkerTotals(5, 1, 0.75)}
 
 
 def test_many_methods_make_the_past_shorter_and_not_larger(monkeypatch: pytest.MonkeyPatch) -> None:

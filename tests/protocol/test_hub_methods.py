@@ -71,6 +71,10 @@ def test_the_javascript_tests_have_the_names() -> None:
     assert writer.SHARED.read_text() == writer.shared(), "run python -m scripts.write_tables"
 
 
+def test_the_dashboard_has_the_types_of_the_reports() -> None:
+    assert writer.REPORTS.read_text() == writer.report_types(), "run python -m scripts.write_tables"
+
+
 def test_the_python_client_understands_what_the_hub_sends() -> None:
     [match] = [node for node in ast.walk(_parsed(Path(engine.__file__))) if isinstance(node, ast.Match)]
     cases = {case.pattern.value.value for case in match.cases if isinstance(case.pattern, ast.MatchValue)}  # type: ignore[attr-defined]  # each is text

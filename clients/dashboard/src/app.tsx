@@ -5,7 +5,7 @@ import { computed, effect, signal } from "@preact/signals";
 import type { ComponentType, JSX } from "preact";
 import type { Word } from "./core/freshness.ts";
 import { enterToken, leave, link } from "./hub/link.ts";
-import { causes, condition, fresh, live } from "./hub/status.ts";
+import { causes, condition, fresh, idle, live } from "./hub/status.ts";
 import { token } from "./hub/token.ts";
 import { notice } from "./ui/copy.ts";
 import { scheme, toggleScheme } from "./ui/theme.ts";
@@ -111,9 +111,9 @@ function Navigation(): JSX.Element {
       {VIEWS.map(({ name, title }) => (
         <a key={name} href={`#/${name}`} aria-current={current.value.name === name ? "page" : undefined}>
           {title}
-          {name === "executors" && causes.value.length > 0 && (
+          {name === "executors" && idle.value > 0 && (
             <span class="badge">
-              {causes.value.length}
+              {idle.value}
               <span class="hidden"> not working</span>
             </span>
           )}

@@ -8,7 +8,7 @@ import { incidents } from "../src/core/incidents.ts";
 import { cancelParams, runningCallsOf } from "../src/core/inflight.ts";
 import { runs, withStates, PLACES } from "../src/core/lanes.ts";
 import { look } from "../src/core/methods.ts";
-import { endedCallOf, executorOf, metricsOf, pastOf } from "../src/core/reports.ts";
+import { endedCallOf, executorOf, metricsOf, pastOf, type Fields } from "../src/core/reports.ts";
 import { MetricsRing } from "../src/core/ring.ts";
 import { Skew } from "../src/core/skew.ts";
 import { EMPTY_TAIL, KEPT_MESSAGES, withMessages } from "../src/core/tail.ts";
@@ -87,7 +87,8 @@ describe("executors in words", () => {
   test("what the hub did not say is not made up", () => {
     const bare = executorOf({});
     assert.deepEqual([bare.restarts, bare.rssMb, bare.running, bare.cpuPercent], [undefined, undefined, undefined, undefined]);
-    assert.deepEqual(executorOf({ gpu_mb: 7, model: "tiny" }).more, { gpu_mb: 7, model: "tiny" });
+    const newer: Fields = { gpu_mb: 7, model: "tiny" };
+    assert.deepEqual(executorOf(newer).more, { gpu_mb: 7, model: "tiny" });
   });
 });
 

@@ -40,7 +40,7 @@ describe("the log", () => {
     assert.deepEqual([log.received, log.dropped], [2, 7]);
     const [first, second, gap] = log.records;
     assert.deepEqual([first?.at, first?.executor, first?.more], [Date.UTC(2026, 2, 1, 9, 30, 0, 123), "executor-1", "methods=7"]);
-    assert.deepEqual([second?.at, second?.text, second?.executor], [undefined, "failed: KeyError: 'x'", "executor-0"]);
+    assert.deepEqual([second?.at, second?.text, second?.exception, second?.executor], [undefined, "failed", "KeyError: 'x'", "executor-0"]);
     assert.deepEqual([gap?.gap, gap?.text], [true, "dropped 7 records: too many at once"]);
     assert.equal(new Set(log.records.map(({ number }) => number)).size, 3);
   });

@@ -74,8 +74,9 @@ def _settings() -> Check:
 
 
 def _model() -> Check:
-    from trunkline.config import SettingsError, load_settings
+    from trunkline.config import load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
+    from trunkline.setting_names import SettingsError
 
     try:
         settings = load_settings()

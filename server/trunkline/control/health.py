@@ -80,7 +80,9 @@ class HealthWatch:
         view = self._view
         failing = self.failures.failing(self._clock())
         at = int(time.time() * 1000)
-        seen = Seen(view.router.draining, view.pool.groups(), failing, view.presence(), self._unstorable, at)
+        seen = Seen(
+            view.router.draining, view.pool.groups(), failing, view.presence(), self._unstorable, at, view.tripped()
+        )
         self._judged = judge(seen, self._judged)
         return self._judged
 

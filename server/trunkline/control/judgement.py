@@ -56,6 +56,7 @@ class Seen:
         clients: the methods that clients serve, and whether one of their clients is connected.
         unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
+        tripped: the circuit breakers that are not closed, in words.
     """
 
     draining: bool
@@ -64,6 +65,7 @@ class Seen:
     clients: Mapping[str, bool]
     unstorable: str | None
     at: int
+    tripped: Sequence[str] = ()
 
 
 NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
@@ -85,7 +87,7 @@ def judge(seen: Seen, before: Serving) -> Serving:
         status=status,
         ready=not seen.draining and all(group.ready for group in groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=causes + list(_in_words(methods)),
+        causes=[*causes, *_in_words(methods), *seen.tripped],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS),
@@ -110,7 +112,8 @@ def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) 
         return "stopping"
     if groups and not any(group.ready for group in groups):
         return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
-    return "degraded" if methods or any(group.status != "healthy" for group in groups) else "healthy"
+    concerned = seen.tripped or any(not is_away(method) for method in methods)
+    return "degraded" if concerned or any(group.status != "healthy" for group in groups) else "healthy"
 
 
 # --- groups ---
@@ -164,15 +167,12 @@ def _trouble(executor: ExecutorReport) -> str:
 
 
 def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
-    """The methods that cannot be served, and then those that fail."""
+    """The methods that cannot be served, then those that fail, and those of clients that are away."""
     unavailable = {
         each.method: each
         for group, judged in zip(seen.groups, groups, strict=True)
         for each in _unavailable(group, judged, seen.at)
     }
-    for method, connected in seen.clients.items():
-        if not connected:
-            unavailable[method] = MethodHealth(method, None, "unavailable", seen.at, AWAY)
     if seen.unstorable is not None:
         name, why = JOBS_CREATE.name, f"nothing can be stored: {seen.unstorable}"
         unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
@@ -183,7 +183,12 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
         for rate in seen.failing
         if rate.method in served and rate.method not in unavailable
     ]
-    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second)]
+    away = [
+        MethodHealth(method, None, "unavailable", seen.at, AWAY)
+        for method, connected in seen.clients.items()
+        if not connected and method not in unavailable
+    ]
+    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second), *away]
 
 
 def _unavailable(seen: GroupSeen, judged: GroupHealth, at: int) -> Iterator[MethodHealth]:
@@ -211,12 +216,17 @@ def _failing(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
 
 
 def _in_words(methods: list[MethodHealth]) -> Iterator[str]:
-    """Failing methods, and those of clients and the hub: of others the cause of their group says it."""
-    said = [each for each in methods if each.status == "failing" or each.group is None]
+    """Failing methods, and those of the hub: of others the cause of their group says it."""
+    said = [each for each in methods if each.status == "failing" or (each.group is None and not is_away(each))]
     for each in said[:MAX_FAILING_CAUSES]:
         yield describe(each)
     if (more := len(said) - MAX_FAILING_CAUSES) > 0:
         yield f"{more} more methods fail, or are not served"
+
+
+def is_away(method: MethodHealth) -> bool:
+    """Whether a method is not served because its clients are away: they come and go, which is no trouble of the hub."""
+    return method.reason == AWAY
 
 
 def describe(method: MethodHealth) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -62,6 +62,8 @@ class HubView:
         presence: the names of those, and whether one of their clients is connected.
         unstorable: returns why nothing can be stored in the data folder; None where it can.
         lately: returns the samples of the last so many seconds, the oldest first.
+        tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
+        tripped: returns which circuit breakers are not closed, and why, in words.
         limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
     """
 
@@ -74,6 +76,8 @@ class HubView:
     presence: Callable[[], dict[str, bool]] = dict
     unstorable: Callable[[], str | None] = lambda: None
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
+    tallies: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    tripped: Callable[[], list[str]] = list
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
 

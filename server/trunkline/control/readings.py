@@ -14,7 +14,9 @@ import psutil
 from trunkline.control.connections import ConnectionBook, transports
 from trunkline.control.disk import Disk
 from trunkline.control.health import HealthWatch
+from trunkline.control.judgement import is_away
 from trunkline.control.method import HubView
+from trunkline.hub.breaker import Breakers, State
 from trunkline.hub.connection import Traffic
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.registrations import Registrations
@@ -29,6 +31,7 @@ from trunkline_protocol.session import ResumeRefusal
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
 CAUSES: Final = ("killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started")
+BREAKER_STATES: Final[tuple[State, ...]] = ("open", "half_open")
 TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 
 
@@ -43,6 +46,7 @@ class Readings:
         quarantined: inputs in quarantine.
         disk: the disk of the data folder.
         jobs: the number of jobs, by status.
+        breakers: the circuit breakers of methods.
         started_at: when the hub started, in seconds since 1970.
     """
 
@@ -59,6 +63,7 @@ class Readings:
     quarantined: Callable[[], int]
     disk: Callable[[], Disk]
     jobs: Callable[[], Mapping[str, int]]
+    breakers: Breakers
     started_at: float = field(default_factory=time.time)
 
     def __call__(self) -> Iterable[Reading]:
@@ -78,7 +83,7 @@ class Readings:
         yield Reading("trunkline_health", "1 for the status that is so", "gauge", status, "status")
         words = {"failing": "Methods that fail", "unavailable": "Methods that are not served now"}
         for state, meaning in words.items():
-            found = {each.method: 1 for each in judged.methods if each.status == state}
+            found = {each.method: 1 for each in judged.methods if each.status == state and not is_away(each)}
             yield Reading(f"trunkline_method_{state}", meaning, "gauge", found, "method")
 
     def _machine(self) -> Iterable[Reading]:
@@ -103,6 +108,11 @@ class Readings:
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
         yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a callee", self.registrations.waiting)
         yield _gauge("trunkline_quarantined_inputs", "Inputs in quarantine", self.quarantined())
+        states: Counter[str] = Counter(dict.fromkeys(BREAKER_STATES, 0))
+        states.update(self.breakers.states(time.monotonic()).values())
+        yield Reading("trunkline_breakers", "Circuit breakers that are not closed", "gauge", states, "state")
+        yield _counter("trunkline_breakers_opened", "Times that a breaker was opened", self.breakers.opened)
+        yield _gauge("trunkline_callees_ejected", "Callees that get no calls for a while", self.registrations.ejected)
         yield _gauge("trunkline_audit_lost", "Audit lines that could not be written", self.audit_lost())
 
     def _executors(self) -> Iterable[Reading]:

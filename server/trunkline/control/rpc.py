@@ -41,6 +41,8 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         extension["http"] = info.http
     if info.runs_as != "caller":
         extension["runs_as"] = info.runs_as
+    if info.recovery:
+        extension["recovery"] = info.recovery
     # OpenRPC wants required parameters first; by name, order means nothing.
     parameters = sorted(info.parameters, key=lambda parameter: not parameter.required)
     return {

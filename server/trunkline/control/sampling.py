@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from trunkline.observe.history import History, Sample
+from trunkline.hub.breaker import FAILURES
+from trunkline.observe.history import History, Sample, WorkerTotals
 from trunkline.observe.metrics import CallStats
 
 SECONDS: Final = 1.0
 
 
-class Sampler:
-    """Takes the samples of a :class:`trunkline.observe.history.History` by a timer."""
+def failed_calls(sample: Sample) -> dict[str, tuple[int, int]]:
+    """Of each method, the calls that ended in a sample, and how many of them failed as breakers count."""
+    return {
+        name: (stats.count, sum(number for code, number in stats.errors.items() if code in FAILURES))
+        for name, stats in sample.methods.items()
+    }
 
-    def __init__(self, stats: CallStats) -> None:
+
+class Sampler:
+    """Takes the samples of a :class:`trunkline.observe.history.History` by a timer.
+
+    Args:
+        workers: returns the totals of each executor.
+        on_sample: called with each sample.
+    """
+
+    def __init__(
+        self,
+        stats: CallStats,
+        workers: Callable[[], Mapping[str, WorkerTotals]] = dict,
+        on_sample: Callable[[Sample], None] = lambda _sample: None,
+    ) -> None:
+        self._workers = workers
+        self._on_sample = on_sample
         self._history = History(stats, time.monotonic())
         self._timer: asyncio.TimerHandle | None = None
 
@@ -34,4 +56,4 @@ class Sampler:
 
     def _tick(self) -> None:
         self.start()  # first, so that the timer goes on where a sample fails
-        self._history.take(time.monotonic())
+        self._on_sample(self._history.take(time.monotonic(), self._workers()))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from trunkline.executors.crew import Crew
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handle import ExecutorHandle, Tally
 from trunkline.executors.queueing import ANYWHERE, PoolBacklog, least_loaded
 from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
@@ -80,6 +80,15 @@ def running(crew: Crew) -> dict[str, list[tuple[Call, bool]]]:
     for handle in crew.processes:
         calls[handle.name] += ((call, bool(handle.parked.get(key))) for key, call in handle.in_flight.items())
     return calls
+
+
+def tallies(crew: Crew) -> dict[str, dict[str, Tally]]:
+    """What each executor has finished, by method, whichever of its processes it was."""
+    found: dict[str, dict[str, Tally]] = {handle.name: {} for handle in crew.executors}
+    for handle in crew.processes:
+        for method, tally in handle.tallies.items():
+            found[handle.name].setdefault(method, Tally()).add(tally)
+    return found
 
 
 def reluctantly(executors: Sequence[ExecutorHandle], lane: Lane, queue: int, start: int) -> int:

@@ -37,6 +37,23 @@ JUST_NOW: Final = 0.1
 logger = logging.getLogger("trunkline.executors")
 
 
+class Tally:
+    """The calls of one method that one executor has finished: how many, how many failed, and the seconds they ran."""
+
+    __slots__ = ("count", "failed", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Add the calls of another."""
+        self.count += other.count
+        self.failed += other.failed
+        self.seconds += other.seconds
+
+
 class ExecutorHandle(asyncio.Protocol):
     """One executor of the pool. Where its process ends unasked it gets another; where it is replaced, a successor.
 
@@ -47,6 +64,7 @@ class ExecutorHandle(asyncio.Protocol):
         max_concurrency: how many coroutines the executor runs at once.
 
     Attributes:
+        tallies: what its processes have finished, by method.
         place: where it owns slots of routing keys: its index, or another number once it has a successor;
             :data:`NOWHERE` as long as it is to be one.
         queues: the queues that it takes waiting calls from.
@@ -88,9 +106,8 @@ class ExecutorHandle(asyncio.Protocol):
         self.failed_modules: list[ModuleFailure] = []
         self.sources: dict[str, int] = {}
         self.ready_since = 0.0
-        self.finished_calls = 0
+        self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.last_method: str | None = None
-        self.failed_calls = 0
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
         self.on_wire_lost: Callable[[], None] | None = None
@@ -299,18 +316,29 @@ class ExecutorHandle(asyncio.Protocol):
 
     def inherit(self, other: ExecutorHandle) -> None:
         """Take over what was counted of another process of the same index."""
-        self.finished_calls += other.finished_calls
-        self.failed_calls += other.failed_calls
+        for method, tally in other.tallies.items():
+            self.tallies[method].add(tally)
         self.restarts += other.restarts
         self.restart_causes += other.restart_causes
         self.last_restart = self.last_restart or other.last_restart
-        other.finished_calls = other.failed_calls = other.restarts = 0
+        other.tallies.clear()
+        other.restarts = 0
         other.restart_causes = Counter()
 
     def serves(self, method: str) -> bool:
         """Whether it is ready, and its catalogue has a method."""
         infos = self.catalogue.methods if self.catalogue is not None and self.state == "ready" else []
         return any(info.name == method for info in infos)
+
+    @property
+    def finished_calls(self) -> int:
+        """How many calls its processes have finished."""
+        return sum(tally.count for tally in self.tallies.values())
+
+    @property
+    def failed_calls(self) -> int:
+        """How many of them failed."""
+        return sum(tally.failed for tally in self.tallies.values())
 
     @property
     def busy(self) -> bool:

@@ -32,6 +32,8 @@ PARKED           ex -> hub   empty: the call waits for its reader or its input, 
 UNPARKED         ex -> hub   empty: it goes on
 RELEASE          hub -> ex   ``u64`` slots, one bit each: let go of all that belongs to their routing keys
 RELEASED         ex -> hub   empty: it has; else error object JSON: it could not. The id is that of the RELEASE
+BROADCAST        hub -> ex   JSON ``{hook, params}``: a hook of the pack instances to be called
+BROADCAST_DONE   ex -> hub   JSON array of what they returned, or error object JSON. The id is that of the BROADCAST
 PING / PONG      both        empty
 ===============  ==========  =====================================================================
 """
@@ -69,6 +71,8 @@ INPUT: Final = 21
 INPUT_CREDIT: Final = 22
 RELEASE: Final = 23
 RELEASED: Final = 24
+BROADCAST: Final = 40
+BROADCAST_DONE: Final = 41
 
 FLAG_PROGRESS: Final = 1
 """The caller asked for progress reports."""

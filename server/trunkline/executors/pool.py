@@ -20,6 +20,7 @@ from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
 from trunkline.executors.availability import Standstill, reluctantly, reports, running
+from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
@@ -30,6 +31,7 @@ from trunkline.executors.offers import Offers
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
+from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import ExecutorSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
@@ -79,9 +81,9 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.crew = Crew(size, spec, (self._on_frame, self._on_wire_lost), self._on_exit)
         self.executors = self.crew.executors
         self._on_change = on_change
-        self._watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
+        self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
         self._orphans = Orphans()
-        self._quarantine = Quarantine(quarantine)
+        self.quarantine = Quarantine(quarantine)
         self._methods: dict[str, MethodInfo] = {}
         self._failed = FailedModules(self.executors, self._methods)
         self._keys = RoutingKeys()
@@ -93,6 +95,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._offers = Offers()
         replacing = replacement or ReplacementLimits()
         self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
+        self._recovery = Recovery(self.submit, self.replacements.drain)
+        self.broadcasts = Broadcasts(self.crew.processes)
         self._ids = itertools.count(1)
         self._mean_run = 0.01
         self._turn = 0
@@ -116,6 +120,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             ipc.FAILED: self._on_failed,
             ipc.PONG: self._on_pong,
             ipc.RELEASED: self.owners.released,
+            ipc.BROADCAST_DONE: self.broadcasts.answered,
         }
 
     # --- start and stop ---
@@ -137,6 +142,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if self._ticker is not None:
             self._ticker.cancel()
         self.replacements.stop()
+        self._recovery.stop()
         self.owners.stop()
         for call in self._backlog.drain():
             self._held.release(call)
@@ -165,11 +171,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         return self._backlog.waiting
 
     @property
-    def quarantined(self) -> int:
-        """How many inputs are refused now, because they killed executors."""
-        return self._quarantine.quarantined(time.monotonic())
-
-    @property
     def failed_modules(self) -> list[ModuleFailure]:
         """The modules that could not be loaded."""
         return self._failed.all()
@@ -178,11 +179,6 @@ class ExecutorPool(CallBackend, HandOverHost):
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue: methods by name."""
         return self._methods
-
-    def follow(self, kill_after: float, quarantine: QuarantineLimits) -> None:
-        """Change when executors are killed, and inputs quarantined, from now on."""
-        self._watchdog.limit(kill_after)
-        self._quarantine.limits = quarantine
 
     # --- calls, from the router ---
 
@@ -197,7 +193,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     def submit(self, call: Call) -> None:
         info = call.info
         assert info is not None
-        if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+        if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
             raise refusal
         if info.routing_key is None:
             lane_name = info.lane
@@ -225,7 +221,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
-        refusal = self._quarantine.refusal(call.method, call.params, time.monotonic())
+        refusal = self.quarantine.refusal(call.method, call.params, time.monotonic())
         if refusal is not None:
             refusal.maybe_executed = call.maybe_executed
         return refusal
@@ -239,7 +235,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             return
         assert isinstance(handle, ExecutorHandle)
         if call.key in handle.in_flight:
-            self._watchdog.expect_end(handle, call, time.monotonic())
+            self.watchdog.expect_end(handle, call, time.monotonic())
             handle.send(ipc.frame(ipc.CANCEL, call.key))
 
     @override
@@ -302,7 +298,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         lane = handle.lanes[lane_name]
         for queue in handle.queues:
             while lane.load < lane.limit and (call := self._backlog.pop((lane_name, queue))) is not None:
-                if self._quarantine.methods and (refusal := self._refusal(call)) is not None:
+                if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
                     self._held.release(call)
                     call.settle_error(refusal)
                 else:
@@ -369,12 +365,14 @@ class ExecutorPool(CallBackend, HandOverHost):
             self.owners.ended(handle, call_id)
         if handle.idle is not None and not handle.in_flight:
             handle.idle.set()
-        handle.finished_calls += 1
         handle.last_method = call.method
         lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
+        tally = handle.tallies[call.method]
+        tally.count += 1
+        tally.seconds += seconds
         lane.observe(seconds)
         self._mean_run += (seconds - self._mean_run) * 0.05
         if self._backlog.waiting:
@@ -385,8 +383,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         run_us, result = ipc.parse_outcome(body)
         call = self._take(handle, call_id, run_us)
         if call is not None:
-            if self._quarantine.methods:
-                self._quarantine.survived(call.method, call.params)
+            if self.quarantine.methods:
+                self.quarantine.survived(call.method, call.params)
             call.settle_result(result)
 
     def _on_error(self, handle: ExecutorHandle, call_id: int, body: bytes) -> None:
@@ -397,10 +395,11 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call_id in handle.recalled and failure.code == ErrorCode.CANCELLED and not call.settled:
                 self._lost([call])
                 return
-            handle.failed_calls += 1
+            handle.tallies[call.method].failed += 1
             if failure.code != ErrorCode.CANCELLED:
-                self._quarantine.survived(call.method, call.params)
-            call.settle_error(failure)
+                self.quarantine.survived(call.method, call.params)
+            if not (call.info is not None and call.info.recovery and self._recovery.takes(handle, call, failure)):
+                call.settle_error(failure)
 
     def _on_parked(self, handle: ExecutorHandle, call_id: int, _body: bytes) -> None:
         call = handle.in_flight.get(call_id)
@@ -438,9 +437,10 @@ class ExecutorPool(CallBackend, HandOverHost):
             handle.state = "down"
         if handle.place != NOWHERE:
             self.owners.wire_lost(handle)
+        self.broadcasts.lost(handle)
         self._on_change()
         if not self._stopping:
-            count_kill(handle, self._quarantine)
+            count_kill(handle, self.quarantine)
         in_flight, handle.in_flight = handle.in_flight, {}
         handle.overdue.clear()
         if handle.idle is not None:
@@ -482,10 +482,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         for tick in itertools.count():
             await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
-            self._watchdog.listen(now)
+            self.watchdog.listen(now)
             if tick % LOOK_EVERY:
                 continue
-            self._watchdog.look(now)
+            self.watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
 

@@ -254,6 +254,7 @@ class Executor:
             ipc.PING: lambda _call_id, _body: self.wire.send(ipc.frame(ipc.PONG)),
             ipc.STOP: lambda _call_id, _body: self.stopped.set(),
             ipc.RELEASE: self._on_release,
+            ipc.BROADCAST: self._on_broadcast,
         }
 
     def _on_frame(self, kind: int, call_id: int, body: bytes) -> None:
@@ -284,6 +285,21 @@ class Executor:
             why = told(error, error_id, texts=self._debug)
             said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {why}"))
         self.wire.send(ipc.frame(ipc.RELEASED, number, said))
+
+    def _on_broadcast(self, number: int, body: bytes) -> None:
+        start_task(self._broadcast(number, body), "broadcast")
+
+    async def _broadcast(self, number: int, body: bytes) -> None:
+        asked = msgspec.json.decode(body)
+        try:
+            said = msgspec.json.encode(await self._registry.broadcast(asked["hook"], asked["params"]))
+        except RpcError as error:
+            said = encode_error_object(error)
+        except BaseException as error:
+            logger.exception("the hook %s failed", asked["hook"])
+            words = f"{asked['hook']} failed: {words_of(error)}"
+            said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, words))
+        self.wire.send(ipc.frame(ipc.BROADCAST_DONE, number, said))
 
     def _on_input(self, call_id: int, body: bytes) -> None:
         _index, final, data = ipc.parse_input(body)

@@ -14,22 +14,25 @@ from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
 from trunkline.control import HubView, control_methods, disk
 from trunkline.control.audit_trail import audit
+from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failures import FailedCalls
 from trunkline.control.health import HealthWatch
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
+from trunkline.control.metrics import worker_totals
 from trunkline.control.monitoring import Monitor
 from trunkline.control.pipelines import PipelineLimits, Pipelines
 from trunkline.control.readings import Readings
 from trunkline.control.requests import request_log
-from trunkline.control.sampling import Sampler
+from trunkline.control.sampling import Sampler, failed_calls
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors
+from trunkline.executors.availability import tallies
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
@@ -38,6 +41,7 @@ from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import executor_spec, pack_modules
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
+from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Connection, Services
 from trunkline.hub.fanout import Fanout
@@ -54,6 +58,7 @@ from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
 from trunkline.observe.figures import ExecutorFigures
+from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.observe.secrets import SecretMask
 from trunkline.observe.tap import LogTap
@@ -94,7 +99,11 @@ class HubParts:
         self.pool = self._pool(settings)
         self.registrations = Registrations(self.pool, self._queue_limits)
         self.router = Router(
-            self.registrations, self._record, max_calls=settings.max_calls, keys=KeyLimits(*self._keys)
+            self.registrations,
+            self._record,
+            max_calls=settings.max_calls,
+            keys=KeyLimits(*self._keys),
+            breakers=Breakers(BreakerLimits.of(settings)),
         )
         self.router.tracer = self.tracer
         self.view = self._view(settings)
@@ -123,7 +132,7 @@ class HubParts:
         self.stats = CallStats()
         self._count = self.stats.record
         self.figures = ExecutorFigures()
-        self.sampler = Sampler(self.stats)
+        self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
         self.audit = _audit_log(settings.audit_file)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
@@ -157,6 +166,8 @@ class HubParts:
             self.registrations.presence,
             lambda: self.jobs.trouble or disk.look(settings.data).trouble,
             self.sampler.lately,
+            lambda: tallies(self.pool.crew),
+            lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
         )
 
@@ -217,6 +228,7 @@ class HubParts:
             self.failed,
             JobCalls(self.jobs),
             self.pipelines,
+            CacheCalls(self.pool.broadcasts.send),
         ):
             self.router.handle(part.methods())
 
@@ -234,6 +246,9 @@ class HubParts:
             audit(self.audit, call, code, seconds)
         if self.monitor.wants_failures if code else self.monitor.wants_requests:
             self.monitor.finished(call, seconds, code)
+
+    def _sampled(self, sample: Sample) -> None:
+        self.router.breakers.look(sample.ended, failed_calls(sample))
 
     def _opened(self, connection: Connection) -> None:
         self.authentication.opened(connection)
@@ -289,9 +304,10 @@ class HubParts:
             self.registrations,
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
-            lambda: self.pool.quarantined,
+            lambda: self.pool.quarantine.quarantined(time.monotonic()),
             lambda: disk.look(self.settings.data),
             self.jobs.counts,
+            self.router.breakers,
         )
 
 

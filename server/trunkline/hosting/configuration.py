@@ -8,12 +8,13 @@ from typing import Any, Final
 
 import msgspec
 
-from trunkline.config import LIVE_SETTINGS, Settings, SettingsError
+from trunkline.config import LIVE_SETTINGS, Settings
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.live import apply
 from trunkline.hub.connection import ClientCall
 from trunkline.hub.dispatch import Handlers, answering, replying
 from trunkline.observe.secrets import MASK, Redaction, SecretMask
+from trunkline.setting_names import SettingsError
 from trunkline_protocol.administration import (
     ConfigChanged,
     ConfigParams,

@@ -10,6 +10,7 @@ from trunkline.control.requests import request_log
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.hosting.app import HubParts
+from trunkline.hub.breaker import BreakerLimits
 from trunkline.jobs.limits import JobLimits
 
 
@@ -22,8 +23,10 @@ def apply(parts: HubParts, settings: Settings) -> None:
     parts.broker.limits = HistoryLimits(
         settings.history_events, settings.history_seconds, settings.history_bytes, parts.broker.limits.topics
     )
-    parts.pool.follow(settings.kill_after, QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds))
+    parts.pool.watchdog.limit(settings.kill_after)
+    parts.pool.quarantine.limits = QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds)
     parts.jobs.limit(JobLimits.of(settings))
+    parts.router.breakers.limits = BreakerLimits.of(settings)
 
 
 def stop_seconds(settings: Settings) -> tuple[float, float]:

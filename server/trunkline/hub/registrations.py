@@ -117,6 +117,13 @@ class Registrations(CallBackend, Callees):
         }
 
     @property
+    def ejected(self) -> int:
+        """How many callees get no calls for a while, because theirs fail where others' do not."""
+        now = time.monotonic()
+        methods = self._methods.values()
+        return sum(callee.standing.is_ejected(now) for method in methods for callee in method.callees.values())
+
+    @property
     def waiting(self) -> int:
         """How many calls wait for a callee."""
         return self._backlog.waiting

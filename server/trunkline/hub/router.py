@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from trunkline import defaults
+from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline.hub.method_limits import DeclaredLimits
@@ -78,6 +79,7 @@ class Router:
         *,
         max_calls: int = defaults.MAX_CALLS,
         keys: KeyLimits | None = None,
+        breakers: Breakers | None = None,
     ) -> None:
         self.backend = backend
         self.max_calls = max_calls
@@ -86,6 +88,8 @@ class Router:
         self.tracer: CallTracer | None = None
         self._record = record
         self._hub_methods: dict[str, HubHandler] = {}
+        self.breakers = breakers or Breakers(BreakerLimits())
+        self._tripped = self.breakers.tripped
         self.keys = IdempotencyKeys(time.monotonic, keys)
         self._limits = DeclaredLimits()
         self._deadlines = DeadlineWheel(time.monotonic())
@@ -150,6 +154,8 @@ class Router:
         info = call.info = self.backend.find(call.method)
         if info.limits is not None:
             self._limits.admit(call, info.limits, call.received)
+        if self._tripped and (breaker := self._tripped.get(call.method)) is not None:
+            breaker.admit(call, call.received)
         metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
         if metadata is not NO_METADATA:
             call.progress_token = metadata.progress_token
@@ -225,6 +231,8 @@ class Router:
             self._deadlines.discard(call)
         if call.info is not None and call.info.limits is not None:
             self._limits.ended(call)
+        if self._tripped:
+            self.breakers.ended(call, code, time.monotonic())
         self.in_flight -= 1
         if not self.in_flight and self.draining:
             self._idle.set()

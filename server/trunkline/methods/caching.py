@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, TypeVar
+
+from typing_extensions import TypedDict
 
 from trunkline.methods.batching import BatchItem
 from trunkline.methods.figures import counter
@@ -20,12 +22,17 @@ R = TypeVar("R")
 _REQUESTS: Final = counter("trunkline_cache_requests", "Cache look-ups in executors", labels=("cache", "outcome"))
 
 
-class JobCache(Generic[K, T, R]):
+class Cleared(TypedDict):
+    """What was in a cache that was cleared."""
+
+    entries: int
+    bytes: int
+
+
+class ResultCache(Generic[K, R]):
     """Results by key: least recently used first out, none kept longer than its time, bounded in bytes.
 
-    Single-flight: whoever asks for a key that is being computed joins that job. What fails, or is dropped because
-    nobody waits for it any more, is not kept. On the event loop only. Look-ups are counted as ``hit``, ``joined`` or
-    ``miss`` in ``trunkline_cache_requests_total``.
+    Look-ups are counted as ``hit`` or ``miss`` in ``trunkline_cache_requests_total``.
 
     Args:
         name: what the metric calls it.
@@ -47,12 +54,63 @@ class JobCache(Generic[K, T, R]):
         self._name = name
         self._size = size
         self._results: TTLCache[K, R] = TTLCache(max_bytes, seconds, clock, size)
-        self._jobs: dict[K, BatchItem[T, R]] = {}
 
     @property
     def bytes(self) -> int:
         """The size of the kept results."""
         return int(self._results.currsize)
+
+    def get(self, key: K) -> R | None:
+        """The result of a key, or None."""
+        kept: R | None = self._results.get(key)
+        self.count("miss" if kept is None else "hit")
+        return kept
+
+    def put(self, key: K, result: R) -> None:
+        """Keep a result, unless it is larger than the whole cache."""
+        if self._size(result) <= self._results.maxsize:
+            self._results[key] = result
+
+    def count(self, outcome: Literal["hit", "joined", "miss"]) -> None:
+        """Count a look-up."""
+        _REQUESTS.add(1, self._name, outcome)
+
+    def clear(self) -> Cleared:
+        """Forget all results, and return how many there were."""
+        self._results.expire()
+        cleared = Cleared(entries=len(self._results), bytes=self.bytes)
+        self._results.clear()
+        return cleared
+
+
+class JobCache(Generic[K, T, R]):
+    """A :class:`ResultCache`, and the computations under way.
+
+    Single-flight: whoever asks for a key that is being computed joins that job. What fails, or is dropped because
+    nobody waits for it any more, is not kept. On the event loop only. Look-ups that join are counted as ``joined``.
+
+    Args:
+        name: what the metric calls it.
+        size: of a key and its result, in bytes.
+        max_bytes: what all may take together; 0 keeps nothing.
+        seconds: how long a result is kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: Callable[[R], int],
+        max_bytes: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._results: ResultCache[K, R] = ResultCache(name, size, max_bytes, seconds, clock)
+        self._jobs: dict[K, BatchItem[T, R]] = {}
+
+    @property
+    def bytes(self) -> int:
+        """The size of the kept results."""
+        return self._results.bytes
 
     def get(self, key: K, value: T, deadline: float = math.inf) -> tuple[R | BatchItem[T, R], bool]:
         """The result of a key, or the job that will have it.
@@ -67,26 +125,22 @@ class JobCache(Generic[K, T, R]):
         """
         job = self._jobs.get(key)
         if job is not None and not job.future.cancelled():
-            _REQUESTS.add(1, self._name, "joined")
+            self._results.count("joined")
             job.join(deadline)
             return job, False
         kept = self._results.get(key)
         if kept is not None:
-            _REQUESTS.add(1, self._name, "hit")
             return kept, False
-        _REQUESTS.add(1, self._name, "miss")
         job = self._jobs[key] = BatchItem(value, deadline=deadline)
         job.future.add_done_callback(lambda _: self._done(key, job))
         return job, True
 
-    def clear(self) -> None:
-        """Forget all results. What is being computed goes on, and is kept."""
-        self._results.clear()
+    def clear(self) -> Cleared:
+        """Forget all results, and return how many there were. What is being computed goes on, and is kept."""
+        return self._results.clear()
 
     def _done(self, key: K, job: BatchItem[T, R]) -> None:
         if self._jobs.get(key) is job:
             del self._jobs[key]
         if not job.future.cancelled() and job.future.exception() is None:
-            result = job.future.result()
-            if self._size(result) <= self._results.maxsize:
-                self._results[key] = result
+            self._results.put(key, job.future.result())

@@ -18,11 +18,19 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RunsAs, pack_of
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
+
+HOOKS: Final = frozenset({"clear_cache"})
+"""Methods of pack instances that the hub has called in every executor.
+
+``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
+``{name: {"entries": 3, "bytes": 1200}}``.
+"""
 
 _MARK: Final = "__trunkline_method__"
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
@@ -47,6 +55,7 @@ class MethodOptions:
     http: str | None = None
     runs_as: RunsAs = "caller"
     batch: Batch | None = None
+    recovery: tuple[RecoveryKind, ...] = ()
     limits: MethodLimits | None = None
 
 
@@ -60,6 +69,7 @@ def method(
     http: str | None = None,
     runs_as: RunsAs = "caller",
     batch: Batch | None = None,
+    recovery: tuple[RecoveryKind, ...] = (),
     max_concurrency: int | None = None,
     max_calls: int | None = None,
     rate: float | None = None,
@@ -80,6 +90,9 @@ def method(
             that take a role. What its params can make it call or publish is then for it to bound.
         batch: calls that come together are one call of the function: each of its parameters is a list with an item of
             each call, and it returns a list of as many results, exceptions for calls that fail among them.
+        recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
+            pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
+            which says that its process is of no use any more, replace that, and run the call again.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -103,8 +116,11 @@ def method(
         )
     if runs_as not in get_args(RunsAs):
         raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
+    if not isinstance(recovery, (tuple, list)) or not set(recovery) <= set(get_args(RecoveryKind)):
+        kinds = ", ".join(map(repr, get_args(RecoveryKind)))
+        raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
     limits = _limits(name, max_concurrency, max_calls, rate)
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, limits)
+    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, tuple(recovery), limits)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -274,6 +290,7 @@ class Registry:
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,
+            recovery=list(options.recovery),
             limits=options.limits,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
@@ -311,6 +328,30 @@ class Registry:
                     failure = failure or error
         if failure is not None:
             raise failure
+
+    async def broadcast(self, hook: str, params: Mapping[str, Any]) -> list[Any]:
+        """Call a hook of each pack instance that has it, one after the other, and return what they return.
+
+        Args:
+            hook: one of :data:`HOOKS`, sync or async.
+            params: its arguments, by name.
+
+        Raises:
+            BaseException: the first that an instance raised; the others were called all the same.
+        """
+        if hook not in HOOKS:
+            raise RpcError(ErrorCode.METHOD_NOT_FOUND, f"packs have no hook {hook!r:.80}")
+        said, failure = [], None
+        for instance in self.instances:
+            if (function := getattr(instance, hook, None)) is not None:
+                try:
+                    outcome = function(**params)
+                    said.append(await outcome if inspect.isawaitable(outcome) else outcome)
+                except BaseException as error:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
+        return said
 
     async def close(self) -> BaseException | None:
         """Run ``close`` of each pack instance that has one, sync or async; returns the first that one raised."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -100,9 +101,13 @@ class LogTap(logging.Handler):
                 said[name] = value if isinstance(value, (bool, int, float, type(None))) else self._text(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
-            said["exception"] = self._text(f"{type(error).__name__}: {error}")
+            said["exception"] = self._text("".join(traceback.format_exception(error)).rstrip(), MAX_EXCEPTION_CHARS)
         return said
 
     def _text(self, value: object, limit: int = MAX_TEXT_CHARS) -> str:
         text = self._mask(str(value).encode("utf-8", "replace").decode())
-        return text if len(text) <= limit else text[: limit - 1] + "…"
+        if len(text) <= limit:
+            return text
+        if limit < MAX_EXCEPTION_CHARS:
+            return text[: limit - 1] + "…"
+        return text[: limit // 2] + "\n…\n" + text[-limit // 2 + 3 :]  # both ends of a traceback matter

@@ -190,3 +190,15 @@ def test_numbers_are_as_precise_as_they_are_large() -> None:
     said = [duration(n) for n in (1.25, 59.9, 61, 3661, 90_000)]
     assert said == ["1.2 s", "59 s", "1 min 1 s", "1 h 1 min", "1 d 1 h"]
     assert plain("a\tb\x85") == "a\ufffdb\ufffd"
+
+
+def test_methods_that_fail_or_are_not_served_are_those_of_the_judgement(board: Board) -> None:
+    assert board.concern("a.few") is None
+    failing = {"method": "a.few", "status": "failing", "reason": "fails 100 %, 2.5/s", "since": 7}
+    board.hear(
+        HEALTH, health(executor(0, request_count=4, error_count=1), status="degraded") | {"methods": [failing]}, 101
+    )
+    assert board.concern("a.few") == failing
+    assert board.as_data(101.0)["concerned"] == [failing]
+    shown = drawn(board, 101.0)
+    assert "25 %" in shown, "of the calls of an executor"

@@ -24,8 +24,9 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environm
 from tests.support.match import require
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, SCALE, SOON, eventually
-from trunkline.config import SettingsError, load_settings
+from trunkline.config import load_settings
 from trunkline.edge.framed.unix import UnixSocket
+from trunkline.setting_names import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN = "s3cret"

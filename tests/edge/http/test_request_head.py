@@ -13,8 +13,9 @@ import pytest
 from tests.edge.http.http_client import send
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.timing import PATIENCE, eventually
-from trunkline.config import SettingsError, load_settings
+from trunkline.config import load_settings
 from trunkline.edge.http.request_head import RequestHeads
+from trunkline.setting_names import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 TOKEN: Final = "a-token-of-this-test"

@@ -1,7 +1,8 @@
 /**
  * Who is connected. The hub tells of comings and goings; a list of all, where it gives one, goes first.
  */
-import { fieldsOf, listOf, numberOf, textOf, type Fields } from "./reports.ts";
+import type { ConnectionReport, ConnectionsReport, OpenedConnection } from "../hub/said.ts";
+import { fieldsOf, listOf, numberOf, textOf, type Told } from "./reports.ts";
 
 const KEPT_CLOSED = 50;
 const KEPT_OPEN = 2_000;
@@ -38,7 +39,7 @@ export const NO_CONNECTIONS: Connections = { open: undefined, rows: [], closed: 
 
 /** What is known after one more message of `system.connections`. */
 export function withReport(known: Connections, data: unknown, at: number): Connections {
-  const fields = fieldsOf(data);
+  const fields: Told<ConnectionsReport> = fieldsOf(data);
   const all = Array.isArray(fields.connections) ? listOf(fields.connections) : undefined;
   const rows = new Map((all === undefined ? known.rows : all.map((item) => rowOf(item, at))).map((row) => [row.number, row]));
   for (const item of listOf(fields.opened)) {
@@ -59,7 +60,7 @@ export function withReport(known: Connections, data: unknown, at: number): Conne
   };
 }
 
-function rowOf(item: Fields, at: number): ConnectionRow {
+function rowOf(item: Told<ConnectionReport & OpenedConnection>, at: number): ConnectionRow {
   const duration = numberOf(item.duration_ms);
   const more: Record<string, number> = {};
   for (const [name, value] of Object.entries(item)) {

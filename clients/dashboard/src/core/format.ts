@@ -76,6 +76,16 @@ export function bytes(value: number | undefined): string {
   return value < 1_000_000 ? `${trim(value / 1_000)} kB` : `${trim(value / 1_000_000)} MB`;
 }
 
+/** Percent: 0.4 %, 12 %. */
+export function percent(value: number): string {
+  return `${value === 0 || value >= 10 ? Math.round(value) : trim(value)} %`;
+}
+
+/** A part of 1, as percent. */
+export function share(value: number): string {
+  return percent(100 * value);
+}
+
 /** The time of day, with seconds. */
 export function clock(at: number | undefined): string {
   return at === undefined ? NOTHING : new Date(at).toLocaleTimeString("en-GB");

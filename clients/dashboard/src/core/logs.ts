@@ -19,6 +19,8 @@ export interface LogRecord {
   readonly level: string;
   readonly logger: string;
   readonly text: string;
+  /** The traceback, its first line on top. */
+  readonly exception: string | undefined;
   readonly executor: string | undefined;
   readonly requestId: string | undefined;
   readonly traceId: string | undefined;
@@ -54,7 +56,7 @@ export function withLogMessage(log: Log, message: TopicMessage, now: number): Lo
 }
 
 function gapRow(number: number, at: number, text: string): LogRecord {
-  const nobody = { executor: undefined, requestId: undefined, traceId: undefined };
+  const nobody = { exception: undefined, executor: undefined, requestId: undefined, traceId: undefined };
   return { number, at, level: "warning", logger: "", text, ...nobody, more: "", gap: true };
 }
 
@@ -68,7 +70,8 @@ function recordOf(item: Fields, number: number): LogRecord {
     at: Number.isNaN(at) ? undefined : at,
     level: textOf(item.level) ?? "info",
     logger: textOf(item.logger) ?? "",
-    text: exception === undefined ? event : `${event}: ${exception}`,
+    text: event,
+    exception,
     executor: index === undefined ? textOf(item.executor) : `executor-${index}`,
     requestId: textOf(item.request_id),
     traceId: textOf(item.trace_id),
@@ -99,7 +102,7 @@ export function fitting(records: readonly LogRecord[], { level, text, executor }
   const least = levelOf(level);
   const wanted = text.trim().toLowerCase();
   return records.filter((record) => {
-    const words = [record.text, record.logger, record.executor, record.requestId, record.traceId, record.more].join(" ");
+    const words = [record.text, record.exception, record.logger, record.executor, record.requestId, record.traceId, record.more].join(" ");
     const fits = levelOf(record.level) >= least && (executor === "" || record.executor === executor);
     return record.gap || (fits && words.toLowerCase().includes(wanted));
   });

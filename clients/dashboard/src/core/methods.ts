@@ -1,7 +1,8 @@
 /**
  * The calls of each method, from two looks at `metrics.get`: rates between them, durations since the hub started.
  */
-import { fieldsOf, numberOf } from "./reports.ts";
+import type { MethodMetrics } from "../hub/said.ts";
+import { fieldsOf, numberOf, type Told } from "./reports.ts";
 
 export interface MethodLine {
   readonly name: string;
@@ -21,6 +22,12 @@ export interface Look {
   readonly lines: readonly MethodLine[];
 }
 
+/** A method that nobody has called. */
+export function uncalled(name: string): MethodLine {
+  const nothing = { perSecond: undefined, failedPerSecond: undefined, p50: undefined, p95: undefined, p99: undefined, max: undefined };
+  return { name, count: 0, failed: 0, ...nothing };
+}
+
 /** The busiest first. */
 export function look(result: unknown, before: Look | undefined, at: number): Look {
   const known = new Map(before?.lines.map((line) => [line.name, line]));
@@ -35,7 +42,7 @@ export function look(result: unknown, before: Look | undefined, at: number): Loo
 }
 
 function lineOf(name: string, value: unknown, was: MethodLine | undefined, seconds: number | undefined): MethodLine {
-  const fields = fieldsOf(value);
+  const fields: Told<MethodMetrics> = fieldsOf(value);
   const count = numberOf(fields.count) ?? 0;
   const failed = count - (numberOf(fields.success) ?? count);
   // Smaller than before: the hub has started anew, and this is its first look.

@@ -2,7 +2,12 @@
  * What the hub says of itself, read with care: a member that is missing (an older hub) is `undefined`, never a guess.
  */
 
+import type { DetailedHealth, EndedCall as Ended, LastError, Memory, MethodHealth as Concern, Serving, WorkingExecutor } from "../hub/said.ts";
+
 export type Fields = Readonly<Record<string, unknown>>;
+
+/** What a hub of any version says for a `T`: members have the names that the hub's reports have, and any value or none. */
+export type Told<T> = { readonly [K in keyof T]?: unknown };
 
 /** A second of the whole hub; of the topic `system.metrics`. */
 export interface Metrics {
@@ -23,7 +28,12 @@ export interface Executor {
   /** Why it was started again, and how often. */
   readonly restartCauses: Readonly<Record<string, number>>;
   readonly lastFailure: string | undefined;
+  /** 0 to 1, of all its calls. */
+  readonly errorRate: number | undefined;
+  readonly uptimeSeconds: number | undefined;
+  readonly packs: number | undefined;
   readonly rssMb: number | undefined;
+  readonly memoryPercent: number | undefined;
   readonly cpuPercent: number | undefined;
   /** What it runs, the oldest first; undefined where the hub does not say. */
   readonly running: readonly Fields[] | undefined;
@@ -54,12 +64,24 @@ export interface EndedCall {
   readonly raw: Fields;
 }
 
-/** What `health.detailed` says of the whole. */
+/** What `system.health` and `health.detailed` say of the whole. */
 export interface Health {
   readonly status: string;
+  /** When the status became what it is, in milliseconds since 1970. */
+  readonly since: number | undefined;
   readonly causes: readonly string[];
-  readonly uptimeSeconds: number | undefined;
-  readonly executors: readonly Executor[];
+  /** Methods that are not served, or fail. */
+  readonly methods: readonly MethodHealth[];
+}
+
+/** A method that is not served, or fails. */
+export interface MethodHealth {
+  readonly name: string;
+  readonly status: string;
+  readonly since: number | undefined;
+  readonly reason: string;
+  /** What its last error says, or its kind, for who may not see the text. */
+  readonly error: string | undefined;
 }
 
 export function isFields(value: unknown): value is Fields {
@@ -118,9 +140,13 @@ const EXECUTOR_PLACES = new Set([
   "last_failure",
   "memory_usage",
   "cpu_percent",
+  "error_rate",
+  "uptime_seconds",
+  "pipelines_loaded",
 ]);
 
-export function executorOf(item: Fields): Executor {
+export function executorOf(item: Told<WorkingExecutor>): Executor {
+  const memory: Told<Memory> = fieldsOf(item.memory_usage);
   const more: Record<string, string | number | boolean> = {};
   for (const [name, value] of Object.entries(item)) {
     const plain = typeof value === "number" || typeof value === "boolean" || (typeof value === "string" && value !== "");
@@ -138,7 +164,11 @@ export function executorOf(item: Fields): Executor {
     restarts: numberOf(item.restarts),
     restartCauses: metricsOf(item.restart_causes, 0).numbers,
     lastFailure: textOf(item.last_failure),
-    rssMb: numberOf(fieldsOf(item.memory_usage).rss_mb),
+    errorRate: numberOf(item.error_rate),
+    uptimeSeconds: numberOf(item.uptime_seconds),
+    packs: numberOf(item.pipelines_loaded),
+    rssMb: numberOf(memory.rss_mb),
+    memoryPercent: numberOf(memory.percent),
     cpuPercent: numberOf(item.cpu_percent),
     running: Array.isArray(item.running) ? listOf(item.running) : undefined,
     more,
@@ -150,17 +180,28 @@ export function executorsOf(data: unknown): readonly Executor[] {
 }
 
 export function healthOf(data: unknown): Health {
-  const fields = fieldsOf(data);
+  const fields: Told<Serving | DetailedHealth> = fieldsOf(data);
   const causes = Array.isArray(fields.causes) ? fields.causes.filter((cause) => typeof cause === "string") : [];
   return {
     status: textOf(fields.status) ?? "unknown",
+    since: numberOf(fields.since),
     causes,
-    uptimeSeconds: numberOf(fields.uptime_seconds),
-    executors: executorsOf(fields),
+    methods: listOf(fields.methods).map((item) => methodHealthOf(item)),
   };
 }
 
-export function endedCallOf(item: Fields, number: number): EndedCall {
+function methodHealthOf(item: Told<Concern>): MethodHealth {
+  const error: Told<LastError> = fieldsOf(item.last_error);
+  return {
+    name: textOf(item.method) ?? "?",
+    status: textOf(item.status) ?? "unknown",
+    since: numberOf(item.since),
+    reason: textOf(item.reason) ?? "",
+    error: textOf(error.message) ?? textOf(error.type),
+  };
+}
+
+export function endedCallOf(item: Told<Ended>, number: number): EndedCall {
   return {
     number,
     method: textOf(item.method) ?? "?",

@@ -1,7 +1,8 @@
 /**
  * The topics of the hub, from two looks at `system.topics`: what it counts becomes a rate between them.
  */
-import { fieldsOf, listOf, numberOf, textOf } from "./reports.ts";
+import type { SubscribedPattern, TopicList, TopicReport } from "../hub/said.ts";
+import { fieldsOf, listOf, numberOf, textOf, type Told } from "./reports.ts";
 
 export interface TopicRow {
   readonly topic: string;
@@ -35,8 +36,8 @@ export type Sort = (typeof SORTS)[number];
 export function lookAtTopics(result: unknown, before: TopicsLook | undefined, at: number): TopicsLook {
   const known = new Map(before?.rows.map((row) => [row.topic, row]));
   const seconds = before === undefined ? 0 : (at - before.at) / 1_000;
-  const fields = fieldsOf(result);
-  const spoke = listOf(fields.topics).map((item): TopicRow => {
+  const fields: Told<TopicList> = fieldsOf(result);
+  const spoke = listOf(fields.topics).map((item: Told<TopicReport>): TopicRow => {
     const topic = textOf(item.topic) ?? "?";
     const [epoch, offset, was] = [textOf(item.epoch), numberOf(item.offset), known.get(topic)];
     return {
@@ -51,7 +52,7 @@ export function lookAtTopics(result: unknown, before: TopicsLook | undefined, at
     };
   });
   const names = new Set(spoke.map(({ topic }) => topic));
-  const silent = listOf(fields.subscribed).flatMap((item) => {
+  const silent = listOf(fields.subscribed).flatMap((item: Told<SubscribedPattern>) => {
     const topic = textOf(item.pattern);
     return topic === undefined || names.has(topic) ? [] : [silentRow(topic, numberOf(item.subscribers))];
   });

@@ -25,6 +25,7 @@ export const ring = new MetricsRing();
 /** Changes when the past that the charts show does. */
 export const pastVersion = signal(0);
 export const health = signal<Health | undefined>(undefined);
+export const uptimeSeconds = signal<number | undefined>(undefined);
 export const executors = signal<readonly Executor[]>([]);
 export const lanes = signal<Lanes>(new Map());
 export const happened = signal<readonly Incident[]>([]);
@@ -50,6 +51,9 @@ const FEEDS: Readonly<Record<string, Take>> = {
   "system.executors": (data, at) => {
     executorsToldAt = at;
     takeExecutors(executorsOf(data), at);
+  },
+  "system.health": (data) => {
+    health.value = healthOf(data);
   },
   "system.requests": takeCalls,
   "system.connections": (data, at) => {
@@ -149,10 +153,10 @@ async function refresh(hub: Hub): Promise<void> {
 
 async function refreshHealth(hub: Hub): Promise<void> {
   await asked(hub.call(asks.always.method), (result) => {
-    const next = healthOf(result);
-    health.value = next;
+    health.value = healthOf(result);
+    uptimeSeconds.value = numberOf(fieldsOf(result).uptime_seconds);
     if (Date.now() - executorsToldAt > QUIET_MS) {
-      takeExecutors(next.executors, Date.now());
+      takeExecutors(executorsOf(result), Date.now());
     }
   });
 }

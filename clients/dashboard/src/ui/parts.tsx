@@ -3,6 +3,7 @@
  */
 import type { ComponentChildren, JSX } from "preact";
 import { duration, NOTHING } from "../core/format.ts";
+import { refused } from "../hub/feeds.ts";
 import { live, oldBy } from "../hub/status.ts";
 
 interface PanelProps {
@@ -95,6 +96,31 @@ function HeadCell({ cell: { text, number, sort } }: { readonly cell: Head }): JS
         </button>
       )}
     </th>
+  );
+}
+
+/** Why the hub does not tell of a topic, or answer a view's question; undefined where it does. */
+export function notAllowed(source: string): string | undefined {
+  const why = refused.value[source];
+  return why === undefined ? undefined : `Not allowed: ${why}`;
+}
+
+/** What an error says, whole: what is too long for its place is read by opening it. */
+export function Message({ text }: { readonly text: string | undefined }): JSX.Element | null {
+  return text === undefined ? null : (
+    <span class="message" title={text}>
+      {text}
+    </span>
+  );
+}
+
+/** A text of several lines, such as a traceback, as it is: the first line on top. */
+export function Lines({ text, label }: { readonly text: string; readonly label: string }): JSX.Element {
+  return (
+    // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls has to be reachable by keys
+    <pre role="region" tabIndex={0} aria-label={label}>
+      {text}
+    </pre>
   );
 }
 

@@ -4,10 +4,10 @@
 import type { JSX } from "preact";
 import { bytes, count, duration, milliseconds, NOTHING, plural } from "../core/format.ts";
 import type { ConnectionRow } from "../core/connections.ts";
-import { connections, metrics, refused } from "../hub/feeds.ts";
+import { connections, metrics } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { live } from "../hub/status.ts";
-import { Empty, Figure, Panel, Table, words } from "../ui/parts.tsx";
+import { Empty, Figure, notAllowed, Panel, Table, words } from "../ui/parts.tsx";
 
 const SHOWN = 200;
 const SHOWN_CLOSED = 12;
@@ -19,6 +19,7 @@ export function Connections(): JSX.Element {
   return (
     <>
       <h1 class="hidden">Connections</h1>
+      {notAllowed("system.metrics") !== undefined && <p class="warning">{notAllowed("system.metrics")}</p>}
       <dl class="figures">
         <Figure label="connections" value={count(numbers.connections)} />
         <Figure label="subscriptions" value={count(numbers.subscriptions)} />
@@ -50,7 +51,7 @@ function Open(): JSX.Element {
   return (
     <Panel title="Open connections" note={notes.join("; ")}>
       {rows.length === 0 ? (
-        <Empty>{refused.value["system.connections"] ?? "No connection was opened since this page was loaded."}</Empty>
+        <Empty>{notAllowed("system.connections") ?? "No connection was opened since this page was loaded."}</Empty>
       ) : (
         <Table
           label="Open connections"
@@ -120,7 +121,7 @@ function Closed(): JSX.Element {
   return (
     <Panel title="Closed" note="latest first">
       {closed.length === 0 ? (
-        <Empty>No connection was closed since this page was loaded.</Empty>
+        <Empty>{notAllowed("system.connections") ?? "No connection was closed since this page was loaded."}</Empty>
       ) : (
         <Table label="Closed connections" head={[{ text: "no.", number: true }, "peer", "principal", "was open for"]}>
           {closed.map((row) => (

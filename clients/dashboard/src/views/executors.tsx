@@ -2,15 +2,15 @@
  * A lane for each executor: what it does, what it did, what it costs.
  */
 import type { JSX } from "preact";
-import { clock, count, duration, megabytes, milliseconds, NOTHING, plural } from "../core/format.ts";
+import { clock, count, duration, megabytes, milliseconds, NOTHING, percent, plural, share } from "../core/format.ts";
 import { isWorking } from "../core/incidents.ts";
 import { runningCallOf } from "../core/inflight.ts";
 import { PLACES, runs, type Stretch } from "../core/lanes.ts";
 import type { Executor } from "../core/reports.ts";
-import { executors, happened, lanes, refused } from "../hub/feeds.ts";
+import { executors, happened, lanes } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { live, oldBy } from "../hub/status.ts";
-import { Empty, Panel, State, words } from "../ui/parts.tsx";
+import { Empty, notAllowed, Panel, State, words } from "../ui/parts.tsx";
 
 export function Executors(): JSX.Element {
   const list = executors.value;
@@ -21,7 +21,7 @@ export function Executors(): JSX.Element {
       <Panel title="Executors" note={list.length === 0 ? undefined : `${working} of ${list.length} working; lanes show the last five minutes`}>
         {oldBy.value !== undefined && <p class="warning">Last known state, {duration(oldBy.value)} ago.</p>}
         {list.length === 0 ? (
-          <Empty>{refused.value["system.executors"] ?? "This hub has no executors."}</Empty>
+          <Empty>{notAllowed("system.executors") ?? "This hub has no executors."}</Empty>
         ) : (
           <ul class={`lanes ${live.value ? "" : "old"}`}>
             {list.map((executor) => (
@@ -73,10 +73,12 @@ function facts(executor: Executor): [string, string][] {
   return [
     ["running", count(executor.active)],
     ["calls", count(executor.requests)],
-    ["errors", count(executor.errors)],
+    ["errors", executor.errorRate === undefined ? count(executor.errors) : `${count(executor.errors)} (${share(executor.errorRate)})`],
     ["restarts", restarts(executor)],
-    ["memory", megabytes(executor.rssMb)],
-    ["cpu", executor.cpuPercent === undefined ? NOTHING : `${Math.round(executor.cpuPercent)} %`],
+    ["up", duration(executor.uptimeSeconds === undefined ? undefined : executor.uptimeSeconds * 1_000)],
+    ["memory", executor.memoryPercent === undefined ? megabytes(executor.rssMb) : `${megabytes(executor.rssMb)} (${percent(executor.memoryPercent)})`],
+    ["cpu", executor.cpuPercent === undefined ? NOTHING : percent(executor.cpuPercent)],
+    ["packs", count(executor.packs)],
     ...Object.entries(executor.more).map(([name, value]): [string, string] => [
       LABELS[name] ?? words(name),
       typeof value === "number" ? count(value) : String(value),

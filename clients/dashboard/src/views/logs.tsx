@@ -7,7 +7,7 @@ import { useEffect } from "preact/hooks";
 import { clock, count, NOTHING, plural } from "../core/format.ts";
 import { fitting, LEVELS, type Log, type LogRecord } from "../core/logs.ts";
 import { executors } from "../hub/feeds.ts";
-import { Empty, Panel, State, Table, Trace } from "../ui/parts.tsx";
+import { Empty, Lines, Panel, State, Table, Trace } from "../ui/parts.tsx";
 import { showCalls, wantedText } from "./links.ts";
 import { listen, log, refusal } from "./logs-state.ts";
 
@@ -102,7 +102,7 @@ function Filters(): JSX.Element {
 const TONES: Readonly<Record<string, string>> = { debug: "quiet", info: "good", warning: "warn", error: "bad", critical: "bad" };
 
 function Row({ record }: { readonly record: LogRecord }): JSX.Element {
-  const { level: name, logger, text, more } = record;
+  const { level: name, logger, text, exception, more } = record;
   if (record.gap) {
     return (
       <tr class="gap">
@@ -119,7 +119,9 @@ function Row({ record }: { readonly record: LogRecord }): JSX.Element {
       </td>
       <td>{record.executor ?? NOTHING}</td>
       <td class="wide">
-        {text} <span class="note">{[logger, more].filter(Boolean).join(" · ")}</span>
+        {text.includes("\n") ? <Lines text={text} label="Message" /> : text}{" "}
+        <span class="note">{[logger, more].filter(Boolean).join(" · ")}</span>
+        {exception !== undefined && <Lines text={exception} label="Traceback" />}
       </td>
       <Trace id={record.traceId ?? record.requestId} follow={showCalls} leads="Calls of" />
     </tr>

@@ -4,11 +4,11 @@
 import { computed } from "@preact/signals";
 import type { JSX } from "preact";
 import { ago, bytes, clock, count, duration, megabytes, milliseconds } from "../core/format.ts";
-import { failures, happened, health, metrics, refused } from "../hub/feeds.ts";
+import { failures, happened, health, metrics, refused, uptimeSeconds } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { causes, concerns, condition, fresh, live, oldBy, working } from "../hub/status.ts";
 import { Chart, follow, span, zoom } from "../ui/chart.tsx";
-import { Empty, Figure, Panel, Table } from "../ui/parts.tsx";
+import { Empty, Figure, Message, notAllowed, Panel, Table } from "../ui/parts.tsx";
 import { MethodTable } from "./method-table.tsx";
 
 const HEADLINES = {
@@ -57,6 +57,19 @@ export function Overview(): JSX.Element {
     <>
       <h1 class="hidden">Overview</h1>
       <HealthBanner />
+      {notAllowed("system.metrics") === undefined ? <Numbers /> : <p class="warning">{notAllowed("system.metrics")}</p>}
+      <div class="columns">
+        <TopFailures />
+        <Happened />
+      </div>
+      <MethodTable />
+    </>
+  );
+}
+
+function Numbers(): JSX.Element {
+  return (
+    <>
       <Figures />
       <TimeBar />
       <div class="charts">
@@ -67,11 +80,6 @@ export function Overview(): JSX.Element {
         <Chart title="Traffic of calls" lines={TRAFFIC} format={bytes} />
         <Chart title="Events" lines={EVENTS} format={count} />
       </div>
-      <div class="columns">
-        <TopFailures />
-        <Happened />
-      </div>
-      <MethodTable />
     </>
   );
 }
@@ -85,11 +93,15 @@ const headline = computed(() => {
 
 function HealthBanner(): JSX.Element {
   const shown = fresh.value.word === "waiting" || live.value;
-  const uptime = health.value?.uptimeSeconds;
+  const uptime = uptimeSeconds.value;
+  const since = health.value?.since;
   return (
     <section class={`banner ${shown ? condition.value : "not-live"} ${shown && concerns.value.length > 0 ? "concern" : ""}`} aria-label="Health">
       <div role="status">
-        <p class="headline">{headline}</p>
+        <p class="headline">
+          {headline}
+          {shown && since !== undefined && condition.value !== "healthy" && <small> since {clock(since)}</small>}
+        </p>
         {!shown && <p>{fresh.value.sentence}</p>}
         {known.value.length > 0 && (
           <ul>
@@ -165,13 +177,16 @@ function TopFailures(): JSX.Element {
   return (
     <Panel title="Latest failures" note={<a href="#/requests">all failures</a>}>
       {top.length === 0 ? (
-        <Empty>No call has failed since this page was loaded.</Empty>
+        <Empty>{notAllowed("system.requests") ?? "No call has failed since this page was loaded."}</Empty>
       ) : (
         <Table label="Failures by method" head={["method", "error", { text: "calls", number: true }, "last"]}>
           {top.map((group) => (
             <tr key={group.key}>
               <td class="mono">{group.method}</td>
-              <td class="bad">{group.outcome}</td>
+              <td class="wide">
+                <span class="bad">{group.outcome}</span>
+                <Message text={group.last.message} />
+              </td>
               <td class="number">{count(group.count)}</td>
               <td>{ago(group.lastAt, now.value)}</td>
             </tr>
@@ -187,7 +202,7 @@ function Happened(): JSX.Element {
   return (
     <Panel title="Executor events" note="since this page was loaded">
       {list.length === 0 ? (
-        <Empty>No executor has changed its state.</Empty>
+        <Empty>{notAllowed("system.executors") ?? "No executor has changed its state."}</Empty>
       ) : (
         <ol class="log">
           {list.map((incident) => (

@@ -6,9 +6,9 @@ import type { JSX } from "preact";
 import { ago, clock, count, milliseconds, NOTHING, plural } from "../core/format.ts";
 import type { FailureGroup } from "../core/failures.ts";
 import type { EndedCall } from "../core/reports.ts";
-import { calls, callsNotTold, failures, refused } from "../hub/feeds.ts";
+import { calls, callsNotTold, failures } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
-import { Empty, Panel, State, Table, toneOf, Trace } from "../ui/parts.tsx";
+import { Empty, Message, notAllowed, Panel, State, Table, toneOf, Trace } from "../ui/parts.tsx";
 import { bringBack, copyCall } from "./failed-call.ts";
 import { InFlight } from "./in-flight.tsx";
 import { showLog, wantedId } from "./links.ts";
@@ -55,7 +55,7 @@ function Failures(): JSX.Element {
   return (
     <Panel title="Failures" note="grouped by method and error, since this page was loaded" actions={clear}>
       {groups.length === 0 ? (
-        <Empty>No call has failed since this page was loaded.</Empty>
+        <Empty>{notAllowed("system.requests") ?? "No call has failed since this page was loaded."}</Empty>
       ) : (
         <Table label="Failures" head={["method", "error", { text: "calls", number: true }, "first", "last", "executor", "trace or request", ""]}>
           {groups.map((group) => (
@@ -75,6 +75,7 @@ function FailureRow({ group }: { readonly group: FailureGroup }): JSX.Element {
       <td>
         <State tone="bad">{group.outcome}</State>
         {group.code !== undefined && <span class="note"> {group.code}</span>}
+        <Message text={last.message} />
       </td>
       <td class="number">{count(group.count)}</td>
       <td>{clock(group.firstAt)}</td>
@@ -117,7 +118,7 @@ function Recent(): JSX.Element {
     >
       <Filters />
       {shown.value.length === 0 ? (
-        <Empty>{refused.value["system.requests"] ?? (calls.value.length === 0 ? "No call has ended since this page was loaded." : "No recent call matches the filter.")}</Empty>
+        <Empty>{notAllowed("system.requests") ?? (calls.value.length === 0 ? "No call has ended since this page was loaded." : "No recent call matches the filter.")}</Empty>
       ) : (
         <Table label="Recent calls" head={["at", "method", "outcome", ...TIMES, "executor", "principal", "trace or request", ""]} class="tall">
           {shown.value.map((call) => (
@@ -169,6 +170,7 @@ function CallRow({ call }: { readonly call: EndedCall }): JSX.Element {
       <td class="mono">{call.method}</td>
       <td>
         <State tone={toneOf(call.outcome)}>{call.outcome}</State>
+        <Message text={call.message} />
       </td>
       <td class="number">{milliseconds(call.durationMs)}</td>
       <td class="number">{milliseconds(call.queueMs)}</td>

@@ -5,8 +5,9 @@ import type { JSX } from "preact";
 import { bytes, clock, count, milliseconds } from "../core/format.ts";
 import { jsonOf } from "../core/json.ts";
 import { KEPT_CHUNKS, type ChunkTime, type Waterfall } from "../core/waterfall.ts";
+import { fieldsOf, textOf, type Fields } from "../core/reports.ts";
 import { copy } from "../ui/copy.ts";
-import { Panel, State, Table } from "../ui/parts.tsx";
+import { Lines, Panel, State, Table } from "../ui/parts.tsx";
 import { run, type Run } from "./console-state.ts";
 
 const MAX_SHOWN = 100_000;
@@ -26,7 +27,9 @@ export function RunResult(): JSX.Element | null {
 
 function Outcome({ run: shown }: { readonly run: Run }): JSX.Element {
   const { outcome } = shown;
+  const traceback = outcome.kind === "error" ? tracebackOf(outcome.details) : undefined;
   const text = outcome.kind === "running" ? undefined : jsonOf(outcome.kind === "result" ? outcome.value : outcome.details, 2);
+  const shownText = traceback === undefined ? text : jsonOf(withoutTraceback(outcome.kind === "error" ? outcome.details : {}), 2);
   const copyButton = text !== undefined && (
     <button type="button" onClick={() => void copy(text, "the result")}>
       Copy
@@ -40,14 +43,27 @@ function Outcome({ run: shown }: { readonly run: Run }): JSX.Element {
         {shown.progress !== undefined && outcome.kind === "running" && <span class="note">progress {JSON.stringify(shown.progress)}</span>}
       </p>
       {outcome.kind === "error" && <p class="bad">{outcome.message}</p>}
-      {text !== undefined && (
+      {traceback !== undefined && <Lines text={traceback} label="Traceback" />}
+      {shownText !== undefined && (
         // oxlint-disable-next-line jsx-a11y/no-noninteractive-tabindex -- what scrolls has to be reachable by keys
         <pre role="region" tabIndex={0} aria-label="Result as JSON">
-          {text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}\n… ${bytes(text.length)} in total; "Copy" copies all of it` : text}
+          {shownText.length > MAX_SHOWN ? `${shownText.slice(0, MAX_SHOWN)}\n… ${bytes(shownText.length)} in total; "Copy" copies all of it` : shownText}
         </pre>
       )}
     </Panel>
   );
+}
+
+/** The traceback of an error, as a hub with `--debug` sends it. */
+function tracebackOf(details: Fields): string | undefined {
+  const lines = fieldsOf(details.data).traceback;
+  return Array.isArray(lines) ? lines.join("") : textOf(lines);
+}
+
+/** What else the error says: the traceback stands above it. */
+function withoutTraceback(details: Fields): Fields {
+  const { traceback: _, ...data } = fieldsOf(details.data);
+  return { ...details, data };
 }
 
 function Word({ outcome }: { readonly outcome: Run["outcome"] }): JSX.Element {

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.defaults import DEFAULT_MODEL, EMBEDDING_CACHE_BYTES, EMBEDDING_CACHE_SECONDS
+from trunkline.methods.caching import Cleared
 from trunkline.methods.embeddings import service
 from trunkline.methods.embeddings.model import load_model
 
@@ -78,6 +79,12 @@ class EmbeddingMethods:
         """Stop the threads of the service."""
         if self._service is not None:
             self._service.close()
+
+    def clear_cache(self, cache_type: str) -> dict[str, Cleared]:
+        """Forget vectors (``embeddings``, or ``all``)."""
+        if self._service is None or cache_type not in ("embeddings", "all"):
+            return {}
+        return {"embeddings": self._service.cache.clear()}
 
     @method("embeddings.create", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000)
     async def create(

@@ -2,7 +2,8 @@
 
 It embeds and searches through the hub, so it runs on any executor, whoever owns the collection. Answers are written
 by the model behind ``TRUNKLINE_LLM_BASE_URL`` where that is set, else extracted: made of the documents' own
-sentences. The techniques are ``basic``, which retrieves by meaning, and ``hybrid``, by meaning and words.
+sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``, by meaning and words, and
+``extractive``: ``basic`` with an extracted answer, whatever model is set.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from pydantic import Field, ValidationError
 from typing_extensions import TypedDict
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
+from trunkline.methods.caching import Cleared
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.pipelines import Asked, KnownPipelines, checked, problems_of, unknown_technique
+from trunkline.methods.rag.recovery import Answering
+from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
@@ -26,8 +30,14 @@ Technique = Callable[[RagRun, Generator, Context], AsyncIterator[Chunk]]
 TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
     "basic": (basic, BasicParams),
     "hybrid": (basic, HybridParams),
+    "extractive": (basic, BasicParams),
 }
 """Name -> the function that runs a technique, and the model of its ``technique_params``."""
+
+
+def params_of(technique: str) -> type[BasicParams]:
+    """The params of a technique; of one that there is not, those of ``basic``."""
+    return TECHNIQUES.get(technique, TECHNIQUES["basic"])[1]
 
 
 class Checked(TypedDict):
@@ -69,8 +79,10 @@ class RagMethods:
     """The techniques, and the generator the settings chose."""
 
     def __init__(self) -> None:
-        self._generator: Generator = ExtractiveGenerator()
+        self._extractive = ExtractiveGenerator()
+        self._generator: Generator = self._extractive
         self._pipelines = KnownPipelines()
+        self._responses = ResponseCache(ResponseSettings())
 
     def load(self, settings: Mapping[str, Any]) -> None:
         """Extract answers, or have them written where ``settings["llm_base_url"]`` is set.
@@ -78,6 +90,7 @@ class RagMethods:
         Raises:
             RpcError: 4001, an endpoint without ``llm_model``; 4002, the library ``openai`` is not installed.
         """
+        self._responses = ResponseCache(ResponseSettings.of(settings))
         base_url, model = settings.get("llm_base_url"), settings.get("llm_model")
         if base_url is None:
             return
@@ -91,6 +104,11 @@ class RagMethods:
             raise RpcError(
                 ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
             ) from error
+
+    def clear_cache(self, cache_type: str) -> dict[str, Cleared]:
+        """Forget answers (``responses``) or parsed pipelines (``pipelines``), or both (``all``)."""
+        clear = {"responses": self._responses.clear, "pipelines": self._pipelines.clear}
+        return {name: function() for name, function in clear.items() if cache_type in (name, "all")}
 
     async def close(self) -> None:
         """Close the connections to the language model's endpoint."""
@@ -116,22 +134,24 @@ class RagMethods:
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
         pipeline_id: str | None = None,
+        fallback: str | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
         The technique is ``basic`` where none is given. With a pipeline it is that of the pipeline, as are the options
-        and params that the call does not give.
+        and params that the call does not give. Where the technique fails, ``fallback`` is tried in the time that is
+        left.
 
         Raises:
             RpcError: 3001, unknown technique or pipeline; -32602, unknown or wrong options; 4001, no such collection,
                 or one of another model; 3003, 1002 or 5001, the language model failed.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
-        run, chunks = self._begin(query, ctx, asked)
-        async with aclosing(chunks) as source:  # type: ignore[type-var]
+        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        async with aclosing(answering.chunks(streams=False)) as source:
             async for _ in source:
                 pass
-        return cast("Answer", run.result(ctx.worker_id))
+        return cast("Answer", answering.run.result(ctx.worker_id))
 
     @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
     async def stream(
@@ -142,6 +162,7 @@ class RagMethods:
         options: Options | None = None,
         technique_params: dict[str, Any] | None = None,
         pipeline_id: str | None = None,
+        fallback: str | None = None,
     ) -> AsyncIterator[Chunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
@@ -152,12 +173,12 @@ class RagMethods:
         Raises:
             RpcError: as ``rag.execute``.
         """
-        asked = await self._asked(ctx, Asked(technique, options, technique_params), pipeline_id)
-        run, chunks = self._begin(query, ctx, asked)
-        async with aclosing(chunks) as source:  # type: ignore[type-var]
+        asked = await self._asked(ctx, Asked(technique, options, technique_params, fallback), pipeline_id)
+        answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
+        async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
                 yield chunk
-        ctx.set_result(run.result(ctx.worker_id))
+        ctx.set_result(answering.run.result(ctx.worker_id))
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
         """What a call asks for: what it gives, over that of its pipeline.
@@ -188,10 +209,12 @@ class RagMethods:
             words = f"{ctx.method}: {unknown_technique(technique, TECHNIQUES)}"
             raise RpcError(ErrorCode.PIPELINE_NOT_FOUND, words, maybe_executed=False)
         execute, model = TECHNIQUES[technique]
+        generator = self._extractive if technique == "extractive" else self._generator
         try:
             params = model.model_validate(asked.technique_params or {})
         except ValidationError as error:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
-        run = RagRun(technique, query, asked.options or Options(), params, self._generator.name)
-        return run, execute(run, self._generator, ctx)
+        run = RagRun(technique, query, asked.options or Options(), params, generator.name)
+        chunks = execute(run, generator, ctx)
+        return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks

@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trunkline import ErrorCode, RpcError
+from trunkline.methods.caching import Cleared
 from trunkline.methods.rag.retrieval import BasicParams, Options
 
 MAX_KNOWN: Final = 256
@@ -25,6 +26,7 @@ class PipelineConfig(BaseModel):
 
     options: Options | None = None
     technique_params: dict[str, Any] | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Asked:
     technique: str | None = None
     options: Options | None = None
     technique_params: dict[str, Any] | None = None
+    fallback: str | None = None
 
     def over(self, pipeline: Asked) -> Asked:
         """What is given here, and from the pipeline what is not."""
@@ -42,7 +45,12 @@ class Asked:
             given = {name: getattr(self.options, name) for name in self.options.model_fields_set}
             options = options.model_copy(update=given)
         params = (pipeline.technique_params or {}) | (self.technique_params or {})
-        return Asked(pipeline.technique, options, params)
+        return Asked(pipeline.technique, options, params, self.fallback or pipeline.fallback)
+
+    def fallen_back(self, model: type[BasicParams]) -> Asked:
+        """The same with the fallback, and those of the params that it knows."""
+        params = {name: value for name, value in (self.technique_params or {}).items() if name in model.model_fields}
+        return Asked(self.fallback, self.options, params)
 
 
 class KnownPipelines:
@@ -50,9 +58,6 @@ class KnownPipelines:
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, Asked] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
 
     def parsed(self, pipeline: Mapping[str, Any], techniques: Techniques) -> Asked:
         """What a pipeline gives, from the result of ``pipeline.get``."""
@@ -65,9 +70,11 @@ class KnownPipelines:
         self._known.move_to_end(pipeline_id)
         return known
 
-    def clear(self) -> None:
+    def clear(self) -> Cleared:
         """Forget all: they are parsed again when they are used."""
+        cleared = Cleared(entries=len(self._known), bytes=0)
         self._known.clear()
+        return cleared
 
 
 def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> Asked:
@@ -90,11 +97,13 @@ def checked(technique: str, config: dict[str, Any], techniques: Techniques) -> A
             techniques[technique][1].model_validate(params)
         except ValidationError as error:
             wrong += problems_of(error, "technique_params")
+    if parsed.fallback is not None and parsed.fallback not in techniques:
+        wrong.append(("fallback", unknown_technique(parsed.fallback, techniques)))
     if wrong:
         words = "; ".join(f"{path}: {message}" for path, message in wrong)
         errors = [{"path": path, "message": message} for path, message in wrong]
         raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"pipeline: {words}", data={"errors": errors})
-    return Asked(technique, parsed.options, parsed.technique_params)
+    return Asked(technique, parsed.options, parsed.technique_params, parsed.fallback)
 
 
 def unknown_technique(technique: str, techniques: Techniques) -> str:

@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 
 class Options(BaseModel):
-    """The collection to search, and how many documents to retrieve."""
+    """The collection to search, how many documents to retrieve, and whether a kept answer will do."""
 
     model_config = ConfigDict(extra="forbid")
 
     collection: Annotated[str, Field(min_length=1)] = "python-reference"
     top_k: Annotated[int, Field(ge=1, le=50)] = 4
+    cache: Annotated[bool | None, Field(description="whether a kept answer will do; by default as the hub is set")] = (
+        None
+    )
 
 
 class BasicParams(BaseModel):
@@ -109,6 +112,7 @@ class RagRun:
 
     Attributes:
         generator: ``extractive``, or the name of the model that writes.
+        stats: of the collection, before it was searched.
         model: what embedded the query.
         query_vector: of length 1.
         answer: the texts of the parts so far.
@@ -125,6 +129,7 @@ class RagRun:
     started: float = field(default_factory=time.perf_counter)
     retrieval_time: float = 0.0
     generation_time: float = 0.0
+    stats: dict[str, Any] | None = None
     model: str = ""
     query_vector: NDArray[np.float32] | None = None
     documents: list[Document] = field(default_factory=list)
@@ -198,7 +203,9 @@ async def retrieve(run: RagRun, ctx: Context) -> None:
     Raises:
         RpcError: the error of embedding or search; 4001 where collection and query have different models.
     """
-    run.filling = _filling(await ctx.call("collections.stats", {"name": run.options.collection}))
+    if run.stats is None:
+        run.stats = await ctx.call("collections.stats", {"name": run.options.collection})
+    run.filling = _filling(run.stats)
     embedded = await embed(ctx, [run.query])
     run.model, run.query_vector = embedded.model, embedded.vectors[0]
     search: dict[str, Any] = {

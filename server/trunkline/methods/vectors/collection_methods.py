@@ -172,6 +172,7 @@ def _stats(collection: Collection) -> CollectionStats:
         "bytes": collection.disk_bytes,
         "tombstones": index.tombstones,
         "position": collection.position,
+        "version": f"{collection.versions.opening}.{collection.position}",
         "search": "exact" if index.is_exact else "approximate",
         "building": index.is_building,
     }

@@ -116,7 +116,8 @@ class CollectionStats(CollectionDescription):
     """The description of a collection, and its size.
 
     ``count`` items; ``bytes`` on the disk; ``tombstones`` are rows of the index that are deleted or replaced and not
-    yet gone; ``position`` counts what was ever committed. ``search`` is exact where every vector is compared: always
+    yet gone; ``position`` counts what was ever committed; ``version`` is another one after each change, and whenever
+    the collection is opened anew. ``search`` is exact where every vector is compared: always
     with kind flat, with others as long as the structure is too small or not built yet. ``building``: it is being built.
     """
 
@@ -124,6 +125,7 @@ class CollectionStats(CollectionDescription):
     bytes: int
     tombstones: int
     position: int
+    version: str
     search: Literal["exact", "approximate"]
     building: bool
 

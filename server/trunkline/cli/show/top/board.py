@@ -149,6 +149,11 @@ class Board:
         """The recently active topics, those with the highest rate first; a rate is None at first."""
         return sorted(self._topics, key=lambda row: -(row["per_second"] or 0.0))
 
+    def concern(self, method: str) -> dict[str, Any] | None:
+        """The entry of ``health.detailed`` for a method that is not served, or fails; None for others."""
+        concerned: list[dict[str, Any]] = (self.health or {}).get("methods", [])
+        return next((row for row in concerned if row["method"] == method), None)
+
     def health_in_words(self) -> tuple[str, str]:
         """The hub's status in one word, and its causes with the number of working executors."""
         if self.health is None:
@@ -169,7 +174,10 @@ class Board:
             "age_seconds": None if age is None else round(age, 3),
             "refused": self.refused,
             "status": health.get("status"),
+            "since": health.get("since"),
             "causes": health.get("causes"),
+            "groups": health.get("groups"),
+            "concerned": health.get("methods"),
             "uptime_seconds": health.get("uptime_seconds"),
             "metrics": self.metrics,
             "executors": self.executors,

@@ -144,10 +144,15 @@ def _executors(board: Board) -> _Section:
                 "-" if row["cpu_percent"] is None else f"{row['cpu_percent']:.0f} %",
                 "-" if memory is None else f"{memory['rss_mb']:.0f} MB",
                 str(row["restarts"]),
+                _failed(row["error_count"], row["request_count"]),
                 plain(_doing(row)),
             )
         )
-    return _Section(("EXECUTOR", "STATE", ">CPU", ">MEMORY", ">RESTARTS", "RUNS"), rows, wide=5)
+    return _Section(("EXECUTOR", "STATE", ">CPU", ">MEMORY", ">RESTARTS", ">FAILED", "RUNS"), rows, wide=6)
+
+
+def _failed(errors: int, calls: int) -> Text:
+    return Text(f"{100 * errors / calls:.0f} %", "red") if errors else Text("")
 
 
 def _doing(row: dict[str, Any]) -> str:
@@ -164,12 +169,12 @@ def _doing(row: dict[str, Any]) -> str:
 def _methods(board: Board) -> _Section:
     rows: list[Row] = []
     for row in board.methods:
-        failed = sum(row["errors"].values())
+        concern = board.concern(row["method"])
         rows.append(
             (
-                plain(row["method"]),
+                Text(plain(row["method"]), "bold red" if concern else ""),
                 count(row["per_second"]),
-                Text(f"{100 * failed / row['count']:.0f} %", "red") if failed else "",
+                _failed(sum(row["errors"].values()), row["count"]),
                 ms(row["p50_ms"]),
                 ms(row["p95_ms"]),
                 ms(row["p99_ms"]),

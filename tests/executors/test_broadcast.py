@@ -1,0 +1,65 @@
+"""``cache.clear`` in every executor: answered when all have done it, and typed where one does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.peer import peer
+from tests.support.timing import SCALE
+from trunkline_protocol.errors import ErrorCode
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[RunningHub]:
+    """Two executors with caches of their own; those that do not answer have a second."""
+    constants = {"trunkline.control.caches:SECONDS": SCALE}
+    with ready_hub(DEBUG_METHODS, "caching", cwd=MODULES, executors=2, constants=constants) as running:
+        yield running
+
+
+async def test_every_executor_clears_its_own_and_says_how_much(hub: RunningHub) -> None:
+    async with peer(hub.url) as client:
+        made = [await client.request("kept.put", {"key": str(number)}) for number in range(6)]
+        workers = {(await client.reply(number))["result"] for number in made}
+        assert workers == {"executor-0", "executor-1"}
+        cleared = await client.result("cache.clear", {"cache_type": "kept"})
+        assert cleared == {"cache_type": "kept", "executors": 2, "cleared": {"kept": {"entries": 6, "bytes": 60}}}
+        assert (await client.result("cache.clear", ["all"]))["cleared"]["kept"] == {"entries": 0, "bytes": 0}
+        assert (await client.result("cache.clear"))["cache_type"] == "all"
+        error = await client.error("cache.clear", ["no such"])
+        assert (error["code"], "responses" in error["message"]) == (ErrorCode.INVALID_PARAMS, True)
+
+
+async def test_one_that_fails_is_named_and_the_others_have_done_it(hub: RunningHub) -> None:
+    async with peer(hub.url) as client:
+        error = await client.error("cache.clear", ["broken"])
+        assert (error["code"], error["data"]["maybe_executed"]) == (ErrorCode.INTERNAL_ERROR, True)
+        assert "executor-" in error["message"]
+        assert "clear_cache failed" in error["message"]
+
+
+async def test_one_that_does_not_answer_is_a_typed_error(hub: RunningHub) -> None:
+    stopped = min(hub.executor_pids())
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        async with peer(hub.url) as client:
+            error = await client.error("cache.clear", ["kept"])
+            assert (error["code"], error["data"]["maybe_executed"]) == (ErrorCode.COMMUNICATION_TIMEOUT, True)
+            assert len(error["data"]["executors"]) == 1
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+async def test_one_that_dies_meanwhile_holds_nothing_any_more(hub: RunningHub) -> None:
+    stopped = min(hub.executor_pids())
+    os.kill(stopped, signal.SIGSTOP)
+    async with peer(hub.url) as client:
+        clearing = await client.request("cache.clear", ["kept"])
+        await client.result("rpc.ping")  # behind it: it has been sent
+        os.kill(stopped, signal.SIGKILL)
+        assert (await client.reply(clearing))["result"]["executors"] == 2
