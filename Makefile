@@ -140,6 +140,7 @@ soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_
 	@$(BIN)/python -m tests.faults.recorder --seconds $(SOAK_SECONDS) --runs $(SOAK_RUNS) --clients 6
 	@TEST_KILL_SECONDS=$(SOAK_SECONDS) TEST_CRASH_ROUNDS=$(SOAK_RUNS) \
 	  $(BIN)/pytest tests/methods/test_collection_kills.py tests/methods/test_collection_crashes.py
+	@$(BIN)/python -m tests.faults.endurance --reloads 100 --crashes 1000
 
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
 	$(BIN)/python -m tests.autobahn.run $(CASES)

@@ -26,6 +26,7 @@ LIBRARIES: dict[str, set[str]] = {
     P: COMMON,
     "trunkline": set(),
     "trunkline.config": {"pydantic", "pydantic_settings"},
+    "trunkline.group_settings": {"pydantic"},
     "trunkline.hub": COMMON,
     "trunkline.broker": COMMON,
     "trunkline.control": {"psutil", *COMMON},

@@ -1,8 +1,8 @@
 """Calls that wait for whoever can run them: how much may wait, and whose turn is next. Pure.
 
-The executors' pool has one :class:`Backlog`, with a queue a lane and executor; methods that clients serve have
+The executors' pool has one :class:`Backlog`, with queues by lane, group and executor; methods that clients serve have
 another, with a queue a method. What it promises is the same: by priority, and within a priority flow by flow in turn;
-bounded in all, a flow, and in bytes.
+bounded in all, a flow, and in bytes; and some queues, such as those of a group, by limits of their own besides.
 """
 
 from __future__ import annotations
@@ -41,15 +41,74 @@ class QueueLimits:
     bytes: int = QUEUE_BYTES
 
 
+class Account:
+    """Counts the calls that wait under one set of limits, and refuses those beyond it.
+
+    Args:
+        retry_after_ms: asked for the hint of a refusal, when one is due.
+        path: what the names of the limits begin with, such as ``groups.gpu.``.
+
+    Attributes:
+        waiting: how many calls wait.
+        bytes: the size of their params.
+    """
+
+    def __init__(self, limits: QueueLimits, retry_after_ms: Callable[[], int], path: str = "") -> None:
+        self._limits = limits
+        self._retry_after_ms = retry_after_ms
+        self._path = path
+        self._by_flow: dict[int, int] = {}
+        self.waiting = 0
+        self.bytes = 0
+
+    def check(self, call: Call) -> None:
+        """Refuse a call where a limit is reached.
+
+        Raises:
+            RpcError: 2002, naming the limit.
+        """
+        limits, waiting = self._limits, self.waiting
+        own = self._by_flow.get(call.flow, 0)
+        # The last fifth is for flows with little in the queue: one that fills it must not shut the others out.
+        reserve = limits.calls // 5 if limits.calls >= SHARED_FROM else 0
+        crowded = reserve and waiting >= limits.calls - reserve and own > reserve // len(self._by_flow)
+        if waiting >= limits.calls or crowded:
+            self._refuse("queue_limit", f"{waiting} calls are waiting already, {own} of them yours; try again later")
+        if own >= limits.calls_per_flow:
+            words = f"{own} calls of this connection are waiting already; wait for replies"
+            self._refuse("queue_limit_per_connection", words)
+        if waiting and self.bytes + len(call.params) > limits.bytes:
+            words = f"the params of waiting calls take {self.bytes} bytes already; try again later"
+            self._refuse("queue_bytes", words)
+
+    def _refuse(self, setting: str, words: str) -> None:
+        hint = self._retry_after_ms()
+        raise limit_error(self._path + setting, words, code=ErrorCode.WORKER_OVERLOADED, retry_after_ms=hint)
+
+    def count(self, call: Call, change: int) -> None:
+        """Count a call that waits from now on (1), or does not any more (-1)."""
+        self.waiting += change
+        self.bytes += change * len(call.params)
+        own = self._by_flow.get(call.flow, 0) + change
+        if own:
+            self._by_flow[call.flow] = own
+        else:
+            self._by_flow.pop(call.flow, None)
+
+
 class CallQueue:
     """A queue with three priorities. All operations are O(1); a call can be taken out of the middle.
 
     A flow is one peer's calls. However many of them wait, another flow's next call waits for one of them at most.
+
+    Args:
+        account: what its calls count in, beside that of the whole backlog; None for no other.
     """
 
-    __slots__ = ("_levels", "_size", "_turn")
+    __slots__ = ("_levels", "_size", "_turn", "account")
 
-    def __init__(self) -> None:
+    def __init__(self, account: Account | None = None) -> None:
+        self.account = account
         self._levels: tuple[_Level, _Level, _Level] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._size = 0
         self._turn = 0
@@ -116,24 +175,23 @@ class CallQueue:
         return calls
 
 
-class Backlog(Generic[K]):
-    """Queues by key, under one set of limits.
+class Backlog(Account, Generic[K]):
+    """Queues by key, under one set of limits in all.
 
     Args:
-        retry_after_ms: asked for the hint of a refusal, when one is due.
-
-    Attributes:
-        waiting: how many calls wait.
-        bytes: the size of their params.
+        limits, retry_after_ms: as of :class:`Account`, for all queues together.
+        account_of: returns what a queue counts in besides, by its key; None for nothing.
     """
 
-    def __init__(self, limits: QueueLimits, retry_after_ms: Callable[[], int]) -> None:
-        self._limits = limits
-        self._retry_after_ms = retry_after_ms
+    def __init__(
+        self,
+        limits: QueueLimits,
+        retry_after_ms: Callable[[], int],
+        account_of: Callable[[K], Account | None] = lambda _key: None,
+    ) -> None:
+        Account.__init__(self, limits, retry_after_ms)
+        self._account_of = account_of
         self._queues: dict[K, CallQueue] = {}
-        self._by_flow: dict[int, int] = {}
-        self.waiting = 0
-        self.bytes = 0
 
     def push(self, call: Call, key: K) -> None:
         """Queue a call.
@@ -144,41 +202,32 @@ class Backlog(Generic[K]):
         Raises:
             RpcError: 2002, naming the limit that is reached.
         """
-        self._check(call)
-        self._queue(key).push(call)
-        self._count(call, 1)
+        self.check(call)
+        queue = self._queue(key)
+        if queue.account is not None:
+            queue.account.check(call)
+        queue.push(call)
+        self._count(queue, call, 1)
 
     def push_front(self, call: Call, key: K) -> None:
         """Queue a call again, as the next one, whose executor was lost. It was let in before, so no limit applies."""
-        self._queue(key).push_front(call)
-        self._count(call, 1)
-
-    def _check(self, call: Call) -> None:
-        limits, waiting = self._limits, self.waiting
-        own = self._by_flow.get(call.flow, 0)
-        # The last fifth is for flows with little in the queue: one that fills it must not shut the others out.
-        reserve = limits.calls // 5 if limits.calls >= SHARED_FROM else 0
-        crowded = reserve and waiting >= limits.calls - reserve and own > reserve // len(self._by_flow)
-        if waiting >= limits.calls or crowded:
-            self._refuse("queue_limit", f"{waiting} calls are waiting already, {own} of them yours; try again later")
-        if own >= limits.calls_per_flow:
-            words = f"{own} calls of this connection are waiting already; wait for replies"
-            self._refuse("queue_limit_per_connection", words)
-        if waiting and self.bytes + len(call.params) > limits.bytes:
-            words = f"the params of waiting calls take {self.bytes} bytes already; try again later"
-            self._refuse("queue_bytes", words)
-
-    def _refuse(self, setting: str, words: str) -> None:
-        hint = self._retry_after_ms()
-        raise limit_error(setting, words, code=ErrorCode.WORKER_OVERLOADED, retry_after_ms=hint)
+        queue = self._queue(key)
+        queue.push_front(call)
+        self._count(queue, call, 1)
 
     def pop(self, key: K) -> Call | None:
         """Remove and return the next call of one queue; None where none waits."""
         queue = self._queues.get(key)
-        call = queue.pop() if queue else None
-        if call is not None:
-            self._count(call, -1)
+        if not queue:
+            return None
+        call = queue.pop()
+        assert call is not None
+        self._count(queue, call, -1)
         return call
+
+    def queue_keys(self) -> list[K]:
+        """The keys of all queues, empty ones included."""
+        return list(self._queues)
 
     def has(self, key: K) -> bool:
         """Whether a call waits in one queue."""
@@ -190,14 +239,12 @@ class Backlog(Generic[K]):
         Args:
             key: its queue; None where that is not known.
         """
-        if key is None:
-            found = any(queue.remove(call) for queue in self._queues.values())
-        else:
-            queue = self._queues.get(key)
-            found = queue is not None and queue.remove(call)
-        if found:
-            self._count(call, -1)
-        return found
+        queues = self._queues.values() if key is None else filter(None, [self._queues.get(key)])
+        for queue in queues:
+            if queue.remove(call):
+                self._count(queue, call, -1)
+                return True
+        return False
 
     def move(self, source: K, to: Callable[[Call], K | None]) -> list[Call]:
         """Put what waits in one queue behind what waits in others, in order. No limit applies: it was let in before.
@@ -208,15 +255,15 @@ class Backlog(Generic[K]):
         Returns:
             The calls that were taken out.
         """
-        queue = self._queues.pop(source, None)
         taken = []
-        for call in queue.drain() if queue is not None else ():
+        for call in self.close(source):
             target = to(call)
             if target is None:
-                self._count(call, -1)
                 taken.append(call)
             else:
-                self._queue(target).push(call)
+                queue = self._queue(target)
+                queue.push(call)
+                self._count(queue, call, 1)
         return taken
 
     def drain(self) -> list[Call]:
@@ -226,22 +273,20 @@ class Backlog(Generic[K]):
     def close(self, key: K) -> list[Call]:
         """Remove one queue, and return the calls that waited in it."""
         queue = self._queues.pop(key, None)
-        calls = queue.drain() if queue is not None else []
+        if queue is None:
+            return []
+        calls = queue.drain()
         for call in calls:
-            self._count(call, -1)
+            self._count(queue, call, -1)
         return calls
 
     def _queue(self, key: K) -> CallQueue:
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = CallQueue()
+            queue = self._queues[key] = CallQueue(self._account_of(key))
         return queue
 
-    def _count(self, call: Call, change: int) -> None:
-        self.waiting += change
-        self.bytes += change * len(call.params)
-        own = self._by_flow.get(call.flow, 0) + change
-        if own:
-            self._by_flow[call.flow] = own
-        else:
-            self._by_flow.pop(call.flow, None)
+    def _count(self, queue: CallQueue, call: Call, change: int) -> None:
+        self.count(call, change)
+        if queue.account is not None:
+            queue.account.count(call, change)

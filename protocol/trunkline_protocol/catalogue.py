@@ -50,6 +50,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     Attributes:
         idempotent: running it twice is the same as once, so it may be run again after a crash.
         routing_key: name of the parameter whose value decides which executor owns the call.
+        technique: name of the parameter that names a technique, by which groups of executors may be chosen.
         timeout_ms: default deadline (calls) or idle limit (streams), in milliseconds; None = the hub's.
         max_timeout_ms: the longest deadline a caller may ask for; None = no limit of its own.
         chunk: JSON Schema of what it streams; None = it does not.
@@ -77,6 +78,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     runs_as: RunsAs = "caller"
     recovery: list[RecoveryKind] = []
     limits: MethodLimits | None = None
+    technique: str | None = None
 
     @property
     def http_path(self) -> str:

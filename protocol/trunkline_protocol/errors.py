@@ -203,8 +203,9 @@ def limit_error(
     """The error for a limit that is reached (SPEC.md, Limits).
 
     Args:
-        setting: the setting's name without prefix, for example ``max_calls``.
+        setting: the setting's name without prefix, for example ``max_calls``, or the path of one that is in the
+            configuration file alone, for example ``groups.gpu.queue_limit``.
         words: what is full, with the number, and what to do.
     """
-    name = f"TRUNKLINE_{setting.upper()}"
+    name = setting if "." in setting else f"TRUNKLINE_{setting.upper()}"
     return RpcError(code, f"{words} ({name})", retry_after_ms=retry_after_ms, data={"limit": name})

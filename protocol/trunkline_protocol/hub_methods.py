@@ -199,8 +199,8 @@ EXECUTORS_DRAIN: Final = HubMethod(
     reports.DrainParams, reports.Drained, right="admin", idempotent=False,
 )  # fmt: skip
 EXECUTORS_RELOAD: Final = HubMethod(
-    "executors.reload", "Replace all executors by ones with the code that is on disk now (role admin)",
-    reports.NoParams, reports.Reloaded, right="admin",
+    "executors.reload", "Replace executors by ones with the code that is on disk now (role admin)",
+    reports.ReloadParams, reports.Reloaded, right="admin",
 )  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",

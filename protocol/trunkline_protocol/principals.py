@@ -58,6 +58,10 @@ def principal_from(members: Mapping[str, Any]) -> Principal:
 HUB: Final = Principal("(hub)")
 """The principal of calls that the hub makes for itself."""
 
+EXECUTOR: Final = Principal("(executor)")
+"""The principal of calls that executors make outside of any call: in ``load``, and in what that begins."""
+
+ENCODED_EXECUTOR: Final = encode_principal(EXECUTOR.name, EXECUTOR.roles, EXECUTOR.tenant, EXECUTOR.claims)
 ENCODED_HUB: Final = encode_principal(HUB.name, HUB.roles, HUB.tenant, HUB.claims)
 
 

@@ -266,6 +266,12 @@ class Drained(msgspec.Struct):
     pid: int
 
 
+class ReloadParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``executors.reload``."""
+
+    group: Annotated[str | None, Meta(description="the executors of this group alone")] = None
+
+
 class Reloaded(msgspec.Struct):
     """Result of ``executors.reload``: the new processes, and how what they serve differs.
 

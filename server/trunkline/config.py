@@ -29,6 +29,7 @@ from pydantic_settings import (
 )
 
 from trunkline import defaults
+from trunkline.group_settings import Groups, GroupSettings, default_executors
 from trunkline.setting_names import PREFIX, SettingsError, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
@@ -67,11 +68,6 @@ CREDENTIALS = (
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
-def default_executors() -> int:
-    """Half the cores; at least two, so that one stuck method never stops all; at most four, for each loads models."""
-    return max(2, min(4, (os.cpu_count() or 2) // 2))
-
-
 class Settings(BaseSettings):
     """Everything that can be set. Sizes are in bytes, times in seconds, unless the name says otherwise."""
 
@@ -87,7 +83,8 @@ class Settings(BaseSettings):
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
     executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
-    executors: int = Field(default_factory=default_executors, ge=1, le=256)
+    executors: int = Field(default_factory=default_executors, ge=0, le=256, description="0 = in the hub's process")
+    groups: Groups = Field({}, description="groups of executors, by name; none = one of everything")
     data: Path = Field(Path("data"), description="folder for collections and jobs")
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
@@ -199,12 +196,9 @@ class Settings(BaseSettings):
     rebalance_seconds: float = Field(
         defaults.REBALANCE_SECONDS, ge=0, description="between moves of routing slots that even load; 0 = none"
     )
-    replace: Literal["auto", "new_first", "old_first"] = Field(
-        "auto",
-        description="which process goes first where one is replaced; auto = the new one, if memory has room for both",
-    )
+    replace: Literal["auto", "new_first", "old_first"] = Field("auto", description="auto = new first, if memory allows")
     finish_seconds: float = Field(
-        defaults.FINISH_SECONDS, ge=0, description="how long streams may go on in an executor that was replaced"
+        defaults.FINISH_SECONDS, ge=0, description="how long streams of replaced executors last"
     )
     strict: bool = Field(False, description="refuse to start if a module of methods cannot be loaded")
     start_timeout: float = Field(defaults.START_TIMEOUT, gt=0, description="how long an executor may take to start")
@@ -336,6 +330,8 @@ class Settings(BaseSettings):
                 f"host {self.host} can be reached from other machines: set TRUNKLINE_TOKEN (or TRUNKLINE_TOKENS_FILE, "
                 "TRUNKLINE_JWT_KEY, TRUNKLINE_AUTHENTICATE=module:function), or bind 127.0.0.1"
             )
+        if self.executors == 0 and not self.is_loopback:
+            raise ValueError(f"executors 0 is for debuggers: bind 127.0.0.1 instead of {self.host}")
         if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not (self.jwt_key or self.jwt_keys_file):
             raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")
         return self
@@ -494,5 +490,6 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 def _words(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         name = ".".join(map(str, item["loc"]))
-        return unknown_key(name, Settings.model_fields).removeprefix(f"{name}: ")
+        known = GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields
+        return unknown_key(name, known).removeprefix(f"{name}: ")
     return str(item["msg"]).removeprefix("Value error, ")

@@ -6,7 +6,10 @@ in :mod:`trunkline_protocol.backlog`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
+Strategy = Literal["round_robin", "least_connections", "performance_based"]
+"""How a group chooses the executor of a call."""
 
 DEFAULT_MODEL: Final = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_CACHE_BYTES: Final = 64 * 2**20

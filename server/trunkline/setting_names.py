@@ -55,7 +55,7 @@ def unknown_variables(
 
 def unknown_key(name: str, settings: Collection[str]) -> str:
     """The problem with a key of the configuration file that is not a setting, in one sentence."""
-    return f"{name}: no such setting{_meant(name.lower(), settings)}"
+    return f"{name}: no such setting{_meant(name.rpartition('.')[2].lower(), settings)}"
 
 
 def _meant(name: str, known: Collection[str], prefix: str = "") -> str:

@@ -123,6 +123,17 @@ def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:
     assert told.methods[0].last_error == LastError("INTERNAL_ERROR", -32603, None, 5)
 
 
+def test_breakers_are_causes_too_and_hide_no_message_that_is_left_out() -> None:
+    breaker = "the breaker of lab.quick is open"
+    judged = judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, [breaker]), NEVER)
+    assert judged.status == "degraded"
+    assert without_messages(judged).causes == [
+        breaker,
+        "lab.quick fails 100 %, 2.5/s: INTERNAL_ERROR",
+    ]
+    assert changed(judged, look(group(("ready", 0)), failing=[BROKEN]))
+
+
 def test_what_cannot_be_served_is_not_said_to_fail() -> None:
     judged = look(group(("down", 1)), failing=[BROKEN])
     assert {each.status for each in judged.methods} == {"unavailable"}
@@ -173,3 +184,6 @@ def test_a_list_of_methods_is_bounded() -> None:
     many = [MethodInfo(f"lab.m{number}") for number in range(MAX_METHODS + 7)]
     judged = look(group(("down", 1), methods=many))
     assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 7)
+    judged = look(group(("down", 1)), clients={f"theirs.m{number}": False for number in range(3 * MAX_METHODS)})
+    assert [each.method for each in judged.methods[:2]] == ["lab.slow", "lab.quick"], "these matter more"
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 2 * MAX_METHODS + 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trunkline.control.judgement import NEVER, Seen, judge
 from trunkline.executors.availability import SILENT_SECONDS, STILL_SECONDS, Standstill, report, status_of
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog
+from trunkline.executors.queueing import ANYWHERE, PoolBacklog, Queue
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
@@ -32,7 +32,7 @@ class Group:
         self.executors[index].in_flight[self._key] = call
         return self._key
 
-    def waits(self, lane: Lane = "thread", queue: int = ANYWHERE) -> None:
+    def waits(self, lane: Lane = "thread", queue: Queue = ANYWHERE) -> None:
         self.backlog.push(self._call(lane, 0.0), (lane, queue))
 
     def serves(self, *lanes: Lane) -> bool:
@@ -44,7 +44,7 @@ class Group:
         return [cause.text for cause in self._judged(("thread", "loop")).causes if cause.kind == "held"]
 
     def _judged(self, lanes: tuple[Lane, ...]) -> GroupHealth:
-        reports = [report(handle, 32, 0, "default", NOW) for handle in self.executors]
+        reports = [report(handle, 32, 0, NOW) for handle in self.executors]
         methods = [MethodInfo(f"{lane}.work", lane=lane) for lane in lanes]
         held = Standstill(self.executors, self.backlog, NOW).held
         seen = Seen(False, [GroupSeen("default", reports, methods, held, [])], [], {}, None, 1)

@@ -191,3 +191,19 @@ async def test_a_queued_call_can_be_cancelled(narrow_peer: Peer) -> None:
     await narrow_peer.reply(busy)
     health = await all_quiet(narrow_peer)
     assert (health["waiting_requests"], health["executors"][0]["status"]) == (0, "ready")
+
+
+async def test_work_goes_to_the_executor_that_answers() -> None:
+    """One of two holds its interpreter lock, and lets go of it now and then for a moment: it gets no calls."""
+    with ready_hub(executors=2) as fresh:
+        async with peer(fresh.url) as connection:
+            spinning = await connection.request("debug.spin", {"seconds": 3})
+            await asyncio.sleep(0.2)  # it has to be quiet for a moment before that can be known
+            (call,) = [each for each in (await connection.result("system.calls"))["calls"] if "spin" in each["method"]]
+            ids = []
+            for _ in range(50):
+                ids.append(await connection.request("debug.pid"))
+                await asyncio.sleep(0.05)  # the rate of the calls, not a wait
+            workers = Counter([(await connection.reply(each))["result"]["worker_id"] for each in ids])
+            assert workers.keys() == {"executor-0", "executor-1"} - {call["executor"]}
+            await connection.reply(spinning)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from tests.support.groups import one_group
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
@@ -240,7 +241,7 @@ class Asked(Call):
 @asynccontextmanager
 async def running_pool(quarantine: QuarantineLimits) -> AsyncIterator[ExecutorPool]:
     spec = ExecutorSpec(modules=("lab",), python_path=(str(MODULES),))
-    pool = ExecutorPool(1, spec, lambda _: None, quarantine=quarantine)
+    pool = ExecutorPool(one_group(1, spec), lambda _: None, quarantine=quarantine)
     pool.start()
     try:
         await asyncio.wait_for(pool.wait_ready(), START)

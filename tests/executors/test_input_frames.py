@@ -17,6 +17,7 @@ import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.groups import one_group
 from tests.support.hub import MODULES
 from tests.support.timing import PATIENCE, until
 from trunkline.executors import ipc
@@ -100,7 +101,7 @@ class Pool:
 async def executors(max_concurrency: int = 2, limits: QueueLimits | None = None) -> AsyncIterator[Pool]:
     """One real executor that serves ``lab``."""
     spec = ExecutorSpec(("lab",), max_concurrency=max_concurrency, python_path=(str(MODULES),))
-    pool = ExecutorPool(1, spec, lambda _: None, queue_limits=limits)
+    pool = ExecutorPool(one_group(1, spec), lambda _: None, queue_limits=limits)
     pool.start()
     try:
         await asyncio.wait_for(pool.wait_ready(), 3 * PATIENCE)

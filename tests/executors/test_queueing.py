@@ -1,49 +1,10 @@
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys, least_loaded
+from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-
-def lane(load: int, limit: int = 4) -> LaneLoad:
-    lane = LaneLoad(limit)
-    lane.load = load
-    return lane
-
-
-def test_the_emptiest_is_taken() -> None:
-    assert least_loaded([lane(2), lane(1), lane(3)], 0) == 1
-
-
-def test_room_is_relative() -> None:
-    assert least_loaded([lane(2, 4), lane(3, 32)], 0) == 1
-
-
-def test_full_and_missing_ones_are_passed_over() -> None:
-    assert least_loaded([None, lane(4), lane(3)], 0) == 2
-    assert least_loaded([None, lane(4)], 0) == -1
-    assert least_loaded([], 0) == -1
-
-
-def test_equals_take_turns() -> None:
-    lanes = [lane(0) for _ in range(3)]
-    assert Counter(least_loaded(lanes, turn) for turn in range(9)) == {0: 3, 1: 3, 2: 3}
-
-
-@given(st.lists(st.none() | st.tuples(st.integers(0, 40), st.integers(1, 32)), max_size=6), st.integers(0, 100))
-def test_never_one_without_room_and_never_a_worse_one(described: list[tuple[int, int] | None], start: int) -> None:
-    lanes = [None if each is None else lane(*each) for each in described]
-    found = least_loaded(lanes, start)
-    room = {i: each.load / each.limit for i, each in enumerate(lanes) if each is not None and each.load < each.limit}
-    assert (found == -1) == (not room)
-    if room:
-        assert room[found] == min(room.values())
 
 
 def learned(slots: int, run_seconds: float) -> LaneLoad:
@@ -72,12 +33,6 @@ def test_one_slow_call_after_many_quick_ones_shrinks_it_at_once() -> None:
     lane = learned(1, 0.00005)
     lane.observe(1.0)
     assert lane.limit == 1
-
-
-def test_nobody_waits_in_one_executor_while_another_has_a_free_slot() -> None:
-    quick, slow = learned(4, 0.0001), learned(4, 1.0)
-    quick.load, slow.load = 4, 1
-    assert least_loaded([quick, slow], 0) == 1, "what is sent ahead to one waits; the other could run it now"
 
 
 INFO = MethodInfo(
@@ -118,11 +73,31 @@ def test_decoders_of_methods_do_not_mix() -> None:
     assert keys.value(other, b'{"collection":"a","start":"b"}') == "b"
 
 
-def test_coroutines_go_first_to_where_no_plain_function_may_hold_the_interpreter_lock() -> None:
-    plain = LaneLoad(1)
-    plain.load = 1
-    beside = LaneLoad(4, plain)
-    assert {least_loaded([beside, lane(1)], turn) for turn in range(4)} == {1}
-    assert least_loaded([beside, lane(3)], 0) == 0, "the other has three of four slots taken"
-    plain.load = 0
-    assert least_loaded([beside, lane(1)], 0) == 0
+TECHNIQUE = MethodInfo(
+    "rag.execute",
+    technique="technique",
+    parameters=[Parameter("query", {}, True), Parameter("technique", {"type": "string", "default": "basic"}, False)],
+)
+
+
+@pytest.mark.parametrize(
+    ("params", "value"),
+    [
+        (b'{"query":"q","technique":"hybrid"}', "hybrid"),
+        (b'["q","hybrid"]', "hybrid"),
+        (b'{"query":"q"}', "basic"),
+        (b'["q"]', "basic"),
+        (b"{}", "basic"),
+        (b'{"technique":null}', "basic"),
+        (b'["q",null]', "basic"),
+    ],
+)
+def test_what_may_be_left_out_has_its_default(params: bytes, value: str) -> None:
+    assert RoutingKeys().optional(TECHNIQUE, "technique", params) == value
+
+
+def test_without_a_default_it_is_none_and_what_is_no_string_is_refused() -> None:
+    bare = MethodInfo("tool.run", parameters=[Parameter("technique", {}, True)])
+    assert RoutingKeys().optional(bare, "technique", b"{}") is None
+    with pytest.raises(RpcError, match=r"rag\.execute: technique must be given as a string"):
+        RoutingKeys().optional(TECHNIQUE, "technique", b'{"technique":5}')

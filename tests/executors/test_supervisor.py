@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.groups import one_group
 from tests.support.timing import PATIENCE, until
 from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
@@ -38,7 +39,7 @@ async def pool_of(folder: Path, on_change: Callable[[], None] = lambda: None) ->
     """One executor, whose module does not load while ``folder/broken`` is there."""
     (folder / "flaky.py").write_text(MODULE.format(broken=str(folder / "broken")))
     spec = ExecutorSpec(("flaky",), python_path=(str(folder),))
-    pool = ExecutorPool(1, spec, lambda _call: None, on_change=on_change)
+    pool = ExecutorPool(one_group(1, spec), lambda _call: None, on_change=on_change)
     pool.start()
     try:
         yield pool
@@ -111,7 +112,7 @@ async def test_a_fault_of_the_hub_does_not_end_its_supervisor(
 
 async def test_a_process_that_cannot_be_made_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     spec = ExecutorSpec(("flaky",), threads="1\0")  # type: ignore[arg-type]  # no environment takes that
-    pool = ExecutorPool(1, spec, lambda _call: None)
+    pool = ExecutorPool(one_group(1, spec), lambda _call: None)
     pool.start()
     try:
         await until(lambda: pool.executors[0].restarts >= 2, "it was tried again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from trunkline_protocol.errors import ErrorCode
 pytestmark = pytest.mark.alone
 
 HELPER = "from helper_of_mine import LOUD"
+OTHER = """
+from trunkline import method
+
+@method("other.one")
+async def one() -> int:
+    return 1
+"""
 
 
 @pytest.fixture
@@ -71,10 +79,23 @@ async def test_the_first_that_cannot_load_ends_it(code: Code) -> None:
         assert await versions(connection) == {"one"}
 
 
+async def test_one_group_is_replaced(code: Code) -> None:
+    groups = {"light": {"methods": ["code_of_mine"]}, "heavy": {"methods": ["other"]}}
+    (code.folder / "other.py").write_text(OTHER)
+    async with code.served(TRUNKLINE_GROUPS=json.dumps(groups)) as (_hub, connection):
+        code.write("two")
+        said = await connection.result("executors.reload", {"group": "light"}, within=RESTART)
+        assert [each["worker_id"] for each in said["executors"]] == ["light-0"]
+        assert await connection.result("code.version") == "two"
+        error = await connection.error("executors.reload", {"group": "dark"})
+        require({"code": ErrorCode.INVALID_PARAMS}, error)
+        assert "there are: heavy, light" in error["message"]
+
+
 async def test_by_command(code: Code) -> None:
     async with code.served() as (hub, connection):
         code.write("two")
-        done = await asyncio.to_thread(trunkline, "reload", "--url", hub.url)
+        done = await asyncio.to_thread(trunkline, "reload", "default", "--url", hub.url)
         assert done.returncode == 0, done
         assert "executors reloaded in" in done.stdout
         assert "+code.two -code.one" in done.stdout

@@ -57,7 +57,7 @@ def test_a_changed_setting_leaves_the_others_and_says_where_it_is_from(
 
 def test_all_that_is_wrong_is_said_at_once_and_no_value_repeated() -> None:
     found = dict(
-        problems(Settings(), {"rate_limit": "s3cret", "executors": 0, "max_cals": "s3cret", "log_level": "s3cret"})
+        problems(Settings(), {"rate_limit": "s3cret", "executors": -1, "max_cals": "s3cret", "log_level": "s3cret"})
     )
     assert found.keys() == {"rate_limit", "executors", "max_cals", "log_level"}
     assert "did you mean max_calls?" in found["max_cals"]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trunkline.cli.check import check
 from trunkline.cli.collections import collections_app
 from trunkline.cli.convert_model import convert_model
 from trunkline.cli.eval import evaluate
@@ -92,7 +93,9 @@ def serve(
         typer.Option(help="Method packs, comma separated, or none.  [default: all that are installed]"),
     ] = None,
     methods: Annotated[list[str] | None, typer.Option(help="Modules with @method functions: a,b, or repeated.")] = None,
-    executors: Annotated[int | None, typer.Option(min=1, help="Executor processes.  [default: by CPU count]")] = None,
+    executors: Annotated[
+        int | None, typer.Option(min=0, help="Executor processes; 0 for a debugger.  [default: by CPU count]")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder for collections.  [default: ./data]")] = None,
     demo: Annotated[bool | None, typer.Option("--demo/--no-demo", help="Index the demo collection.")] = None,
     strict: Annotated[
@@ -312,6 +315,7 @@ def read_params(text: str) -> Any:
 
 
 app.command("stdio")(stdio_command(_serve))
+app.command()(check)
 app.command()(reload_command)
 app.command()(top)
 app.command()(ingest)

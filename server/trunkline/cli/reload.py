@@ -17,6 +17,7 @@ DEFAULT_TIMEOUT_MS: Final = 3_600_000
 
 
 def reload(
+    group: Annotated[str | None, typer.Argument(help="The executors of this group alone.")] = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     timeout_ms: TimeoutMs = None,
@@ -32,7 +33,8 @@ def reload(
         from trunkline_protocol.reports import Reloaded
 
         began = time.monotonic()
-        answer = await hub.call("executors.reload", timeout_ms=timeout_ms or DEFAULT_TIMEOUT_MS)
+        params = {} if group is None else {"group": group}
+        answer = await hub.call("executors.reload", params, timeout_ms=timeout_ms or DEFAULT_TIMEOUT_MS)
         if raw:
             print_json(answer)
         else:

@@ -23,8 +23,8 @@ from trunkline_protocol.reports import (
     Drained,
     DrainParams,
     ExecutorsReport,
-    NoParams,
     Reloaded,
+    ReloadParams,
     RunningCall,
     WorkingExecutor,
 )
@@ -69,8 +69,8 @@ class Replaces(Protocol):
     async def drain(self, worker_id: str) -> Drained:
         """Replace the process of one executor."""
 
-    async def reload(self) -> Reloaded:
-        """Replace all."""
+    async def reload(self, group: str | None) -> Reloaded:
+        """Replace all, or those of a group."""
 
 
 class ExecutorOrders:
@@ -91,8 +91,8 @@ class ExecutorOrders:
     def _drain(self, call: Call, params: DrainParams) -> None:
         self._begin(call, self._replacements.drain(params.worker_id))
 
-    def _reload(self, call: Call, _params: NoParams) -> None:
-        self._begin(call, self._replacements.reload())
+    def _reload(self, call: Call, params: ReloadParams) -> None:
+        self._begin(call, self._replacements.reload(params.group))
 
     def _assign(self, call: Call, params: AssignParams) -> None:
         self._begin(call, self._owners.assign(params.key, params.worker_id))

@@ -52,6 +52,7 @@ class HealthWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
         self._unstorable: str | None = None
+        self._clients: dict[str, bool] = {}
 
     def start(self) -> None:
         """Begin to watch."""
@@ -66,7 +67,7 @@ class HealthWatch:
         self.start()  # first, so that the timer goes on where a look fails
         self.failures.take(self._clock())
         if self._ticks % READ_EVERY == 0:
-            self._unstorable = self._view.unstorable()
+            self._unstorable, self._clients = self._view.unstorable(), self._view.presence()
             pids = [executor.pid for executor in self._view.pool.snapshot() if executor.pid is not None]
             self.processes.read([os.getpid(), *pids])
         self._ticks += 1
@@ -81,7 +82,7 @@ class HealthWatch:
         failing = self.failures.failing(self._clock())
         at = int(time.time() * 1000)
         seen = Seen(
-            view.router.draining, view.pool.groups(), failing, view.presence(), self._unstorable, at, view.tripped()
+            view.router.draining, view.pool.groups(), failing, self._clients, self._unstorable, at, view.tripped()
         )
         self._judged = judge(seen, self._judged)
         return self._judged

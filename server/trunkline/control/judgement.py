@@ -15,7 +15,7 @@ or a method fails. ``ready``: every group can serve something.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -76,10 +76,8 @@ def judge(seen: Seen, before: Serving) -> Serving:
     earlier = {group.name: group for group in before.groups}
     groups = [_group(group, earlier.get(group.name), seen.at) for group in seen.groups]
     since = {(each.method, each.status): each.since for each in before.methods}
-    methods = [
-        msgspec.structs.replace(each, since=since.get((each.method, each.status), each.since))
-        for each in _methods(seen, groups)
-    ]
+    found, left_out = _methods(seen, groups)
+    methods = [msgspec.structs.replace(each, since=since.get((each.method, each.status), each.since)) for each in found]
     status = _status(seen, groups, methods)
     causes = [STOPPING] if seen.draining else []
     causes += [cause.text for group in groups for cause in group.causes]
@@ -87,10 +85,10 @@ def judge(seen: Seen, before: Serving) -> Serving:
         status=status,
         ready=not seen.draining and all(group.ready for group in groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=[*causes, *_in_words(methods), *seen.tripped],
+        causes=[*causes, *seen.tripped, *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
-        methods_more=max(0, len(methods) - MAX_METHODS),
+        methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
     )
 
 
@@ -104,7 +102,7 @@ def _essence(judged: Serving) -> object:
         (group.name, group.status, group.ready, [(each.kind, each.subject) for each in group.causes])
         for group in judged.groups
     ]
-    return judged.status, judged.ready, groups, [(each.method, each.status) for each in judged.methods]
+    return judged.status, judged.ready, len(judged.causes), groups, [(it.method, it.status) for it in judged.methods]
 
 
 def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) -> Status:
@@ -166,8 +164,8 @@ def _trouble(executor: ExecutorReport) -> str:
 # --- methods ---
 
 
-def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
-    """The methods that cannot be served, then those that fail, and those of clients that are away."""
+def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth], int]:
+    """The methods that cannot be served, those that fail, those of clients that are away; how many are left out."""
     unavailable = {
         each.method: each
         for group, judged in zip(seen.groups, groups, strict=True)
@@ -176,19 +174,19 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> list[MethodHealth]:
     if seen.unstorable is not None:
         name, why = JOBS_CREATE.name, f"nothing can be stored: {seen.unstorable}"
         unavailable[name] = MethodHealth(name, None, "unavailable", seen.at, why)
-    served: dict[str, str | None] = dict.fromkeys((*METHODS, *seen.clients, OTHER_METHODS))
-    served |= {info.name: group.name for group in seen.groups for info in group.methods}
-    failing = [
-        _failing(rate, served[rate.method], seen.at)
-        for rate in seen.failing
-        if rate.method in served and rate.method not in unavailable
-    ]
-    away = [
-        MethodHealth(method, None, "unavailable", seen.at, AWAY)
-        for method, connected in seen.clients.items()
-        if not connected and method not in unavailable
-    ]
-    return [*unavailable.values(), *sorted(failing, key=lambda each: -each.failed_per_second), *away]
+    failing = sorted(_failing(seen, unavailable), key=lambda each: -each.failed_per_second)
+    absent = [method for method, connected in seen.clients.items() if not connected and method not in unavailable]
+    listed = [MethodHealth(method, None, "unavailable", seen.at, AWAY) for method in absent[:MAX_METHODS]]
+    return [*unavailable.values(), *failing, *listed], len(absent) - len(listed)
+
+
+def _failing(seen: Seen, unavailable: Collection[str]) -> Iterator[MethodHealth]:
+    group_of = {info.name: group.name for group in seen.groups for info in group.methods}
+    for rate in seen.failing:
+        method = rate.method
+        is_served = method in group_of or method in seen.clients or method in METHODS or method == OTHER_METHODS
+        if is_served and method not in unavailable:
+            yield _method_that_fails(rate, group_of.get(method), seen.at)
 
 
 def _unavailable(seen: GroupSeen, judged: GroupHealth, at: int) -> Iterator[MethodHealth]:
@@ -207,7 +205,7 @@ def _why_not(info: MethodInfo, judged: GroupHealth, held: Mapping[Lane, str]) ->
     return held.get(info.lane)
 
 
-def _failing(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
+def _method_that_fails(rate: FailureRate, group: str | None, at: int) -> MethodHealth:
     reason = f"fails {100 * rate.share:.0f} %, {rate.per_second:.2g}/s"
     last = rate.last
     return MethodHealth(

@@ -25,7 +25,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.metrics import APPLICATION_ERROR, error_name
 from trunkline.observe.page import Reading
 from trunkline_protocol.errors import ERROR_TABLE
-from trunkline_protocol.health import ExecutorReport, Status
+from trunkline_protocol.health import SERVING, ExecutorReport, Status
 from trunkline_protocol.session import ResumeRefusal
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
@@ -126,6 +126,13 @@ class Readings:
         yield Reading(
             "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
         )
+        groups = self.view.pool.groups()
+        ready = {group.name: sum(each.status in SERVING for each in group.executors) for group in groups}
+        yield Reading(
+            "trunkline_group_executors_ready", "Executors that are ready and answer, by group", "gauge", ready, "group"
+        )
+        waiting = {group.name: group.waiting for group in groups}
+        yield Reading("trunkline_group_calls_waiting", "Calls that wait, by group", "gauge", waiting, "group")
         by_executor = {executor.worker_id: executor.restarts for executor in executors}
         yield Reading(
             "trunkline_executor_restarts",

@@ -7,7 +7,7 @@ from typing import Final
 
 from trunkline.executors.crew import Crew
 from trunkline.executors.handle import ExecutorHandle, Tally
-from trunkline.executors.queueing import ANYWHERE, PoolBacklog, least_loaded
+from trunkline.executors.queueing import PoolBacklog
 from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
@@ -34,7 +34,7 @@ def status_of(handle: ExecutorHandle, now: float) -> ExecutorStatus:
     return "busy" if handle.busy else "ready"
 
 
-def report(handle: ExecutorHandle, slots: int, slots_leaving: int, group: str, now: float) -> ExecutorReport:
+def report(handle: ExecutorHandle, slots: int, slots_leaving: int, now: float) -> ExecutorReport:
     """The state of an executor, as ``health.detailed`` reports it, without what its process uses.
 
     Args:
@@ -45,7 +45,7 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int, group: str, n
     catalogue = handle.catalogue
     return ExecutorReport(
         worker_id=handle.name,
-        group=group,
+        group=handle.group,
         status=status_of(handle, now),
         pid=handle.pid,
         uptime_seconds=None if handle.pid is None else round(now - handle.started_at, 3),
@@ -64,12 +64,12 @@ def report(handle: ExecutorHandle, slots: int, slots_leaving: int, group: str, n
     )
 
 
-def reports(crew: Crew, table: SlotTable, group: str, now: float) -> list[ExecutorReport]:
+def reports(crew: Crew, table: SlotTable, now: float) -> list[ExecutorReport]:
     """The state of each executor. Slots that a process still owns which was replaced count as the executor's."""
     slots, leaving = table.counts()
     places = [[each.place for each in crew.processes if each.index == handle.index] for handle in crew.executors]
     return [
-        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own), group, now)
+        report(handle, sum(slots[place] for place in own), sum(leaving[place] for place in own), now)
         for handle, own in zip(crew.executors, places, strict=True)
     ]
 
@@ -91,16 +91,6 @@ def tallies(crew: Crew) -> dict[str, dict[str, Tally]]:
     return found
 
 
-def reluctantly(executors: Sequence[ExecutorHandle], lane: Lane, queue: int, start: int) -> int:
-    """The least busy executor for a call of a queue among those that are shunned and yet not silent; -1 without one.
-
-    Args:
-        start: as for :func:`trunkline.executors.queueing.least_loaded`.
-    """
-    asked = [h.state == "ready" and h.shunned and not h.silent and queue in h.queues for h in executors]
-    return least_loaded([h.lanes[lane] if each else None for h, each in zip(executors, asked, strict=True)], start)
-
-
 class Standstill:
     """Finds the lanes that make no progress although calls wait for them.
 
@@ -116,6 +106,7 @@ class Standstill:
 
     def __init__(self, executors: Sequence[ExecutorHandle], backlog: PoolBacklog, now: float) -> None:
         self._backlog = backlog
+        self._shared = {queue for handle in executors for queue in handle.queues[1:]}
         self._now = now
         self.answering = [handle for handle in executors if status_of(handle, now) in SERVING]
         self.held = [held for lane in _WORDS for held in self._look(lane)]
@@ -123,7 +114,7 @@ class Standstill:
     def _look(self, lane: Lane) -> Iterator[Held]:
         held = {handle: call for handle in self.answering if (call := self._holding(handle, lane)) is not None}
         waiting = [handle for handle in held if self._waits_for(handle, lane)]
-        if held and len(held) == len(self.answering) and (waiting or self._backlog.has((lane, ANYWHERE))):
+        if held and len(held) == len(self.answering) and (waiting or self._someone_waits(lane)):
             runs = ", ".join(self._run(handle, call) for handle, call in held.items())
             yield Held(lane, None, f"{_WORDS[lane]} wait: no executor makes progress ({runs})")
         else:
@@ -149,6 +140,9 @@ class Standstill:
     def _waits_for(self, handle: ExecutorHandle, lane: Lane) -> bool:
         """Whether calls that only this executor may run wait, in the hub or in the executor itself."""
         return len(self._calls(handle, lane)) > handle.lanes[lane].slots or self._backlog.has((lane, handle.index))
+
+    def _someone_waits(self, lane: Lane) -> bool:
+        return any(self._backlog.has((lane, queue)) for queue in self._shared)
 
     def _calls(self, handle: ExecutorHandle, lane: Lane) -> list[Call]:
         return [

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
-from trunkline.executors.supervisor import ExecutorSpec, Supervisor
+from trunkline.executors.in_process import InProcess
+from trunkline.executors.supervisor import GroupSpec, Supervisor
 
 
 class Crew:
     """The processes of a pool.
 
     Args:
-        size: how many executors there are.
-        spec: how they are started.
+        groups: how many executors there are, and how they are started.
         callbacks: of the hub's side of each executor: ``on_frame`` and ``on_lost`` of :class:`ExecutorHandle`.
         on_exit: called with handle and cause when a process has ended.
 
@@ -25,20 +25,25 @@ class Crew:
 
     def __init__(
         self,
-        size: int,
-        spec: ExecutorSpec,
+        groups: Sequence[GroupSpec],
         callbacks: tuple[Callable[[ExecutorHandle, int, int, bytes], None], Callable[[ExecutorHandle], None]],
         on_exit: Callable[[ExecutorHandle, str], None],
     ) -> None:
-        self._spec = spec
+        self._seats = [(group, number) for group in groups for number in range(group.size)]
         self._callbacks = callbacks
         self._on_exit = on_exit
-        self.executors = [self._handle(index) for index in range(size)]
+        self.executors = [self._handle(index) for index in range(len(self._seats))]
         self.processes = list(self.executors)
-        self._supervisors = {handle: Supervisor(handle, spec, on_exit) for handle in self.executors}
+        self._supervisors = {handle: self._supervisor(handle) for handle in self.executors}
 
     def _handle(self, index: int) -> ExecutorHandle:
-        return ExecutorHandle(index, *self._callbacks, self._spec.max_concurrency)
+        group, number = self._seats[index]
+        return ExecutorHandle(index, *self._callbacks, group.executor.max_concurrency, group.name, number)
+
+    def _supervisor(self, handle: ExecutorHandle, *, restarts: bool = True) -> Supervisor:
+        spec = self._seats[handle.index][0].executor
+        kind = InProcess if spec.in_process else Supervisor
+        return kind(handle, spec, self._on_exit, restarts=restarts)
 
     def start(self) -> None:
         """Start all executors."""
@@ -53,7 +58,7 @@ class Crew:
         """Start one more process for an executor's index, which gets no traffic yet, and is not started again."""
         handle = self._handle(index)
         handle.place, handle.queues = NOWHERE, ()
-        supervisor = self._supervisors[handle] = Supervisor(handle, self._spec, self._on_exit, restarts=False)
+        supervisor = self._supervisors[handle] = self._supervisor(handle, restarts=False)
         supervisor.start()
         return handle
 

@@ -14,7 +14,7 @@ from typing_extensions import override
 from trunkline.executors import ipc
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import ANYWHERE, LaneLoad
+from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, LaneLoad, Queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
@@ -62,12 +62,15 @@ class ExecutorHandle(asyncio.Protocol):
         on_frame: called for each frame with this handle, kind, call id and body.
         on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
+        group: the name of its group.
+        number: 0-based, in its group; by default the index.
 
     Attributes:
         tallies: what its processes have finished, by method.
         place: where it owns slots of routing keys: its index, or another number once it has a successor;
             :data:`NOWHERE` as long as it is to be one.
-        queues: the queues that it takes waiting calls from.
+        queues: the queues that it takes waiting calls from: its own, and those it shares, which take turns.
+        turn: counts the calls that it has taken.
         idle: set when it runs no call any more, where somebody waits for that.
         restart_causes: how often the process was restarted, by cause.
         last_restart: None before the first.
@@ -89,11 +92,16 @@ class ExecutorHandle(asyncio.Protocol):
         on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
         on_lost: Callable[[ExecutorHandle], None],
         max_concurrency: int,
+        group: str = DEFAULT_GROUP,
+        number: int | None = None,
     ) -> None:
         self.index = index
-        self.name = f"executor-{index}"
+        self.group = group
+        self.number = index if number is None else number
+        self.name = f"{'executor' if group == DEFAULT_GROUP else group}-{self.number}"
         self.place = index
-        self.queues: tuple[int, ...] = (index, ANYWHERE)
+        self.queues: tuple[Queue, ...] = (index, ANYWHERE)
+        self.turn = 0
         self.idle: asyncio.Event | None = None
         self.state: State = "down"
         self.pid: int | None = None
@@ -327,8 +335,11 @@ class ExecutorHandle(asyncio.Protocol):
 
     def serves(self, method: str) -> bool:
         """Whether it is ready, and its catalogue has a method."""
-        infos = self.catalogue.methods if self.catalogue is not None and self.state == "ready" else []
-        return any(info.name == method for info in infos)
+        return self.state == "ready" and self.offers(method)
+
+    def offers(self, method: str) -> bool:
+        """Whether its catalogue has a method."""
+        return self.catalogue is not None and any(info.name == method for info in self.catalogue.methods)
 
     @property
     def finished_calls(self) -> int:

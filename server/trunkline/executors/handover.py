@@ -21,9 +21,10 @@ from trunkline import defaults
 from trunkline.background import start_task
 from trunkline.executors import ipc
 from trunkline.executors.endings import may_run_again, not_done_in_time
+from trunkline.executors.groups import ExecutorGroup
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.nesting import NestedCall
-from trunkline.executors.queueing import LANES, PoolBacklog
+from trunkline.executors.queueing import LANES, PoolBacklog, Queue
 from trunkline.executors.slot_table import HandOverPlan, Move, SlotTable, parked_queue
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
@@ -105,8 +106,28 @@ class KeyOwners:
         self._rebalancing: asyncio.Task[None] | None = None
         self._pause = limits.rebalance_seconds
         self._not_before = 0.0
+        self._group = "" if len({handle.group for handle in executors}) > 1 else None
+
+    def serve_in(self, group: ExecutorGroup | None) -> None:
+        """Have the executors of a group own all slots, from the first time on that it is known; None does nothing."""
+        if group is not None and self._group == "":
+            self._group = group.name
+            self.table.spread(group.indexes)
+
+    def _takes_part(self, handle: ExecutorHandle) -> bool:
+        return self._group is None or handle.group == self._group
 
     # --- calls, from the pool ---
+
+    def choose(self, slot: int, lane_name: Lane) -> tuple[Queue, ExecutorHandle | None]:
+        """The queue of a slot's calls, and its owner if that has room for one now."""
+        queue = self.table.queues[slot]
+        if queue >= 0:
+            handle = self.places[queue]
+            lane = handle.lanes[lane_name]
+            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
+                return queue, handle
+        return queue, None
 
     def still_at(self, call: Call) -> ExecutorHandle | None:
         """The owner whose slots are handed over, if that waits for this call, because a call it runs has made it."""
@@ -127,8 +148,8 @@ class KeyOwners:
         if call.info.routing_key is not None:
             return self.still_at(call)
         origin = call.made_by
-        if isinstance(origin, ExecutorHandle) and origin.state == "stopping":
-            return None if any(handle.state == "ready" for handle in self._executors) else origin
+        if isinstance(origin, ExecutorHandle) and origin.state == "stopping" and origin.offers(call.method):
+            return None if any(handle.serves(call.method) for handle in self._executors) else origin
         return None
 
     def put_back(self, call: Call) -> None:
@@ -155,7 +176,9 @@ class KeyOwners:
     # --- executors, from the pool ---
 
     def ready(self, handle: ExecutorHandle) -> None:
-        """Give an executor that has become ready the slots whose owners are gone."""
+        """Give an executor that has become ready the slots whose owners are gone, if its group owns slots."""
+        if not self._takes_part(handle):
+            return
         self._not_before = max(self._not_before, time.monotonic() + self._limits.rebalance_seconds)
         self._apply(self.table.ready(handle.place))
         self._news.set()
@@ -208,6 +231,9 @@ class KeyOwners:
             RpcError: -32602, no such executor; 1001, that executor or the owner is not ready, or ended meanwhile.
         """
         target = self.named(worker_id)
+        if not self._takes_part(target):
+            words = f"worker_id: {worker_id} is in the group {target.group}; {self._group} has the routing keys"
+            raise RpcError(ErrorCode.INVALID_PARAMS, words)
         slot = slot_of(key)
         async with self.one:
             self._require_ready(target)
@@ -229,7 +255,7 @@ class KeyOwners:
         """
         place = new.place = old.place
         self.places[place] = new
-        if old.state != "ready":
+        if old.state != "ready" or not self._takes_part(old):
             old.place = NOWHERE
             return
         old.place, moves = self.table.succeed(place)

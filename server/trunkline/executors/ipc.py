@@ -22,7 +22,8 @@ PROGRESS         ex -> hub   value JSON
 STATS            ex -> hub   what methods counted so far (methods/figures.py), JSON; once a second at most, if changed
 READY            ex -> hub   catalogue JSON
 FAILED           ex -> hub   error object JSON: loading failed; the process exits next
-NESTED_CALL      ex -> hub   ``u64 parent`` + the body of CALL; its principal is empty, since the hub knows it
+NESTED_CALL      ex -> hub   ``u64 parent`` + the body of CALL; its principal is empty, since the hub knows it;
+                             parent 0 = the executor itself, outside of any call
 NESTED_CANCEL    ex -> hub   empty
 NESTED_CREDIT    ex -> hub   as CREDIT
 NESTED_RESULT    hub -> ex   result JSON

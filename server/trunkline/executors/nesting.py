@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from typing_extensions import override
 
@@ -12,6 +12,8 @@ from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.principals import ENCODED_EXECUTOR, EXECUTOR
+from trunkline_protocol.topics import is_hubs_own
 
 
 class NestedCaller(Protocol):
@@ -34,6 +36,9 @@ class NestedCaller(Protocol):
     def nested_finished(self, call_id: int, parent: int) -> None:
         """Give the method its slot back: the call that it made is over."""
 
+
+OWN: Final = 0
+"""The parent of what an executor calls outside of any call: keys of calls begin at 1."""
 
 CallerT = TypeVar("CallerT", bound=NestedCaller)
 
@@ -93,6 +98,52 @@ class NestedCall(Call):
         pass
 
 
+class _ExecutorsOwn:
+    """The principal of an executor's own calls: every method and topic, except what requires a role."""
+
+    name, roles, tenant, claims = EXECUTOR.name, EXECUTOR.roles, EXECUTOR.tenant, EXECUTOR.claims
+    encoded = ENCODED_EXECUTOR
+    methods = subscribe = publish = None
+    acting = actor = ""
+
+    def has_role(self, _role: str) -> bool:
+        return False
+
+    def may_call(self, _method: str) -> bool:
+        return True
+
+    def may_publish(self, topic: str) -> bool:
+        return not is_hubs_own(topic)
+
+    def as_method(self, _method: str) -> _ExecutorsOwn:
+        return self
+
+
+_OWN: Final = _ExecutorsOwn()
+
+
+class OwnCall(NestedCall):
+    """A call that an executor makes outside of any call."""
+
+    __slots__ = ()
+
+    def __init__(self, made_by: NestedCaller, call_id: int, body: ipc.CallBody) -> None:
+        NestedCall.__init__(self, made_by, call_id, OWN, body._replace(depth=0), self)
+
+    @override
+    def caller(self) -> Caller:
+        return _OWN
+
+    @property
+    @override
+    def outer_method(self) -> str:
+        return ""
+
+    @override
+    def origin(self) -> Call:
+        return self
+
+
 class Nesting(Generic[CallerT]):
     """Handles the frames NESTED_CALL, NESTED_CANCEL and NESTED_CREDIT.
 
@@ -108,6 +159,11 @@ class Nesting(Generic[CallerT]):
     def on_call(self, handle: CallerT, call_id: int, body: bytes) -> None:
         """Handle NESTED_CALL: a method calls another."""
         parent_key, nested = ipc.parse_nested_call(body)
+        if parent_key == OWN:
+            own = OwnCall(handle, call_id, nested)
+            handle.nested_started(call_id, OWN, own)
+            self._route(own)
+            return
         parent = handle.in_flight.get(parent_key)
         if parent is None:  # the call that made it is over already
             gone = RpcError(ErrorCode.CANCELLED, f"the call that called {nested.method} is over")

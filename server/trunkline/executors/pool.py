@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -19,21 +19,22 @@ from typing_extensions import override
 from trunkline import defaults
 from trunkline.background import keep_up
 from trunkline.executors import ipc
-from trunkline.executors.availability import Standstill, reluctantly, reports, running
+from trunkline.executors.availability import Standstill, reports, running
 from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
+from trunkline.executors.group_backlog import GroupBacklog
+from trunkline.executors.groups import SLOW_FROM, Routes, make_groups
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
-from trunkline.executors.offers import Offers
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.queueing import ANYWHERE, HeldInput, PoolBacklog, RoutingKeys, least_loaded, open_input
+from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
 from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.supervisor import GroupSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
@@ -41,8 +42,6 @@ from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFail
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 from trunkline_protocol.health import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
-
-DEFAULT_GROUP: Final = "default"
 
 logger = logging.getLogger("trunkline.executors")
 _catalogue_decoder: Final = msgspec.json.Decoder(Catalogue)
@@ -52,8 +51,7 @@ class ExecutorPool(CallBackend, HandOverHost):
     """All executors, as the one backend that runs calls.
 
     Args:
-        size: number of executors; 0 makes a pool that is always ready and knows no method.
-        spec: how executors are started.
+        groups: of executors; none make a pool that is always ready and knows no method.
         route_nested: takes the calls that methods make themselves.
         queue_limits: bounds of the queues.
         on_change: called when an executor has changed its state.
@@ -66,8 +64,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def __init__(
         self,
-        size: int,
-        spec: ExecutorSpec,
+        groups: Sequence[GroupSpec],
         route_nested: Callable[[Call], None],
         *,
         queue_limits: QueueLimits | None = None,
@@ -78,28 +75,27 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        self.crew = Crew(size, spec, (self._on_frame, self._on_wire_lost), self._on_exit)
+        self.crew = Crew(groups, (self._on_frame, self._on_wire_lost), self._on_exit)
         self.executors = self.crew.executors
+        self._groups = make_groups(groups, self.executors)
+        self._group_of = [group for group in self._groups for _ in group.indexes]
         self._on_change = on_change
         self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
         self._orphans = Orphans()
         self.quarantine = Quarantine(quarantine)
-        self._methods: dict[str, MethodInfo] = {}
-        self._failed = FailedModules(self.executors, self._methods)
+        self._routes = Routes(self._groups)
+        self._methods = self._routes.methods
+        self._failed = FailedModules(self.executors, self._routes)
         self._keys = RoutingKeys()
         limits = queue_limits or QueueLimits()
-        self._backlog = PoolBacklog(limits, self._retry_after_ms)
-        self._held = HeldInput(limits.bytes, self._retry_after_ms)
+        self._backlog = GroupBacklog(self._routes, limits)
+        self._held = HeldInput(limits.bytes, self._backlog.hint)
         self.owners = KeyOwners(self.executors, self._backlog, hand_over or HandOverLimits(), self, on_change)
-        self._places, self._queues = self.owners.places, self.owners.table.queues
-        self._offers = Offers()
         replacing = replacement or ReplacementLimits()
         self.replacements = Replacements(self.crew, self.owners, replacing, self._on_swap, on_change)
         self._recovery = Recovery(self.submit, self.replacements.drain)
         self.broadcasts = Broadcasts(self.crew.processes)
         self._ids = itertools.count(1)
-        self._mean_run = 0.01
-        self._turn = 0
         self._ticker: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
         self._stopping = False
@@ -158,12 +154,20 @@ class ExecutorPool(CallBackend, HandOverHost):
         return all(handle.state == "ready" for handle in self.executors)
 
     def groups(self) -> list[GroupSeen]:
-        """What is seen of each group of executors now; of a pool without executors nothing."""
-        if not self.executors:
-            return []
-        held, methods = Standstill(self.executors, self._backlog, time.monotonic()).held, self._methods.values()
-        failed, not_replaced = self.failed_modules, self.replacements.failures
-        return [GroupSeen(DEFAULT_GROUP, self.snapshot(), methods, held, failed, not_replaced, self.waiting)]
+        """What is seen of each group of executors now."""
+        reports, now = self.snapshot(), time.monotonic()
+        return [
+            GroupSeen(
+                group.name,
+                reports[group.indexes.start : group.indexes.stop],
+                group.methods.values(),
+                Standstill(group.executors, self._backlog, now).held,
+                self._failed.of(group.name),
+                group.own(self.replacements.failures),
+                self._backlog.waiting_for(group),
+            )
+            for group in self._groups
+        ]
 
     @property
     def waiting(self) -> int:
@@ -196,29 +200,15 @@ class ExecutorPool(CallBackend, HandOverHost):
         if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
             raise refusal
         if info.routing_key is None:
-            lane_name = info.lane
-            queue = ANYWHERE
-            lanes = [h.lanes[lane_name] if h.state == "ready" and not h.shunned else None for h in self.executors]
-            if self._offers.queues and (queue := self._offers.queue(call.method)) != ANYWHERE:
-                lanes = [lane if queue in h.queues else None for lane, h in zip(lanes, self.executors, strict=True)]
-            turn = self._turn = self._turn + 1
-            index = least_loaded(lanes, turn)
-            if index < 0:
-                index = reluctantly(self.executors, lane_name, queue, turn)
-            if index >= 0:
-                self.dispatch(self.executors[index], call)
-            else:
-                self._enqueue(call, info, queue)
-            return
-        slot = call.slot = slot_of(self._keys.value(info, call.params))
-        queue = self._queues[slot]
-        if queue >= 0:
-            handle = self._places[queue]
-            lane = handle.lanes[info.lane]
-            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
-                self.dispatch(handle, call)
-                return
-        self._enqueue(call, info, queue)
+            route = self._routes.of(call)
+            queue, chosen = route.queue, route.choose(info.lane)
+        else:
+            call.slot = slot_of(self._keys.value(info, call.params))
+            queue, chosen = self.owners.choose(call.slot, info.lane)
+        if chosen is not None:
+            self.dispatch(chosen, call)
+        else:
+            self._enqueue(call, info, queue)
 
     def _refusal(self, call: Call) -> RpcError | None:
         refusal = self.quarantine.refusal(call.method, call.params, time.monotonic())
@@ -278,7 +268,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             for body in self._held.release(call):
                 handle.push(call, call.input, body)
 
-    def _enqueue(self, call: Call, info: MethodInfo, queue: int) -> None:
+    def _enqueue(self, call: Call, info: MethodInfo, queue: Queue) -> None:
         if self._stopping:
             raise draining_error()
         if isinstance(call, NestedCall) and (handle := self.owners.awaiting(call)) is not None:
@@ -286,24 +276,18 @@ class ExecutorPool(CallBackend, HandOverHost):
         else:
             self._backlog.push(call, (info.lane, queue))
 
-    def _retry_after_ms(self) -> int:
-        """The milliseconds after which the queue should be empty, by the mean run time of recent calls."""
-        seconds = self.waiting * self._mean_run / max(1, len(self.executors))
-        return max(50, min(10_000, int(seconds * 1000)))
-
     def _refill(self, handle: ExecutorHandle, lane_name: Lane) -> None:
         """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
         lane = handle.lanes[lane_name]
-        for queue in handle.queues:
-            while lane.load < lane.limit and (call := self._backlog.pop((lane_name, queue))) is not None:
-                if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
-                    self._held.release(call)
-                    call.settle_error(refusal)
-                else:
-                    call.waited = time.monotonic() - call.received
-                    self.dispatch(handle, call)
+        while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle)) is not None:
+            if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
+                self._held.release(call)
+                call.settle_error(refusal)
+            else:
+                call.waited = time.monotonic() - call.received
+                self.dispatch(handle, call)
 
     # --- what hand-overs need (see HandOverHost) ---
 
@@ -323,29 +307,31 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Move traffic to a process that has taken the place of another; routing keys follow one by one."""
         self.owners.succeed(old, new)
         old.queues = (old.place,)
+        self._routes.rebuild()
         if new.state == "ready":
             self._serve(new, old)
 
     def _serve(self, handle: ExecutorHandle, old: ExecutorHandle | None = None) -> None:
         """Let an executor that is ready have traffic, perhaps that of another, which it has replaced."""
         assert handle.catalogue is not None
+        self._group_of[handle.index].update(handle.catalogue)
         self._failed.found(handle, handle.catalogue.failed)
-        if queues := self._offers.update(handle.catalogue, self.executors, self._methods):
-            self._sort_by_offer(queues, old)
+        self._routes.rebuild()
+        self._sort(old)
+        self.owners.serve_in(self._routes.state)
         if self.ready:
             self._ready.set()
         self._on_change()
         self.owners.ready(handle)
         self.refill(handle)
 
-    def _sort_by_offer(self, queues: Iterable[int], old: ExecutorHandle | None) -> None:
+    def _sort(self, old: ExecutorHandle | None = None) -> None:
         """Move waiting calls to the queues of their methods. Those of methods that only ``old`` serves go there."""
-        for call in self._offers.sort(queues, self._backlog):
+        for call in self._backlog.sort():
             if old is not None and old.serves(call.method):
                 self.dispatch(old, call)
             else:
-                self._held.release(call)
-                call.settle_error(self._failed.unknown(call.method))
+                self._put_back(call)
 
     # --- frames, from executors ---
 
@@ -374,7 +360,9 @@ class ExecutorPool(CallBackend, HandOverHost):
         tally.count += 1
         tally.seconds += seconds
         lane.observe(seconds)
-        self._mean_run += (seconds - self._mean_run) * 0.05
+        self._group_of[handle.index].observe(seconds)
+        if seconds >= SLOW_FROM and (route := self._routes.by_method.get(call.method)) is not None:
+            route.observe(handle, seconds)
         if self._backlog.waiting:
             self._refill(handle, info.lane)
         return call
@@ -408,15 +396,14 @@ class ExecutorPool(CallBackend, HandOverHost):
             self._refill(handle, call.info.lane)
 
     def _on_ready(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
-        catalogue = _catalogue_decoder.decode(body)
-        handle.catalogue, handle.sources, handle.failed_modules = catalogue, catalogue.sources, catalogue.failed
+        told = _catalogue_decoder.decode(body)
+        catalogue = handle.catalogue = self._routes.accept(self._group_of[handle.index], told)
+        handle.sources, handle.failed_modules = catalogue.sources, catalogue.failed
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
-        logger.info(
-            "executor ready",
-            extra={"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)},
-        )
+        extra = {"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
+        logger.info("executor ready", extra=extra)
         handle.ping(handle.ready_since)
         if not self.replacements.ready(handle):
             self._serve(handle)
@@ -427,6 +414,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def _on_failed(self, handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
         self._failed.nothing_loaded(handle, RpcError.from_wire(msgspec.json.decode(body)))
+        self._sort()
         self._on_change()
 
     # --- faults ---
@@ -466,10 +454,20 @@ class ExecutorPool(CallBackend, HandOverHost):
             if call.info.routing_key is not None:
                 self.owners.put_back(call)
             else:
-                self._backlog.push_front(call, (call.info.lane, self._offers.queue(call.method)))
+                self._put_back(call)
         for other in self.executors if again else ():
             if not other.silent:
                 self.refill(other)
+
+    def _put_back(self, call: Call) -> None:
+        """Queue a call again that any executor of its route may take, as the next one; settle it where none may."""
+        try:
+            lane = self.find(call.method).lane
+            self._backlog.push_front(call, (lane, self._routes.of(call).queue))
+        except RpcError as error:
+            self._held.release(call)
+            error.maybe_executed = call.maybe_executed
+            call.settle_error(error)
 
     def _on_exit(self, handle: ExecutorHandle, cause: str) -> None:
         self._on_wire_lost(handle)
@@ -488,6 +486,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             self.watchdog.look(now)
             self._orphans.reap(now, self.crew.pids)
             self.owners.look(now)
+            self._routes.forget()
 
     def running(self) -> dict[str, list[tuple[Call, bool]]]:
         """The calls of each executor, and whether they are parked: waiting without a slot."""
@@ -495,4 +494,4 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     def snapshot(self) -> list[ExecutorReport]:
         """The state of each executor, without what its process uses."""
-        return reports(self.crew, self.owners.table, DEFAULT_GROUP, time.monotonic())
+        return reports(self.crew, self.owners.table, time.monotonic())

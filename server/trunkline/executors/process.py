@@ -21,7 +21,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 import msgspec
@@ -31,13 +31,13 @@ from trunkline.background import keep_up, start_task, thread_died
 from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
-from trunkline.methods.context import Chunk, Context, Host
+from trunkline.methods.context import Chunk, Context, Host, executors_context
 from trunkline.methods.failures import new_error_id, told, words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
-from trunkline.methods.sources import loaded_sources
+from trunkline.methods.sources import forget_sources, loaded_sources
 from trunkline.methods.values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -91,6 +91,12 @@ class HubWire(asyncio.Protocol):
         out, self._out = self._out, []
         if out and self._transport is not None:
             self._transport.write(b"".join(out))
+
+    def close(self) -> None:
+        """Write the queued frames, and close the wire."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
 
 
 class CallSink:
@@ -174,7 +180,7 @@ class NestedCalls(Host):
     @override
     async def stream(
         self, context: Context, method: str, params: Any, metadata: dict[str, Any]
-    ) -> AsyncIterator[Chunk]:
+    ) -> AsyncGenerator[Chunk, None]:
         call_id = self._start(context, method, params, metadata)
         queue = self._streams[call_id] = asyncio.Queue()
         taken, ended = 0, False
@@ -210,6 +216,10 @@ class NestedCalls(Host):
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._runner.in_thread(function, *args)
 
+    @override
+    def wait_for(self, context: Context, work: Coroutine[Any, Any, Any], *, anyhow: bool = False) -> Any:
+        return self._runner.wait_for(context, work, anyhow=anyhow)
+
     def on_result(self, call_id: int, body: bytes) -> None:
         """Handle NESTED_RESULT."""
         if (queue := self._streams.get(call_id)) is not None:
@@ -235,13 +245,14 @@ class NestedCalls(Host):
 class Executor:
     """Connects the wire to the hub with the runner of methods."""
 
-    def __init__(self, registry: Registry, worker_id: str, *, max_concurrency: int, debug: bool) -> None:
+    def __init__(self, registry: Registry, worker_id: str, group: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = MethodRunner(registry, max_concurrency=max_concurrency, debug=debug)
         self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._debug = debug
         self._worker_id = worker_id
+        self._group = group
         self._registry = registry
         self._frames: dict[int, Callable[[int, bytes], None]] = {
             ipc.CALL: self._on_call,
@@ -257,14 +268,17 @@ class Executor:
             ipc.BROADCAST: self._on_broadcast,
         }
 
+    def own_context(self) -> Context:
+        """The context of the executor itself, which no call ends."""
+        return executors_context(self.host, self._worker_id)
+
     def _on_frame(self, kind: int, call_id: int, body: bytes) -> None:
         self._frames[kind](call_id, body)
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         call = ipc.parse_call(body)
-        context = Context(
-            self.host, call_id, call.method, call.metadata, call.deadline, call.depth, self._worker_id, call.principal
-        )
+        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal, self._group
+        context = Context(self.host, call_id, call.method, *about)
         sink = CallSink(self.wire, call_id)
         if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
             sink.error(too_deep(f"{call.method}: params"))
@@ -327,18 +341,21 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     settings = config["settings"]
     executor = Executor(
         registry,
-        f"executor-{config['index']}",
+        config["name"],
+        config["group"],
         max_concurrency=config["max_concurrency"],
         debug=bool(settings.get("debug")),
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
     sys.path[:0] = config["python_path"]
+    if config.get("fresh"):
+        forget_sources(config["python_path"])
     began = time.time_ns()
-    failed = await load_modules(registry, config["modules"], settings)
+    failed = await load_modules(registry, config["modules"], settings, executor.own_context())
     sources = loaded_sources(began, (file for failure in failed for file in failure.files))
     if failed and not registry.methods:
         executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed, sources))))
-        executor.wire.flush()
+        executor.wire.close()
         return EXIT_LOAD_FAILED
     executor.runner.failed = failed
     catalogue = msgspec.structs.replace(registry.catalogue(), failed=failed, sources=sources)
@@ -356,6 +373,7 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     if (failure := await registry.close()) is not None:
         logger.error("close failed", exc_info=failure)
     executor.runner.close()
+    executor.wire.close()
     return 0
 
 

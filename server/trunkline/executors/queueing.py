@@ -1,8 +1,8 @@
-"""Chooses the executor for a call, or its queue: the load of lanes, routing keys, queues and held input. Pure."""
+"""What calls wait in and for: queues, the load of lanes, routing keys, held input. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +13,18 @@ from trunkline_protocol.catalogue import Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.inputs import InputWindow
 
-ANYWHERE: Final = -1
-"""The queue of calls that any executor may take."""
+DEFAULT_GROUP: Final = "default"
 
 LANES: Final[tuple[Lane, ...]] = ("loop", "thread")
 
-PoolBacklog = Backlog[tuple[Lane, int]]
-"""The queues of a pool; a key is a lane and the place of the executor a call has to run on, or :data:`ANYWHERE`."""
+Queue = int | frozenset[int]
+"""The place of the executor that a call has to run on, or the indexes of the executors that may all take it."""
+
+ANYWHERE: Final = frozenset[int]()
+"""The queue of calls that every executor may take."""
+
+PoolBacklog = Backlog[tuple[Lane, Queue]]
+"""The queues of a pool."""
 
 PREFETCH_SECONDS: Final = 0.002
 """Seconds of work that may wait inside an executor, behind the calls that run."""
@@ -55,29 +60,8 @@ class LaneLoad:
         self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
 
 
-def least_loaded(lanes: Sequence[LaneLoad | None], start: int) -> int:
-    """The index of the least busy lane that has room, or -1 where none has. None stands for a lane that is not ready.
-
-    Busy is relative to the lane's slots, so that nothing is sent ahead while another lane has a free slot. A plain
-    function beside it counts as half the slots: it may hold the interpreter lock. Of equals the first from ``start`` on
-    is taken, so that a caller who increments it spreads calls evenly.
-    """
-    best, best_load = -1, float("inf")
-    for offset in range(len(lanes)):
-        index = (start + offset) % len(lanes)
-        lane = lanes[index]
-        if lane is None or lane.load >= lane.limit:
-            continue
-        load = lane.load / lane.slots
-        if lane.beside is not None and lane.beside.load:
-            load += 0.5
-        if load < best_load:
-            best, best_load = index, load
-    return best
-
-
 class RoutingKeys:
-    """Reads the routing keys of calls, with one decoder per method that skips the rest of the params."""
+    """Reads from params what calls are routed by, with one decoder per method that skips the rest of the params."""
 
     def __init__(self) -> None:
         self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
@@ -93,23 +77,45 @@ class RoutingKeys:
         """
         key = info.routing_key
         assert key is not None
-        try:
-            if params.lstrip()[:1] == b"[":
-                position = next(i for i, parameter in enumerate(info.parameters) if parameter.name == key)
-                value = msgspec.json.decode(msgspec.json.decode(params, type=list[msgspec.Raw])[position], type=str)
-            else:
-                value = getattr(self._decoder(info.name, key).decode(params), key)
-        except (msgspec.DecodeError, IndexError, StopIteration) as error:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{info.name}: {key} must be given as a string") from error
-        assert isinstance(value, str)
+        value = self._read(info, key, params)
+        if value is None:
+            raise _no_string(info, key)
         return value
 
-    def _decoder(self, method: str, key: str) -> msgspec.json.Decoder[Any]:
+    def optional(self, info: MethodInfo, name: str, params: bytes) -> str | None:
+        """The value of a parameter that may be left out, or null: then its default, or None where that is no string.
+
+        Raises:
+            RpcError: -32602, it is given and not a string.
+        """
+        value = self._read(info, name, params)
+        if value is not None:
+            return value
+        defaults = (each.schema.get("default") for each in info.parameters if each.name == name)
+        return next((default for default in defaults if isinstance(default, str)), None)
+
+    def _read(self, info: MethodInfo, name: str, params: bytes) -> str | None:
+        """The value of a parameter; None where it is left out, or null."""
+        try:
+            if params.lstrip()[:1] == b"[":
+                position = next(i for i, parameter in enumerate(info.parameters) if parameter.name == name)
+                values = msgspec.json.decode(params, type=list[msgspec.Raw])
+                return msgspec.json.decode(values[position], type=str | None) if position < len(values) else None
+            value = getattr(self._decoder(info.name, name).decode(params), name)
+        except (msgspec.DecodeError, StopIteration) as error:
+            raise _no_string(info, name) from error
+        return None if value is None else str(value)
+
+    def _decoder(self, method: str, name: str) -> msgspec.json.Decoder[Any]:
         decoder = self._decoders.get(method)
         if decoder is None:
-            decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [(key, str)]))
+            decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [(name, str | None, None)]))
             self._decoders[method] = decoder
         return decoder
+
+
+def _no_string(info: MethodInfo, name: str) -> RpcError:
+    return RpcError(ErrorCode.INVALID_PARAMS, f"{info.name}: {name} must be given as a string")
 
 
 class HeldInput:

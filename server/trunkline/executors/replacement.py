@@ -88,7 +88,7 @@ class Replacements:
         self._one = asyncio.Lock()
         self._starting: dict[ExecutorHandle, asyncio.Future[str | None]] = {}
         self._finishing: set[asyncio.Task[None]] = set()
-        self._waiting_reload: asyncio.Task[Reloaded] | None = None
+        self._waiting: dict[str | None, asyncio.Task[Reloaded]] = {}
         self.failures: dict[int, str] = {}
 
     # --- news of processes, from the pool ---
@@ -126,23 +126,28 @@ class Replacements:
         async with self._one:
             return await self._replace(self._crew.executors[index])
 
-    async def reload(self) -> Reloaded:
-        """Replace all executors, one after the other; returns when the new ones serve.
+    async def reload(self, group: str | None = None) -> Reloaded:
+        """Replace all executors, or those of a group, one after the other; returns when the new ones serve.
 
         Whoever asks while one waits for its turn gets the outcome of that one.
 
         Raises:
-            RpcError: the first that cannot be replaced ends it, as in :meth:`drain`.
+            RpcError: -32602, no such group; the first that cannot be replaced ends it, as in :meth:`drain`.
         """
-        if self._waiting_reload is None:
-            self._waiting_reload = start_task(self._replace_all(), "reload", expected=RpcError)
-        return await asyncio.shield(self._waiting_reload)
+        groups = sorted({handle.group for handle in self._crew.executors})
+        if group is not None and group not in groups:
+            words = f"group: no group {group!r:.100}; there are: {', '.join(groups) or 'none'}"
+            raise RpcError(ErrorCode.INVALID_PARAMS, words)
+        if group not in self._waiting:
+            self._waiting[group] = start_task(self._replace_all(group), "reload", expected=RpcError)
+        return await asyncio.shield(self._waiting[group])
 
-    async def _replace_all(self) -> Reloaded:
+    async def _replace_all(self, group: str | None) -> Reloaded:
         async with self._one:
-            self._waiting_reload = None
+            del self._waiting[group]
             before = self._crew.served()
-            done = [await self._replace(handle) for handle in list(self._crew.executors)]
+            executors = [handle for handle in self._crew.executors if group in (None, handle.group)]
+            done = [await self._replace(handle) for handle in executors]
             after = self._crew.served()
             failed = {failure.words for handle in self._crew.executors for failure in handle.failed_modules}
             return Reloaded(done, len(after), sorted(after - before), sorted(before - after), sorted(failed))

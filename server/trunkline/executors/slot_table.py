@@ -19,7 +19,7 @@ executors, where it owns its slots until it has handed them over (:meth:`SlotTab
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -76,6 +76,11 @@ class SlotTable:
         self.pins: dict[int, int] = {}
         self._size = places
         self._presence: list[Presence] = ["starting"] * places
+
+    def spread(self, places: Sequence[int]) -> None:
+        """Give all slots to these places, evenly. Only before any of them is ready, and before any call has a slot."""
+        self.owners = [places[slot % len(places)] for slot in range(SLOTS)]
+        self.queues[:] = self.owners
 
     def owned(self, place: int) -> list[int]:
         """The slots that a place owns."""

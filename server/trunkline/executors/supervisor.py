@@ -12,12 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from trunkline import defaults
 from trunkline.background import keep_up
+from trunkline.defaults import Strategy
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
@@ -51,6 +52,9 @@ class ExecutorSpec:
         start_timeout: seconds until READY, including the loading of models.
         python_path: folders that modules are searched in first.
         environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
+        variables: more variables, with their values.
+        python: the interpreter; None for the hub's own.
+        in_process: run methods in the hub's own process; see :mod:`trunkline.executors.in_process`.
     """
 
     modules: tuple[str, ...]
@@ -60,6 +64,28 @@ class ExecutorSpec:
     start_timeout: float = defaults.START_TIMEOUT
     python_path: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    python: str | None = None
+    in_process: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    """A group, as configured.
+
+    Attributes:
+        executor: how its executors are started.
+        size: how many there are.
+        techniques: those that are bound to this group; see :class:`.groups.Route`.
+        queue_limit: calls that may wait for it; None for no limit of its own.
+    """
+
+    name: str
+    executor: ExecutorSpec
+    size: int
+    strategy: Strategy = "performance_based"
+    techniques: frozenset[str] = frozenset()
+    queue_limit: int | None = None
 
 
 def pause(failures: int) -> float:
@@ -158,9 +184,7 @@ class Supervisor:
         handle, loop = self._handle, asyncio.get_running_loop()
         ours, theirs = socket.socketpair()
         printed, printing = os.pipe()
-        handle.reset()
-        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
-        handle.load_failure = None
+        self._begin()
         try:
             self._process = self._spawn(theirs, printing)
         except BaseException:
@@ -192,27 +216,40 @@ class Supervisor:
             handle.pid = None
         return why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
 
-    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+    def _begin(self) -> None:
+        """Forget the last process."""
+        handle = self._handle
+        handle.reset()
+        handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
+        handle.load_failure = None
+
+    def _configuration(self, withheld: Sequence[str]) -> dict[str, Any]:
+        """What an executor is told when it starts."""
         spec = self._spec
-        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
-        config = {
-            "index": self._handle.index,
+        return {
+            "name": self._handle.name,
+            "group": self._handle.group,
             "modules": spec.modules,
-            "settings": spec.settings,
+            "settings": spec.settings | {"group": self._handle.group, "executor": self._handle.number},
             "max_concurrency": spec.max_concurrency,
             "parent": os.getpid(),
             "python_path": spec.python_path,
             "withheld": withheld,
         }
+
+    def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
+        spec = self._spec
+        passed, withheld, _secrets = executor_environment(os.environ, spec.environment)
         threads = str(spec.threads)
         environment = passed | {
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "TOKENIZERS_PARALLELISM": "false",
+            **spec.variables,
         }
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
+            [spec.python or sys.executable, "-m", "trunkline.executors.process", str(wire.fileno())],
             pass_fds=[wire.fileno()],
             stdout=printing,
             stderr=printing,
@@ -222,7 +259,7 @@ class Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps(config).encode())
+            stdin.write(json.dumps(self._configuration(withheld)).encode())
         return process
 
     async def _wait_exit(self, oom_kills: OomCounter) -> int:

@@ -1,8 +1,8 @@
 """Finds stuck executors, and decides whether one may be killed now.
 
 Only a call that runs after its deadline or cancellation, or an idle executor that does not answer, counts as stuck.
-Kills are paced over all executors, so that clients that disconnect during native calls cannot make every model load
-again.
+Kills are paced over the executors of a group, so that clients that disconnect during native calls cannot make every
+model load again.
 """
 
 from __future__ import annotations
@@ -74,12 +74,17 @@ class Watchdog:
     def __init__(self, executors: Sequence[ExecutorHandle], kill_after: float, kill: Kill) -> None:
         self._executors = executors
         self._kill = kill
-        self._pace = KillPace(kill_after)
+        self._paces: dict[str, KillPace] = {}
         self.limit(kill_after)
 
     def limit(self, kill_after: float) -> None:
         """Change ``kill_after``: for calls whose outcome is not wanted any more from now on."""
-        self._kill_after = self._pace.interval = kill_after
+        self._kill_after = kill_after
+        for pace in self._paces.values():
+            pace.interval = kill_after
+
+    def _pace(self, group: str) -> KillPace:
+        return self._paces.setdefault(group, KillPace(self._kill_after))
 
     def expect_end(self, handle: ExecutorHandle, call: Call, now: float) -> None:
         """Expect a call to end within ``kill_after`` seconds: its outcome is not wanted any more."""
@@ -118,8 +123,8 @@ class Watchdog:
             call = handle.in_flight[key]
             if is_held_up(handle, call):
                 handle.overdue[key] = now + self._kill_after
-            elif self._pace.allows(now):
-                self._pace.killed(handle, now)
+            elif (pace := self._pace(handle.group)).allows(now):
+                pace.killed(handle, now)
                 handle.blamed = call
                 self._kill(
                     handle, f"{call.method} still ran {self._kill_after:.3g} s after its deadline or cancellation"

@@ -38,7 +38,7 @@ from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
-from trunkline.hosting.executor_settings import executor_spec, pack_modules
+from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
 from trunkline.hub.breaker import BreakerLimits, Breakers
@@ -111,7 +111,9 @@ class HubParts:
         self.monitor = Monitor(self.view, self.health, lambda: self.topics, self.log_tap, self.failed)
         self.broker = self._broker(settings)
         serves = (self.router.route, self.pool.find, self.answers)
-        self.jobs = Jobs(settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings))
+        self.jobs = Jobs(
+            settings.data.absolute() / "jobs", *serves, self.broker, JobLimits.of(settings, len(self.pool.executors))
+        )
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
         self.topics = Subscriptions(
@@ -141,10 +143,8 @@ class HubParts:
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
 
     def _pool(self, settings: Settings) -> ExecutorPool:
-        modules = pack_modules(settings)
         return ExecutorPool(
-            settings.executors if modules else 0,
-            executor_spec(settings, modules),
+            group_specs(settings),
             self._route_nested,
             queue_limits=self._queue_limits,
             kill_after=settings.kill_after,

@@ -1,68 +1,146 @@
-"""Turns the settings into what executors load and how they are started."""
+"""Turns the settings into groups of executors: what they load and how they are started."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from trunkline.config import Settings
 from trunkline.executors.environment import SETTING, executor_environment
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.queueing import DEFAULT_GROUP
+from trunkline.executors.supervisor import ExecutorSpec, GroupSpec
+from trunkline.group_settings import GroupSettings
 from trunkline.hosting.runtime import ConfigurationError, available_cpus
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules
 
 logger = logging.getLogger("trunkline")
 
 
-def pack_modules(settings: Settings) -> tuple[str, ...]:
-    """The modules that executors import: those of packs, then the user's own.
+def group_specs(settings: Settings) -> list[GroupSpec]:
+    """The groups of executors that the settings ask for; none where there is nothing to serve.
+
+    What ``packs`` and ``methods`` of the hub name and no group has is served by the group ``default``.
 
     Raises:
-        ConfigurationError: a pack is unknown or not installed.
+        ConfigurationError: a pack is unknown or not installed, or a group cannot work; all problems, each by its path.
     """
-    names = installed_packs() if settings.packs is None else settings.packs
-    for name in names:
-        if name not in PACKS:
-            raise ConfigurationError(f"unknown pack {name!r}; known are: {', '.join(PACKS)}")
-        if missing := missing_modules(name):
-            raise ConfigurationError(
-                f"pack {name} needs {', '.join(missing)}: pip install 'trunkline[{PACKS[name].extra}]'"
-            )
-    return (*(PACKS[name].module for name in names), *settings.methods)
-
-
-def executor_spec(settings: Settings, modules: tuple[str, ...]) -> ExecutorSpec:
-    """The specification that each executor is started with.
-
-    Args:
-        modules: what executors import; see :func:`pack_modules`.
-    """
-    _say_withheld(settings.executor_env)
-    return ExecutorSpec(
-        modules=modules,
-        settings={
-            "data_dir": str(settings.data.absolute()),
-            "documents_root": settings.documents_root,
-            "document_seconds": settings.document_seconds,
-            "is_executor": True,
-            "model": settings.model,
-            "embedding_backend": settings.embedding_backend,
-            "embedding_cache_bytes": settings.embedding_cache_bytes,
-            "embedding_cache_seconds": settings.embedding_cache_seconds,
-            "response_cache_bytes": settings.response_cache_bytes,
-            "response_cache_seconds": settings.response_cache_seconds,
-            "response_cache_techniques": settings.response_cache_techniques,
-            "llm_base_url": settings.llm_base_url,
-            "llm_model": settings.llm_model,
-            "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
-            "debug": settings.debug,
-            "log_level": settings.log_level,
-        },
+    groups = _with_default(settings)
+    if problems := list(_problems(groups, settings.groups)):
+        raise ConfigurationError("; ".join(problems))
+    in_process = settings.executors == 0
+    sizes = {name: 1 if in_process else group.size or settings.executors for name, group in groups.items()}
+    threads = max(1, available_cpus() // max(1, sum(sizes.values())))
+    if groups:
+        _say_withheld(settings.executor_env)
+    base = ExecutorSpec(
+        (),
+        settings=_pack_settings(settings),
         max_concurrency=settings.max_concurrency,
-        threads=max(1, available_cpus() // settings.executors),
+        threads=threads,
         start_timeout=settings.start_timeout,
-        python_path=(os.getcwd(),) if settings.methods else (),
         environment=settings.executor_env,
+        in_process=in_process,
+    )
+    return [
+        GroupSpec(
+            name,
+            _executor_spec(group, base),
+            sizes[name],
+            strategy=group.strategy,
+            techniques=frozenset(group.techniques),
+            queue_limit=group.queue_limit,
+        )
+        for name, group in groups.items()
+    ]
+
+
+def _with_default(settings: Settings) -> dict[str, GroupSettings]:
+    """The groups, with that of everything that none of them names, where there is something left."""
+    groups = dict(settings.groups)
+    default = groups.get(DEFAULT_GROUP, GroupSettings())
+    others = [group for name, group in groups.items() if name != DEFAULT_GROUP]
+    packs = installed_packs() if settings.packs is None else settings.packs
+    left = default.model_copy(
+        update={
+            "packs": _left(packs, (group.packs for group in others)) if default.packs is None else default.packs,
+            "methods": _left(settings.methods, (group.methods for group in others))
+            if default.methods is None
+            else default.methods,
+        }
+    )
+    if left.packs or left.methods or DEFAULT_GROUP in groups:
+        groups[DEFAULT_GROUP] = left
+    return groups
+
+
+def _left(names: Iterable[str], taken: Iterable[tuple[str, ...] | None]) -> tuple[str, ...]:
+    others = {name for each in taken for name in each or ()}
+    return tuple(name for name in names if name not in others)
+
+
+def _problems(groups: Mapping[str, GroupSettings], configured: Collection[str]) -> Iterator[str]:
+    keyed: list[str] = []
+    for name, group in groups.items():
+        path = f"groups.{name}." if name in configured else ""
+        if not group.packs and not group.methods:
+            yield f"{path}packs: the group serves nothing; name packs or methods, or leave the group out"
+        for pack in group.packs or ():
+            if pack not in PACKS:
+                yield f"{path}packs: unknown pack {pack!r}; known are: {', '.join(PACKS)}"
+            elif group.python is None and (missing := missing_modules(pack)):
+                install = f"pip install 'trunkline[{PACKS[pack].extra}]'"
+                yield f"{path}packs: pack {pack} needs {', '.join(missing)}: {install}"
+        if group.python is not None and not interpreter(group.python).is_file():
+            yield f"{path}python: there is no interpreter {interpreter(group.python)}"
+        keyed += [name for pack in group.packs or () if pack in PACKS and PACKS[pack].keyed]
+    if len(keyed) > 1:
+        yield (
+            f"groups.{keyed[1]}.packs: {' and '.join(f'groups.{name}' for name in keyed)} both have the pack vectors; "
+            "one group owns all collections: leave it to one of them"
+        )
+
+
+def interpreter(python: Path) -> Path:
+    """The interpreter that a group's ``python`` names: a file, or that of a virtual environment."""
+    return python.absolute() / "bin" / "python" if python.is_dir() else python.absolute()
+
+
+def _pack_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that packs may read."""
+    return {
+        "data_dir": str(settings.data.absolute()),
+        "documents_root": settings.documents_root,
+        "document_seconds": settings.document_seconds,
+        "is_executor": True,
+        "model": settings.model,
+        "embedding_backend": settings.embedding_backend,
+        "embedding_cache_bytes": settings.embedding_cache_bytes,
+        "embedding_cache_seconds": settings.embedding_cache_seconds,
+        "response_cache_bytes": settings.response_cache_bytes,
+        "response_cache_seconds": settings.response_cache_seconds,
+        "response_cache_techniques": settings.response_cache_techniques,
+        "llm_base_url": settings.llm_base_url,
+        "llm_model": settings.llm_model,
+        "llm_api_key": settings.llm_api_key.get_secret_value() if settings.llm_api_key else None,
+        "debug": settings.debug,
+        "log_level": settings.log_level,
+    }
+
+
+def _executor_spec(group: GroupSettings, base: ExecutorSpec) -> ExecutorSpec:
+    methods = group.methods or ()
+    return dataclasses.replace(
+        base,
+        modules=(*(PACKS[name].module for name in group.packs or ()), *methods),
+        settings=base.settings | group.settings,
+        max_concurrency=group.max_concurrency or base.max_concurrency,
+        python_path=(os.getcwd(),) if methods else (),
+        variables={name: value.get_secret_value() for name, value in group.env.items()},
+        python=None if group.python is None else str(interpreter(group.python)),
     )
 
 

@@ -11,7 +11,6 @@ from trunkline import defaults
 class JobSettings(Protocol):
     """The settings of the hub that concern jobs."""
 
-    executors: int
     jobs_at_once: int | None
     job_seconds: float
     job_attempts: int
@@ -50,10 +49,10 @@ class JobLimits:
     kept_seconds: float = defaults.JOBS_KEPT_SECONDS
 
     @classmethod
-    def of(cls, settings: JobSettings) -> JobLimits:
+    def of(cls, settings: JobSettings, executors: int) -> JobLimits:
         """The limits that the settings give. By default half of the executors, at least one, run jobs."""
         return cls(
-            at_once=settings.jobs_at_once or max(1, settings.executors // 2),
+            at_once=settings.jobs_at_once or max(1, executors // 2),
             seconds=settings.job_seconds,
             attempts=settings.job_attempts,
             bytes=settings.job_bytes,

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from trunkline.methods.context import Context
 from trunkline.methods.failures import bounded, new_error_id, told, words_of
 from trunkline.methods.registry import Module, RegistrationError, Registry, load_instance
 from trunkline.methods.values import sendable
@@ -30,12 +31,15 @@ _OURS: Final = re.compile(
 logger = logging.getLogger("trunkline.executor")
 
 
-async def load_modules(registry: Registry, names: Sequence[str], settings: Mapping[str, Any]) -> list[ModuleFailure]:
+async def load_modules(
+    registry: Registry, names: Sequence[str], settings: Mapping[str, Any], context: Context | None = None
+) -> list[ModuleFailure]:
     """Import modules, register what they mark, and run their load steps, each in this order.
 
     Args:
         names: import paths.
         settings: for load steps.
+        context: the executor's own, for load steps that take one.
 
     Returns:
         The modules that failed, whatever they raised, of which nothing is registered. Tracebacks are logged.
@@ -51,7 +55,7 @@ async def load_modules(registry: Registry, names: Sequence[str], settings: Mappi
     for name, module in modules.items():
         try:
             for instance in module.instances:
-                await load_instance(instance, settings)
+                await load_instance(instance, settings, context)
         except BaseException as error:
             registry.remove(module)
             failed.append(_failure(name, error, module.methods, texts=texts))

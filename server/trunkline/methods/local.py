@@ -7,7 +7,7 @@ import inspect
 import itertools
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from types import ModuleType, TracebackType
 from typing import Any, Final, Self
 
@@ -15,7 +15,7 @@ import msgspec
 from typing_extensions import override
 
 from trunkline.background import start_task
-from trunkline.methods.context import Chunk, Context, Host
+from trunkline.methods.context import Chunk, Context, Host, executors_context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, MethodRunner, Sink
 from trunkline.methods.values import decode, encode
@@ -92,7 +92,7 @@ class LocalStream:
         self.result: Any = None
         self._chunks = self._run(methods, method, params, metadata, depth, input, principal)
 
-    def __aiter__(self) -> AsyncIterator[Chunk]:
+    def __aiter__(self) -> AsyncGenerator[Chunk, None]:
         return self._chunks
 
     async def aclose(self) -> None:
@@ -170,7 +170,7 @@ class LocalMethods:
 
     async def __aenter__(self) -> Self:
         self._runner = MethodRunner(self._registry, texts=True)
-        await self._registry.load(self._settings)
+        await self._registry.load(self._settings, executors_context(_LocalHost(self), self._worker_id))
         return self
 
     async def __aexit__(
@@ -321,7 +321,9 @@ class _LocalHost(Host):
             return await self._methods._call(method, params, merged, context.depth + 1, deadline, principal=principal)
 
     @override
-    def stream(self, context: Context, method: str, params: Any, metadata: dict[str, Any]) -> AsyncIterator[Chunk]:
+    def stream(
+        self, context: Context, method: str, params: Any, metadata: dict[str, Any]
+    ) -> AsyncGenerator[Chunk, None]:
         merged = context.nested_metadata(metadata)
         return aiter(LocalStream(self._methods, method, params, merged, context.depth + 1, None, context.principal))
 
@@ -335,3 +337,7 @@ class _LocalHost(Host):
     @override
     async def run_in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         return await self._methods._runner.in_thread(function, *args)
+
+    @override
+    def wait_for(self, context: Context, work: Coroutine[Any, Any, Any], *, anyhow: bool = False) -> Any:
+        return self._methods._runner.wait_for(context, work, anyhow=anyhow)

@@ -9,16 +9,21 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """A pack: the module an executor imports, what has to be installed for it, and the extra that brings it."""
+    """A pack: the module an executor imports, what has to be installed for it, and the extra that brings it.
+
+    Attributes:
+        keyed: whether it has methods with a routing key, so that it can be in one group only.
+    """
 
     module: str
     requires: tuple[str, ...]
     extra: str = "ml"
+    keyed: bool = False
 
 
 PACKS: Final = {
     "embeddings": Pack("trunkline.methods.embeddings", ("torch", "sentence_transformers")),
-    "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy")),
+    "vectors": Pack("trunkline.methods.vectors", ("faiss", "numpy"), keyed=True),
     "documents": Pack(
         "trunkline.methods.documents",
         ("semantic_text_splitter", "tokenizers", "trafilatura", "pypdf", "markitdown"),

@@ -14,10 +14,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, TypeVar, get_args, get_type_hints
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
+from trunkline.methods.context import Context
+from trunkline.methods.failures import attempt
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
@@ -57,6 +59,7 @@ class MethodOptions:
     batch: Batch | None = None
     recovery: tuple[RecoveryKind, ...] = ()
     limits: MethodLimits | None = None
+    technique: str | None = None
 
 
 def method(
@@ -73,6 +76,7 @@ def method(
     max_concurrency: int | None = None,
     max_calls: int | None = None,
     rate: float | None = None,
+    technique: str | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -93,6 +97,7 @@ def method(
         recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
             pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
             which says that its process is of no use any more, replace that, and run the call again.
+        technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -120,7 +125,8 @@ def method(
         kinds = ", ".join(map(repr, get_args(RecoveryKind)))
         raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
     limits = _limits(name, max_concurrency, max_calls, rate)
-    options = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch, tuple(recovery), limits)
+    declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
+    options = (*declared, tuple(recovery), limits, technique)
 
     def mark(function: Function) -> Function:
         inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
@@ -269,6 +275,8 @@ class Registry:
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
+        if options.technique is not None and options.technique not in names:
+            raise RegistrationError(f"{options.name}: technique={options.technique!r} is not one of its parameters")
         if binding.input_name is not None and kind in ("function", "generator"):
             raise RegistrationError(
                 f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
@@ -292,6 +300,7 @@ class Registry:
             runs_as=options.runs_as,
             recovery=list(options.recovery),
             limits=options.limits,
+            technique=options.technique,
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
@@ -301,10 +310,10 @@ class Registry:
             )
         self.methods[options.name] = BoundMethod(info, function, kind, binding, options.batch)
 
-    async def load(self, settings: Mapping[str, Any]) -> None:
-        """Run the load step of each pack instance, in order of registration."""
+    async def load(self, settings: Mapping[str, Any], context: Context | None = None) -> None:
+        """Run the load step of each pack instance (:func:`load_instance`), in order of registration."""
         for instance in self.instances:
-            await load_instance(instance, settings)
+            await load_instance(instance, settings, context)
 
     async def release(self, released: Callable[[str], bool]) -> None:
         """Run the release step of each pack instance that has one: other executors get these routing keys.
@@ -395,11 +404,17 @@ def _place_of(function: Callable[..., Any]) -> str:
     return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else _name_of(function)
 
 
-async def load_instance(instance: Any, settings: Mapping[str, Any]) -> None:
-    """Run the load step of one pack instance, if it has one."""
+async def load_instance(instance: Any, settings: Mapping[str, Any], context: Context | None = None) -> None:
+    """Run the load step of one pack instance, if it has one.
+
+    Args:
+        context: the executor's own, for a parameter annotated :class:`Context`.
+    """
     load = getattr(instance, "load", None)
     if load is not None:
-        outcome = load(settings)
+        hints = attempt(get_type_hints, load)[0] or {}
+        wants = {name: context for name, hint in hints.items() if hint is Context and name != "return"}
+        outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):
             await outcome
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
 from contextvars import copy_context
@@ -24,11 +26,18 @@ from trunkline.methods.failures import UncarriedError, attempt, log_failure, une
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
+from trunkline.methods.turns import Turns
 from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
 from trunkline_protocol.messages import Window
+
+MAX_PARKED_FUNCTIONS: Final = 256
+"""Plain functions that may wait for calls of their own at once: each holds a thread."""
+
+_THREAD: Final = threading.local()
+"""``has_turn``: whether the thread runs a plain function whose turn it is."""
 
 MAX_WINDOW: Final = 1024
 MAX_WINDOW_BYTES: Final = 4 * 2**20
@@ -132,7 +141,9 @@ class MethodRunner:
         self._batches: dict[str, BatchedCalls] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
         self._free_slots = max_concurrency
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="method")
+        self._turns = Turns()
+        self._parked_functions = 0
+        self._threads = ThreadPoolExecutor(MAX_PARKED_FUNCTIONS + 1, thread_name_prefix="method")
         self._reading_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="params")
         self._loop = asyncio.get_running_loop()
 
@@ -222,9 +233,9 @@ class MethodRunner:
             await asyncio.wait(tasks)
 
     def close(self) -> None:
-        """Release the thread, without waiting for what runs on it."""
-        for thread in (self._thread, self._reading_thread):
-            thread.shutdown(wait=False, cancel_futures=True)
+        """Release the threads, without waiting for what runs on them."""
+        for threads in (self._threads, self._reading_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
@@ -234,6 +245,7 @@ class MethodRunner:
             await self._run_method(running, params, sink, bound)
         finally:
             self._running.pop(call_id, None)
+            running.context.mark_over()
             if running.input is not None:
                 running.input.close(bound.info.name)
             if running.has_slot:
@@ -246,7 +258,7 @@ class MethodRunner:
             if len(params) < LARGE:
                 arguments = bound.binding.arguments(params)
             else:  # others run meanwhile
-                arguments = await _on(self._reading_thread, bound.binding.arguments, params)
+                arguments = await _on(self._reading_thread, attempt, bound.binding.arguments, params)
             outcome = self._outcome if bound.info.limits is None else self._limited
             result = await outcome(bound, arguments, running, sink)
             if running.input is not None and running.input.fault is not None:
@@ -365,11 +377,68 @@ class MethodRunner:
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
-        return await _on(self._thread, function, *args)
+        await self._turns.take()
+        try:
+            return await _on(self._threads, _with_turn, function, *args)
+        finally:
+            self._turns.pass_on()
+
+    def wait_for(self, context: Context, work: Coroutine[Any, Any, Any], *, anyhow: bool = False) -> Any:
+        """Run a coroutine for a plain function, which waits for it and lets another run meanwhile.
+
+        It goes on when it has its turn again, so that plain functions still run one at a time.
+
+        Args:
+            anyhow: also where the call was cancelled.
+
+        Raises:
+            RpcError: -32800, the call was cancelled; 2002, too many functions wait already.
+        """
+        if not getattr(_THREAD, "has_turn", False):  # a thread of the method's own
+            return self._result(context, work, anyhow)
+        if self._parked_functions >= MAX_PARKED_FUNCTIONS:
+            work.close()
+            words = f"{self._parked_functions} plain functions of this executor wait for calls already"
+            raise RpcError(ErrorCode.WORKER_OVERLOADED, f"{context.method}: {words}; make it async def")
+        self._parked_functions += 1  # only who has the turn changes it
+        self._loop.call_soon_threadsafe(self._turns.pass_on)
+        try:
+            return self._result(context, work, anyhow)
+        finally:
+            asyncio.run_coroutine_threadsafe(self._turns.take(first=True), self._loop).result()
+            self._parked_functions -= 1
+
+    def _result(self, context: Context, work: Coroutine[Any, Any, Any], anyhow: bool) -> Any:
+        try:
+            return asyncio.run_coroutine_threadsafe(_awaited(context, work, anyhow), self._loop).result()
+        except FutureCancelled:
+            words = f"{context.method} was cancelled"
+            raise RpcError(ErrorCode.CANCELLED, words, maybe_executed=True) from None
 
 
-async def _on(thread: ThreadPoolExecutor, function: Callable[..., Any], *args: Any) -> Any:
-    future: Future[tuple[Any, BaseException | None]] = thread.submit(copy_context().run, attempt, function, *args)
+async def _awaited(context: Context, work: Coroutine[Any, Any, Any], anyhow: bool) -> Any:
+    task = asyncio.current_task()
+    assert task is not None
+    if anyhow:
+        return await work
+    if context.cancelled:
+        work.close()
+        raise asyncio.CancelledError
+    with context.waiting(task):
+        return await work
+
+
+def _with_turn(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+    _THREAD.has_turn = True
+    try:
+        return attempt(function, *args)
+    finally:
+        _THREAD.has_turn = False
+
+
+async def _on(threads: ThreadPoolExecutor, caught: Callable[..., Any], *args: Any) -> Any:
+    """The outcome of a call on a thread, by a function that returns it and what was raised."""
+    future: Future[tuple[Any, BaseException | None]] = threads.submit(copy_context().run, caught, *args)
     waiting = asyncio.wrap_future(future)
     try:
         result, error = await asyncio.shield(waiting)

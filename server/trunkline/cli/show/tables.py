@@ -20,6 +20,7 @@ from rich.text import Text
 from trunkline.cli.doctor import Check
 from trunkline.client import Event, Gap
 from trunkline_protocol.binary import to_member
+from trunkline_protocol.catalogue import Catalogue, MethodInfo
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 
@@ -215,3 +216,31 @@ def print_checks(checks: list[Check]) -> None:
     console = console_for_tables()
     for check in checks:
         console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")
+
+
+def print_checked(catalogue: Catalogue) -> None:
+    """Print what ``trunkline check`` has found: the methods as a table, then what could not be loaded."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("METHOD", "KIND", "PARAMS", "OPTIONS"):
+        table.add_column(heading, overflow="fold")
+    for info in catalogue.methods:
+        kind = "stream" if info.streaming else "function" if info.lane == "thread" else "coroutine"
+        params = ", ".join(each.name if each.required else f"{each.name}?" for each in info.parameters)
+        table.add_row(info.name, kind, params, escape(", ".join(_options(info))))
+    console = console_for_tables()
+    if catalogue.methods:
+        console.print(table)
+    for failure in catalogue.failed:
+        console.print(f"{_SYMBOLS['failed']} {escape(failure.words)}")
+
+
+def _options(info: MethodInfo) -> Iterator[str]:
+    if info.idempotent:
+        yield "idempotent"
+    if info.input is not None:
+        yield "input"
+    for name in ("routing_key", "timeout_ms", "max_timeout_ms", "http"):
+        if (value := getattr(info, name)) is not None:
+            yield f"{name}={value}"
+    if info.runs_as != "caller":
+        yield f"runs_as={info.runs_as}"

@@ -125,7 +125,14 @@ class RagMethods:
         checked(technique, config or {}, TECHNIQUES)
         return {"technique": technique, "config": config or {}}
 
-    @method("rag.execute", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
+    @method(
+        "rag.execute",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+    )
     async def execute(
         self,
         query: Query,
@@ -153,7 +160,14 @@ class RagMethods:
                 pass
         return cast("Answer", answering.run.result(ctx.worker_id))
 
-    @method("rag.stream", idempotent=True, timeout_ms=120_000, max_timeout_ms=600_000, runs_as="method")
+    @method(
+        "rag.stream",
+        idempotent=True,
+        timeout_ms=120_000,
+        max_timeout_ms=600_000,
+        runs_as="method",
+        technique="technique",
+    )
     async def stream(
         self,
         query: Query,

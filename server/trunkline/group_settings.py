@@ -1,0 +1,56 @@
+"""The settings of one group of executors: ``[groups.<name>]`` in the configuration file."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+
+from trunkline.defaults import Strategy
+
+
+def _group_name(name: str) -> str:
+    if name == "executor" or not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+        raise ValueError(
+            "a group's name is a small letter and then small letters, digits, - and _, 32 at most; executor is taken"
+        )
+    return name
+
+
+GroupName = Annotated[str, AfterValidator(_group_name)]
+"""Executors are named after it, such as ``gpu-0``; ``executor`` is how those of the group ``default`` are named."""
+
+Name = Annotated[str, StringConstraints(min_length=1)]
+
+
+def default_executors() -> int:
+    """Half the cores; at least two, so that one stuck method never stops all; at most four, for each loads models."""
+    return max(2, min(4, (os.cpu_count() or 2) // 2))
+
+
+class GroupSettings(BaseModel):
+    """What can be set for a group. What is left out is as for the hub as a whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    packs: tuple[Name, ...] | None = Field(None, description="method packs")
+    methods: tuple[Name, ...] | None = Field(None, description="modules with @method functions")
+    techniques: tuple[Name, ...] = Field((), description="techniques whose calls go to groups that list them")
+    size: int | None = Field(None, ge=1, le=256, description="executors; unset = TRUNKLINE_EXECUTORS")
+    strategy: Strategy = Field("performance_based", description="how the executor of a call is chosen")
+    env: dict[Name, SecretStr] = Field(
+        default_factory=dict, description="variables of the environment, with their values"
+    )
+    python: Path | None = Field(
+        None, description="interpreter, or folder of a virtual environment, with trunkline in it"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="what load gets beside the hub's settings")
+    max_concurrency: int | None = Field(None, ge=1, description="coroutine methods that one executor runs at once")
+    queue_limit: int | None = Field(None, ge=0, description="calls queued for this group")
+
+
+Groups = dict[GroupName, GroupSettings]
+"""The groups by name, in the order of the file."""

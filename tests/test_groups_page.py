@@ -1,0 +1,43 @@
+"""docs/groups.md: its example is run, and its table has every key with its default."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final
+
+from tests.support.hub import RunningHub
+from tests.support.pages import REPOSITORY, blocks_of
+from tests.support.peer import peer
+from trunkline.group_settings import GroupSettings
+
+PAGE: Final = REPOSITORY / "docs" / "groups.md"
+
+
+def rows() -> dict[str, str]:
+    """The defaults of the table, by key."""
+    found = re.findall(r"^\| (`[^|]*`) \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE)
+    return {name: default.strip("` ") for names, default in found for name in re.findall(r"`(\w+)`", names)}
+
+
+def test_the_table_has_every_key_with_its_default() -> None:
+    table = rows()
+    assert table.keys() == GroupSettings.model_fields.keys()
+    for name, field in GroupSettings.model_fields.items():
+        if field.default not in (None, ()) and field.default_factory is None:
+            assert table[name] == str(field.default), name
+
+
+async def test_the_example_runs(tmp_path: Path) -> None:
+    for block in blocks_of(PAGE):
+        (tmp_path / block.rule.removeprefix("file: ")).write_text(block.code)
+    with RunningHub((), arguments=("--config", "hub.toml"), cwd=tmp_path) as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            assert await connection.result("model.predict") == "models/large in model"
+            assert await connection.result("text.answer", {"technique": "deep"}) == "deep: model"
+            assert {await connection.result("text.answer") for _ in range(6)} == {"basic: text"}
+            told = {await connection.result("text.upper", {"text": "a"}) for _ in range(30)}
+            assert told == {"A (text-0)", "A (text-1)", "A (model-0)"}
+            executors = (await connection.result("health.detailed"))["executors"]
+            assert [each["worker_id"] for each in executors] == ["text-0", "text-1", "model-0"]
