@@ -7,7 +7,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    model_validator,
+)
 
 from trunkline.defaults import Strategy
 
@@ -50,6 +59,15 @@ class GroupSettings(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="what load gets beside the hub's settings")
     max_concurrency: int | None = Field(None, ge=1, description="coroutine methods that one executor runs at once")
     queue_limit: int | None = Field(None, ge=0, description="calls queued for this group")
+    memory_soft: ByteSize | None = Field(None, description="resident memory from which an executor is replaced")
+    memory_hard: ByteSize | None = Field(None, description="resident memory from which an executor is killed")
+    max_requests: int | None = Field(None, ge=1, description="calls after which an executor is replaced")
+
+    @model_validator(mode="after")
+    def _soft_before_hard(self) -> GroupSettings:
+        if self.memory_soft is not None and self.memory_hard is not None and self.memory_soft >= self.memory_hard:
+            raise ValueError("memory_soft is not below memory_hard: an executor would be killed, never replaced")
+        return self
 
 
 Groups = dict[GroupName, GroupSettings]

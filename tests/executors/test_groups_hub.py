@@ -9,7 +9,7 @@ import venv
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -17,7 +17,12 @@ from tests.support.command import requires_failure, trunkline_process
 from tests.support.hub import MODULES, RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
+from tests.support.timing import START, until
 from trunkline_protocol.errors import ErrorCode
+
+LOAD_CODES: Final = (
+    ErrorCode.PIPELINE_INITIALIZATION_FAILED, ErrorCode.INVALID_CONFIGURATION, ErrorCode.MISSING_DEPENDENCIES,
+)  # fmt: skip
 
 CONFIG = """
 [groups.light]
@@ -136,6 +141,57 @@ async def test_variables_of_a_group_are_not_shown(connection: Peer) -> None:
     told = await connection.result("config.get")
     assert "oil" not in json.dumps(told)
     assert "heavy" in json.dumps(told)
+
+
+BAD: Final = """
+[groups.good]
+methods = ["grouped", "grouped_light"]
+size = 1
+
+[groups.import]
+methods = ["broken_import"]
+size = 1
+
+[groups.load]
+methods = ["broken_load", "grouped_rival"]
+size = 1
+
+[groups.python]
+methods = ["grouped_heavy"]
+size = 1
+python = {python}
+"""
+
+
+async def test_one_bad_group_or_module_does_not_stop_the_others(tmp_path: Path) -> None:
+    """A module that cannot be imported, one that cannot be loaded, an interpreter that has no trunkline."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    config = tmp_path / "hub.toml"
+    config.write_text(BAD.format(python=json.dumps(str(tmp_path / "bare"))))
+    with RunningHub((), arguments=("--config", str(config)), cwd=MODULES) as running:
+        async with peer(running.url) as connected:
+
+            async def code(method: str) -> Any:
+                error = (await connected.call(method)).get("error")
+                return None if error is None or error["data"]["retryable"] else error["code"]
+
+            async def served(method: str) -> bool:
+                return "result" in await connected.call(method)
+
+            await until(lambda: served("light.only"), "the good group serves", START)
+            await until(lambda: served("rival.free"), "so does the good module of another", START)
+            await until(lambda: code("heavy.lift"), "the cause is told, and is final", START)
+            error = await connected.error("heavy.lift")
+            assert error["code"] in LOAD_CODES
+            assert "could not be loaded" in error["message"]
+            assert await connected.result("light.only") == "good"
+            health = await connected.result("health.detailed")
+            assert health["status"] in ("degraded", "unhealthy")
+            groups = {group["name"]: group for group in health["groups"]}
+            assert groups["good"]["ready"]
+            assert not groups["python"]["ready"]
+            assert not groups["import"]["ready"]
+            assert any(cause["kind"] == "not_loaded" for cause in groups["load"]["causes"])
 
 
 async def test_a_second_group_with_routing_keys_is_refused_and_the_rest_serves(tmp_path: Path) -> None:

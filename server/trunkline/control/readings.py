@@ -30,7 +30,10 @@ from trunkline_protocol.session import ResumeRefusal
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")
 STATUSES: Final[tuple[str, ...]] = get_args(Status)
-CAUSES: Final = ("killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started")
+CAUSES: Final = (
+    "killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started",
+    "memory_soft", "memory_hard", "max_requests",
+)  # fmt: skip
 BREAKER_STATES: Final[tuple[State, ...]] = ("open", "half_open")
 TRANSPORTS: Final = ("websocket", "msgpack", "phoenix", "framed", "http", "mcp")
 
@@ -124,7 +127,11 @@ class Readings:
             causes.update(executor.restart_causes)
         yield Reading("trunkline_executors", "Executors by state", "gauge", states, "state")
         yield Reading(
-            "trunkline_executor_restarts_by_cause", "Unexpected ends of executors", "counter", causes, "cause"
+            "trunkline_executor_restarts_by_cause",
+            "Ends of executors, by cause",
+            "counter",
+            causes,
+            "cause",
         )
         groups = self.view.pool.groups()
         ready = {group.name: sum(each.status in SERVING for each in group.executors) for group in groups}

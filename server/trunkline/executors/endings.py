@@ -9,10 +9,14 @@ from typing import Final, Literal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-RestartCause = Literal["killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started"]
+RestartCause = Literal[
+    "killed_by_hub", "out_of_memory", "signal", "exit", "load_failed", "not_started",
+    "memory_soft", "memory_hard", "max_requests",
+]  # fmt: skip
 """``killed_by_hub``: the process was stuck, or not ready in time. ``out_of_memory``: the kernel killed it, because the
 machine or its control group was out of memory. ``signal``: another process killed it, or it crashed. ``exit``: it
-exited. ``load_failed``: its methods could not be loaded. ``not_started``: it could not be spawned."""
+exited. ``load_failed``: its methods could not be loaded. ``not_started``: it could not be spawned. ``memory_hard``: the
+hub killed it for its memory. ``memory_soft``, ``max_requests``: the hub replaced it for these limits."""
 
 OUT_OF_MEMORY: Final = "out of memory: the kernel killed it"
 PROC: Final = Path("/proc")
@@ -113,8 +117,16 @@ def may_run_again(call: Call) -> bool:
     return idempotent and not begun and call.attempts < MAX_ATTEMPTS
 
 
-def crashed(call: Call, *, stopping: bool) -> RpcError:
-    """The error of a call whose executor died; ``stopping``: because the hub is stopping."""
+def crashed(call: Call, *, stopping: bool, exhausted: str | None = None) -> RpcError:
+    """The error of a call whose executor died.
+
+    Args:
+        stopping: because the hub is stopping.
+        exhausted: why the hub killed it for its memory, in words; None where it did not.
+    """
+    if exhausted is not None and not stopping:
+        words = f"the executor was killed while it ran {call.method}: {exhausted}; give it less to do at once"
+        return RpcError(ErrorCode.RESOURCE_EXHAUSTED, words, maybe_executed=True, retry_after_ms=1000)
     if stopping:
         words = f"the hub is stopping, and {call.method} did not finish within the drain time"
         return RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, retry_after_ms=1000)

@@ -79,6 +79,7 @@ class ExecutorHandle(asyncio.Protocol):
         sources: the files of its code, with their times of change when it loaded them; see :class:`Catalogue`.
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
+        exhausted: why the hub kills its process for its memory, in words; None where it does not.
         owes: whether a call was sent since the last frame came.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
             blocks the loop. It keeps its calls; new ones wait, or go to other executors.
@@ -140,6 +141,7 @@ class ExecutorHandle(asyncio.Protocol):
         self._out: list[bytes] = []
         self.ping_sent_at = 0.0
         self.started_at = self.pinged_at = time.monotonic()
+        self.exhausted: str | None = None
         self.latency: float | None = None
         self._unanswered_since = 0.0
         self.owes = self.silent = self.shunned = False

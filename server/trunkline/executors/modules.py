@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,9 @@ from trunkline.executors.groups import Routes
 from trunkline.executors.handle import ExecutorHandle
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+HOPELESS_AFTER: Final = 2
+"""Processes of a group that have ended before they were ready, after which calls are told the cause, not to wait."""
 
 logger = logging.getLogger("trunkline.executors")
 
@@ -26,14 +30,15 @@ class FailedModules:
     def __init__(self, executors: Sequence[ExecutorHandle], routes: Routes) -> None:
         self._executors = executors
         self._routes = routes
+        self._told: set[str] = set()
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
         """Note the modules that an executor could not load."""
-        told = {failure.words for failure in self.all()}
         handle.failed_modules = failed
         for failure in failed:
-            if failure.words not in told:  # executors fail alike, each time that they start
+            if failure.words not in self._told:  # executors fail alike, each time that they start
                 logger.error("%s: %s", handle.name, failure.words)
+        self._told = {failure.words for failure in self.all()}
         if failed:
             self._routes.drop({pack_of(failure.module) for failure in failed})
 
@@ -42,6 +47,18 @@ class FailedModules:
         handle.load_failure = handle.last_failure = error.message
         handle.sources = msgspec.convert(error.data.get("sources", {}), dict[str, int])
         self.found(handle, msgspec.convert(error.data.get("failed", []), list[ModuleFailure]))
+
+    def ended(self, handle: ExecutorHandle, cause: str) -> None:
+        """Note that a process has ended; if its group was never ready, its modules count as failed from the second on.
+
+        What ends before it can say anything is no less broken than what says so: another interpreter without trunkline,
+        a library that crashes when it is imported.
+        """
+        group = next(each for each in self._routes.groups if each.name == handle.group)
+        if handle.restarts >= HOPELESS_AFTER and not group.has_told:
+            modules = group.spec.executor.modules
+            code = ErrorCode.PIPELINE_INITIALIZATION_FAILED
+            self.found(handle, [ModuleFailure(pack_of(module), code, cause) for module in modules])
 
     def unknown(self, method: str) -> RpcError:
         """The error for a method that the pool does not serve."""

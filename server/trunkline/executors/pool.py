@@ -436,9 +436,9 @@ class ExecutorPool(CallBackend, HandOverHost):
         for nested in list(handle.nested.values()):
             nested.abandon()
         handle.nested.clear()
-        self._lost(call for call in in_flight.values() if not call.settled)
+        self._lost((call for call in in_flight.values() if not call.settled), handle.exhausted)
 
-    def _lost(self, calls: Iterable[Call]) -> None:
+    def _lost(self, calls: Iterable[Call], exhausted: str | None = None) -> None:
         """Queue calls that their executor did not finish again, in their old order, or settle them with an error."""
         again = []
         for call in calls:
@@ -448,7 +448,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             elif may_run_again(call) and not self._stopping:
                 again.append(call)
             else:
-                call.settle_error(crashed(call, stopping=self._stopping))
+                call.settle_error(crashed(call, stopping=self._stopping, exhausted=exhausted))
         for call in reversed(again):
             assert call.info is not None
             if call.info.routing_key is not None:
@@ -473,6 +473,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._on_wire_lost(handle)
         if handle.place != NOWHERE:
             self.owners.gone(handle)
+        self._failed.ended(handle, cause)
         if not self.replacements.ended(handle, cause) and handle.state != "stopping":
             logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
 

@@ -78,6 +78,8 @@ class GroupSpec:
         size: how many there are.
         techniques: those that are bound to this group; see :class:`.groups.Route`.
         queue_limit: calls that may wait for it; None for no limit of its own.
+        memory_soft, memory_hard: resident bytes from which an executor is replaced, or killed; None for no limit.
+        max_requests: calls after which an executor is replaced, or a little earlier; None for no limit.
     """
 
     name: str
@@ -86,6 +88,9 @@ class GroupSpec:
     strategy: Strategy = "performance_based"
     techniques: frozenset[str] = frozenset()
     queue_limit: int | None = None
+    memory_soft: int | None = None
+    memory_hard: int | None = None
+    max_requests: int | None = None
 
 
 def pause(failures: int) -> float:
@@ -214,7 +219,8 @@ class Supervisor:
             output.close()
             self._process = None
             handle.pid = None
-        return why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
+        kind, cause = why_ended(code, self._kill_reason, oom_killed=oom_kills.has_grown())
+        return ("memory_hard" if handle.exhausted else kind), cause
 
     def _begin(self) -> None:
         """Forget the last process."""

@@ -35,6 +35,7 @@ from trunkline.edge.framed.listeners import FramedDoors
 from trunkline.executors.availability import tallies
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
+from trunkline.executors.process_limits import ProcessLimits
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.hosting.admission import credentials
@@ -143,8 +144,9 @@ class HubParts:
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
 
     def _pool(self, settings: Settings) -> ExecutorPool:
-        return ExecutorPool(
-            group_specs(settings),
+        groups = group_specs(settings)
+        pool = ExecutorPool(
+            groups,
             self._route_nested,
             queue_limits=self._queue_limits,
             kill_after=settings.kill_after,
@@ -154,6 +156,8 @@ class HubParts:
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )
+        self.process_limits = ProcessLimits(pool.crew, groups, pool.replacements.drain)
+        return pool
 
     def _view(self, settings: Settings) -> HubView:
         return HubView(

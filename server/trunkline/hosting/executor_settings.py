@@ -53,6 +53,9 @@ def group_specs(settings: Settings) -> list[GroupSpec]:
             strategy=group.strategy,
             techniques=frozenset(group.techniques),
             queue_limit=group.queue_limit,
+            memory_soft=group.memory_soft,
+            memory_hard=group.memory_hard,
+            max_requests=group.max_requests,
         )
         for name, group in groups.items()
     ]

@@ -179,6 +179,7 @@ class HubProcess:
         raise_descriptor_limit(self.settings.max_connections)
         server, mcp_door = http_server(self.parts)
         self.parts.pool.start()
+        self.parts.process_limits.start()
         self.parts.jobs.start()
         self.parts.sampler.start()
         self.parts.health.start()
@@ -199,6 +200,7 @@ class HubProcess:
         """Stop in order: refuse new calls, drain those in flight, stop the executors, close connections with 1012."""
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
+        parts.process_limits.stop()
         await parts.jobs.stop()
         drain_seconds, close_seconds = stop_seconds(self.settings)
         left = await parts.router.drain(drain_seconds)

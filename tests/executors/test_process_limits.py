@@ -1,0 +1,101 @@
+"""Executors that grow, and those that have run their share of calls: real processes that bloat."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.hub import RunningHub
+from tests.support.match import require
+from tests.support.peer import Peer, peer
+from tests.support.timing import START, until
+from trunkline.config import load_settings
+from trunkline.executors.process_limits import rss_of
+from trunkline.setting_names import SettingsError
+from trunkline_protocol.errors import ErrorCode
+
+DEBUG = 'methods = ["trunkline.methods.debug"]\nsize = 1\n'
+
+
+def hub_with(folder: Path, limits: str) -> RunningHub:
+    config = folder / "hub.toml"
+    config.write_text(f"[groups.work]\n{DEBUG}{limits}\n")
+    return RunningHub((), arguments=("--config", str(config)))
+
+
+async def executor(connection: Peer) -> dict[str, Any]:
+    (found,) = (await connection.result("health.detailed"))["executors"]
+    return dict(found)
+
+
+def replaced_for(connection: Peer, cause: str) -> Callable[[], Awaitable[bool]]:
+    async def look() -> bool:
+        return bool((await executor(connection))["restart_causes"].get(cause))
+
+    return look
+
+
+async def test_one_that_is_too_large_is_replaced_and_its_calls_end_where_they_run(tmp_path: Path) -> None:
+    with hub_with(tmp_path, 'memory_soft = "300MiB"') as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            before = (await executor(connection))["pid"]
+            running = await connection.request("debug.sleep", {"seconds": 2})
+            await connection.result("debug.allocate", {"mb": 320})
+            await until(replaced_for(connection, "memory_soft"), "it is replaced", START)
+            assert (await executor(connection))["pid"] != before
+            assert (await executor(connection))["restarts"] == 0, "that is no failure"
+            assert "result" in await connection.reply(running, within=START)
+            page = hub.get("/metrics").body.decode()
+            assert 'trunkline_executor_restarts_by_cause_total{cause="memory_soft"} 1.0' in page
+
+
+async def test_one_that_is_far_too_large_is_killed_and_its_calls_end_with_that(tmp_path: Path) -> None:
+    with hub_with(tmp_path, 'memory_hard = "300MiB"') as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            running = await connection.request("debug.sleep", {"seconds": 60}, metadata={"timeout_ms": 60_000})
+            await connection.request("debug.allocate", {"mb": 320})
+            error = (await connection.reply(running, within=START))["error"]
+            require(
+                {
+                    "code": ErrorCode.RESOURCE_EXHAUSTED,
+                    "message": {"$contains": "groups.work.memory_hard"},
+                    "data": {"maybe_executed": True},
+                },
+                error,
+            )
+            await until(replaced_for(connection, "memory_hard"), "the cause is counted", START)
+            assert await connection.result("debug.echo", {"value": 1}, within=START) == 1
+
+
+async def test_after_so_many_calls_it_is_replaced(tmp_path: Path) -> None:
+    with hub_with(tmp_path, "max_requests = 20") as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            before = (await executor(connection))["pid"]
+            replaced, calls = replaced_for(connection, "max_requests"), 0
+
+            async def worn() -> bool:
+                nonlocal calls
+                await connection.result("debug.echo", {"value": 1})
+                calls += 1
+                return await replaced()
+
+            await until(worn, "it is replaced", START)
+            assert calls >= 16, "not before, a fifth earlier than twenty"
+            assert (await executor(connection))["pid"] != before
+
+
+def test_the_memory_of_no_process_is_none() -> None:
+    assert rss_of(2**22 + 1) == 0
+
+
+def test_a_soft_limit_above_the_hard_one_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "hub.toml"
+    config.write_text(f'[groups.work]\n{DEBUG}memory_soft = "2GiB"\nmemory_hard = "1GiB"\n')
+    with pytest.raises(SettingsError, match=r"groups\.work: memory_soft is not below memory_hard"):
+        load_settings(config)
