@@ -1,4 +1,4 @@
-"""Coroutines that wait cost no slot worth counting; what bounds an executor's memory is the size of what it was sent."""
+"""Coroutines that wait cost no slot worth counting; what bounds an executor is the size of what it was sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trunkline_protocol.calls import Call
 
 
 async def test_a_hundred_streams_that_wait_all_begin_at_once_on_one_executor() -> None:
-    """As those of language models do: a first word, and then a wait. With 32 slots the last began after nine seconds."""
+    """As those of language models: a first word, and then a wait. With 32 slots the last began after nine seconds."""
     with ready_hub(executors=1) as hub:
         async with peer(hub.url) as connection:
             await connection.result("debug.echo")

@@ -75,12 +75,9 @@ def choose(
     for offset in range(count):
         handle = executors[(start + offset) % count]
         lane = handle.lanes[lane_name]
-        if (
-            lane.load >= lane.limit
-            or handle.params_bytes >= MAX_PARAMS_BYTES
-            or handle.state != "ready"
-            or handle.silent
-        ):
+        if lane.load >= lane.limit or handle.params_bytes >= MAX_PARAMS_BYTES:
+            continue
+        if handle.state != "ready" or handle.silent:
             continue
         if count == 1:
             return handle

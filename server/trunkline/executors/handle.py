@@ -27,8 +27,8 @@ NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
 MAX_PARAMS_BYTES: Final = 64 * 2**20
-"""Size of the params of an executor's calls from which it gets no others: what bounds its memory, however many coroutines
-it may run at once."""
+"""Size of the params of an executor's calls from which it gets no others, however many it may run at once: this bounds
+its memory."""
 
 SUSPICION_TIMES: Final = 10
 SUSPICION_SECONDS: Final = 30.0
