@@ -142,13 +142,14 @@ class Call:
         ran: seconds in its executor, as that says; 0 before the outcome, and where it got to none.
         bytes_out: of its result and its chunks, so far.
         trace: its span's place in a trace; None where it has none.
-        failure: the error that ended it; None where it was abandoned. Only calls that did not end well have it.
+        failure: code and text of the error that ended it; None where it was abandoned. Only calls that did not end well
+            have it. Not the error, whose traceback has the call: what is not a cycle is freed at once.
         number: given to it when somebody first looks at what is in flight; 0 before.
         slot: of its routing key. Only calls of methods that have one get it, when they are routed.
     """
 
     slot: int
-    failure: RpcError | None
+    failure: tuple[int, str] | None
 
     vetted = False
     """Whether the origin has checked that the principal may make this call. The router checks all others."""
@@ -226,7 +227,7 @@ class Call:
     def settle_error(self, error: RpcError) -> None:
         """End the call with a typed error."""
         if not self.settled:
-            self.failure = error
+            self.failure = error.code, error.message
         if self._settle(error.code):
             if self.chunks:
                 error.data.setdefault("chunks", self.chunks)

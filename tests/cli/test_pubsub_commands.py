@@ -105,7 +105,8 @@ def test_json_lines(debug_hub: RunningHub) -> None:
     epoch, _, offset = first.rpartition(":")
     said = json.loads(line)
     assert abs(said.pop("published_at") / 1000 - time.time()) < 60
-    assert said == {"type": "event", "topic": "cli.b", "data": {"a": 1}, "epoch": epoch, "offset": int(offset)}
+    position = {"epoch": epoch, "offset": int(offset)}
+    assert said == {"type": "event", "topic": "cli.b", "data": {"a": 1}, "publisher": "anonymous"} | position
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import RpcError
 from trunkline_protocol.health import ExecutorReport, GroupSeen
 
 TICK = monitoring.TICK_SECONDS
@@ -114,7 +113,7 @@ class Hub:
             self.stats.record("work.do", 0.0125, code)
             if self.monitor.wants_failures if code else self.monitor.wants_requests:
                 call = HubsOwn("work.do", b"{}")
-                call.failure = RpcError(code, "it broke") if code else None
+                call.failure = (code, "it broke") if code else None
                 self.monitor.finished(call, 0.0125, code)
 
     async def next_with(self, topic: str, member: str, number: int = 1) -> Any:

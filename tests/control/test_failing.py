@@ -6,7 +6,7 @@ import pytest
 
 from trunkline.control.failing import MIN_FAILURES, STREAK_SECONDS, WINDOW_SECONDS, FailureRate, FailureRates
 from trunkline.observe.metrics import UNKNOWN_METHOD, CallStats
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode
 
 BROKEN = ErrorCode.INTERNAL_ERROR
 
@@ -25,7 +25,7 @@ class Calls:
             self.stats.record(method, 0.01, 0)
         for number in range(failed):
             self.stats.record(method, 0.01, code)
-            self.rates.note(method, RpcError(code, f"broken {number}"))
+            self.rates.note(method, (code, f"broken {number}"))
 
     def run(self, seconds: float, *, ok: int = 0, failed: int = 0) -> None:
         """So many calls in each quarter of a second."""

@@ -115,13 +115,13 @@ async def test_the_good_modules_serve_and_the_bad_one_says_why(module: str, last
             health = await connection.result("health.detailed")
             require({"status": "degraded", "executors": [{"status": "ready", "restarts": 0}]}, health)
             (cause,) = health["causes"]
-            assert all(part in cause for part in (module, CAUSES[module], "executors.drain"))
+            assert all(part in cause for part in (module, CAUSES[module], "trunkline reload"))
             assert hub.get("/ready").status == 200
             assert hub.get("/health").json()["status"] == "degraded"
             methods = [method["name"] for method in (await connection.result("rpc.discover"))["methods"]]
             assert "debug.echo" in methods
             assert "broken.ping" not in methods
-        hub.wait_for("Traceback")
+        hub.wait_for("Traceback" if module in ("broken_import", "broken_dependency") else CAUSES[module])
 
 
 async def test_a_pack_with_a_wrong_setting_leaves_the_others_alone() -> None:
@@ -151,8 +151,9 @@ async def test_a_module_that_is_mended_is_served_after_a_drain(tmp_path: Path) -
             assert await connection.result("mended.ping") == "pong"
             assert (await connection.result("health.check"))["status"] == "healthy"
             mended.unlink()
-            await connection.result("executors.drain", {"worker_id": "executor-0"}, within=2 * PATIENCE)
-            require({"code": ErrorCode.INVALID_CONFIGURATION}, await connection.error("mended.ping"))
+            refused = await connection.error("executors.drain", {"worker_id": "executor-0"}, within=2 * PATIENCE)
+            require({"code": ErrorCode.INVALID_CONFIGURATION, "message": {"$contains": "weights.bin"}}, refused)
+            assert await connection.result("mended.ping") == "pong", "what could serve it goes on"
             assert await connection.result("debug.echo", {"value": 1}) == 1
 
 

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from trunkline.hub.outliers import FAILURES
 from trunkline.observe.metrics import APPLICATION_ERROR, UNKNOWN_METHOD, CallStats, MethodStats
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.health import LastError
 
 WINDOW_SECONDS: Final = 60.0
@@ -109,11 +109,12 @@ class FailureRates:
         self._tracks: dict[str, _Track] = {}
         self._last: dict[str, LastError] = {}
 
-    def note(self, method: str | None, error: RpcError | None) -> None:
-        """Keep the error of a call that has failed, after it was counted."""
-        if error is not None and error.code in COUNTED and method in self._stats.methods:
+    def note(self, method: str | None, failure: tuple[int, str] | None) -> None:
+        """Keep code and text of the error of a call that has failed, after it was counted."""
+        if failure is not None and failure[0] in COUNTED and method in self._stats.methods:
+            code, message = failure
             at = int(time.time() * 1000)
-            self._last[method] = LastError(error.name, error.code, error.message[:MAX_MESSAGE_CHARS], at)
+            self._last[method] = LastError(ErrorCode(code).name, code, message[:MAX_MESSAGE_CHARS], at)
 
     def take(self, now: float) -> None:
         """Read the counts; to be called a few times a second. ``now`` is monotonic, in seconds."""

@@ -373,7 +373,7 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
         trace_id=trace_id(call),
         outcome="ok" if not code else error_name(code),
         code=code,
-        message=call.failure.message[:MAX_MESSAGE_CHARS] if code and call.failure is not None else None,
+        message=call.failure[1][:MAX_MESSAGE_CHARS] if code and call.failure is not None else None,
         failure=failure,
         duration_ms=round(seconds * 1000, 3),
         queue_ms=round(call.waited * 1000, 3),

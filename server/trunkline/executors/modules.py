@@ -30,14 +30,15 @@ class FailedModules:
     def __init__(self, executors: Sequence[ExecutorHandle], routes: Routes) -> None:
         self._executors = executors
         self._routes = routes
+        self._told: set[str] = set()
 
     def found(self, handle: ExecutorHandle, failed: list[ModuleFailure]) -> None:
         """Note the modules that an executor could not load."""
-        told = {failure.words for failure in self.all()}
         handle.failed_modules = failed
         for failure in failed:
-            if failure.words not in told:  # executors fail alike, each time that they start
+            if failure.words not in self._told:  # executors fail alike, each time that they start
                 logger.error("%s: %s", handle.name, failure.words)
+        self._told = {failure.words for failure in self.all()}
         if failed:
             self._routes.drop({pack_of(failure.module) for failure in failed})
 

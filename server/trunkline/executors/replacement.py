@@ -159,7 +159,8 @@ class Replacements:
 
     async def _replace(self, old: ExecutorHandle) -> Drained:
         began = time.monotonic()
-        slots = self._owners.table.owned(old.place)
+        places = {each.place for each in self._crew.processes if each.index == old.index}
+        slots = sum(owner in places for owner in self._owners.table.owners)
         order = self._limits.order
         new_first = has_room_for_another(old.pid) if order == "auto" else order == "new_first"
         new = await (self._new_first(old) if new_first else self._old_first(old))
@@ -167,7 +168,7 @@ class Replacements:
             self._on_change()
         seconds = round(time.monotonic() - began, 3)
         logger.info("executor replaced", extra={"executor": old.index, "pid": new.pid, "seconds": seconds})
-        return Drained(new.name, len(slots), new.pid or 0)
+        return Drained(new.name, slots, new.pid or 0)
 
     # --- the new process first ---
 
