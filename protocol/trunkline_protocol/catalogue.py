@@ -97,7 +97,8 @@ class ModuleFailure(msgspec.Struct, frozen=True):
     Attributes:
         module: its import path.
         code: of the error that its methods are answered with; never a retryable one.
-        message: why, in words.
+        message: why, in words, for who runs the hub.
+        told: why, for callers: what its code raised by its type only, with the id under which the log has the rest.
         methods: what it would serve, as far as that is known: nothing where the import failed already.
         files: those of its own that the error came through.
     """
@@ -107,11 +108,17 @@ class ModuleFailure(msgspec.Struct, frozen=True):
     message: str
     methods: list[str] = []
     files: list[str] = []
+    told: str = ""
 
     @property
     def words(self) -> str:
         """The module and why it could not be loaded."""
         return f"module {self.module} could not be loaded: {self.message}"
+
+    @property
+    def told_words(self) -> str:
+        """The same for callers."""
+        return f"module {self.module} could not be loaded: {self.told or self.message}"
 
 
 class Catalogue(msgspec.Struct, frozen=True):
@@ -141,6 +148,6 @@ def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -
     possible = owners or [failure for failure in failed if alone or not failure.methods]
     if not possible:
         return None
-    words = "; ".join(failure.words for failure in possible)
+    words = "; ".join(failure.told_words for failure in possible)
     data = {"modules": [failure.module for failure in possible], "known": bool(owners)}
     return RpcError(possible[0].code, f"{method:.200} is not served: {words}", data=data)

@@ -43,7 +43,7 @@ def test_the_url_may_come_from_the_environment(debug_hub: RunningHub) -> None:
 
 def test_a_failed_call_is_1(debug_hub: RunningHub) -> None:
     done = trunkline_process("call", "debug.fail", '{"message": "as asked"}', "--url", debug_hub.url)
-    requires_failure(done, 1, "as asked", "INTERNAL_ERROR")
+    requires_failure(done, 1, "RuntimeError (id ", "INTERNAL_ERROR")
 
 
 def test_a_passed_deadline_is_1(debug_hub: RunningHub) -> None:

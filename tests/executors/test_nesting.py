@@ -61,7 +61,7 @@ async def test_too_deep_is_refused(lab_peer: Peer) -> None:
 
 async def test_a_nested_failure_is_the_failure(lab_peer: Peer) -> None:
     error = await lab_peer.error("debug.call", {"method": "debug.fail", "params": {"message": "below"}})
-    require({"code": ErrorCode.INTERNAL_ERROR, "message": {"$contains": "below"}}, error)
+    require({"code": ErrorCode.INTERNAL_ERROR, "message": {"$contains": "debug.fail failed: RuntimeError (id "}}, error)
 
 
 async def test_a_nested_timeout_of_its_own(lab_peer: Peer) -> None:

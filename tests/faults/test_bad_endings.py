@@ -38,6 +38,11 @@ async def require_unharmed(connection: Peer, pid: int) -> None:
     assert (health["status"], health["executors"][0]["restarts"]) == ("healthy", 0)
 
 
+def type_in(words: str) -> str:
+    """What callers are told of an exception: its type, and nothing of its text."""
+    return words.partition(":")[0]
+
+
 @pytest.mark.parametrize("kind", BAD)
 async def test_every_method_that_ends_badly_is_answered_at_once(hub: RunningHub, kind: str) -> None:
     async with peer(hub.url) as connection:
@@ -46,7 +51,7 @@ async def test_every_method_that_ends_badly_is_answered_at_once(hub: RunningHub,
             error = await connection.error(f"endings.{name}", {"kind": kind, **more}, within=PATIENCE)
             if name == "parameter" and kind in ("huge", "surrogate"):
                 continue  # a ValueError is how a validator refuses
-            require({"code": ErrorCode.INTERNAL_ERROR, "message": {"$contains": BAD[kind][1]}}, error)
+            require({"code": ErrorCode.INTERNAL_ERROR, "message": {"$contains": type_in(BAD[kind][1])}}, error)
             require({"data": {"maybe_executed": name != "parameter", "retryable": False}}, error)
         await require_unharmed(connection, pid)
 
@@ -74,13 +79,13 @@ async def test_the_same_as_a_job(hub: RunningHub, name: str, kind: str) -> None:
         made = await job(connection, f"endings.{name}", {"kind": kind})
         over = await until(connection, made["id"])
         require({"status": "failed", "attempts": 1, "error": {"code": ErrorCode.INTERNAL_ERROR}}, over)
-        require({"error": {"message": {"$contains": BAD[kind][1]}}}, over)
+        require({"error": {"message": {"$contains": type_in(BAD[kind][1])}}}, over)
 
 
 @pytest.mark.parametrize("how", ["import:argparse", "load:cancelled", "load:interrupt"])
 async def test_loading_that_ends_badly_is_told_at_once(how: str) -> None:
     with RunningHub(["broken_oddly"], cwd=MODULES, env={"BROKEN_ODDLY": how}) as hub:
         async with peer(hub.url) as connection, asyncio.timeout(PATIENCE):
-            cause = BAD[how.partition(":")[2]][1]
+            cause = type_in(BAD[how.partition(":")[2]][1])
             while cause not in str((await connection.result("health.detailed"))["causes"]):
                 await asyncio.sleep(0.02)

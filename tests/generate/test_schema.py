@@ -11,6 +11,7 @@ from trunkline.generate import GENERATORS
 from trunkline.generate.python_types import PythonTypes
 from trunkline.generate.schema import SchemaReader
 from trunkline.generate.typescript import render
+from trunkline_protocol import binary
 
 STRING = {"type": "string"}
 INTEGER = {"type": "integer"}
@@ -56,6 +57,8 @@ SHAPES: list[tuple[Any, str, str]] = [
     ({"prefixItems": [STRING]}, "[(string)?, ...unknown[]]", "list[Any]"),
     ({"type": "array", "items": [INTEGER], "additionalItems": False}, "[(number)?]", "list[int]"),
     ({"type": "object"}, "Record<string, unknown>", "dict[str, Any]"),
+    (binary.SCHEMA, "Uint8Array", "bytes"),
+    ({"anyOf": [binary.SCHEMA, binary.BASE64]}, "Uint8Array | string", "bytes | str"),
     ({"type": "object", "additionalProperties": True}, "Record<string, unknown>", "dict[str, Any]"),
     ({"type": "object", "additionalProperties": INTEGER}, "Record<string, number>", "dict[str, int]"),
     ({"type": "object", "additionalProperties": False}, "Record<string, never>", "dict[str, Never]"),

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.hub import ready_hub
 from tests.support.match import require
-from tests.support.peer import Peer
+from tests.support.peer import Peer, peer
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -58,16 +59,18 @@ async def test_a_stalled_stream_delays_no_other_and_no_call(debug_peer: Peer) ->
     require({"error": {"code": ErrorCode.CANCELLED, "data": {"chunks": 1}}}, await debug_peer.reply(stalled))
 
 
-async def test_who_waits_for_credit_holds_no_slot(debug_peer: Peer) -> None:
-    """Forty stalled streams on two executors of 32 slots: a fortieth call would find no slot if they held theirs."""
+async def test_who_waits_for_credit_holds_no_slot() -> None:
+    """Forty stalled streams on one executor of 32 slots: one more call would find no slot if they held theirs."""
     window = {"window": {"items": 1}}
-    stalled = [await debug_peer.request("debug.count", {"n": 10}, metadata=window) for _ in range(80)]
-    for _ in stalled:
-        await debug_peer.receive()
-    assert await debug_peer.result("debug.echo", {"value": 1}) == 1
-    for each in stalled:
-        await debug_peer.cancel(each)
-        await debug_peer.reply(each)
+    with ready_hub(env={"TRUNKLINE_MAX_CONCURRENCY": "32"}) as hub:
+        async with peer(hub.url) as connection:
+            stalled = [await connection.request("debug.count", {"n": 10}, metadata=window) for _ in range(40)]
+            for _ in stalled:
+                await connection.receive()
+            assert await connection.result("debug.echo", {"value": 1}) == 1
+            for each in stalled:
+                await connection.cancel(each)
+                await connection.reply(each)
 
 
 async def test_waiting_for_credit_is_no_silence(debug_peer: Peer) -> None:

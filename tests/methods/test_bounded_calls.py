@@ -32,7 +32,7 @@ async def settled(ready: Callable[[], bool]) -> None:
 async def test_so_many_run_at_once_and_the_others_in_their_order(methods: LocalMethods) -> None:
     calls = [asyncio.ensure_future(methods.call("bounded.call")) for _ in range(50)]
     await settled(lambda: bounded.running["now"] == 2)
-    assert await methods.call("bounded.free") == 7, "those that wait hold none of the 32 slots"
+    assert await methods.call("bounded.free") == 7, "those that wait hold none of the slots"
     bounded.gate.set()
     assert await asyncio.gather(*calls) == [1] * 50
     assert bounded.running == {"now": 0, "most": 2}

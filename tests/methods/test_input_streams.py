@@ -13,6 +13,7 @@ import pytest
 from tests.methods.packs import feeding
 from tests.support.timing import PATIENCE
 from trunkline.control.rpc import describe
+from trunkline.defaults import MAX_CONCURRENCY
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.inputs import InputStream
@@ -189,12 +190,12 @@ async def test_waiting_for_input_gives_the_slot_back(methods: LocalMethods) -> N
     """More calls wait for input than there are slots, and others run."""
     feeds = [Feed() for _ in range(100)]
     calls = [asyncio.ensure_future(methods.call("feed.sum", input=feed)) for feed in feeds]
-    await until(lambda: methods._runner._free_slots == 32)
+    await until(lambda: methods._runner._free_slots == MAX_CONCURRENCY)
     assert await asyncio.wait_for(methods.call("feed.sum", input=[1]), PATIENCE) == 1
     for feed in feeds:
         feed.give(1, 2, StopAsyncIteration)
     assert await asyncio.gather(*calls) == [3] * 100
-    assert methods._runner._free_slots == 32
+    assert methods._runner._free_slots == MAX_CONCURRENCY
 
 
 async def test_waiting_with_breaks_keeps_the_books_right(methods: LocalMethods) -> None:
@@ -204,7 +205,7 @@ async def test_waiting_with_breaks_keeps_the_books_right(methods: LocalMethods) 
     feed.give(1, 2, StopAsyncIteration)
     assert await call % 1000 == 2
     assert call.result() >= 2000
-    assert methods._runner._free_slots == 32
+    assert methods._runner._free_slots == MAX_CONCURRENCY
 
 
 # --- ends ---
@@ -217,7 +218,7 @@ async def test_a_cancel_ends_the_wait(methods: LocalMethods) -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(lambda: feeding.seen == ["a", "left"])
-    assert methods._runner._free_slots == 32
+    assert methods._runner._free_slots == MAX_CONCURRENCY
 
 
 async def test_a_method_may_leave_the_rest(methods: LocalMethods) -> None:

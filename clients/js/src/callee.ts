@@ -2,7 +2,7 @@
  * The methods that this client serves: the hub calls, handlers answer.
  */
 /// <reference lib="esnext.disposable" preserve="true" />
-import { INTERNAL_ERROR, METHOD_NOT_FOUND, SERIALIZATION_ERROR } from "./codes.js";
+import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { encode } from "./encode.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
@@ -158,11 +158,22 @@ export class Callee {
       return exact({ jsonrpc: "2.0", id, result: result ?? null }, "result");
     } catch (error) {
       try {
-        return encode({ jsonrpc: "2.0", id, error: wireError(error) });
+        return encode({ jsonrpc: "2.0", id, error: this.#wireError(error, id) });
       } catch (fault) {
         return encode({ jsonrpc: "2.0", id, error: unserializable(fault) });
       }
     }
+  }
+
+  /** What no handler meant for callers is told to them by its name; its text is here, under the same id. */
+  #wireError(error: unknown, id: ForeignId): { code: number; message: string; data?: unknown } {
+    if (error instanceof RpcError) {
+      const { code, message, data } = error;
+      return { code, message, data };
+    }
+    const why = `failed: ${(error as Partial<Error> | undefined | null)?.name ?? typeof error} (id ${id})`;
+    this.#warn(`${why}: ${String(error)}`);
+    return { code: INTERNAL_ERROR, message: why, data: { error_id: id } };
   }
 
   /** Sends chunks; gives what the generator returns. */
@@ -233,15 +244,7 @@ function exact(message: object, name: string): string {
 }
 
 function unserializable(error: unknown): { code: number; message: string } {
-  return { code: SERIALIZATION_ERROR, message: String(error).replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") };
-}
-
-function wireError(error: unknown): { code: number; message: string; data?: unknown } {
-  if (error instanceof RpcError) {
-    const { code, message, data } = error;
-    return { code, message, data };
-  }
-  return { code: INTERNAL_ERROR, message: String(error) };
+  return notSendable({ message: String(error).replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") });
 }
 
 function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {

@@ -17,7 +17,7 @@ export interface Decoded {
 export function decode(text: string): Decoded {
   let json: unknown;
   try {
-    json = JSON.parse(text);
+    json = JSON.parse(text, text.includes(BYTES) ? revive : undefined);
   } catch {
     // Said below.
   }
@@ -27,6 +27,22 @@ export function decode(text: string): Decoded {
   const { method, seq } = json;
   const message = typeof method === "string" ? decodeCall(json, method, text) : decodeReply(json, text);
   return { message, seq: typeof seq === "number" ? seq : undefined };
+}
+
+/** The JSON form of bytes is an object with this one member, of base64. */
+export const BYTES = "$bytes";
+
+/** The JSON form of bytes -> `Uint8Array`. An object that only looks like one stays as it is. */
+function revive(_key: string, value: unknown): unknown {
+  try {
+    return isFields(value) && Object.keys(value).join() === BYTES && typeof value[BYTES] === "string"
+      ? // oxlint-disable-next-line prefer-code-point -- all units are below 256
+        Uint8Array.from(atob(value[BYTES]), (unit) => unit.charCodeAt(0))
+      : value;
+  } catch {
+    // No base64.
+    return value;
+  }
 }
 
 /** Whether it is a JSON object. */
@@ -43,11 +59,11 @@ function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Inco
     if (error === undefined) {
       return { kind: "result", id, result };
     }
-    if (isFields(error) && fits(error, { code: "number", message: "string" })) {
+    if (isFields(error) && are("number", error.code) && are("string", error.message)) {
       return { kind: "error", id, error: error as unknown as WireError };
     }
   }
-  return { kind: "broken", id, why: `not a JSON-RPC 2.0 reply: ${excerpt(text)}` };
+  return { kind: "broken", id, why: `not a reply: ${excerpt(text)}` };
 }
 
 function decodeCall(json: Fields, method: string, text: string): Incoming {
@@ -55,54 +71,41 @@ function decodeCall(json: Fields, method: string, text: string): Incoming {
   if (isId(id)) {
     return { ...(json as unknown as WireRequest), kind: "request", metadata: isFields(metadata) ? metadata : {} };
   }
-  return (isFields(params) ? decodeNotification(params, method, text) : undefined) ?? nonsense("not understood", text);
+  const told = isFields(params) && decodeNotification(params, method, text.length);
+  return told === false ? nonsense("not understood", text) : (told as unknown as Incoming);
 }
 
-function decodeNotification(params: Fields, method: string, text: string): Incoming | undefined {
+function decodeNotification(params: Fields, method: string, units: number): Fields | false {
   const { id, data, topic, epoch, offset, from, to, count, reason, token, value, consumed, received } = params;
-  const { request_id: requestId, published_at: publishedAt, publisher } = params;
+  // The final chunk only counts: it has nothing that needs a type.
+  const { request_id: requestId, chunk_type: type = "", index, is_final: isFinal = false } = params;
+  const { published_at: publishedAt, publisher } = params;
   switch (method) {
     case "stream_chunk":
-      return decodeChunk(params, text.length);
+      return are("number", requestId, index) && are("boolean", isFinal) && are("string", type) &&
+        { kind: "chunk", requestId, type, data, index, isFinal, units };
     case "event":
-      return checked(
-        { kind: "event", topic, data, epoch, offset, publishedAt, publisher },
-        { topic: "string", epoch: "string", offset: "number", publishedAt: "number" },
-      );
+      return are("string", topic, epoch) && are("number", offset, publishedAt) &&
+        { kind: "event", topic, data, epoch, offset, publishedAt, publisher };
     case "event.gap":
-      return checked(
-        { kind: "gap", topic, epoch, from, to, count: typeof count === "number" ? count : undefined, reason },
-        { topic: "string", epoch: "string", from: "number", to: "number", reason: "string" },
-      );
+      return are("string", topic, epoch, reason) && are("number", from, to) &&
+        { kind: "gap", topic, epoch, from, to, count: are("number", count) ? count : undefined, reason };
     case "$/progress":
-      return checked({ kind: "progress", token, value }, { token: "number" });
+      return are("number", token) && { kind: "progress", token, value };
     case "$/cancelRequest":
-      return isId(id) ? { kind: "cancel", id } : undefined;
+      return isId(id) && { kind: "cancel", id };
     case "stream.credit":
-      return isId(requestId) ? checked({ kind: "credit", id: requestId, consumed }, { consumed: "number" }) : undefined;
+      return isId(requestId) && are("number", consumed) && { kind: "credit", id: requestId, consumed };
     case "session.ack":
-      return checked({ kind: "ack", received }, { received: "number" });
+      return are("number", received) && { kind: "ack", received };
     default:
-      return undefined;
+      return false;
   }
 }
 
-function decodeChunk(params: Fields, units: number): Incoming | undefined {
-  // The final chunk only counts: it has nothing that needs a type.
-  const { request_id: requestId, chunk_type: type = "", data, index, is_final: isFinal = false } = params;
-  return checked(
-    { kind: "chunk", requestId, type, data, index, isFinal, units },
-    { requestId: "number", index: "number", isFinal: "boolean", type: "string" },
-  );
-}
-
-/** What members say, if they have the types by these names. */
-function checked(message: Fields, types: Readonly<Record<string, string>>): Incoming | undefined {
-  return fits(message, types) ? (message as unknown as Incoming) : undefined;
-}
-
-function fits(fields: Fields, types: Readonly<Record<string, string>>): boolean {
-  return Object.keys(types).every((name) => typeof fields[name] === types[name]);
+/** Whether all are of the type. */
+function are(type: string, ...values: readonly unknown[]): boolean {
+  return values.every((value) => typeof value === type);
 }
 
 function isId(value: unknown): value is ForeignId {

@@ -2,11 +2,13 @@
  * One message -> the text of one frame, refusing what JSON would change without a word.
  */
 
+import { BYTES } from "./decode.js";
+
 /**
- * Serialises a message.
+ * Serialises a message. Bytes (`Uint8Array`, `ArrayBuffer`) are sent in their JSON form.
  *
- * @throws TypeError naming the path (`params.items[2].x`) of a value JSON would lose or falsify: an integer
- * beyond `Number.MAX_SAFE_INTEGER`, `NaN`, `Infinity`, a `BigInt`, a typed array, a string or key with a lone
+ * @throws TypeError naming the path (`params.items.2.x`) of a value JSON would lose or falsify: an integer
+ * beyond `Number.MAX_SAFE_INTEGER`, `NaN`, `Infinity`, a `BigInt`, a typed array that is not of bytes, a string or key with a lone
  * surrogate; nested deeper than 128 levels; or when `params` contains itself.
  */
 export function encode(message: object): string {
@@ -25,14 +27,14 @@ export function notification(method: string, params: object): string {
 /** Levels of objects and arrays that may stand in a message: the protocol's own limit, see SPEC.md. */
 const MAX_DEPTH = 128;
 
-/** An object on the way down, and the path segment that led to it. */
+/** An object on the way down, and its name in the one that holds it. */
 interface Step {
   readonly value: object;
-  readonly segment: string;
+  readonly key: string;
 }
 
 /**
- * A replacer that changes nothing. `JSON.stringify` visits depth first and passes the object that holds
+ * A replacer that changes nothing but bytes. `JSON.stringify` visits depth first and passes the object that holds
  * the key as `this`, so the path to it is known without a walk of our own.
  */
 function makeReplacer(): (this: object, key: string, value: unknown) => unknown {
@@ -41,57 +43,47 @@ function makeReplacer(): (this: object, key: string, value: unknown) => unknown 
     while (path.length > 0 && path.at(-1)?.value !== this) {
       path.pop();
     }
+    const sent = sentOf(this[key as keyof typeof this], value);
+    const isHolder = typeof sent === "object" && sent !== null;
     const fault =
-      faultOf(value) ??
-      (isWellFormed(key) ? undefined : "has a lone surrogate in its name") ??
-      (path.length > MAX_DEPTH && typeof value === "object" && value !== null
-        ? `is nested deeper than ${MAX_DEPTH} levels`
-        : undefined);
+      faultOf(sent) ??
+      (isWellFormed(key) ? undefined : "has a lone surrogate") ??
+      (isHolder && path.length > MAX_DEPTH ? `is nested deeper than ${MAX_DEPTH} levels` : undefined);
     if (fault !== undefined) {
-      throw new TypeError(`${pathTo(path, this, key)} ${fault}`);
+      throw new TypeError(`${[...path.map((step) => step.key), key].slice(1).join(".")} ${fault}`);
     }
-    if (typeof value === "object" && value !== null) {
-      path.push({ value, segment: path.length === 0 ? "" : segment(this, key) });
+    if (isHolder) {
+      path.push({ value: sent, key });
     }
-    return value;
+    return sent;
   };
 }
 
 function faultOf(value: unknown): string | undefined {
   switch (typeof value) {
     case "number":
-      return faultOfNumber(value);
+      // Beyond it there are only integers, whose digits are not exact, and infinity.
+      return Math.abs(value) <= Number.MAX_SAFE_INTEGER ? undefined : `is ${value}: send a string`;
     case "bigint":
       return "is a BigInt: send a string";
     case "string":
       return isWellFormed(value) ? undefined : "has a lone surrogate";
     case "object":
-      return ArrayBuffer.isView(value) ? "is binary: send Array.from(...) of it" : undefined;
+      return ArrayBuffer.isView(value) ? "is no Uint8Array" : undefined;
     default:
       return undefined;
   }
 }
 
-/** Beyond `Number.MAX_SAFE_INTEGER` there are only integers, whose digits are not exact, and infinity. */
-function faultOfNumber(value: number): string | undefined {
-  return Math.abs(value) <= Number.MAX_SAFE_INTEGER ? undefined : `is ${value}, inexact in JSON: send a string`;
-}
-
-function pathTo(path: readonly Step[], holder: object, key: string): string {
-  const segments = path.map((step) => step.segment).join("") + segment(holder, key);
-  return segments.replace(/^\./u, "");
-}
-
-/** `.name`, `[2]` or `["odd name"]`. */
-function segment(holder: object, key: string): string {
-  if (Array.isArray(holder)) {
-    return `[${key}]`;
-  }
-  return /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(key) ? `.${key}` : `[${JSON.stringify(key)}]`;
+/** What is sent of bytes, and anything else as it is. Before `toJSON`, which Node's Buffer has. */
+function sentOf(given: unknown, value: unknown): unknown {
+  const bytes = given instanceof ArrayBuffer ? new Uint8Array(given) : given;
+  return bytes instanceof Uint8Array
+    ? { [BYTES]: btoa(bytes.reduce((units, byte) => units + String.fromCodePoint(byte), "")) }
+    : value;
 }
 
 /** Whether a string has no lone surrogate; strings with one have no UTF-8 form. */
 function isWellFormed(text: string): boolean {
-  const native = (text as { isWellFormed?: () => boolean }).isWellFormed;
-  return native === undefined ? !/\p{Surrogate}/u.test(text) : native.call(text);
+  return (text as { isWellFormed?: () => boolean }).isWellFormed?.() ?? !/\p{Surrogate}/u.test(text);
 }

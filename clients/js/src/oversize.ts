@@ -71,7 +71,7 @@ export class SizeLimit {
 }
 
 /** The same for the caller of a served method. */
-export function notSendable({ message }: Error): { code: number; message: string } {
+export function notSendable({ message }: Pick<Error, "message">): { code: number; message: string } {
   return { code: SERIALIZATION_ERROR, message };
 }
 

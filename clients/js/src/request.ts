@@ -44,22 +44,17 @@ export function callOf(method: string, params: object | undefined): Call {
 }
 
 /** The error of a call whose signal was aborted. */
-export function abortedError(signal: AbortSignal, wasSent: boolean): CancelledError {
-  return new CancelledError({
-    code: CANCELLED,
-    message: "aborted",
-    maybeExecuted: wasSent,
-    cause: signal.reason,
-  });
+export function abortedError({ reason }: AbortSignal, wasSent: boolean): CancelledError {
+  return cancelledError("aborted", wasSent, reason);
 }
 
 /** The error of a stream whose reader had enough. */
 export function leftError(wasSent: boolean): CancelledError {
-  return new CancelledError({
-    code: CANCELLED,
-    message: "left by its reader",
-    maybeExecuted: wasSent,
-  });
+  return cancelledError("left by its reader", wasSent);
+}
+
+function cancelledError(message: string, maybeExecuted: boolean, cause?: unknown): CancelledError {
+  return new CancelledError({ code: CANCELLED, message, maybeExecuted, cause });
 }
 
 /** What a request asks of whoever sends it. */

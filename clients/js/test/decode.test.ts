@@ -25,3 +25,13 @@ test("every notification of a hub is understood, and no other", { skip: SKIP_WIT
     assert.equal(decode(JSON.stringify({ jsonrpc: "2.0", method, params: { id: 1 } })).message.kind, "nonsense");
   }
 });
+
+test("the JSON form of bytes becomes bytes, wherever it is, and nothing else does", () => {
+  const own = [{ $bytes: "no base64!" }, { $bytes: 1 }, { $bytes: "AA==", more: 1 }, "$bytes"];
+  const result = { bytes: { $bytes: "AP/+" }, list: [{ $bytes: "" }], own };
+  assert.deepEqual(decode(JSON.stringify({ jsonrpc: "2.0", id: 1, result })).message, {
+    kind: "result",
+    id: 1,
+    result: { bytes: Uint8Array.of(0, 255, 254), list: [new Uint8Array()], own },
+  });
+});

@@ -57,7 +57,7 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     assert.equal(await caller.call("debug.call", { method: "node.double", params: { n: 1 } }), 2, "from an executor");
   });
 
-  test("errors: RpcErrors as they are, others by name and message, what JSON lacks as SERIALIZATION_ERROR", async (t) => {
+  test("errors: RpcErrors as they are, others by name and id, what JSON lacks as SERIALIZATION_ERROR", async (t) => {
     const hub = await callee(t);
     const outcomes: Record<string, () => unknown> = {
       rpc: () => {
@@ -78,7 +78,8 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     }
     assert.deepEqual(errors.map(({ code }) => code), [4321, -32603, 1003, 1003]);
     assert.deepEqual((errors[0]?.data as { detail?: number } | undefined)?.detail, 1);
-    assert.equal(errors[1]?.message, "RangeError: too far");
+    assert.match(errors[1]?.message ?? "", /^failed: RangeError \(id h:[^ ]+\)$/u);
+    assert.match((errors[1]?.data as { error_id?: string } | undefined)?.error_id ?? "", /^h:/u);
     assert.match(errors[2]?.message ?? "", /result\.score is NaN/u);
   });
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -351,14 +352,13 @@ def _encode(value: Any, method: str, levels: int = MAX_DEPTH) -> bytes:
 
 
 def _typed(error: BaseException, method: str) -> RpcError:
+    """The error for the caller: of an exception not meant for it the type, and the id of its text in the log."""
     if isinstance(error, RpcError):
         return error
-    try:
-        text = str(error)
-    except BaseException as fault:  # its __str__ raises as well
-        text = f"(its text cannot be read: {type(fault).__name__})"
-    logger.warning("%s failed", method, exc_info=error)
-    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {type(error).__name__}: {text}", maybe_executed=True)
+    error_id = secrets.token_hex(4)
+    logger.warning("%s failed (id %s)", method, error_id, exc_info=error)
+    words = f"{method} failed: {type(error).__name__} (id {error_id})"
+    return RpcError(ErrorCode.INTERNAL_ERROR, words, maybe_executed=True, data={"error_id": error_id})
 
 
 def _error(request_id: str, error: RpcError) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from trunkline.defaults import Strategy
-from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.handle import MAX_PARAMS_BYTES, ExecutorHandle
 from trunkline.executors.queueing import LaneLoad
 from trunkline_protocol.catalogue import Lane
 
@@ -75,7 +75,9 @@ def choose(
     for offset in range(count):
         handle = executors[(start + offset) % count]
         lane = handle.lanes[lane_name]
-        if lane.load >= lane.limit or handle.state != "ready" or handle.silent:
+        if lane.load >= lane.limit or handle.params_bytes >= MAX_PARAMS_BYTES:
+            continue
+        if handle.state != "ready" or handle.silent:
             continue
         if count == 1:
             return handle

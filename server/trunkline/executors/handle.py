@@ -26,6 +26,10 @@ State = Literal["starting", "ready", "stopping", "down"]
 NOWHERE: Final = -1
 
 MAX_SPEAKERS: Final = 8
+MAX_PARAMS_BYTES: Final = 64 * 2**20
+"""Size of the params of an executor's calls from which it gets no others, however many it may run at once: this bounds
+its memory."""
+
 SUSPICION_TIMES: Final = 10
 SUSPICION_SECONDS: Final = 30.0
 """An executor that was silent is shunned for ten times as long, and for so many seconds at most, while calls run that
@@ -80,6 +84,7 @@ class ExecutorHandle(asyncio.Protocol):
         failed_modules: the modules that the last process that got so far could not load.
         pinged_at: when the last ping was sent, or the process started.
         exhausted: why the hub kills its process for its memory, in words; None where it does not.
+        params_bytes: size of the params of its calls.
         owes: whether a call was sent since the last frame came.
         silent: whether it is running calls and does not answer a ping, because a method holds the interpreter lock or
             blocks the loop. It keeps its calls; new ones wait, or go to other executors.
@@ -129,6 +134,7 @@ class ExecutorHandle(asyncio.Protocol):
         """Forget the calls and the wire of the last process."""
         self.in_flight: dict[int, Call] = {}
         self.parked: defaultdict[int, int] = defaultdict(int)
+        self.params_bytes = 0
         self.overdue: dict[int, float] = {}
         self.draining: set[int] = set()
         self.recalled: set[int] = set()
@@ -291,6 +297,18 @@ class ExecutorHandle(asyncio.Protocol):
         """Close the wire; the executor sees the end of file and exits."""
         if self._transport is not None:
             self._transport.abort()
+
+    def take(self, key: int, call: Call, lane: Lane) -> None:
+        """Count a call that is sent to it."""
+        self.in_flight[key] = call
+        self.params_bytes += len(call.params)
+        self.owes = True
+        self.lanes[lane].load += 1
+
+    def has_room(self, lane: Lane) -> bool:
+        """Whether it may get one more call of a lane."""
+        load = self.lanes[lane]
+        return load.load < load.limit and self.params_bytes < MAX_PARAMS_BYTES
 
     def speaker(self, call_id: int = 0) -> dict[str, Any]:
         """Who prints, as members of a log record: the executor, its process, and the method that runs, or just ran.

@@ -124,8 +124,7 @@ class KeyOwners:
         queue = self.table.queues[slot]
         if queue >= 0:
             handle = self.places[queue]
-            lane = handle.lanes[lane_name]
-            if handle.state == "ready" and not handle.silent and lane.load < lane.limit:
+            if handle.state == "ready" and not handle.silent and handle.has_room(lane_name):
                 return queue, handle
         return queue, None
 

@@ -256,9 +256,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
-        handle.in_flight[key] = call
-        handle.owes = True
-        handle.lanes[call.info.lane].load += 1
+        handle.take(key, call, call.info.lane)
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
         who = b"" if (caller := call.caller()) is None else caller.encoded
@@ -280,8 +278,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Dispatch waiting calls to an executor while its lane has room: calls that only it may run first."""
         if handle.state != "ready" or not self._backlog.waiting:
             return
-        lane = handle.lanes[lane_name]
-        while lane.load < lane.limit and (call := self._backlog.next(lane_name, handle)) is not None:
+        while handle.has_room(lane_name) and (call := self._backlog.next(lane_name, handle)) is not None:
             if self.quarantine.methods and (refusal := self._refusal(call)) is not None:
                 self._held.release(call)
                 call.settle_error(refusal)
@@ -352,6 +349,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         if handle.idle is not None and not handle.in_flight:
             handle.idle.set()
         handle.last_method = call.method
+        handle.params_bytes -= len(call.params)
         lane = handle.lanes[info.lane]
         if handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1

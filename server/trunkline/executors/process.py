@@ -32,7 +32,7 @@ from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
 from trunkline.methods.context import Chunk, Context, Host, executors_context
-from trunkline.methods.failures import words_of
+from trunkline.methods.failures import new_error_id, told, words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
@@ -250,6 +250,7 @@ class Executor:
         self.wire = HubWire(self._on_frame)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
+        self._debug = debug
         self._worker_id = worker_id
         self._group = group
         self._registry = registry
@@ -292,8 +293,11 @@ class Executor:
         try:
             await self._registry.release(lambda key: slot_of(key) in slots)
         except BaseException as error:
-            logger.exception("routing keys that move to another executor could not be released")
-            said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {words_of(error)}"))
+            error_id = new_error_id()
+            words = "routing keys that move to another executor could not be released (id %s)"
+            logger.exception(words, error_id)
+            why = told(error, error_id, texts=self._debug)
+            said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, f"release failed: {why}"))
         self.wire.send(ipc.frame(ipc.RELEASED, number, said))
 
     def _on_broadcast(self, number: int, body: bytes) -> None:

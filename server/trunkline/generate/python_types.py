@@ -26,7 +26,9 @@ from trunkline.generate.shapes import (
     union_of,
 )  # fmt: skip
 
-_SCALARS: Final = {"string": "str", "number": "float", "integer": "int", "boolean": "bool", "null": "None"}
+_SCALARS: Final = {
+    "string": "str", "number": "float", "integer": "int", "boolean": "bool", "null": "None", "bytes": "bytes",
+}  # fmt: skip
 _IDENTIFIER: Final = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*\Z")
 
 

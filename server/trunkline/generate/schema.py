@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from trunkline.generate.names import Names
 from trunkline.generate.shapes import (
     ANY_OBJECT,
+    BYTES,
     NEVER,
     NULL,
     UNKNOWN,
@@ -33,6 +34,7 @@ from trunkline.generate.shapes import (
     intersection_of,
     union_of,
 )  # fmt: skip
+from trunkline_protocol.binary import MEMBER
 
 _SCALARS: Final = frozenset({"string", "number", "integer", "boolean", "null"})
 _EXACT: Final = 2**53
@@ -111,6 +113,8 @@ class SchemaReader:
         return UNKNOWN
 
     def _object(self, schema: dict[str, Any], root: Any) -> Type:
+        if list(_dict(schema.get("properties"))) == [MEMBER]:
+            return BYTES
         required = [name for name in _list(schema.get("required")) if isinstance(name, str)]
         extra = self._extra(schema, root)
         fields: dict[str, Field] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-ScalarKind = Literal["string", "number", "integer", "boolean", "null"]
+ScalarKind = Literal["string", "number", "integer", "boolean", "null", "bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,7 @@ Type: TypeAlias = Unknown | Never | Scalar | Constant | Array | Sequence | Objec
 UNKNOWN = Unknown()
 NEVER = Never()
 NULL = Scalar("null")
+BYTES = Scalar("bytes")
 ANY_OBJECT = Object((), UNKNOWN)
 
 

@@ -26,12 +26,14 @@ from trunkline.generate.shapes import (
 RESERVED: Final = frozenset(
     {
         "CallOptions", "Chunk", "Hub", "Item", "MethodName", "Methods", "Params", "Promise", "Record", "Rest", "Result",
-        "ResultStream", "StreamName", "TypedHub",
+        "ResultStream", "StreamName", "TypedHub", "Uint8Array",
     }
 )  # fmt: skip
 """Names that the file itself uses."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*\Z")
+
+_SCALARS: Final = {"integer": "number", "bytes": "Uint8Array"}
 
 _HEADER: Final = """\
 The methods of a Trunkline hub{version}, as types.
@@ -133,7 +135,7 @@ def _simple(found: Unknown | Never | Scalar | Constant | Named) -> str:
         case Never():
             return "never"
         case Scalar(kind):
-            return "number" if kind == "integer" else kind
+            return _SCALARS.get(kind, kind)
         case Constant(_, value):
             return quoted(value) if isinstance(value, str) else json.dumps(value)
         case Named(name):

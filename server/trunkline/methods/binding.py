@@ -14,6 +14,7 @@ from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
 from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
+from trunkline.methods.pieces import LARGE
 from trunkline.methods.values import Reader, Writer, encode, encode_chunk
 from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
 from trunkline_protocol.binary import MARK
@@ -79,6 +80,7 @@ class Binding:
         self._reader = Reader(core_schema(optional, f"{name} params", _TAKEN))
         self._from_python = self._reader.from_python if self._reader.takes_python else None
         self._gave = f"{name} returned"
+        self._yielded = f"{name} yielded"
         returns = hints.get("return", Any)
         self._result, self.result_schema = self._given(_argument(returns, 2) if streaming else returns, "the result")
         self._chunk, chunk_schema = self._given(_chunk_type(returns) if streaming else Any, "a chunk")
@@ -101,7 +103,7 @@ class Binding:
         if hint in _UNDECLARED:
             return None, {}
         core, schema = _schemas(hint, f"{self._name}: {what}", _GIVEN)
-        return Writer(core, self._name), schema
+        return Writer(core, self._gave if what == "the result" else self._yielded), schema
 
     def arguments(self, params: bytes) -> dict[str, Any]:
         """Turn params (JSON, by name or by position) into keyword arguments.
@@ -110,18 +112,24 @@ class Binding:
             RpcError: -32602 that names the parameter.
         """
         try:
-            if self._from_python is not None and MARK not in params:
+            if len(params) >= LARGE:
+                arguments = self._reader.read_in_pieces(self._named(params))
+            elif self._from_python is not None and MARK not in params:
                 value = msgspec.json.decode(params)
                 arguments = self._from_python(self._by_name(value) if isinstance(value, list) else value)
             else:
-                if params.lstrip()[:1] == b"[":
-                    params = msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
-                arguments = self._reader.read(params)
+                arguments = self._reader.read(self._named(params))
         except _UNREADABLE as error:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
         except ValidationError as error:
             raise _invalid(self._name, error) from None
         return {self._python_names[name]: argument for name, argument in arguments.items()}
+
+    def _named(self, params: bytes) -> bytes:
+        """Params by name, which may have been given by position."""
+        if params.lstrip()[:1] != b"[":
+            return params
+        return msgspec.json.encode(self._by_name(msgspec.json.decode(params, type=list[msgspec.Raw])))
 
     def _by_name(self, values: list[Any]) -> dict[str, Any]:
         if len(values) > len(self._names):
@@ -149,7 +157,7 @@ class Binding:
         Raises:
             RpcError: 1003 that names the index.
         """
-        return encode_chunk(item, self._name, self._chunk, index)
+        return encode_chunk(item, self._yielded, self._chunk, index)
 
 
 class ItemBinding:

@@ -8,6 +8,7 @@ So what plain functions raise leaves their thread as a value (:func:`attempt`), 
 from __future__ import annotations
 
 import logging
+import secrets
 import traceback
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,24 +44,58 @@ def bounded(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def unexpected(method: str, error: BaseException, *, debug: bool) -> RpcError:
-    """The INTERNAL_ERROR for an exception of a method that is not an RpcError.
+class UncarriedError(RpcError):
+    """SERIALIZATION_ERROR where user code failed at it: ``__cause__``, which the message says nothing of."""
+
+
+def new_error_id() -> str:
+    """What joins an error that a caller got with its text in the log."""
+    return secrets.token_hex(4)
+
+
+def told(error: BaseException, error_id: str, *, texts: bool) -> str:
+    """What callers are told of an exception that was not meant for them: its type, and the id of its text in the log.
 
     Args:
-        debug: send the traceback to the caller.
+        texts: the text instead: for tests, and hubs that run with debug. That of a typed error is for callers anyway.
     """
-    data = {"traceback": _traceback(error)} if debug else {}
-    return RpcError(ErrorCode.INTERNAL_ERROR, f"{method} failed: {words_of(error)}", data=data)
+    if texts or isinstance(error, RpcError):
+        return words_of(error)
+    first = f" of {_name_of(_first_of(error))}" if isinstance(error, BaseExceptionGroup) else ""
+    return f"{_name_of(error)}{first} (id {error_id})"
 
 
-def log_failure(method: str, error: BaseException) -> None:
+def unexpected(method: str, error: BaseException, *, texts: bool, debug: bool) -> RpcError:
+    """The error for an exception of a method that is no RpcError meant for callers; ``data.error_id`` is its id.
+
+    Args:
+        texts: tell callers its text.
+        debug: send them the traceback.
+    """
+    error_id = new_error_id()
+    data: dict[str, Any] = dict(error.data) if isinstance(error, UncarriedError) else {}
+    if isinstance(error, UncarriedError) and error.__cause__ is not None:
+        words, code = f"{error.message}: ", ErrorCode.SERIALIZATION_ERROR
+        error = error.__cause__
+    else:
+        words, code = f"{method} failed: ", ErrorCode.INTERNAL_ERROR
+    data |= {"error_id": error_id, **({"traceback": _traceback(error)} if debug else {})}
+    return RpcError(code, words + told(error, error_id, texts=texts), data=data)
+
+
+def log_failure(method: str, error: BaseException, error_id: str) -> None:
     """Log what a method raised, with its traceback."""
     words = words_of(error)
     _, fault = attempt(lambda: "".join(traceback.format_exception(error)).encode())
     if len(words) < MAX_WORDS and fault is None:
-        logger.warning("%s failed", method, exc_info=error)
+        logger.warning("%s failed (id %s)", method, error_id, exc_info=error)
     else:  # a log would print all of the text, or could not
-        logger.warning("%s failed: %s\n%s", method, words, "".join(traceback.format_tb(error.__traceback__)))
+        trace = "".join(traceback.format_tb(error.__traceback__))
+        logger.warning("%s failed (id %s): %s\n%s", method, error_id, words, trace)
+
+
+def _name_of(error: BaseException) -> str:
+    return bounded(type(_as_raised(error)).__name__)
 
 
 def _as_raised(error: BaseException) -> BaseException:

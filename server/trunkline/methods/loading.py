@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from trunkline.methods.context import Context
-from trunkline.methods.failures import bounded, words_of
+from trunkline.methods.failures import bounded, new_error_id, told, words_of
 from trunkline.methods.registry import Module, RegistrationError, Registry, load_instance
 from trunkline.methods.values import sendable
 from trunkline_protocol.catalogue import ModuleFailure
@@ -44,32 +44,39 @@ async def load_modules(
     Returns:
         The modules that failed, whatever they raised, of which nothing is registered. Tracebacks are logged.
     """
+    texts = bool(settings.get("debug"))
     modules: dict[str, Module] = {}
     failed: list[ModuleFailure] = []
     for name in names:
         try:
             modules[name] = registry.add_module(_import(name))
         except BaseException as error:  # also what argparse and others raise to end a program
-            failed.append(_failure(name, error, []))
+            failed.append(_failure(name, error, [], texts=texts))
     for name, module in modules.items():
         try:
             for instance in module.instances:
                 await load_instance(instance, settings, context)
         except BaseException as error:
             registry.remove(module)
-            failed.append(_failure(name, error, module.methods))
+            failed.append(_failure(name, error, module.methods, texts=texts))
     return failed
 
 
-def load_error(error: BaseException) -> RpcError:
-    """The typed error for an exception that loading a module raised."""
+def load_error(error: BaseException, error_id: str, *, texts: bool) -> RpcError:
+    """The typed error for an exception that loading a module raised. What says what is wrong with code keeps its text.
+
+    Args:
+        error_id: of the exception in the log.
+        texts: so do all others.
+    """
     if isinstance(error, RpcError):
         known = sendable(error)
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
     where = _place_of(error)
     if isinstance(error, ModuleNotFoundError):
         return RpcError(ErrorCode.MISSING_DEPENDENCIES, bounded(f"{error}{where}; install it or leave the pack out"))
-    words = str(error) if isinstance(error, RegistrationError) else words_of(error)
+    texts = texts or isinstance(error, (ImportError, SyntaxError, NameError))
+    words = str(error) if isinstance(error, RegistrationError) else told(error, error_id, texts=texts)
     return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, bounded(f"{words}{where}"))
 
 
@@ -109,8 +116,10 @@ def _files_of(error: BaseException) -> list[str]:
     return sorted(file for file in files if not _OURS.search(file) and Path(file).is_file())
 
 
-def _failure(name: str, error: BaseException, methods: list[str]) -> ModuleFailure:
+def _failure(name: str, error: BaseException, methods: list[str], *, texts: bool) -> ModuleFailure:
+    error_id = new_error_id()
     if not isinstance(error, (RegistrationError, RpcError)):  # those say all there is to say, and the hub logs it
-        logger.error("loading %s failed", name, exc_info=error)
-    said = load_error(error)
-    return ModuleFailure(name, said.code, said.message, methods, _files_of(error))
+        logger.error("loading %s failed (id %s)", name, error_id, exc_info=error)
+    said = load_error(error, error_id, texts=True)
+    shown = load_error(error, error_id, texts=texts).message
+    return ModuleFailure(name, said.code, said.message, methods, _files_of(error), told=shown)

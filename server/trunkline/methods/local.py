@@ -169,7 +169,7 @@ class LocalMethods:
         self._running: set[int] = set()
 
     async def __aenter__(self) -> Self:
-        self._runner = MethodRunner(self._registry)
+        self._runner = MethodRunner(self._registry, texts=True)
         await self._registry.load(self._settings, executors_context(_LocalHost(self), self._worker_id))
         return self
 

@@ -22,8 +22,9 @@ from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
-from trunkline.methods.failures import attempt, log_failure, unexpected
+from trunkline.methods.failures import UncarriedError, attempt, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
+from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline.methods.turns import Turns
 from trunkline.methods.values import sendable
@@ -117,17 +118,24 @@ class MethodRunner:
     Args:
         max_concurrency: how many calls run on the loop at once; others wait for a slot, in order.
         debug: send tracebacks to callers.
+        texts: tell callers the text of exceptions that were not meant for them; with ``debug`` they are told anyway.
 
     Attributes:
         failed: modules that could not be loaded: calls of their methods are answered with the cause.
     """
 
     def __init__(
-        self, registry: Registry, *, max_concurrency: int = defaults.MAX_CONCURRENCY, debug: bool = False
+        self,
+        registry: Registry,
+        *,
+        max_concurrency: int = defaults.MAX_CONCURRENCY,
+        debug: bool = False,
+        texts: bool = False,
     ) -> None:
         self._methods = registry.methods
         self.failed: list[ModuleFailure] = []
         self._debug = debug
+        self._texts = texts or debug
         self._running: dict[int, Running] = {}
         self._waiting: dict[int, tuple[bytes, Running, Sink, BoundMethod]] = {}
         self._batches: dict[str, BatchedCalls] = {}
@@ -136,6 +144,7 @@ class MethodRunner:
         self._turns = Turns()
         self._parked_functions = 0
         self._threads = ThreadPoolExecutor(MAX_PARKED_FUNCTIONS + 1, thread_name_prefix="method")
+        self._reading_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="params")
         self._loop = asyncio.get_running_loop()
 
     def start(self, call_id: int, params: bytes, context: Context, sink: Sink) -> None:
@@ -225,7 +234,8 @@ class MethodRunner:
 
     def close(self) -> None:
         """Release the threads, without waiting for what runs on them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._reading_thread):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call_id: int, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
         running.entered = True
@@ -245,7 +255,10 @@ class MethodRunner:
         try:
             if running.context.cancelled:
                 raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
-            arguments = bound.binding.arguments(params)
+            if len(params) < LARGE:
+                arguments = bound.binding.arguments(params)
+            else:  # others run meanwhile
+                arguments = await _on(self._reading_thread, attempt, bound.binding.arguments, params)
             outcome = self._outcome if bound.info.limits is None else self._limited
             result = await outcome(bound, arguments, running, sink)
             if running.input is not None and running.input.fault is not None:
@@ -259,7 +272,7 @@ class MethodRunner:
         context, began = running.context, running.began
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=began))
-        elif isinstance(error, RpcError):
+        elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
             failure = sendable(error)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
@@ -268,10 +281,10 @@ class MethodRunner:
                 failure.maybe_executed = took or not nothing_ran
             sink.error(failure)
         else:  # a CancelledError that nobody has asked for, too: the method made it itself
-            failure = unexpected(context.method, error, debug=self._debug)
+            failure = unexpected(context.method, error, texts=self._texts, debug=self._debug)
             failure.maybe_executed = began
             sink.error(failure)
-            log_failure(context.method, error)
+            log_failure(context.method, error, failure.data["error_id"])
 
     async def _outcome(self, bound: BoundMethod, arguments: dict[str, Any], running: Running, sink: Sink) -> bytes:
         running.began = True
@@ -366,28 +379,9 @@ class MethodRunner:
         """Run a plain function on the thread. A cancel drops a function that waits, and waits for one that runs."""
         await self._turns.take()
         try:
-            return await self._in_turn(function, *args)
+            return await _on(self._threads, _with_turn, function, *args)
         finally:
             self._turns.pass_on()
-
-    async def _in_turn(self, function: Callable[..., Any], *args: Any) -> Any:
-        future: Future[tuple[Any, BaseException | None]] = self._threads.submit(
-            copy_context().run, _with_turn, function, *args
-        )
-        waiting = asyncio.wrap_future(future)
-        try:
-            result, error = await asyncio.shield(waiting)
-        except asyncio.CancelledError:
-            if not future.cancel():
-                # It runs, and a running function cannot be stopped: the slot is not free before it ends.
-                await asyncio.wait([waiting])
-            raise
-        if error is None:
-            return result
-        try:
-            raise error
-        finally:
-            del error  # its traceback has this frame: no cycles
 
     def wait_for(self, context: Context, work: Coroutine[Any, Any, Any], *, anyhow: bool = False) -> Any:
         """Run a coroutine for a plain function, which waits for it and lets another run meanwhile.
@@ -440,6 +434,25 @@ def _with_turn(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseExcep
         return attempt(function, *args)
     finally:
         _THREAD.has_turn = False
+
+
+async def _on(threads: ThreadPoolExecutor, caught: Callable[..., Any], *args: Any) -> Any:
+    """The outcome of a call on a thread, by a function that returns it and what was raised."""
+    future: Future[tuple[Any, BaseException | None]] = threads.submit(copy_context().run, caught, *args)
+    waiting = asyncio.wrap_future(future)
+    try:
+        result, error = await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        if not future.cancel():
+            # It runs, and a running function cannot be stopped: the slot is not free before it ends.
+            await asyncio.wait([waiting])
+        raise
+    if error is None:
+        return result
+    try:
+        raise error
+    finally:
+        del error  # its traceback has this frame: no cycles
 
 
 def _call_and_encode(bound: BoundMethod, arguments: dict[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 import orjson
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from trunkline.methods.context import Chunk
-from trunkline.methods.failures import bounded, words_of
-from trunkline.methods.wire_types import Core, checking, core_schema, member_schema, nodes, reading, writing
+from trunkline.methods.failures import UncarriedError, bounded, words_of
+from trunkline.methods.pieces import PIECE, large_members, pieces_of, without
+from trunkline.methods.wire_types import Core, bare, checking, core_schema, member_schema, nodes, reading, writing
 from trunkline_protocol.arrays import as_plain
 from trunkline_protocol.binary import MARK, to_member, unwrapped
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep
@@ -35,7 +36,11 @@ _ENCODE: Final = (
 )
 _FINITE: Final = CoreConfig(allow_inf_nan=False)
 _BEYOND_DOUBLE: Final = re.compile(rb"[eE]\+?[0-9]{3}")
-_CHUNKLESS: Final = frozenset({str, int, bool, type(None)})
+_WHAT: Final = "what JSON cannot carry"
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+_PLAIN_LIST: Final = frozenset({"type", "items_schema", "metadata", "ref"})
+"""What the core schema of a list has that may be of any length."""
 
 _SAME_IN_PYTHON: Final = frozenset({
     "typed-dict", "typed-dict-field", "model", "model-fields", "model-field", "dataclass", "dataclass-args",
@@ -57,7 +62,7 @@ class Reader:
     """Validates JSON by a core schema.
 
     Args:
-        schema: as :mod:`trunkline.methods.wire_types` makes it.
+        schema: as :mod:`trunkline.methods.wire_types` makes it; of an object, where it is read in pieces.
     """
 
     def __init__(self, schema: Core) -> None:
@@ -71,6 +76,32 @@ class Reader:
     @functools.cached_property
     def _marked(self) -> SchemaValidator:
         return _validator(reading(self._schema, marked=True), _FINITE)
+
+    @functools.cached_property
+    def _lists(self) -> dict[str, SchemaValidator]:
+        """Validators of the members that are lists of any length: these can be read in pieces."""
+        members = bare(self._schema)["fields"]
+        found = {name: member_schema(self._schema, name) for name in members}
+        return {
+            name: _validator(reading(schema, marked=True), _FINITE)
+            for name, schema in found.items()
+            if bare(schema)["type"] == "list" and bare(schema).keys() <= _PLAIN_LIST
+        }
+
+    def read_in_pieces(self, data: bytes) -> Any:
+        """As :meth:`read`, for an object: large lists are read in pieces, between which others may run."""
+        members = large_members(data)
+        large = [name for name, raw in members.items() if name in self._lists and len(memoryview(raw)) > PIECE]
+        taken: dict[str, list[Any]] = {name: [] for name in large}
+        try:
+            for name in large:
+                for piece in pieces_of(bytes(members[name])):
+                    if _BEYOND_DOUBLE.search(piece):
+                        msgspec.json.decode(piece)
+                    taken[name] += self._lists[name].validate_json(piece)
+        except (ValidationError, msgspec.DecodeError):
+            return self.read(data)  # whole, it knows the index of what is wrong
+        return self.read(without(members, large) if large else data) | taken
 
     def read(self, data: bytes) -> Any:
         """The value of some JSON.
@@ -89,22 +120,20 @@ class Writer:
 
     Args:
         schema: of the declared type, as :mod:`trunkline.methods.wire_types` makes it.
-        name: the method, for error messages.
+        gave: who gives it, and how: ``text.upper returned``.
     """
 
-    def __init__(self, schema: Core, name: str) -> None:
-        self._name = name
-        self._returned = f"{name} returned"
+    def __init__(self, schema: Core, gave: str) -> None:
+        self._gave = gave
         self._check = _validator(checking(schema), None).validate_python
         self._serialize = None
         if not all(map(_is_same_in_json, nodes(schema))):
             self._serialize = _serializer(writing(schema, _jsonable))
 
-    def write(self, value: Any, gave: str = "returned", levels: int = MAX_DEPTH) -> bytes:
+    def write(self, value: Any, levels: int = MAX_DEPTH) -> bytes:
         """A value as JSON.
 
         Args:
-            gave: what the method did with it.
             levels: how deep it may be nested.
 
         Raises:
@@ -117,26 +146,26 @@ class Writer:
             where = ".".join(map(str, first["loc"])) or type(value).__name__
             raise RpcError(
                 ErrorCode.SERIALIZATION_ERROR,
-                f"{self._name} {gave} what its signature does not promise: {where}: {bounded(first['msg'])}",
+                f"{self._gave} what its signature does not promise: {where}: {bounded(first['msg'])}",
             ) from None
         if self._serialize is not None:
             try:
                 value = self._serialize.to_python(value, mode="json", warnings="error")
             except PydanticSerializationError as error:
-                raise _not_carried(f"{self._name} {gave}", error) from None
-        return encode(value, self._returned if gave == "returned" else f"{self._name} {gave}", levels)
+                _refuse(self._gave, error)
+        return encode(value, self._gave, levels)
 
 
 def _is_same_in_python(node: Core) -> bool:
     if node.get("strict") or node.get("config", {}).get("strict"):
         return False
-    return node["type"] in _SAME_IN_PYTHON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+    return node["type"] in _SAME_IN_PYTHON and set(map(type, node.get("expected", ()))) <= _PLAIN
 
 
 def _is_same_in_json(node: Core) -> bool:
     if not node.keys().isdisjoint({"serialization", "serialization_alias", "serialization_exclude", "computed_fields"}):
         return False
-    return node["type"] in _SAME_IN_JSON and set(map(type, node.get("expected", ()))) <= _CHUNKLESS
+    return node["type"] in _SAME_IN_JSON and set(map(type, node.get("expected", ()))) <= _PLAIN
 
 
 def _validator(schema: Core, config: CoreConfig | None) -> SchemaValidator:
@@ -173,19 +202,20 @@ def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bo
             value, default=_as_plain, option=_ENCODE & ~orjson.OPT_STRICT_INTEGER if large_integers else _ENCODE
         )
     except (TypeError, orjson.JSONEncodeError) as error:
-        raise _not_carried(gave, error) from None
+        _refuse(gave, error)
     if len(data) > 2 * levels and is_too_deep(data, levels):
-        raise too_deep(f"{gave} what JSON cannot carry", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
+        raise too_deep(f"{gave} {_WHAT}", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
     if b"null" in data and has_non_finite(value):
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
-        raise RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: a float that is not finite")
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, f"{gave} {_WHAT}: a float that is not finite")
     return data
 
 
-def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
+def encode_chunk(item: Any, gave: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
     """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
 
     Args:
+        gave: who gave it, and how: ``text.words yielded``.
         writer: of items that are no :class:`Chunk`; None = any.
         index: of the item.
 
@@ -194,11 +224,12 @@ def encode_chunk(item: Any, name: str, writer: Writer | None, index: int) -> tup
     """
     try:
         if isinstance(item, Chunk):
-            return orjson.dumps(item.type), encode(item.data, f"{name} yielded as item {index}", CARRIED_DEPTH)
+            return orjson.dumps(item.type), encode(item.data, gave, CARRIED_DEPTH)
         if writer is None:
-            return b'"data"', encode(item, f"{name} yielded as item {index}", CARRIED_DEPTH)
-        return b'"data"', writer.write(item, f"yielded as item {index}", CARRIED_DEPTH)
+            return b'"data"', encode(item, gave, CARRIED_DEPTH)
+        return b'"data"', writer.write(item, CARRIED_DEPTH)
     except RpcError as error:
+        error.message += f" (item {index})"
         error.data["index"] = index
         raise
 
@@ -215,9 +246,27 @@ def sendable(error: RpcError) -> RpcError:
     return error
 
 
-def _not_carried(gave: str, error: BaseException) -> RpcError:
-    cause = f" ({words_of(error.__cause__)})" if error.__cause__ is not None else ""
-    return RpcError(ErrorCode.SERIALIZATION_ERROR, f"{gave} what JSON cannot carry: {bounded(str(error))}{cause}")
+class _RefusedError(RpcError):
+    """What :func:`encode` itself refuses."""
+
+
+class _NoFormError(TypeError):
+    """A value that JSON has no form for; the message names its type."""
+
+
+def _refuse(gave: str, error: BaseException) -> NoReturn:
+    """Raise the error for what an encoder raised, in its words and ours; those of user code are kept back."""
+    said = f"{gave} {_WHAT}"
+    first = error
+    while first.__cause__ is not None and (
+        first is error or isinstance(first, (UncarriedError, PydanticSerializationError))
+    ):
+        first = first.__cause__
+    if isinstance(first, _RefusedError):
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, said + first.message.partition(_WHAT)[2]) from None
+    if first is error or isinstance(first, _NoFormError):
+        raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, f"{said}: {bounded(str(first))}") from None
+    raise UncarriedError(ErrorCode.SERIALIZATION_ERROR, said) from first
 
 
 def has_non_finite(value: Any) -> bool:
@@ -235,7 +284,7 @@ def has_non_finite(value: Any) -> bool:
 
 def _jsonable(value: Any) -> Any:
     """A value of which nothing is declared, inside one of which something is."""
-    return value if type(value) in _CHUNKLESS else orjson.loads(encode(value, "it has"))
+    return value if type(value) in _PLAIN else orjson.loads(encode(value, "it has"))
 
 
 def _as_plain(value: Any) -> Any:
@@ -246,21 +295,21 @@ def _as_plain(value: Any) -> Any:
         return list(value)
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return _serializer_of(type(value)).to_python(value, mode="json", warnings="error")
-    if (plain := as_plain(value)) is not None:
+    try:
+        plain = as_plain(value)
+    except ValueError as error:
+        raise _NoFormError(str(error)) from None
+    if plain is not None:
         return plain
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
     if isinstance(value, (complex, Iterator, BaseException)) or inspect.isawaitable(value):
-        raise TypeError(_type_of(value))
+        return _unknown(value)
     return to_jsonable_python(value, fallback=_unknown)
 
 
 def _unknown(value: Any) -> Any:
-    raise TypeError(_type_of(value))
-
-
-def _type_of(value: Any) -> str:
-    return f"type {type(value).__module__}.{type(value).__qualname__}"
+    raise _NoFormError(f"type {type(value).__module__}.{type(value).__qualname__}")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -74,6 +74,11 @@ def member_schema(members: Core, name: str) -> Core:
     return cast("Core", members["fields"][name]["schema"])
 
 
+def bare(schema: Core) -> Core:
+    """A core schema without the definitions that it refers to."""
+    return cast("Core", schema["schema"]) if schema["type"] == "definitions" else schema
+
+
 def nodes(schema: Core) -> Iterator[Core]:
     """A core schema and all that are in it, but for those of serializers."""
     waiting: list[Any] = [schema]
@@ -122,6 +127,8 @@ def reading(schema: Core, *, marked: bool) -> Core:
             return node
         if kind == "bytes":
             return _before(_bytes_in, node)
+        if kind == "union":
+            return _text_or_bytes(node, leaf)
         if kind == "is-instance" and (into := _converter(node)) is not None:
             return {"type": "function-plain", "function": _no_info(into)}
         if kind == "generator":  # pydantic would validate its items while the method takes them
@@ -174,6 +181,15 @@ def writing(schema: Core, plain: Callable[[Any], Any]) -> Core:
     return _rewritten(schema, leaf)
 
 
+def _text_or_bytes(node: Core, leaf: Callable[[Core], Core | None]) -> Core | None:
+    """A union in which text alone is no bytes where text may be meant, too; None for any other."""
+    choices = [each[0] if isinstance(each, tuple) else each for each in node["choices"]]
+    if all(each["type"] != "str" for each in choices):
+        return None
+    read = [_before(_member_in, each) if each["type"] == "bytes" else _rewritten(each, leaf) for each in choices]
+    return node | {"choices": read}
+
+
 def _has_own_form(node: Core) -> bool:
     """Whether a type has validators and a serializer of its own, which belong together: pydantic's Base64Bytes."""
     return node["type"].startswith("function") and "serialization" in node
@@ -201,6 +217,12 @@ def _bytes_in(value: Any) -> Any:
         return binary.from_text(value)
     data = binary.from_member(value) if isinstance(value, dict) else None
     return value if data is None else data
+
+
+def _member_in(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("text is no binary data")
+    return _bytes_in(value)
 
 
 def _bytes_out(value: Any) -> Any:

@@ -65,7 +65,7 @@ async def test_a_call_gives_structure_and_text(tool_hub: RunningHub) -> None:
 async def test_errors_of_tools_are_for_the_model_to_read(tool_hub: RunningHub) -> None:
     async with client(tool_hub) as session:
         for name, arguments, words in (
-            ("debug.fail", {"message": "over the edge"}, "over the edge"),
+            ("debug.fail", {"message": "over the edge"}, "RuntimeError (id "),
             ("debug.echo", {"valeu": 1}, "INVALID_PARAMS -32602"),
             ("no.such", {}, "METHOD_NOT_FOUND -32601"),
             ("subscribe", {"topic": "x"}, "needs a persistent connection"),

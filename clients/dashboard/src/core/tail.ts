@@ -2,6 +2,7 @@
  * A live tail: the last messages of a topic or pattern, what was dropped, and who speaks how often.
  */
 import type { Gap, TopicMessage } from "trunkline";
+import { jsonOf } from "./json.ts";
 
 export const KEPT_MESSAGES = 500;
 
@@ -61,7 +62,7 @@ export function withMessages(tail: Tail, messages: readonly TopicMessage[], now:
       if (message.topic in topics || Object.keys(topics).length < MAX_TOPICS) {
         topics[message.topic] = (topics[message.topic] ?? 0) + 1;
       }
-      rows.push({ number, at: message.publishedAt, topic: message.topic, text: JSON.stringify(message.data), gap: false });
+      rows.push({ number, at: message.publishedAt, topic: message.topic, text: jsonOf(message.data), gap: false });
     } else {
       const many = missing(message);
       dropped += many;

@@ -4,6 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import { isHubError, RpcError, type Hub } from "trunkline";
 import { paramsOf, typedOf, type Typed } from "../core/form.ts";
+import { jsonOf } from "../core/json.ts";
 import { fieldsOf, type Fields } from "../core/reports.ts";
 import { NO_CHUNKS, withChunks, type ChunkTime, type Waterfall } from "../core/waterfall.ts";
 import { catalogue } from "../hub/feeds.ts";
@@ -109,7 +110,7 @@ async function outcomeOf(connection: Hub, name: string, params: Fields, stop: Ab
   const flow = new ChunkFlow(change);
   try {
     for await (const { type, data, index } of stream) {
-      const text = JSON.stringify(data);
+      const text = jsonOf(data);
       flow.add({ index, type, at: performance.now() - begun, size: text.length, preview: text.slice(0, PREVIEW) });
     }
   } finally {

@@ -3,6 +3,7 @@
  */
 import type { JSX } from "preact";
 import { bytes, clock, count, milliseconds } from "../core/format.ts";
+import { jsonOf } from "../core/json.ts";
 import { KEPT_CHUNKS, type ChunkTime, type Waterfall } from "../core/waterfall.ts";
 import { fieldsOf, textOf, type Fields } from "../core/reports.ts";
 import { copy } from "../ui/copy.ts";
@@ -27,8 +28,8 @@ export function RunResult(): JSX.Element | null {
 function Outcome({ run: shown }: { readonly run: Run }): JSX.Element {
   const { outcome } = shown;
   const traceback = outcome.kind === "error" ? tracebackOf(outcome.details) : undefined;
-  const text = outcome.kind === "running" ? undefined : JSON.stringify(outcome.kind === "result" ? outcome.value : outcome.details, null, 2);
-  const shownText = traceback === undefined ? text : JSON.stringify(withoutTraceback(outcome.kind === "error" ? outcome.details : {}), null, 2);
+  const text = outcome.kind === "running" ? undefined : jsonOf(outcome.kind === "result" ? outcome.value : outcome.details, 2);
+  const shownText = traceback === undefined ? text : jsonOf(withoutTraceback(outcome.kind === "error" ? outcome.details : {}), 2);
   const copyButton = text !== undefined && (
     <button type="button" onClick={() => void copy(text, "the result")}>
       Copy
