@@ -87,7 +87,7 @@ async def test_the_first_call(hub: RunningHub) -> None:
     async with peer(hub.url) as late:
         require({"code": ErrorCode.UNAUTHENTICATED}, await late.error("rpc.ping"))
         admitted = await late.result("auth", {"token": TOKENS["ops"][0]})
-        assert admitted == {"principal": "ops", "roles": ["admin"], "expires_in_ms": None}
+        assert admitted == {"principal": "ops", "roles": ["admin"], "tenant": "default", "expires_in_ms": None}
         await late.result("subscribe", {"topic": "system.metrics"})
 
 

@@ -266,8 +266,8 @@ async def test_names_that_could_leave_the_folder_are_refused(methods: LocalMetho
         ),
         (
             {"id": "x", "vector": [1, 1], "metadata": nested(300)},
-            -32602,
-            r"items\[1\].metadata cannot be kept as it is",
+            1003,
+            "what JSON cannot carry",
         ),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -33,9 +35,9 @@ def check(
     from trunkline.hosting.executor_settings import group_specs
 
     settings = read_settings(config, methods=tuple(modules), packs="none", executors=1, groups={})
-    logging.getLogger("trunkline").setLevel(logging.CRITICAL + 1)  # what is logged is in the report
     (group,) = group_specs(settings)
-    found = asyncio.run(load_in_executor(group.executor))
+    with _silence():  # what is logged is in the report
+        found = asyncio.run(load_in_executor(group.executor))
     if raw:
         print_json({"methods": msgspec.to_builtins(found.methods), "failed": msgspec.to_builtins(found.failed)})
     else:
@@ -44,6 +46,17 @@ def check(
         print_checked(found)
     if found.failed:
         raise typer.Exit(EXIT_FAILED)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    log = logging.getLogger("trunkline")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 async def load_in_executor(spec: ExecutorSpec) -> Catalogue:
