@@ -116,7 +116,7 @@ async def test_calls_are_told_apart_by_executor(hub: RunningHub) -> None:
         after = (await one.result("metrics.get"))["workers"]["executor-0"]
         assert after["count"] - before["count"] == 2
         assert after["success"] - before["success"] == 1
-        assert after["methods"]["debug.sleep"]["mean_ms"] >= 50
+        assert after["methods"]["debug.sleep"]["mean_ms"] >= 45  # timers may come a moment early
         assert after["methods"]["debug.fail"]["success"] == 0
 
         async def is_sampled() -> bool:
