@@ -108,7 +108,7 @@ def test_an_executor_of_before_says_nothing_of_failures() -> None:
 
 MISTAKES = {
     "no parentheses": ("@method\ndef f(x: int) -> int: return x", '@method needs a name: write @method("space.f")', 4),
-    "unknown option": ("@method('m.f', idempotant=True)\ndef f(): ...", "'idempotant' (mistaken.py:3)", 3),
+    "unknown option": ("@method('m.f', idempotant=True)\ndef f(): ...", "unexpected keyword argument 'idempotant'", 3),
     "hint under TYPE_CHECKING": ("@method('m.f')\ndef f(x: 'Decimal') -> int: return 1", "its hints name Decimal", 4),
     "positional only": ("@method('m.f')\ndef f(x: int, /): ...", "x is positional only", 4),
     "partial": ("import functools\nf = method('m.f')(functools.partial(print, 1))", "write a def that calls it", 4),

@@ -1,14 +1,14 @@
 /**
  * Names of members that only this package's own modules use. The build shortens them, as it does the names of variables:
- * users pay for every letter. Nothing of the public API, of the wire or of the may stand here;
+ * users pay for every letter. Nothing of the public API, of the wire or of the platform may stand here;
  * test/internal-names.test.ts looks after that, and all tests run with the short names.
  */
 const NAMES = `
-  acknowledge admit again ask atHub awake came current cutOff dead deliver dial endAll ended failed feed findWebSocket frames
-  giveUp goOn grant handler hangUp hasKey head headOf heard isAckDue isFinal isForOneHub isIdempotent isLasting isNumbered
-  isOpen isWritten keepAlive later leave leaving limitFor longest lookUp loseSession lost maxMs mayWait minMs miss onWrite
-  opened pause policy probe readers reasonOf refused replied requestId room served sink started
-  states substitute takeAck takeAll takeOut tell tokens told tooLarge ttlMs units unregistering unwatch wakeAll wanted watch
+  acknowledge admit again ask atHub awake backOff came current cutOff dead deliver dial endAll ended feed findWebSocket frames
+  giveUp goOn grant handler hangUp hasKey head headOf heard interest isAckDue isFinal isForOneHub isIdempotent isLasting isNumbered
+  isOpen isWritten keepAlive later leave leaving limitFor longest lookUp loseSession lost maxMs mayWait minMs miss notOpened onWrite
+  opened policy probe readers reasonOf refused replied requestId room served sink started
+  states substitute takeAck takeAll takeOut tell tokens told tooLarge ttlMs units unregistering unwatch wakeAll watch
   withdraw
 `;
 

@@ -39,7 +39,7 @@ export class Client implements Hub, LinkUser {
         once === true
           ? this.#once(callOf(method, params), options, read)
           : this.#ask(method, params, options, false, read),
-      pause: (ms) => this.#retrier.pause(ms),
+      backOff: (ms) => this.#retrier.backOff(ms),
       warn,
     });
     this.#callee = new Callee(

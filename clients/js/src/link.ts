@@ -58,14 +58,14 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   #expiryTimer: ReturnType<typeof setTimeout> | undefined;
   /** Why there is no connection. */
   #cause: CloseInfo = { code: 1006, reason: "" };
-  #settle!: { closed(end: CloseInfo): void; started(): void; failed(error: ConnectError): void };
+  #settle!: { closed(end: CloseInfo): void; started(): void; notOpened(error: ConnectError): void };
 
   constructor(settings: Settings, user: LinkUser) {
     this.#settings = settings;
     this.#user = user;
     this.#outbox = new Outbox(settings.maxQueued, settings.maxQueuedBytes);
     this.closed = new Promise((closed) => {
-      this.#settle = { closed, started: () => undefined, failed: () => undefined };
+      this.#settle = { closed, started: () => undefined, notOpened: () => undefined };
     });
     this.#acks = new Acks((text) => this.#wire?.send(text));
     this.#liveness = new Liveness(settings, this);
@@ -73,8 +73,8 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   /** The first attempt; rejects with a `ConnectError`. */
   start(): Promise<void> {
-    return new Promise((started, failed) => {
-      this.#settle = { ...this.#settle, started, failed };
+    return new Promise((started, notOpened) => {
+      this.#settle = { ...this.#settle, started, notOpened };
       this.dial();
     });
   }
@@ -302,11 +302,11 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#comeBack(end);
   }
 
-  failed(error: ConnectError, end: CloseInfo): void {
+  notOpened(error: ConnectError, end: CloseInfo): void {
     this.#drop(end);
     if (this.states.current === "connecting") {
       this.end = end;
-      this.#settle.failed(error);
+      this.#settle.notOpened(error);
     } else {
       this.#expire();
       this.#comeBack(end);

@@ -55,7 +55,7 @@ export class Retrier {
         const { hub } = this.#link;
         const isForOneHub = maybeExecuted && !idempotent;
         // oxlint-disable-next-line no-await-in-loop
-        await this.pause(delayMs, signal);
+        await this.backOff(delayMs, signal);
         // Another hub does not know the key: it would do again what may have been done.
         if (isForOneHub && hub !== this.#link.hub) {
           throw error;
@@ -73,7 +73,7 @@ export class Retrier {
   }
 
   /** Waits; ends early when there is nothing to wait for any more, which the next attempt says. */
-  async pause(delayMs: number, signal?: AbortSignal): Promise<void> {
+  async backOff(delayMs: number, signal?: AbortSignal): Promise<void> {
     await new Promise<void>((resolve) => {
       const wake = (): void => {
         clearTimeout(timer);

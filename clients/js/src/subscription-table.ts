@@ -16,7 +16,7 @@ export interface Asking {
    */
   ask<R>(method: string, params: object, options: CallOptions, read: (result: unknown) => R, once?: boolean): Promise<R>;
   /** Waits so many milliseconds, or until the client is closed. */
-  pause(ms: number): Promise<void>;
+  backOff(ms: number): Promise<void>;
   warn(message: string): void;
 }
 
@@ -26,7 +26,7 @@ interface Entry {
   readonly tokens: readonly string[];
   readonly readers: Set<EventSubscription<unknown>>;
   /** Readers, and subscriptions the hub has not answered yet. */
-  wanted: number;
+  interest: number;
   /** Whether the hub may be delivering it. */
   atHub: boolean;
   /** `unsubscribe` requests in flight; until they are answered, events may come for nobody. */
@@ -53,7 +53,7 @@ export class SubscriptionTable {
     }
     checkMaxQueued(options.maxQueued);
     const entry = this.#entryOf(topic);
-    entry.wanted += 1;
+    entry.interest += 1;
     try {
       return await this.#begin<T>(topic, entry, options);
     } catch (error) {
@@ -140,7 +140,7 @@ export class SubscriptionTable {
       } catch (error) {
         if (error instanceof RpcError && error.retryable) {
           // oxlint-disable-next-line no-await-in-loop
-          await this.#client.pause(error.retryAfterMs ?? RETRY_MS);
+          await this.#client.backOff(error.retryAfterMs ?? RETRY_MS);
         } else {
           this.#fail(entry, error);
           return;
@@ -171,8 +171,8 @@ export class SubscriptionTable {
   /** One who wants it less. Resolves when the hub has been told, if it has to be; never rejects. */
   async #release(entry: Entry): Promise<void> {
     const { topic } = entry;
-    entry.wanted -= 1;
-    if (entry.wanted === 0 && entry.atHub) {
+    entry.interest -= 1;
+    if (entry.interest === 0 && entry.atHub) {
       entry.atHub = false;
       entry.leaving += 1;
       try {
@@ -184,7 +184,7 @@ export class SubscriptionTable {
       }
       entry.leaving -= 1;
     }
-    if (entry.wanted === 0 && entry.leaving === 0) {
+    if (entry.interest === 0 && entry.leaving === 0) {
       this.#mapOf(topic).delete(topic);
     }
   }
@@ -213,7 +213,7 @@ export class SubscriptionTable {
     const entries = this.#mapOf(topic);
     let entry = entries.get(topic);
     if (entry === undefined) {
-      entry = { topic, tokens: topic.split("."), readers: new Set(), wanted: 0, atHub: false, leaving: 0 };
+      entry = { topic, tokens: topic.split("."), readers: new Set(), interest: 0, atHub: false, leaving: 0 };
       entries.set(topic, entry);
     }
     return entry;

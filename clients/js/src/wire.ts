@@ -13,7 +13,7 @@ export interface WireUser {
   opened(): void;
   message(data: unknown): void;
   /** No connection came about. */
-  failed(error: ConnectError, end: CloseInfo): void;
+  notOpened(error: ConnectError, end: CloseInfo): void;
   /** It had come about, and ended. */
   cutOff(end: CloseInfo): void;
 }
@@ -127,7 +127,7 @@ export class Wire {
     if (this.#isDone) {
       this.#user.cutOff(end);
     } else {
-      this.#user.failed(new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, cause), end);
+      this.#user.notOpened(new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, cause), end);
     }
   }
 }

@@ -37,7 +37,7 @@ for (const [data, message] of [
   [() => 1, /^data is function/u],
   [Symbol("s"), /^data is symbol/u],
   [Number.NaN, /^params\.data is NaN/u],
-  [{ items: [1n] }, /^params\.data\.items\[0\] is a BigInt/u],
+  [{ items: [1n] }, /^params\.data\.items\.0 is a BigInt/u],
   ["\uD800", /^params\.data has a lone surrogate/u],
 ] as const) {
   test(`refused: ${String(message)}`, async (t) => {

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from trunkline.background import start_task
 from trunkline.config import Settings
-from trunkline.control.judgement import TRIED_AGAIN
 from trunkline.edge.acceptor import raise_descriptor_limit
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.stdio import StandardIo
@@ -63,7 +62,7 @@ class HubProcess:
 
     def _refuse_failed_modules(self) -> None:
         """With ``strict``, stop the hub where its first executors could not load a module; later ones do not count."""
-        failures = [f"{failure.words}; {TRIED_AGAIN}" for failure in self.parts.pool.failed_modules]
+        failures = [failure.words for failure in self.parts.pool.failed_modules]
         if failures and self._strict:
             self._refusal = self._refusal or ConfigurationError("; ".join(failures))
             self.stop()
