@@ -18,24 +18,17 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from trunkline import defaults
+from trunkline.hub import outliers
 from trunkline.hub.outliers import OF_THE_CALL
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-FAILURES: Final = frozenset(
-    {
-        ErrorCode.INTERNAL_ERROR,
-        ErrorCode.COMMUNICATION_TIMEOUT,
-        ErrorCode.SERIALIZATION_ERROR,
-        ErrorCode.WORKER_CRASHED,
-        ErrorCode.RESOURCE_EXHAUSTED,
-        ErrorCode.PIPELINE_INITIALIZATION_FAILED,
-        ErrorCode.PIPELINE_EXECUTION_ERROR,
-        ErrorCode.MISSING_DEPENDENCIES,
-        ErrorCode.DATABASE_CONNECTION_ERROR,
-        ErrorCode.INSUFFICIENT_RESOURCES,
-    }
-)
+_NOT_OF_THE_METHOD: Final = {
+    ErrorCode.METHOD_NOT_FOUND,
+    ErrorCode.WORKER_OVERLOADED,
+    ErrorCode.WORKER_UNAVAILABLE,
+}
+FAILURES: Final = outliers.FAILURES - _NOT_OF_THE_METHOD | {ErrorCode.PIPELINE_EXECUTION_ERROR}
 """Errors that count as failures of the method: not those of the caller, of a full queue, or of the method's own."""
 
 NO_ANSWER: Final = OF_THE_CALL | {ErrorCode.WORKER_UNAVAILABLE, ErrorCode.WORKER_OVERLOADED}
