@@ -30,7 +30,7 @@ class DeclaredLimits:
                 ErrorCode.RATE_LIMITED,
                 f"{name} takes {limits.rate:g} calls a second, of all callers together (rate of its @method)",
                 maybe_executed=False,
-                retry_after_ms=max(1, int(wait * 1000)),
+                retry_after_ms=1 + int(wait * 1000),  # never too early
             )
         if limits.max_calls is not None:
             in_flight = self._in_flight.setdefault(name, set())
