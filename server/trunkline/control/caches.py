@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import msgspec
-
-from trunkline.background import start_task
-from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.dispatch import Handlers, answering_later
 from trunkline_protocol.administration import CACHES, ClearCacheParams, ClearedCache, ClearedCaches
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -20,9 +16,6 @@ SECONDS: Final = 10.0
 """How long executors may take: one whose method holds the interpreter lock answers when that has ended."""
 
 Broadcast = Callable[[str, dict[str, Any], float], Awaitable[dict[str, list[Any]]]]
-
-_encoder: Final = msgspec.json.Encoder()
-logger = logging.getLogger("trunkline.hub")
 
 
 class CacheCalls:
@@ -37,20 +30,11 @@ class CacheCalls:
 
     def methods(self) -> Handlers:
         """The handler of ``cache.clear``."""
-        return answering(CACHE_CLEAR, self._begin)
+        return answering_later(CACHE_CLEAR, self._clear)
 
-    def _begin(self, call: Call, params: ClearCacheParams) -> None:
-        start_task(self._clear(call, params.cache_type), call.method)
-
-    async def _clear(self, call: Call, cache_type: str) -> None:
-        try:
-            answers = await self._broadcast(HOOK, {"cache_type": cache_type}, SECONDS)
-            call.settle_result(_encoder.encode(ClearedCaches(cache_type, len(answers), total(cache_type, answers))))
-        except RpcError as error:
-            call.settle_error(error)
-        except Exception:
-            logger.exception("answering %s failed", call.method)
-            call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
+    async def _clear(self, _call: Call, params: ClearCacheParams) -> ClearedCaches:
+        answers = await self._broadcast(HOOK, {"cache_type": params.cache_type}, SECONDS)
+        return ClearedCaches(params.cache_type, len(answers), total(params.cache_type, answers))
 
 
 def total(cache_type: str, answers: dict[str, list[Any]]) -> dict[str, ClearedCache]:

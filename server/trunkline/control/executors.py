@@ -7,15 +7,12 @@ from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 import msgspec
-from msgspec import Struct
 
-from trunkline.background import start_task
 from trunkline.control.calls import described
 from trunkline.control.health import HealthWatch
 from trunkline.control.method import PoolView
-from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.dispatch import Handlers, answering_later
 from trunkline_protocol.calls import Call
-from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import EXECUTORS_ASSIGN, EXECUTORS_DRAIN, EXECUTORS_RELOAD
 from trunkline_protocol.reports import (
     Assigned,
@@ -83,28 +80,16 @@ class ExecutorOrders:
     def methods(self) -> Handlers:
         """Handlers of ``executors.drain``, ``executors.reload`` and ``executors.assign``."""
         return (
-            answering(EXECUTORS_DRAIN, self._drain)
-            | answering(EXECUTORS_RELOAD, self._reload)
-            | answering(EXECUTORS_ASSIGN, self._assign)
+            answering_later(EXECUTORS_DRAIN, self._drain)
+            | answering_later(EXECUTORS_RELOAD, self._reload)
+            | answering_later(EXECUTORS_ASSIGN, self._assign)
         )
 
-    def _drain(self, call: Call, params: DrainParams) -> None:
-        self._begin(call, self._replacements.drain(params.worker_id))
+    def _drain(self, _call: Call, params: DrainParams) -> Coroutine[Any, Any, Drained]:
+        return self._replacements.drain(params.worker_id)
 
-    def _reload(self, call: Call, params: ReloadParams) -> None:
-        self._begin(call, self._replacements.reload(params.group))
+    def _reload(self, _call: Call, params: ReloadParams) -> Coroutine[Any, Any, Reloaded]:
+        return self._replacements.reload(params.group)
 
-    def _assign(self, call: Call, params: AssignParams) -> None:
-        self._begin(call, self._owners.assign(params.key, params.worker_id))
-
-    def _begin(self, call: Call, order: Coroutine[Any, Any, Struct]) -> None:
-        start_task(self._settle(call, order), call.method)
-
-    async def _settle(self, call: Call, order: Coroutine[Any, Any, Struct]) -> None:
-        try:
-            call.settle_result(msgspec.json.encode(await order))
-        except RpcError as error:
-            call.settle_error(error)
-        except Exception:
-            logger.exception("%s failed", call.method)
-            call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
+    def _assign(self, _call: Call, params: AssignParams) -> Coroutine[Any, Any, Assigned]:
+        return self._owners.assign(params.key, params.worker_id)

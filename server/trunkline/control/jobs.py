@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Coroutine
 from typing import Any, Final
 
 import msgspec
 
-from trunkline.background import start_task
-from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.dispatch import Handlers, answering_later
 from trunkline.hub.principal import ADMIN, Principal
 from trunkline.jobs.service import Jobs, NewJob
 from trunkline_protocol.calls import Call, Caller
@@ -26,8 +24,6 @@ HUB: Final = Principal("(hub)", frozenset({ADMIN}))
 MAX_METADATA_BYTES: Final = 16 * 1024
 NOT_HANDED_ON: Final = CALLERS_OWN | {"timeout_ms", "priority"}
 
-logger = logging.getLogger("trunkline.jobs")
-_encoder: Final = msgspec.json.Encoder()
 _metadata_decoder: Final = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -40,13 +36,13 @@ class JobCalls:
     def methods(self) -> Handlers:
         """Handlers of ``jobs.create``, ``jobs.get``, ``jobs.list`` and ``jobs.cancel``."""
         return (
-            answering(JOBS_CREATE, self._create)
-            | answering(JOBS_GET, self._get)
-            | answering(JOBS_LIST, self._list)
-            | answering(JOBS_CANCEL, self._cancel)
+            answering_later(JOBS_CREATE, self._create)
+            | answering_later(JOBS_GET, self._get)
+            | answering_later(JOBS_LIST, self._list)
+            | answering_later(JOBS_CANCEL, self._cancel)
         )
 
-    def _create(self, call: Call, params: JobCreateParams) -> None:
+    def _create(self, call: Call, params: JobCreateParams) -> Coroutine[Any, Any, Any]:
         target, given = params.method, bytes(params.params)
         who = _caller(call)
         if not who.may_call(target):
@@ -59,37 +55,24 @@ class JobCalls:
         metadata, key = _metadata_of(call)
         call.attempts = 1  # from here on a caller without the reply cannot know whether there is a job
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)
-        self._answer(call, self._jobs.create(who, new))
+        return self._jobs.create(who, new)
 
-    def _get(self, call: Call, params: JobParams) -> None:
-        self._answer(call, self._jobs.get(_caller(call), params.id))
+    def _get(self, call: Call, params: JobParams) -> Coroutine[Any, Any, Any]:
+        return self._jobs.get(_caller(call), params.id)
 
-    def _list(self, call: Call, params: JobListParams) -> None:
-        self._answer(call, self._page(_caller(call), params, _before(params.cursor)))
+    def _list(self, call: Call, params: JobListParams) -> Coroutine[Any, Any, JobPage]:
+        return self._page(_caller(call), params, _before(params.cursor))
 
     async def _page(self, who: Caller, params: JobListParams, before: int | None) -> JobPage:
         jobs, following = await self._jobs.page(who, params.status, params.limit, before)
         return JobPage(jobs, None if following is None else str(following))
 
-    def _cancel(self, call: Call, params: JobParams) -> None:
-        self._answer(call, self._cancelled(_caller(call), params.id))
+    def _cancel(self, call: Call, params: JobParams) -> Coroutine[Any, Any, CancelledJob]:
+        return self._cancelled(_caller(call), params.id)
 
     async def _cancelled(self, who: Caller, job_id: str) -> CancelledJob:
         job, cancelled = await self._jobs.cancel(who, job_id)
         return CancelledJob(job.id, job.status, cancelled)
-
-    def _answer(self, call: Call, work: Coroutine[Any, Any, Any]) -> None:
-        start_task(_settle(call, work), call.method)
-
-
-async def _settle(call: Call, work: Coroutine[Any, Any, Any]) -> None:
-    try:
-        call.settle_result(_encoder.encode(await work))
-    except RpcError as error:
-        call.settle_error(error)
-    except Exception:
-        logger.exception("answering %s failed", call.method)
-        call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
 
 def _caller(call: Call) -> Caller:

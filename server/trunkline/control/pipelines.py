@@ -6,18 +6,17 @@ pack of the technique checks them.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from trunkline import defaults
-from trunkline.background import start_task
-from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.dispatch import Handlers, answering, answering_later
 from trunkline.hub.internal import call as call_internally
 from trunkline.hub.principal import ADMIN
 from trunkline.hub.router import Router
@@ -38,7 +37,6 @@ CHECK: Final = "rag.check"
 MAX_CONFIG_BYTES: Final = 16 * 1024
 
 _encoder: Final = msgspec.json.Encoder()
-logger = logging.getLogger("trunkline.hub")
 
 
 @dataclass(slots=True)
@@ -68,30 +66,29 @@ class Pipelines:
     def methods(self) -> Handlers:
         """The handlers."""
         return (
-            answering(PIPELINE_INITIALIZE, self._initialize)
+            answering_later(PIPELINE_INITIALIZE, self._initialize)
             | answering(PIPELINE_LIST, self._list)
             | answering(PIPELINE_GET, self._get)
             | answering(PIPELINE_DESTROY, self._destroy)
         )
 
-    def _initialize(self, call: Call, params: PipelineInitializeParams) -> None:
+    def _initialize(self, call: Call, params: PipelineInitializeParams) -> Coroutine[Any, Any, str]:
         size = len(_encoder.encode(params.config))
         if size > MAX_CONFIG_BYTES:
             words = f"{call.method}: config: has {size} bytes; it may have {MAX_CONFIG_BYTES}"
             raise RpcError(ErrorCode.INVALID_PARAMS, words)
         self._require_room(_owner(call))
-        start_task(self._check_and_keep(call, params), call.method)
+        return self._checked(call, params)
 
-    async def _check_and_keep(self, call: Call, params: PipelineInitializeParams) -> None:
+    async def _checked(self, call: Call, params: PipelineInitializeParams) -> str:
+        """The id of the pipeline, once it was checked."""
         try:
             await call_internally(self._router, CHECK, msgspec.to_builtins(params), on_behalf_of=call)
-            if not call.settled:  # else it was cancelled, and nobody would know the id
-                call.settle_result(_encoder.encode(self._keep(_owner(call), params).pipeline_id))
+            if call.settled:  # it was cancelled, and nobody would know the id
+                return ""
+            return self._keep(_owner(call), params).pipeline_id
         except RpcError as error:
-            call.settle_error(_not_initialized(error))
-        except Exception:
-            logger.exception("answering %s failed", call.method)
-            call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
+            raise _not_initialized(error) from error
 
     def _keep(self, owner: str, params: PipelineInitializeParams) -> Pipeline:
         self._require_room(owner)  # others may have come while this one was checked

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from trunkline.background import start_task
 from trunkline.hub.connection import ClientCall
 from trunkline.hub.principal import ADMIN, CALLEE
 from trunkline.hub.router import HubHandler
@@ -24,6 +26,7 @@ ROLES: Final[dict[Right, str]] = {"admin": ADMIN, "callee": CALLEE}
 """The role that a right requires."""
 
 _encoder: Final = msgspec.json.Encoder()
+logger = logging.getLogger("trunkline.hub")
 
 
 def answering(method: HubMethod[P], handler: Callable[[Call, P], None]) -> Handlers:
@@ -49,10 +52,33 @@ def answering_connection(method: HubMethod[P], handler: Callable[[ClientCall, P]
     return {method.name: answer}
 
 
+def answering_later(method: HubMethod[P], begin: Callable[[Call, P], Coroutine[Any, Any, Any]]) -> Handlers:
+    """The handler of a method that is answered, as JSON, when the coroutine ends that ``begin`` returns.
+
+    ``begin`` checks what can be checked at once; both may raise :class:`RpcError`. A cancel of the call does not stop
+    what has begun.
+    """
+
+    def start(call: Call, params: P) -> None:
+        start_task(_settle(call, begin(call, params)), call.method)
+
+    return answering(method, start)
+
+
 def replying(method: HubMethod[P], reply: Callable[[P], Any]) -> Handlers:
     """The handler of a method that is answered at once with what ``reply`` returns for the decoded params, as JSON."""
     check = _checking(method)
     return {method.name: lambda call: call.settle_result(_encoder.encode(reply(check(call))))}
+
+
+async def _settle(call: Call, work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        call.settle_result(_encoder.encode(await work))
+    except RpcError as error:
+        call.settle_error(error)
+    except Exception:
+        logger.exception("answering %s failed", call.method)
+        call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
 
 def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
