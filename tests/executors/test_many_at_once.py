@@ -38,7 +38,9 @@ def test_an_executor_that_was_sent_enough_gets_no_more_until_it_has_done_some() 
     first, second = handles
     for key in range(2):
         assert first.has_room("loop")
-        first.take(key, large, "loop")
+        first.in_flight[key] = large
+        first.params_bytes += len(large.params)
+        first.lanes["loop"].load += 1
     assert not first.has_room("loop")
     score = SCORES["performance_based"]
     assert [choose(handles, "loop", start, score, {}) for start in range(2)] == [second, second]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from tests.methods.packs import closing, doubtful, feeding
+from tests.methods.packs import closing, doubtful, feeding, raising
 from tests.support.modules import endings
 from tests.support.timing import PATIENCE
 from trunkline.methods.local import LocalMethods
@@ -142,3 +143,43 @@ async def test_a_method_may_say_that_it_has_done_nothing(name: str, given: list[
     async with LocalMethods(doubtful) as methods:
         error = await failure(methods.call(f"doubtful.{name}", input=given))
     assert (error.code, error.maybe_executed) == (ErrorCode.INVALID_CONFIGURATION, maybe)
+
+
+@pytest.fixture
+async def raising_methods(caplog: pytest.LogCaptureFixture) -> AsyncIterator[LocalMethods]:
+    caplog.set_level("CRITICAL", "trunkline.methods")  # the log's records hold what they tell of
+    raising.raised.clear()
+    raising.lengths.clear()
+    async with LocalMethods(raising) as local:
+        yield local
+
+
+@pytest.mark.parametrize("name", ["function", "coroutine", "batched", "batched_later", "generator", "async_generator"])
+async def test_what_was_raised_is_freed_without_the_collector(raising_methods: LocalMethods, name: str) -> None:
+    async def run() -> None:
+        if name.startswith("batched"):
+            await asyncio.gather(
+                *(failure(raising_methods.call(f"raising.{name}", {"number": each})) for each in range(3))
+            )
+        elif "generator" in name:
+            with pytest.raises(RpcError, match="freed at once"):
+                async for _chunk in raising_methods.stream(f"raising.{name}"):
+                    pass
+        else:
+            await failure(raising_methods.call(f"raising.{name}"))
+
+    gc.disable()
+    try:
+        await run()
+        await asyncio.sleep(0)  # the call's task has ended
+        assert raising.raised
+        assert [each() for each in raising.raised] == [None] * len(raising.raised)
+    finally:
+        gc.enable()
+
+
+async def test_calls_that_fail_together_do_not_lengthen_each_others_traceback(raising_methods: LocalMethods) -> None:
+    calls = (failure(raising_methods.call("raising.batched_together", {"number": each})) for each in range(8))
+    await asyncio.gather(*calls)
+    assert len(raising.lengths) >= 8
+    assert len(set(raising.lengths)) == 1

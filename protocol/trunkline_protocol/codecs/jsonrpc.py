@@ -244,13 +244,17 @@ def encode_progress(token: str | int, value: bytes) -> bytes:
     )
 
 
+_EVENT: Final = (
+    b'{"jsonrpc":"2.0","method":"event","params":{"topic":%b,"data":%b,"epoch":%b,"offset":%d,"published_at":%d%b}}'
+)
+
+
 def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int, publisher: str = "") -> bytes:
     """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970."""
-    who = b',"publisher":%b' % _encoder.encode(publisher) if publisher else b""
-    return (
-        b'{"jsonrpc":"2.0","method":"event","params":{"topic":%b,"data":%b,"epoch":%b,"offset":%d,"published_at":%d%b}}'
-        % (_encoder.encode(topic), data, _encoder.encode(epoch), offset, published_at, who)
-    )
+    name, who = _encoder.encode(topic), b""
+    if publisher:
+        who = b',"publisher":%b' % _encoder.encode(publisher)
+    return _EVENT % (name, data, _encoder.encode(epoch), offset, published_at, who)
 
 
 def encode_gap(topic: str, epoch: str, first: int, last: int, count: int | None, reason: str) -> bytes:

@@ -6,6 +6,7 @@ another has a free slot, and one that does not answer at once, or was silent lat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -27,7 +28,10 @@ MUCH_SLOWER: Final = 2.0
 """Differences of run times below this factor are taken for chance."""
 
 BASE: Final = 0.125
-"""The share of busy slots that is added before it is multiplied, so that of idle executors the quick ones are taken."""
+"""The share of busy slots that is added before it is multiplied, so that of idle executors the quick ones are taken.
+
+It is taken off again: the score of an idle executor that is not slow is 0, and none can be lower.
+"""
 
 
 def in_turn(_handle: ExecutorHandle, _lane: LaneLoad, _times: Times) -> float:
@@ -50,8 +54,9 @@ def performance(handle: ExecutorHandle, lane: LaneLoad, times: Times) -> float:
         share += 0.5
     if times and (own := times.get(handle.index)) is not None:
         slower = own / min(times.values())
-        return share * slower if slower >= MUCH_SLOWER else share
-    return share
+        if slower >= MUCH_SLOWER:
+            share *= slower
+    return share - BASE
 
 
 Score = Callable[[ExecutorHandle, LaneLoad, Times], float]
@@ -70,7 +75,7 @@ def choose(
     Args:
         start: of equals the first from here on is taken, so that a caller who increments it spreads calls evenly.
     """
-    best, best_score = None, float("inf")
+    best, best_score = None, math.inf
     count = len(executors)
     for offset in range(count):
         handle = executors[(start + offset) % count]
@@ -86,6 +91,8 @@ def choose(
             found += AHEAD
         if handle.shunned:
             found += DOUBT
+        if not found:
+            return handle
         if found < best_score:
             best, best_score = handle, found
     return best

@@ -24,6 +24,9 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 SLOW_FROM: Final = 0.005
 """Seconds from which on run times are measured: differences between quicker calls are not worth it."""
 
+MEAN_SHARE: Final = 0.05
+"""The share of the newest call in the mean run time of a group."""
+
 FORGETTING: Final = 0.02
 """The part of its difference to the fastest that a measured run time loses at each look."""
 
@@ -64,10 +67,6 @@ class ExecutorGroup:
     def own(self, by_index: Mapping[int, str]) -> dict[int, str]:
         """What is said of its executors, by their number in the group, of what is said of all by index."""
         return {index - self.indexes.start: words for index, words in by_index.items() if index in self.indexes}
-
-    def observe(self, seconds: float) -> None:
-        """Note how long a call has run."""
-        self.mean_run += (seconds - self.mean_run) * 0.05
 
     def update(self, newest: Catalogue) -> None:
         """Take what the group serves from its executors' catalogues, those entries that several have from the newest.
@@ -167,12 +166,13 @@ class Routes:
     Attributes:
         methods: the catalogue entries of all methods, by name.
         by_method: the routes, by the method's name.
+        keys: reads the parameters by which calls are routed.
         state: the group whose executors own the slots of routing keys; None before one is known.
     """
 
     def __init__(self, groups: Sequence[ExecutorGroup]) -> None:
         self.groups = groups
-        self._params = RoutingKeys()
+        self.keys = RoutingKeys()
         self.methods: dict[str, MethodInfo] = {}
         self.by_method: dict[str, Route] = {}
         self.state = groups[0] if len(groups) == 1 else None
@@ -187,7 +187,7 @@ class Routes:
         if route.param is None:
             return route
         info = self.methods[call.method]
-        technique = self._params.optional(info, route.param, call.params)
+        technique = self.keys.optional(info, route.param, call.params)
         if technique is None:
             return route.others or route
         found = route.bound.get(technique, route.others)

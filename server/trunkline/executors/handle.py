@@ -298,13 +298,6 @@ class ExecutorHandle(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def take(self, key: int, call: Call, lane: Lane) -> None:
-        """Count a call that is sent to it."""
-        self.in_flight[key] = call
-        self.params_bytes += len(call.params)
-        self.owes = True
-        self.lanes[lane].load += 1
-
     def has_room(self, lane: Lane) -> bool:
         """Whether it may get one more call of a lane."""
         load = self.lanes[lane]

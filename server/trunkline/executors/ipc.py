@@ -91,6 +91,8 @@ _U16: Final = struct.Struct("<H")
 
 MAX_FRAME: Final = 1 << 30
 
+_CUT: Final = "the body of a frame is cut short"
+
 
 class CallBody(NamedTuple):
     """The parts of a CALL."""
@@ -145,13 +147,15 @@ def parse_call(body: bytes, start: int = 0) -> CallBody:
 
     This and the other ``parse_`` functions raise FramingError for a body that is cut short.
     """
-    method_at = start + _CALL.size
-    _require(len(body) >= method_at)
+    size, method_at = len(body), start + _CALL.size
+    if size < method_at:
+        raise FramingError(_CUT)
     deadline, depth, flags, method_size, metadata_size, principal_size = _CALL.unpack_from(body, start)
     metadata_at = method_at + method_size
     principal_at = metadata_at + metadata_size
     params_at = principal_at + principal_size
-    _require(len(body) >= params_at)
+    if size < params_at:
+        raise FramingError(_CUT)
     try:
         method = body[method_at:metadata_at].decode()
     except UnicodeDecodeError as error:
@@ -162,7 +166,7 @@ def parse_call(body: bytes, start: int = 0) -> CallBody:
 
 def _require(complete: bool) -> None:
     if not complete:
-        raise FramingError("the body of a frame is cut short")
+        raise FramingError(_CUT)
 
 
 def parse_nested_call(body: bytes) -> tuple[int, CallBody]:

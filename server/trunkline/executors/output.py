@@ -15,6 +15,7 @@ from typing import Any, Final
 from typing_extensions import override
 
 from trunkline.executors.records import MARK, MAX_RECORD_BYTES, OutputRecord, decode_record
+from trunkline.log_members import STANDARD
 
 LINES_PER_SECOND: Final = 100
 BURST_BYTES: Final = 64 * 1024
@@ -23,7 +24,6 @@ BURST_BYTES: Final = 64 * 1024
 MAX_LINE_BYTES: Final = 2000
 REPORT_SECONDS: Final = 1.0
 
-_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 logger = logging.getLogger("trunkline.executors.output")
 
@@ -157,7 +157,7 @@ class OutputReader(asyncio.Protocol):
             for name in ("call_id", "method", "request_id", "trace_id", "exception")
             if (value := getattr(record, name))
         }
-        own = {name: value for name, value in record.extra.items() if name not in _STANDARD}
+        own = {name: value for name, value in record.extra.items() if name not in STANDARD}
         extra = own | whose | self._describe(record.call_id)
         name = record.logger or logger.name
         logger.handle(logger.makeRecord(name, level, "", 0, "%s", (record.text,), None, extra=extra))

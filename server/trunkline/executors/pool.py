@@ -24,14 +24,14 @@ from trunkline.executors.broadcast import Broadcasts
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.group_backlog import GroupBacklog
-from trunkline.executors.groups import SLOW_FROM, Routes, make_groups
+from trunkline.executors.groups import MEAN_SHARE, SLOW_FROM, Routes, make_groups
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.queueing import HeldInput, Queue, RoutingKeys, open_input
+from trunkline.executors.queueing import HeldInput, Queue, open_input
 from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import GroupSpec
@@ -86,7 +86,6 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._routes = Routes(self._groups)
         self._methods = self._routes.methods
         self._failed = FailedModules(self.executors, self._routes)
-        self._keys = RoutingKeys()
         limits = queue_limits or QueueLimits()
         self._backlog = GroupBacklog(self._routes, limits)
         self._held = HeldInput(limits.bytes, self._backlog.hint)
@@ -203,7 +202,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             route = self._routes.of(call)
             queue, chosen = route.queue, route.choose(info.lane)
         else:
-            call.slot = slot_of(self._keys.value(info, call.params))
+            call.slot = slot_of(self._routes.keys.value(info, call.params))
             queue, chosen = self.owners.choose(call.slot, info.lane)
         if chosen is not None:
             self.dispatch(chosen, call)
@@ -256,7 +255,10 @@ class ExecutorPool(CallBackend, HandOverHost):
         key = call.key = next(self._ids)
         call.executor = handle
         call.attempts += 1
-        handle.take(key, call, call.info.lane)
+        handle.in_flight[key] = call
+        handle.params_bytes += len(call.params)
+        handle.owes = True
+        handle.lanes[call.info.lane].load += 1
         flags = 0 if call.progress_token is None else ipc.FLAG_PROGRESS
         deadline = NO_DEADLINE if call.idle_timeout else call.deadline
         who = b"" if (caller := call.caller()) is None else caller.encoded
@@ -358,7 +360,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         tally.count += 1
         tally.seconds += seconds
         lane.observe(seconds)
-        self._group_of[handle.index].observe(seconds)
+        group = self._group_of[handle.index]
+        group.mean_run += (seconds - group.mean_run) * MEAN_SHARE
         if seconds >= SLOW_FROM and (route := self._routes.by_method.get(call.method)) is not None:
             route.observe(handle, seconds)
         if self._backlog.waiting:

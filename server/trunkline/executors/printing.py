@@ -26,8 +26,9 @@ from trunkline.executors.records import (
     encode_record,
     scalars,
 )
+from trunkline.log_members import STANDARD
 from trunkline.methods.context import CURRENT_CALL
-from trunkline.methods.failures import attempt, words_of
+from trunkline.methods.failures import Outcome, words_of
 from trunkline_protocol.traces import parse
 
 MAX_LINE_CHARS: Final = 2000
@@ -36,7 +37,6 @@ MAX_UNFINISHED: Final = 64
 
 _INSTALLED: Final = re.compile(r".*[/\\](?:site|dist)-packages[/\\](\w+)")
 _STDLIB: Final = sysconfig.get_path("stdlib") + os.sep
-_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class RecordWriter:
@@ -93,10 +93,12 @@ class RecordHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno < logging.WARNING and not self._all and self._is_library(record.pathname):
             return
-        text, fault = attempt(record.getMessage)
-        if fault is not None:  # a mistake of the logging line must not be the method's failure
-            text = f"{record.msg!r:.500} (its arguments do not fit: {words_of(fault)})"
-        extra = {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        read = Outcome.of(record.getMessage)
+        text = read.result
+        if read.error is not None:  # a mistake of the logging line must not be the method's failure
+            shown = Outcome.of(repr, record.msg).result or type(record.msg).__name__
+            text = f"{shown:.500} (its arguments do not fit: {words_of(read.error)})"
+        extra = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
         self._writer.write(
             record.levelname if record.levelno in (10, 20, 30, 40, 50) else _nearest(record.levelno),
             text,
@@ -112,8 +114,8 @@ class RecordHandler(logging.Handler):
     def _traceback(self, record: logging.LogRecord) -> str:
         if not record.exc_info or record.exc_info[1] is None:
             return ""
-        text, fault = attempt(logging.Formatter().formatException, record.exc_info)
-        return cut(words_of(record.exc_info[1]) if fault is not None else text, MAX_EXCEPTION_CHARS)
+        printed = Outcome.of(logging.Formatter().formatException, record.exc_info)
+        return cut(words_of(record.exc_info[1]) if printed.error is not None else printed.result, MAX_EXCEPTION_CHARS)
 
 
 def _nearest(level: int) -> str:

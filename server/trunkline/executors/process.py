@@ -276,14 +276,15 @@ class Executor:
         self._frames[kind](call_id, body)
 
     def _on_call(self, call_id: int, body: bytes) -> None:
-        call = ipc.parse_call(body)
-        about = call.metadata, call.deadline, call.depth, self._worker_id, call.principal, self._group
-        context = Context(self.host, call_id, call.method, *about)
+        deadline, depth, _flags, method, metadata, params, principal = ipc.parse_call(body)
+        context = Context(
+            self.host, call_id, method, metadata, deadline, depth, self._worker_id, principal, self._group
+        )
         sink = CallSink(self.wire, call_id)
-        if len(call.params) > 2 * MAX_DEPTH and is_too_deep(call.params):
-            sink.error(too_deep(f"{call.method}: params"))
+        if len(params) > 2 * MAX_DEPTH and is_too_deep(params):
+            sink.error(too_deep(f"{method}: params"))
         else:
-            self.runner.start(call_id, call.params, context, sink)
+            self.runner.start(call_id, params, context, sink)
 
     def _on_release(self, number: int, body: bytes) -> None:
         start_task(self._release(number, ipc.parse_release(body)), "release")

@@ -229,7 +229,8 @@ class Router:
         """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
         if call.deadline != NO_DEADLINE:
             self._deadlines.discard(call)
-        if call.info is not None and call.info.limits is not None:
+        info = call.info
+        if info is not None and info.limits is not None:
             self._limits.ended(call)
         if self._tripped:
             self.breakers.ended(call, code, time.monotonic())
@@ -237,7 +238,7 @@ class Router:
         if not self.in_flight and self.draining:
             self._idle.set()
         # Peers can invent any number of unknown names: these must not become labels of metrics.
-        known = call.info is not None or call.method in self._hub_methods
+        known = info is not None or call.method in self._hub_methods
         seconds = time.monotonic() - call.received
         if call.ran and seconds - call.ran > WAY_SECONDS:
             call.waited = seconds - call.ran  # in the queue, or in its executor behind others

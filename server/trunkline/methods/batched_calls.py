@@ -20,6 +20,7 @@ from typing import Any, Final, Union, get_args, get_origin
 from trunkline.background import start_task
 from trunkline.methods.batching import BATCH_SIZES
 from trunkline.methods.context import Context
+from trunkline.methods.failures import Outcome
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_ITEMS: Final = 4096
@@ -83,7 +84,7 @@ class _Waiting:
     def __init__(self, arguments: dict[str, Any], context: Context) -> None:
         self.arguments = arguments
         self.context = context
-        self.outcome: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     @property
     def is_wanted(self) -> bool:
@@ -112,7 +113,7 @@ class BatchedCalls:
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._batch: list[_Waiting] = []
-        self._running: asyncio.Future[Any] | None = None
+        self._running: asyncio.Future[Outcome] | None = None
 
     async def call(self, arguments: dict[str, Any], context: Context) -> Any:
         """The result of one call, by way of a batch.
@@ -127,16 +128,11 @@ class BatchedCalls:
             # In no call's context: what it logs is of all of them.
             self._task = contextvars.Context().run(start_task, self._work(), f"batches of {self._name}")
         try:
-            result, error = await waiting.outcome
+            outcome = await waiting.outcome
         except asyncio.CancelledError:
             await self._leave(waiting)
             raise
-        if error is None:
-            return result
-        try:
-            raise error
-        finally:
-            del error  # its traceback has this frame: no cycles
+        return outcome.take()
 
     async def _leave(self, waiting: _Waiting) -> None:
         """End the batch that runs, if this was the last call that wanted it: a cancel has to reach the function."""
@@ -172,35 +168,31 @@ class BatchedCalls:
             if waiting.is_wanted:
                 taken.append(waiting)
             elif not waiting.outcome.done():
-                waiting.outcome.set_result((None, _given_up(self._name, waiting.context)))
+                waiting.outcome.set_result(Outcome(None, _given_up(self._name, waiting.context)))
         return taken
 
     async def _run_batch(self, batch: list[_Waiting]) -> None:
         BATCH_SIZES.observe(len(batch), self._name)
         columns = {name: [each.arguments[name] for each in batch] for name in batch[0].arguments}
-        try:
-            results = self._checked(await self._outcome(batch, columns), len(batch))
-        except BaseException as error:  # whatever a method raises is its calls' outcome
-            if len(batch) > 1 and self._runs_again:
-                for each in batch:
-                    await self._run_batch([each])
-                return
-            results = [error] * len(batch)
-        for each, result in zip(batch, results, strict=True):
-            if not each.outcome.done():
-                failed = isinstance(result, BaseException)
-                each.outcome.set_result((None, result) if failed else (result, None))
+        outcome = await self._outcome(batch, columns)
+        if outcome.error is None:
+            outcome = Outcome.of(self._checked, outcome.take(), len(batch))
+        if outcome.error is not None and len(batch) > 1 and self._runs_again:
+            del outcome
+            for each in batch:
+                await self._run_batch([each])
+        else:
+            _settle(batch, outcome)
 
-    async def _outcome(self, batch: list[_Waiting], columns: dict[str, list[Any]]) -> Any:
+    async def _outcome(self, batch: list[_Waiting], columns: dict[str, list[Any]]) -> Outcome:
         self._batch = batch
-        self._running = start_task(_ended_well(self._run(columns)), f"a batch of {self._name}")
+        self._running = start_task(Outcome.awaited(self._run(columns)), f"a batch of {self._name}")
         try:
-            result, error = await self._running
+            return await self._running
+        except BaseException as error:  # a cancel that came before its first step
+            return Outcome(None, error)
         finally:
             self._running = None
-        if error is not None:
-            raise error
-        return result
 
     def _checked(self, results: Any, calls: int) -> list[Any]:
         """The results, one a call, exceptions among them.
@@ -215,12 +207,18 @@ class BatchedCalls:
         return list(results)
 
 
-async def _ended_well(running: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-    """The result and None, or None and the exception: a task must not end with what would end the loop."""
-    try:
-        return await running, None
-    except BaseException as error:
-        return None, error
+def _settle(batch: list[_Waiting], outcome: Outcome) -> None:
+    """Give each call of a batch its own result, or exception; what the batch raised is that of each."""
+    error = outcome.error
+    results = outcome.result if error is None else [error] * len(batch)
+    for each, result in zip(batch, results, strict=True):
+        if not each.outcome.done():
+            each.outcome.set_result(_one_call(result))
+    del error, outcome
+
+
+def _one_call(result: Any) -> Outcome:
+    return Outcome(None, result) if isinstance(result, BaseException) else Outcome(result)
 
 
 def _given_up(name: str, context: Context) -> RpcError:

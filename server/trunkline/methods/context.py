@@ -66,6 +66,8 @@ class Context:
         group: the group of executors that it belongs to.
     """
 
+    result: Any = None
+    _cancelled = False
     _is_over = False
     _waits: tuple[asyncio.Task[Any], ...] = ()
 
@@ -90,8 +92,6 @@ class Context:
         self.depth = depth
         self.worker_id = worker_id
         self.group = group
-        self.result: Any = None
-        self._cancelled = False
 
     @property
     def window(self) -> Window | None:

@@ -2,7 +2,7 @@
 
 Anything that derives from BaseException may come. Half of it does not survive asyncio: futures refuse StopIteration,
 tasks let SystemExit and KeyboardInterrupt out of the loop, and a CancelledError looks like a cancel of whoever awaits.
-So what plain functions raise leaves their thread as a value (:func:`attempt`), and is caught before it reaches a task.
+So what plain functions raise leaves their thread as a value (:class:`Outcome`), and is caught before it reaches a task.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -21,12 +21,55 @@ MAX_WORDS: Final = 4096
 logger = logging.getLogger("trunkline.methods")
 
 
-def attempt(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
-    """Call a function. Returns its result and None, or None and its exception, neither of which can upset a future."""
-    try:
-        return function(*args), None
-    except BaseException as error:
-        return None, error
+class Outcome:
+    """How user code ended: with a result, or an exception. A value, so that neither can upset a future.
+
+    It is taken once and keeps nothing: an exception holds its traceback, that the frames, and these often the outcome,
+    a circle that only the collector would free, with whatever large arguments the frames have.
+
+    Attributes:
+        result: what was returned; None where something was raised.
+        error: what was raised; None where nothing was.
+    """
+
+    __slots__ = ("_traceback", "error", "result")
+
+    def __init__(self, result: Any = None, error: BaseException | None = None) -> None:
+        self.result = result
+        self.error = error
+        # As it is now: each raise of the same exception adds to it, and the calls of a batch share one.
+        self._traceback = None if error is None else error.__traceback__
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], *args: Any) -> Outcome:
+        """The outcome of a call."""
+        try:
+            return cls(function(*args))
+        except BaseException as error:
+            return cls(None, error)
+
+    @classmethod
+    async def awaited(cls, work: Awaitable[Any]) -> Outcome:
+        """The outcome of what is awaited; as a task it cannot end the loop."""
+        try:
+            return cls(await work)
+        except BaseException as error:
+            return cls(None, error)
+
+    def take(self) -> Any:
+        """The result, once.
+
+        Raises:
+            BaseException: what was raised.
+        """
+        result, error, trace = self.result, self.error, self._traceback
+        self.result = self.error = self._traceback = None
+        if error is None:
+            return result
+        try:
+            raise error.with_traceback(trace)
+        finally:
+            del error, trace  # its traceback has this frame
 
 
 def words_of(error: BaseException) -> str:
@@ -86,8 +129,8 @@ def unexpected(method: str, error: BaseException, *, texts: bool, debug: bool) -
 def log_failure(method: str, error: BaseException, error_id: str) -> None:
     """Log what a method raised, with its traceback."""
     words = words_of(error)
-    _, fault = attempt(lambda: "".join(traceback.format_exception(error)).encode())
-    if len(words) < MAX_WORDS and fault is None:
+    printed = Outcome.of(lambda: "".join(traceback.format_exception(error)).encode())
+    if len(words) < MAX_WORDS and printed.error is None:
         logger.warning("%s failed (id %s)", method, error_id, exc_info=error)
     else:  # a log would print all of the text, or could not
         trace = "".join(traceback.format_tb(error.__traceback__))
@@ -112,12 +155,13 @@ def _first_of(error: BaseException) -> BaseException:
 
 
 def _words(error: BaseException) -> str:
-    text, fault = attempt(str, error)
-    if fault is not None:
-        text = f"(its text cannot be read: {type(fault).__name__})"
+    read = Outcome.of(str, error)
+    text = read.result
+    if read.error is not None:
+        text = f"(its text cannot be read: {type(read.error).__name__})"
     return bounded(": ".join(filter(len, (type(error).__name__, "".join([text])))))
 
 
 def _traceback(error: BaseException) -> list[str]:
-    lines, _fault = attempt(traceback.format_exception, error)
+    lines = Outcome.of(traceback.format_exception, error).result
     return [bounded(line) for line in lines or ()]

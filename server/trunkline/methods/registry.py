@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeVar, get_args, get_type_hints
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
-from trunkline.methods.failures import attempt
+from trunkline.methods.failures import Outcome
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import reserved
@@ -412,7 +412,7 @@ async def load_instance(instance: Any, settings: Mapping[str, Any], context: Con
     """
     load = getattr(instance, "load", None)
     if load is not None:
-        hints = attempt(get_type_hints, load)[0] or {}
+        hints = Outcome.of(get_type_hints, load).result or {}
         wants = {name: context for name, hint in hints.items() if hint is Context and name != "return"}
         outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):

@@ -22,7 +22,7 @@ from trunkline import defaults
 from trunkline.methods.batched_calls import Batch, BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
-from trunkline.methods.failures import UncarriedError, attempt, log_failure, unexpected
+from trunkline.methods.failures import Outcome, UncarriedError, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
@@ -242,7 +242,21 @@ class MethodRunner:
         CURRENT_CALL.set(running.context)
         sink.begin()
         try:
-            await self._run_method(running, params, sink, bound)
+            if running.context.cancelled:
+                raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
+            if len(params) < LARGE:
+                arguments = bound.binding.arguments(params)
+            else:  # others run meanwhile
+                arguments = await _on(self._reading_thread, Outcome.of, bound.binding.arguments, params)
+            if bound.info.limits is None:
+                result = await self._outcome(bound, arguments, running, sink)
+            else:
+                result = await self._limited(bound, arguments, running, sink)
+            if running.input is not None and running.input.fault is not None:
+                raise running.input.fault  # a method that did not mind a bad item
+            sink.result(result)
+        except BaseException as error:  # here and nowhere else: what gets past would end the loop, or nobody's wait
+            self._fail(running, error, sink)
         finally:
             self._running.pop(call_id, None)
             running.context.mark_over()
@@ -250,22 +264,6 @@ class MethodRunner:
                 running.input.close(bound.info.name)
             if running.has_slot:
                 self._release_slot()
-
-    async def _run_method(self, running: Running, params: bytes, sink: Sink, bound: BoundMethod) -> None:
-        try:
-            if running.context.cancelled:
-                raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
-            if len(params) < LARGE:
-                arguments = bound.binding.arguments(params)
-            else:  # others run meanwhile
-                arguments = await _on(self._reading_thread, attempt, bound.binding.arguments, params)
-            outcome = self._outcome if bound.info.limits is None else self._limited
-            result = await outcome(bound, arguments, running, sink)
-            if running.input is not None and running.input.fault is not None:
-                raise running.input.fault  # a method that did not mind a bad item
-            sink.result(result)
-        except BaseException as error:  # here and nowhere else: what gets past would end the loop, or nobody's wait
-            self._fail(running, error, sink)
 
     def _fail(self, running: Running, error: BaseException, sink: Sink) -> None:
         """End a call with whatever was raised."""
@@ -428,31 +426,26 @@ async def _awaited(context: Context, work: Coroutine[Any, Any, Any], anyhow: boo
         return await work
 
 
-def _with_turn(function: Callable[..., Any], *args: Any) -> tuple[Any, BaseException | None]:
+def _with_turn(function: Callable[..., Any], *args: Any) -> Outcome:
     _THREAD.has_turn = True
     try:
-        return attempt(function, *args)
+        return Outcome.of(function, *args)
     finally:
         _THREAD.has_turn = False
 
 
-async def _on(threads: ThreadPoolExecutor, caught: Callable[..., Any], *args: Any) -> Any:
-    """The outcome of a call on a thread, by a function that returns it and what was raised."""
-    future: Future[tuple[Any, BaseException | None]] = threads.submit(copy_context().run, caught, *args)
+async def _on(threads: ThreadPoolExecutor, caught: Callable[..., Outcome], *args: Any) -> Any:
+    """The result of a call on a thread, by a function that returns its outcome."""
+    future: Future[Outcome] = threads.submit(copy_context().run, caught, *args)
     waiting = asyncio.wrap_future(future)
     try:
-        result, error = await asyncio.shield(waiting)
+        outcome = await asyncio.shield(waiting)
     except asyncio.CancelledError:
         if not future.cancel():
             # It runs, and a running function cannot be stopped: the slot is not free before it ends.
             await asyncio.wait([waiting])
         raise
-    if error is None:
-        return result
-    try:
-        raise error
-    finally:
-        del error  # its traceback has this frame: no cycles
+    return outcome.take()
 
 
 def _call_and_encode(bound: BoundMethod, arguments: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from trunkline.log_members import STANDARD
 from trunkline.observe.secrets import SecretMask
 
 MAX_RECORDS: Final = 100
@@ -21,8 +22,6 @@ NOT_KEPT: Final = frozenset({"trunkline.requests"})
 
 MAX_TEXT_CHARS: Final = 2000
 MAX_EXCEPTION_CHARS: Final = 8192
-
-_STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class LogTap(logging.Handler):
@@ -97,7 +96,7 @@ class LogTap(logging.Handler):
         for name, value in record.__dict__.items():
             if name == "exception":  # a traceback, which ends with what matters
                 said[name] = self._text(value, MAX_EXCEPTION_CHARS)
-            elif name not in _STANDARD and not name.startswith("_"):
+            elif name not in STANDARD and not name.startswith("_"):
                 said[name] = value if isinstance(value, (bool, int, float, type(None))) else self._text(value)
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
