@@ -20,7 +20,7 @@ import msgspec
 from scripts.sources import ROOT
 from trunkline.generate.schema import SchemaReader
 from trunkline.generate.typescript import render
-from trunkline_protocol import health, reports
+from trunkline_protocol import health_reports, reports
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, NAMESPACES, NOTIFICATIONS, HubMethod, HubNotification
 
@@ -131,7 +131,7 @@ def codes(text: str) -> str:
     return written
 
 
-SAID: Final = (health.DetailedHealth, health.Serving, reports.ExecutorsReport, reports.RequestsReport,
+SAID: Final = (health_reports.DetailedHealth, health_reports.Serving, reports.ExecutorsReport, reports.RequestsReport,
                reports.ConnectionsReport, reports.HubMetrics, reports.LogsReport, reports.Metrics, reports.CallList,
                reports.TopicList, reports.Failure)  # fmt: skip
 """What the dashboard is told."""

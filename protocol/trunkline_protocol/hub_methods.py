@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, Literal, TypeVar
 import msgspec
 
 from trunkline_protocol import administration as admin
-from trunkline_protocol import health, reports
+from trunkline_protocol import health_reports, reports
 from trunkline_protocol import hub_messages as said
 from trunkline_protocol.messages import StreamCredit, StreamPush
 from trunkline_protocol.session import SessionAck, SessionClose, SessionOpen, SessionOpened
@@ -161,11 +161,11 @@ RPC_DISCOVER: Final = HubMethod(
 )  # fmt: skip
 HEALTH_CHECK: Final = HubMethod(
     "health.check", "Health of the hub",
-    reports.NoParams, health.Health, right="anybody",
+    reports.NoParams, health_reports.Health, right="anybody",
 )  # fmt: skip
 HEALTH_DETAILED: Final = HubMethod(
     "health.detailed", "Health of the hub and of each executor, with the causes where it is not healthy",
-    reports.NoParams, health.DetailedHealth,
+    reports.NoParams, health_reports.DetailedHealth,
 )  # fmt: skip
 SYSTEM_INFO: Final = HubMethod(
     "system.info", "Versions, machine and executor pool",

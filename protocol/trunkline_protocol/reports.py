@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from trunkline_protocol.health import ExecutorReport
+from trunkline_protocol.health_reports import ExecutorReport
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
 
 MAX_CALLS: Final = 500

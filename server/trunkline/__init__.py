@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     )
     from trunkline.methods.batched_calls import Batch
     from trunkline.methods.context import Chunk, Context
+    from trunkline.methods.declaration import method
     from trunkline.methods.inputs import InputStream
-    from trunkline.methods.registry import method
     from trunkline_protocol.errors import ErrorCode, RpcError
     from trunkline_protocol.principals import Principal
 
@@ -66,7 +66,7 @@ _HOMES = {
     "ServedCall": "trunkline.client",
     "StreamChunk": "trunkline.client",
     "connect": "trunkline.client",
-    "method": "trunkline.methods.registry",
+    "method": "trunkline.methods.declaration",
 }
 
 

@@ -20,7 +20,7 @@ from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
-from trunkline_protocol.health import ExecutorReport, GroupSeen
+from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 
 TICK = monitoring.TICK_SECONDS
 

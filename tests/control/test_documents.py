@@ -23,7 +23,7 @@ from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, Components
 from trunkline.control.topics import TOPICS
 from trunkline_protocol.catalogue import MethodInfo, Parameter
-from trunkline_protocol.health import Health
+from trunkline_protocol.health_reports import Health
 
 
 class Leaf(BaseModel):

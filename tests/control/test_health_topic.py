@@ -10,7 +10,7 @@ import pytest
 from tests.control.monitored_hub import Hub, ticks
 from tests.support.health import executor_report
 from trunkline.control.monitoring import HEALTH, HEALTH_SECONDS, METRICS
-from trunkline_protocol.health import GroupSeen
+from trunkline_protocol.health_reports import GroupSeen
 
 pytestmark = pytest.mark.virtual_time
 

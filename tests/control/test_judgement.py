@@ -12,7 +12,7 @@ from tests.support.health import executor_report
 from trunkline.control.failing import FailureRate
 from trunkline.control.judgement import AWAY, MAX_METHODS, NEVER, Seen, changed, judge, without_messages
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
-from trunkline_protocol.health import GroupSeen, Held, LastError, Serving, Status
+from trunkline_protocol.health_reports import GroupSeen, Held, LastError, Serving, Status
 
 METHODS = [MethodInfo("lab.slow", lane="thread"), MethodInfo("lab.quick", lane="loop")]
 BROKEN = FailureRate("lab.quick", 40, 40, 1.0, 2.5, LastError("INTERNAL_ERROR", -32603, "the file is corrupt", 5))

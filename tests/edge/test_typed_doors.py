@@ -23,7 +23,7 @@ from tests.support.jobs import job, until
 from tests.support.modules.drawn import HINTS
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE
-from trunkline.methods.values import decode, encode
+from trunkline.methods.wire_values import decode, encode
 from trunkline_protocol.codecs.msgpack import SUBPROTOCOL
 
 ROUNDS: Final = 20

@@ -9,7 +9,7 @@ from trunkline.executors.queueing import ANYWHERE, PoolBacklog, Queue
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
-from trunkline_protocol.health import GroupHealth, GroupSeen
+from trunkline_protocol.health_reports import GroupHealth, GroupSeen
 
 NOW = 1000.0
 LONG = STILL_SECONDS + 0.1

@@ -15,8 +15,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from trunkline import method
+from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError, Registry
+from trunkline.methods.registry import Registry
 from trunkline_protocol.arrays import SCHEMA, as_plain, to_array
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -10,8 +10,9 @@ import pytest
 
 from tests.methods.packs import batched
 from trunkline.methods.batched_calls import Batch
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 

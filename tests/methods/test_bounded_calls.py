@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.methods.packs import bounded
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 

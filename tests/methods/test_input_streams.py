@@ -16,9 +16,10 @@ from trunkline.control.rpc import describe
 from trunkline.defaults import MAX_CONCURRENCY
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol import binary
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import INPUT_WINDOW, INPUT_WINDOW_BYTES

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator, BaseModel, Field
 
+from trunkline.methods.declaration import method
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.pieces import LARGE, PIECE, pieces_of
-from trunkline.methods.registry import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 readers: set[int] = set()

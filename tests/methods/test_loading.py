@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.support.modules import endings
+from trunkline.methods.declaration import method
 from trunkline.methods.loading import load_error, load_modules
-from trunkline.methods.registry import Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol.catalogue import Catalogue, ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 

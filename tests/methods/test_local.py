@@ -11,8 +11,8 @@ import pytest
 from tests.methods.packs import sample
 from tests.support.modules import callers
 from trunkline import Principal
+from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.principals import decode_principal, encode_principal
 

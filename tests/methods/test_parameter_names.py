@@ -6,8 +6,9 @@ import types
 
 import pytest
 
+from trunkline.methods.declaration import method
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol.errors import RpcError
 
 

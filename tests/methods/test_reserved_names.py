@@ -9,8 +9,9 @@ import pytest
 
 from tests.support.hub import DEBUG_METHODS, ready_hub
 from tests.support.peer import peer
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.loading import load_modules
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry
 
 TAKEN = [
     "auth", "executors.assign", "executors.drain", "executors.reload",

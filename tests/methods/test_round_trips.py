@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.drawing import reader_of, values_of
 from tests.support.modules.drawn import hint_of, identity
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.values import encode
+from trunkline.methods.wire_values import encode
 
 
 async def there_and_back(hint: Any, value: Any) -> tuple[Any, Any, bytes, bytes]:

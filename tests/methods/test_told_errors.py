@@ -12,9 +12,10 @@ import pytest
 from pydantic import BaseModel, field_serializer
 
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import method
 from trunkline.methods.loading import load_modules
 from trunkline.methods.local import LocalMethods, _LocalHost, _Outcome
-from trunkline.methods.registry import Registry, method
+from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
 from trunkline_protocol.catalogue import not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError

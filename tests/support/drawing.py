@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
 from tests.support.modules import drawn
-from trunkline.methods.values import Reader
 from trunkline.methods.wire_types import core_schema, member_schema
+from trunkline.methods.wire_values import Reader
 
 EXACT = 2**53 - 1
 

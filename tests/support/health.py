@@ -8,7 +8,7 @@ from trunkline.control.method import HubView
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
-from trunkline_protocol.health import ExecutorReport, GroupSeen
+from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 
 
 def executor_report(index: int = 0, **members: Any) -> ExecutorReport:

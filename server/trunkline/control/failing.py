@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from trunkline.hub.outliers import FAILURES
 from trunkline.observe.metrics import APPLICATION_ERROR, UNKNOWN_METHOD, CallStats, MethodStats
 from trunkline_protocol.errors import ErrorCode
-from trunkline_protocol.health import LastError
+from trunkline_protocol.health_reports import LastError
 
 WINDOW_SECONDS: Final = 60.0
 FAILING_SHARE: Final = 0.2

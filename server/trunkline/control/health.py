@@ -18,7 +18,7 @@ from trunkline.control.processes import Processes
 from trunkline.hub.dispatch import Handlers, answering, replying
 from trunkline.hub.principal import ADMIN
 from trunkline_protocol.calls import Call
-from trunkline_protocol.health import DetailedHealth, ExecutorReport, Health, Serving
+from trunkline_protocol.health_reports import DetailedHealth, ExecutorReport, Health, Serving
 from trunkline_protocol.hub_methods import HEALTH_CHECK, HEALTH_DETAILED
 from trunkline_protocol.reports import NoParams
 

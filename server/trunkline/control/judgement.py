@@ -24,7 +24,7 @@ import msgspec
 from trunkline.control.failing import FailureRate
 from trunkline.observe.metrics import OTHER_METHODS
 from trunkline_protocol.catalogue import Lane, MethodInfo
-from trunkline_protocol.health import (
+from trunkline_protocol.health_reports import (
     SERVING,
     Cause,
     ExecutorReport,

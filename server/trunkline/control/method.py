@@ -15,7 +15,7 @@ from trunkline.version import __version__
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.depth import MAX_DEPTH
-from trunkline_protocol.health import ExecutorReport, GroupSeen
+from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
 from trunkline_protocol.messages import HubIdentity, HubLimits
 

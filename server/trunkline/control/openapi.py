@@ -25,7 +25,7 @@ from trunkline.control.schemas import (
 )
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
-from trunkline_protocol.health import DetailedHealth, Health
+from trunkline_protocol.health_reports import DetailedHealth, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 
 VERSION: Final = "3.1.0"

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import psutil
 
-from trunkline_protocol.health import Memory
+from trunkline_protocol.health_reports import Memory
 
 SECONDS: Final = 1.0
 

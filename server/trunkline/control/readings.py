@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 import psutil
 
 from trunkline.control.connections import ConnectionBook, transports
-from trunkline.control.disk import Disk
+from trunkline.control.data_folder import Disk
 from trunkline.control.health import HealthWatch
 from trunkline.control.judgement import is_away
 from trunkline.control.method import HubView
@@ -25,7 +25,7 @@ from trunkline.hub.subscriptions import Subscriptions
 from trunkline.observe.metrics import APPLICATION_ERROR, error_name
 from trunkline.observe.page import Reading
 from trunkline_protocol.errors import ERROR_TABLE
-from trunkline_protocol.health import SERVING, ExecutorReport, Status
+from trunkline_protocol.health_reports import SERVING, ExecutorReport, Status
 from trunkline_protocol.session import ResumeRefusal
 
 STATES: Final = ("starting", "ready", "busy", "silent", "down", "stopping")

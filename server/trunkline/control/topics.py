@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline_protocol.health import Serving
+from trunkline_protocol.health_reports import Serving
 from trunkline_protocol.reports import ConnectionsReport, ExecutorsReport, HubMetrics, LogsReport, RequestsReport
 
 TOPICS: Final[dict[str, tuple[str, type[msgspec.Struct]]]] = {

@@ -11,7 +11,7 @@ from trunkline.executors.queueing import PoolBacklog
 from trunkline.executors.slot_table import SlotTable
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane
-from trunkline_protocol.health import SERVING, ExecutorReport, ExecutorStatus, Held
+from trunkline_protocol.health_reports import SERVING, ExecutorReport, ExecutorStatus, Held
 
 SILENT_SECONDS: Final = 1.0
 """Seconds without an answer to a ping after which an executor is silent: it is stopped, or a method blocks its loop or

@@ -18,7 +18,7 @@ from trunkline.executors.queueing import ANYWHERE, DEFAULT_GROUP, LaneLoad, Queu
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, ModuleFailure
 from trunkline_protocol.framing import FramingError
-from trunkline_protocol.health import LastRestart
+from trunkline_protocol.health_reports import LastRestart
 from trunkline_protocol.inputs import InputWindow
 
 State = Literal["starting", "ready", "stopping", "down"]

@@ -27,12 +27,12 @@ from trunkline.executors.group_backlog import GroupBacklog
 from trunkline.executors.groups import MEAN_SHARE, SLOW_FROM, Routes, make_groups
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
+from trunkline.executors.method_recovery import Recovery
 from trunkline.executors.modules import FailedModules
 from trunkline.executors.nesting import NestedCall, Nesting
 from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, open_input
-from trunkline.executors.recovery import Recovery
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.supervisor import GroupSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
@@ -40,7 +40,7 @@ from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
-from trunkline_protocol.health import ExecutorReport, GroupSeen
+from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.slots import slot_of
 
 logger = logging.getLogger("trunkline.executors")

@@ -37,8 +37,8 @@ from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
-from trunkline.methods.sources import forget_sources, loaded_sources
-from trunkline.methods.values import decode, encode
+from trunkline.methods.source_files import forget_sources, loaded_sources
+from trunkline.methods.wire_values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH, MAX_DEPTH, is_too_deep, too_deep

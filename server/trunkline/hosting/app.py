@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
-from trunkline.control import HubView, control_methods, disk
+from trunkline.control import HubView, control_methods, data_folder
 from trunkline.control.audit_trail import audit
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
@@ -168,7 +168,7 @@ class HubParts:
             lambda: len(self.context.listeners),
             self.registrations.infos,
             self.registrations.presence,
-            lambda: self.jobs.trouble or disk.look(settings.data).trouble,
+            lambda: self.jobs.trouble or data_folder.look(settings.data).trouble,
             self.sampler.lately,
             lambda: tallies(self.pool.crew),
             lambda: self.router.breakers.words(time.monotonic()),
@@ -309,7 +309,7 @@ class HubParts:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantine.quarantined(time.monotonic()),
-            lambda: disk.look(self.settings.data),
+            lambda: data_folder.look(self.settings.data),
             self.jobs.counts,
             self.router.breakers,
         )

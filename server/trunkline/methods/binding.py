@@ -15,8 +15,8 @@ from trunkline.methods.context import Chunk, Context
 from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
-from trunkline.methods.values import Reader, Writer, encode, encode_chunk
 from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
+from trunkline.methods.wire_values import Reader, Writer, encode, encode_chunk
 from trunkline_protocol.binary import MARK
 from trunkline_protocol.catalogue import Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.failures import bounded, new_error_id, told, words_of
-from trunkline.methods.registry import Module, RegistrationError, Registry, load_instance
-from trunkline.methods.values import sendable
+from trunkline.methods.registry import Module, Registry, load_instance
+from trunkline.methods.wire_values import sendable
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -24,7 +25,7 @@ CODES: Final = frozenset({
 """The codes of errors for methods of a module that could not be loaded; none is retryable."""
 
 _OURS: Final = re.compile(
-    r"[/\\]trunkline[/\\]methods[/\\](?:loading|registry|binding)\.py$|^<frozen|[/\\]importlib[/\\]"
+    r"[/\\]trunkline[/\\]methods[/\\](?:binding|declaration|loading|registry)\.py$|^<frozen|[/\\]importlib[/\\]"
 )
 """Files whose lines say nothing about a module: what loads it, and Python's import."""
 

@@ -18,7 +18,7 @@ from trunkline.background import start_task
 from trunkline.methods.context import Chunk, Context, Host, executors_context
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import Credit, MethodRunner, Sink
-from trunkline.methods.values import decode, encode
+from trunkline.methods.wire_values import decode, encode
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -1,4 +1,4 @@
-"""The ``@method`` decorator and the registry of what it marked.
+"""The registry of what ``@method`` marked.
 
 A method's signature is its contract: parameters and results are validated from the type hints, and the JSON
 schemas of ``rpc.discover`` come from the same hints.
@@ -6,25 +6,21 @@ schemas of ``rpc.discover`` come from the same hints.
 
 from __future__ import annotations
 
-import functools
 import inspect
-import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Final, Literal, get_type_hints
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import MARK, MethodOptions, RegistrationError, name_of
 from trunkline.methods.failures import Outcome
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, MethodLimits, RecoveryKind, RunsAs, pack_of
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.hub_methods import reserved
 
-Function = TypeVar("Function", bound=Callable[..., Any])
 Kind = Literal["function", "coroutine", "generator", "async_generator"]
 
 HOOKS: Final = frozenset({"clear_cache"})
@@ -33,137 +29,6 @@ HOOKS: Final = frozenset({"clear_cache"})
 ``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
 ``{name: {"entries": 3, "bytes": 1200}}``.
 """
-
-_MARK: Final = "__trunkline_method__"
-_HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
-
-
-MAX_NAME_CHARS: Final = 200
-
-
-class RegistrationError(Exception):
-    """A method or pack that cannot be registered; the message says which, where and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class MethodOptions:
-    """The arguments of the decorator."""
-
-    name: str
-    idempotent: bool
-    routing_key: str | None
-    timeout_ms: int | None
-    max_timeout_ms: int | None
-    http: str | None = None
-    runs_as: RunsAs = "caller"
-    batch: Batch | None = None
-    recovery: tuple[RecoveryKind, ...] = ()
-    limits: MethodLimits | None = None
-    technique: str | None = None
-
-
-def method(
-    name: str,
-    *,
-    idempotent: bool = False,
-    routing_key: str | None = None,
-    timeout_ms: int | None = None,
-    max_timeout_ms: int | None = None,
-    http: str | None = None,
-    runs_as: RunsAs = "caller",
-    batch: Batch | None = None,
-    recovery: tuple[RecoveryKind, ...] = (),
-    max_concurrency: int | None = None,
-    max_calls: int | None = None,
-    rate: float | None = None,
-    technique: str | None = None,
-) -> Callable[[Function], Function]:
-    """Serve a function, or a method of a class, under ``name``.
-
-    Args:
-        name: dotted, for example ``text.upper``. What the hub answers itself, and names that begin with ``rpc.``,
-            ``session.``, ``stream.``, ``system.`` or ``$/``, cannot be served.
-        idempotent: running it twice is the same as once; only then is it run again after a crash.
-        routing_key: a parameter whose value decides which executor owns the call. For methods with state.
-        timeout_ms: default deadline in milliseconds (for generators: the longest silence between chunks).
-        max_timeout_ms: the longest deadline a caller may ask for.
-        http: its path under ``/api/v1/``, for example ``ml/predict/difficulty``; by default the name with slashes for
-            dots.
-        runs_as: with whose rights it calls other methods, publishes and makes jobs. ``caller``: those of the principal
-            of the outermost call. ``method``: its own, for whoever may call it: every method and topic but those
-            that take a role. What its params can make it call or publish is then for it to bound.
-        batch: calls that come together are one call of the function: each of its parameters is a list with an item of
-            each call, and it returns a list of as many results, exceptions for calls that fail among them.
-        recovery: what the hub does by itself where a call fails, and may run again. ``retry``: run it again after a
-            pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
-            which says that its process is of no use any more, replace that, and run the call again.
-        technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
-        max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
-            runs alone.
-        max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
-        rate: its calls a second, of all callers together; others are refused with 6003.
-
-    Raises:
-        RegistrationError: one of these cannot be; the message says what can.
-
-    A plain ``def`` runs on the executor's thread, one at a time; ``async def`` on its loop, many at once;
-    generators of both sorts are streams. A parameter annotated :class:`trunkline.Context` gets the call's context,
-    one annotated :class:`trunkline.methods.inputs.InputStream` what the caller pushes while an async method runs.
-    """
-    if not isinstance(name, str):  # written without parentheses, it gets the function
-        raise RegistrationError(f'@method needs a name: write @method("space.{_name_of(name)}")')
-    if (why := _unfit(name)) is not None:
-        raise RegistrationError(f"@method({name!r:.200}): {why}; choose another name")
-    if http is not None and not _HTTP_PATH.fullmatch(http):
-        raise RegistrationError(
-            f"{name}: http={http!r} is no path under /api/v1/; write it as segments of letters, digits and - . _ ~, "
-            "joined by slashes, for example ml/predict/difficulty"
-        )
-    if runs_as not in get_args(RunsAs):
-        raise RegistrationError(f"{name}: runs_as={runs_as!r} is neither 'caller' nor 'method'")
-    if not isinstance(recovery, (tuple, list)) or not set(recovery) <= set(get_args(RecoveryKind)):
-        kinds = ", ".join(map(repr, get_args(RecoveryKind)))
-        raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
-    limits = _limits(name, max_concurrency, max_calls, rate)
-    declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
-    options = (*declared, tuple(recovery), limits, technique)
-
-    def mark(function: Function) -> Function:
-        inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
-        if isinstance(inner, functools.partial):
-            raise RegistrationError(f"{name}: a partial has no signature of its own; write a def that calls it")
-        if not callable(inner):
-            raise RegistrationError(f"{name}: @method marks a function, not {type(inner).__name__}")
-        setattr(inner, _MARK, MethodOptions(*options))
-        return function
-
-    return mark
-
-
-def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate: float | None) -> MethodLimits | None:
-    """The limits that a method declares, or None.
-
-    Raises:
-        RegistrationError: one of them is not above zero.
-    """
-    given = {"max_concurrency": max_concurrency, "max_calls": max_calls, "rate": rate}
-    for option, number in given.items():
-        if number is not None and not 0 < number < math.inf:
-            raise RegistrationError(f"{name}: {option}={number!r} is not above zero; leave it out for no limit")
-    return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
-
-
-def _name_of(function: object) -> str:
-    return str(getattr(function, "__name__", "name"))
-
-
-def _unfit(name: str) -> str | None:
-    """Why a method cannot have this name, in words."""
-    if not name or len(name) > MAX_NAME_CHARS:
-        return f"a name has 1 to {MAX_NAME_CHARS} characters"
-    if not name.isprintable() or " " in name:
-        return "a name has no spaces and no control characters"
-    return reserved(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +92,8 @@ class Registry:
             if inspect.isclass(value):
                 if value.__module__.startswith(module.__name__) and _marked(value):
                     classes.append(value)
-            elif isinstance(getattr(value, _MARK, None), MethodOptions):
-                self._add(value if inspect.isroutine(value) else value.__call__, getattr(value, _MARK), pack)
+            elif isinstance(getattr(value, MARK, None), MethodOptions):
+                self._add(value if inspect.isroutine(value) else value.__call__, getattr(value, MARK), pack)
                 found += 1
         for cls in classes:
             if not any(other is not cls and issubclass(other, cls) for other in classes):  # else a base of others
@@ -382,7 +247,7 @@ class Registry:
 
 def _marked(cls: type[Any]) -> dict[str, MethodOptions]:
     """The marked methods of a class, class methods and static ones included, by attribute."""
-    found = {name: getattr(getattr(cls, name, None), _MARK, None) for name in dir(cls)}
+    found = {name: getattr(getattr(cls, name, None), MARK, None) for name in dir(cls)}
     return {name: options for name, options in found.items() if isinstance(options, MethodOptions)}
 
 
@@ -401,7 +266,7 @@ def _needed_arguments(cls: type[Any]) -> list[str]:
 def _place_of(function: Callable[..., Any]) -> str:
     """File and line of a function, for people; its name where it has none."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else _name_of(function)
+    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else name_of(function)
 
 
 async def load_instance(instance: Any, settings: Mapping[str, Any], context: Context | None = None) -> None:

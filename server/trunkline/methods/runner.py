@@ -27,7 +27,7 @@ from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline.methods.turns import Turns
-from trunkline.methods.values import sendable
+from trunkline.methods.wire_values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow

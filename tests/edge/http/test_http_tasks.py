@@ -17,7 +17,7 @@ from tests.support.match import require
 from tests.support.peer import peer
 from trunkline.edge.http.answer import Refused
 from trunkline.edge.http.tasks import PROBLEM, TaskPaths, metadata_of
-from trunkline.methods.registry import RegistrationError, method
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 
 closed: list[str] = []
 released: list[str] = []

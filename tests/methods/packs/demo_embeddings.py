@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.methods.packs.slow_embeddings import SlowEmbeddings
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 
 
 class DemoEmbeddings(SlowEmbeddings):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.methods.packs.word_embeddings import WordEmbeddings
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 
 QUERY = "part"
 """What tests search for; not recorded."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import method
 from trunkline.methods.inputs import InputStream
-from trunkline.methods.registry import method
 from trunkline_protocol.errors import RpcError
 
 seen: list[Any] = []

@@ -7,9 +7,9 @@ import re
 import time
 from collections.abc import Callable
 
+from trunkline.methods.declaration import method
 from trunkline.methods.documents import extract
 from trunkline.methods.documents.formats import FileText
-from trunkline.methods.registry import method
 
 STORY = "A pdf that can be read."
 

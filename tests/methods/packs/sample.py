@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from trunkline.methods.context import Context
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 ended: list[str] = []

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from tests.methods.packs.word_embeddings import WordEmbeddings
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 
 
 class SlowEmbeddings(WordEmbeddings):

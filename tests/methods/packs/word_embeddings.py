@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from trunkline.methods.registry import method
+from trunkline.methods.declaration import method
 
 DIMENSION = 256
 MODEL = "words"

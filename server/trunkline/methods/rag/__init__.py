@@ -17,10 +17,10 @@ from typing_extensions import TypedDict
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
 from trunkline.methods.caching import Cleared
+from trunkline.methods.rag.asked import Asked, KnownPipelines, checked, problems_of, unknown_technique
 from trunkline.methods.rag.extractive import ExtractiveGenerator
+from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
-from trunkline.methods.rag.pipelines import Asked, KnownPipelines, checked, problems_of, unknown_technique
-from trunkline.methods.rag.recovery import Answering
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 

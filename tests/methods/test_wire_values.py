@@ -12,8 +12,9 @@ import jsonschema
 import pytest
 
 from tests.support.modules import typed
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.local import LocalMethods
-from trunkline.methods.registry import RegistrationError, Registry, method
+from trunkline.methods.registry import Registry
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError

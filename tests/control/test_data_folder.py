@@ -9,11 +9,11 @@ import pytest
 from tests.support.hub import RunningHub
 from tests.support.peer import peer
 from tests.support.timing import until
-from trunkline.control import disk
+from trunkline.control import data_folder
 
 
 def test_a_folder_that_does_not_exist_yet_is_that_of_its_parent(tmp_path: Path) -> None:
-    found = disk.look(tmp_path / "not" / "yet")
+    found = data_folder.look(tmp_path / "not" / "yet")
     assert found.trouble is None
     assert 0 < found.free <= found.size
     assert not (tmp_path / "not").exists(), "nothing is written"
@@ -21,14 +21,14 @@ def test_a_folder_that_does_not_exist_yet_is_that_of_its_parent(tmp_path: Path) 
 
 def test_what_is_no_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
-    trouble = disk.look(tmp_path / "data").trouble
+    trouble = data_folder.look(tmp_path / "data").trouble
     assert trouble is not None
     assert "data is no folder: set another (TRUNKLINE_DATA)" in trouble
 
 
 def test_a_disk_that_is_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "MIN_FREE_BYTES", disk.look(tmp_path).free * 2)
-    trouble = disk.look(tmp_path).trouble
+    monkeypatch.setattr(data_folder, "MIN_FREE_BYTES", data_folder.look(tmp_path).free * 2)
+    trouble = data_folder.look(tmp_path).trouble
     assert trouble is not None
     assert "MiB free: make room" in trouble
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.peer import peer
-from trunkline.methods.registry import RegistrationError, method
+from trunkline.methods.declaration import RegistrationError, method
 from trunkline_protocol.errors import ErrorCode
 
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from trunkline import Chunk, ErrorCode, RpcError
-from trunkline.methods.rag.pipelines import Asked
+from trunkline.methods.rag.asked import Asked
 from trunkline.methods.rag.retrieval import BasicParams, RagRun
 
 RECOVERABLE: Final = frozenset(
