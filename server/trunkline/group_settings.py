@@ -59,8 +59,12 @@ class GroupSettings(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict, description="what load gets beside the hub's settings")
     max_concurrency: int | None = Field(None, ge=1, description="coroutine methods that one executor runs at once")
     queue_limit: int | None = Field(None, ge=0, description="calls queued for this group")
-    memory_soft: ByteSize | None = Field(None, description="resident memory from which an executor is replaced")
-    memory_hard: ByteSize | None = Field(None, description="resident memory from which an executor is killed")
+    memory_soft: ByteSize | None = Field(
+        None, description="memory, with its children, from which an executor is replaced"
+    )
+    memory_hard: ByteSize | None = Field(
+        None, description="memory, with its children, from which an executor is killed"
+    )
     max_requests: int | None = Field(None, ge=1, description="calls after which an executor is replaced")
 
     @model_validator(mode="after")

@@ -13,11 +13,40 @@ from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import START, until
 from trunkline.config import load_settings
-from trunkline.executors.process_limits import rss_of
 from trunkline.setting_names import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
 DEBUG = 'methods = ["trunkline.methods.debug"]\nsize = 1\n'
+
+
+MODULE = """
+import asyncio, os, subprocess, sys, time
+from trunkline import method
+
+@method("parents.share")
+async def share() -> float:
+    kept = b"x" * (120 << 20)
+    pids = []
+    for _ in range(3):
+        if not (pid := os.fork()):
+            time.sleep(60)
+            os._exit(0)
+        pids.append(pid)
+    await asyncio.sleep(1.5)  # the hub has looked
+    pages = sum(int(open(f"/proc/{pid}/statm").read().split()[1]) for pid in [os.getpid(), *pids])
+    for pid in pids:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+CHILD = "import time; kept = b'x' * (350 << 20); time.sleep(60)"
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+
+@method("parents.start")
+async def start() -> None:
+    subprocess.Popen([sys.executable, "-c", PARENT, CHILD])
+    await asyncio.sleep(60)
+"""
 
 
 def hub_with(folder: Path, limits: str) -> RunningHub:
@@ -90,8 +119,19 @@ async def test_after_so_many_calls_it_is_replaced(tmp_path: Path) -> None:
             assert (await executor(connection))["pid"] != before
 
 
-def test_the_memory_of_no_process_is_none() -> None:
-    assert rss_of(2**22 + 1) == 0
+async def test_what_it_has_started_counts_too(tmp_path: Path) -> None:
+    (tmp_path / "parents_of_large.py").write_text(MODULE)
+    config = tmp_path / "hub.toml"
+    config.write_text('[groups.work]\nmethods = ["parents_of_large"]\nsize = 1\nmemory_hard = "300MiB"\n')
+    with RunningHub((), cwd=tmp_path, arguments=("--config", str(config))) as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            shared = await connection.result("parents.share")
+            assert shared > 300, "added up, its processes are larger than that; what they share counts once"
+            error = (await connection.call("parents.start", within=START))["error"]
+            assert error["code"] == ErrorCode.RESOURCE_EXHAUSTED
+            assert "2 child processes" in error["message"]
+            await until(replaced_for(connection, "memory_hard"), "the cause is counted", START)
 
 
 def test_a_soft_limit_above_the_hard_one_is_refused(tmp_path: Path) -> None:

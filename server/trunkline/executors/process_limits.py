@@ -1,26 +1,22 @@
 """Replaces executors that have grown beyond the memory of their group or have run their share of calls, or kills them.
 
-What the kernel counts as resident now is compared, never the most that a process has ever had.
+The memory of an executor is that of its process and of all that this has started.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Final
-
-import psutil
 
 from trunkline.background import keep_up, start_task
 from trunkline.executors.crew import Crew
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.handle import ExecutorHandle
+from trunkline.executors.process_memory import memory_of
 from trunkline.executors.supervisor import GroupSpec
 from trunkline_protocol.errors import RpcError
 
@@ -32,18 +28,7 @@ from the start."""
 JITTER: Final = 0.2
 """The part of ``max_requests`` by which an executor may be replaced earlier, so that not all are at once."""
 
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-
 logger = logging.getLogger("trunkline.executors")
-
-
-def rss_of(pid: int) -> int:
-    """The resident bytes of a process now; 0 where it has ended."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * PAGE
-    with contextlib.suppress(psutil.Error):
-        return int(psutil.Process(pid).memory_info().rss)
-    return 0
 
 
 class ProcessLimits:
@@ -86,20 +71,18 @@ class ProcessLimits:
             if handle.pid is None or handle.state not in ("ready", "stopping"):
                 continue
             limits = self._limits[handle.group]
-            rss = rss_of(handle.pid) if limits.memory_soft or limits.memory_hard else 0
-            if limits.memory_hard and rss > limits.memory_hard:
-                handle.exhausted = f"it used {rss >> 20} MiB, more than groups.{limits.name}.memory_hard"
+            limit = limits.memory_soft or limits.memory_hard
+            used, children = memory_of(handle.pid, limit) if limit else (0, 0)
+            size = f"{used >> 20} MiB" + (f" with its {children} child processes" if children else "")
+            if limits.memory_hard and used > limits.memory_hard:
+                handle.exhausted = f"it used {size}, more than groups.{limits.name}.memory_hard"
                 self._crew.kill(handle, handle.exhausted)
             elif handle.state == "ready" and handle is self._crew.executors[handle.index]:
-                self._wear(handle, rss, limits, now)
-
-    def _wear(self, handle: ExecutorHandle, rss: int, limits: GroupSpec, now: float) -> None:
-        """Begin to replace an executor where that is due."""
-        if limits.memory_soft and rss > limits.memory_soft:
-            words = f"it uses {rss >> 20} MiB, more than groups.{limits.name}.memory_soft"
-            self._begin(handle, "memory_soft", words, now)
-        elif limits.max_requests and handle.finished_calls >= self._share(handle, limits.max_requests):
-            self._begin(handle, "max_requests", f"it has run groups.{limits.name}.max_requests calls", now)
+                if limits.memory_soft and used > limits.memory_soft:
+                    words = f"it uses {size}, more than groups.{limits.name}.memory_soft"
+                    self._begin(handle, "memory_soft", words, now)
+                elif limits.max_requests and handle.finished_calls >= self._share(handle, limits.max_requests):
+                    self._begin(handle, "max_requests", f"it has run groups.{limits.name}.max_requests calls", now)
 
     def _share(self, handle: ExecutorHandle, calls: int) -> int:
         """The count of an executor's calls at which its present process has run enough."""
