@@ -16,7 +16,7 @@ import pytest
 from tests.faults.recorder import checker, summary
 from tests.faults.recorder.history import Appender, Recorder
 from tests.faults.recorder.lives import HubLives
-from tests.faults.recorder.nemesis import CUTS, EXECUTOR_KILLS, HUB_ENDS, schedule
+from tests.faults.recorder.nemesis import CUTS, EXECUTOR_KILLS, HUB_ENDS, MISDEEDS, schedule
 from tests.faults.recorder.node import missing_for_node
 from tests.faults.recorder.operations import Rule, Violation
 from tests.faults.recorder.run import KINDS, Outcome, Plan, run
@@ -53,6 +53,7 @@ def test_much_was_broken_in_it(outcome: Outcome) -> None:
     assert sum(broken[kind] for kind in CUTS) >= 5
     assert sum(broken[kind] for kind in EXECUTOR_KILLS) >= 2
     assert sum(broken[kind] for kind in HUB_ENDS) >= 1
+    assert all(broken[kind] for kind in MISDEEDS)
     resumed = sum(line.resumed is True for line in outcome.record.states)
     assert resumed >= 3, "sessions went on"
 

@@ -22,6 +22,7 @@ EXPLAINED: Final = {
     ErrorCode.COMMUNICATION_TIMEOUT: "a deadline passed",
     ErrorCode.WORKER_CRASHED: "an executor was killed",
     ErrorCode.WORKER_OVERLOADED: "too much waited",
+    ErrorCode.RESOURCE_EXHAUSTED: "an executor was killed for its memory",
     CANCELLED: "the caller did",
     DISCONNECTED: "the session was lost",
 }
@@ -29,6 +30,9 @@ EXPLAINED: Final = {
 
 SERVED_BY_CLIENTS: Final = "served."
 """Begin of the names of methods that clients serve: unknown (-32601) while their callee is not registered again."""
+
+MISDEEDS_OF: Final = "misdeeds."
+"""Begin of the names of methods that raise what is no error of Trunkline (-32603), and worse."""
 
 NEWS_SECONDS: Final = 1.0
 """A client may tell of its new session a little before it ends what the old one had."""
@@ -50,10 +54,10 @@ def explained(record: Record) -> Iterator[Violation]:
         end = each.end
         if end.kind == "ok":
             continue
-        is_unserved = end.code == ErrorCode.METHOD_NOT_FOUND and (each.invoke.method or "").startswith(
-            SERVED_BY_CLIENTS
-        )
-        if end.code not in EXPLAINED and not is_unserved:
+        method = each.invoke.method or ""
+        is_unserved = end.code == ErrorCode.METHOD_NOT_FOUND and method.startswith(SERVED_BY_CLIENTS)
+        is_raised = end.code == ErrorCode.INTERNAL_ERROR and method.startswith(MISDEEDS_OF)
+        if end.code not in EXPLAINED and not is_unserved and not is_raised:
             yield Violation("explained", (each.op,), f"no fault explains {end.code}: {end.message}", each.lines)
         elif (end.kind == "info") != bool(end.maybe_executed):
             yield Violation("explained", (each.op,), f"{end.kind} with maybe_executed {end.maybe_executed}", each.lines)

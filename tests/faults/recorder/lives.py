@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -18,6 +19,12 @@ from tests.support.timing import PATIENCE, eventually
 
 EXECUTORS: Final = 2
 DRAIN_SECONDS: Final = 0.5
+KILL_AFTER: Final = 1.0
+"""Seconds that a method may go on after its deadline before its executor is killed."""
+
+MEMORY: Final = {"memory_soft": "120MiB", "memory_hard": "400MiB"}
+"""What ``misdeeds.bloats`` exceeds."""
+
 SESSION_SECONDS: Final = 60.0
 """Longer than any cut."""
 
@@ -61,9 +68,11 @@ class HubLives:
             "TRUNKLINE_DRAIN_SECONDS": str(DRAIN_SECONDS),
             "TRUNKLINE_CLOSE_SECONDS": "0.2",
             "TRUNKLINE_SESSION_SECONDS": str(self._session_seconds),
+            "TRUNKLINE_KILL_AFTER": str(KILL_AFTER),
+            "TRUNKLINE_GROUPS": json.dumps({"default": MEMORY}),
         }
         arguments = ["--port", str(self.port)]
-        hub = RunningHub(("recorded",), cwd=MODULES, executors=EXECUTORS, env=env, arguments=arguments)
+        hub = RunningHub(("recorded", "misdeeds"), cwd=MODULES, executors=EXECUTORS, env=env, arguments=arguments)
         self._hub = hub.__enter__().ready()
 
     async def kill(self) -> None:
@@ -101,6 +110,7 @@ class HubLives:
         if self._hub is not None:
             try:
                 self._hub.stop()
+                eventually(lambda: not self._executors(), "executors end with their hub, and what they have started")
             finally:
                 self._discard()
 

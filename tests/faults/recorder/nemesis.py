@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tests.faults.recorder.call_rules import MISDEEDS_OF
 from tests.faults.recorder.history import Recorder
 from tests.faults.recorder.lives import EXECUTORS, HubLives
+from tests.faults.recorder.workload import PATIENT_MS, Worker
 from tests.support.proxy import Proxy
 
 FaultKind = Literal[
     "cut", "cut_frame_to_hub", "cut_frame_to_client", "stall", "delay", "split", "refuse",
     "executor_kill", "executors_kill", "hub_kill", "hub_stop",
+    "raises", "raises_in_thread", "exits", "hangs", "forks", "leaks", "bloats",
 ]  # fmt: skip
 """``cut_frame_*``: a cut after some more bytes, in the middle of a frame as a rule. ``executors_kill``: all at once."""
 
@@ -22,6 +25,9 @@ CUTS: Final[Sequence[FaultKind]] = ("cut", "cut_frame_to_hub", "cut_frame_to_cli
 NETWORK: Final[Sequence[FaultKind]] = (*CUTS, *CUTS, "stall", "delay", "split", "refuse")
 EXECUTOR_KILLS: Final[Sequence[FaultKind]] = ("executor_kill", "executors_kill")
 HUB_ENDS: Final[Sequence[FaultKind]] = ("hub_kill", "hub_stop")
+MISDEEDS: Final[Sequence[FaultKind]] = ("raises", "raises_in_thread", "exits", "hangs", "forks", "leaks", "bloats")
+"""Methods of ``tests/support/modules/misdeeds.py``, which are called beside all that the clients do."""
+
 CALM: Final = 1.0
 """Seconds at the beginning without faults."""
 
@@ -30,6 +36,7 @@ NETWORK_PER_SECOND: Final = 0.5
 
 SECONDS_PER_EXECUTOR_KILL: Final = 5.0
 SECONDS_PER_HUB_END: Final = 12.0
+SECONDS_PER_MISDEED: Final = 1.5
 MIN_CUTS, MIN_EXECUTOR_KILLS, MIN_HUB_ENDS = 6, 2, 1
 
 
@@ -40,7 +47,7 @@ class Fault:
     Attributes:
         at: seconds from the beginning of the run.
         kind: what.
-        target: which client, or which executor.
+        target: which client, or which executor; of a misdeed which variant.
         seconds: how long it lasts; cuts and kills are over at once.
         bytes: after how many it cuts, or the largest piece it leaves.
     """
@@ -70,6 +77,10 @@ def schedule(seed: int, seconds: float, clients: int) -> list[Fault]:
     faults += [Fault(at, HUB_ENDS[(first + number) % 2]) for number, at in enumerate(moments)]
     # What died with its executor, and is tried again, must not be run by the next hub as if it were new.
     faults += [Fault(at - rng.uniform(0.05, 0.5), "executors_kill") for at in moments if rng.random() < 0.5]
+    misdeeds = list(MISDEEDS) * max(1, round(seconds / SECONDS_PER_MISDEED / len(MISDEEDS)))
+    rng.shuffle(misdeeds)
+    moments = _spread(rng, seconds, len(misdeeds))
+    faults += [Fault(at, kind, rng.randrange(1000)) for at, kind in zip(moments, misdeeds, strict=True)]
     return sorted(faults, key=lambda fault: fault.at)
 
 
@@ -98,10 +109,12 @@ class Nemesis:
     Args:
         lives: the hub.
         proxies: what stands between it and each client.
+        culprit: a client that calls methods which harm their executor, with nothing between it and the hub.
     """
 
-    def __init__(self, lives: HubLives, proxies: Sequence[Proxy], recorder: Recorder) -> None:
+    def __init__(self, lives: HubLives, proxies: Sequence[Proxy], recorder: Recorder, culprit: Worker) -> None:
         self._lives = lives
+        self._culprit = culprit
         self._proxies = proxies
         self._recorder = recorder
 
@@ -115,7 +128,10 @@ class Nemesis:
     async def _strike(self, fault: Fault, when: float) -> None:
         await asyncio.sleep(when - asyncio.get_running_loop().time())
         op = self._recorder.next_op()
-        if fault.kind in (*EXECUTOR_KILLS, *HUB_ENDS):
+        if fault.kind in MISDEEDS:
+            self._recorder.invoke(op, "fault", method=fault.kind)
+            await self._culprit.call(f"{MISDEEDS_OF}{fault.kind}", fault.target, 0, timeout_ms=PATIENT_MS)
+        elif fault.kind in (*EXECUTOR_KILLS, *HUB_ENDS):
             async with self._lives.lock:
                 self._recorder.invoke(op, "fault", method=fault.kind)
                 await self._strike_hub(fault)

@@ -104,7 +104,8 @@ async def _run_with(lives: HubLives, plan: Plan, progress: Callable[[float], Non
             op = recorder.next_op()
             recorder.invoke(op, "fault", method=SHORT_SESSIONS)
             recorder.end(op, "ok")
-        await _break(Nemesis(lives, proxies, recorder), plan, progress)
+        culprit = await stack.enter_async_context(_culprit(lives.url, plan))
+        await _break(Nemesis(lives, proxies, recorder, culprit), plan, progress)
         for proxy in proxies:
             heal(proxy)
         await asyncio.gather(*(worker.settle(SETTLING) for worker in workers))
@@ -141,6 +142,14 @@ async def _say_the_last(url: str, plan: Plan) -> dict[str, str]:
 def _part(name: str, plan: Plan) -> Part:
     folder = plan.folder
     return Part(name, plan.seed, plan.names, folder / HISTORY, folder / LEDGER, patterns=not name.startswith("raw"))
+
+
+@asynccontextmanager
+async def _culprit(url: str, plan: Plan) -> AsyncIterator[Worker]:
+    part = _part("culprit", plan)
+    with closing(Recorder(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
+        async with connect(url, reconnect=Reconnect(*RECONNECT_SECONDS)) as client:
+            yield Worker(client, part, recorder, ledger)
 
 
 @asynccontextmanager

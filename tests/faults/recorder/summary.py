@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.faults.recorder.history import TERMINAL
-from tests.faults.recorder.nemesis import CUTS, EXECUTOR_KILLS, HUB_ENDS
+from tests.faults.recorder.nemesis import CUTS, EXECUTOR_KILLS, HUB_ENDS, MISDEEDS
 from tests.faults.recorder.operations import Record
 
 
@@ -40,6 +40,7 @@ def described(record: Record) -> str:
         f"executions {len(record.ledger)}, of them again {len(record.ledger) - len(record.executions)}",
         f"events {events['event']}, gaps {events['gap']}",
         f"cuts {cuts}, stalls and the like {others}, executor kills {kills}, {ends}",
+        "methods: " + ", ".join(f"{kind} {broken[kind]}" for kind in MISDEEDS),
         f"sessions resumed {resumed[True]}, not resumed {resumed[False]}",
     ]
     return "\n".join(rows)
