@@ -111,6 +111,18 @@ async def test_a_technique_goes_to_the_group_that_lists_it(connection: Peer) -> 
     assert {await connection.result("place.by_technique") for _ in range(6)} == {"plain in light"}
 
 
+async def test_a_pipeline_goes_to_the_group_of_its_technique(connection: Peer) -> None:
+    for technique, group in (("deep", "heavy"), ("new", "light")):
+        made = await connection.result("pipeline.initialize", {"technique": technique, "config": {}})
+        for params in ({"pipeline_id": made}, {"pipeline_id": made, "technique": technique}):
+            where = {await connection.result("place.by_technique", params) for _ in range(4)}
+            assert where == {f"a pipeline in {group}"}, params
+    gone = await connection.result("place.by_technique", {"pipeline_id": "none"})
+    assert gone == "a pipeline in light", "as without one: the method itself says that there is none"
+    error = (await connection.call("place.by_technique", {"pipeline_id": 7}))["error"]
+    assert error["message"] == "place.by_technique: pipeline_id must be given as a string"
+
+
 async def test_a_full_group_refuses_and_the_others_go_on(connection: Peer) -> None:
     # Quick calls before these may have let the hub send some ahead, 256 an executor at most.
     waiting = [await connection.request("debug.sleep", {"seconds": 60}) for _ in range(2 * (1 + 256) + 2 + 1)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys
+from trunkline.executors.queueing import PREFETCH_LIMIT, LaneLoad, RoutingKeys, default_of
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -85,19 +85,26 @@ TECHNIQUE = MethodInfo(
     [
         (b'{"query":"q","technique":"hybrid"}', "hybrid"),
         (b'["q","hybrid"]', "hybrid"),
-        (b'{"query":"q"}', "basic"),
-        (b'["q"]', "basic"),
-        (b"{}", "basic"),
-        (b'{"technique":null}', "basic"),
-        (b'["q",null]', "basic"),
+        (b'{"query":"q"}', None),
+        (b'["q"]', None),
+        (b"{}", None),
+        (b'{"technique":null}', None),
+        (b'["q",null]', None),
     ],
 )
-def test_what_may_be_left_out_has_its_default(params: bytes, value: str) -> None:
-    assert RoutingKeys().optional(TECHNIQUE, "technique", params) == value
+def test_what_may_be_left_out(params: bytes, value: str | None) -> None:
+    keys = RoutingKeys()
+    assert keys.optional(TECHNIQUE, "technique", params) == value
+    assert keys.optional(TECHNIQUE, "query", params) in ("q", None), "one decoder a method and parameter"
 
 
-def test_without_a_default_it_is_none_and_what_is_no_string_is_refused() -> None:
-    bare = MethodInfo("tool.run", parameters=[Parameter("technique", {}, True)])
-    assert RoutingKeys().optional(bare, "technique", b"{}") is None
+def test_defaults_are_strings_or_none() -> None:
+    assert default_of(TECHNIQUE, "technique") == "basic"
+    assert default_of(TECHNIQUE, "query") is None
+    assert default_of(TECHNIQUE, "unknown") is None
+    assert default_of(MethodInfo("m", parameters=[Parameter("n", {"default": 5}, False)]), "n") is None
+
+
+def test_what_is_no_string_is_refused() -> None:
     with pytest.raises(RpcError, match=r"rag\.execute: technique must be given as a string"):
         RoutingKeys().optional(TECHNIQUE, "technique", b'{"technique":5}')

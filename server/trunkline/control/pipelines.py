@@ -63,6 +63,11 @@ class Pipelines:
     def __len__(self) -> int:
         return len(self._pipelines)
 
+    def technique_of(self, pipeline_id: str) -> str | None:
+        """The technique of a pipeline, whoever's it is; None for an unknown one."""
+        pipeline = self._pipelines.get(pipeline_id)
+        return None if pipeline is None else pipeline.technique
+
     def methods(self) -> Handlers:
         """The handlers."""
         return (

@@ -7,14 +7,14 @@ group, whose executors own the slots of the keys.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.queueing import ANYWHERE, Queue, RoutingKeys
+from trunkline.executors.queueing import ANYWHERE, Queue, RoutingKeys, default_of
 from trunkline.executors.supervisor import GroupSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
@@ -29,6 +29,10 @@ MEAN_SHARE: Final = 0.05
 
 FORGETTING: Final = 0.02
 """The part of its difference to the fastest that a measured run time loses at each look."""
+
+
+PIPELINE_PARAM: Final = "pipeline_id"
+"""The parameter that names a pipeline, in methods that have a technique."""
 
 
 class ExecutorGroup:
@@ -162,6 +166,7 @@ class Routes:
 
     Args:
         groups: all of them, in the order of the configuration.
+        technique_of: the technique of a pipeline, by its id; None where there is no such pipeline.
 
     Attributes:
         methods: the catalogue entries of all methods, by name.
@@ -170,8 +175,11 @@ class Routes:
         state: the group whose executors own the slots of routing keys; None before one is known.
     """
 
-    def __init__(self, groups: Sequence[ExecutorGroup]) -> None:
+    def __init__(
+        self, groups: Sequence[ExecutorGroup], technique_of: Callable[[str], str | None] = lambda _id: None
+    ) -> None:
         self.groups = groups
+        self._technique_of = technique_of
         self.keys = RoutingKeys()
         self.methods: dict[str, MethodInfo] = {}
         self.by_method: dict[str, Route] = {}
@@ -187,7 +195,7 @@ class Routes:
         if route.param is None:
             return route
         info = self.methods[call.method]
-        technique = self.keys.optional(info, route.param, call.params)
+        technique = self._technique(info, route.param, call.params)
         if technique is None:
             return route.others or route
         found = route.bound.get(technique, route.others)
@@ -198,6 +206,14 @@ class Routes:
                 f"{', '.join(group.name for group in route.groups)} are: {', '.join(route.bound)}",
             )
         return found
+
+    def _technique(self, info: MethodInfo, name: str, params: bytes) -> str | None:
+        """The technique that a call names, or else that of the pipeline which it names, or the parameter's default."""
+        technique = self.keys.optional(info, name, params)
+        if technique is None and any(each.name == PIPELINE_PARAM for each in info.parameters):
+            pipeline_id = self.keys.optional(info, PIPELINE_PARAM, params)
+            technique = None if pipeline_id is None else self._technique_of(pipeline_id)
+        return default_of(info, name) if technique is None else technique
 
     def starting(self) -> list[ExecutorGroup]:
         """The groups of which it is not known yet what they serve."""

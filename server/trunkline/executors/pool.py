@@ -60,6 +60,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         quarantine: when an input that kills executors is refused, and for how long.
         hand_over: limits of handing slots of routing keys over.
         replacement: how processes are replaced.
+        technique_of: the technique of a pipeline by its id; None for an unknown one.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         quarantine: QuarantineLimits | None = None,
         hand_over: HandOverLimits | None = None,
         replacement: ReplacementLimits | None = None,
+        technique_of: Callable[[str], str | None] = lambda _id: None,
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
@@ -83,7 +85,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.watchdog = Watchdog(self.crew.processes, kill_after, self.kill)
         self._orphans = Orphans()
         self.quarantine = Quarantine(quarantine)
-        self._routes = Routes(self._groups)
+        self._routes = Routes(self._groups, technique_of)
         self._methods = self._routes.methods
         self._failed = FailedModules(self.executors, self._routes)
         limits = queue_limits or QueueLimits()
@@ -287,8 +289,6 @@ class ExecutorPool(CallBackend, HandOverHost):
             else:
                 call.waited = time.monotonic() - call.received
                 self.dispatch(handle, call)
-
-    # --- what hand-overs need (see HandOverHost) ---
 
     @override
     def refill(self, handle: ExecutorHandle) -> None:

@@ -64,7 +64,7 @@ class RoutingKeys:
     """Reads from params what calls are routed by, with one decoder per method that skips the rest of the params."""
 
     def __init__(self) -> None:
-        self._decoders: dict[str, msgspec.json.Decoder[Any]] = {}
+        self._decoders: dict[tuple[str, str], msgspec.json.Decoder[Any]] = {}
 
     def value(self, info: MethodInfo, params: bytes) -> str:
         """The value of a call's routing key.
@@ -77,25 +77,17 @@ class RoutingKeys:
         """
         key = info.routing_key
         assert key is not None
-        value = self._read(info, key, params)
+        value = self.optional(info, key, params)
         if value is None:
             raise _no_string(info, key)
         return value
 
     def optional(self, info: MethodInfo, name: str, params: bytes) -> str | None:
-        """The value of a parameter that may be left out, or null: then its default, or None where that is no string.
+        """The value of a parameter; None where it is left out, or null.
 
         Raises:
             RpcError: -32602, it is given and not a string.
         """
-        value = self._read(info, name, params)
-        if value is not None:
-            return value
-        defaults = (each.schema.get("default") for each in info.parameters if each.name == name)
-        return next((default for default in defaults if isinstance(default, str)), None)
-
-    def _read(self, info: MethodInfo, name: str, params: bytes) -> str | None:
-        """The value of a parameter; None where it is left out, or null."""
         try:
             if params.lstrip()[:1] == b"[":
                 position = next(i for i, parameter in enumerate(info.parameters) if parameter.name == name)
@@ -107,11 +99,17 @@ class RoutingKeys:
         return None if value is None else str(value)
 
     def _decoder(self, method: str, name: str) -> msgspec.json.Decoder[Any]:
-        decoder = self._decoders.get(method)
+        decoder = self._decoders.get((method, name))
         if decoder is None:
             decoder = msgspec.json.Decoder(msgspec.defstruct("Key", [(name, str | None, None)]))
-            self._decoders[method] = decoder
+            self._decoders[method, name] = decoder
         return decoder
+
+
+def default_of(info: MethodInfo, name: str) -> str | None:
+    """The default of a parameter, or None where that is no string."""
+    defaults = (each.schema.get("default") for each in info.parameters if each.name == name)
+    return next((default for default in defaults if isinstance(default, str)), None)
 
 
 def _no_string(info: MethodInfo, name: str) -> RpcError:

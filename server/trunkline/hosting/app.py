@@ -153,6 +153,7 @@ class HubParts:
             quarantine=QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds),
             hand_over=HandOverLimits(settings.hand_over_seconds, settings.rebalance_seconds),
             replacement=ReplacementLimits(settings.finish_seconds, settings.replace),
+            technique_of=lambda pipeline_id: self.pipelines.technique_of(pipeline_id),  # noqa: PLW0108  # made later
             on_change=self._executors_changed,
             on_figures=self.figures.update,
         )

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from trunkline import Context, method
+from trunkline import Context, ErrorCode, RpcError, method
 
 
 class Place:
@@ -35,6 +35,14 @@ class Place:
 
 
 @method("place.by_technique", idempotent=True, technique="technique")
-async def by_technique(ctx: Context, technique: str = "plain") -> str:
-    """Say which group runs a technique."""
-    return f"{technique} in {ctx.group}"
+async def by_technique(ctx: Context, technique: str = "plain", pipeline_id: str | None = None) -> str:
+    """Say which group runs a technique, or a pipeline."""
+    return f"{technique if pipeline_id is None else 'a pipeline'} in {ctx.group}"
+
+
+@method("rag.check", idempotent=True, technique="technique")
+async def check(ctx: Context, technique: str, config: dict[str, Any]) -> dict[str, Any]:
+    """As pipeline.initialize asks; only the group of a technique knows it."""
+    if (technique == "deep") != (ctx.group == "heavy"):
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"no technique {technique} in {ctx.group}")
+    return config

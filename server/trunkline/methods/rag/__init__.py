@@ -115,7 +115,7 @@ class RagMethods:
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
-    @method("rag.check", idempotent=True)
+    @method("rag.check", idempotent=True, technique="technique")
     async def check(self, technique: str, config: dict[str, Any] | None = None) -> Checked:
         """Check a technique and its config, as pipeline.initialize does; nothing is run.
 
