@@ -17,7 +17,7 @@ from trunkline.executors.crew import Crew
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.process_memory import memory_of
-from trunkline.executors.supervisor import GroupSpec
+from trunkline.executors.specs import GroupSpec
 from trunkline_protocol.errors import RpcError
 
 LOOK_SECONDS: Final = 0.5
