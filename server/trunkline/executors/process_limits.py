@@ -43,7 +43,8 @@ class ProcessLimits:
     def __init__(self, crew: Crew, groups: Sequence[GroupSpec], replace: Callable[[str], Awaitable[object]]) -> None:
         self._crew = crew
         self._limits = {group.name: group for group in groups}
-        self._watched = any(group.memory_soft or group.memory_hard or group.max_requests for group in groups)
+        own = [group for group in groups if not group.executor.in_process]  # what it has is the hub's else
+        self._watched = any(group.memory_soft or group.memory_hard or group.max_requests for group in own)
         self._replace = replace
         self._shares: dict[int, int] = {}
         self._replacing: set[int] = set()

@@ -86,7 +86,7 @@ class Supervisor:
         self._handle.send(frame(STOP))
         if self._task is None:
             return
-        if self._process is None:
+        if self._handle.pid is None:
             self._task.cancel()
         _done, late = await asyncio.wait([self._task], timeout=grace)
         if late:
