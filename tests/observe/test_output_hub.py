@@ -49,7 +49,7 @@ async def test_a_line_says_whose_it_is(hub: RunningHub) -> None:
         await one.result("talker.say", {"text": "hello there"})
     for event in ("hello there", "hello there (stderr)"):
         said = record(hub, event)
-        assert (said["executor"], said["pid"], said["method"]) == (0, pid, "talker.say")
+        assert (said["executor"], said["pid"], said["method"]) == ("executor-0", pid, "talker.say")
         assert (said["logger"], said["level"]) == ("trunkline.executors.output", "info")
     assert not [line for line in hub.stdout if "hello" in line], "standard output is the hub's"
 
