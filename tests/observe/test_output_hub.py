@@ -54,6 +54,16 @@ async def test_a_line_says_whose_it_is(hub: RunningHub) -> None:
     assert not [line for line in hub.stdout if "hello" in line], "standard output is the hub's"
 
 
+async def test_what_close_prints_is_of_no_method() -> None:
+    with ready_hub("talker", cwd=MODULES, executors=1) as own:
+        async with peer(own.url) as one:
+            await one.result("talker.closing")
+        own.stop()
+        said = record(own, "closing now")
+    assert said["executor"] == "executor-0"
+    assert not {"method", "methods"} & said.keys()
+
+
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 

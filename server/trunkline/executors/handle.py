@@ -324,6 +324,8 @@ class ExecutorHandle(asyncio.Protocol):
                 said["trace_id"] = call.trace.trace_id
         elif running:
             said["methods"] = sorted(running)[:MAX_SPEAKERS]
+        elif self.state == "stopping":
+            pass  # what is printed now, close prints
         elif self.last_method is not None and time.monotonic() - self.last_frame_at < JUST_NOW:
             said["method"] = self.last_method
         return said
