@@ -79,8 +79,8 @@ async def settings() -> None:
     print("the key is", os.environ.get("TALKER_KEY"), "and Authorization: Bearer abcdefghij0123", flush=True)
 
 
-class Closing:
-    """One whose end is heard."""
+class Keeper:
+    """Says when it is closed."""
 
     @method("talker.closing")
     def closing(self) -> str:
