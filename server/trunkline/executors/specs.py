@@ -23,6 +23,7 @@ class ExecutorSpec:
         python_path: folders that modules are searched in first.
         environment: patterns of further variables that executors get; see :mod:`trunkline.executors.environment`.
         variables: more variables, with their values.
+        rlimits: limits of the kernel by their names in setrlimit(2), such as ``nofile``.
         python: the interpreter; None for the hub's own.
         in_process: run methods in the hub's own process; see :mod:`trunkline.executors.in_process`.
     """
@@ -35,6 +36,7 @@ class ExecutorSpec:
     python_path: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    rlimits: Mapping[str, int] = field(default_factory=dict)
     python: str | None = None
     in_process: bool = False
 
