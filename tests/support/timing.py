@@ -46,3 +46,18 @@ async def until(condition: Callable[[], Any], what: str, within: float = PATIENC
             return found
         assert time.monotonic() < limit, f"after {within:.1f} s still not so: {what}"
         await asyncio.sleep(0.01)
+
+
+async def standstill(state: Callable[[], T], within: float = PATIENCE) -> T:
+    """Wait until a state stands still, which nothing tells: two looks find the same; returns what they found.
+
+    On a busy machine it may only seem so. That it goes no further is told by a limit that it must not exceed.
+    """
+    limit = time.monotonic() + within
+    before = state()
+    while True:
+        await asyncio.sleep(0.2)
+        if (now := state()) == before:
+            return now
+        assert time.monotonic() < limit, f"after {within:.1f} s it still goes on: {now!r}"
+        before = now
