@@ -7,6 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
@@ -61,3 +62,8 @@ async def standstill(state: Callable[[], T], within: float = PATIENCE) -> T:
             return now
         assert time.monotonic() < limit, f"after {within:.1f} s it still goes on: {now!r}"
         before = now
+
+
+def number_in(marker: Path) -> int:
+    """The number that another process has written to a file so far; 0 before."""
+    return int(marker.read_text() or 0) if marker.exists() else 0
