@@ -294,8 +294,13 @@ async def test_a_reader_that_does_not_read_slows_its_streams_down(lab_hub: Runni
         assert await standstill(lambda: number_in(marker)) < 2000, "it waits for its reader"
         assert psutil.Process(program.process.pid).memory_info().rss < 300 * 2**20
         program.stream.reader._transport.resume_reading()  # type: ignore[attr-defined]
-        assert "result" in await program.reply(asked, within=4 * PATIENCE)
-        assert [message["params"]["index"] for message in program.others] == [*range(3001)]
+        chunks = []
+        while (message := await program.receive(4 * PATIENCE)).get(
+            "id"
+        ) != asked:  # in all it takes long on a busy machine
+            chunks.append(message["params"]["index"])
+        assert "result" in message
+        assert chunks == [*range(3001)]
 
 
 async def test_ends_wait_for_answers(debug_hub: RunningHub) -> None:

@@ -49,7 +49,7 @@ async def until(condition: Callable[[], Any], what: str, within: float = PATIENC
         await asyncio.sleep(0.01)
 
 
-async def standstill(state: Callable[[], T], within: float = PATIENCE) -> T:
+async def standstill(state: Callable[[], T], within: float = START) -> T:
     """Wait until a state stands still, which nothing tells: two looks find the same; returns what they found.
 
     On a busy machine it may only seem so. That it goes no further is told by a limit that it must not exceed.
