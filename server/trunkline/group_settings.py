@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,17 @@ GroupName = Annotated[str, AfterValidator(_group_name)]
 """Executors are named after it, such as ``gpu-0``; ``executor`` is how those of the group ``default`` are named."""
 
 Name = Annotated[str, StringConstraints(min_length=1)]
+
+NonNegativeByteSize = Annotated[ByteSize, Field(ge=0)]
+
+RLIMITS: Final = ("as", "core", "cpu", "data", "fsize", "memlock", "nofile", "nproc", "stack")
+"""Limits of the kernel that an executor can be started with; see setrlimit(2)."""
+
+
+def _rlimit(name: str) -> str:
+    if name not in RLIMITS:
+        raise ValueError(f"there is no limit {name!r:.50}; there are: {', '.join(RLIMITS)}")
+    return name
 
 
 def default_executors() -> int:
@@ -66,6 +77,9 @@ class GroupSettings(BaseModel):
         None, description="memory, with its children, from which an executor is killed"
     )
     max_requests: int | None = Field(None, ge=1, description="calls after which an executor is replaced")
+    rlimits: dict[Annotated[str, AfterValidator(_rlimit)], NonNegativeByteSize] = Field(
+        default_factory=dict, description="limits of the kernel for each executor, by the names of setrlimit(2)"
+    )
 
     @model_validator(mode="after")
     def _soft_before_hard(self) -> GroupSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.timing import START, until
 from trunkline.config import load_settings
+from trunkline.hosting.executor_settings import group_specs
+from trunkline.hosting.runtime import ConfigurationError
 from trunkline.setting_names import SettingsError
 from trunkline_protocol.errors import ErrorCode
 
@@ -65,6 +68,10 @@ def replaced_for(connection: Peer, cause: str) -> Callable[[], Awaitable[bool]]:
         return bool((await executor(connection))["restart_causes"].get(cause))
 
     return look
+
+
+async def restarted(connection: Peer) -> bool:
+    return bool((await executor(connection))["restarts"])
 
 
 async def test_one_that_is_too_large_is_replaced_and_its_calls_end_where_they_run(tmp_path: Path) -> None:
@@ -139,3 +146,71 @@ def test_a_soft_limit_above_the_hard_one_is_refused(tmp_path: Path) -> None:
     config.write_text(f'[groups.work]\n{DEBUG}memory_soft = "2GiB"\nmemory_hard = "1GiB"\n')
     with pytest.raises(SettingsError, match=r"groups\.work: memory_soft is not below memory_hard"):
         load_settings(config)
+
+
+LIMITED = """
+import asyncio, os, resource
+from trunkline import method
+
+@method("limited.tell")
+async def tell() -> list[list[int]]:
+    child = await asyncio.create_subprocess_exec("sh", "-c", "ulimit -n", stdout=asyncio.subprocess.PIPE)
+    said, _ = await child.communicate()
+    found = [resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)]
+    return [*map(list, found), [int(said)]]
+
+@method("limited.write")
+def write() -> int:
+    with open("large", "wb") as file:
+        return file.write(b"x" * 4096)
+
+@method("limited.spin")
+def spin() -> None:
+    while True:
+        pass
+"""
+
+
+async def test_limits_of_the_kernel_hold_for_it_and_for_what_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "limited.py").write_text(LIMITED)
+    config = tmp_path / "hub.toml"
+    config.write_text(
+        '[groups.work]\nmethods = ["limited"]\nsize = 1\nrlimits = { nofile = 200, fsize = "2KiB", cpu = 5 }\n'
+    )
+    with RunningHub((), cwd=tmp_path, arguments=("--config", str(config))) as hub:
+        hub.ready()
+        async with peer(hub.url) as connection:
+            assert await connection.result("limited.tell") == [[200, 200], [2048, 2048], [200]]
+            error = (await connection.call("limited.write"))["error"]
+            assert (error["code"], error["data"]["maybe_executed"]) == (ErrorCode.INTERNAL_ERROR, True)
+            assert "OSError" in error["message"]
+            error = (await connection.call("limited.spin", within=START))["error"]
+            assert error["code"] == ErrorCode.WORKER_CRASHED
+            await until(lambda: restarted(connection), "another is started", START)
+            assert "SIGXCPU" in (await executor(connection))["last_restart"]["words"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        (
+            "descriptors = 5",
+            r"groups\.work\.rlimits\.descriptors.*no limit 'descriptors'; there are: as, core",
+        ),
+        ("nofile = -1", r"groups\.work\.rlimits\.nofile: "),
+        ('nofile = "many"', r"groups\.work\.rlimits\.nofile: "),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused(tmp_path: Path, limits: str, why: str) -> None:
+    config = tmp_path / "hub.toml"
+    config.write_text(f"[groups.work]\n{DEBUG}rlimits = {{ {limits} }}\n")
+    with pytest.raises(SettingsError, match=why):
+        load_settings(config)
+
+
+def test_a_limit_above_the_hubs_own_is_refused(tmp_path: Path) -> None:
+    _, own = resource.getrlimit(resource.RLIMIT_NOFILE)
+    config = tmp_path / "hub.toml"
+    config.write_text(f"[groups.work]\n{DEBUG}rlimits = {{ nofile = {own + 1} }}\n")
+    with pytest.raises(ConfigurationError, match=rf"groups\.work\.rlimits\.nofile: {own + 1} is above {own}, that of"):
+        group_specs(load_settings(config))

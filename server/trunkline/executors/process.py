@@ -16,12 +16,13 @@ import itertools
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -421,6 +422,18 @@ def die_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
+def set_rlimits(limits: Mapping[str, int]) -> None:
+    """Set limits of this process and of what it starts, so that neither can raise them again.
+
+    Raises:
+        ValueError: one is above that of the hub.
+    """
+    for name, value in limits.items():
+        # Above its limit of CPU a process gets SIGXCPU, which says why it ended; at the second one SIGKILL.
+        hard = value + 1 if name == "cpu" else value
+        resource.setrlimit(getattr(resource, f"RLIMIT_{name.upper()}"), (value, hard))
+
+
 def run_to_end(work: Coroutine[Any, Any, int]) -> int:
     """Run the loop until ``work`` is done, and return its result.
 
@@ -450,6 +463,7 @@ def main() -> None:
     """Run the executor process."""
     config = json.load(sys.stdin)
     die_with_parent(config["parent"])
+    set_rlimits(config["rlimits"])
     watch(config["withheld"])
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     faulthandler.enable()  # a crash in native code says where

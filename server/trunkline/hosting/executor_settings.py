@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import resource
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,10 @@ def _problems(groups: Mapping[str, GroupSettings], configured: Collection[str]) 
                 yield f"{path}packs: pack {pack} needs {', '.join(missing)}: {install}"
         if group.python is not None and not interpreter(group.python).is_file():
             yield f"{path}python: there is no interpreter {interpreter(group.python)}"
+        for limit, value in group.rlimits.items():
+            _, own = resource.getrlimit(getattr(resource, f"RLIMIT_{limit.upper()}"))
+            if own not in (resource.RLIM_INFINITY, -1) and value > own:
+                yield f"{path}rlimits.{limit}: {value} is above {own}, that of the hub's own process"
         keyed += [name for pack in group.packs or () if pack in PACKS and PACKS[pack].keyed]
     if len(keyed) > 1:
         yield (
@@ -142,6 +147,7 @@ def _executor_spec(group: GroupSettings, base: ExecutorSpec) -> ExecutorSpec:
         settings=base.settings | group.settings,
         max_concurrency=group.max_concurrency or base.max_concurrency,
         python_path=(os.getcwd(),) if methods else (),
+        rlimits=dict(group.rlimits),
         variables={name: value.get_secret_value() for name, value in group.env.items()},
         python=None if group.python is None else str(interpreter(group.python)),
     )
