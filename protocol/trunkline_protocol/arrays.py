@@ -74,8 +74,7 @@ def _from_tensor(tensor: Any, torch: Any) -> dict[str, Any]:
 
 
 def _parts(form: dict[str, Any]) -> tuple[str, list[int], bytes]:
-    dtype, data = form.get("dtype"), form.get("bytes")
-    shape: Any = form.get("shape")
+    dtype, shape, data = form.get("dtype"), form.get("shape"), form.get("bytes")
     if isinstance(data, dict):
         data = from_member(data)
     elif isinstance(data, str):
@@ -83,7 +82,7 @@ def _parts(form: dict[str, Any]) -> tuple[str, list[int], bytes]:
     sizes = isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape)
     if len(form) != 3 or not isinstance(dtype, str) or not sizes or not isinstance(data, bytes):
         raise ValueError('an array is {"dtype": "float32", "shape": [2, 3], "bytes": {"$bytes": "<base64>"}}')
-    return dtype, shape, data
+    return dtype, shape, data  # type: ignore[return-value]  # checked: ``sizes``
 
 
 def _require_size(data: bytes, shape: list[int], dtype: str, size: int) -> None:
