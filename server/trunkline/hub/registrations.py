@@ -10,16 +10,24 @@ import asyncio
 import itertools
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
 
+from trunkline.hub.callee_messages import (
+    CalleeChunk,
+    CalleeProgress,
+    NamedChunk,
+    metadata_for,
+    problem_of,
+    require_readable,
+)
 from trunkline.hub.callees import Callee, ServedMethod
 from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
-from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
+from trunkline_protocol.calls import Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
@@ -27,7 +35,7 @@ from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import Registered, RegisterParams, Unregistered, UnregisterParams
 from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, reserved
-from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
+from trunkline_protocol.messages import UNREADABLE, Response
 from trunkline_protocol.principals import ENCODED_HUB
 from trunkline_protocol.topics import valid_topic
 
@@ -35,9 +43,6 @@ MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 
 MAX_ATTEMPTS: Final = 3
-CALLEE_WINDOW: Final = 256
-"""Chunks that a callee may send ahead of their reader: with more the call fails (1003)."""
-
 PATIENCE: Final = 1.0
 """Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
 
@@ -48,28 +53,8 @@ NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_P
 """Errors by which a callee says that it has executed nothing."""
 
 _encoder: Final = msgspec.json.Encoder()
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 logger = logging.getLogger("trunkline.hub")
-
-
-class _Chunk(msgspec.Struct):
-    request_id: str
-    index: int
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    chunk_type: str = "data"
-    is_final: bool = False
-
-
-class _ChunkOf(msgspec.Struct):
-    """The part of a chunk that names its call."""
-
-    request_id: str
-
-
-class _Progress(msgspec.Struct):
-    token: str
-    value: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Running:
@@ -263,7 +248,7 @@ class Registrations(CallBackend, Callees):
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
-        _require_readable(call)
+        require_readable(call)
         require_depth(call.params, f"{call.method}: params")  # executors check this themselves
         callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
@@ -286,7 +271,7 @@ class Registrations(CallBackend, Callees):
         request_id = _id_of(call)
         caller = call.caller()
         who = ENCODED_HUB if caller is None else caller.encoded
-        metadata = _metadata_for(call, request_id)
+        metadata = metadata_for(call, request_id)
         request = jsonrpc.encode_request(request_id, call.method, call.params, metadata, who)
         call.executor = callee
         call.attempts += 1
@@ -348,7 +333,7 @@ class Registrations(CallBackend, Callees):
     @override
     def chunk(self, connection: Connection, params: bytes) -> None:
         try:
-            chunk = msgspec.json.decode(params, type=_Chunk)
+            chunk = msgspec.json.decode(params, type=CalleeChunk)
         except UNREADABLE as error:
             self._bad_chunk(connection, params, str(error))
             return
@@ -358,7 +343,7 @@ class Registrations(CallBackend, Callees):
         call = running.call
         call.last_activity = time.monotonic()
         assert call.info is not None
-        problem = _problem_of(chunk, call, running.granted, call.info.streaming)
+        problem = problem_of(chunk, call, running.granted, call.info.streaming)
         if problem is None:
             call.stream(_encoder.encode(chunk.chunk_type), bytes(chunk.data))
             return
@@ -366,7 +351,7 @@ class Registrations(CallBackend, Callees):
 
     def _bad_chunk(self, connection: Connection, params: bytes, problem: str) -> None:
         try:
-            request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
+            request_id = msgspec.json.decode(params, type=NamedChunk).request_id
         except UNREADABLE:
             return  # no call can be told that its chunk was invalid
         running = self._find(connection, request_id)
@@ -376,7 +361,7 @@ class Registrations(CallBackend, Callees):
     @override
     def progress(self, connection: Connection, params: bytes) -> None:
         try:
-            progress = msgspec.json.decode(params, type=_Progress)
+            progress = msgspec.json.decode(params, type=CalleeProgress)
         except UNREADABLE:
             return
         running = self._find(connection, progress.token)
@@ -435,42 +420,6 @@ def _how_cancelled(call: Call, since: float) -> int:
     now = time.monotonic()
     timed_out = now >= call.deadline and now - since >= PATIENCE
     return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
-
-
-def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
-    if not streaming:
-        return "a stream_chunk, but the method is registered without streaming"
-    if chunk.index != call.chunks:
-        return f"chunk {chunk.index} came where {call.chunks} was expected"
-    if call.chunks - granted >= CALLEE_WINDOW:
-        return f"more than {CALLEE_WINDOW} chunks ahead of the reader; wait for stream.credit"
-    problem = unreadable(chunk.data)
-    return None if problem is None else f"chunk {chunk.index}: {problem}"
-
-
-def _require_readable(call: Call) -> None:
-    """Refuse params or metadata that are no valid JSON: a callee could only close its connection (executors check).
-
-    Raises:
-        RpcError: -32602, names the member.
-    """
-    for member, data in (("params", call.params), ("metadata", call.metadata)):
-        if (problem := unreadable(data)) is not None:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{member} of {call.method}: {problem}")
-
-
-def _metadata_for(call: Call, request_id: str) -> bytes:
-    """The metadata for the callee: the caller's, with the time that is left and the token for progress."""
-    metadata: dict[str, Any] = dict(_members.decode(call.metadata)) if call.metadata else {}
-    for member in (*CALLERS_OWN, "timeout_ms"):
-        metadata.pop(member, None)
-    if call.idle_timeout:
-        metadata["timeout_ms"] = int(call.idle_timeout * 1000)
-    elif call.deadline != NO_DEADLINE:
-        metadata["timeout_ms"] = max(1, int((call.deadline - time.monotonic()) * 1000))
-    if call.progress_token is not None:
-        metadata["progress_token"] = request_id
-    return _encoder.encode(metadata)
 
 
 def _nobody(name: str) -> RpcError:
