@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 from typing_extensions import override
 
+from trunkline import defaults
 from trunkline.hub.callee_messages import (
     CalleeChunk,
     CalleeProgress,
@@ -43,6 +44,10 @@ MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 
 MAX_ATTEMPTS: Final = 3
+
+MAX_VACANT: Final = 4096
+"""Methods without a callee that stay known for their grace; beyond it names are forgotten at once."""
+
 PATIENCE: Final = 1.0
 """Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
 
@@ -75,9 +80,17 @@ class Registrations(CallBackend, Callees):
     Args:
         executors: the backend of other methods; names of its methods cannot be registered.
         queue_limits: of calls that wait for callees, counted apart from those that wait for executors.
+        grace: seconds that a method stays known, and its calls wait, when its last callee has disconnected or drains.
+
+    Attributes:
+        grace: the same; may be changed.
     """
 
-    def __init__(self, executors: CallBackend, queue_limits: QueueLimits | None = None) -> None:
+    def __init__(
+        self, executors: CallBackend, queue_limits: QueueLimits | None = None, grace: float = defaults.CALLEE_GRACE
+    ) -> None:
+        self.grace = grace
+        self._vacant: dict[str, asyncio.TimerHandle] = {}
         self._executors = executors
         self._methods: dict[str, ServedMethod] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
@@ -139,27 +152,37 @@ class Registrations(CallBackend, Callees):
             idempotent=params.idempotent,
             timeout_ms=params.timeout_ms,
         )
-        registered = self._methods.get(name)
-        if registered is None:
-            registered = self._methods[name] = ServedMethod(info)
-        elif _contract(registered.info) != _contract(info):
-            away = not any(callee.connection.is_attached for callee in registered.callees.values())
-            until = (
-                "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)" if away else ""
-            )
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS,
-                f"{name} is registered already, with other streaming or idempotent: all its callees have to agree"
-                + until,
-            )
+        registered = self._registered(connection, info)
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
         registered.callees[connection] = callee
+        if (vacancy := self._vacant.pop(name, None)) is not None:
+            vacancy.cancel()
         callee.is_leaving = False
+        callee.tell_drained(name)
         callee.limit = params.max_concurrency
         call.settle_result(_encoder.encode(Registered(name, len(registered.callees))))
         self._refill(registered)
+
+    def _registered(self, connection: Connection, info: MethodInfo) -> ServedMethod:
+        """The method that a connection is to serve, with those that serve it already, or without any.
+
+        Raises:
+            RpcError: -32602, others serve it in another way.
+        """
+        registered = self._methods.get(info.name)
+        if registered is not None and _contract(registered.info) != _contract(info):
+            for callee in tuple(registered.callees.values()):
+                if callee.connection.principal.name == connection.principal.name:
+                    callee.connection.give_way()
+            if registered.callees:
+                raise _disagreement(registered)
+            self._withdraw(info.name)
+            registered = None
+        if registered is None:
+            registered = self._methods[info.name] = ServedMethod(info)
+        return registered
 
     def _is_executors(self, name: str) -> bool:
         try:
@@ -174,33 +197,49 @@ class Registrations(CallBackend, Callees):
         serves = callee is not None and not callee.is_leaving
         if callee is not None and serves:
             callee.is_leaving = True
-            self._leave(name, connection)
+            if params.drain:
+                callee.drained = call
+            self._leave(name, connection, for_good=not params.drain)
             self._forget_if_done(callee, name)
-        call.settle_result(_encoder.encode(Unregistered(name, serves)))
+        if not (serves and params.drain):
+            call.settle_result(_encoder.encode(Unregistered(name, serves)))
 
     def _forget_if_done(self, callee: Callee, name: str) -> None:
         if callee.is_leaving and not callee.running:
             self._of_connection.get(callee.connection, {}).pop(name, None)
+            callee.tell_drained(name)
 
-    def _leave(self, name: str, connection: Connection) -> None:
-        """Give a callee no more calls of a method; calls that it runs may finish."""
+    def _leave(self, name: str, connection: Connection, *, for_good: bool) -> None:
+        """Give a callee no more calls of a method; calls that it runs may finish.
+
+        Args:
+            for_good: where nobody else serves the method, it is unknown from now on.
+        """
         registered = self._methods[name]
         registered.callees.pop(connection, None)
-        if not registered.callees:
-            del self._methods[name]
-            for call in self._backlog.close(name):
-                left = _nobody(name)
-                left.maybe_executed = call.maybe_executed
-                call.settle_error(left)
-        else:
+        if registered.callees:
             self._refill(registered)
+        elif for_good or not self.grace or len(self._vacant) >= MAX_VACANT:
+            self._withdraw(name)
+        else:  # a service that is restarted serves it again at once
+            self._vacant[name] = asyncio.get_running_loop().call_later(self.grace, self._withdraw, name)
+
+    def _withdraw(self, name: str) -> None:
+        """Forget a method that nobody serves, and end the calls that wait for it."""
+        if (vacancy := self._vacant.pop(name, None)) is not None:
+            vacancy.cancel()
+        self._methods.pop(name, None)
+        for call in self._backlog.close(name):
+            left = _nobody(name)
+            left.maybe_executed = call.maybe_executed
+            call.settle_error(left)
 
     @override
     def gone(self, connection: Connection) -> None:
         own = self._of_connection.pop(connection, {})
         for name, callee in own.items():
             if not callee.is_leaving:
-                self._leave(name, connection)
+                self._leave(name, connection, for_good=False)
             running, callee.running = callee.running, {}
             for request_id, call in running.items():
                 del self._running[request_id]
@@ -420,6 +459,14 @@ def _how_cancelled(call: Call, since: float) -> int:
     now = time.monotonic()
     timed_out = now >= call.deadline and now - since >= PATIENCE
     return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
+
+
+def _disagreement(registered: ServedMethod) -> RpcError:
+    away = not any(callee.connection.is_attached for callee in registered.callees.values())
+    words = "is registered already, with other streaming or idempotent: all its callees have to agree"
+    if away:
+        words += "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)"
+    return RpcError(ErrorCode.INVALID_PARAMS, f"{registered.info.name} {words}")
 
 
 def _nobody(name: str) -> RpcError:
