@@ -10,9 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trunkline.methods.embeddings.model import Backend
+
+Encode = Callable[[list[str], int], object]
 
 
-def torch_encode(model: str) -> Callable[[list[str], int], object]:
+def torch_encode(model: str) -> Encode:
     from trunkline.methods.embeddings.model import find_model, load_encoder
 
     encoder = load_encoder(find_model(model))
@@ -21,7 +27,7 @@ def torch_encode(model: str) -> Callable[[list[str], int], object]:
     )
 
 
-def converted_encode(model: str, backend: str, data: str) -> Callable[[list[str], int], object]:
+def converted_encode(model: str, backend: Backend, data: str) -> Encode:
     """As ``SentenceTransformer.encode`` goes about it: sorted by length, ``batch`` texts at a time."""
     from trunkline.methods.embeddings.encoder import Text
     from trunkline.methods.embeddings.model import load_model
@@ -38,9 +44,20 @@ def converted_encode(model: str, backend: str, data: str) -> Callable[[list[str]
     return encode
 
 
+def encode_of(model: str, backend: str, data: str) -> Encode:
+    """What embeds with that backend."""
+    match backend:
+        case "torch":
+            return torch_encode(model)
+        case "openvino" | "openvino-int8":
+            return converted_encode(model, backend, data)
+        case _:
+            raise SystemExit(f"no such backend: {backend}")
+
+
 def main() -> None:
     model, backend, data = sys.argv[1:]
-    encode = torch_encode(model) if backend == "torch" else converted_encode(model, backend, data)
+    encode = encode_of(model, backend, data)
     print(json.dumps({"threads": os.environ["OMP_NUM_THREADS"]}), flush=True)
     for line in sys.stdin:
         command = json.loads(line)

@@ -85,7 +85,8 @@ def load(url: str, window: int, seconds: float) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.load", url, "--window", str(window), "--seconds", str(seconds)]
     command += ["--token", TOKEN]  # a server that wants none does not look at it
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds * 3 + 30)
-    return json.loads(printed.stdout)
+    measured: dict[str, float] = json.loads(printed.stdout)
+    return measured
 
 
 def compare(hub_url: str, echo_url: str, window: int, rounds: int, seconds: float) -> dict[str, float]:

@@ -27,6 +27,7 @@ from typing import Any, Final
 import picows
 import uvloop
 
+from bench.listeners import connected
 from bench.servers import Running, hub_process
 
 TARGET: Final = 0.95
@@ -56,7 +57,7 @@ class Dashboard(picows.WSListener):
         self._acknowledged = 0
         self._waits_for: dict[int, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.ready = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.received: Counter[str] = Counter()
         self.bytes = 0
         self.transport: picows.WSTransport
@@ -139,8 +140,7 @@ async def dashboards(url: str, number: int) -> AsyncIterator[list[Dashboard]]:
     views = itertools.cycle(asks["views"])
     opened: list[Dashboard] = []
     for _ in range(number):
-        view = next(views)
-        _transport, page = await picows.ws_connect(lambda view=view: Dashboard(asks, view), url)
+        page = await connected(Dashboard(asks, next(views)), url)
         await asyncio.wait_for(page.ready, 30)
         opened.append(page)
     try:
@@ -176,7 +176,7 @@ async def watched(hub: Running, options: argparse.Namespace) -> dict[str, Any]:
 
 async def compare(options: argparse.Namespace) -> float:
     """Alternate the two; what the hub can do beside dashboards, by the median of the pairs."""
-    costs = []
+    costs: list[float] = []
     with hub_process("--executors", str(options.executors)) as hub:
         await load(hub, options)  # the first run finds cold caches
         for index in range(options.rounds):

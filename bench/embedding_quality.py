@@ -20,9 +20,9 @@ import numpy as np
 
 from trunkline.cli.demo import reference_passages
 from trunkline.methods.embeddings.encoder import Text
-from trunkline.methods.embeddings.model import LoadedModel, load_model
+from trunkline.methods.embeddings.model import Backend, LoadedModel, load_model
 
-BACKENDS = ("torch", "openvino", "openvino-int8")
+BACKENDS: tuple[Backend, ...] = ("torch", "openvino", "openvino-int8")
 DEPTH = 10
 PASS = 8
 

@@ -29,6 +29,7 @@ import picows
 import psutil
 import uvloop
 
+from bench.listeners import connected
 from bench.servers import Running, cpu_seconds, process
 
 RATE_TARGET = 0.9
@@ -64,7 +65,8 @@ class Bare:
     def seconds(self, texts: list[str], batch: int) -> float:
         self._stdin.write(json.dumps({"texts": texts, "batch": batch}) + "\n")
         self._stdin.flush()
-        return json.loads(self._stdout.readline())["seconds"]
+        answer: dict[str, float] = json.loads(self._stdout.readline())
+        return answer["seconds"]
 
 
 @contextmanager
@@ -93,24 +95,24 @@ def embedding_hub(backend: str, data: str, executors: int | None) -> Iterator[Ru
 class Caller(picows.WSListener):
     """Sends one text, and the next when the answer is there."""
 
-    def __init__(self, texts: Iterator[str]) -> None:
-        self._texts = texts
-        self._loop = asyncio.get_running_loop()
-        self.transport: picows.WSTransport | None = None
-        self.done: asyncio.Future[None] | None = None
+    transport: picows.WSTransport
+    _texts: Iterator[str]
+    _done: asyncio.Future[None]
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.transport = transport
 
-    def run(self) -> asyncio.Future[None]:
-        self.done = self._loop.create_future()
+    def run(self, texts: Iterator[str]) -> asyncio.Future[None]:
+        """Begin to send the texts; what is returned is done when the last was answered."""
+        self._texts = texts
+        self._done = asyncio.get_running_loop().create_future()
         self._next()
-        return self.done
+        return self._done
 
     def _next(self) -> None:
         text = next(self._texts, None)
         if text is None:
-            self.done.set_result(None)
+            self._done.set_result(None)
             return
         params = {"input": text, "encoding_format": "base64"}
         frame = {"jsonrpc": "2.0", "id": 1, "method": "embeddings.create", "params": params}
@@ -121,15 +123,15 @@ class Caller(picows.WSListener):
         if b'"embedding"' in payload:
             self._next()
         elif b'"error"' in payload:
-            self.done.set_exception(SystemExit(payload.decode()))
+            self._done.set_exception(SystemExit(payload.decode()))
 
 
 async def hub_seconds(url: str, texts: list[str], callers: int) -> float:
     """How long that many callers need for all the texts."""
     shared = iter(texts)
-    made = [(await picows.ws_connect(lambda: Caller(shared), url))[1] for _ in range(callers)]
+    made = [await connected(Caller(), url) for _ in range(callers)]
     started = time.perf_counter()
-    await asyncio.gather(*(caller.run() for caller in made))
+    await asyncio.gather(*(caller.run(shared) for caller in made))
     seconds = time.perf_counter() - started
     for caller in made:
         caller.transport.disconnect()
@@ -171,11 +173,10 @@ async def compare_latency(url: str, beside: Bare, number: int) -> float:
     questions = [f"how does statement number {index} work in a class body?" for index in range(number)]
     await hub_seconds(url, questions[:5], 1)
     routed, alone = [], []
-    _, caller = await picows.ws_connect(lambda: Caller(iter(())), url)
+    caller = await connected(Caller(), url)
     for question in questions:
-        caller._texts = iter([question])
         started = time.perf_counter()
-        await caller.run()
+        await caller.run(iter([question]))
         routed.append(time.perf_counter() - started)
         alone.append(beside.seconds([question], 1))
     caller.transport.disconnect()

@@ -27,6 +27,7 @@ import picows
 import psutil
 import uvloop
 
+from bench.listeners import connected
 from bench.servers import Running, allow_many_files, cpu_seconds, hub_process, rss_bytes
 
 BYTES_TARGET = 2_000
@@ -141,8 +142,7 @@ async def connect(load: Load, answers: Counter[str]) -> list[Client]:
     clients: list[Client] = []
     while len(clients) < load.connections:
         at_once = min(CONNECTING_AT_ONCE, load.connections - len(clients))
-        opened = await asyncio.gather(*(picows.ws_connect(lambda: Client(answers), load.url) for _ in range(at_once)))
-        clients += [client for _transport, client in opened]
+        clients += await asyncio.gather(*(connected(Client(answers), load.url) for _ in range(at_once)))
     return clients
 
 
@@ -166,7 +166,7 @@ async def run(load: Load) -> dict[str, Any]:
     """Connect, send everything, measure, wait for all answers."""
     answers: Counter[str] = Counter()
     clients = await connect(load, answers)
-    _transport, control = await picows.ws_connect(Control, load.url)
+    control = await connected(Control(), load.url)
     control.hold(load.held_slots)
     await settled(load.pid)
     idle_calls = await control.in_flight()

@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.servers import process
-from trunkline.client import Hub
-from trunkline.client import hub as connect
+from trunkline.client import Hub, connect
 from trunkline.defaults import DEFAULT_MODEL
 from trunkline.methods.documents.extract import extract
 from trunkline.methods.documents.split import Splitter, load_tokens
@@ -137,7 +136,7 @@ async def measure(folder: Path, texts: list[str], split_seconds: float, options:
     assert totals["embedded"] == len(texts), totals
     assert unchanged["embedded"] == totals["failed"] == 0, unchanged
     files, passages = totals["documents"], totals["passages"]
-    rate = options.vectors / upserting * 60
+    rate: float = options.vectors / upserting * 60
     rows = [
         ("files to vectors", whole, f"{files / whole:,.1f} documents/s, {passages / whole * 60:,.0f} vectors/minute"),
         ("embedding alone", embedding, f"{passages / embedding * 60:,.0f} vectors/minute"),

@@ -14,16 +14,19 @@ import time
 import picows
 import uvloop
 
+from bench.listeners import connected
 from bench.servers import cpu_seconds
 
 
 class Client(picows.WSListener):
     """One connection: sends the next request as soon as an answer comes. Answers may come in any order."""
 
+    transport: picows.WSTransport
+
     def __init__(self, frame: bytes, window: int, latencies: list[float], session: bool = False) -> None:
         self._session = session
         self._received = 0
-        self.opened = asyncio.get_running_loop().create_future()
+        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._frame = frame
         self._window = window
         self._latencies = latencies
@@ -32,7 +35,6 @@ class Client(picows.WSListener):
         self.running = False
         self.answers = 0
         self.errors = 0
-        self.transport = None
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self.transport = transport
@@ -107,9 +109,7 @@ async def run(
     clients: list[Client] = []
     headers = {"Authorization": f"Bearer {token}"} if token else None
     for _ in range(connections):
-        _transport, client = await picows.ws_connect(
-            lambda: Client(frame, window, latencies, session), url, extra_headers=headers
-        )
+        client = await connected(Client(frame, window, latencies, session), url, headers)
         await client.opened
         clients.append(client)
     for client in clients:

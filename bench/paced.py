@@ -122,9 +122,8 @@ async def connect(url: str, connections: int, answers: Answers) -> list[Client]:
         # Elsewhere than on Linux only 127.0.0.1 is there.
         source = (f"127.0.0.{1 + number % ADDRESSES}", 0) if sys.platform == "linux" else None
         async with at_once:
-            _transport, client = await picows.ws_connect(
-                lambda: Client(answers), url, local_addr=source, websocket_handshake_timeout=30
-            )
+            client = Client(answers)
+            await picows.ws_connect(lambda: client, url, local_addr=source, websocket_handshake_timeout=30)
         clients.append(client)
         if sys.stderr.isatty() and len(clients) % 500 == 0:
             print(f"\r{len(clients):,} of {connections:,} connected ", end="", file=sys.stderr, flush=True)

@@ -21,8 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.corpora import CorpusMissing, QuestionSet, debian_faq, python_faq
 from bench.servers import process
 from trunkline.cli.eval import ask, table
-from trunkline.client import Hub
-from trunkline.client import hub as connect
+from trunkline.client import Hub, connect
 from trunkline.evaluate.measures import Measured
 from trunkline.evaluate.questions import Question
 from trunkline.evaluate.retrieval import Retrieved

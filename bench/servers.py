@@ -36,6 +36,7 @@ def process(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Run
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
     ) as started:
         try:
+            assert started.stdout is not None
             url = ""
             for line in started.stdout:
                 if match := LISTENING.search(line):

@@ -29,7 +29,7 @@ def load(url: str, seconds: float, *, session: bool) -> float:
     printed = subprocess.run(
         [*command, *(["--session"] if session else [])], check=True, capture_output=True, text=True, timeout=60
     )
-    measured = json.loads(printed.stdout)
+    measured: dict[str, float] = json.loads(printed.stdout)
     if measured["errors"]:
         raise SystemExit(f"{measured['errors']:.0f} calls failed")
     return measured["rate"]

@@ -27,8 +27,11 @@ def start_once(data: str) -> float:
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
-            url = re.search(r"ws://(\S+)/ws", process.stdout.readline())[1]
-            while not is_ready(f"http://{url}/ready"):
+            assert process.stdout is not None
+            found = re.search(r"ws://(\S+)/ws", process.stdout.readline())
+            if found is None:
+                raise SystemExit("the hub did not say where it listens")
+            while not is_ready(f"http://{found[1]}/ready"):
                 time.sleep(0.005)
             return time.perf_counter() - started
         finally:
@@ -38,7 +41,7 @@ def start_once(data: str) -> float:
 def is_ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
-            return answer.status == 200
+            return bool(answer.status == 200)
     except urllib.error.HTTPError:
         return False
 

@@ -232,15 +232,15 @@ class BarePeer(Peer, asyncio.Protocol):
 
     async def connect(self, url: str) -> None:
         where = urlsplit(url)
-        await asyncio.get_running_loop().create_connection(lambda: self, where.hostname, where.port)
-        await asyncio.wait_for(self.ready, 30)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        assert where.hostname is not None
+        assert where.port is not None
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_connection(lambda: self, where.hostname, where.port)
         if self.publisher:
             self.ready.set_result(None)
         else:
-            transport.write(b"S")
+            self._transport.write(b"S")
+        await asyncio.wait_for(self.ready, 30)
 
     def data_received(self, data: bytes) -> None:
         if not self.ready.done():

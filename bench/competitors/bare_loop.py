@@ -26,6 +26,7 @@ def serve(listener: socket.socket, selector: selectors.BaseSelector) -> None:
                 accept(listener, selector)
                 continue
             connection = key.fileobj
+            assert isinstance(connection, socket.socket)
             try:
                 data = connection.recv(CHUNK)
             except ConnectionError:
