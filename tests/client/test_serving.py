@@ -13,7 +13,7 @@ import pytest
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
-from trunkline.client import DisconnectedError, Hub, Retry, ServedCall, StreamChunk, connect
+from trunkline.client import DisconnectedError, Hub, ServedCall, StreamChunk, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
@@ -352,35 +352,6 @@ async def test_unregistering(callee: Hub, caller: Hub) -> None:
     await registration.unregister()
 
 
-async def test_one_that_drains_waits_for_its_calls_and_others_for_its_successor(
-    lab_hub: RunningHub, callee: Hub, caller: Hub
-) -> None:
-    finish, running = asyncio.Event(), asyncio.Event()
-
-    async def work(_params: Any, _call: ServedCall) -> str:
-        running.set()
-        await finish.wait()
-        return "first"
-
-    async def successor(_params: Any, _call: ServedCall) -> str:
-        return "second"
-
-    registration = await callee.register("serve.drained", work)
-    call = asyncio.create_task(caller.call("serve.drained"))
-    await began(running)
-    drained = asyncio.create_task(registration.unregister(drain=True))
-    await callee.call("debug.echo", {"value": 1})
-    late = asyncio.create_task(caller.call("serve.drained"))
-    await caller.call("debug.echo", {"value": 1})
-    assert not drained.done()
-    finish.set()
-    assert await asyncio.wait_for(call, PATIENCE) == "first"
-    await asyncio.wait_for(drained, PATIENCE)
-    async with connect(lab_hub.url) as other:
-        await other.register("serve.drained", successor)
-        assert await asyncio.wait_for(late, PATIENCE) == "second"
-
-
 async def test_names_that_are_taken(callee: Hub) -> None:
     async def mine(_params: Any, _call: ServedCall) -> None: ...
 
@@ -484,30 +455,6 @@ async def test_unregistering_while_it_is_away(lab_hub: RunningHub, caller: Hub) 
             await caller.call("serve.left")
         assert caught.value.code == ErrorCode.METHOD_NOT_FOUND
         assert "does not serve" not in caught.value.message, "it is the hub that says so"
-
-
-async def test_all_methods_come_back_where_the_hub_takes_only_some_of_them_at_a_time(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    async def work(_params: Any, call: ServedCall) -> str:
-        return "served"
-
-    names = [f"serve.many.{n}" for n in range(24)]
-    patient = Retry(attempts=30)
-    env = {"TRUNKLINE_RATE_LIMIT": "10", "TRUNKLINE_RATE_BURST": "10", "TRUNKLINE_CALLEE_GRACE": "60"}
-    with RunningHub(("trunkline.methods.debug",), env=env) as hub:
-        hub.ready()
-        async with through_proxy(hub.port, session=False, retry=patient) as (proxy, callee):
-            changes = Changes(callee)
-            for name in names:
-                await callee.register(name, work)
-            proxy.cut()
-            await changes.wait_for("reconnecting")
-            await changes.wait_for("connected")
-            async with connect(hub.url, retry=patient) as other:
-                for name in names:
-                    assert await asyncio.wait_for(other.call(name), 3 * PATIENCE) == "served"
-    assert "not served any more" not in caplog.text
 
 
 async def test_registering_after_the_end(lab_hub: RunningHub) -> None:
