@@ -152,6 +152,16 @@ async def test_retry_after_is_waited_for() -> None:
         assert loop.time() - before >= 0.3
 
 
+async def test_a_hint_that_is_longer_than_any_call_ends_it() -> None:
+    late = error(6003, retry_after_ms=300_000)
+    async with scripted_hub(failing(late, late, None)) as hub, connect(hub.url) as client:
+        for timeout_ms in (None, 2000):
+            with pytest.raises(RpcError) as caught:
+                await asyncio.wait_for(client.call("work", timeout_ms=timeout_ms), 2.0)
+            assert caught.value.retry_after_ms == 300_000
+        assert len(hub.calls("work")) == 2
+
+
 async def test_the_deadline_spans_all_attempts() -> None:
     async with scripted_hub(failing(*[BUSY] * 50, None)) as hub, connect(hub.url) as client:
         retry = Retry(attempts=99, base_delay=0.1, factor=1)
