@@ -56,7 +56,8 @@ def test_executors_are_told_with_their_methods() -> None:
     }  # fmt: skip
     assert workers["executor-1"] == {"count": 0, "success": 0, "mean_ms": 0.0, "methods": {}}
     totals = worker_totals(tallies)["executor-0"]
-    assert (totals.count, totals.failed, totals.seconds) == (4, 1, pytest.approx(0.8))
+    assert (totals.count, totals.failed) == (4, 1)
+    assert totals.seconds == pytest.approx(0.8)
 
 
 def test_a_range_has_only_what_was_in_it() -> None:
