@@ -15,7 +15,7 @@ import pytest
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, eventually, until
 from trunkline.client import (
     AuthenticationError,
     Closed,
@@ -234,7 +234,8 @@ async def test_closing_while_the_hub_hangs_does_not_take_long(lab_hub: RunningHu
         async with connect(proxy.url) as client:
             call = asyncio.create_task(client.call("debug.echo", {"value": "x" * 10**7}))
             proxy.stall()
-            await asyncio.sleep(0.1)
+            before = proxy.arrived["to_hub"]
+            await until(lambda: proxy.arrived["to_hub"] > before, "it is being sent")
             started = time.monotonic()
         assert time.monotonic() - started < PATIENCE / 2
         with pytest.raises(DisconnectedError):

@@ -179,7 +179,9 @@ async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_agai
     async with peer(hub_of_one.url) as connection:
         stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 3})
         await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
-        await asyncio.sleep(1.0)  # two looks of the watchdog, which tells nobody: from here on it counts as silent
+        await asyncio.sleep(
+            1.0
+        )  # it is to count as silent, which nothing tells; if it does not yet, the rest holds too
         late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
         require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
         waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
