@@ -93,7 +93,7 @@ class RelayProgram:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
-        await self._reconnector.start()
+        await self._reconnector.start(0.0)
         await standard_io.connect(self.peer)
         self.peer.greet()
         await self._over.wait()
