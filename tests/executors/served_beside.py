@@ -10,7 +10,7 @@ from trunkline import method
 trouble: BaseException | None = None
 
 
-class Beside:
+class Served:
     def load(self, _settings: Mapping[str, Any]) -> None:
         if trouble is not None:
             raise trouble

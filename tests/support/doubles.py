@@ -66,15 +66,10 @@ class Wire(asyncio.Transport):
         super().__init__()
         self._reader = ipc.FrameReader()
         self.frames: list[tuple[int, int, bytes]] = []
-        self.aborted = False
 
     @override
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.frames += self._reader.feed(bytes(data))
-
-    @override
-    def abort(self) -> None:
-        self.aborted = True
 
 
 def ready_handle(index: int, *methods: str) -> tuple[ExecutorHandle, Wire]:
