@@ -161,6 +161,13 @@ def test_methods_that_fail_are_named_with_their_rate_and_their_error() -> None:
     assert (method.status, method.group, method.calls, method.failed) == ("failing", "default", 40, 40)
 
 
+def test_methods_that_fail_are_listed_whatever_else_is_not_served() -> None:
+    many = [MethodInfo(f"gpu.{number}") for number in range(MAX_METHODS)]
+    judged = look(group(("ready", 0)), group(("down", 1), name="gpu", methods=many), failing=[BROKEN])
+    assert judged.methods[0].method == BROKEN.method
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 1)
+
+
 def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:
     judged = look(group(("ready", 0), ("down", 1)), failing=[BROKEN])
     told = without_messages(judged)

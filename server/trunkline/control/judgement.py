@@ -198,7 +198,7 @@ def _trouble(executor: ExecutorReport) -> str:
 
 
 def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth], int]:
-    """The methods that cannot be served, those that fail, those of clients that are away; how many are left out."""
+    """The methods that fail, those that cannot be served, those of clients that are away; how many are left out."""
     unavailable = {
         each.method: each
         for group, judged in zip(seen.groups, groups, strict=True)
@@ -210,7 +210,7 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth],
     failing = sorted(_failing(seen, unavailable), key=lambda each: -each.failed_per_second)
     absent = [method for method, connected in seen.clients.items() if not connected and method not in unavailable]
     listed = [MethodHealth(method, None, "unavailable", seen.at, AWAY) for method in absent[:MAX_METHODS]]
-    return [*unavailable.values(), *failing, *listed], len(absent) - len(listed)
+    return [*failing, *unavailable.values(), *listed], len(absent) - len(listed)
 
 
 def _failing(seen: Seen, unavailable: Collection[str]) -> Iterator[MethodHealth]:
