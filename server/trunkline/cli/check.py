@@ -16,7 +16,7 @@ from trunkline.cli.settings import read_settings
 from trunkline.cli.talk import EXIT_FAILED, print_json
 
 if TYPE_CHECKING:
-    from trunkline.executors.supervisor import ExecutorSpec
+    from trunkline.executors.specs import ExecutorSpec
     from trunkline_protocol.catalogue import Catalogue
 
 STOP_SECONDS: Final = 7.0
