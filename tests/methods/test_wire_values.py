@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import AsyncIterator, Callable
-from types import ModuleType
+from collections import ChainMap, UserDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import jsonschema
@@ -190,6 +191,35 @@ async def test_a_number_beyond_a_double_is_refused_whatever_is_declared(methods:
 async def test_data_of_errors_are_values_like_others(methods: LocalMethods) -> None:
     error = await failure(methods.call("typed.refused"))
     assert (error.code, error.data) == (404, {"at": "2020-01-01", "key": b"\xff", "price": "1.50"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [MappingProxyType({"a": b"\xff", "b": 1}), ChainMap({"a": b"\xff"}, {"b": 1}), UserDict(a=b"\xff", b=1)],
+    ids=lambda given: type(given).__name__,
+)
+async def test_a_mapping_that_is_no_dict_is_an_object(given: Mapping[str, Any]) -> None:
+    async def inside() -> dict[str, Any]:
+        return {"value": given}
+
+    def declared() -> Mapping[str, Any]:
+        return given
+
+    async def undeclared() -> Any:
+        return [given]
+
+    async def refusing() -> None:
+        raise RpcError(404, "no", data={"value": given})
+
+    module = ModuleType("mappings")
+    for function in (inside, declared, undeclared, refusing):
+        setattr(module, function.__name__, method(f"mappings.{function.__name__}")(function))
+    async with LocalMethods(module) as local:
+        assert await local.call("mappings.inside") == {"value": {"a": b"\xff", "b": 1}}
+        assert await local.call("mappings.declared") == {"a": b"\xff", "b": 1}
+        assert await local.call("mappings.undeclared") == [{"a": b"\xff", "b": 1}]
+        error = await failure(local.call("mappings.refusing"))
+    assert (error.code, error.data) == (404, {"value": {"a": b"\xff", "b": 1}})
 
 
 class Opaque:

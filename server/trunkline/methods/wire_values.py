@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -303,6 +303,8 @@ def _as_plain(value: Any) -> Any:
         return plain
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, (complex, Iterator, BaseException)) or inspect.isawaitable(value):
         return _unknown(value)
     return to_jsonable_python(value, fallback=_unknown)
