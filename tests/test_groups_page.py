@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from tests.support.command import trunkline
 from tests.support.hub import RunningHub
 from tests.support.pages import REPOSITORY, blocks_of
 from tests.support.peer import peer
@@ -31,6 +32,8 @@ def test_the_table_has_every_key_with_its_default() -> None:
 async def test_the_example_runs(tmp_path: Path) -> None:
     for block in blocks_of(PAGE):
         (tmp_path / block.rule.removeprefix("file: ")).write_text(block.code)
+    checked = trunkline("check", "--config", "hub.toml", "my_text", "my_model", cwd=tmp_path)
+    assert [line for line in checked.stdout.splitlines() if line.startswith("group")] == ["group text", "group model"]
     with RunningHub((), arguments=("--config", "hub.toml"), cwd=tmp_path) as hub:
         hub.ready()
         async with peer(hub.url) as connection:

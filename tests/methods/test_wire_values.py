@@ -195,7 +195,7 @@ async def test_data_of_errors_are_values_like_others(methods: LocalMethods) -> N
 
 @pytest.mark.parametrize(
     "given",
-    [MappingProxyType({"a": b"\xff", "b": 1}), ChainMap({"a": b"\xff"}, {"b": 1}), UserDict(a=b"\xff", b=1)],
+    [MappingProxyType({"a": b"\xff", "b": 1}), ChainMap[str, Any]({"a": b"\xff"}, {"b": 1}), UserDict(a=b"\xff", b=1)],
     ids=lambda given: type(given).__name__,
 )
 async def test_a_mapping_that_is_no_dict_is_an_object(given: Mapping[str, Any]) -> None:

@@ -11,17 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import MARK, MethodOptions, RegistrationError, name_of
 from trunkline.methods.failures import Outcome
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, pack_of
+from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-Kind = Literal["function", "coroutine", "generator", "async_generator"]
 
 HOOKS: Final = frozenset({"clear_cache"})
 """Methods of pack instances that the hub has called in every executor.
@@ -166,6 +164,8 @@ class Registry:
             recovery=list(options.recovery),
             limits=options.limits,
             technique=options.technique,
+            kind=kind,
+            batch=None if options.batch is None else BatchLimits(options.batch.max_items, options.batch.max_wait_ms),
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
