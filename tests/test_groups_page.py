@@ -30,9 +30,11 @@ def test_the_table_has_every_key_with_its_default() -> None:
 
 
 async def test_the_example_runs(tmp_path: Path) -> None:
-    for block in blocks_of(PAGE):
+    files = [block for block in blocks_of(PAGE) if block.rule != "run"]
+    (command,) = [block.code.split() for block in blocks_of(PAGE) if block.rule == "run"]
+    for block in files:
         (tmp_path / block.rule.removeprefix("file: ")).write_text(block.code)
-    checked = trunkline("check", "--config", "hub.toml", "my_text", "my_model", cwd=tmp_path)
+    checked = trunkline(*command[1:], cwd=tmp_path)
     assert [line for line in checked.stdout.splitlines() if line.startswith("group")] == ["group text", "group model"]
     with RunningHub((), arguments=("--config", "hub.toml"), cwd=tmp_path) as hub:
         hub.ready()
