@@ -25,7 +25,7 @@ CODES: Final = frozenset({
 """The codes of errors for methods of a module that could not be loaded; none is retryable."""
 
 _OURS: Final = re.compile(
-    r"[/\\]trunkline[/\\]methods[/\\](?:binding|declaration|loading|registry)\.py$|^<frozen|[/\\]importlib[/\\]"
+    r"[/\\]trunkline[/\\]methods[/\\](?:binding|declaration|loading|marks|registry)\.py$|^<frozen|^<string>$|[/\\]importlib[/\\]"
 )
 """Files whose lines say nothing about a module: what loads it, and Python's import."""
 

@@ -19,9 +19,10 @@ from typing import Any, Final, Protocol
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline.methods.batched_calls import Batch, BatchedCalls
+from trunkline.methods.batched_calls import BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
+from trunkline.methods.declaration import Batch
 from trunkline.methods.failures import Outcome, UncarriedError, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
