@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import math
 import threading
 from collections import ChainMap, UserDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pytest
+from pydantic import Field
 
 from tests.support.modules import typed
+from trunkline.methods.context import Context
 from trunkline.methods.declaration import RegistrationError, method
+from trunkline.methods.inputs import InputStream
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import Registry
 from trunkline_protocol.binary import to_member
@@ -249,6 +256,87 @@ def test_what_cannot_travel_is_refused_at_load(hint: Any, says: str) -> None:
         function.__annotations__ = hints
         with pytest.raises(RegistrationError, match=f"refused.method: {place}: .*{says}.*Annotate"):
             Registry().add_module(module)
+
+
+@pytest.mark.parametrize(
+    ("hint", "default", "says"),
+    [
+        (int, "no", "its default 'no' does not fit int: Input should be a valid integer"),
+        (int, "5", "its default '5' does not fit int: the function would get it as it is; write 5"),
+        (int, None, r"its default None does not fit int: .*; annotate it int \| None"),
+        (int, Field(5, gt=0), r"Field\(...\) is no default; write Annotated\[int, Field\(...\)\] = ..."),
+        (Annotated[int, Field(gt=0)], 0, "its default 0 does not fit int: Input should be greater than 0"),
+        (typed.Aliased, {}, r"write Aliased\(user_id=1\)"),
+        (typed.Colour, "red", "the function would get it as it is"),
+        (Path, "here", "the function would get it as it is"),
+        (bytes, "aGk=", "write b'hi'"),
+        (str, 5, "Input should be a valid string"),
+    ],
+)
+def test_a_default_that_does_not_fit_is_refused_at_load(hint: Any, default: Any, says: str) -> None:
+    def function(given: Any = default) -> None: ...
+
+    function.__annotations__ = {"given": hint}
+    module = ModuleType("refused")
+    module.refused = method("refused.method")(function)  # type: ignore[attr-defined]
+    with pytest.raises(RegistrationError, match=f"refused.method: parameter 'given': .*{says}"):
+        Registry().add_module(module)
+
+
+@pytest.mark.parametrize(
+    ("hint", "default"),
+    [
+        (int | None, None),
+        (float, 1),
+        (float, math.inf),
+        (list[float], [math.nan]),
+        (typed.Colour, typed.Colour.RED),
+        (typed.Aliased, typed.Aliased()),
+        (Annotated[int, Field(gt=0)], 5),
+        (Any, object()),
+        (Sequence[str], ()),
+        (Iterable[int], []),
+        (tuple[int, ...], ()),
+        (frozenset[str], frozenset({"a"})),
+        (dict[str, Any], {}),
+        (Mapping[str, int], MappingProxyType({"a": 1})),
+        (bytes, b"\xff"),
+        (str | bytes, "text"),
+        (Path, Path("here")),
+        (dt.date, dt.date(2020, 2, 29)),
+        (Decimal, Decimal(1)),
+        (Literal["a", "b"], "a"),
+        (Context, None),
+        (InputStream[int], None),
+    ],
+    ids=str,
+)
+def test_a_default_that_fits_is_served(hint: Any, default: Any) -> None:
+    async def function(given: Any = default) -> None: ...
+
+    function.__annotations__ = {"given": hint}
+    module = ModuleType("served")
+    module.served = method("served.method")(function)  # type: ignore[attr-defined]
+    Registry().add_module(module)
+
+
+def test_a_stream_that_is_declared_as_something_else_is_refused_at_load() -> None:
+    async def later(values: list[int]) -> Any:
+        for value in values:
+            yield value
+
+    def steps(values: list[int]) -> Any:
+        yield from values
+
+    for function, name in ((later, "AsyncIterator"), (steps, "Iterator")):
+        module = ModuleType("refused")
+        module.refused = method("refused.stream")(function)  # type: ignore[attr-defined]
+        for declared in (list[int], Annotated[list[int], "numbers"]):
+            function.__annotations__["return"] = declared
+            with pytest.raises(RegistrationError, match=rf"annotated list\[int\]; write {name}\[int\], or return"):
+                Registry().add_module(module)
+        function.__annotations__["return"] = AsyncIterator[int] if function is later else Iterator[int]
+        Registry().add_module(module)
 
 
 def test_a_chunk_that_cannot_travel_is_refused_at_load() -> None:

@@ -71,7 +71,7 @@ def load_error(error: BaseException, error_id: str, *, texts: bool) -> RpcError:
         texts: so do all others.
     """
     if isinstance(error, RpcError):
-        known = sendable(error)
+        known = sendable(error, "a load step")
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
     where = _place_of(error)
     if isinstance(error, ModuleNotFoundError):
