@@ -134,7 +134,10 @@ async def test_an_error_that_cannot_be_sent_has_an_id_and_the_log_why(
     assert (error.code, error.data["error_id"]) == (ErrorCode.INTERNAL_ERROR, found[1])
     assert SECRET not in str(error.to_wire())
     assert why in caplog.text
-    assert f"unsendable.refusing: to send RpcError: no coffee (APPLICATION_ERROR 418) failed (id {found[1]})" in caplog.text
+    assert (
+        f"unsendable.refusing: to send RpcError: no coffee (APPLICATION_ERROR 418) failed (id {found[1]})"
+        in caplog.text
+    )
 
 
 async def test_local_methods_tell_the_text() -> None:

@@ -20,11 +20,11 @@ from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, 
 from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-HOOKS: Final = frozenset({"clear_cache"})
+HOOKS: Final = frozenset({"clear_cache", "cache_names"})
 """Methods of pack instances that the hub has called in every executor.
 
 ``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
-``{name: {"entries": 3, "bytes": 1200}}``.
+``{name: {"entries": 3, "bytes": 1200}}``. ``cache_names()`` returns the names of its caches.
 """
 
 
