@@ -120,7 +120,7 @@ More = Annotated[int, Meta(description="how many more such methods are not liste
 
 
 class Judged(msgspec.Struct, kw_only=True):
-    """The judgement in short. ``ready``: every group of executors can serve something now."""
+    """The judgement in short. ``ready``: a group of executors can serve something now, and none starts."""
 
     status: Status
     ready: bool

@@ -137,9 +137,15 @@ class Registered(msgspec.Struct):
 
 
 class UnregisterParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``method.unregister``."""
+    """Params of ``method.unregister``.
+
+    Attributes:
+        drain: answer when the calls that run have ended, and let others wait for another client, or this one, to serve
+            the method again.
+    """
 
     method: str
+    drain: bool = False
 
 
 class Unregistered(msgspec.Struct):

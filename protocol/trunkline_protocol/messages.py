@@ -5,7 +5,7 @@ Envelopes are decoded, payloads are not: ``params`` and ``metadata`` stay the by
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 
@@ -19,6 +19,7 @@ UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding a peer's JSON may raise."""
 
 
+@final
 class Request(msgspec.Struct, frozen=True):
     """A request, or a notification where ``id`` is unset (JSON-RPC 2.0 section 4)."""
 
@@ -38,6 +39,7 @@ class Response(msgspec.Struct, frozen=True):
     fault: Malformed | None = None
 
 
+@final
 class Malformed(msgspec.Struct, frozen=True):
     """Something that is no valid message, with its id where that could be recovered."""
 
@@ -46,6 +48,7 @@ class Malformed(msgspec.Struct, frozen=True):
     message: str
 
 
+@final
 class Batch(msgspec.Struct, frozen=True):
     """A JSON-RPC batch (section 6), in the order it was sent."""
 

@@ -8,6 +8,7 @@ from trunkline.version import __version__
 
 if TYPE_CHECKING:
     from trunkline.client import (
+        AuthenticationError,
         DisconnectedError,
         Event,
         Gap,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from trunkline_protocol.principals import Principal
 
 __all__ = [
+    "AuthenticationError",
     "Batch",
     "Chunk",
     "Context",
@@ -48,6 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AuthenticationError": "trunkline.client",
     "Batch": "trunkline.methods.declaration",
     "Chunk": "trunkline.methods.context",
     "Context": "trunkline.methods.context",

@@ -180,6 +180,9 @@ class Settings(BaseSettings):
     quarantine_seconds: LiveFloat = Field(
         defaults.QUARANTINE_SECONDS, gt=0, description="how long an input is quarantined"
     )
+    callee_grace: LiveFloat = Field(
+        defaults.CALLEE_GRACE, ge=0, le=600, description="how long a method waits for another client to serve it"
+    )
     breaker_ratio: LiveFloat = Field(
         defaults.BREAKER_RATIO,
         ge=0,

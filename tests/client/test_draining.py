@@ -80,7 +80,7 @@ async def test_its_deadline_goes_on_and_the_next_hub_is_told_what_is_left() -> N
     async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
         call = asyncio.create_task(client.call("work", timeout_ms=20_000))
         await hub.wait_for("work")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # of its deadline
         await hub.cut()
         assert (await call)["timeout_ms"] <= 19_950
 

@@ -32,24 +32,33 @@ async def forever(_params: Any, _call: ServedCall) -> AsyncIterator[int]:
 async def busy(client: Hub) -> list[asyncio.Task[Any]]:
     """Some of everything, none of which ends."""
     stream = await client.stream("lab.echo_input", input=iter(int, 1))
+    reading = asyncio.Semaphore(0)
 
     async def read(items: Any) -> None:
+        await anext(items)
+        reading.release()
         async for _ in items:
             pass
 
     async def subscribe() -> None:
         async with client.subscribe("life.*", "life") as events:
-            await read(events)
+            reading.release()
+            async for _ in events:
+                pass
 
     name = f"life.forever{id(client)}"
     await client.register(name, forever)
-    return [
-        asyncio.create_task(read(stream)),
-        asyncio.create_task(read(await client.stream(name))),
+    tasks = [
+        asyncio.create_task(read(aiter(stream))),
+        asyncio.create_task(read(aiter(await client.stream(name)))),
         asyncio.create_task(client.call("debug.sleep", {"seconds": 60})),
         asyncio.create_task(client.call("debug.sleep", {"seconds": 60}, timeout_ms=50_000)),
         asyncio.create_task(subscribe()),
     ]
+    async with asyncio.timeout(PATIENCE):
+        for _ in range(3):
+            await reading.acquire()
+    return tasks
 
 
 @pytest.mark.parametrize("where", ["connected", "away", "cut all the time"])
@@ -62,7 +71,6 @@ async def test_after_closing_nothing_is_left(lab_hub: RunningHub, where: str, ca
         async with through_proxy(lab_hub.port) as (proxy, client):
             changes = Changes(client)
             tasks = await busy(client)
-            await asyncio.sleep(0.1)
             if where == "away":
                 proxy.refuse()
                 proxy.cut()

@@ -152,6 +152,16 @@ async def test_retry_after_is_waited_for() -> None:
         assert loop.time() - before >= 0.3
 
 
+async def test_a_hint_that_is_longer_than_any_call_ends_it() -> None:
+    late = error(6003, retry_after_ms=300_000)
+    async with scripted_hub(failing(late, late, None)) as hub, connect(hub.url) as client:
+        for timeout_ms in (None, 2000):
+            with pytest.raises(RpcError) as caught:
+                await asyncio.wait_for(client.call("work", timeout_ms=timeout_ms), 2.0)
+            assert caught.value.retry_after_ms == 300_000
+        assert len(hub.calls("work")) == 2
+
+
 async def test_the_deadline_spans_all_attempts() -> None:
     async with scripted_hub(failing(*[BUSY] * 50, None)) as hub, connect(hub.url) as client:
         retry = Retry(attempts=99, base_delay=0.1, factor=1)
@@ -171,7 +181,7 @@ async def test_a_call_that_waits_for_its_next_attempt_can_be_cancelled_and_ends_
             cancelled = asyncio.create_task(client.call("work", retry=slow))
             closed = asyncio.create_task(client.call("work", retry=slow))
             await hub.wait_for("work", 2)
-            await asyncio.sleep(0.05)
+            await client.call("other", {"topic": "t"})  # its reply comes after those that failed the two
             cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await cancelled

@@ -12,7 +12,7 @@ import pytest
 
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, standstill, until
 from trunkline.client import DisconnectedError, Hub, ServedCall, StreamChunk, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -134,8 +134,8 @@ async def test_a_slow_reader_holds_the_generator_back(callee: Hub, caller: Hub) 
 
     await callee.register("serve.flood", flood)
     stream = await caller.stream("serve.flood")
-    await asyncio.sleep(0.5)
-    assert made < 1000
+    await until(lambda: made, "it has begun")
+    assert await standstill(lambda: made) < 1000
     assert [chunk.data async for chunk in stream] == list(range(5000))
 
 

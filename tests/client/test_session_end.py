@@ -15,8 +15,19 @@ import pytest
 from tests.client.faults import Changes, through_proxy
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, eventually
-from trunkline.client import Closed, CloseInfo, Connected, DisconnectedError, Event, Gap, Hub, Reconnect, connect
+from tests.support.timing import PATIENCE, eventually, until
+from trunkline.client import (
+    AuthenticationError,
+    Closed,
+    CloseInfo,
+    Connected,
+    DisconnectedError,
+    Event,
+    Gap,
+    Hub,
+    Reconnect,
+    connect,
+)
 from trunkline.edge.access.tokens import new_token
 from trunkline_protocol.errors import RpcError
 
@@ -223,7 +234,8 @@ async def test_closing_while_the_hub_hangs_does_not_take_long(lab_hub: RunningHu
         async with connect(proxy.url) as client:
             call = asyncio.create_task(client.call("debug.echo", {"value": "x" * 10**7}))
             proxy.stall()
-            await asyncio.sleep(0.1)
+            before = proxy.arrived["to_hub"]
+            await until(lambda: proxy.arrived["to_hub"] > before, "it is being sent")
             started = time.monotonic()
         assert time.monotonic() - started < PATIENCE / 2
         with pytest.raises(DisconnectedError):
@@ -264,7 +276,7 @@ async def test_revoked_credentials_end_it_for_good(tmp_path: Path) -> None:
             assert client.connection_state == "closed"
 
 
-async def test_a_token_is_asked_for_before_every_attempt_and_a_refusal_is_final() -> None:
+async def test_a_token_is_asked_for_before_every_attempt_until_there_is_none() -> None:
     asked: list[str] = []
 
     async def token() -> str:
@@ -272,6 +284,8 @@ async def test_a_token_is_asked_for_before_every_attempt_and_a_refusal_is_final(
         asked.append("x")
         if len(asked) == 2:
             raise RuntimeError("the key server is away")
+        if len(asked) == 5:
+            raise AuthenticationError("signed out")
         return "right" if len(asked) < 4 else "wrong"
 
     with ready_hub(env={"TRUNKLINE_TOKEN": "right", "TRUNKLINE_DRAIN_SECONDS": "0.2"}) as hub:
@@ -284,9 +298,9 @@ async def test_a_token_is_asked_for_before_every_attempt_and_a_refusal_is_final(
             await client.call("rpc.ping")
             proxy.cut()
             info = await asyncio.wait_for(client.closed, PATIENCE)
-            assert "HTTP 403" in info.reason
-            assert len(asked) == 4
-            with pytest.raises(DisconnectedError, match="403"):
+            assert "HTTP 403" in changes.reconnecting()[-1].cause.reason, "a hub that refuses it is asked again"
+            assert (info.code, info.reason, len(asked)) == (1008, "signed out", 5)
+            with pytest.raises(DisconnectedError, match="signed out"):
                 await call
 
 

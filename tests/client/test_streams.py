@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.client.faults import Changes, through_proxy
 from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, eventually, number_in, standstill, until
 from trunkline.client import DisconnectedError, Hub, Window, connect
 from trunkline.client.streams import MAX_ITEMS, ReceiveWindow
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -26,14 +28,12 @@ async def client(lab_hub: RunningHub) -> AsyncIterator[Hub]:
         yield hub
 
 
-async def quiet(state: Any) -> Any:
-    """What ``state()`` says when it has stopped changing."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            before = state()
-            await asyncio.sleep(0.2)
-            if state() == before:
-                return before
+async def comes_to(client: Hub, state: Callable[[], T], expected: T) -> None:
+    """Wait for a state, and see that it goes no further: what is under way comes before the replies to calls."""
+    await until(lambda: state() == expected, f"it comes to {expected!r}")
+    for _ in range(3):
+        await client.call("debug.echo")
+    assert state() == expected
 
 
 # --- grants ---
@@ -84,19 +84,19 @@ def test_a_sender_that_waits_is_always_owed_a_grant(items: int, size: int, overh
 async def test_what_waits_here_is_bounded_by_the_window(client: Hub, tmp_path: Path) -> None:
     marker = tmp_path / "m"
     stream = await client.stream("lab.flood", {"n": 1000, "marker": str(marker)})
-    assert await quiet(lambda: (stream.queued, marker.exists() and marker.read_text())) == (64, "65")
+    await comes_to(client, lambda: (stream.queued, number_in(marker)), (64, 65))
     assert [chunk.index async for chunk in stream] == list(range(1000))
 
 
 async def test_a_window_of_ones_own(client: Hub) -> None:
     stream = await client.stream("debug.count", {"n": 30}, window=Window(items=3))
-    assert await quiet(lambda: stream.queued) == 3
+    await comes_to(client, lambda: stream.queued, 3)
     assert [chunk.index async for chunk in stream] == list(range(30))
 
 
 async def test_large_chunks_are_bounded_in_bytes(client: Hub) -> None:
     stream = await client.stream("lab.big_chunks", {"n": 40, "size": 100_000})
-    assert await quiet(lambda: stream.queued) == 3, "the third exceeds 256 KiB"
+    await comes_to(client, lambda: stream.queued, 3)  # the third exceeds 256 KiB
     assert len([chunk async for chunk in stream]) == 40
 
 
@@ -212,9 +212,9 @@ async def test_it_is_read_no_further_than_the_method_takes_it(client: Hub, tmp_p
     marker.touch()
     source = Source()
     call = asyncio.create_task(client.call("lab.picky", {"marker": str(marker)}, input=source))
-    assert await quiet(lambda: source.taken) == 64
+    await comes_to(client, lambda: source.taken, 64)
     marker.write_text("x" * 20)
-    assert await quiet(lambda: source.taken) == 64 + 16
+    await comes_to(client, lambda: source.taken, 64 + 16)
     call.cancel()
     await asyncio.wait([call])
     assert source.closed
@@ -226,7 +226,7 @@ async def test_large_items_are_bounded_in_bytes(client: Hub, tmp_path: Path) -> 
     marker.touch()
     source = Source("x" * 100_000)
     call = asyncio.create_task(client.call("lab.picky", {"marker": str(marker)}, input=source))
-    assert await quiet(lambda: source.taken) == 3
+    await comes_to(client, lambda: source.taken, 3)
     call.cancel()
     await asyncio.wait([call])
 
@@ -261,16 +261,14 @@ async def test_when_the_call_ends_first_the_input_is_closed(client: Hub) -> None
     other = Source()
     async for _ in await client.stream("lab.echo_input", input=other):
         break
-    async with asyncio.timeout(PATIENCE):
-        while not other.closed:  # Python closes the iterator that was left some turns later
-            await asyncio.sleep(0.01)
+    await until(lambda: other.closed, "Python closes the iterator that was left some turns later")
 
 
 async def test_when_the_client_is_closed_the_input_is(lab_hub: RunningHub) -> None:
     source = Source()
     async with connect(lab_hub.url) as client:
         await client.stream("lab.echo_input", input=source)
-        await quiet(lambda: source.taken)
+        await until(lambda: source.taken, "it is read")
     assert source.closed
 
 
@@ -290,8 +288,7 @@ async def test_while_it_is_away_input_waits(lab_hub: RunningHub) -> None:
         proxy.refuse()
         proxy.cut()
         await changes.wait_for("reconnecting")
-        taken = await quiet(lambda: source.taken)
-        assert taken < 1000
+        assert await standstill(lambda: source.taken) < 1000
         proxy.refuse(False)
         for _ in range(500):
             await asyncio.wait_for(anext(stream), PATIENCE)

@@ -14,7 +14,7 @@ from tests.client.faults import Changes, through_proxy
 from tests.client.scripted import scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, eventually, standstill, until
 from trunkline.client import DisconnectedError, Hub
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -71,7 +71,10 @@ async def test_what_the_hub_may_lack_counts_as_well(lab_hub: RunningHub) -> None
     async with through_proxy(lab_hub.port, max_queued=5) as (proxy, client):
         proxy.stall()
         sent = [await started(client.call("debug.echo", {"value": n})) for n in range(5)]
-        await asyncio.sleep(0.05)  # they are written, into a connection that passes nothing on
+        session = client._conversation.session
+        assert session is not None
+        core = session.core
+        await until(lambda: core.unacknowledged == 5, "they are written, into a connection that passes nothing on")
         changes = Changes(client)
         proxy.refuse()
         proxy.cut()
@@ -102,7 +105,7 @@ async def test_the_deadline_counts_while_it_waits(lab_hub: RunningHub) -> None:
         assert caught.value.code == ErrorCode.COMMUNICATION_TIMEOUT
         assert not caught.value.maybe_executed
         waiting = await started(client.call("lab.where", timeout_ms=60_000))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # of its deadline
         proxy.refuse(False)
         left = (await asyncio.wait_for(waiting, PATIENCE))["metadata"]["timeout_ms"]
         assert left < 60_000 - 50, "the hub is told what is left of it"
@@ -204,14 +207,10 @@ async def test_who_notifies_waits_for_a_hub_that_does_not_read(lab_hub: RunningH
                 sent += 1
 
         task = asyncio.create_task(flood())
-        await asyncio.sleep(0.5)
-        before = sent
-        await asyncio.sleep(0.2)
-        assert sent == before, "it waits"
-        assert sent < 200
+        await until(lambda: sent, "it has begun")
+        before = await standstill(lambda: sent)
+        assert before < 200, "it waits"
         proxy.resume()
-        async with asyncio.timeout(PATIENCE):
-            while sent == before:
-                await asyncio.sleep(0.01)
+        await until(lambda: sent > before + 20, "it goes on")
         task.cancel()
         await asyncio.wait([task])

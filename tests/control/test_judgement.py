@@ -77,7 +77,7 @@ def test_a_stopping_hub_says_so() -> None:
 
 def test_every_group_has_to_serve_something() -> None:
     judged = look(group(("ready", 0)), group(("down", 1), name="gpu", methods=[MethodInfo("gpu.run")]))
-    assert (judged.status, judged.ready) == ("degraded", False)
+    assert (judged.status, judged.ready) == ("degraded", True), "a probe must not take the other group away"
     assert [(each.name, each.status) for each in judged.groups] == [("default", "healthy"), ("gpu", "unhealthy")]
     (gone,) = judged.methods
     assert (gone.method, gone.group, gone.reason) == ("gpu.run", "gpu", "no executor of the group gpu answers")

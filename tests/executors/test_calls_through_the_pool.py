@@ -15,7 +15,7 @@ import pytest
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually, until
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -198,12 +198,17 @@ async def test_work_goes_to_the_executor_that_answers() -> None:
     with ready_hub(executors=2) as fresh:
         async with peer(fresh.url) as connection:
             spinning = await connection.request("debug.spin", {"seconds": 3})
-            await asyncio.sleep(0.2)  # it has to be quiet for a moment before that can be known
-            (call,) = [each for each in (await connection.result("system.calls"))["calls"] if "spin" in each["method"]]
-            ids = []
-            for _ in range(50):
-                ids.append(await connection.request("debug.pid"))
-                await asyncio.sleep(0.05)  # the rate of the calls, not a wait
-            workers = Counter([(await connection.reply(each))["result"]["worker_id"] for each in ids])
+
+            async def known() -> Any:
+                calls = (await connection.result("system.calls"))["calls"]
+                return next((each for each in calls if "spin" in each["method"] and each["age_ms"] > 500), None)
+
+            call = await until(known, "it has been quiet for long enough that the hub knows")
+            workers: Counter[str] = Counter()
+            last = await connection.request("debug.pid")
+            while (reply := await connection.receive())["id"] != spinning:
+                workers[reply["result"]["worker_id"]] += 1
+                await asyncio.sleep(0.02)  # the rate of the calls, not a wait
+                last = await connection.request("debug.pid")
+            await connection.reply(last)
             assert workers.keys() == {"executor-0", "executor-1"} - {call["executor"]}
-            await connection.reply(spinning)

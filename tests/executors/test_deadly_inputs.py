@@ -28,7 +28,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 QUARANTINED: dict[str, Any] = {
     "code": ErrorCode.WORKER_CRASHED,
-    "message": {"$contains": "killed 3 executors"},
+    "message": {"$contains": "3 executors died while running"},
     "data": {"quarantined": True, "kills": 3, "retryable": True, "retry_after_ms": {"$type": "number"}},
 }
 
@@ -179,7 +179,9 @@ async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_agai
     async with peer(hub_of_one.url) as connection:
         stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 3})
         await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
-        await asyncio.sleep(1.0)  # two looks of the watchdog, which tells nobody: from here on it counts as silent
+        await asyncio.sleep(
+            1.0
+        )  # it is to count as silent, which nothing tells; if it does not yet, the rest holds too
         late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
         require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
         waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
@@ -262,21 +264,21 @@ async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) 
     poison = b'{"marker":"%b","poison":true}' % str(marker).encode()
     async with running_pool(QuarantineLimits(kills=2, seconds=1.0)) as pool:
         for kills in (1, 2):
-            with pytest.raises(RpcError, match=r"died|killed 2") as caught:
+            with pytest.raises(RpcError, match="died") as caught:
                 await ask(pool, "lab.deadly_once", poison)
             assert caught.value.maybe_executed
             assert letters(marker) == kills
         assert pool.quarantine.quarantined(time.monotonic()) == 1
-        with pytest.raises(RpcError, match="killed 2 executors") as caught:
+        with pytest.raises(RpcError, match="2 executors died") as caught:
             await ask(pool, "lab.deadly_once", poison)
         assert not caught.value.maybe_executed
         assert caught.value.retry_after_ms is not None
         await asyncio.sleep(caught.value.retry_after_ms / 1000)  # as it was told to
         assert pool.quarantine.quarantined(time.monotonic()) == 0
-        with pytest.raises(RpcError, match="killed 3 executors"):
+        with pytest.raises(RpcError, match="3 executors died while running"):
             await ask(pool, "lab.deadly_once", poison)
         assert letters(marker) == 3, "it was let in again, and killed again"
-        with pytest.raises(RpcError, match="killed 3 executors") as caught:
+        with pytest.raises(RpcError, match="3 executors died while running") as caught:
             await ask(pool, "lab.deadly_once", poison)
         assert caught.value.retry_after_ms is not None
         assert caught.value.retry_after_ms > 1000, "twice as long"
@@ -288,7 +290,7 @@ async def test_fault_16_one_that_behaves_after_its_release_is_cleared(tmp_path: 
     marker = tmp_path / "m"
     params = b'{"marker":"%b"}' % str(marker).encode()
     async with running_pool(QuarantineLimits(kills=1, seconds=0.2)) as pool:
-        with pytest.raises(RpcError, match="killed 1 executors") as caught:
+        with pytest.raises(RpcError, match="1 executor died") as caught:
             await ask(pool, "lab.once", params)  # kills at its first run only
         await asyncio.sleep((caught.value.retry_after_ms or 300) / 1000)  # as it was told to
         assert b"second" in await ask(pool, "lab.once", params)

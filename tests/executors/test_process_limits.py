@@ -35,7 +35,7 @@ async def share() -> float:
             time.sleep(60)
             os._exit(0)
         pids.append(pid)
-    await asyncio.sleep(1.5)  # the hub has looked
+    await asyncio.sleep(1.5)  # the hub looks, and is not to kill this
     pages = sum(int(open(f"/proc/{pid}/statm").read().split()[1]) for pid in [os.getpid(), *pids])
     for pid in pids:
         os.kill(pid, 9)

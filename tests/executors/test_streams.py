@@ -13,7 +13,7 @@ from tests.support.frames import TEXT, frame, raw_socket
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, eventually, number_in, standstill, until
 from trunkline_protocol.errors import ErrorCode
 
 MIB = 2**20
@@ -34,12 +34,9 @@ async def test_a_peer_that_does_not_read_pauses_the_generator(stream_hub: Runnin
     marker = tmp_path / "marker"
     async with raw_socket(stream_hub.port) as silent, peer(stream_hub.url) as other:
         await silent.write(request("lab.flood", f'{{"n":10000000,"size":100000,"marker":"{marker}"}}'))
-        seen = -1
-        async with asyncio.timeout(PATIENCE):  # socket buffers take some before the hub sees that nobody reads
-            while seen != (seen := int(marker.read_text() or 0) if marker.exists() else 0) or not seen:
-                await asyncio.sleep(0.3)  # nothing tells that it stands still
-                assert await other.result("debug.echo", {"value": seen}) == seen
-        assert seen < 1000
+        await until(lambda: number_in(marker), "it streams")
+        assert await standstill(lambda: number_in(marker)) < 1000, "what socket buffers take, before the hub pauses it"
+        assert await other.result("debug.echo", {"value": 1}) == 1
     await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator is closed with its reader")
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from trunkline.executors import ipc
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.watchdog import MEASURE_EVERY, RECOVERY_SECONDS, KillPace, Watchdog, suspects_of
+from trunkline.executors.quarantine import Quarantine, QuarantineLimits
+from trunkline.executors.watchdog import MEASURE_EVERY, RECOVERY_SECONDS, KillPace, Watchdog, count_kill, suspects_of
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
 
@@ -223,3 +224,18 @@ async def test_one_that_was_sent_calls_is_asked_soon_whether_it_hears() -> None:
     handle.data_received(ipc.frame(ipc.PONG))
     assert not handle.shunned, "it was busy for a moment"
     assert not handle.owes
+
+
+def test_one_death_counts_once_for_an_input_that_many_calls_have() -> None:
+    quarantine = Quarantine(QuarantineLimits(kills=3))
+    for death in range(3):
+        handle = executor(max_concurrency=8)
+        for key in range(5):
+            runs(handle, key).method = "model.info"
+        runs(handle, 9).method = f"other.{death}"
+        assert quarantine.quarantined(time.monotonic()) == 0
+        count_kill(handle, quarantine)
+    assert quarantine.quarantined(time.monotonic()) == 1
+    error = quarantine.refusal("model.info", b"{}", time.monotonic())
+    assert error is not None
+    assert error.message.startswith("3 executors died while running model.info with these params")

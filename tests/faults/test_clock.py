@@ -77,7 +77,7 @@ async def test_fault_27_deadlines_do_not_move(hub: RunningHub, clock: Clock, jum
         assert error["code"] == ErrorCode.COMMUNICATION_TIMEOUT
         assert 0.6 < time.monotonic() - started < 0.9 + SCALE
         assert (await connection.reply(patient))["result"]["slept"] == 1
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.3)  # a look of the watchdog, at which nobody is to be killed
         assert (await connection.result("health.check"))["status"] == "healthy", "nobody was taken for stuck"
 
 

@@ -33,7 +33,7 @@ async def test_fault_28_accept_pauses_and_existing_connections_live() -> None:
             for each in (first, *peers):
                 assert await each.result("debug.echo", {"value": 1}) == 1
             waiting = asyncio.create_task(late(hub))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # it is not to be answered, nor refused
             assert not waiting.done(), "it waits in the backlog; it is not turned away"
             for each in peers[:5]:
                 await each.socket.close()

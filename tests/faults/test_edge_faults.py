@@ -182,7 +182,7 @@ async def test_fault_13_a_stopped_client_process_is_noticed(watchful_hub: Runnin
             assert client.stdout is not None
             assert await asyncio.wait_for(client.stdout.readline(), PATIENCE) == b"sent\n"
             await until_active(witness, before + 1)
-            await asyncio.sleep(2 * (INTERVAL + TIMEOUT))
+            await asyncio.sleep(2 * (INTERVAL + TIMEOUT))  # it is not to be cut off
             assert await active_calls(witness) == before + 1, "it answered its pings, and was cut off"
             os.kill(client.pid, signal.SIGSTOP)
             await until_active(witness, before)

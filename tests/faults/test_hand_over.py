@@ -8,7 +8,7 @@ import os
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ import pytest
 from tests.support.hub import MODULES, RunningHub, is_alive, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually, until
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.slots import slot_of
 
@@ -135,6 +135,26 @@ async def whole(connection: Peer) -> dict[str, dict[str, Any]]:
     return await executors(connection)
 
 
+@contextmanager
+def loading_stalls(folder: Path) -> Iterator[None]:
+    """An executor that dies meanwhile is not back before the end of the block."""
+    stall = folder / "stall-load"
+    stall.touch()
+    try:
+        yield
+    finally:
+        stall.unlink()
+
+
+async def owns_nothing(connection: Peer, name: str) -> None:
+    """Wait until the keys of an executor are another's."""
+
+    async def lost() -> bool:
+        return not (await executors(connection))[name]["slots"]
+
+    await until(lost, f"the keys of {name} are another's")
+
+
 async def waiting(connection: Peer, wanted: int) -> None:
     """Wait until so many calls are parked."""
     async with asyncio.timeout(PATIENCE):
@@ -155,8 +175,7 @@ async def appears(path: Path) -> int:
     def said() -> str:
         return path.read_text() if path.exists() else ""
 
-    await asyncio.to_thread(eventually, said, f"{path.name} is there")
-    return int(said())
+    return int(await until(said, f"{path.name} is there"))  # what it found: the file may be written anew
 
 
 async def test_back_and_forth_under_load(patient: RunningHub, folder: Path) -> None:
@@ -199,13 +218,14 @@ async def test_an_owner_dies_under_load(patient: RunningHub, folder: Path, metho
     name = f"dead-{method[-3:]}"
     async with peer(patient.url) as operator, load(patient.url, name, method) as written:
         victim = next(each for each in (await whole(operator)).values() if each["slots"])
-        os.kill(victim["pid"], signal.SIGKILL)
-        async with asyncio.timeout(PATIENCE):
-            while (now := await executors(operator))[victim["worker_id"]]["slots"]:
-                await asyncio.sleep(0.005)
-        assert now[victim["worker_id"]]["status"] != "ready", "it is not back yet"
-        for key in KEYS:
-            await operator.result(method, {"key": f"{name}-{key}", "number": 9 * 10**6})
+        with loading_stalls(folder):
+            os.kill(victim["pid"], signal.SIGKILL)
+            await owns_nothing(operator, victim["worker_id"])
+            for key in KEYS:
+                await operator.result(method, {"key": f"{name}-{key}", "number": 9 * 10**6})
+            assert (await executors(operator))[victim["worker_id"]]["status"] in ("down", "starting"), (
+                "it is not back yet"
+            )
         await whole(operator)
     if method == "keeper.append":
         for error in written.errors:
@@ -364,12 +384,14 @@ async def test_an_owner_that_does_not_release_is_killed(impatient: RunningHub, f
 async def test_load_is_evened_out_when_an_executor_is_back(impatient: RunningHub, folder: Path) -> None:
     async with peer(impatient.url) as operator, load(impatient.url, "even") as written:
         victim = (await whole(operator))[OWNERS[1]]["pid"]
-        os.kill(victim, signal.SIGKILL)
-        async with asyncio.timeout(RESTART):
-            while (await executors(operator))[OWNERS[1]]["slots"]:
-                await asyncio.sleep(0.005)
-            while (await executors(operator))[OWNERS[1]]["slots"] < 30:
-                await asyncio.sleep(0.02)
+        with loading_stalls(folder):
+            os.kill(victim, signal.SIGKILL)
+            await owns_nothing(operator, OWNERS[1])
+
+        async def evened_out() -> bool:
+            return bool((await executors(operator))[OWNERS[1]]["slots"] >= 30)
+
+        await until(evened_out, "it has its share again", RESTART)
     check(folder, "even", written)
 
 

@@ -234,7 +234,8 @@ async def test_a_callee_that_vanishes(lab_hub: RunningHub, lab_peer: Peer) -> No
         node.socket.transport.abort()
         error = (await lab_peer.reply(call))["error"]
         require({"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}, error)
-    require({"code": ErrorCode.METHOD_NOT_FOUND}, await lab_peer.error("node.mortal"))
+    late = await lab_peer.call("node.mortal", metadata={"timeout_ms": 50})
+    require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": False}}, late["error"])
 
 
 async def test_an_idempotent_call_moves_to_another_callee(lab_hub: RunningHub, lab_peer: Peer) -> None:

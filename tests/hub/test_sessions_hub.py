@@ -319,18 +319,6 @@ async def test_a_client_that_does_not_acknowledge_is_waited_for_and_heard(hub: R
             await client.next()
 
 
-async def test_who_may_not_register_for_one_that_is_away_is_told_until_when(hub: RunningHub) -> None:
-    async with peer(hub.url) as other:
-        async with session_peer(hub) as before:
-            await before.reply(await before.request("method.register", {"method": "node.older"}))
-            newer = {"method": "node.older", "idempotent": True}
-            assert (await other.error("method.register", newer))["message"].endswith("all its callees have to agree")
-            others = away(hub)
-            before.cut()
-        await until(lambda: away(hub) > others, "the hub knows that the callee is away")
-        assert "register again once its session has ended" in (await other.error("method.register", newer))["message"]
-
-
 async def test_a_callee_that_is_away_gets_no_calls_until_it_is_back(hub: RunningHub) -> None:
     async with peer(hub.url) as caller:
         async with session_peer(hub) as before:

@@ -27,7 +27,7 @@ async def test_fault_29_heartbeats_hold_a_silent_connection(name: str) -> None:
         async with peer(f"ws://127.0.0.1:{proxy.port}/ws") as connection:
             slow = await connection.request("debug.sleep", {"seconds": 2 * IDLE_SECONDS + 1})
             assert "result" in await connection.reply(slow)
-            await asyncio.sleep(2 * IDLE_SECONDS)
+            await asyncio.sleep(2 * IDLE_SECONDS)  # the proxy is not to cut it
             assert (await connection.result("rpc.ping"))["pong"] is True
 
 

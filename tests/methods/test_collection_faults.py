@@ -22,12 +22,12 @@ pytest.importorskip("faiss")
 
 from tests.support.disks import RecordingFiles
 from tests.support.stored_collections import contents, flipped, logs, make, make_old, opened, upsert_of
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually, until
 from trunkline.methods import vectors
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.vectors import owner
 from trunkline.methods.vectors.log import Delete, Upsert
-from trunkline.methods.vectors.store import Collection
+from trunkline.methods.vectors.store import Collection, CollectionLocked, CollectionStore
 from trunkline_protocol.errors import RpcError
 
 CHILD = """
@@ -74,7 +74,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    output, errors = process.communicate(timeout=PATIENCE)
+    output, errors = process.communicate(timeout=START)
     assert process.returncode == 0, errors
     return output
 
@@ -390,8 +390,19 @@ async def test_a_second_owner_is_locked_out_until_the_first_is_gone(
         await stats(tmp_path)
     assert (caught.value.code, caught.value.retryable) == (5001, True)
     monkeypatch.setattr(owner, "LOCK_PATIENCE", PATIENCE)
+    refusals: list[str] = []
+    open_now = CollectionStore.open
+
+    def opening(store: CollectionStore, name: str) -> Collection | None:
+        try:
+            return open_now(store, name)
+        except CollectionLocked:
+            refusals.append(name)
+            raise
+
+    monkeypatch.setattr(CollectionStore, "open", opening)
     waiting = asyncio.ensure_future(stats(tmp_path))
-    await asyncio.sleep(0.1)
+    await until(lambda: len(refusals) >= 2, "it found the collection locked, and tried again")
     assert not waiting.done()
     process.send_signal(signal.SIGKILL)
     process.communicate()

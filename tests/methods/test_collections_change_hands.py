@@ -13,7 +13,7 @@ pytest.importorskip("faiss")
 
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 
 pytestmark = pytest.mark.alone
 
@@ -76,7 +76,7 @@ async def test_no_acknowledged_upsert_is_lost_nor_doubled() -> None:
                 health = await operator.result("health.detailed")
                 (owner,) = (each for each in health["executors"] if each["worker_id"] == OWNERS[1])
                 os.kill(owner["pid"], signal.SIGKILL)
-                await settled(operator)
+                await replaced(operator, owner["pid"])
                 for name in NAMES:
                     await operator.result("executors.assign", {"key": name, "worker_id": OWNERS[1]})
                 await operator.result("executors.drain", {"worker_id": OWNERS[1]}, within=RESTART)
@@ -88,9 +88,11 @@ async def test_no_acknowledged_upsert_is_lost_nor_doubled() -> None:
                 assert stats["count"] == len(acknowledged[name])
 
 
-async def settled(operator: Peer) -> None:
-    async with asyncio.timeout(RESTART):
-        while (await operator.result("health.check"))["status"] == "healthy":
-            await asyncio.sleep(0.01)
-        while (await operator.result("health.check"))["status"] != "healthy":
-            await asyncio.sleep(0.02)
+async def replaced(operator: Peer, killed: int) -> None:
+    """Wait until another process is there instead."""
+
+    async def back() -> bool:
+        health = await operator.result("health.detailed")
+        return health["status"] == "healthy" and killed not in {each["pid"] for each in health["executors"]}
+
+    await until(back, "the killed executor is replaced", RESTART)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.support.timing import PATIENCE, SOON
+from tests.support.timing import PATIENCE, SOON, until
 from trunkline.methods import embeddings
 from trunkline.methods.embeddings import model as model_module
 from trunkline.methods.embeddings.model import find_model, load_model
@@ -118,8 +118,9 @@ async def test_one_short_text_is_quick(methods: LocalMethods) -> None:
 
 async def test_a_cancel_is_seen_between_batches(methods: LocalMethods) -> None:
     loop = asyncio.get_running_loop()
+    before = passes_so_far()
     call = asyncio.ensure_future(create(methods, [f"{i} long text " * 200 for i in range(500)]))
-    await asyncio.sleep(0.2)
+    await until(lambda: passes_so_far() > before, "it computes")
     started = loop.time()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.methods.packs import feeding
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline.control.rpc import describe
 from trunkline.defaults import MAX_CONCURRENCY
 from trunkline.methods.binding import Binding
@@ -37,12 +37,6 @@ async def error_of(call: Any) -> RpcError:
     with pytest.raises(RpcError) as caught:
         await asyncio.wait_for(call, PATIENCE)
     return caught.value
-
-
-async def until(condition: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Feed:
@@ -147,24 +141,27 @@ async def test_the_input_is_not_a_param(methods: LocalMethods) -> None:
 
 @pytest.mark.parametrize(("size", "most"), [(1, INPUT_WINDOW), (INPUT_WINDOW_BYTES // 4, 4), (2**20, 1)])
 async def test_no_more_than_a_window_ahead(methods: LocalMethods, size: int, most: int) -> None:
-    fetched = 0
+    fetched = furthest = 0
 
     def items() -> Iterator[str]:
-        nonlocal fetched
+        nonlocal fetched, furthest
         while True:
             fetched += 1
+            furthest = max(furthest, fetched - Reader.taken)
             yield "x" * size
 
     class Reader:
         """A method whose test decides when it reads."""
 
         go = asyncio.Semaphore(0)
+        took = asyncio.Semaphore(0)
         taken = 0
 
         @method("reader.read")
         async def read(self, items: InputStream[str]) -> None:
             async for _ in items:
                 Reader.taken += 1
+                Reader.took.release()
                 await Reader.go.acquire()
 
     module = ModuleType("reader")
@@ -172,12 +169,11 @@ async def test_no_more_than_a_window_ahead(methods: LocalMethods, size: int, mos
     module.Reader = Reader  # type: ignore[attr-defined]
     async with LocalMethods(module) as local:
         call = asyncio.ensure_future(local.call("reader.read", input=items()))
-        for _ in range(40):
-            await asyncio.sleep(0.001)
-            ahead = fetched - Reader.taken
-            assert ahead <= most + 1  # one is fetched and waits for its turn
-            Reader.go.release()
-        assert Reader.taken == 40
+        async with asyncio.timeout(PATIENCE):
+            for _ in range(40):
+                await Reader.took.acquire()
+                Reader.go.release()
+        assert furthest == most + 1, "one is fetched and waits for its turn"
         call.cancel()
 
 
@@ -191,7 +187,7 @@ async def test_waiting_for_input_gives_the_slot_back(methods: LocalMethods) -> N
     """More calls wait for input than there are slots, and others run."""
     feeds = [Feed() for _ in range(100)]
     calls = [asyncio.ensure_future(methods.call("feed.sum", input=feed)) for feed in feeds]
-    await until(lambda: methods._runner._free_slots == MAX_CONCURRENCY)
+    await until(lambda: methods._runner._free_slots == MAX_CONCURRENCY, "all wait, and take no slot")
     assert await asyncio.wait_for(methods.call("feed.sum", input=[1]), PATIENCE) == 1
     for feed in feeds:
         feed.give(1, 2, StopAsyncIteration)
@@ -202,7 +198,7 @@ async def test_waiting_for_input_gives_the_slot_back(methods: LocalMethods) -> N
 async def test_waiting_with_breaks_keeps_the_books_right(methods: LocalMethods) -> None:
     feed = Feed()
     call = asyncio.ensure_future(methods.call("feed.patient", input=feed))
-    await asyncio.sleep(0.1)
+    await until(lambda: feeding.seen.count("a break") >= 2, "it took breaks")
     feed.give(1, 2, StopAsyncIteration)
     assert await call % 1000 == 2
     assert call.result() >= 2000
@@ -214,11 +210,11 @@ async def test_waiting_with_breaks_keeps_the_books_right(methods: LocalMethods) 
 
 async def test_a_cancel_ends_the_wait(methods: LocalMethods) -> None:
     call = asyncio.ensure_future(methods.call("feed.hang", input=Feed("a")))
-    await until(lambda: feeding.seen == ["a"])
+    await until(lambda: feeding.seen == ["a"], "it is read")
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await until(lambda: feeding.seen == ["a", "left"])
+    await until(lambda: feeding.seen == ["a", "left"], "it has heard of it")
     assert methods._runner._free_slots == MAX_CONCURRENCY
 
 
@@ -232,7 +228,7 @@ async def test_a_method_may_leave_the_rest(methods: LocalMethods) -> None:
 
 async def test_tasks_that_outlive_the_call_are_told(methods: LocalMethods) -> None:
     assert await methods.call("feed.background", input=Feed()) == "gone"
-    await until(lambda: ErrorCode.CANCELLED in feeding.seen)
+    await until(lambda: ErrorCode.CANCELLED in feeding.seen, "it has heard of it")
 
 
 async def test_two_readers_are_refused(methods: LocalMethods) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.methods.packs import sample
 from tests.support.modules import callers
+from tests.support.timing import until
 from trunkline import Principal
 from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.local import LocalMethods
@@ -19,6 +20,7 @@ from trunkline_protocol.principals import decode_principal, encode_principal
 
 @pytest.fixture
 async def methods() -> AsyncIterator[LocalMethods]:
+    sample.began.clear()
     sample.ended.clear()
     async with LocalMethods(sample) as local:
         yield local
@@ -125,19 +127,19 @@ async def test_errors_are_the_callers(methods: LocalMethods) -> None:
 
 async def test_cancelling_a_call_reaches_the_method(methods: LocalMethods) -> None:
     call = asyncio.ensure_future(methods.call("text.relay", {"method": "text.hang"}))
-    await asyncio.sleep(0.01)
+    await until(lambda: sample.began, "it runs")
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await asyncio.sleep(0.01)
-    assert sample.ended == ["hang"]
+    await until(lambda: sample.ended == ["hang"], "the method has heard of it")
 
 
 async def test_leaving_ends_what_still_runs() -> None:
+    sample.began.clear()
     sample.ended.clear()
     async with LocalMethods(sample) as methods:
         call = asyncio.ensure_future(methods.call("text.hang"))
-        await asyncio.sleep(0.01)
+        await until(lambda: sample.began, "it runs")
     assert sample.ended == ["hang"]
     with pytest.raises(RpcError, match="cancelled"):
         await call

@@ -68,6 +68,19 @@ def test_executors_that_are_stopped(hub: RunningHub, tmp_path: Path) -> None:
     require_firing(tmp_path, goes_on(before, during), fired)
 
 
+def test_a_group_that_cannot_be_loaded(tmp_path: Path) -> None:
+    config = tmp_path / "hub.toml"
+    config.write_text(
+        f'[groups.good]\nmethods = ["{DEBUG_METHODS}"]\nsize = 1\n[groups.bad]\nmethods = ["broken_load"]\nsize = 1\n'
+    )
+    with RunningHub((), cwd=MODULES, arguments=("--config", str(config))) as hub:
+        eventually(lambda: hub.get("/ready").status == 200, "the other group serves", PATIENCE)
+        page = scrape(hub)
+        assert hub.get("/health").json()["status"] == "degraded"
+    names = {"TrunklineGroupDown", "TrunklineNotReady", "TrunklineDegraded"}
+    require_firing(tmp_path, goes_on(page, page), names - {"TrunklineNotReady"}, "|".join(names))
+
+
 def test_a_hub_that_is_started_over_and_over(tmp_path: Path) -> None:
     pages: list[Page] = []
     for _ in range(4):

@@ -49,9 +49,19 @@ async def test_a_line_says_whose_it_is(hub: RunningHub) -> None:
         await one.result("talker.say", {"text": "hello there"})
     for event in ("hello there", "hello there (stderr)"):
         said = record(hub, event)
-        assert (said["executor"], said["pid"], said["method"]) == (0, pid, "talker.say")
+        assert (said["executor"], said["pid"], said["method"]) == ("executor-0", pid, "talker.say")
         assert (said["logger"], said["level"]) == ("trunkline.executors.output", "info")
     assert not [line for line in hub.stdout if "hello" in line], "standard output is the hub's"
+
+
+async def test_what_close_prints_is_of_no_method() -> None:
+    with ready_hub("talker", cwd=MODULES, executors=1) as own:
+        async with peer(own.url) as one:
+            await one.result("talker.closing")
+        own.stop()
+        said = record(own, "closing now")
+    assert said["executor"] == "executor-0"
+    assert not {"method", "methods"} & said.keys()
 
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

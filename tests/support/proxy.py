@@ -36,7 +36,8 @@ class Proxy:
         port: where it listens; the same all the time.
         target_port: may be changed, for a hub that was started again elsewhere. Connections that are open stay.
         accepted: how many connections came so far, refused ones not counted.
-        passed: how many bytes went through so far, by direction, over all connections.
+        arrived: how many bytes came so far, by direction, over all connections.
+        passed: how many of them went on.
     """
 
     def __init__(self, target_port: int, *, seed: int = 0) -> None:
@@ -44,6 +45,7 @@ class Proxy:
         self.port = 0
         self.accepted = 0
         self.refused = 0
+        self.arrived: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self.passed: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._random = random.Random(seed)
         self._server: asyncio.Server | None = None
@@ -216,6 +218,7 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Direction) -> None:
         gate = self._gates[way]
         while data := await reader.read(READ_BYTES):
+            self.arrived[way] += len(data)
             if self._delay:
                 await asyncio.sleep(self._delay)
             while data:

@@ -7,6 +7,7 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
 T = TypeVar("T")
@@ -46,3 +47,23 @@ async def until(condition: Callable[[], Any], what: str, within: float = PATIENC
             return found
         assert time.monotonic() < limit, f"after {within:.1f} s still not so: {what}"
         await asyncio.sleep(0.01)
+
+
+async def standstill(state: Callable[[], T], within: float = START) -> T:
+    """Wait until a state stands still, which nothing tells: two looks find the same; returns what they found.
+
+    On a busy machine it may only seem so. That it goes no further is told by a limit that it must not exceed.
+    """
+    limit = time.monotonic() + within
+    before = state()
+    while True:
+        await asyncio.sleep(0.2)
+        if (now := state()) == before:
+            return now
+        assert time.monotonic() < limit, f"after {within:.1f} s it still goes on: {now!r}"
+        before = now
+
+
+def number_in(marker: Path) -> int:
+    """The number that another process has written to a file so far; 0 before."""
+    return int(marker.read_text() or 0) if marker.exists() else 0

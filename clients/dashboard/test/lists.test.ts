@@ -33,7 +33,7 @@ describe("the log", () => {
   const event = (records: object[], dropped = 0): Parameters<typeof withLogMessage>[1] => ({
     kind: "event", topic: "system.logs", epoch: "e", offset: 1, publishedAt: NOW, data: { records, dropped },
   });
-  const one = { time: "2026-03-01T09:30:00.123+00:00", level: "info", logger: "trunkline", event: "ready", executor: 1, methods: 7 };
+  const one = { time: "2026-03-01T09:30:00.123+00:00", level: "info", logger: "trunkline", event: "ready", executor: "executor-1", methods: 7 };
 
   test("records are read with care, and what was dropped is a line", () => {
     const log = withLogMessage(EMPTY_LOG, event([one, { level: "error", event: "failed", exception: "KeyError: 'x'", executor: "executor-0" }], 7), NOW);

@@ -17,7 +17,7 @@ export {
   type RpcErrorInit,
   type RpcErrorKind,
 } from "./errors.js";
-export type { Handler, Registration, ServedCall } from "./callee.js";
+export type { Handler, Registration, ServedCall, UnregisterOptions } from "./callee.js";
 export type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 export type { Input } from "./input.js";
 export type {

@@ -6,7 +6,7 @@ import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { encode } from "./encode.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
-import type { CallOptions, RegisterOptions } from "./options.js";
+import type { CallOptions, RegisterOptions, RetryPolicy } from "./options.js";
 import { notSendable } from "./oversize.js";
 import { Room } from "./room.js";
 
@@ -32,7 +32,18 @@ export type Handler<P = unknown> = (params: P, call: ServedCall) => unknown;
 export interface Registration extends AsyncDisposable {
   readonly method: string;
   /** No new calls come; those that run may finish. Never rejects, and may be repeated. */
-  readonly unregister: () => Promise<void>;
+  readonly unregister: (options?: UnregisterOptions) => Promise<void>;
+}
+
+/** Options of {@link Registration.unregister}. */
+export interface UnregisterOptions {
+  /**
+   * Resolves when the calls that run have ended, and lets others wait for whoever serves the method next: before a
+   * program that is restarted, or replaced, ends.
+   */
+  readonly drain?: boolean | undefined;
+  /** How long that may take. */
+  readonly timeoutMs?: number | undefined;
 }
 
 interface Served {
@@ -65,6 +76,7 @@ export class Callee {
   }
 
   async register(method: string, handler: Handler, options: RegisterOptions): Promise<Registration> {
+    await this.#served.get(method)?.unregistering;
     if (this.#served.has(method)) {
       throw new TypeError(`${method} is served already`);
     }
@@ -81,15 +93,16 @@ export class Callee {
       this.#served.delete(method);
       throw error;
     }
-    const unregister = (): Promise<void> => (served.unregistering ??= this.#unregister(method));
-    return { method, unregister, [Symbol.asyncDispose]: unregister };
+    const unregister = (how?: UnregisterOptions): Promise<void> =>
+      (served.unregistering ??= this.#unregister(method, how));
+    return { method, unregister, [Symbol.asyncDispose]: () => unregister() };
   }
 
   /** A new session: it knows of no methods. */
   again(): void {
     for (const served of this.#served.values()) {
       if (served.unregistering === undefined) {
-        this.#announce(served).catch((error: unknown) => {
+        this.#announce(served, { attempts: 1e9 }).catch((error: unknown) => {
           this.#warn(`registering again failed: ${String(error)}`);
         });
       }
@@ -209,13 +222,17 @@ export class Callee {
     }
   }
 
-  async #announce({ params }: Served): Promise<void> {
-    await this.#call("method.register", params, { idempotent: true });
+  /** Registers a method; one that was unregistered meanwhile is so once more. */
+  async #announce(served: Served, retry?: Partial<RetryPolicy>): Promise<void> {
+    await this.#call("method.register", served.params, { idempotent: true, retry });
+    if (served.unregistering !== undefined) {
+      await this.#unregister((served.params as { method: string }).method);
+    }
   }
 
-  async #unregister(method: string): Promise<void> {
+  async #unregister(method: string, options?: UnregisterOptions): Promise<void> {
     try {
-      await this.#call("method.unregister", { method }, { idempotent: true });
+      await this.#call("method.unregister", { method, drain: options?.drain }, { idempotent: true, timeoutMs: options?.timeoutMs });
     } catch (error) {
       if (!(error instanceof DisconnectedError)) {
         this.#warn(`unregistering ${method} failed: ${String(error)}`);

@@ -1,7 +1,7 @@
 /**
  * Makes calls, and makes them again where that is safe.
  */
-import { TrunklineError } from "./errors.js";
+import { RpcError, TrunklineError } from "./errors.js";
 import type { Link } from "./link.js";
 import type { RetryPolicy, StreamOptions } from "./options.js";
 import { CutError } from "./requests.js";
@@ -13,6 +13,9 @@ export interface Repetition {
   readonly policy: RetryPolicy;
   readonly hasKey: boolean;
 }
+
+/** The longest that a call without a timeout waits because the hub says so: the hub's own deadline for a call. */
+const MAX_HINT_MS = 30_000;
 
 /** Options of one attempt. */
 export interface AttemptOptions extends StreamOptions {
@@ -48,7 +51,7 @@ export class Retrier {
         const isCut = error instanceof CutError;
         const delayMs = isCut ? 0 : retryDelay(error, n, policy, { isIdempotent: idempotent, hasKey });
         maybeExecuted = notingEarlier(error, maybeExecuted);
-        if (delayMs === undefined || this.#link.end !== undefined || performance.now() + delayMs >= giveUpAt) {
+        if (delayMs === undefined || this.#link.end !== undefined || isTooLate(error, delayMs, giveUpAt)) {
           throw error;
         }
         n += Number(!isCut);
@@ -86,6 +89,12 @@ export class Retrier {
       signal?.addEventListener("abort", wake);
     });
   }
+}
+
+/** Whether the next attempt would come too late for its caller. */
+function isTooLate(error: unknown, delayMs: number, giveUpAt: number): boolean {
+  const hintMs = error instanceof RpcError ? (error.retryAfterMs ?? 0) : 0;
+  return giveUpAt === Infinity ? hintMs > MAX_HINT_MS : performance.now() + delayMs >= giveUpAt;
 }
 
 /** At least a millisecond; undefined if there is no end. */

@@ -112,6 +112,16 @@ test("a deadline spans all attempts", async (t) => {
   assert.ok((await within(2_000, "there is no time for another", call)) instanceof OverloadedError);
 });
 
+test("a hint that is longer than any call ends it", async (t) => {
+  const { hub, peer } = await connected(t);
+  const call = rejection(hub.call("m"));
+  await peer.next();
+  peer.error(1, 2002, { ...FULL, retry_after_ms: 300_000 });
+  const error = await within(2_000, "there is no time for another", call);
+  assert.ok(error instanceof OverloadedError);
+  assert.equal(error.retryAfterMs, 300_000);
+});
+
 test("the caller's own deadline is no reason to try again", async (t) => {
   const { hub, peer } = await connected(t, { retry: { baseDelayMs: 1 } });
   const call = rejection(hub.call("m", {}, { timeoutMs: 50, idempotent: true }));
@@ -128,7 +138,7 @@ for (const end of ["abort", "close"] as const) {
     const { signal } = controller;
     const call = rejection(hub.call("m", {}, { signal, retry: { attempts: 2, baseDelayMs: 100_000 } }));
     await peer.next();
-    peer.error(1, 2002, { ...FULL, retry_after_ms: 100_000 });
+    peer.error(1, 2002, { ...FULL, retry_after_ms: 30_000 });
     await roundTrip(hub, peer);
     if (end === "abort") {
       controller.abort();

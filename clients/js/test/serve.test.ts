@@ -2,6 +2,7 @@
  * Methods that this client serves, through the real hub.
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, before, describe, test, type TestContext } from "node:test";
 import { connect, RpcError, type ConnectOptions, type Hub, type ServedCall } from "../src/index.js";
 import { Proxy } from "./support/proxy.js";
@@ -241,6 +242,42 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     assert.equal(error.errorName, "METHOD_NOT_FOUND");
   });
 
+  test("one that drains resolves when its calls have ended; what comes meanwhile waits for its successor", async (t) => {
+    const [first, second] = [await callee(t), await callee(t)];
+    const finish = new AbortController();
+    let calls = 0;
+    const registration = await first.register("node.drained", async () => {
+      calls += 1;
+      await once(finish.signal, "abort");
+      return "first";
+    });
+    const running = caller.call("node.drained");
+    await until(() => calls === 1);
+    const order: string[] = [];
+    async function drain(): Promise<void> {
+      await registration.unregister({ drain: true, timeoutMs: 10_000 });
+      order.push("drained");
+    }
+    const drained = drain();
+    const late = caller.call("node.drained");
+    await first.call("debug.echo", { value: 1 });
+    order.push("finish");
+    finish.abort();
+    assert.equal(await running, "first");
+    await within(5_000, "the end of the drain", drained);
+    assert.deepEqual(order, ["finish", "drained"]);
+    await second.register("node.drained", () => "second");
+    assert.equal(await within(5_000, "the late call", late), "second");
+  });
+
+  test("registered again while it is unregistered", async (t) => {
+    const hub = await callee(t);
+    const registration = await hub.register("node.again", () => 1);
+    void registration.unregister();
+    await hub.register("node.again", () => 2);
+    assert.equal(await caller.call("node.again"), 2);
+  });
+
   test("names that cannot be served, and twice the same", async (t) => {
     const hub = await callee(t);
     for (const name of ["rpc.mine", "system.info", "system.status", "subscribe", "event"]) {
@@ -281,6 +318,36 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
       await within(5_000, "it is served again", served(`node.cut.${session}`));
       assert.equal(watched.states.at(-1)?.state, "connected");
     }
+  });
+
+  test("all methods come back where the hub takes only some of them at a time", async (t) => {
+    const slow = await startHub({
+      env: { TRUNKLINE_RATE_LIMIT: "10", TRUNKLINE_RATE_BURST: "10", TRUNKLINE_CALLEE_GRACE: "60" },
+    });
+    const proxy = await Proxy.start(slow.port);
+    const warnings: string[] = [];
+    const { hub, ...watched } = await Watched.connect(proxy.url, {
+      session: false,
+      onWarning: (message) => {
+        warnings.push(message);
+      },
+    });
+    t.after(async () => {
+      await hub.close();
+      proxy.stop();
+      await slow.stop();
+    });
+    const names = Array.from({ length: 24 }, (_, n) => `node.many.${n}`);
+    for (const name of names) {
+      await hub.register(name, () => name);
+    }
+    proxy.cut();
+    await until(() => watched.states.some(({ state }) => state === "reconnecting"));
+    const other = await connect(slow.url, { retry: { attempts: 50, baseDelayMs: 100, factor: 1 } });
+    t.after(() => other.close());
+    const calls = Promise.all(names.map((name) => other.call(name)));
+    assert.deepEqual(await within(30_000, "all are served again", calls), names);
+    assert.deepEqual(warnings, []);
   });
 
   async function served(method: string): Promise<void> {

@@ -1,6 +1,7 @@
 """The Python client, with the same interface as the JavaScript client."""
 
 from trunkline.client.connection_state import (
+    AuthenticationError,
     Closed,
     CloseInfo,
     Connected,
@@ -17,6 +18,7 @@ from trunkline.client.subscribing import Subscription
 from trunkline_protocol.messages import Window
 
 __all__ = [
+    "AuthenticationError",
     "CloseInfo",
     "Closed",
     "Connected",

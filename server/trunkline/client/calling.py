@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -21,8 +22,12 @@ from trunkline_protocol.messages import Window
 
 NO_MEMBERS: Final[dict[str, Any]] = {}
 
-PATIENT: Final = Retry(attempts=8)
-"""The retry policy of the client's own calls: a hub that has just started may refuse them for a while."""
+PATIENT: Final = Retry(attempts=sys.maxsize)
+"""The retry policy of the client's own calls, such as registrations of a new session: what the hub refuses for a while
+is tried until it is accepted, or refused for good."""
+
+MAX_HINT_MS: Final = 30_000
+"""The longest that a call without a timeout waits because the hub says so: the hub's own deadline for a call."""
 
 logger = logging.getLogger("trunkline.client")
 
@@ -179,6 +184,8 @@ class Callers:
             error, attempt, repeats.retry, self._random, idempotent=repeats.idempotent, keyed=repeats.keyed
         )
         if delay is None or (deadline is not None and self._loop.time() + delay >= deadline):
+            return False
+        if deadline is None and isinstance(error, RpcError) and (error.retry_after_ms or 0) > MAX_HINT_MS:
             return False
         if not self._closed.done():
             await asyncio.wait([self._closed], timeout=delay)

@@ -98,5 +98,9 @@ class DisconnectedError(ConnectionError):
         self.reason = reason
 
 
+class AuthenticationError(Exception):
+    """Raised by a ``token`` function: there is no token to be had, and no attempt to connect follows."""
+
+
 class HandshakeRefused(Exception):
     """The hub refused the connection (HTTP 401 or 403); it would refuse another attempt as well."""

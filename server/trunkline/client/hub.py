@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
+from types import TracebackType
 from typing import Any, Final, Literal
 
 from trunkline.client.connection_state import CloseInfo, Listener, State
@@ -266,12 +267,37 @@ def _members(metadata: dict[str, Any] | None, **members: Any) -> dict[str, Any]:
     return given if metadata is None else {**metadata, **given}
 
 
-@asynccontextmanager
-async def connect(
+class Connecting:
+    """A connection to be made: as a context manager it is closed at the end, awaited it is not."""
+
+    def __init__(self, make: Callable[[], Engine], patience: float) -> None:
+        self._make = make
+        self._patience = patience
+        self._hub: Hub | None = None
+
+    def __await__(self) -> Generator[Any, None, Hub]:
+        return self._open().__await__()
+
+    async def _open(self) -> Hub:
+        engine = self._make()
+        await engine.reconnector.start(self._patience)
+        return Hub(engine)
+
+    async def __aenter__(self) -> Hub:
+        self._hub = await self._open()
+        return self._hub
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        assert self._hub is not None
+        await self._hub.close()
+
+
+def connect(
     url: str,
     *,
     token: Token | None = None,
     open_timeout: float = 10.0,
+    wait: float = 0.0,
     session: bool = True,
     reconnect: bool | Reconnect = True,
     retry: Retry | Literal[False] = DEFAULT_RETRY,
@@ -279,8 +305,8 @@ async def connect(
     max_queued_bytes: int = MAX_QUEUED_BYTES,
     keepalive: float = KEEPALIVE_SECONDS,
     random: Random = _random.random,
-) -> AsyncIterator[Hub]:
-    """Connect to a hub for the length of a ``with`` block, and give the :class:`Hub`.
+) -> Connecting:
+    """A connection to a hub: ``async with connect(url) as hub:``, or ``hub = await connect(url)``, to be closed.
 
     When the connection is lost it is made again and, with a session, calls and streams go on where they were. See
     :meth:`Hub.on_connection_state`.
@@ -288,8 +314,10 @@ async def connect(
     Args:
         url: ``ws://host:port/ws``.
         token: sent as ``Authorization: Bearer``; or a function, asynchronous or not, that returns it and is called
-            before every attempt.
+            before every attempt. Where it raises :class:`AuthenticationError`, the client ends. A hub that refuses what
+            it returned is tried again; one that refuses a string would refuse it again, which ends the client.
         open_timeout: seconds an attempt may take.
+        wait: seconds to try again, with the back-off of ``reconnect``, while there is no hub yet; may be infinite.
         session: whether to open a session; without one a lost connection loses its calls. Of no effect without
             ``reconnect``.
         reconnect: back-off between attempts; False to never reconnect.
@@ -303,16 +331,16 @@ async def connect(
         OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
     """
     policy = Reconnect() if reconnect is True else (reconnect or None)
-    engine = Engine(
-        Connector(url, token, open_timeout, session and policy is not None, keepalive),
-        reconnect=policy,
-        retry=retry or None,
-        random=random,
-        max_queued=max_queued,
-        max_queued_bytes=max_queued_bytes,
-    )
-    await engine.reconnector.start()
-    try:
-        yield Hub(engine)
-    finally:
-        await engine.close()
+    connector = Connector(url, token, open_timeout, session and policy is not None, keepalive)
+
+    def make() -> Engine:
+        return Engine(
+            connector,
+            reconnect=policy,
+            retry=retry or None,
+            random=random,
+            max_queued=max_queued,
+            max_queued_bytes=max_queued_bytes,
+        )
+
+    return Connecting(make, wait)

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.client.connection_state import (
+    AuthenticationError,
     Closed,
     CloseInfo,
     Connected,
@@ -108,13 +109,28 @@ class Reconnector:
             return "closed"
         return "reconnecting" if self._link is None else "connected"
 
-    async def start(self) -> None:
+    async def start(self, patience: float) -> None:
         """Connect for the first time.
+
+        Args:
+            patience: seconds to try again while there is no hub.
 
         Raises:
             OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
+            AuthenticationError: there is no token.
         """
-        opened = await self._connector.open(None)
+        until = self._loop.time() + patience
+        policy = self._reconnect or Reconnect()
+        for attempt in itertools.count():
+            try:
+                opened = await self._connector.open(None)
+                break
+            except CONNECT_ERRORS as error:
+                delay = full_jitter(attempt, policy.min_delay, self._random, cap=policy.max_delay)
+                if refusal_of(error) is not None or self._loop.time() + delay > until:
+                    raise
+                logger.info("could not connect to %s yet: %s", self._connector.url, error)
+                await asyncio.sleep(delay)
         self._attach(opened)
         self._task = start_task(self._run(opened.link), "trunkline-client")
 
@@ -146,7 +162,7 @@ class Reconnector:
                 if self._reconnect is None or cause.code in FINAL or self.closed.done():
                     return
                 link = await self._reopen(self._reconnect, cause)
-        except HandshakeRefused as refused:
+        except (HandshakeRefused, AuthenticationError) as refused:
             cause = CloseInfo(NOT_LET_IN, str(refused))
         except asyncio.CancelledError:
             link.abort()
@@ -187,7 +203,8 @@ class Reconnector:
         """Try, with back-off, until there is a connection; returns that.
 
         Raises:
-            HandshakeRefused: the hub refuses this client (HTTP 401 or 403).
+            HandshakeRefused: the hub refuses this client (HTTP 401 or 403), and there is no other token.
+            AuthenticationError: the token's function says that there is none.
         """
         for attempt in itertools.count():
             delay = full_jitter(attempt, reconnect.min_delay, self._random, cap=reconnect.max_delay)
@@ -196,9 +213,11 @@ class Reconnector:
             try:
                 opened = await self._connector.open(self._conversation.session)
                 await self._attach_or_close(opened)
+            except AuthenticationError:
+                raise
             except Exception as error:
                 refused = refusal_of(error)
-                if refused is not None:
+                if refused is not None and not callable(self._connector.token):
                     raise refused from error
                 cause = CloseInfo(ABNORMAL, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
                 unexpected = None if isinstance(error, CONNECT_ERRORS) else error

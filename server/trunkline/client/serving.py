@@ -30,6 +30,7 @@ CHUNK_BYTES_AHEAD: Final = 4 * 2**20
 """Bytes of those chunks: the hub sets no limit, but chunks that wait here for a connection need one."""
 
 UNREGISTER_TIMEOUT_MS: Final = 2000
+DRAIN_TIMEOUT_MS: Final = 30_000
 
 Handler = Callable[[Any, "ServedCall"], Any]
 """``async def (params, call)``, whose return value is the result; or an asynchronous or plain generator, whose items
@@ -89,9 +90,16 @@ class Registration:
         self._serving = serving
         self.method = method
 
-    async def unregister(self) -> None:
-        """Serve the method no longer. Calls that a handler works on may finish."""
-        await self._serving.unregister(self.method)
+    async def unregister(self, *, drain: bool = False, timeout_ms: int | None = None) -> None:
+        """Serve the method no longer. Calls that a handler works on may finish.
+
+        Args:
+            drain: return when they have, and let others wait for whoever serves the method next: before a program that
+                is restarted, or replaced, ends.
+            timeout_ms: how long that may take; by default two seconds, and thirty with ``drain``.
+        """
+        default = DRAIN_TIMEOUT_MS if drain else UNREGISTER_TIMEOUT_MS
+        await self._serving.unregister(self.method, drain, default if timeout_ms is None else timeout_ms)
 
     async def __aenter__(self) -> Registration:
         return self
@@ -169,11 +177,11 @@ class Serving:
         served.is_agreed = True
         return Registration(self, method)
 
-    async def unregister(self, method: str) -> None:
+    async def unregister(self, method: str, drain: bool, timeout_ms: int) -> None:
         """Serve a method no longer; does nothing where it is not served."""
         if self._served.pop(method, None) is None:
             return
-        params = {"method": method}
+        params = {"method": method, "drain": True} if drain else {"method": method}
 
         def failed(error: Exception) -> None:
             # Calls that still arrive are answered with -32601, and the next session does not register the method.
@@ -183,7 +191,7 @@ class Serving:
             self._run_own_requests([OwnRequest("method.unregister", params, lambda _result: None, failed)])
             return
         try:
-            await self._callers.ask("method.unregister", params, timeout_ms=UNREGISTER_TIMEOUT_MS)
+            await self._callers.ask("method.unregister", params, timeout_ms=timeout_ms)
         except (RpcError, DisconnectedError) as error:
             failed(error)
 

@@ -10,7 +10,8 @@ healthy       else
 ============  =========================================================================
 
 The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served
-or a method fails. ``ready``: every group can serve something.
+or a method fails. ``ready``: something can be served, and no group starts for the first time. A group that cannot be
+loaded does not make a hub unready whose other groups serve: who probes it would take those away, too.
 """
 
 from __future__ import annotations
@@ -83,13 +84,19 @@ def judge(seen: Seen, before: Serving) -> Serving:
     causes += [cause.text for group in groups for cause in group.causes]
     return Serving(
         status=status,
-        ready=not seen.draining and all(group.ready for group in groups),
+        ready=not seen.draining and _is_ready(groups),
         since=before.since if before.status == status and before.since else seen.at,
         causes=[*causes, *seen.tripped, *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
     )
+
+
+def _is_ready(groups: list[GroupHealth]) -> bool:
+    if any(group.status == "starting" for group in groups):
+        return False
+    return not groups or any(group.ready for group in groups)
 
 
 def changed(now: Serving, before: Serving) -> bool:

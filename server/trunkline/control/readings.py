@@ -81,7 +81,11 @@ class Readings:
 
     def _health(self) -> Iterable[Reading]:
         judged = self.health.judgement()
-        yield _gauge("trunkline_ready", "Whether every group of executors can serve something", judged.ready)
+        yield _gauge(
+            "trunkline_ready",
+            "Whether something can be served, and no group of executors starts for the first time",
+            judged.ready,
+        )
         status = dict.fromkeys(STATUSES, 0) | {judged.status: 1}
         yield Reading("trunkline_health", "1 for the status that is so", "gauge", status, "status")
         words = {"failing": "Methods that fail", "unavailable": "Methods that are not served now"}

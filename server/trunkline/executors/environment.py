@@ -100,4 +100,5 @@ def watch(withheld: Iterable[str]) -> None:
     """Make ``os.environ`` of this process log, once per name, that a variable is missing because it was withheld."""
     environment = os.environ
     environment.__class__ = _Watched
-    environment.withheld = set(withheld)  # type: ignore[attr-defined]  # its class was replaced above
+    assert isinstance(environment, _Watched)
+    environment.withheld = set(withheld)

@@ -174,7 +174,7 @@ class ExecutorHandle(asyncio.Protocol):
             for kind, call_id, body in self._reader.feed(data):
                 on_frame(self, kind, call_id, body)
         except FramingError:
-            logger.exception("executor %d sent a malformed frame; closing its wire", self.index)
+            logger.exception("%s sent a malformed frame; closing its wire", self.name)
             self.abort()
 
     @override
@@ -311,7 +311,7 @@ class ExecutorHandle(asyncio.Protocol):
         Args:
             call_id: the call that says so itself; 0 where that is unknown.
         """
-        said: dict[str, Any] = {"executor": self.index, "pid": self.pid}
+        said: dict[str, Any] = {"executor": self.name, "pid": self.pid}
         if call_id:
             known = self.in_flight.get(call_id)
             trace = None if known is None else known.trace
@@ -324,6 +324,8 @@ class ExecutorHandle(asyncio.Protocol):
                 said["trace_id"] = call.trace.trace_id
         elif running:
             said["methods"] = sorted(running)[:MAX_SPEAKERS]
+        elif self.state == "stopping":
+            pass  # what is printed now, close prints
         elif self.last_method is not None and time.monotonic() - self.last_frame_at < JUST_NOW:
             said["method"] = self.last_method
         return said

@@ -348,7 +348,7 @@ class KeyOwners:
             await self._wait(lambda: not source.draining)
         if table.moving is plan:
             await self._have_released(plan, source)
-        logger.info("routing keys handed over", extra={"executor": plan.source, "slots": len(plan.targets)})
+        logger.info("routing keys handed over", extra={"executor": source.name, "slots": len(plan.targets)})
         return True
 
     def _park(self, plan: HandOverPlan, source: ExecutorHandle) -> None:

@@ -44,4 +44,4 @@ class InProcess(Supervisor):
 
     @override
     def kill(self, reason: str) -> None:
-        logger.warning("executor %d runs in the hub's process and cannot be killed: %s", self._handle.index, reason)
+        logger.warning("%s runs in the hub's process and cannot be killed: %s", self._handle.name, reason)

@@ -403,7 +403,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         handle.state = "ready"
         handle.ready_since = time.monotonic()
         handle.last_failure = None
-        extra = {"executor": handle.index, "pid": handle.pid, "methods": len(catalogue.methods)}
+        extra = {"executor": handle.name, "pid": handle.pid, "methods": len(catalogue.methods)}
         logger.info("executor ready", extra=extra)
         handle.ping(handle.ready_since)
         if not self.replacements.ready(handle):
@@ -476,7 +476,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             self.owners.gone(handle)
         self._failed.ended(handle, cause)
         if not self.replacements.ended(handle, cause) and handle.state != "stopping":
-            logger.warning("executor exited", extra={"executor": handle.index, "cause": cause})
+            logger.warning("executor exited", extra={"executor": handle.name, "cause": cause})
 
     async def _tick_forever(self) -> None:
         for tick in itertools.count():

@@ -100,10 +100,10 @@ class Quarantine:
         if suspect is None or suspect.until <= now:
             return None
         seconds = suspect.until - now
+        died = f"{suspect.kills} executor{'' if suspect.kills == 1 else 's'} died while running {method}"
         return RpcError(
             ErrorCode.WORKER_CRASHED,
-            f"{method} killed {suspect.kills} executors with these params: it is refused with them for another "
-            f"{seconds:.0f} s, and runs with others",
+            f"{died} with these params: it is refused with them for another {seconds:.0f} s, and runs with others",
             retry_after_ms=1 + int(1000 * seconds),
             data={"quarantined": True, "kills": suspect.kills},
         )

@@ -167,7 +167,7 @@ class Replacements:
         if self.failures.pop(old.index, None):
             self._on_change()
         seconds = round(time.monotonic() - began, 3)
-        logger.info("executor replaced", extra={"executor": old.index, "pid": new.pid, "seconds": seconds})
+        logger.info("executor replaced", extra={"executor": old.name, "pid": new.pid, "seconds": seconds})
         return Drained(new.name, slots, new.pid or 0)
 
     # --- the new process first ---

@@ -155,7 +155,7 @@ class Supervisor:
         process = self._process
         if process is not None and process.returncode is None:
             self._kill_reason = reason
-            logger.warning("killing executor %d: %s", self._handle.index, reason)
+            logger.warning("killing %s: %s", self._handle.name, reason)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
 
@@ -167,7 +167,7 @@ class Supervisor:
                 kind, cause = await self._run_once()
             except Exception as error:
                 if not isinstance(error, OSError):
-                    logger.exception("executor %d could not be started", handle.index)
+                    logger.exception("%s could not be started", handle.name)
                 kind, cause = "not_started", f"it could not be started: {error}"
             self._failures = 1 if self._is_first_failure() else self._failures + 1
             handle.state = "stopping" if self._stopping else "down"
@@ -177,7 +177,7 @@ class Supervisor:
             if self._stopping or not self.restarts:
                 break
             delay = pause(self._failures)
-            logger.warning("executor %d: %s; starting it again in %.1f s", handle.index, handle.last_failure, delay)
+            logger.warning("%s: %s; starting it again in %.1f s", handle.name, handle.last_failure, delay)
             await asyncio.sleep(delay)
 
     def _is_first_failure(self) -> bool:

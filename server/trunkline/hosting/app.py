@@ -98,7 +98,7 @@ class HubParts:
         self.credentials = credentials(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
-        self.registrations = Registrations(self.pool, self._queue_limits)
+        self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
         self.router = Router(
             self.registrations,
             self._record,

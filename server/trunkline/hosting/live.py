@@ -26,6 +26,7 @@ def apply(parts: HubParts, settings: Settings) -> None:
     parts.pool.watchdog.limit(settings.kill_after)
     parts.pool.quarantine.limits = QuarantineLimits(settings.quarantine_kills, settings.quarantine_seconds)
     parts.jobs.limit(JobLimits.of(settings, len(parts.pool.executors)))
+    parts.registrations.grace = settings.callee_grace
     parts.router.breakers.limits = BreakerLimits.of(settings)
 
 

@@ -26,6 +26,9 @@ class Session(Protocol):
     def disconnected(self) -> bool:
         """Detach the session: its socket is gone. Returns whether it waits for its client now."""
 
+    def give_way(self) -> None:
+        """End the session if it is detached: its client has come back as another."""
+
     def violated(self, violation: ProtocolViolation) -> None:
         """Close the connection and end the session: the peer broke the protocol."""
 

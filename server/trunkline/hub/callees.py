@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from trunkline.hub.connection import Connection
 from trunkline.hub.outliers import Standing
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.hub_messages import Unregistered
 
 
 class Callee:
@@ -14,9 +17,10 @@ class Callee:
     Attributes:
         is_leaving: the method was unregistered, and calls still run; a new registration makes it false again.
         standing: the callee's record of failures.
+        drained: the call that unregisters the method, and is answered when none runs any more; None without one.
     """
 
-    __slots__ = ("connection", "is_leaving", "limit", "running", "standing")
+    __slots__ = ("connection", "drained", "is_leaving", "limit", "running", "standing")
 
     def __init__(self, connection: Connection, limit: int) -> None:
         self.connection = connection
@@ -24,6 +28,13 @@ class Callee:
         self.is_leaving = False
         self.running: dict[str, Call] = {}
         self.standing = Standing()
+        self.drained: Call | None = None
+
+    def tell_drained(self, method: str) -> None:
+        """Answer the call that waits for the end of those that run, if there is one."""
+        waiting, self.drained = self.drained, None
+        if waiting is not None:
+            waiting.settle_result(msgspec.json.encode(Unregistered(method, True)))
 
     @property
     def name(self) -> str:

@@ -81,7 +81,7 @@ class ClientConnection(Connection):
             self._batch(message)
         elif type(message) is Malformed:
             self.outbox.send(_malformed(message))
-        elif (fault := self._response(message)) is not None:  # type: ignore[arg-type]  # the fourth and last kind
+        elif (fault := self._response(message)) is not None:
             self.outbox.send(_malformed(fault))
 
     @override

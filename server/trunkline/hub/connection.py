@@ -213,6 +213,11 @@ class Connection(ABC):
         if not waits:
             self.door = NOWHERE
 
+    def give_way(self) -> None:
+        """End the session of this connection if it is detached; without effect on others."""
+        if self.session is not None:
+            self.session.give_way()
+
     @property
     def is_attached(self) -> bool:
         """Whether the connection has a socket to write to."""

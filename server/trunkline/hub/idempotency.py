@@ -9,7 +9,6 @@ Pure but for the calls it settles: the clock is an argument.
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from trunkline_protocol.calls import Call, CallBackend, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.hub_messages import MAX_KEY_CHARS
+from trunkline_protocol.params_digest import params_digest
 
 MAX_RESULT_BYTES: Final = 2**20
 """Of a larger result only the fact is stored that the work was executed."""
@@ -194,7 +194,7 @@ class SharedCall(Call):
     Args:
         first: the call that begins the work.
         used: the principal and the key.
-        digest: as returned by :func:`digest_of` for the first call.
+        digest: as returned by :func:`params_digest` for the first call.
         ended: called once with the outcome, before any waiting call is settled; None where nothing was executed.
     """
 
@@ -364,7 +364,7 @@ class IdempotencyKeys:
             message = f"metadata.idempotency_key must have 1 to {MAX_KEY_CHARS} characters, not {len(key)}"
             raise RpcError(ErrorCode.INVALID_PARAMS, message)
         used = (principal, key)
-        digest = digest_of(call)
+        digest = params_digest(call.method, call.params)
         shared = self._running.get(used)
         if shared is not None:
             _require_same(shared.digest, digest, call)
@@ -396,14 +396,6 @@ class IdempotencyKeys:
             self.outcomes.put(shared.used, outcome, self._clock())
         else:
             self.outcomes.give_back(shared.used[0])
-
-
-def digest_of(call: Call) -> bytes:
-    """The SHA-256 of method and params, byte for byte: equal for calls that may share a key."""
-    digest = hashlib.sha256(call.method.encode())
-    digest.update(b"\0")
-    digest.update(call.params)
-    return digest.digest()
 
 
 def _require_same(first: bytes, second: bytes, call: Call) -> None:

@@ -10,16 +10,25 @@ import asyncio
 import itertools
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from typing_extensions import override
 
+from trunkline import defaults
+from trunkline.hub.callee_messages import (
+    CalleeChunk,
+    CalleeProgress,
+    NamedChunk,
+    metadata_for,
+    problem_of,
+    require_readable,
+)
 from trunkline.hub.callees import Callee, ServedMethod
 from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline_protocol.backlog import Backlog, QueueLimits
-from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
+from trunkline_protocol.calls import Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.answers import unreadable
@@ -27,7 +36,7 @@ from trunkline_protocol.depth import require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import Registered, RegisterParams, Unregistered, UnregisterParams
 from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, reserved
-from trunkline_protocol.messages import CALLERS_OWN, UNREADABLE, Response
+from trunkline_protocol.messages import UNREADABLE, Response
 from trunkline_protocol.principals import ENCODED_HUB
 from trunkline_protocol.topics import valid_topic
 
@@ -35,8 +44,9 @@ MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 
 MAX_ATTEMPTS: Final = 3
-CALLEE_WINDOW: Final = 256
-"""Chunks that a callee may send ahead of their reader: with more the call fails (1003)."""
+
+MAX_VACANT: Final = 4096
+"""Methods without a callee that stay known for their grace; beyond it names are forgotten at once."""
 
 PATIENCE: Final = 1.0
 """Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
@@ -48,28 +58,8 @@ NOT_EXECUTED: Final = frozenset({ErrorCode.METHOD_NOT_FOUND, ErrorCode.INVALID_P
 """Errors by which a callee says that it has executed nothing."""
 
 _encoder: Final = msgspec.json.Encoder()
-_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 logger = logging.getLogger("trunkline.hub")
-
-
-class _Chunk(msgspec.Struct):
-    request_id: str
-    index: int
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    chunk_type: str = "data"
-    is_final: bool = False
-
-
-class _ChunkOf(msgspec.Struct):
-    """The part of a chunk that names its call."""
-
-    request_id: str
-
-
-class _Progress(msgspec.Struct):
-    token: str
-    value: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Running:
@@ -90,9 +80,17 @@ class Registrations(CallBackend, Callees):
     Args:
         executors: the backend of other methods; names of its methods cannot be registered.
         queue_limits: of calls that wait for callees, counted apart from those that wait for executors.
+        grace: seconds that a method stays known, and its calls wait, when its last callee has disconnected or drains.
+
+    Attributes:
+        grace: the same; may be changed.
     """
 
-    def __init__(self, executors: CallBackend, queue_limits: QueueLimits | None = None) -> None:
+    def __init__(
+        self, executors: CallBackend, queue_limits: QueueLimits | None = None, grace: float = defaults.CALLEE_GRACE
+    ) -> None:
+        self.grace = grace
+        self._vacant: dict[str, asyncio.TimerHandle] = {}
         self._executors = executors
         self._methods: dict[str, ServedMethod] = {}
         self._of_connection: dict[Connection, dict[str, Callee]] = {}
@@ -154,27 +152,37 @@ class Registrations(CallBackend, Callees):
             idempotent=params.idempotent,
             timeout_ms=params.timeout_ms,
         )
-        registered = self._methods.get(name)
-        if registered is None:
-            registered = self._methods[name] = ServedMethod(info)
-        elif _contract(registered.info) != _contract(info):
-            away = not any(callee.connection.is_attached for callee in registered.callees.values())
-            until = (
-                "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)" if away else ""
-            )
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS,
-                f"{name} is registered already, with other streaming or idempotent: all its callees have to agree"
-                + until,
-            )
+        registered = self._registered(connection, info)
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
         registered.callees[connection] = callee
+        if (vacancy := self._vacant.pop(name, None)) is not None:
+            vacancy.cancel()
         callee.is_leaving = False
+        callee.tell_drained(name)
         callee.limit = params.max_concurrency
         call.settle_result(_encoder.encode(Registered(name, len(registered.callees))))
         self._refill(registered)
+
+    def _registered(self, connection: Connection, info: MethodInfo) -> ServedMethod:
+        """The method that a connection is to serve, with those that serve it already, or without any.
+
+        Raises:
+            RpcError: -32602, others serve it in another way.
+        """
+        registered = self._methods.get(info.name)
+        if registered is not None and _contract(registered.info) != _contract(info):
+            for callee in tuple(registered.callees.values()):
+                if callee.connection.principal.name == connection.principal.name:
+                    callee.connection.give_way()
+            if registered.callees:
+                raise _disagreement(registered)
+            self._withdraw(info.name)
+            registered = None
+        if registered is None:
+            registered = self._methods[info.name] = ServedMethod(info)
+        return registered
 
     def _is_executors(self, name: str) -> bool:
         try:
@@ -189,33 +197,49 @@ class Registrations(CallBackend, Callees):
         serves = callee is not None and not callee.is_leaving
         if callee is not None and serves:
             callee.is_leaving = True
-            self._leave(name, connection)
+            if params.drain:
+                callee.drained = call
+            self._leave(name, connection, for_good=not params.drain)
             self._forget_if_done(callee, name)
-        call.settle_result(_encoder.encode(Unregistered(name, serves)))
+        if not (serves and params.drain):
+            call.settle_result(_encoder.encode(Unregistered(name, serves)))
 
     def _forget_if_done(self, callee: Callee, name: str) -> None:
         if callee.is_leaving and not callee.running:
             self._of_connection.get(callee.connection, {}).pop(name, None)
+            callee.tell_drained(name)
 
-    def _leave(self, name: str, connection: Connection) -> None:
-        """Give a callee no more calls of a method; calls that it runs may finish."""
+    def _leave(self, name: str, connection: Connection, *, for_good: bool) -> None:
+        """Give a callee no more calls of a method; calls that it runs may finish.
+
+        Args:
+            for_good: where nobody else serves the method, it is unknown from now on.
+        """
         registered = self._methods[name]
         registered.callees.pop(connection, None)
-        if not registered.callees:
-            del self._methods[name]
-            for call in self._backlog.close(name):
-                left = _nobody(name)
-                left.maybe_executed = call.maybe_executed
-                call.settle_error(left)
-        else:
+        if registered.callees:
             self._refill(registered)
+        elif for_good or not self.grace or len(self._vacant) >= MAX_VACANT:
+            self._withdraw(name)
+        else:  # a service that is restarted serves it again at once
+            self._vacant[name] = asyncio.get_running_loop().call_later(self.grace, self._withdraw, name)
+
+    def _withdraw(self, name: str) -> None:
+        """Forget a method that nobody serves, and end the calls that wait for it."""
+        if (vacancy := self._vacant.pop(name, None)) is not None:
+            vacancy.cancel()
+        self._methods.pop(name, None)
+        for call in self._backlog.close(name):
+            left = _nobody(name)
+            left.maybe_executed = call.maybe_executed
+            call.settle_error(left)
 
     @override
     def gone(self, connection: Connection) -> None:
         own = self._of_connection.pop(connection, {})
         for name, callee in own.items():
             if not callee.is_leaving:
-                self._leave(name, connection)
+                self._leave(name, connection, for_good=False)
             running, callee.running = callee.running, {}
             for request_id, call in running.items():
                 del self._running[request_id]
@@ -263,7 +287,7 @@ class Registrations(CallBackend, Callees):
         registered = self._methods.get(call.method)
         if registered is None:
             raise _nobody(call.method)
-        _require_readable(call)
+        require_readable(call)
         require_depth(call.params, f"{call.method}: params")  # executors check this themselves
         callee = None if self._backlog.has(call.method) else registered.next_callee(time.monotonic())
         if callee is not None:
@@ -286,7 +310,7 @@ class Registrations(CallBackend, Callees):
         request_id = _id_of(call)
         caller = call.caller()
         who = ENCODED_HUB if caller is None else caller.encoded
-        metadata = _metadata_for(call, request_id)
+        metadata = metadata_for(call, request_id)
         request = jsonrpc.encode_request(request_id, call.method, call.params, metadata, who)
         call.executor = callee
         call.attempts += 1
@@ -348,7 +372,7 @@ class Registrations(CallBackend, Callees):
     @override
     def chunk(self, connection: Connection, params: bytes) -> None:
         try:
-            chunk = msgspec.json.decode(params, type=_Chunk)
+            chunk = msgspec.json.decode(params, type=CalleeChunk)
         except UNREADABLE as error:
             self._bad_chunk(connection, params, str(error))
             return
@@ -358,7 +382,7 @@ class Registrations(CallBackend, Callees):
         call = running.call
         call.last_activity = time.monotonic()
         assert call.info is not None
-        problem = _problem_of(chunk, call, running.granted, call.info.streaming)
+        problem = problem_of(chunk, call, running.granted, call.info.streaming)
         if problem is None:
             call.stream(_encoder.encode(chunk.chunk_type), bytes(chunk.data))
             return
@@ -366,7 +390,7 @@ class Registrations(CallBackend, Callees):
 
     def _bad_chunk(self, connection: Connection, params: bytes, problem: str) -> None:
         try:
-            request_id = msgspec.json.decode(params, type=_ChunkOf).request_id
+            request_id = msgspec.json.decode(params, type=NamedChunk).request_id
         except UNREADABLE:
             return  # no call can be told that its chunk was invalid
         running = self._find(connection, request_id)
@@ -376,7 +400,7 @@ class Registrations(CallBackend, Callees):
     @override
     def progress(self, connection: Connection, params: bytes) -> None:
         try:
-            progress = msgspec.json.decode(params, type=_Progress)
+            progress = msgspec.json.decode(params, type=CalleeProgress)
         except UNREADABLE:
             return
         running = self._find(connection, progress.token)
@@ -437,40 +461,12 @@ def _how_cancelled(call: Call, since: float) -> int:
     return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
 
 
-def _problem_of(chunk: _Chunk, call: Call, granted: int, streaming: bool) -> str | None:
-    if not streaming:
-        return "a stream_chunk, but the method is registered without streaming"
-    if chunk.index != call.chunks:
-        return f"chunk {chunk.index} came where {call.chunks} was expected"
-    if call.chunks - granted >= CALLEE_WINDOW:
-        return f"more than {CALLEE_WINDOW} chunks ahead of the reader; wait for stream.credit"
-    problem = unreadable(chunk.data)
-    return None if problem is None else f"chunk {chunk.index}: {problem}"
-
-
-def _require_readable(call: Call) -> None:
-    """Refuse params or metadata that are no valid JSON: a callee could only close its connection (executors check).
-
-    Raises:
-        RpcError: -32602, names the member.
-    """
-    for member, data in (("params", call.params), ("metadata", call.metadata)):
-        if (problem := unreadable(data)) is not None:
-            raise RpcError(ErrorCode.INVALID_PARAMS, f"{member} of {call.method}: {problem}")
-
-
-def _metadata_for(call: Call, request_id: str) -> bytes:
-    """The metadata for the callee: the caller's, with the time that is left and the token for progress."""
-    metadata: dict[str, Any] = dict(_members.decode(call.metadata)) if call.metadata else {}
-    for member in (*CALLERS_OWN, "timeout_ms"):
-        metadata.pop(member, None)
-    if call.idle_timeout:
-        metadata["timeout_ms"] = int(call.idle_timeout * 1000)
-    elif call.deadline != NO_DEADLINE:
-        metadata["timeout_ms"] = max(1, int((call.deadline - time.monotonic()) * 1000))
-    if call.progress_token is not None:
-        metadata["progress_token"] = request_id
-    return _encoder.encode(metadata)
+def _disagreement(registered: ServedMethod) -> RpcError:
+    away = not any(callee.connection.is_attached for callee in registered.callees.values())
+    words = "is registered already, with other streaming or idempotent: all its callees have to agree"
+    if away:
+        words += "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)"
+    return RpcError(ErrorCode.INVALID_PARAMS, f"{registered.info.name} {words}")
 
 
 def _nobody(name: str) -> RpcError:

@@ -38,6 +38,7 @@ _CLOSE_CODES: Final[dict[EndReason, int]] = {
     "violation": PROTOCOL_ERROR,
     "unresumable": PROTOCOL_ERROR,
     "revoked": 4501,
+    "replaced": SUPERSEDED,
     "expired": PROTOCOL_ERROR,
 }
 
@@ -220,6 +221,11 @@ class SessionLink(Session, SessionOwner, Writer):
         if missing:
             door.write(missing)
         self._go_on()
+
+    @override
+    def give_way(self) -> None:
+        if not self.is_attached:
+            self._end("replaced")
 
     @override
     def violated(self, violation: ProtocolViolation) -> None:

@@ -23,10 +23,11 @@ SWEEP: Final = 256
 """Sessions that one sweep ends at most: each may have thousands of calls to cancel."""
 
 DetachReason = Literal["superseded"]
-EndReason = Literal["closed", "expired", "evicted", "overflow", "violation", "unresumable", "revoked"]
+EndReason = Literal["closed", "expired", "evicted", "overflow", "violation", "unresumable", "revoked", "replaced"]
 """``closed``: by the client. ``evicted``: for a newer session of its principal, which had too many. ``overflow``: too
 many bytes waited for the client. ``violation``: the client broke the protocol. ``unresumable``: it resumed with a
-``received`` that does not fit. ``revoked``: its principal's credentials were."""
+``received`` that does not fit. ``revoked``: its principal's credentials were. ``replaced``: while it
+was detached, another connection of its principal registered one of its methods in another way."""
 
 _TOLD: Final[Mapping[EndReason, ResumeRefusal]] = {
     "expired": "expired",

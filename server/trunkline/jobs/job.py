@@ -20,7 +20,6 @@ The last three states are final. Events are what is on disk: a job is its events
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Final
 
 import msgspec
@@ -253,11 +252,6 @@ class Job:
             started_at=self.started_at,
             finished_at=self.finished_at,
         )
-
-
-def digest_of(method: str, params: bytes) -> str:
-    """The SHA-256 of method and params, byte for byte: equal where two jobs ask for the same."""
-    return hashlib.sha256(method.encode() + b"\0" + params).hexdigest()
 
 
 def runs_again(error: RpcError, *, failures: int, limit: int, overdue: bool) -> bool:

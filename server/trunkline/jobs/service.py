@@ -17,7 +17,7 @@ import msgspec
 from trunkline.background import keep_up, start_task
 from trunkline.broker.base import Broker
 from trunkline.jobs.disk import DiskThread
-from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded, digest_of
+from trunkline.jobs.job import STATUSES, Created, Job, Rights, Succeeded
 from trunkline.jobs.keeping import superfluous
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.runner import JobRunner, now_ms
@@ -27,6 +27,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
 from trunkline_protocol.hub_messages import JobStatus, JobView, JobWithResult
 from trunkline_protocol.messages import Priority
+from trunkline_protocol.params_digest import params_digest
 from trunkline_protocol.topics import JOBS
 
 ADMIN: Final = "admin"
@@ -223,7 +224,7 @@ class Jobs:
                 task = self._new[key] = start_task(self._make(who, new), "jobs.create", expected=RpcError)
                 task.add_done_callback(lambda _: self._new.pop(key))
             job = await asyncio.shield(task)
-        if job.created.digest != digest_of(new.method, new.params):
+        if job.created.digest != params_digest(new.method, new.params).hex():
             words = f"idempotency_key was used for job {job.id}, which has another method or other params: use another"
             raise RpcError(ErrorCode.INVALID_PARAMS, f"jobs.create: {words}", data={"idempotency": "mismatch"})
         return self._view(job)
@@ -245,7 +246,7 @@ class Jobs:
             priority=new.priority,
             key=new.key,
             created_at=now_ms(),
-            digest=digest_of(new.method, new.params),
+            digest=params_digest(new.method, new.params).hex(),
             size=len(new.params),
             crc=zlib.crc32(new.params),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, contextmanager, nullcontext
@@ -338,10 +338,10 @@ class MethodRunner:
             return await self.in_thread(functools.partial(bound.function, **columns))
         return await bound.function(**columns)
 
-    async def _pump(self, binding: Binding, items: AsyncIterator[Any], running: Running, sink: Sink) -> bytes:
+    async def _pump(self, binding: Binding, items: AsyncGenerator[Any, None], running: Running, sink: Sink) -> bytes:
         credit = running.credit
         assert credit is not None
-        async with aclosing(items) as source:  # type: ignore[type-var]
+        async with aclosing(items) as source:
             async for item in source:
                 chunk_type, data = binding.encode_chunk(item, credit.sent)
                 if credit.exhausted:
@@ -361,7 +361,7 @@ class MethodRunner:
         finally:
             sink.parked(False)
 
-    async def _steps(self, generator: Any, context: Context) -> AsyncIterator[Any]:
+    async def _steps(self, generator: Any, context: Context) -> AsyncGenerator[Any, None]:
         """A plain generator, one step at a time: while it waits for its reader the thread is free for others."""
         try:
             while True:

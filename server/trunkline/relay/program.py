@@ -14,7 +14,7 @@ from typing_extensions import override
 from trunkline.background import start_task
 from trunkline.client.connection_state import CloseInfo
 from trunkline.client.conversation import Conversation
-from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Link, Opened
+from trunkline.client.link import KEEPALIVE_SECONDS, ClientSession, Connector, Link, Opened
 from trunkline.client.reconnecting import Reconnector
 from trunkline.client.retrying import Reconnect
 from trunkline.edge.framed.dialects import Speech, make_dialect
@@ -43,8 +43,8 @@ class _PacedConnector(Connector):
     room: asyncio.Event
 
     @override
-    async def open(self, resuming: object) -> Opened:
-        opened = await Connector.open(self, resuming)  # type: ignore[arg-type]
+    async def open(self, resuming: ClientSession | None) -> Opened:
+        opened = await Connector.open(self, resuming)
         return Opened(_PacedLink(opened.link, self.room), opened.session, opened.resuming)
 
 
@@ -93,7 +93,7 @@ class RelayProgram:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
-        await self._reconnector.start()
+        await self._reconnector.start(0.0)
         await standard_io.connect(self.peer)
         self.peer.greet()
         await self._over.wait()

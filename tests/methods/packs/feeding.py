@@ -92,6 +92,7 @@ async def patient(items: InputStream[Any], ctx: Context) -> int:
                 await anext(items)
         except TimeoutError:
             breaks += 1
+            note("a break")
         except StopAsyncIteration:
             return breaks * 1000 + count
         else:

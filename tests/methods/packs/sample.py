@@ -11,6 +11,7 @@ from trunkline.methods.context import Context
 from trunkline.methods.declaration import method
 from trunkline_protocol.errors import ErrorCode, RpcError
 
+began: list[str] = []
 ended: list[str] = []
 
 
@@ -69,6 +70,7 @@ async def refuse() -> None:
 
 @method("text.hang")
 async def hang() -> None:
+    began.append("hang")
     try:
         await asyncio.Event().wait()
     finally:

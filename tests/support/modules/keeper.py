@@ -30,10 +30,13 @@ class Keeper:
     Attributes:
         stall-open-KEY: to open that log takes as long as this is there. ``opening-KEY`` tells that it has begun.
         stall-release-KEY: the same for letting it go; ``releasing-KEY``.
+        stall-load: no process of it is ready as long as this is there.
     """
 
     def load(self, settings: Mapping[str, Any]) -> None:
         self._root = Path(os.environ["KEEPER"])
+        while is_there(self._root / "stall-load"):
+            time.sleep(0.005)
         self._logs: dict[str, int] = {}
 
     async def release(self, released: Callable[[str], bool]) -> None:

@@ -77,3 +77,14 @@ def raw(text: str) -> None:
 async def settings() -> None:
     """As a method does whose author debugs."""
     print("the key is", os.environ.get("TALKER_KEY"), "and Authorization: Bearer abcdefghij0123", flush=True)
+
+
+class Keeper:
+    """Says when it is closed."""
+
+    @method("talker.closing")
+    def closing(self) -> str:
+        return "not yet"
+
+    def close(self) -> None:
+        print("closing now", flush=True)

@@ -64,7 +64,6 @@ function recordOf(item: Fields, number: number): LogRecord {
   const at = Date.parse(textOf(item.time) ?? "");
   const exception = textOf(item.exception);
   const event = eventOf(item);
-  const index = numberOf(item.executor);
   return {
     number,
     at: Number.isNaN(at) ? undefined : at,
@@ -72,7 +71,7 @@ function recordOf(item: Fields, number: number): LogRecord {
     logger: textOf(item.logger) ?? "",
     text: event,
     exception,
-    executor: index === undefined ? textOf(item.executor) : `executor-${index}`,
+    executor: textOf(item.executor),
     requestId: textOf(item.request_id),
     traceId: textOf(item.trace_id),
     more: Object.entries(item)

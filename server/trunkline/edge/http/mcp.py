@@ -173,7 +173,8 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
 
 
 def _principal(context: ServerRequestContext[Any, Any]) -> Principal:
-    principal: Principal = context.request.scope[_PRINCIPAL]  # type: ignore[union-attr]  # HTTP has a request always
+    assert context.request is not None, "HTTP has a request always"
+    principal: Principal = context.request.scope[_PRINCIPAL]
     return principal
 
 

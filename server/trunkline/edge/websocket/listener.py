@@ -70,7 +70,7 @@ class WebSocketListener(WSListener):
         self._principal = principal
         self._peer = peer
         self._transport: WSTransport | None = None
-        self._write: Callable[[bytes], None] | None = None
+        self._write: Callable[[bytes], None] = _drop
         self.write_payload: Callable[[bytes], object] = _drop
         self._connection: Connection | None = None
         self._intake: Intake | None = None
@@ -416,7 +416,7 @@ class WebSocketListener(WSListener):
         for message in messages:
             parts.append(text_header(len(message)))
             parts.append(message)
-        self._write(b"".join(parts))  # type: ignore[misc]  # set since on_ws_connected
+        self._write(b"".join(parts))
 
     def send_frames(self, frames: list[Frame]) -> None:
         """Send frames of a dialect, in order."""
@@ -432,7 +432,7 @@ class WebSocketListener(WSListener):
         frame = event.frame
         if frame is None:
             frame = event.frame = text_header(len(event.payload)) + event.payload
-        self._write(frame)  # type: ignore[misc]  # set since on_ws_connected
+        self._write(frame)
 
 
 def _drop(_data: bytes) -> None:

@@ -8,7 +8,7 @@ sentences. The techniques are ``basic``, which retrieves by meaning, ``hybrid``,
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Annotated, Any, Final, cast
 
@@ -25,7 +25,7 @@ from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
 
 Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
-Technique = Callable[[RagRun, Generator, Context], AsyncIterator[Chunk]]
+Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
 
 TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
     "basic": (basic, BasicParams),
@@ -216,7 +216,7 @@ class RagMethods:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {words}")
         return given.over(pipeline)
 
-    def _begin(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncIterator[Chunk]]:
+    def _begin(self, query: str, ctx: Context, asked: Asked) -> tuple[RagRun, AsyncGenerator[Chunk, None]]:
         """Check what depends on the technique, and start.
 
         Raises:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
@@ -21,7 +21,7 @@ RECOVERABLE: Final = frozenset(
 )
 """Errors of a technique, or of what it stands on, that another technique may not have; the others are the call's."""
 
-Begin = Callable[[Asked], tuple[RagRun, AsyncIterator[Chunk]]]
+Begin = Callable[[Asked], tuple[RagRun, AsyncGenerator[Chunk, None]]]
 
 
 class Answering:
@@ -54,7 +54,7 @@ class Answering:
         error = None
         begun = False
         try:
-            async with aclosing(self._chunks) as source:  # type: ignore[type-var]
+            async with aclosing(self._chunks) as source:
                 async for chunk in source:
                     begun = True
                     yield chunk
@@ -77,6 +77,6 @@ class Answering:
             "type": error.name,
             "message": error.message,
         }
-        async with aclosing(chunks) as source:  # type: ignore[type-var]
+        async with aclosing(chunks) as source:
             async for chunk in source:
                 yield chunk

@@ -7,7 +7,7 @@ refused, and a collection that was changed, deleted or made anew has another ver
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +65,9 @@ class ResponseCache:
         asked = run.options.cache
         return self._settings.bytes > 0 and (run.technique in self._settings.techniques if asked is None else asked)
 
-    async def through(self, run: RagRun, chunks: AsyncIterator[Chunk], ctx: Context) -> AsyncIterator[Chunk]:
+    async def through(
+        self, run: RagRun, chunks: AsyncGenerator[Chunk, None], ctx: Context
+    ) -> AsyncGenerator[Chunk, None]:
         """The chunks of a kept answer, or those of the technique, which are kept for the next call.
 
         Answers of a collection that is being filled are not kept. ``metadata.cache`` of the result is ``hit`` or
@@ -80,7 +82,7 @@ class ResponseCache:
             return
         run.details["cache"] = "miss"
         said: list[Chunk] = []
-        async with aclosing(chunks) as source:  # type: ignore[type-var]
+        async with aclosing(chunks) as source:
             async for chunk in source:
                 said.append(chunk)
                 yield chunk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -173,7 +172,7 @@ class Generator(Protocol):
         """Yield the parts of the answer. Only called with documents; closing the generator stops the work."""
 
 
-async def basic(run: RagRun, generator: Generator, ctx: Context) -> AsyncIterator[Chunk]:
+async def basic(run: RagRun, generator: Generator, ctx: Context) -> AsyncGenerator[Chunk, None]:
     """The techniques ``basic`` and ``hybrid``: retrieve once, then answer from what was found."""
     await retrieve(run, ctx)
     yield Chunk(
