@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal
 
-import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -258,7 +257,9 @@ def _options(info: MethodInfo) -> Iterator[str]:
         "timeout_ms": info.timeout_ms,
         "max_timeout_ms": info.max_timeout_ms,
         "max_wait_ms": None if batch is None else batch.max_wait_ms or None,
-        **msgspec.to_builtins(limits),
+        "max_concurrency": limits.max_concurrency,
+        "max_calls": limits.max_calls,
+        "rate": limits.rate,
         "recovery": "+".join(info.recovery) or None,
         "http": info.http,
         "runs_as": None if info.runs_as == "caller" else info.runs_as,
