@@ -174,7 +174,8 @@ class CallInFlight(msgspec.Struct):
     connection: int | None
     state: Literal["queued", "running"]
     executor: str | None
-    age_ms: float
+    age_ms: Annotated[float, Meta(description="since the hub received it")]
+    running_ms: Annotated[float | None, Meta(description="since its executor got it; null while it is queued")]
     chunks: int
     depth: int
     trace_id: str | None

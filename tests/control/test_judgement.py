@@ -11,6 +11,7 @@ import pytest
 from tests.support.health import executor_report
 from trunkline.control.failing import FailureRate
 from trunkline.control.judgement import AWAY, MAX_METHODS, NEVER, Seen, changed, judge, without_messages
+from trunkline.executors.supervisor import BACKOFF_LIMIT
 from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.health_reports import GroupSeen, Held, LastError, Serving, Status
 
@@ -106,6 +107,50 @@ def test_a_module_that_is_not_loaded_takes_its_methods_along() -> None:
     assert judged.status == "degraded"
     assert "lab.vision could not be loaded: torch is not installed" in judged.causes[0]
     assert [(each.method, each.status) for each in judged.methods] == [("vision.see", "unavailable")]
+    assert judged.causes[0].endswith("; it is loaded again by trunkline reload")
+
+
+@pytest.mark.parametrize("failed_before_it_could_tell", [False, True])
+def test_executors_that_can_load_nothing_are_said_once_with_what_is_done(failed_before_it_could_tell: bool) -> None:
+    why = "it exited with code 7" if failed_before_it_could_tell else "FileNotFoundError: weights.bin"
+    failure = ModuleFailure("broke", 4002, why, ["broke.run"])
+    seen = group(("down", 3), ("starting", 3), methods=[], failed=[failure])
+    for report in seen.executors:
+        report.last_failure = why if failed_before_it_could_tell else failure.words
+    judged = look(seen)
+    assert judged.causes == [
+        f"module broke could not be loaded: {why}; executor-0 and executor-1 are started again,"
+        f" after a pause of at most {BACKOFF_LIMIT:.0f} s"
+    ]
+    assert [(each.kind, each.subject) for each in judged.groups[0].causes] == [("not_loaded", "broke")]
+    assert not judged.ready
+
+
+def test_where_many_executors_cannot_load_a_module_some_are_named() -> None:
+    failure = ModuleFailure("broke", 4002, "no weights")
+    seen = group(*[("down", 1)] * 8, methods=[], failed=[failure])
+    for report in seen.executors:
+        report.last_failure = failure.words
+    (cause,) = look(seen).causes
+    assert "; executor-0, executor-1, executor-2 and 5 more are started again" in cause
+
+
+def test_a_process_that_is_started_again_for_another_reason_loads_the_module_too() -> None:
+    failure = ModuleFailure("lab.vision", 4002, "torch is not installed", ["vision.see"])
+    causes = look(group(("down", 1), failed=[failure])).causes
+    assert causes == [
+        "executor-0 is down: it broke",
+        "module lab.vision could not be loaded: torch is not installed; it is loaded again when an executor starts",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"), [(0, "its process does"), (1, "with 1 call does"), (2, "with 2 calls does")]
+)
+def test_a_silent_executor_is_said_with_its_calls(calls: int, words: str) -> None:
+    seen = group(("silent", 0))
+    seen.executors[0].active_requests = calls
+    assert words in look(seen).causes[0]
 
 
 def test_methods_that_fail_are_named_with_their_rate_and_their_error() -> None:
@@ -114,6 +159,13 @@ def test_methods_that_fail_are_named_with_their_rate_and_their_error() -> None:
     assert judged.causes == ["lab.quick fails 100 %, 2.5/s: INTERNAL_ERROR: the file is corrupt"]
     (method,) = judged.methods
     assert (method.status, method.group, method.calls, method.failed) == ("failing", "default", 40, 40)
+
+
+def test_methods_that_fail_are_listed_whatever_else_is_not_served() -> None:
+    many = [MethodInfo(f"gpu.{number}") for number in range(MAX_METHODS)]
+    judged = look(group(("ready", 0)), group(("down", 1), name="gpu", methods=many), failing=[BROKEN])
+    assert judged.methods[0].method == BROKEN.method
+    assert (len(judged.methods), judged.methods_more) == (MAX_METHODS, 1)
 
 
 def test_who_may_not_see_messages_gets_the_kinds_of_errors() -> None:

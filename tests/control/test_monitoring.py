@@ -320,6 +320,11 @@ async def test_what_executors_run(hub: Hub) -> None:
     (running,) = executor["running"]
     assert (running["method"], running["parked"], running["trace_id"]) == ("work.do", True, None)
     assert running["age_ms"] >= 2000
+    assert (running["state"], running["running_ms"]) == ("queued", None)
+    call.executor, call.waited = object(), 1.5
+    (executor,) = (await hub.next(EXECUTORS, 2))["executors"]
+    (running,) = executor["running"]
+    assert running["running_ms"] == pytest.approx(running["age_ms"] - 1500, abs=0.2), "without the time in the queue"
     (executor,) = (await hub.next(EXECUTORS, 3))["executors"]
     assert executor["cpu_percent"] >= 0
     assert executor["running"][0]["call"] == running["call"] > 0, "the number stays with the call"

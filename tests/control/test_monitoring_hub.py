@@ -78,6 +78,8 @@ async def test_an_admin_sees_and_ends_the_calls_of_others(hub: RunningHub) -> No
         assert (first["state"], first["executor"], first["trace_id"]) == ("running", "executor-0", trace)
         assert (second["method"], second["state"], second["executor"]) == ("debug.echo", "queued", None)
         assert first["age_ms"] >= second["age_ms"] >= 0
+        assert first["age_ms"] >= first["running_ms"] > 0
+        assert second["running_ms"] is None
         assert first["connection"] == second["connection"]
 
         assert await admin.result("system.cancel", {"call": first["call"]}) == {

@@ -22,7 +22,7 @@ from tests.support.timing import PATIENCE, START, eventually, until
 from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.specs import ExecutorSpec
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 

@@ -14,7 +14,8 @@ from tests.support.hub import DEBUG_METHODS
 from tests.support.timing import PATIENCE, until
 from trunkline.executors.endings import OUT_OF_MEMORY, OomCounter, why_ended
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.supervisor import ExecutorSpec, Supervisor
+from trunkline.executors.specs import ExecutorSpec
+from trunkline.executors.supervisor import Supervisor
 
 KILLED = -signal.SIGKILL
 PID = 4711

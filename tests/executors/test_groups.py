@@ -8,7 +8,7 @@ from trunkline.executors.group_backlog import GroupBacklog
 from trunkline.executors.groups import Routes, make_groups
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.queueing import ANYWHERE, Queue
-from trunkline.executors.supervisor import ExecutorSpec, GroupSpec
+from trunkline.executors.specs import ExecutorSpec, GroupSpec
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, MethodInfo, Parameter

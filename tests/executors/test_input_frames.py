@@ -22,7 +22,7 @@ from tests.support.hub import MODULES
 from tests.support.timing import PATIENCE, until
 from trunkline.executors import ipc
 from trunkline.executors.pool import ExecutorPool
-from trunkline.executors.supervisor import ExecutorSpec
+from trunkline.executors.specs import ExecutorSpec
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError

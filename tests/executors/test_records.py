@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 
 from tests.support.methods import context_of
 from trunkline.executors.output import OutputLines
-from trunkline.executors.printing import MAX_UNFINISHED, PrintedLines, RecordHandler, RecordWriter
+from trunkline.executors.printing import (
+    MAX_UNFINISHED,
+    PrintedLines,
+    RecordHandler,
+    RecordWriter,
+    finish_output,
+    tell_by_records,
+)
 from trunkline.executors.records import (
     MAX_EXCEPTION_CHARS,
     MAX_RECORD_BYTES,
@@ -184,3 +192,68 @@ def test_a_forked_child_can_log_while_a_thread_of_its_parent_did(told: Any) -> N
         child.start()
     child.join()
     assert [record.text for record in read()] == ["from the child"]
+
+
+def test_a_process_tells_what_it_logs_warns_and_prints_by_records(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, read = told
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with (
+        open(os.dup(writer._descriptor), "w") as error,
+        open(os.dup(writer._descriptor), "w") as out,
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("always")
+        monkeypatch.setattr(sys, "stderr", error)
+        monkeypatch.setattr(sys, "stdout", out)
+        try:
+            tell_by_records("info", ["mine.methods"])
+            logging.getLogger("mine").info("logged")
+            logging.getLogger("mine").debug("not at this level")
+            print("printed")
+            print("half a line", end="", file=sys.stderr)
+            warnings.warn("old", DeprecationWarning, stacklevel=1)
+            finish_output()
+            print("after the end")
+        finally:
+            logging.captureWarnings(capture=False)
+            root.handlers[:] = handlers
+            root.setLevel(level)
+    said = [(record.logger, record.level, record.text) for record in read()]
+    warned = said.pop(2)
+    assert said == [
+        ("mine", "INFO", "logged"),
+        ("", "INFO", "printed"),
+        ("", "INFO", "half a line"),
+        ("", "INFO", "after the end"),
+    ]
+    assert warned[:2] == ("py.warnings", "WARNING")
+    assert "DeprecationWarning: old" in warned[2]
+
+
+def test_a_record_has_its_traceback_and_its_members(told: Any) -> None:
+    writer, read = told
+    logger = logger_for(writer)
+    try:
+        raise OSError("the disk is gone")
+    except OSError:
+        logger.exception("no luck", extra={"user": "ada"})
+    logger.critical("plain", exc_info=(None, None, None))
+    token = CURRENT_CALL.set(context_of(1, "m", {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}))
+    logger.warning("traced")
+    CURRENT_CALL.reset(token)
+    failed, plain, traced = read()
+    assert failed.exception.startswith("Traceback")
+    assert failed.exception.endswith("OSError: the disk is gone")
+    assert (failed.level, failed.extra) == ("ERROR", {"user": "ada"})
+    assert (plain.level, plain.exception) == ("CRITICAL", "")
+    assert (traced.trace_id, traced.method) == ("a" * 32, "m")
+
+
+def test_standard_output_is_a_stream_like_others_for_programs_that_look(told: Any) -> None:
+    writer, _ = told
+    with open(os.dup(writer._descriptor), "w") as original:
+        out = PrintedLines(writer, original)
+        out.reconfigure(line_buffering=True)
+        assert (out.encoding, out.writable(), out.fileno()) == ("utf-8", True, original.fileno())
+        assert out.buffer is original.buffer

@@ -17,7 +17,8 @@ from tests.support.timing import PATIENCE, until
 from trunkline.client.retrying import full_jitter
 from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
-from trunkline.executors.supervisor import BACKOFF_LIMIT, ExecutorSpec
+from trunkline.executors.specs import ExecutorSpec
+from trunkline.executors.supervisor import BACKOFF_LIMIT
 from trunkline.jobs.job import LONGEST_PAUSE
 from trunkline.jobs.job import pause as job_pause
 

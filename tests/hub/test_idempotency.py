@@ -214,6 +214,16 @@ def test_whoever_waits_knows_whether_it_was_dispatched(keys: IdempotencyKeys) ->
     assert executors == [None, backend, backend, None, None]
 
 
+def test_whoever_waits_knows_how_long_it_waited(keys: IdempotencyKeys) -> None:
+    backend = Backend(dispatch=False)
+    first, second = ask(keys, backend), ask(keys, backend)
+    (work,) = backend.calls
+    work.received = first.received = 100.0
+    second.received, work.waited = 105.0, 9.0
+    work.executor = backend
+    assert (first.waited, second.waited) == (9.0, 4.0)
+
+
 def test_what_the_method_is_told_is_the_first_calls(keys: IdempotencyKeys, backend: Backend) -> None:
     call = Asked(PLAIN, b'{"a":1}')
     call.metadata, call.priority, call.flow, call.deadline, call.progress_token = b'{"p":1}', 0, 7, 99.0, "t"

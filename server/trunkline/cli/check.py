@@ -17,7 +17,7 @@ from trunkline.cli.talk import EXIT_FAILED, EXIT_USAGE, fail, print_json
 
 if TYPE_CHECKING:
     from trunkline.config import Settings
-    from trunkline.executors.supervisor import ExecutorSpec
+    from trunkline.executors.specs import ExecutorSpec
     from trunkline.group_settings import GroupSettings
     from trunkline_protocol.catalogue import Catalogue
 

@@ -75,6 +75,7 @@ def described(call: Call, now: float) -> CallInFlight:
         state="queued" if call.executor is None else "running",
         executor=executor_name(call),
         age_ms=round(1000 * (now - call.received), 1),
+        running_ms=None if call.executor is None else round(1000 * (now - call.received - call.waited), 1),
         chunks=call.chunks,
         depth=call.depth,
         trace_id=trace_id(call),

@@ -24,11 +24,12 @@ import msgspec
 
 from trunkline.control.failing import FailureRate
 from trunkline.observe.metrics import OTHER_METHODS
-from trunkline_protocol.catalogue import Lane, MethodInfo
+from trunkline_protocol.catalogue import Lane, MethodInfo, ModuleFailure
 from trunkline_protocol.health_reports import (
     SERVING,
     Cause,
     ExecutorReport,
+    ExecutorStatus,
     GroupHealth,
     GroupSeen,
     LastError,
@@ -44,7 +45,15 @@ MAX_METHODS: Final = 100
 MAX_FAILING_CAUSES: Final = 5
 AWAY: Final = "no client that serves it is connected"
 STOPPING: Final = "the hub is stopping"
-TRIED_AGAIN: Final = "loading is tried again by trunkline reload"
+MAX_NAMED: Final = 3
+"""Executors that one cause names; more are counted."""
+
+STARTS: Final[frozenset[ExecutorStatus]] = frozenset({"starting", "down"})
+"""The statuses of an executor whose process starts next, and loads all modules."""
+
+RELOADED: Final = "it is loaded again by trunkline reload"
+LOADED_AT_START: Final = "it is loaded again when an executor starts"
+STARTED_AGAIN: Final = "started again, after a pause of at most 30 s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,22 +156,46 @@ def _gets_on(seen: GroupSeen) -> bool:
 
 
 def _causes(seen: GroupSeen) -> Iterator[Cause]:
+    unloadable = {failure.module: _ended_by(failure, seen) for failure in seen.failed}
+    said = [name for names in unloadable.values() for name in names]
     for executor in seen.executors:
         status = executor.status
-        if status != "ready" and status != "busy":
+        if status != "ready" and status != "busy" and executor.worker_id not in said:
             yield Cause(status, executor.worker_id, 0, _trouble(executor))
     for held in seen.held:
         yield Cause("held", f"{held.lane} {held.executor or ''}".strip(), 0, held.text)
     for failure in seen.failed:
-        yield Cause("not_loaded", failure.module, 0, f"{failure.words}; {TRIED_AGAIN}")
+        words = f"{failure.words}; {_loaded_again(unloadable[failure.module], seen)}"
+        yield Cause("not_loaded", failure.module, 0, words)
     for index, words in seen.not_replaced.items():
         yield Cause("not_replaced", seen.executors[index].worker_id, 0, words)
 
 
+def _ended_by(failure: ModuleFailure, seen: GroupSeen) -> list[str]:
+    """The executors whose processes ended because they could not load a module: the module's cause speaks for them."""
+    return [
+        executor.worker_id
+        for executor in seen.executors
+        if executor.status in STARTS
+        and executor.last_failure is not None
+        and (failure.words in executor.last_failure or failure.message == executor.last_failure)
+    ]
+
+
+def _loaded_again(ended: list[str], seen: GroupSeen) -> str:
+    """When a module that could not be loaded is tried again."""
+    if ended:
+        more = [f"{len(ended) - MAX_NAMED} more"] if len(ended) > MAX_NAMED else []
+        *first, last = [*ended[:MAX_NAMED], *more]
+        return f"{', '.join(first)} and {last} are {STARTED_AGAIN}" if first else f"{last} is {STARTED_AGAIN}"
+    statuses = {executor.status for executor in seen.executors}
+    return LOADED_AT_START if statuses & STARTS and not statuses & SERVING else RELOADED
+
+
 def _trouble(executor: ExecutorReport) -> str:
-    name = executor.worker_id
+    name, calls = executor.worker_id, executor.active_requests
     if executor.status == "silent":
-        work = f" with {executor.active_requests} calls" if executor.active_requests else ""
+        work = f" with {calls} {'call' if calls == 1 else 'calls'}" if calls else ""
         return f"{name} is silent: its process{work} does not answer; a signal stopped it, or a method blocks it"
     why = f": {executor.last_failure}" if executor.last_failure else ""
     return f"{name} is {executor.status}{why}"
@@ -172,7 +205,7 @@ def _trouble(executor: ExecutorReport) -> str:
 
 
 def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth], int]:
-    """The methods that cannot be served, those that fail, those of clients that are away; how many are left out."""
+    """The methods that fail, those that cannot be served, those of clients that are away; how many are left out."""
     unavailable = {
         each.method: each
         for group, judged in zip(seen.groups, groups, strict=True)
@@ -184,7 +217,7 @@ def _methods(seen: Seen, groups: list[GroupHealth]) -> tuple[list[MethodHealth],
     failing = sorted(_failing(seen, unavailable), key=lambda each: -each.failed_per_second)
     absent = [method for method, connected in seen.clients.items() if not connected and method not in unavailable]
     listed = [MethodHealth(method, None, "unavailable", seen.at, AWAY) for method in absent[:MAX_METHODS]]
-    return [*unavailable.values(), *failing, *listed], len(absent) - len(listed)
+    return [*failing, *unavailable.values(), *listed], len(absent) - len(listed)
 
 
 def _failing(seen: Seen, unavailable: Collection[str]) -> Iterator[MethodHealth]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from trunkline.executors.handle import NOWHERE, ExecutorHandle
 from trunkline.executors.in_process import InProcess
-from trunkline.executors.supervisor import GroupSpec, Supervisor
+from trunkline.executors.specs import GroupSpec
+from trunkline.executors.supervisor import Supervisor
 
 
 class Crew:

@@ -15,7 +15,7 @@ import msgspec
 from trunkline.executors.balancing import SCORES, choose, performance
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.queueing import ANYWHERE, Queue, RoutingKeys, default_of
-from trunkline.executors.supervisor import GroupSpec
+from trunkline.executors.specs import GroupSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure

@@ -34,7 +34,7 @@ from trunkline.executors.orphans import Orphans
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
-from trunkline.executors.supervisor import GroupSpec
+from trunkline.executors.specs import GroupSpec
 from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend

@@ -17,7 +17,7 @@ from trunkline.executors.crew import Crew
 from trunkline.executors.endings import RestartCause
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.process_memory import memory_of
-from trunkline.executors.supervisor import GroupSpec
+from trunkline.executors.specs import GroupSpec
 from trunkline_protocol.errors import RpcError
 
 LOOK_SECONDS: Final = 0.5
@@ -43,7 +43,8 @@ class ProcessLimits:
     def __init__(self, crew: Crew, groups: Sequence[GroupSpec], replace: Callable[[str], Awaitable[object]]) -> None:
         self._crew = crew
         self._limits = {group.name: group for group in groups}
-        self._watched = any(group.memory_soft or group.memory_hard or group.max_requests for group in groups)
+        own = [group for group in groups if not group.executor.in_process]  # what it has is the hub's else
+        self._watched = any(group.memory_soft or group.memory_hard or group.max_requests for group in own)
         self._replace = replace
         self._shares: dict[int, int] = {}
         self._replacing: set[int] = set()

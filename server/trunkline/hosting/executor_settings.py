@@ -13,7 +13,7 @@ from typing import Any
 from trunkline.config import Settings
 from trunkline.executors.environment import SETTING, executor_environment
 from trunkline.executors.queueing import DEFAULT_GROUP
-from trunkline.executors.supervisor import ExecutorSpec, GroupSpec
+from trunkline.executors.specs import ExecutorSpec, GroupSpec
 from trunkline.group_settings import GroupSettings
 from trunkline.hosting.runtime import ConfigurationError, available_cpus
 from trunkline.methods.packs import PACKS, installed_packs, missing_modules

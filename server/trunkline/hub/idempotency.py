@@ -237,8 +237,9 @@ class SharedCall(Call):
         call.backend = self
 
     def _mirror(self, call: Call) -> None:
-        """Copy to a waiting call whether the work may have been executed."""
+        """Copy to a waiting call whether the work may have been executed, and since when."""
         call.executor = self._executor
+        call.waited = max(0.0, self.received + self.waited - call.received)
         call.attempts = max(self.attempts, int(self._executor is not None))
 
     # --- the backend's side ---

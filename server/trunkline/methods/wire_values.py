@@ -283,7 +283,7 @@ def has_non_finite(value: Any) -> bool:
     if value is None or isinstance(value, (str, int)):
         return False
     if isinstance(value, dict):
-        return any(map(has_non_finite, value.values()))
+        return any(map(has_non_finite, value)) or any(map(has_non_finite, value.values()))  # keys are written, too
     if isinstance(value, (list, tuple)):
         return any(map(has_non_finite, value))
     return has_non_finite(_as_plain(value))

@@ -44,12 +44,12 @@ export function duration(value: number | undefined): string {
   const first = units.findIndex(([size]) => seconds >= size);
   const parts = first === -1 ? [] : units.slice(first, first + 2);
   let rest = seconds;
-  const words = parts.map(([size, name]) => {
+  const told = parts.map(([size, name]) => {
     const many = Math.floor(rest / size);
     rest %= size;
     return many === 0 ? "" : `${many} ${name}`;
   });
-  return words.filter((word) => word !== "").join(" ") || "0 s";
+  return told.filter((part) => part !== "").join(" ") || "0 s";
 }
 
 /** How long ago: "now", "12 s ago". */
@@ -94,6 +94,11 @@ export function clock(at: number | undefined): string {
 /** "1 call", "2 calls". */
 export function plural(many: number, one: string, more = `${one}s`): string {
   return `${count(many)} ${many === 1 ? one : more}`;
+}
+
+/** A member of the hub's as words: "request_count" is "request count". */
+export function words(name: string): string {
+  return name.replaceAll("_", " ");
 }
 
 /** "1st", "2nd", "3rd", "4th". */

@@ -27,6 +27,12 @@ export function trouble(executor: Executor): string {
   return `${executor.id} is ${word}${why}${many > 1 ? ` (${ordinal(many)} time)` : ""}`;
 }
 
+/** Whether other methods may be served than before: an executor has become ready, or another process is in its place. */
+export function mayServeOthers(before: readonly Executor[], now: readonly Executor[]): boolean {
+  const ready = new Map(before.filter((executor) => isWorking(executor)).map(({ id, pid }) => [id, pid]));
+  return now.some((executor) => isWorking(executor) && !(ready.has(executor.id) && ready.get(executor.id) === executor.pid));
+}
+
 /** What is new between two reports. */
 export function incidents(before: readonly Executor[], now: readonly Executor[], at: number): readonly Incident[] {
   const known = new Map(before.map((executor) => [executor.id, executor]));

@@ -1,5 +1,5 @@
 /**
- * Calls that run now, where the hub lists them (`system.calls`), and how one of them is cancelled (`system.cancel`).
+ * Calls in flight, where the hub lists them (`system.calls`), and how one of them is cancelled (`system.cancel`).
  */
 import type { Method } from "./openrpc.ts";
 import { fieldsOf, isFields, listOf, numberOf, textOf, type Fields } from "./reports.ts";
@@ -12,7 +12,10 @@ export interface RunningCall {
   readonly principal: string | undefined;
   readonly executor: string | undefined;
   readonly state: string | undefined;
+  /** Since the hub received it. */
   readonly ageMs: number | undefined;
+  /** Since its executor got it; undefined while it waits. */
+  readonly runningMs: number | undefined;
   readonly traceId: string | undefined;
   readonly raw: Fields;
 }
@@ -38,6 +41,7 @@ export function runningCallOf(item: Fields, index: number, now: number): Running
     executor: textOf(item.executor) ?? textOf(item.worker_id),
     state: textOf(item.state) ?? textOf(item.status),
     ageMs: numberOf(item.age_ms) ?? (started === undefined ? undefined : now - started),
+    runningMs: numberOf(item.running_ms),
     traceId: textOf(item.trace_id),
     raw: item,
   };

@@ -2,7 +2,7 @@
  * The calls of each method, from two looks at `metrics.get`: rates between them, durations since the hub started.
  */
 import type { MethodMetrics } from "../hub/said.ts";
-import { fieldsOf, numberOf, type Told } from "./reports.ts";
+import { fieldsOf, numberOf, type MethodHealth, type Told } from "./reports.ts";
 
 export interface MethodLine {
   readonly name: string;
@@ -57,5 +57,54 @@ function lineOf(name: string, value: unknown, was: MethodLine | undefined, secon
     p95: numberOf(fields.p95_ms),
     p99: numberOf(fields.p99_ms),
     max: numberOf(fields.max_ms),
+  };
+}
+
+/** Methods that are not served, for one reason. */
+export interface Unavailable {
+  readonly reason: string;
+  /** When the first of them was not served any more. */
+  readonly since: number | undefined;
+  /** Those that are called in vain first. */
+  readonly lines: readonly MethodLine[];
+  /** Their sums; durations have none. */
+  readonly total: MethodLine;
+}
+
+export interface Arranged {
+  readonly failing: readonly { readonly line: MethodLine; readonly concern: MethodHealth }[];
+  readonly unavailable: readonly Unavailable[];
+  readonly others: readonly MethodLine[];
+}
+
+/** All methods, called or not: those that fail, those that are not served by reason, and the others as they come. */
+export function arranged(lines: readonly MethodLine[], concerned: readonly MethodHealth[]): Arranged {
+  const known = new Map(lines.map((line) => [line.name, line]));
+  const names = new Set(concerned.map(({ name }) => name));
+  const rows = concerned.map((concern) => ({ line: known.get(concern.name) ?? uncalled(concern.name), concern }));
+  const away = rows.filter(({ concern }) => concern.status === "unavailable");
+  const reasons = [...new Set(away.map(({ concern }) => concern.reason))];
+  return {
+    failing: rows.filter(({ concern }) => concern.status !== "unavailable"),
+    unavailable: reasons.map((reason) => unavailableFor(reason, away.filter(({ concern }) => concern.reason === reason))),
+    others: lines.filter(({ name }) => !names.has(name)),
+  };
+}
+
+function unavailableFor(reason: string, rows: Arranged["failing"]): Unavailable {
+  const lines = rows.map(({ line }) => line).toSorted((one, other) => other.failed - one.failed || one.name.localeCompare(other.name));
+  const times = rows.flatMap(({ concern }) => concern.since ?? []);
+  return { reason, since: times.length === 0 ? undefined : Math.min(...times), lines, total: totalOf(reason, lines) };
+}
+
+function totalOf(name: string, lines: readonly MethodLine[]): MethodLine {
+  const sum = (of: (line: MethodLine) => number | undefined): number => lines.reduce((total, line) => total + (of(line) ?? 0), 0);
+  const told = lines.some(({ perSecond }) => perSecond !== undefined);
+  return {
+    ...uncalled(name),
+    count: sum((line) => line.count),
+    failed: sum((line) => line.failed),
+    perSecond: told ? sum((line) => line.perSecond) : undefined,
+    failedPerSecond: told ? sum((line) => line.failedPerSecond) : undefined,
   };
 }

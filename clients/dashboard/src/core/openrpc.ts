@@ -10,6 +10,8 @@ export interface Method {
   readonly streaming: boolean;
   readonly idempotent: boolean;
   readonly timeoutMs: number | undefined;
+  /** The parameter whose value decides which executor runs it. */
+  readonly routingKey: string | undefined;
   readonly params: readonly Param[];
 }
 
@@ -27,6 +29,11 @@ export function methodsOf(document: unknown): readonly Method[] {
     .toSorted((one, other) => one.name.localeCompare(other.name));
 }
 
+/** Whether executors own routing keys. */
+export function hasRoutingKeys(methods: readonly Method[]): boolean {
+  return methods.some(({ routingKey }) => routingKey !== undefined);
+}
+
 function methodOf(item: Fields, root: Fields): Method {
   const extension = fieldsOf(item["x-trunkline"]);
   return {
@@ -37,6 +44,7 @@ function methodOf(item: Fields, root: Fields): Method {
     streaming: extension.streaming === true,
     idempotent: extension.idempotent === true,
     timeoutMs: numberOf(extension.timeout_ms),
+    routingKey: textOf(extension.routing_key),
     params: listOf(item.params).map((param) => ({
       name: textOf(param.name) ?? "?",
       required: param.required === true,

@@ -35,6 +35,10 @@ export interface Executor {
   readonly rssMb: number | undefined;
   readonly memoryPercent: number | undefined;
   readonly cpuPercent: number | undefined;
+  /** Of routing keys: how many it owns, and how many of them move to another. */
+  readonly slots: number | undefined;
+  readonly slotsLeaving: number | undefined;
+  readonly pingMs: number | undefined;
   /** What it runs, the oldest first; undefined where the hub does not say. */
   readonly running: readonly Fields[] | undefined;
   /** Members this page has no place for, as the hub sent them. */
@@ -72,6 +76,8 @@ export interface Health {
   readonly causes: readonly string[];
   /** Methods that are not served, or fail. */
   readonly methods: readonly MethodHealth[];
+  /** How many more of these are not listed. */
+  readonly methodsMore: number;
 }
 
 /** A method that is not served, or fails. */
@@ -143,17 +149,13 @@ const EXECUTOR_PLACES = new Set([
   "error_rate",
   "uptime_seconds",
   "pipelines_loaded",
+  "slots",
+  "slots_leaving",
+  "latency_ms",
 ]);
 
 export function executorOf(item: Told<WorkingExecutor>): Executor {
   const memory: Told<Memory> = fieldsOf(item.memory_usage);
-  const more: Record<string, string | number | boolean> = {};
-  for (const [name, value] of Object.entries(item)) {
-    const plain = typeof value === "number" || typeof value === "boolean" || (typeof value === "string" && value !== "");
-    if (plain && !EXECUTOR_PLACES.has(name)) {
-      more[name] = value;
-    }
-  }
   return {
     id: textOf(item.worker_id) ?? "?",
     status: textOf(item.status) ?? "unknown",
@@ -170,9 +172,23 @@ export function executorOf(item: Told<WorkingExecutor>): Executor {
     rssMb: numberOf(memory.rss_mb),
     memoryPercent: numberOf(memory.percent),
     cpuPercent: numberOf(item.cpu_percent),
+    slots: numberOf(item.slots),
+    slotsLeaving: numberOf(item.slots_leaving),
+    pingMs: numberOf(item.latency_ms),
     running: Array.isArray(item.running) ? listOf(item.running) : undefined,
-    more,
+    more: moreOf(item),
   };
+}
+
+function moreOf(item: Told<WorkingExecutor>): Executor["more"] {
+  const more: Record<string, string | number | boolean> = {};
+  for (const [name, value] of Object.entries(item)) {
+    const plain = typeof value === "number" || typeof value === "boolean" || (typeof value === "string" && value !== "");
+    if (plain && !EXECUTOR_PLACES.has(name)) {
+      more[name] = value;
+    }
+  }
+  return more;
 }
 
 export function executorsOf(data: unknown): readonly Executor[] {
@@ -187,6 +203,7 @@ export function healthOf(data: unknown): Health {
     since: numberOf(fields.since),
     causes,
     methods: listOf(fields.methods).map((item) => methodHealthOf(item)),
+    methodsMore: numberOf(fields.methods_more) ?? 0,
   };
 }
 

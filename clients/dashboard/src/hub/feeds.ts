@@ -5,7 +5,7 @@ import { batch, signal } from "@preact/signals";
 import { isHubError, type Hub, type TopicMessage } from "trunkline";
 import { NO_CONNECTIONS, withReport } from "../core/connections.ts";
 import { grouped, type FailureGroup } from "../core/failures.ts";
-import { incidents, MAX_INCIDENTS, type Incident } from "../core/incidents.ts";
+import { incidents, MAX_INCIDENTS, mayServeOthers, type Incident } from "../core/incidents.ts";
 import { interrupted, withStates, type Lanes } from "../core/lanes.ts";
 import { methodsOf, type Method } from "../core/openrpc.ts";
 import { endedCallOf, executorsOf, fieldsOf, healthOf, listOf, metricsOf, numberOf, pastOf } from "../core/reports.ts";
@@ -43,6 +43,7 @@ const skew = new Skew();
 let received = 0;
 let executorsToldAt = 0;
 let pastIsKnown = false;
+let catalogueIsOld = false;
 
 type Take = (data: unknown, at: number) => void;
 
@@ -102,6 +103,7 @@ async function follow(hub: Hub, topic: string): Promise<void> {
       batch(() => {
         receive(message, topic);
       });
+      void renewCatalogue(hub);
     }
   } catch (error) {
     if (!refuse(error) && isHubError(error) && error.kind !== "disconnected") {
@@ -130,6 +132,7 @@ function takeExecutors(next: readonly Executor[], at: number): void {
   const before = executors.peek();
   const news = incidents(before, next, at);
   executors.value = next;
+  catalogueIsOld ||= mayServeOthers(before, next);
   lanes.value = withStates(lanes.peek(), next, at);
   if (news.length > 0) {
     happened.value = [...news.toReversed(), ...happened.peek()].slice(0, MAX_INCIDENTS);
@@ -159,10 +162,19 @@ async function refreshHealth(hub: Hub): Promise<void> {
       takeExecutors(executorsOf(result), Date.now());
     }
   });
+  await renewCatalogue(hub);
+}
+
+/** Asks again what the hub serves where that may be something else by now; a hidden page asks once it is looked at. */
+async function renewCatalogue(hub: Hub): Promise<void> {
+  if (catalogueIsOld && !document.hidden && hub.connectionState === "connected") {
+    await refreshCatalogue(hub);
+  }
 }
 
 /** Asks again what the hub serves. */
 export async function refreshCatalogue(hub: Hub): Promise<void> {
+  catalogueIsOld = false;
   await asked(hub.call(asks.first.methods.method), (result) => {
     catalogue.value = methodsOf(result);
   });

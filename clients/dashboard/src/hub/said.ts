@@ -10,7 +10,14 @@ export type CallInFlight = {
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
+  /**
+   * since the hub received it
+   */
   age_ms: number;
+  /**
+   * since its executor got it; null while it is queued
+   */
+  running_ms: number | null;
   chunks: number;
   depth: number;
   trace_id: string | null;
@@ -329,7 +336,14 @@ export type RunningCall = {
   connection: number | null;
   state: "queued" | "running";
   executor: string | null;
+  /**
+   * since the hub received it
+   */
   age_ms: number;
+  /**
+   * since its executor got it; null while it is queued
+   */
+  running_ms: number | null;
   chunks: number;
   depth: number;
   trace_id: string | null;

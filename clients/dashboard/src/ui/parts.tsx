@@ -147,11 +147,6 @@ export function toneOf(outcome: string): string {
   return outcome === "CANCELLED" || outcome === "unknown" ? "quiet" : "bad";
 }
 
-/** A member of the hub's as words: "request_count" is "request count". */
-export function words(name: string): string {
-  return name.replaceAll("_", " ");
-}
-
 const TRACE_SHOWN = 12;
 
 interface TraceProps {

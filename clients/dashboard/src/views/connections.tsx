@@ -2,12 +2,12 @@
  * The open connections, and those closed lately.
  */
 import type { JSX } from "preact";
-import { bytes, count, duration, milliseconds, NOTHING, plural } from "../core/format.ts";
+import { bytes, count, duration, milliseconds, NOTHING, plural, words } from "../core/format.ts";
 import type { ConnectionRow } from "../core/connections.ts";
 import { connections, metrics } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { live } from "../hub/status.ts";
-import { Empty, Figure, notAllowed, Panel, Table, words } from "../ui/parts.tsx";
+import { Empty, Figure, notAllowed, Panel, Table } from "../ui/parts.tsx";
 
 const SHOWN = 200;
 const SHOWN_CLOSED = 12;

@@ -3,6 +3,7 @@
  */
 import { computed, signal } from "@preact/signals";
 import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
 import { plural } from "../core/format.ts";
 import { catalogue, refreshCatalogue } from "../hub/feeds.ts";
 import { hub } from "../hub/link.ts";
@@ -18,6 +19,7 @@ const shown = computed(() => {
 });
 
 export function Console(): JSX.Element {
+  useEffect(askAgain, []);
   return (
     <>
       <h1 class="hidden">Console</h1>
@@ -44,17 +46,16 @@ function Chosen(): JSX.Element {
   return <MethodForm key={picked.name} method={picked} />;
 }
 
+function askAgain(): void {
+  const connection = hub.peek();
+  if (connection !== undefined) {
+    void refreshCatalogue(connection);
+  }
+}
+
 function MethodList(): JSX.Element {
   const again = (
-    <button
-      type="button"
-      onClick={() => {
-        const connection = hub.peek();
-        if (connection !== undefined) {
-          void refreshCatalogue(connection);
-        }
-      }}
-    >
+    <button type="button" onClick={askAgain}>
       Refresh
     </button>
   );

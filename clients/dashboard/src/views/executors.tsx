@@ -2,15 +2,17 @@
  * A lane for each executor: what it does, what it did, what it costs.
  */
 import type { JSX } from "preact";
-import { clock, count, duration, megabytes, milliseconds, NOTHING, percent, plural, share } from "../core/format.ts";
+import { factsOf } from "../core/facts.ts";
+import { clock, duration, milliseconds, plural } from "../core/format.ts";
 import { isWorking } from "../core/incidents.ts";
 import { runningCallOf } from "../core/inflight.ts";
 import { PLACES, runs, type Stretch } from "../core/lanes.ts";
+import { hasRoutingKeys } from "../core/openrpc.ts";
 import type { Executor } from "../core/reports.ts";
-import { executors, happened, lanes } from "../hub/feeds.ts";
+import { catalogue, executors, happened, lanes } from "../hub/feeds.ts";
 import { now } from "../hub/link.ts";
 import { live, oldBy } from "../hub/status.ts";
-import { Empty, notAllowed, Panel, State, words } from "../ui/parts.tsx";
+import { Empty, notAllowed, Panel, State } from "../ui/parts.tsx";
 
 export function Executors(): JSX.Element {
   const list = executors.value;
@@ -34,8 +36,6 @@ export function Executors(): JSX.Element {
   );
 }
 
-/** Of members whose names alone do not tell; the others are their names as words. */
-const LABELS: Readonly<Record<string, string>> = { slots: "routing slots", slots_leaving: "moving slots", latency_ms: "latency, ms" };
 const TONES: Readonly<Record<string, string>> = {
   ready: "good",
   busy: "busy",
@@ -56,7 +56,7 @@ function Lane({ executor }: { readonly executor: Executor }): JSX.Element {
       </div>
       <Bar id={executor.id} stretches={lanes.value.get(executor.id) ?? []} />
       <dl class="facts">
-        {facts(executor).map(([label, value]) => (
+        {factsOf(executor, hasRoutingKeys(catalogue.value)).map(([label, value]) => (
           <div key={label}>
             <dt>{label}</dt>
             <dd>{value}</dd>
@@ -67,23 +67,6 @@ function Lane({ executor }: { readonly executor: Executor }): JSX.Element {
       <LastTrouble executor={executor} />
     </li>
   );
-}
-
-function facts(executor: Executor): [string, string][] {
-  return [
-    ["running", count(executor.active)],
-    ["calls", count(executor.requests)],
-    ["errors", executor.errorRate === undefined ? count(executor.errors) : `${count(executor.errors)} (${share(executor.errorRate)})`],
-    ["restarts", restarts(executor)],
-    ["up", duration(executor.uptimeSeconds === undefined ? undefined : executor.uptimeSeconds * 1_000)],
-    ["memory", executor.memoryPercent === undefined ? megabytes(executor.rssMb) : `${megabytes(executor.rssMb)} (${percent(executor.memoryPercent)})`],
-    ["cpu", executor.cpuPercent === undefined ? NOTHING : percent(executor.cpuPercent)],
-    ["packs", count(executor.packs)],
-    ...Object.entries(executor.more).map(([name, value]): [string, string] => [
-      LABELS[name] ?? words(name),
-      typeof value === "number" ? count(value) : String(value),
-    ]),
-  ];
 }
 
 /** Why it does not work; once it does again, what was the matter while this page looked. */
@@ -112,7 +95,7 @@ function Running({ executor }: { readonly executor: Executor }): JSX.Element | n
     <ul class="running" aria-label={`${executor.id} runs`}>
       {calls.map((call) => (
         <li key={call.key}>
-          <span class="mono">{call.method}</span> {milliseconds(call.ageMs)}
+          <span class="mono">{call.method}</span> {milliseconds(call.runningMs)}
           {call.raw.parked === true && <span class="note"> waits for a nested call</span>}
         </li>
       ))}
@@ -120,12 +103,6 @@ function Running({ executor }: { readonly executor: Executor }): JSX.Element | n
       {all.length > calls.length && <li class="note">and {plural(all.length - calls.length, "more call")}</li>}
     </ul>
   );
-}
-
-function restarts({ restarts: many, restartCauses }: Executor): string {
-  const all = Object.entries(restartCauses);
-  const causes = all.map(([cause, times]) => (all.length === 1 ? words(cause) : `${times} ${words(cause)}`));
-  return causes.length === 0 ? count(many) : `${count(many)}: ${causes.join(", ")}`;
 }
 
 /** The last five minutes, oldest on the left. */

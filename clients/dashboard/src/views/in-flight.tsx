@@ -48,10 +48,10 @@ function InFlightList(): JSX.Element {
     return <Empty>This hub does not list the calls in flight.</Empty>;
   }
   if (running.value.length === 0) {
-    return <Empty>{refusal.value ?? "No call is running."}</Empty>;
+    return <Empty>{refusal.value ?? "No call is in flight."}</Empty>;
   }
   return (
-    <Table label="In flight" class={live.value ? "" : "old"} head={["method", { text: "running for", number: true }, "state", "executor", "principal", "trace", ""]}>
+    <Table label="In flight" class={live.value ? "" : "old"} head={["method", { text: "age", number: true }, { text: "running", number: true }, "state", "executor", "principal", "trace", ""]}>
       {running.value.map((call) => (
         <RunningRow key={call.key} call={call} />
       ))}
@@ -66,6 +66,7 @@ function RunningRow({ call }: { readonly call: RunningCall }): JSX.Element {
     <tr>
       <td class="mono">{call.method}</td>
       <td class="number">{milliseconds(call.ageMs)}</td>
+      <td class="number">{milliseconds(call.runningMs)}</td>
       <td>{call.state ?? NOTHING}</td>
       <td>{call.executor ?? NOTHING}</td>
       <td>{call.principal ?? NOTHING}</td>

@@ -159,7 +159,8 @@ def _doing(row: dict[str, Any]) -> str:
     """What an executor runs; where it runs nothing, its last failure or restart."""
     if row["running"]:
         first, more = row["running"][0], row["active_requests"] - 1
-        return f"{first['method']} {seconds(first['age_ms'])}" + (f" + {more}" if more > 0 else "")
+        ran = first.get("running_ms") or first["age_ms"]  # an older hub tells the age alone
+        return f"{first['method']} {seconds(ran)}" + (f" + {more}" if more > 0 else "")
     if row["status"] in ("ready", "busy") or not row["last_failure"]:
         last = row["last_restart"]
         return f"(restarted: {last['words']})" if last else ""
