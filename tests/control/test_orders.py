@@ -47,10 +47,9 @@ async def test_a_cache_that_nobody_has_is_a_mistake_unless_packs_may_have_it() -
     handlers = CacheCalls(broadcast).methods()
     for name in ("responses", "all"):
         assert (await outcome(handlers, "cache.clear", [name]))["cleared"] == {}
-    words = "no executor has a cache 'respones'; there are: all, kept, pipelines, responses$"
-    with pytest.raises(RpcError, match=words) as caught:
-        await outcome(handlers, "cache.clear", ["respones"])
-    assert caught.value.code == ErrorCode.INVALID_PARAMS
+    refused = await outcome(handlers, "cache.clear", ["respones"])
+    assert refused.code == ErrorCode.INVALID_PARAMS
+    assert refused.message.endswith("no executor has a cache 'respones'; there are: all, kept, pipelines, responses")
 
 
 async def test_clearing_asks_all_executors_and_tells_how_many() -> None:
