@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from tests.support.command import trunkline
 from tests.support.hub import RunningHub
 from tests.support.pages import REPOSITORY, blocks_of
 from tests.support.peer import peer
@@ -28,9 +29,22 @@ def test_the_table_has_every_key_with_its_default() -> None:
             assert table[name] == str(field.default), name
 
 
-async def test_the_example_runs(tmp_path: Path) -> None:
+def write_files(folder: Path) -> None:
     for block in blocks_of(PAGE):
-        (tmp_path / block.rule.removeprefix("file: ")).write_text(block.code)
+        if block.rule.startswith("file: "):
+            (folder / block.rule.removeprefix("file: ")).write_text(block.code)
+
+
+def test_the_check_runs(tmp_path: Path) -> None:
+    write_files(tmp_path)
+    (command,) = [block.code.split() for block in blocks_of(PAGE) if block.rule == "run"]
+    done = trunkline(*command[1:], cwd=tmp_path)
+    assert [line for line in done.stdout.splitlines() if line.startswith("group")] == ["group text", "group model"]
+    assert (done.returncode, done.stdout.count("text.upper"), done.stdout.count("model.predict")) == (0, 2, 1)
+
+
+async def test_the_example_runs(tmp_path: Path) -> None:
+    write_files(tmp_path)
     with RunningHub((), arguments=("--config", "hub.toml"), cwd=tmp_path) as hub:
         hub.ready()
         async with peer(hub.url) as connection:

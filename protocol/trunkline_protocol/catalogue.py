@@ -18,6 +18,9 @@ RecoveryKind = Literal["retry", "restart_worker"]
 Lane = Literal["thread", "loop"]
 """Which slots a method takes: plain functions run one at a time on a thread; coroutines and streams many at once."""
 
+Kind = Literal["function", "coroutine", "generator", "async_generator"]
+"""What a method is in Python, by which it is run."""
+
 CLIENT_PACK: Final = "client"
 """What stands for the pack in the entries of methods that clients serve."""
 
@@ -44,6 +47,13 @@ class MethodLimits(msgspec.Struct, frozen=True):
     rate: float | None = None
 
 
+class BatchLimits(msgspec.Struct, frozen=True):
+    """How the calls of a batched method are gathered: so many at most, of which the first waits so long at most."""
+
+    max_items: int
+    max_wait_ms: float
+
+
 class MethodInfo(msgspec.Struct, frozen=True):
     """One method of the catalogue.
 
@@ -59,6 +69,8 @@ class MethodInfo(msgspec.Struct, frozen=True):
         runs_as: with whose rights it calls other methods and publishes.
         recovery: what the hub does by itself when a call fails.
         limits: of its calls; None = the hub's alone.
+        kind: of the function itself, whatever its lane; None = not known, as where a client serves it.
+        batch: how its calls are gathered; None = they are not.
     """
 
     name: str
@@ -79,6 +91,8 @@ class MethodInfo(msgspec.Struct, frozen=True):
     recovery: list[RecoveryKind] = []
     limits: MethodLimits | None = None
     technique: str | None = None
+    kind: Kind | None = None
+    batch: BatchLimits | None = None
 
     @property
     def http_path(self) -> str:

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
         StreamChunk,
         connect,
     )
-    from trunkline.methods.batched_calls import Batch
     from trunkline.methods.context import Chunk, Context
-    from trunkline.methods.declaration import method
+    from trunkline.methods.declaration import Batch, method
     from trunkline.methods.inputs import InputStream
     from trunkline_protocol.errors import ErrorCode, RpcError
     from trunkline_protocol.principals import Principal
@@ -52,7 +51,7 @@ __all__ = [
 
 _HOMES = {
     "AuthenticationError": "trunkline.client",
-    "Batch": "trunkline.methods.batched_calls",
+    "Batch": "trunkline.methods.declaration",
     "Chunk": "trunkline.methods.context",
     "Context": "trunkline.methods.context",
     "DisconnectedError": "trunkline.client",

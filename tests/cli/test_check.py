@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import trunkline
+from tests.support.command import requires_failure, trunkline
 
 SHOP = '''
 from collections.abc import AsyncIterator
@@ -57,9 +57,115 @@ def test_what_is_served_is_listed_with_its_kind_and_options(folder: Path) -> Non
     assert done.returncode == 0, done
     lines = {line.split()[0]: " ".join(line.split()) for line in done.stdout.splitlines()}
     assert lines["shop.order"] == "shop.order function item, count? idempotent, timeout_ms=5000"
-    assert lines["shop.watch"] == "shop.watch stream name routing_key=name"
+    assert lines["shop.watch"] == "shop.watch async generator name routing_key=name"
     assert lines["shop.price"] == "shop.price coroutine item http=prices/one"
     assert list(folder.glob("data*")) == [], "nothing is left behind"
+
+
+OPTIONS = """
+from collections.abc import Iterator
+from trunkline import Batch, method
+
+@method("m.all", max_calls=9, rate=0.5, recovery=("retry", "restart_worker"), runs_as="method", technique="how",
+        max_timeout_ms=60000)
+def every(how: str) -> int:
+    return 1
+
+@method("m.few", max_concurrency=2)
+async def few() -> int:
+    return 1
+
+@method("m.plain_batch", batch=Batch(max_items=8, max_wait_ms=2))
+def plain_batch(x: list[int]) -> list[int]:
+    return x
+
+@method("m.batch", batch=Batch())
+async def batch(x: list[int]) -> list[int]:
+    return x
+
+@method("m.steps")
+def steps() -> Iterator[int]:
+    yield 1
+"""
+
+
+def test_each_option_is_told_and_the_kind_is_that_of_the_function(tmp_path: Path) -> None:
+    (tmp_path / "options.py").write_text(OPTIONS)
+    done = trunkline("check", "options", cwd=tmp_path)
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in done.stdout.splitlines()}
+    assert lines["m.all"] == (
+        "function how technique=how, max_timeout_ms=60000, max_calls=9, rate=0.5, recovery=retry+restart_worker, "
+        "runs_as=method"
+    )
+    assert lines["m.few"] == "coroutine max_concurrency=2"
+    assert lines["m.plain_batch"] == "function, batch of 8 x max_wait_ms=2"
+    assert lines["m.batch"] == "coroutine, batch of 32 x"
+    assert lines["m.steps"] == "generator"
+    said = json.loads(trunkline("check", "options", "--json", cwd=tmp_path).stdout)
+    told = {each["name"]: (each["kind"], each["batch"]) for each in said["methods"]}
+    assert told["m.plain_batch"] == ("function", {"max_items": 8, "max_wait_ms": 2})
+    assert told["m.few"] == ("coroutine", None)
+
+
+GROUPED = """
+import os, resource
+from trunkline import method
+
+class Grouped:
+    def load(self, settings):
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        told = settings["group"], settings.get("mine"), os.environ.get("MINE"), files
+        if settings.get("mine") != "one":
+            raise RuntimeError(f"here: {told}")
+
+    @method("grouped.f")
+    def f(self) -> int:
+        return 1
+"""
+HUB = """
+packs = ["embeddings"]
+[groups.one]
+methods = ["grouped", "not_there_either"]
+settings = { mine = "one" }
+[groups.two]
+methods = ["grouped"]
+settings = { mine = "two" }
+env = { MINE = "second" }
+rlimits = { nofile = 300 }
+[groups.unchecked]
+methods = ["not_there_either"]
+python = "no/such/python"
+"""
+
+
+def test_modules_are_checked_with_what_each_of_their_groups_sets(folder: Path) -> None:
+    (folder / "grouped.py").write_text(GROUPED)
+    (folder / "hub.toml").write_text(HUB)
+    done = trunkline("check", "--config", "hub.toml", "shop", "grouped", cwd=folder)
+    assert done.returncode == 1, done
+    one, two, default = done.stdout.split("group ")[1:]
+    assert (one.splitlines()[0], "grouped.f" in one, "shop" in one) == ("one", True, False)
+    assert two.startswith("two\n")
+    assert "here: ('two', 'two', 'second', 300)" in two
+    assert (default.splitlines()[0], "shop.order" in default) == ("default", True)
+    said = json.loads(trunkline("check", "--config", "hub.toml", "shop", "grouped", "--json", cwd=folder).stdout)
+    assert {(each["name"], each["group"]) for each in said["methods"] if each["name"] != "shop.order"} == {
+        ("grouped.f", "one"), ("shop.watch", "default"), ("shop.price", "default"),
+    }  # fmt: skip
+    assert [(each["module"], each["group"]) for each in said["failed"]] == [("grouped", "two")]
+
+
+def test_what_no_group_names_has_the_settings_of_the_group_default(folder: Path) -> None:
+    (folder / "grouped.py").write_text(GROUPED)
+    (folder / "hub.toml").write_text('[groups.default]\nsettings = { mine = "one" }\n')
+    done = trunkline("check", "--config", "hub.toml", "grouped", cwd=folder)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "group default"), done
+
+
+def test_an_interpreter_that_is_not_there_is_a_fault_of_the_configuration(folder: Path) -> None:
+    (folder / "hub.toml").write_text(HUB)
+    done = trunkline("check", "--config", "hub.toml", "not_there_either", cwd=folder)
+    requires_failure(done, 2, "groups.unchecked.python: there is no interpreter")
 
 
 def test_all_that_is_wrong_is_told_with_its_place(folder: Path) -> None:

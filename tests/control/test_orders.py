@@ -36,15 +36,20 @@ def test_what_all_have_cleared_is_added_up() -> None:
         "executor-1": [{"kept": {"entries": 4, "bytes": 30}}],
         "executor-2": [],
     }
-    assert total("all", answers) == {"kept": ClearedCache(5, 40), "responses": ClearedCache(2, 5)}
+    assert total(answers) == {"kept": ClearedCache(5, 40), "responses": ClearedCache(2, 5)}
 
 
-def test_a_cache_that_nobody_has_is_a_mistake_unless_packs_may_have_it() -> None:
-    assert total("responses", {"executor-0": []}) == {}
-    assert total("all", {}) == {}
-    with pytest.raises(RpcError, match=r"no executor has a cache 'respones'; there are: .*responses") as caught:
-        total("respones", {"executor-0": []})
-    assert caught.value.code == ErrorCode.INVALID_PARAMS
+async def test_a_cache_that_nobody_has_is_a_mistake_unless_packs_may_have_it() -> None:
+    async def broadcast(hook: str, _params: dict[str, Any], _seconds: float) -> dict[str, list[Any]]:
+        named: list[Any] = [["responses", "pipelines"], ["kept"]] if hook == "cache_names" else []
+        return {"executor-0": named, "executor-1": named}
+
+    handlers = CacheCalls(broadcast).methods()
+    for name in ("responses", "all"):
+        assert (await outcome(handlers, "cache.clear", [name]))["cleared"] == {}
+    refused = await outcome(handlers, "cache.clear", ["respones"])
+    assert refused.code == ErrorCode.INVALID_PARAMS
+    assert refused.message.endswith("no executor has a cache 'respones'; there are: all, kept, pipelines, responses")
 
 
 async def test_clearing_asks_all_executors_and_tells_how_many() -> None:

@@ -109,7 +109,68 @@ def test_an_executor_of_before_says_nothing_of_failures() -> None:
 
 MISTAKES = {
     "no parentheses": ("@method\ndef f(x: int) -> int: return x", '@method needs a name: write @method("space.f")', 4),
-    "unknown option": ("@method('m.f', idempotant=True)\ndef f(): ...", "unexpected keyword argument 'idempotant'", 3),
+    "unknown option": (
+        "@method('m.f', idempotant=True)\ndef f(): ...",
+        "an unexpected keyword argument 'idempotant'; write idempotent=",
+        3,
+    ),
+    "no name": ("@method()\ndef f(): ...", "@method: missing a required argument: 'name'", 3),
+    "a batch of none": ("from trunkline import Batch\nb = Batch(max_items=0)", "max_items=0 is no integer from 1", 4),
+    "a batch that is none": ("@method('m.f', batch=8)\ndef f(x: list[int]): ...", "write batch=Batch(max_items=", 3),
+    "timeouts that contradict": (
+        "@method('m.f', timeout_ms=60000, max_timeout_ms=1000)\ndef f(): ...",
+        "timeout_ms=60000 is above max_timeout_ms=1000",
+        3,
+    ),
+    "a timeout of none": ("@method('m.f', timeout_ms=0)\ndef f(): ...", "timeout_ms=0 is no number of", 3),
+    "a limit in text": ("@method('m.f', max_calls='1')\ndef f(): ...", "max_calls='1' is no number above zero", 3),
+    "made in C": ("f = method('m.f')(len)", "len is made in C; write a def that calls it", 3),
+    "below property": (
+        "class M:\n  @property\n  @method('m.f')\n  def f(self): ...\n  @method('m.g')\n  def g(self): ...",
+        "m.f is marked, but M.f is a property: a property is read, not called: leave it out, and mark a def",
+        5,
+    ),
+    "below cached_property": (
+        "import functools\nclass M:\n  @functools.cached_property\n  @method('m.f')\n  def f(self): ...",
+        "m.f is marked, but M.f is a cached_property: a property is read",
+        6,
+    ),
+    "above property": ("class M:\n  @method('m.f')\n  @property\n  def f(self): ...", "a function, not property", 4),
+    "below partialmethod": (
+        "import functools\nclass M:\n  f = functools.partialmethod(method('m.f')(lambda self, x: x), 1)",
+        "M.f is a partialmethod: write a def that calls it, and mark that",
+        5,
+    ),
+    "in a dict": (
+        "served = {'f': method('m.f')(lambda: 1)}",
+        "m.f is marked, but its module has it nowhere: keep it",
+        3,
+    ),
+    "one def for two": (
+        "@method('m.f')\ndef f(): ...\n@method('m.g')\ndef f(): ...",
+        "m.f is marked, but its module has it nowhere",
+        4,
+    ),
+    "below a decorator": (
+        "def hide(f): return lambda: f()\n@hide\n@method('m.f')\ndef f(): ...",
+        "a decorator above @method needs functools.wraps",
+        6,
+    ),
+    "in a function": (
+        "def make():\n  @method('m.f')\n  def f(): ...\nmake()",
+        "m.f is marked, but its module has it nowhere",
+        5,
+    ),
+    "load without settings": (
+        "class M:\n  def load(self): ...\n  @method('m.f')\n  def f(self): ...",
+        "class M: load cannot be called: too many positional arguments; write def load(self, settings)",
+        4,
+    ),
+    "load with more": (
+        "class M:\n  def load(self, settings, more): ...\n  @method('m.f')\n  def f(self): ...",
+        "class M: load cannot be called: missing a required argument: 'more'",
+        4,
+    ),
     "hint under TYPE_CHECKING": ("@method('m.f')\ndef f(x: 'Decimal') -> int: return 1", "its hints name Decimal", 4),
     "positional only": ("@method('m.f')\ndef f(x: int, /): ...", "x is positional only", 4),
     "partial": ("import functools\nf = method('m.f')(functools.partial(print, 1))", "write a def that calls it", 4),
@@ -126,7 +187,11 @@ MISTAKES = {
         "method m.f is defined twice: here, and before in mistaken.py:4; a base class",
         4,
     ),
-    "nothing marked": ("def f(): ...", "no function marked with @method", 0),
+    "nothing marked": (
+        "import json\ndef f(): ...\nclass C: ...",
+        "no function marked with @method: of its own it has f, C; write @method(",
+        0,
+    ),
     "syntax": ("def f(:", "invalid syntax (mistaken.py, line 3)", 0),
     "import of what is missing": ("import not_there_at_all", "No module named 'not_there_at_all' (mistaken.py:3)", 0),
     "at import": ("{}['key']", "KeyError: 'key' (mistaken.py:3)", 0),
@@ -180,8 +245,26 @@ async def test_a_mistake_is_named_with_its_place(mistake: str, written: Any, cap
             "C",
         ),
         ("@method('m.f')\ndef f(x: int) -> str: return f'{x}'\nalias = f", "1"),
+        (
+            "class M:\n  @method('m.f')\n  def f(self, x: int = 1) -> str: return f'P {x}'\n  read = property(f)",
+            "P 1",
+        ),
+        (
+            "import functools\n@method('m.g')\ndef g(): ...\n@functools.wraps(g)\ndef g(x: int): ...\n"
+            "@method('m.f')\ndef f(x: int) -> str: return f'W {x}'",
+            "W 1",
+        ),
     ],
-    ids=["classmethod", "above classmethod", "staticmethod", "callable object", "the one subclass", "alias"],
+    ids=[
+        "classmethod",
+        "above classmethod",
+        "staticmethod",
+        "callable object",
+        "the one subclass",
+        "alias",
+        "property beside",
+        "wrapped",
+    ],
 )
 async def test_what_can_be_called_is_served(source: str, called: str, written: Any) -> None:
     registry = Registry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any
@@ -111,6 +112,32 @@ async def test_with_debug_callers_get_the_text_and_the_traceback(name: str) -> N
     error = await outcome(name, debug=True)
     assert SECRET in error.message
     assert error.data["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"), [(threading.Lock(), "_thread.lock"), (Guarded(), SECRET)], ids=["lock", "model"]
+)
+async def test_an_error_that_cannot_be_sent_has_an_id_and_the_log_why(
+    data: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refusing() -> None:
+        raise RpcError(418, "no coffee", data={"value": data})
+
+    made = ModuleType("unsendable")
+    made.__dict__["refusing"] = method("unsendable.refusing")(refusing)
+    async with LocalMethods(made) as local:
+        with caplog.at_level(logging.WARNING), pytest.raises(RpcError) as caught:
+            await local.call("unsendable.refusing")
+    error = caught.value
+    found = re.search(r"no coffee .*\(id ([0-9a-f]{8})\)$", error.message)
+    assert found is not None, error.message
+    assert (error.code, error.data["error_id"]) == (ErrorCode.INTERNAL_ERROR, found[1])
+    assert SECRET not in str(error.to_wire())
+    assert why in caplog.text
+    assert (
+        f"unsendable.refusing: to send RpcError: no coffee (APPLICATION_ERROR 418) failed (id {found[1]})"
+        in caplog.text
+    )
 
 
 async def test_local_methods_tell_the_text() -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import threading
-from collections.abc import AsyncIterator, Callable
-from types import ModuleType
-from typing import Any
+from collections import ChainMap, UserDict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Annotated, Any, Literal
 
 import jsonschema
 import pytest
+from pydantic import Field
 
 from tests.support.modules import typed
+from trunkline.methods.context import Context
 from trunkline.methods.declaration import RegistrationError, method
+from trunkline.methods.inputs import InputStream
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import Registry
 from trunkline.methods.wire_values import encode
@@ -194,6 +201,35 @@ async def test_data_of_errors_are_values_like_others(methods: LocalMethods) -> N
     assert (error.code, error.data) == (404, {"at": "2020-01-01", "key": b"\xff", "price": "1.50"})
 
 
+@pytest.mark.parametrize(
+    "given",
+    [MappingProxyType({"a": b"\xff", "b": 1}), ChainMap[str, Any]({"a": b"\xff"}, {"b": 1}), UserDict(a=b"\xff", b=1)],
+    ids=lambda given: type(given).__name__,
+)
+async def test_a_mapping_that_is_no_dict_is_an_object(given: Mapping[str, Any]) -> None:
+    async def inside() -> dict[str, Any]:
+        return {"value": given}
+
+    def declared() -> Mapping[str, Any]:
+        return given
+
+    async def undeclared() -> Any:
+        return [given]
+
+    async def refusing() -> None:
+        raise RpcError(404, "no", data={"value": given})
+
+    module = ModuleType("mappings")
+    for function in (inside, declared, undeclared, refusing):
+        setattr(module, function.__name__, method(f"mappings.{function.__name__}")(function))
+    async with LocalMethods(module) as local:
+        assert await local.call("mappings.inside") == {"value": {"a": b"\xff", "b": 1}}
+        assert await local.call("mappings.declared") == {"a": b"\xff", "b": 1}
+        assert await local.call("mappings.undeclared") == [{"a": b"\xff", "b": 1}]
+        error = await failure(local.call("mappings.refusing"))
+    assert (error.code, error.data) == (404, {"value": {"a": b"\xff", "b": 1}})
+
+
 class Opaque:
     """A class without a form."""
 
@@ -221,6 +257,87 @@ def test_what_cannot_travel_is_refused_at_load(hint: Any, says: str) -> None:
         function.__annotations__ = hints
         with pytest.raises(RegistrationError, match=f"refused.method: {place}: .*{says}.*Annotate"):
             Registry().add_module(module)
+
+
+@pytest.mark.parametrize(
+    ("hint", "default", "says"),
+    [
+        (int, "no", "its default 'no' does not fit int: Input should be a valid integer"),
+        (int, "5", "its default '5' does not fit int: the function would get it as it is; write 5"),
+        (int, None, r"its default None does not fit int: .*; annotate it int \| None"),
+        (int, Field(5, gt=0), r"Field\(...\) is no default; write Annotated\[int, Field\(...\)\] = ..."),
+        (Annotated[int, Field(gt=0)], 0, "its default 0 does not fit int: Input should be greater than 0"),
+        (typed.Aliased, {}, r"write Aliased\(user_id=1\)"),
+        (typed.Colour, "red", "the function would get it as it is"),
+        (Path, "here", "the function would get it as it is"),
+        (bytes, "aGk=", "write b'hi'"),
+        (str, 5, "Input should be a valid string"),
+    ],
+)
+def test_a_default_that_does_not_fit_is_refused_at_load(hint: Any, default: Any, says: str) -> None:
+    def function(given: Any = default) -> None: ...
+
+    function.__annotations__ = {"given": hint}
+    module = ModuleType("refused")
+    module.refused = method("refused.method")(function)  # type: ignore[attr-defined]
+    with pytest.raises(RegistrationError, match=f"refused.method: parameter 'given': .*{says}"):
+        Registry().add_module(module)
+
+
+@pytest.mark.parametrize(
+    ("hint", "default"),
+    [
+        (int | None, None),
+        (float, 1),
+        (float, math.inf),
+        (list[float], [math.nan]),
+        (typed.Colour, typed.Colour.RED),
+        (typed.Aliased, typed.Aliased()),
+        (Annotated[int, Field(gt=0)], 5),
+        (Any, object),
+        (Sequence[str], ()),
+        (Iterable[int], []),
+        (tuple[int, ...], ()),
+        (frozenset[str], frozenset({"a"})),
+        (dict[str, Any], {}),
+        (Mapping[str, int], MappingProxyType({"a": 1})),
+        (bytes, b"\xff"),
+        (str | bytes, "text"),
+        (Path, Path("here")),
+        (dt.date, dt.date(2020, 2, 29)),
+        (Decimal, Decimal(1)),
+        (Literal["a", "b"], "a"),
+        (Context, None),
+        (InputStream[int], None),
+    ],
+    ids=str,
+)
+def test_a_default_that_fits_is_served(hint: Any, default: Any) -> None:
+    async def function(given: Any = default) -> None: ...
+
+    function.__annotations__ = {"given": hint}
+    module = ModuleType("served")
+    module.served = method("served.method")(function)  # type: ignore[attr-defined]
+    Registry().add_module(module)
+
+
+def test_a_stream_that_is_declared_as_something_else_is_refused_at_load() -> None:
+    async def later(values: list[int]) -> Any:
+        for value in values:
+            yield value
+
+    def steps(values: list[int]) -> Any:
+        yield from values
+
+    for function, name in ((later, "AsyncIterator"), (steps, "Iterator")):
+        module = ModuleType("refused")
+        module.refused = method("refused.stream")(function)  # type: ignore[attr-defined]
+        for declared in (list[int], Annotated[list[int], "numbers"]):
+            function.__annotations__["return"] = declared
+            with pytest.raises(RegistrationError, match=rf"annotated list\[int\]; write {name}\[int\], or return"):
+                Registry().add_module(module)
+        function.__annotations__["return"] = AsyncIterator[int] if function is later else Iterator[int]
+        Registry().add_module(module)
 
 
 def test_a_chunk_that_cannot_travel_is_refused_at_load() -> None:

@@ -13,10 +13,12 @@ import msgspec
 import typer
 
 from trunkline.cli.settings import read_settings
-from trunkline.cli.talk import EXIT_FAILED, print_json
+from trunkline.cli.talk import EXIT_FAILED, EXIT_USAGE, fail, print_json
 
 if TYPE_CHECKING:
+    from trunkline.config import Settings
     from trunkline.executors.specs import ExecutorSpec
+    from trunkline.group_settings import GroupSettings
     from trunkline_protocol.catalogue import Catalogue
 
 STOP_SECONDS: Final = 7.0
@@ -29,23 +31,52 @@ def check(
 ) -> None:
     """Load modules of methods as an executor would, without a hub: list what they serve, and what is wrong.
 
-    A process of its own imports them and runs their load steps, with the settings that a hub would have. The exit code
-    is 1 where one cannot be loaded.
+    A process of its own imports them and runs their load steps, with the settings that a hub would have: those of each
+    group that names a module, its env, python and rlimits included. The exit code is 1 where one cannot be loaded.
     """
     from trunkline.hosting.executor_settings import group_specs
+    from trunkline.hosting.runtime import ConfigurationError
 
-    settings = read_settings(config, methods=tuple(modules), packs="none", executors=1, groups={})
-    (group,) = group_specs(settings)
+    settings = read_settings(config, methods=tuple(dict.fromkeys(modules)), packs="none", executors=1)
+    try:
+        specs = group_specs(settings.model_copy(update={"groups": _groups_of(settings)}))
+    except ConfigurationError as error:
+        fail(EXIT_USAGE, str(error))
     with _silence():  # what is logged is in the report
-        found = asyncio.run(load_in_executor(group.executor))
+        found = {group.name: asyncio.run(load_in_executor(group.name, group.executor)) for group in specs}
     if raw:
-        print_json({"methods": msgspec.to_builtins(found.methods), "failed": msgspec.to_builtins(found.failed)})
+        print_json({part: _as_json(found, part) for part in ("methods", "failed")})
     else:
         from trunkline.cli.show.tables import print_checked
 
-        print_checked(found)
-    if found.failed:
+        for name, catalogue in found.items():
+            print_checked(catalogue, name if settings.groups else None)
+    if any(catalogue.failed for catalogue in found.values()):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _groups_of(settings: Settings) -> dict[str, GroupSettings]:
+    """The groups that name one of the settings' methods, without their packs; what none names is of ``default``."""
+    from trunkline.executors.queueing import DEFAULT_GROUP
+
+    wanted, groups = settings.methods, settings.groups
+    named = {name: tuple(each for each in wanted if each in (group.methods or ())) for name, group in groups.items()}
+    if DEFAULT_GROUP in groups:
+        named[DEFAULT_GROUP] += tuple(each for each in wanted if not any(each in methods for methods in named.values()))
+    return {
+        name: groups[name].model_copy(update={"packs": (), "methods": methods})
+        for name, methods in named.items()
+        if methods
+    }
+
+
+def _as_json(found: dict[str, Catalogue], part: str) -> list[dict[str, Any]]:
+    """The methods, or the failures, of all groups; each says which it is of."""
+    return [
+        {**msgspec.to_builtins(each), "group": group}
+        for group, catalogue in found.items()
+        for each in getattr(catalogue, part)
+    ]
 
 
 @contextmanager
@@ -59,8 +90,8 @@ def _silence() -> Iterator[None]:
         log.setLevel(level)
 
 
-async def load_in_executor(spec: ExecutorSpec) -> Catalogue:
-    """What an executor with this specification serves, and could not load; its process has ended then."""
+async def load_in_executor(group: str, spec: ExecutorSpec) -> Catalogue:
+    """What an executor of a group with this specification serves, and could not load; its process has ended then."""
     from trunkline.executors import ipc
     from trunkline.executors.handle import ExecutorHandle
     from trunkline.executors.supervisor import Supervisor
@@ -85,7 +116,7 @@ async def load_in_executor(spec: ExecutorSpec) -> Catalogue:
         code = ErrorCode.PIPELINE_INITIALIZATION_FAILED
         tell(Catalogue([], failed=[ModuleFailure(name, code, cause) for name in spec.modules]))
 
-    handle = ExecutorHandle(0, on_frame, lambda _handle: None, spec.max_concurrency)
+    handle = ExecutorHandle(0, on_frame, lambda _handle: None, spec.max_concurrency, group)
     supervisor = Supervisor(handle, spec, on_exit, restarts=False)
     supervisor.start()
     try:

@@ -12,6 +12,7 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import CACHE_CLEAR
 
 HOOK: Final = "clear_cache"
+NAMES_HOOK: Final = "cache_names"
 SECONDS: Final = 10.0
 """How long executors may take: one whose method holds the interpreter lock answers when that has ended."""
 
@@ -34,20 +35,22 @@ class CacheCalls:
 
     async def _clear(self, _call: Call, params: ClearCacheParams) -> ClearedCaches:
         answers = await self._broadcast(HOOK, {"cache_type": params.cache_type}, SECONDS)
-        return ClearedCaches(params.cache_type, len(answers), total(params.cache_type, answers))
+        cleared = total(answers)
+        if not cleared and params.cache_type not in CACHES:
+            named = await self._broadcast(NAMES_HOOK, {}, SECONDS)
+            names = sorted({name for given in named.values() for each in given for name in each})
+            raise RpcError(
+                ErrorCode.INVALID_PARAMS,
+                f"cache.clear: cache_type: no executor has a cache {params.cache_type!r:.80}; "
+                f"there are: {', '.join(['all', *names])}",
+            )
+        return ClearedCaches(params.cache_type, len(answers), cleared)
 
 
-def total(cache_type: str, answers: dict[str, list[Any]]) -> dict[str, ClearedCache]:
-    """What all executors have cleared, by cache.
-
-    Raises:
-        RpcError: -32602, no executor has a cache of that name.
-    """
+def total(answers: dict[str, list[Any]]) -> dict[str, ClearedCache]:
+    """What all executors have cleared, by cache."""
     cleared: dict[str, ClearedCache] = {}
     for name, count in (item for given in answers.values() for each in given for item in each.items()):
         before = cleared.get(name, ClearedCache(0, 0))
         cleared[name] = ClearedCache(before.entries + count["entries"], before.bytes + count["bytes"])
-    if not cleared and cache_type not in CACHES:
-        words = f"cache.clear: cache_type: no executor has a cache {cache_type!r:.80}; there are: {', '.join(CACHES)}"
-        raise RpcError(ErrorCode.INVALID_PARAMS, f"{words}, and those of your own packs")
     return cleared

@@ -13,40 +13,15 @@ import inspect
 import operator
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Final, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from trunkline.background import start_task
 from trunkline.methods.batching import BATCH_SIZES
 from trunkline.methods.context import Context
+from trunkline.methods.declaration import Batch
 from trunkline.methods.failures import Outcome
 from trunkline_protocol.errors import ErrorCode, RpcError
-
-MAX_ITEMS: Final = 4096
-MAX_WAIT_MS: Final = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """How calls of a method are gathered: the argument ``batch`` of :func:`trunkline.method`.
-
-    Args:
-        max_items: calls of one batch at most.
-        max_wait_ms: how long the first call of a batch may wait for others, in milliseconds. 0: not at all.
-
-    Raises:
-        ValueError: out of bounds.
-    """
-
-    max_items: int = 32
-    max_wait_ms: float = 0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_items <= MAX_ITEMS:
-            raise ValueError(f"max_items={self.max_items!r} is not between 1 and {MAX_ITEMS}")
-        if not 0 <= self.max_wait_ms <= MAX_WAIT_MS:
-            raise ValueError(f"max_wait_ms={self.max_wait_ms!r} is not between 0 and {MAX_WAIT_MS}")
 
 
 def item_hints(function: Callable[..., Any], hints: dict[str, Any], name: str) -> dict[str, Any]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import keyword
+from collections import abc
 from collections.abc import Callable
-from typing import Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from pydantic import ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.context import Chunk, Context
@@ -25,6 +27,14 @@ _TAKEN: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
 _GIVEN: Final = ConfigDict()
 _UNDECLARED: Final = (Any, inspect.Signature.empty)
 _VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_STREAMS: Final = (
+    abc.AsyncIterator,
+    abc.AsyncIterable,
+    abc.AsyncGenerator,
+    abc.Iterator,
+    abc.Iterable,
+    abc.Generator,
+)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -82,6 +92,8 @@ class Binding:
         self._gave = f"{name} returned"
         self._yielded = f"{name} yielded"
         returns = hints.get("return", Any)
+        if streaming:
+            _require_stream(function, returns, name)
         self._result, self.result_schema = self._given(_argument(returns, 2) if streaming else returns, "the result")
         self._chunk, chunk_schema = self._given(_chunk_type(returns) if streaming else Any, "a chunk")
         self.chunk_schema = chunk_schema if streaming else None
@@ -93,7 +105,9 @@ class Binding:
         self.items = ItemBinding(hint, self._name)
 
     def _describe(self, name: str, hint: Any, defaults: dict[str, Any]) -> Parameter:
-        schema = _schemas(hint, f"{self._name}: parameter {name!r}", _TAKEN)[1]
+        core, schema = _schemas(hint, f"{self._name}: parameter {name!r}", _TAKEN)
+        if name in defaults:
+            _require_fit(core, defaults[name], f"{self._name}: parameter {name!r}", hint)
         if name in defaults and isinstance(defaults[name], (str, int, float, bool, type(None))):
             schema = schema | {"default": defaults[name]}
         return Parameter(name, schema, name not in defaults)
@@ -204,6 +218,51 @@ def _hints_of(function: Callable[..., Any], name: str) -> dict[str, Any]:
             f"{name}: its hints name {error.name}, which its module does not have when it runs; import it outside of "
             "TYPE_CHECKING, and define it outside of functions"
         ) from error
+
+
+def _require_stream(function: Callable[..., Any], returns: Any, name: str) -> None:
+    """Require that what a generator declares to return is a stream, if it declares anything.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    declared = _bare_hint(returns)
+    if declared in _UNDECLARED or (get_origin(declared) or declared) in _STREAMS:
+        return
+    stream = "AsyncIterator" if inspect.isasyncgenfunction(function) else "Iterator"
+    item = inspect.formatannotation(_argument(declared, 0))
+    raise TypeError(
+        f"{name}: it yields, so it is a stream, but its result is annotated {inspect.formatannotation(declared)}; "
+        f"write {stream}[{item}], or return the result whole"
+    )
+
+
+def _require_fit(core: Core, default: Any, where: str, hint: Any) -> None:
+    """Require that a default is what the parameter is declared to be: the function gets it as it is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    declared = inspect.formatannotation(_bare_hint(hint))
+    if isinstance(default, FieldInfo):
+        raise TypeError(f"{where}: Field(...) is no default; write Annotated[{declared}, Field(...)] = ...")
+    wrong = f"{where}: its default {default!r:.80} does not fit {declared}"
+    try:
+        fitted = Reader(core).from_python(default)
+    except ValidationError as error:
+        # Callers cannot give an infinity, which JSON has not; as a default it is one number like others.
+        first = next((each["msg"] for each in error.errors(include_url=False) if each["type"] != "finite_number"), None)
+        if first is not None:
+            write = f"annotate it {declared} | None" if default is None else "change the one or the other"
+            raise TypeError(f"{wrong}: {bounded(first)}; {write}") from None
+        return
+    for kind in (str, dict):
+        if isinstance(default, kind) and not isinstance(fitted, kind):
+            raise TypeError(f"{wrong}: the function would get it as it is; write {fitted!r:.80}")
+
+
+def _bare_hint(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
 
 
 def _wire_name(parameter: str) -> str:

@@ -2,28 +2,79 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+import inspect
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, ParamSpec, TypeVar, get_args
 
-from trunkline.methods.batched_calls import Batch
+from trunkline.methods.marks import MARK, keep_mark
 from trunkline_protocol.catalogue import MethodLimits, RecoveryKind, RunsAs
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-MARK: Final = "__trunkline_method__"
-"""The attribute that marks a function, with its :class:`MethodOptions`."""
+Arguments = ParamSpec("Arguments")
+Declared = TypeVar("Declared")
 
 MAX_NAME_CHARS: Final = 200
+MAX_ITEMS: Final = 4096
+MAX_WAIT_MS: Final = 60_000
 _HTTP_PATH: Final = re.compile(r"[\w~-][\w.~-]*(/[\w~-][\w.~-]*)*", re.ASCII)
 
 
 class RegistrationError(Exception):
     """A method or pack that cannot be registered; the message says which, where and why."""
+
+
+def _takes_its_own(what: str) -> Callable[[Callable[Arguments, Declared]], Callable[Arguments, Declared]]:
+    """Makes arguments that a declaration does not take a RegistrationError, which says which one may be meant.
+
+    Args:
+        what: is declared, in words.
+    """
+
+    def telling(declare: Callable[Arguments, Declared]) -> Callable[Arguments, Declared]:
+        signature = inspect.signature(declare)
+
+        @functools.wraps(declare)
+        def declared(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Declared:
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                wrong = [name for name in kwargs if name not in signature.parameters]
+                near = difflib.get_close_matches(wrong[0], signature.parameters, 1) if wrong else []
+                hint = f"; write {near[0]}=" if near else ""
+                raise RegistrationError(f"{what}: {error}{hint}") from None
+            return declare(*args, **kwargs)
+
+        return declared
+
+    return telling
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How calls of a method are gathered: the argument ``batch`` of :func:`trunkline.method`.
+
+    Args:
+        max_items: calls of one batch at most.
+        max_wait_ms: how long the first call of a batch may wait for others, in milliseconds. 0: not at all.
+
+    Raises:
+        RegistrationError: out of bounds.
+    """
+
+    max_items: int = 32
+    max_wait_ms: float = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.max_items, int) or not 1 <= self.max_items <= MAX_ITEMS:
+            raise RegistrationError(f"Batch: max_items={self.max_items!r} is no integer from 1 to {MAX_ITEMS}")
+        if not isinstance(self.max_wait_ms, (int, float)) or not 0 <= self.max_wait_ms <= MAX_WAIT_MS:
+            raise RegistrationError(f"Batch: max_wait_ms={self.max_wait_ms!r} is no number from 0 to {MAX_WAIT_MS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +94,7 @@ class MethodOptions:
     technique: str | None = None
 
 
+@_takes_its_own("@method")
 def method(
     name: str,
     *,
@@ -94,6 +146,9 @@ def method(
     if not isinstance(name, str):  # written without parentheses, it gets the function
         raise RegistrationError(f'@method needs a name: write @method("space.{name_of(name)}")')
     _check(name, http, runs_as, recovery)
+    _check_timeouts(name, timeout_ms, max_timeout_ms)
+    if batch is not None and not isinstance(batch, Batch):
+        raise RegistrationError(f"{name}: batch={batch!r} is no Batch; write batch=Batch(max_items=32)")
     limits = _limits(name, max_concurrency, max_calls, rate)
     declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
     options = (*declared, tuple(recovery), limits, technique)
@@ -115,13 +170,28 @@ def _check(name: str, http: str | None, runs_as: object, recovery: object) -> No
         raise RegistrationError(f"{name}: recovery={recovery!r} is no tuple of {kinds}")
 
 
+def _check_timeouts(name: str, timeout_ms: object, max_timeout_ms: object) -> None:
+    for option, given in (("timeout_ms", timeout_ms), ("max_timeout_ms", max_timeout_ms)):
+        if given is not None and (not isinstance(given, int) or given <= 0):
+            raise RegistrationError(f"{name}: {option}={given!r} is no number of milliseconds above zero")
+    if isinstance(timeout_ms, int) and isinstance(max_timeout_ms, int) and timeout_ms > max_timeout_ms:
+        raise RegistrationError(
+            f"{name}: timeout_ms={timeout_ms} is above max_timeout_ms={max_timeout_ms}, the longest that may be asked "
+            "for; lower the one, or raise the other"
+        )
+
+
 def _mark(options: MethodOptions, function: Function) -> Function:
     inner: object = getattr(function, "__func__", function)  # that of a class method, or a static one
     if isinstance(inner, functools.partial):
         raise RegistrationError(f"{options.name}: a partial has no signature of its own; write a def that calls it")
     if not callable(inner):
         raise RegistrationError(f"{options.name}: @method marks a function, not {type(inner).__name__}")
-    setattr(inner, MARK, options)
+    try:
+        setattr(inner, MARK, options)
+    except AttributeError:
+        raise RegistrationError(f"{options.name}: {name_of(inner)} is made in C; write a def that calls it") from None
+    keep_mark(inner, options.name)
     return function
 
 
@@ -133,8 +203,8 @@ def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate:
     """
     given = {"max_concurrency": max_concurrency, "max_calls": max_calls, "rate": rate}
     for option, number in given.items():
-        if number is not None and not 0 < number < math.inf:
-            raise RegistrationError(f"{name}: {option}={number!r} is not above zero; leave it out for no limit")
+        if number is not None and not (isinstance(number, (int, float)) and 0 < number < math.inf):
+            raise RegistrationError(f"{name}: {option}={number!r} is no number above zero; leave it out for no limit")
     return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
 
 

@@ -25,7 +25,7 @@ CODES: Final = frozenset({
 """The codes of errors for methods of a module that could not be loaded; none is retryable."""
 
 _OURS: Final = re.compile(
-    r"[/\\]trunkline[/\\]methods[/\\](?:binding|declaration|loading|registry)\.py$|^<frozen|[/\\]importlib[/\\]"
+    r"[/\\]trunkline[/\\]methods[/\\](?:binding|declaration|loading|marks|registry)\.py$|^<frozen|^<string>$|[/\\]importlib[/\\]"
 )
 """Files whose lines say nothing about a module: what loads it, and Python's import."""
 
@@ -71,7 +71,7 @@ def load_error(error: BaseException, error_id: str, *, texts: bool) -> RpcError:
         texts: so do all others.
     """
     if isinstance(error, RpcError):
-        known = sendable(error)
+        known = sendable(error, "a load step")
         return known if known.code in CODES else RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words_of(error))
     where = _place_of(error)
     if isinstance(error, ModuleNotFoundError):

@@ -9,25 +9,22 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, get_type_hints
+from typing import Any, Final, get_type_hints
 
-from trunkline.methods.batched_calls import Batch
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
-from trunkline.methods.declaration import MARK, MethodOptions, RegistrationError, name_of
+from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.failures import Outcome
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, pack_of
+from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
+from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-Kind = Literal["function", "coroutine", "generator", "async_generator"]
-
-HOOKS: Final = frozenset({"clear_cache"})
+HOOKS: Final = frozenset({"clear_cache", "cache_names"})
 """Methods of pack instances that the hub has called in every executor.
 
 ``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
-``{name: {"entries": 3, "bytes": 1200}}``.
+``{name: {"entries": 3, "bytes": 1200}}``. ``cache_names()`` returns the names of its caches.
 """
 
 
@@ -88,10 +85,12 @@ class Registry:
 
     def _add_marked(self, module: ModuleType, pack: str) -> None:
         classes, found = [], 0
+        hidden: dict[str, str] = {}
         for value in list({id(value): value for value in vars(module).values()}.values()):
             if inspect.isclass(value):
-                if value.__module__.startswith(module.__name__) and _marked(value):
-                    classes.append(value)
+                if value.__module__.startswith(module.__name__):
+                    hidden |= hidden_in(value)
+                    classes += [value] if _marked(value) else []
             elif isinstance(getattr(value, MARK, None), MethodOptions):
                 self._add(value if inspect.isroutine(value) else value.__call__, getattr(value, MARK), pack)
                 found += 1
@@ -99,8 +98,10 @@ class Registry:
             if not any(other is not cls and issubclass(other, cls) for other in classes):  # else a base of others
                 self._add_class(cls, pack)
                 found += 1
+        if left := [words for name, words in (marked_by(module) | hidden).items() if name not in self.methods]:
+            raise RegistrationError("; ".join(left))
         if not found:
-            raise RegistrationError(f"module {module.__name__} has no function marked with @method")
+            raise RegistrationError(nothing_marked(module))
 
     def _add_class(self, cls: type[Any], pack: str) -> None:
         needed = _needed_arguments(cls)
@@ -118,12 +119,12 @@ class Registry:
         try:
             self._add_one(function, options, pack)
         except (RegistrationError, TypeError) as error:
-            raise RegistrationError(f"{error} ({_place_of(function)})") from error
+            raise RegistrationError(f"{error} ({place_of(function)})") from error
 
     def _add_one(self, function: Callable[..., Any], options: MethodOptions, pack: str) -> None:
         if (other := self.methods.get(options.name)) is not None:
             raise RegistrationError(
-                f"method {options.name} is defined twice: here, and before in {_place_of(other.function)}; a base "
+                f"method {options.name} is defined twice: here, and before in {place_of(other.function)}; a base "
                 "class with several subclasses cannot have methods, whose name each of them would have"
             )
         kind = kind_of(function)
@@ -166,6 +167,8 @@ class Registry:
             recovery=list(options.recovery),
             limits=options.limits,
             technique=options.technique,
+            kind=kind,
+            batch=None if options.batch is None else BatchLimits(options.batch.max_items, options.batch.max_wait_ms),
         )
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
@@ -263,12 +266,6 @@ def _needed_arguments(cls: type[Any]) -> list[str]:
     ]
 
 
-def _place_of(function: Callable[..., Any]) -> str:
-    """File and line of a function, for people; its name where it has none."""
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code is not None else name_of(function)
-
-
 async def load_instance(instance: Any, settings: Mapping[str, Any], context: Context | None = None) -> None:
     """Run the load step of one pack instance, if it has one.
 
@@ -279,6 +276,13 @@ async def load_instance(instance: Any, settings: Mapping[str, Any], context: Con
     if load is not None:
         hints = Outcome.of(get_type_hints, load).result or {}
         wants = {name: context for name, hint in hints.items() if hint is Context and name != "return"}
+        try:
+            inspect.signature(load).bind(settings, **wants)
+        except TypeError as error:
+            raise RegistrationError(
+                f"class {type(instance).__name__}: load cannot be called: {error}; write def load(self, settings), "
+                f"with ctx: Context beside it where it needs one ({place_of(load)})"
+            ) from error
         outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):
             await outcome

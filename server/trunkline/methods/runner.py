@@ -19,9 +19,10 @@ from typing import Any, Final, Protocol
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline.methods.batched_calls import Batch, BatchedCalls
+from trunkline.methods.batched_calls import BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
+from trunkline.methods.declaration import Batch
 from trunkline.methods.failures import Outcome, UncarriedError, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
@@ -271,7 +272,7 @@ class MethodRunner:
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=began))
         elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
-            failure = sendable(error)
+            failure = sendable(error, context.method)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from trunkline.methods.context import Chunk
-from trunkline.methods.failures import UncarriedError, bounded, words_of
+from trunkline.methods.failures import UncarriedError, bounded, log_failure, new_error_id, words_of
 from trunkline.methods.pieces import PIECE, large_members, pieces_of, without
 from trunkline.methods.wire_types import Core, bare, checking, core_schema, member_schema, nodes, reading, writing
 from trunkline_protocol.arrays import as_plain
@@ -234,15 +234,22 @@ def encode_chunk(item: Any, gave: str, writer: Writer | None, index: int) -> tup
         raise
 
 
-def sendable(error: RpcError) -> RpcError:
-    """A typed error, its ``data`` as JSON has them; one that cannot be sent as ``INTERNAL_ERROR`` with its words."""
+def sendable(error: RpcError, raised_by: str) -> RpcError:
+    """A typed error, its ``data`` as JSON has them; one that cannot be sent as ``INTERNAL_ERROR`` with its words.
+
+    Args:
+        raised_by: a method or a module, for the log, which has why it cannot be sent under ``data.error_id``.
+    """
     try:
         if error.data:
             error.data = msgspec.json.decode(encode(error.data, "it has", CARRIED_DEPTH, large_integers=True))
         msgspec.json.encode(error.to_wire())
     except BaseException as fault:
         why = f" ({bounded(fault.message)})" if isinstance(fault, RpcError) else ""
-        return RpcError(ErrorCode.INTERNAL_ERROR, f"an error that cannot be sent: {words_of(error)}{why}")
+        error_id = new_error_id()
+        log_failure(f"{raised_by}: to send {words_of(error)}", fault.__cause__ or fault, error_id)
+        words = f"an error that cannot be sent: {words_of(error)}{why} (id {error_id})"
+        return RpcError(ErrorCode.INTERNAL_ERROR, words, data={"error_id": error_id})
     return error
 
 
@@ -303,6 +310,8 @@ def _as_plain(value: Any) -> Any:
         return plain
     if isinstance(value, msgspec.Struct):
         return msgspec.to_builtins(value)
+    if isinstance(value, Mapping):
+        return dict(value)
     if isinstance(value, (complex, Iterator, BaseException)) or inspect.isawaitable(value):
         return _unknown(value)
     return to_jsonable_python(value, fallback=_unknown)

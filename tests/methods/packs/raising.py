@@ -6,8 +6,7 @@ import traceback
 import weakref
 from collections.abc import AsyncIterator, Iterator
 
-from trunkline import method
-from trunkline.methods.batched_calls import Batch
+from trunkline import Batch, method
 
 
 class TrackedError(Exception):

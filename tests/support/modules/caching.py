@@ -11,6 +11,9 @@ class KeptMethods:
     def __init__(self) -> None:
         self.kept: set[str] = set()
 
+    def cache_names(self) -> list[str]:
+        return ["kept"]
+
     def clear_cache(self, cache_type: str) -> dict[str, dict[str, int]]:
         if cache_type == "broken":
             raise ValueError("broken")

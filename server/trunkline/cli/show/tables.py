@@ -20,7 +20,7 @@ from rich.text import Text
 from trunkline.cli.doctor import Check
 from trunkline.client import Event, Gap
 from trunkline_protocol.binary import to_member
-from trunkline_protocol.catalogue import Catalogue, MethodInfo
+from trunkline_protocol.catalogue import Catalogue, MethodInfo, MethodLimits
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
 
@@ -218,29 +218,52 @@ def print_checks(checks: list[Check]) -> None:
         console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")
 
 
-def print_checked(catalogue: Catalogue) -> None:
-    """Print what ``trunkline check`` has found: the methods as a table, then what could not be loaded."""
+def print_checked(catalogue: Catalogue, group: str | None) -> None:
+    """Print what ``trunkline check`` has found: the methods as a table, then what could not be loaded.
+
+    Args:
+        group: whose settings it had; None where there are no groups.
+    """
     table = Table(box=None, pad_edge=False)
     for heading in ("METHOD", "KIND", "PARAMS", "OPTIONS"):
         table.add_column(heading, overflow="fold")
     for info in catalogue.methods:
-        kind = "stream" if info.streaming else "function" if info.lane == "thread" else "coroutine"
         params = ", ".join(each.name if each.required else f"{each.name}?" for each in info.parameters)
-        table.add_row(info.name, kind, params, escape(", ".join(_options(info))))
+        table.add_row(info.name, _kind(info), params, escape(", ".join(_options(info))))
     console = console_for_tables()
+    if group is not None:
+        console.print(f"[bold]group {group}[/]")
     if catalogue.methods:
         console.print(table)
     for failure in catalogue.failed:
         console.print(f"{_SYMBOLS['failed']} {escape(failure.words)}")
 
 
+def _kind(info: MethodInfo) -> str:
+    kind = (info.kind or "").replace("_", " ")
+    return kind if info.batch is None else f"{kind}, batch of {info.batch.max_items}"
+
+
 def _options(info: MethodInfo) -> Iterator[str]:
+    """The options that a method has beside its kind, as they are written; not those that have their default."""
     if info.idempotent:
         yield "idempotent"
     if info.input is not None:
         yield "input"
-    for name in ("routing_key", "timeout_ms", "max_timeout_ms", "http"):
-        if (value := getattr(info, name)) is not None:
-            yield f"{name}={value}"
-    if info.runs_as != "caller":
-        yield f"runs_as={info.runs_as}"
+    limits, batch = info.limits or MethodLimits(), info.batch
+    given = {
+        "routing_key": info.routing_key,
+        "technique": info.technique,
+        "timeout_ms": info.timeout_ms,
+        "max_timeout_ms": info.max_timeout_ms,
+        "max_wait_ms": None if batch is None else batch.max_wait_ms or None,
+        "max_concurrency": limits.max_concurrency,
+        "max_calls": limits.max_calls,
+        "rate": limits.rate,
+        "recovery": "+".join(info.recovery) or None,
+        "http": info.http,
+        "runs_as": None if info.runs_as == "caller" else info.runs_as,
+    }
+    for name, value in given.items():
+        if value is not None:
+            yield f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"

@@ -80,6 +80,10 @@ class EmbeddingMethods:
         if self._service is not None:
             self._service.close()
 
+    def cache_names(self) -> list[str]:
+        """The caches that :meth:`clear_cache` knows."""
+        return ["embeddings"]
+
     def clear_cache(self, cache_type: str) -> dict[str, Cleared]:
         """Forget vectors (``embeddings``, or ``all``)."""
         if self._service is None or cache_type not in ("embeddings", "all"):

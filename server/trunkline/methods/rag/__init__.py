@@ -105,6 +105,10 @@ class RagMethods:
                 ErrorCode.MISSING_DEPENDENCIES, "TRUNKLINE_LLM_BASE_URL needs openai: pip install 'trunkline[ml]'"
             ) from error
 
+    def cache_names(self) -> list[str]:
+        """The caches that :meth:`clear_cache` knows."""
+        return ["responses", "pipelines"]
+
     def clear_cache(self, cache_type: str) -> dict[str, Cleared]:
         """Forget answers (``responses``) or parsed pipelines (``pipelines``), or both (``all``)."""
         clear = {"responses": self._responses.clear, "pipelines": self._pipelines.clear}
