@@ -189,7 +189,6 @@ def _settle(batch: list[_Waiting], outcome: Outcome) -> None:
     for each, result in zip(batch, results, strict=True):
         if not each.outcome.done():
             each.outcome.set_result(_one_call(result))
-    del error, outcome
 
 
 def _one_call(result: Any) -> Outcome:
