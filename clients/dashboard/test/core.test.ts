@@ -72,6 +72,10 @@ describe("executors in words", () => {
   test("cause and count are told", () => {
     const [said] = incidents([one({})], [one({ restarts: 2, status: "starting", last_failure: "out of memory" })], NOW);
     assert.equal(said?.text, "executor-1 is restarting: out of memory (2nd time)");
+    // The report that would have said "down" fell between two: the lane still has to name this failure once it works again.
+    assert.equal(said?.tone, "bad");
+    const [plain] = incidents([one({ status: "down" })], [one({ status: "starting" })], NOW);
+    assert.equal(plain?.tone, "warn");
     assert.deepEqual(["1st", "2nd", "3rd", "11th", "12th", "21st"], [1, 2, 3, 11, 12, 21].map((n) => ordinal(n)));
   });
 

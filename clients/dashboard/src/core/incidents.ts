@@ -53,7 +53,9 @@ function changes(was: Executor, is: Executor, at: number): Incident[] {
     return isWorking(was) ? [] : [{ at, id: is.id, tone: "good", text: `${is.id} works${(is.restarts ?? 0) > 0 ? " again" : ""}` }];
   }
   const same = was.status === is.status && !restarted;
-  return same ? [] : [{ at, id: is.id, tone: is.status === "starting" ? "warn" : "bad", text: trouble(is) }];
+  // Counted as a restart is a failure, however soon its next process was seen starting.
+  const tone = is.status === "starting" && !restarted ? "warn" : "bad";
+  return same ? [] : [{ at, id: is.id, tone, text: trouble(is) }];
 }
 
 /** What kind of end was counted once more. */
