@@ -58,6 +58,13 @@ def debug_hub() -> Iterator[RunningHub]:
 
 
 @pytest.fixture(scope="session")
+def well_hub() -> Iterator[RunningHub]:
+    """One like ``debug_hub``, for tests that ask how it is: none makes a method of it fail, which degrades a hub."""
+    with ready_hub(DEBUG_METHODS, executors=2) as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
 def lab_hub() -> Iterator[RunningHub]:
     """One that also serves the tests' own module ``lab``, from its working directory."""
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=2) as hub:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.hub import RunningHub
 from tests.support.match import require
-from tests.support.peer import Peer
+from tests.support.peer import Peer, peer
 from tests.support.timing import until
 
 FIELDS = {
@@ -27,8 +27,9 @@ FIELDS = {
 }
 
 
-async def test_check_has_exactly_these_fields(debug_peer: Peer) -> None:
-    health = await debug_peer.result("health.check")
+async def test_check_has_exactly_these_fields(well_hub: RunningHub) -> None:
+    async with peer(well_hub.url) as caller:
+        health = await caller.result("health.check")
     assert health.keys() == FIELDS
     require(
         {
@@ -73,13 +74,14 @@ async def test_active_requests_are_counted(debug_peer: Peer) -> None:
     assert (await debug_peer.result("health.check"))["active_requests"] == 1
 
 
-async def test_detailed_adds_executors_and_causes(debug_peer: Peer, debug_hub: RunningHub) -> None:
-    health = await debug_peer.result("health.detailed")
+async def test_detailed_adds_executors_and_causes(well_hub: RunningHub) -> None:
+    async with peer(well_hub.url) as caller:
+        health = await caller.result("health.detailed")
     added = {"causes", "groups", "methods", "methods_more", "connections", "waiting_requests", "executors"}
     assert health.keys() == FIELDS | added
     assert health["causes"] == []
     assert health["connections"] >= 1
-    assert {executor["pid"] for executor in health["executors"]} == debug_hub.executor_pids()
+    assert {executor["pid"] for executor in health["executors"]} == well_hub.executor_pids()
     for index, executor in enumerate(health["executors"]):
         require(
             {

@@ -79,8 +79,8 @@ async def screen(url: str) -> AsyncIterator[Screen]:
         os.close(child)
 
 
-async def test_it_shows_work_says_when_it_is_cut_off_and_comes_back(debug_hub: RunningHub) -> None:
-    async with Proxy(debug_hub.port) as proxy, screen(proxy.url) as top, peer(debug_hub.url) as worker:
+async def test_it_shows_work_says_when_it_is_cut_off_and_comes_back(well_hub: RunningHub) -> None:
+    async with Proxy(well_hub.port) as proxy, screen(proxy.url) as top, peer(well_hub.url) as worker:
         await top.shows(r"live")
         await top.shows(r"healthy  2 of 2 executors working")
         sleeping = await worker.request("debug.sleep", {"seconds": 60})
@@ -102,32 +102,32 @@ async def test_it_shows_work_says_when_it_is_cut_off_and_comes_back(debug_hub: R
         assert "\x1b[?1049l" in top.raw, "what was on the screen before is back"
 
 
-async def test_ctrl_c_ends_it_too(debug_hub: RunningHub) -> None:
-    async with screen(debug_hub.url) as top:
+async def test_ctrl_c_ends_it_too(well_hub: RunningHub) -> None:
+    async with screen(well_hub.url) as top:
         await top.shows("EXECUTOR")
         top.process.send_signal(signal.SIGINT)
         assert await asyncio.wait_for(top.process.wait(), PATIENCE) == 130
         assert "Traceback" not in top.raw
 
 
-def test_without_a_terminal_there_is_one_snapshot(debug_hub: RunningHub) -> None:
-    done = trunkline("top", "--url", debug_hub.url)
+def test_without_a_terminal_there_is_one_snapshot(well_hub: RunningHub) -> None:
+    done = trunkline("top", "--url", well_hub.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert "healthy  2 of 2 executors working" in done.stdout
     assert re.search(r"^calls/s \d", done.stdout, re.MULTILINE), "it waits for the figures"
     assert "\x1b" not in done.stdout
 
 
-def test_as_json(debug_hub: RunningHub) -> None:
-    said = json.loads(trunkline("top", "--json", "--url", debug_hub.url).stdout)
+def test_as_json(well_hub: RunningHub) -> None:
+    said = json.loads(trunkline("top", "--json", "--url", well_hub.url).stdout)
     assert (said["state"], said["status"], said["refused"]) == ("connected", "healthy", {})
     assert said["metrics"]["connections"] >= 1
     assert {row["worker_id"] for row in said["executors"]} == {"executor-0", "executor-1"}
     assert any(row["topic"] == "system.metrics" for row in said["topics"])
 
 
-async def test_a_connection_that_is_lost_meanwhile_is_1(debug_hub: RunningHub) -> None:
-    async with Proxy(debug_hub.port) as proxy:
+async def test_a_connection_that_is_lost_meanwhile_is_1(well_hub: RunningHub) -> None:
+    async with Proxy(well_hub.port) as proxy:
         snapshot = asyncio.create_task(asyncio.to_thread(trunkline, "top", "--once", "--url", proxy.url))
         await until(lambda: proxy.open and proxy.passed["to_client"] >= 1000, "it has begun, and waits for the figures")
         proxy.refuse()

@@ -63,8 +63,8 @@ def executor_latencies(hub: RunningHub) -> list[float | None]:
     return [service["latencyMs"] for name, service in services.items() if name != "hub"]
 
 
-def test_detailed_health(debug_hub: RunningHub) -> None:
-    health = get(debug_hub, "/health/detailed").json()
+def test_detailed_health(well_hub: RunningHub) -> None:
+    health = get(well_hub, "/health/detailed").json()
     number = {"$type": "number"}
     require({"status": "healthy", "uptime": number, "causes": [], "connections": number}, health)
     assert datetime.fromisoformat(health["timestamp"]).tzinfo is not None
@@ -73,8 +73,8 @@ def test_detailed_health(debug_hub: RunningHub) -> None:
         assert service.keys() == {"status", "latencyMs"}
         assert service["status"] == "healthy"
     assert 0 <= health["services"]["hub"]["latencyMs"] < 10_000
-    eventually(lambda: all(executor_latencies(debug_hub)), "each executor has answered a ping")
-    assert all(latency is not None and 0 < latency < 60_000 for latency in executor_latencies(debug_hub))
+    eventually(lambda: all(executor_latencies(well_hub)), "each executor has answered a ping")
+    assert all(latency is not None and 0 < latency < 60_000 for latency in executor_latencies(well_hub))
     assert [executor["worker_id"] for executor in health["executors"]] == ["executor-0", "executor-1"]
 
 

@@ -201,14 +201,14 @@ async def still_serves(hub: RunningHub) -> None:
         assert b"pong" in (await socket.frame()).payload
 
 
-def test_health(debug_hub: RunningHub) -> None:
-    answer = debug_hub.get("/health", {"Host": "10.0.0.7"})
+def test_health(well_hub: RunningHub) -> None:
+    answer = well_hub.get("/health", {"Host": "10.0.0.7"})
     assert answer.status == 200
     assert answer.json()["status"] == "healthy"
 
 
-def test_ready(debug_hub: RunningHub) -> None:
-    answer = debug_hub.get("/ready", {"Host": "10.0.0.7"})
+def test_ready(well_hub: RunningHub) -> None:
+    answer = well_hub.get("/ready", {"Host": "10.0.0.7"})
     assert (answer.status, answer.json()) == (200, {"ready": True, "causes": []})
 
 
