@@ -5,3 +5,6 @@ WIRE_VERSION = "1"
 
 SUBPROTOCOL = "trunkline.v1+json"
 """WebSocket subprotocol that names this contract; optional for plain JSON-RPC clients."""
+
+REFUSAL_SUBPROTOCOL = "trunkline.refusal"
+"""WebSocket subprotocol of a client that cannot read the HTTP answer which refuses an upgrade; see SPEC.md, 1."""

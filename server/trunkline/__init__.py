@@ -9,6 +9,7 @@ from trunkline.version import __version__
 if TYPE_CHECKING:
     from trunkline.client import (
         AuthenticationError,
+        ConnectError,
         DisconnectedError,
         Event,
         Gap,
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         Retry,
         ServedCall,
         StreamChunk,
+        UsageError,
         connect,
     )
     from trunkline.methods.context import Chunk, Context
@@ -30,6 +32,7 @@ __all__ = [
     "AuthenticationError",
     "Batch",
     "Chunk",
+    "ConnectError",
     "Context",
     "DisconnectedError",
     "ErrorCode",
@@ -44,6 +47,7 @@ __all__ = [
     "RpcError",
     "ServedCall",
     "StreamChunk",
+    "UsageError",
     "__version__",
     "connect",
     "method",
@@ -53,6 +57,7 @@ _HOMES = {
     "AuthenticationError": "trunkline.client",
     "Batch": "trunkline.methods.declaration",
     "Chunk": "trunkline.methods.context",
+    "ConnectError": "trunkline.client",
     "Context": "trunkline.methods.context",
     "DisconnectedError": "trunkline.client",
     "ErrorCode": "trunkline_protocol.errors",
@@ -67,6 +72,7 @@ _HOMES = {
     "RpcError": "trunkline_protocol.errors",
     "ServedCall": "trunkline.client",
     "StreamChunk": "trunkline.client",
+    "UsageError": "trunkline.client",
     "connect": "trunkline.client",
     "method": "trunkline.methods.declaration",
 }

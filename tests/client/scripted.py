@@ -29,6 +29,16 @@ def gap(topic: str, first: int, last: int, reason: str = "slow_consumer", *, epo
     return {"jsonrpc": "2.0", "method": "event.gap", "params": params}
 
 
+def chunk(request_id: int, index: int) -> dict[str, Any]:
+    params = {"request_id": request_id, "chunk_type": "data", "data": index, "index": index, "is_final": False}
+    return {"jsonrpc": "2.0", "method": "stream_chunk", "params": params}
+
+
+def final(request_id: int, index: int) -> dict[str, Any]:
+    params = {"request_id": request_id, "chunk_type": "data", "data": None, "index": index, "is_final": True}
+    return {"jsonrpc": "2.0", "method": "stream_chunk", "params": params}
+
+
 def subscribed(
     message: dict[str, Any], offset: int = 0, *, recovered: bool = False, epoch: str = EPOCH
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.client.faults import Changes
-from tests.client.scripted import Answer, ScriptedHub, scripted_hub
+from tests.client.scripted import Answer, ScriptedHub, final, scripted_hub
 from tests.support.framed import relay
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
@@ -40,7 +40,8 @@ def stopping(*, maybe_executed: bool = False, of: int = 1) -> Answer:
         if life < of:
             error = draining_error(maybe_executed=maybe_executed).to_wire()
             return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
-        return [{"jsonrpc": "2.0", "id": message["id"], "result": message.get("metadata", {})}]
+        result = {"jsonrpc": "2.0", "id": message["id"], "result": message.get("metadata", {})}
+        return [final(message["id"], 0), result] if "window" in message.get("metadata", {}) else [result]
 
     return answer
 

@@ -15,7 +15,7 @@ import websockets
 
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.timing import PATIENCE, SCALE, eventually
-from trunkline.client import DisconnectedError, Hub, connect
+from trunkline.client import ConnectError, DisconnectedError, Hub, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 
@@ -193,7 +193,10 @@ async def test_the_token_is_sent() -> None:
     with ready_hub(env={"TRUNKLINE_TOKEN": "t0k"}) as hub:
         async with connect(hub.url, token="t0k") as client:
             assert await client.call("rpc.ping")
-        with pytest.raises(websockets.InvalidStatus) as caught:
+        with pytest.raises(ConnectError) as caught:
             async with connect(hub.url, token="wrong"):
                 pass
-        assert caught.value.response.status_code == 403
+        error = caught.value
+        assert (error.status, error.error and error.error.code) == (403, ErrorCode.UNAUTHENTICATED)
+        assert str(error) == f"cannot connect to {hub.url}: HTTP 403: the token is not valid"
+        assert isinstance(error.__cause__, websockets.InvalidStatus)

@@ -299,7 +299,7 @@ async def test_a_token_is_asked_for_before_every_attempt_until_there_is_none() -
             proxy.cut()
             info = await asyncio.wait_for(client.closed, PATIENCE)
             assert "HTTP 403" in changes.reconnecting()[-1].cause.reason, "a hub that refuses it is asked again"
-            assert (info.code, info.reason, len(asked)) == (1008, "signed out", 5)
+            assert (info.code, info.reason, len(asked)) == (4501, "signed out", 5)
             with pytest.raises(DisconnectedError, match="signed out"):
                 await call
 
@@ -317,7 +317,9 @@ async def test_a_hub_that_is_not_there_is_tried_until_it_is(lab_hub: RunningHub)
         proxy.cut()
         await changes.wait_for("reconnecting", 6)
         waits = [change.delay for change in changes.reconnecting()[:6]]
-        assert waits == pytest.approx([0.005, 0.01, 0.02, 0.025, 0.025, 0.025])
+        assert waits[0] == pytest.approx(0.005)
+        assert waits == sorted(waits), "the longer it is away, the longer they are"
+        assert waits[-1] <= 0.025
         proxy.refuse(False)
         await changes.wait_for("connected")
         seen = len(changes.seen)

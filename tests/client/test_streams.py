@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from tests.client.faults import Changes, through_proxy
-from tests.client.scripted import agreeable, scripted_hub
+from tests.client.scripted import agreeable, chunk, final, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE, eventually, number_in, standstill, until
 from trunkline.client import DisconnectedError, Hub, Window, connect
@@ -116,17 +116,12 @@ async def test_one_that_is_not_read_can_be_given_up(client: Hub, tmp_path: Path)
     await asyncio.to_thread(eventually, Path(f"{marker}.closed").exists, "the generator was closed")
 
 
-def chunk(request_id: int, index: int) -> dict[str, Any]:
-    params = {"request_id": request_id, "chunk_type": "data", "data": index, "index": index, "is_final": False}
-    return {"jsonrpc": "2.0", "method": "stream_chunk", "params": params}
-
-
 async def test_no_credit_is_given_to_a_stream_that_is_over() -> None:
     def answer(message: dict[str, Any]) -> list[dict[str, Any]]:
         if message["method"] != "numbers":
             return agreeable(message) if "id" in message else []
         end = {"jsonrpc": "2.0", "id": message["id"], "result": "end"}
-        return [*(chunk(message["id"], index) for index in range(4)), end]
+        return [*(chunk(message["id"], index) for index in range(4)), final(message["id"], 4), end]
 
     async with scripted_hub(answer) as hub, connect(hub.url) as client:
         stream = await client.stream("numbers", window=Window(items=4))
@@ -150,6 +145,7 @@ async def test_credit_is_absolute() -> None:
         await hub.wait_for("stream.credit", 2)
         request = hub.calls("numbers")[0]
         assert request["metadata"]["window"] == {"items": 4, "bytes": 262144}
+        await hub.send(final(request["id"], 5))
         await hub.send({"jsonrpc": "2.0", "id": request["id"], "result": None})
         with pytest.raises(StopAsyncIteration):
             await anext(stream)
@@ -158,6 +154,15 @@ async def test_credit_is_absolute() -> None:
             {"request_id": request["id"], "consumed": 2},
             {"request_id": request["id"], "consumed": 4},
         ]
+
+
+async def test_a_stream_that_ends_without_its_final_chunk_is_an_error() -> None:
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]]:
+        return [chunk(message["id"], 0), {"jsonrpc": "2.0", "id": message["id"], "result": None}]
+
+    async with scripted_hub(answer) as hub, connect(hub.url) as client:
+        with pytest.raises(RpcError, match="the stream ended after 1 chunks, none of them final"):
+            await client.stream("numbers").wait()
 
 
 async def test_a_chunk_that_is_missing_is_an_error() -> None:

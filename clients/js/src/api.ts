@@ -3,6 +3,7 @@
  */
 export { ERROR_CODES, type ErrorName } from "./codes.js";
 export {
+  AuthenticationError,
   CancelledError,
   ConnectError,
   DisconnectedError,
@@ -12,6 +13,7 @@ export {
   RpcError,
   TimeoutError,
   TrunklineError,
+  UsageError,
   type ErrorKind,
   type HubError,
   type RpcErrorInit,

@@ -3,7 +3,7 @@
  *
  * @packageDocumentation
  */
-import { connectOn } from "./connect.js";
+import { connectOn, createClientOn } from "./connect.js";
 import type { Hub } from "./hub.js";
 import type { ConnectOptions } from "./options.js";
 import { BROWSER } from "./socket.js";
@@ -13,4 +13,9 @@ export * from "./api.js";
 /** See index.ts. */
 export function connect(url: string | URL, options?: ConnectOptions): Promise<Hub> {
   return connectOn(BROWSER, url, options);
+}
+
+/** See index.ts. */
+export function createClient(url: string | URL, options?: ConnectOptions): Hub {
+  return createClientOn(BROWSER, url, options);
 }

@@ -4,11 +4,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { encode } from "./encode.js";
+import { checkKnown } from "./known.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
 import type { CallOptions, RegisterOptions, RetryPolicy } from "./options.js";
 import { notSendable } from "./oversize.js";
 import { Room } from "./room.js";
+
+/** What {@link RegisterOptions} may have. */
+const KNOWN = new Set("summary streaming idempotent maxConcurrency timeoutMs".split(" "));
 
 /** How many chunks may be ahead of what the caller has taken. */
 const WINDOW = 256;
@@ -76,6 +80,7 @@ export class Callee {
   }
 
   async register(method: string, handler: Handler, options: RegisterOptions): Promise<Registration> {
+    checkKnown(options, KNOWN);
     await this.#served.get(method)?.unregistering;
     if (this.#served.has(method)) {
       throw new TypeError(`${method} is served already`);

@@ -2,7 +2,7 @@
  * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
-import { DisconnectedError, errorFromWire, isDraining, ProtocolError } from "./errors.js";
+import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
@@ -56,8 +56,7 @@ export class Client implements Hub, LinkUser {
   }
 
   get connectionState(): ConnectionState["state"] {
-    // Nobody has a client before it is connected.
-    return this.link.states.current as ConnectionState["state"];
+    return this.link.states.current;
   }
 
   onConnectionState(listener: (state: ConnectionState) => void): () => void {
@@ -69,8 +68,10 @@ export class Client implements Hub, LinkUser {
   }
 
   stream<T, R>(method: string, params?: Params, options: StreamOptions = {}): ResultStream<T, R> {
+    const call = callOf(method, params, options);
     const window = { items: options.window?.items ?? WINDOW.items, bytes: options.window?.bytes ?? WINDOW.bytes };
     const stream = new ChunkStream<T, R>({
+      method,
       signal: options.signal,
       window,
       leave: () => {
@@ -81,7 +82,7 @@ export class Client implements Hub, LinkUser {
       },
     });
     const mayWait = this.#policy(options).attempts > 1;
-    const request = this.#requests.start(callOf(method, params), { ...options, window, mayWait }, stream);
+    const request = this.#requests.start(call, { ...options, window, mayWait }, stream);
     return stream;
   }
 
@@ -195,7 +196,7 @@ export class Client implements Hub, LinkUser {
     hasKey: boolean,
     read = (result: unknown): R => result as R,
   ): Promise<R> {
-    const call = callOf(method, params);
+    const call = callOf(method, params, options);
     const policy = this.#policy(options);
     const first = { ...options, mayWait: policy.attempts > 1 };
     const result = await this.#retrier.run(first, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
@@ -215,14 +216,10 @@ export class Client implements Hub, LinkUser {
           } catch (error) {
             reject(error);
           }
-        },
-        reject,
-        chunk: ({ index }) => {
-          if (index === 0) {
-            this.#settings.warn(`${call.method} is a stream: use stream() for its chunks`);
-          }
           return undefined;
         },
+        reject,
+        chunk: () => new UsageError(`${call.method} is a stream: use stream()`),
       });
     });
   }
@@ -231,11 +228,11 @@ export class Client implements Hub, LinkUser {
     if (reply.kind === "error" && isDraining(reply.error) && this.#requests.hold(reply.id)) {
       return;
     }
-    const sink = this.#requests.replied(reply.id);
+    const request = this.#requests.replied(reply.id);
     if (reply.kind === "result") {
-      sink?.resolve(reply.result);
+      request?.resolve(reply.result);
     } else {
-      sink?.reject(reply.kind === "error" ? errorFromWire(reply.error) : new ProtocolError(reply.why));
+      request?.reject(reply.kind === "error" ? errorFromWire(reply.error) : new ProtocolError(reply.why));
     }
   }
 

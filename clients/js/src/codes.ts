@@ -39,7 +39,13 @@ export const CANCELLED = -32800;
 export const COMMUNICATION_TIMEOUT = 1002;
 export const SERIALIZATION_ERROR = 1003;
 export const WORKER_OVERLOADED = 2002;
+export const UNAUTHENTICATED = 6001;
 export const RATE_LIMITED = 6003;
+
+/** Close code: wrong or revoked credentials. */
+export const NOT_AUTHENTICATED = 4501;
+/** Close code: an origin, host, path or version that the hub does not serve. */
+export const REFUSED = 4502;
 
 /** Those that come without a word of the hub's: from other JSON-RPC servers, and from this client. */
 const NAMES: Readonly<Record<number, ErrorName>> = {

@@ -52,18 +52,23 @@ export function isFields(value: unknown): value is Fields {
 
 function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Incoming {
   if (typeof id !== "number") {
-    // The hub answers `id: null` when it could not read what we sent.
-    return nonsense("a reply to nothing", text);
+    // The hub answers `id: null` when it could not read what we sent, or refuses the connection.
+    const said = nonsense("a reply to nothing", text);
+    return id === null && isError(error) ? { ...said, error } : said;
   }
   if (jsonrpc === "2.0" && (result === undefined) !== (error === undefined)) {
     if (error === undefined) {
       return { kind: "result", id, result };
     }
-    if (isFields(error) && are("number", error.code) && are("string", error.message)) {
-      return { kind: "error", id, error: error as unknown as WireError };
+    if (isError(error)) {
+      return { kind: "error", id, error };
     }
   }
   return { kind: "broken", id, why: `not a reply: ${excerpt(text)}` };
+}
+
+function isError(error: unknown): error is WireError {
+  return isFields(error) && are("number", error.code) && are("string", error.message);
 }
 
 function decodeCall(json: Fields, method: string, text: string): Incoming {
@@ -112,7 +117,7 @@ function isId(value: unknown): value is ForeignId {
   return typeof value === "string" || typeof value === "number";
 }
 
-function nonsense(what: string, text: string): Incoming {
+function nonsense(what: string, text: string): Incoming & { kind: "nonsense" } {
   return { kind: "nonsense", why: `${what}: ${excerpt(text)}` };
 }
 

@@ -9,7 +9,8 @@ import { BYTES } from "./decode.js";
  *
  * @throws TypeError naming the path (`params.items.2.x`) of a value JSON would lose or falsify: an integer
  * beyond `Number.MAX_SAFE_INTEGER`, `NaN`, `Infinity`, a `BigInt`, a typed array that is not of bytes, a string or key with a lone
- * surrogate; nested deeper than 128 levels; or when `params` contains itself.
+ * surrogate, a function, a symbol, an `Error`, `Map`, `Set`, `Promise`, `Blob` or another object whose content JSON does not see;
+ * nested deeper than 128 levels; or when `params` contains itself.
  */
 export function encode(message: object): string {
   return JSON.stringify(message, makeReplacer());
@@ -68,11 +69,25 @@ function faultOf(value: unknown): string | undefined {
       return "is a BigInt: send a string";
     case "string":
       return isWellFormed(value) ? undefined : "has a lone surrogate";
+    case "function":
+    case "symbol":
+      return `is a ${typeof value}`;
     case "object":
-      return ArrayBuffer.isView(value) ? "is no Uint8Array" : undefined;
+      return value === null ? undefined : opaqueFault(value);
     default:
       return undefined;
   }
+}
+
+/** What JSON would make `{}` of: objects of a class whose content is not in members. Those of other realms are plain as well. */
+function opaqueFault(value: object): string | undefined {
+  if (ArrayBuffer.isView(value)) {
+    return "is no Uint8Array";
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null || Array.isArray(value);
+  const isOpaque = !isPlain && (value instanceof Error || Object.keys(value).length === 0);
+  return isOpaque ? `is a ${value.constructor.name}, which has no form in JSON` : undefined;
 }
 
 /** What is sent of bytes, and anything else as it is. Before `toJSON`, which Node's Buffer has. */

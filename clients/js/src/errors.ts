@@ -7,7 +7,7 @@ import { CANCELLED, COMMUNICATION_TIMEOUT, errorNameOf, RATE_LIMITED, WORKER_OVE
 import type { Recovery, SessionEnd, WireError } from "./messages.js";
 
 /** Which error it is. */
-export type ErrorKind = RpcErrorKind | "disconnected" | "connect" | "protocol";
+export type ErrorKind = RpcErrorKind | "disconnected" | "connect" | "protocol" | "usage";
 
 /** Which of the errors the hub answers with. */
 export type RpcErrorKind = "rpc" | "timeout" | "overloaded" | "cancelled";
@@ -18,11 +18,36 @@ export abstract class TrunklineError extends Error {
   abstract readonly kind: ErrorKind;
   /** Whether the method may have run, in whole or in part. `false` only if it certainly did not. */
   readonly maybeExecuted: boolean;
+  /** The method of the call that failed. */
+  readonly method: string | undefined;
+  /** The `id` of its request on the wire, as the hub's log and its audit have it. */
+  readonly requestId: number | undefined;
 
   constructor(message: string, maybeExecuted: boolean, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });
     this.maybeExecuted = maybeExecuted;
   }
+
+  /** All members, for logs: of an `Error` JSON takes none by itself. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return { ...(this as object), message: this.message };
+  }
+}
+
+/** Says of an error which call it ended. */
+export function attributed(error: unknown, method: string, requestId: number): unknown {
+  if (error instanceof TrunklineError) {
+    Object.assign(error, { method, requestId });
+  }
+  return error;
+}
+
+/** Has an error say who waits for it: where V8 makes a stack in an `async` function, it adds those that await it. */
+export function located(error: unknown): unknown {
+  if (error instanceof TrunklineError) {
+    (Error as { captureStackTrace?: (error: object) => void }).captureStackTrace?.(error);
+  }
+  return error;
 }
 
 /** What an {@link RpcError} is made of. */
@@ -74,6 +99,9 @@ export class TimeoutError extends RpcError {
   override readonly kind = "timeout";
 }
 
+/** The same before the call could be sent at all: nobody waits once more. */
+export class NoConnectionError extends TimeoutError {}
+
 /** Too much at once (2002, 6003); `retryAfterMs` is the hub's hint. */
 export class OverloadedError extends RpcError {
   override readonly name = "OverloadedError";
@@ -114,13 +142,59 @@ export class DisconnectedError extends TrunklineError {
   }
 }
 
+/** What is known of a connection that did not come about. */
+export interface Refusal {
+  /** Status of the HTTP answer, where the platform tells. */
+  readonly status?: number | undefined;
+  /** The hub's own error. */
+  readonly error?: WireError | undefined;
+  readonly cause?: unknown;
+}
+
 /** No first connection came about: refused, unreachable, no WebSocket to use, or too slow. */
 export class ConnectError extends TrunklineError {
   override readonly name = "ConnectError";
   override readonly kind = "connect";
+  /** Status of the HTTP answer; only the package `ws` tells it. */
+  readonly status: number | undefined;
+  /** The hub's error code: 6001 wrong token, 6002 origin or host not allowed, 2003 full; see {@link ERROR_CODES}. */
+  readonly code: number | undefined;
+  /** The code's name. */
+  readonly errorName: ErrorName | undefined;
+  /** `error.data` of the hub. */
+  readonly data: unknown;
+  /** Whether another attempt may succeed. */
+  readonly retryable: boolean;
+  /** When to make it at the earliest, in milliseconds, if the hub said so. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(message: string, cause?: unknown) {
+  constructor(message: string, { status, error, cause }: Refusal = {}) {
     super(message, false, cause);
+    const said = error === undefined ? undefined : new RpcError(error);
+    this.status = status;
+    this.code = said?.code;
+    this.errorName = said?.errorName;
+    this.data = said?.data;
+    this.retryable = said === undefined ? status !== 401 && status !== 403 : said.retryable;
+    this.retryAfterMs = said?.retryAfterMs;
+  }
+}
+
+/** Thrown by a `token` function: there is none to be had, so that no attempt to connect follows. */
+export class AuthenticationError extends Error {
+  override readonly name = "AuthenticationError";
+}
+
+/** The call does not fit the method: a stream that was called, or a method that was streamed but is none. */
+export class UsageError extends TrunklineError {
+  override readonly name = "UsageError";
+  override readonly kind = "usage";
+  /** What the method returned that is no stream. */
+  readonly result: unknown;
+
+  constructor(message: string, result?: unknown) {
+    super(message, true);
+    this.result = result;
   }
 }
 
@@ -142,7 +216,8 @@ export type HubError =
   | CancelledError
   | DisconnectedError
   | ConnectError
-  | ProtocolError;
+  | ProtocolError
+  | UsageError;
 
 /** Whether something caught is an error of this package. */
 export function isHubError(value: unknown): value is HubError {

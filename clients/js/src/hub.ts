@@ -29,8 +29,9 @@ export type ConnectionState =
       readonly resumed: boolean;
     }
   | {
-      readonly state: "reconnecting";
-      /** Counts from 1 for every loss of the connection. */
+      /** `"connecting"` before the first connection, `"reconnecting"` after a loss. */
+      readonly state: "connecting" | "reconnecting";
+      /** Counts from 1 for every loss of the connection; before the first one, attempts that failed. */
       readonly attempt: number;
       /** When it is made, in milliseconds from now; earlier if the network comes back. */
       readonly delayMs: number;
@@ -49,11 +50,11 @@ export type ConnectionState =
  */
 export interface Hub extends AsyncDisposable {
   /**
-   * Calls a method and gives its result. Chunks of a streaming method are dropped; use {@link Hub.stream}.
+   * Calls a method and gives its result.
    *
    * Rejects with an {@link RpcError} (the hub's answer, or a subclass: `TimeoutError`, `OverloadedError`,
-   * `CancelledError`), a {@link DisconnectedError}, a {@link ProtocolError}, or a `TypeError` naming the
-   * parameter that has no exact JSON form.
+   * `CancelledError`), a {@link DisconnectedError}, a {@link ProtocolError}, a {@link UsageError} if the method is a stream,
+   * or a `TypeError` naming the parameter that has no exact JSON form, or the option that there is none of.
    */
   call<T = unknown>(method: string, params?: Params, options?: CallOptions): Promise<T>;
 
@@ -61,10 +62,10 @@ export interface Hub extends AsyncDisposable {
    * Calls a method whose result comes in chunks. It is sent at once, whether or not somebody reads; the method waits when
    * it is a window ahead of the reader.
    *
-   * Loop and `result` fail with the errors of {@link Hub.call}, and with a {@link ProtocolError} if a chunk is
-   * missing.
+   * Loop and `result` fail with the errors of {@link Hub.call}, with a {@link ProtocolError} if a chunk is
+   * missing, and with a {@link UsageError} if the method is no stream.
    *
-   * @throws TypeError naming the parameter that has no exact JSON form.
+   * @throws TypeError naming the parameter that has no exact JSON form, or the option that there is none of.
    */
   stream<T = unknown, R = unknown>(method: string, params?: Params, options?: StreamOptions): ResultStream<T, R>;
 

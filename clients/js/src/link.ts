@@ -3,13 +3,13 @@
  */
 import { Acks } from "./acks.js";
 import { decode, isFields } from "./decode.js";
-import { DisconnectedError, type ConnectError } from "./errors.js";
+import { ConnectError, DisconnectedError } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
 import { Liveness, type LivenessUser } from "./liveness.js";
 import type { Incoming, SessionEnd } from "./messages.js";
 import { Outbox, type Frame } from "./outbox.js";
 import { MESSAGE_TOO_BIG, SizeLimit, type SizeUser } from "./oversize.js";
-import { Redial, type RedialUser } from "./redial.js";
+import { isFinal, Redial, type RedialUser } from "./redial.js";
 import { Session } from "./session.js";
 import type { Settings } from "./settings.js";
 import { States } from "./states.js";
@@ -48,7 +48,10 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   readonly #outbox: Outbox;
   readonly #liveness: Liveness;
   readonly #acks: Acks;
+  /** Undefined once no other connection follows this one. */
   #redial: Redial | undefined;
+  /** Until when the first connection is tried for, by `performance.now()`. */
+  #until = 0;
   #wire: Wire | undefined;
   #session: Session | undefined;
   /** Whether the hub is being asked for a session. */
@@ -71,8 +74,10 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#liveness = new Liveness(settings, this);
   }
 
-  /** The first attempt; rejects with a `ConnectError`. */
-  start(): Promise<void> {
+  /** Tries for so long to make the first connection; rejects with a `ConnectError`. */
+  start(waitMs: number): Promise<void> {
+    this.#until = performance.now() + waitMs;
+    this.#redial = new Redial(this.#settings.reconnect, this);
     return new Promise((started, notOpened) => {
       this.#settle = { ...this.#settle, started, notOpened };
       this.dial();
@@ -202,10 +207,11 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     clearTimeout(this.#expiryTimer);
     this.#isExpired = false;
     this.#isAsking = false;
-    if (this.#settings.reconnect !== undefined) {
-      this.#redial ??= new Redial(this.#settings.reconnect, this);
-      this.#redial.attempts = 0;
+    if (this.#settings.reconnect === undefined) {
+      this.#redial?.stop();
+      this.#redial = undefined;
     }
+    this.#redial?.reset();
     this.#liveness.start();
     wire?.done();
     for (const frame of frames) {
@@ -304,22 +310,21 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   notOpened(error: ConnectError, end: CloseInfo): void {
     this.#drop(end);
-    if (this.states.current === "connecting") {
-      this.end = end;
-      this.#settle.notOpened(error);
-    } else {
-      this.#expire();
-      this.#comeBack(end);
-    }
+    this.#expire();
+    this.#comeBack(end, error);
   }
 
-  #comeBack(cause: CloseInfo): void {
-    if (this.#redial === undefined || (cause.code >= 4500 && cause.code < 5000)) {
-      this.#finish(cause);
+  /** Waits for the next attempt, unless there is none. */
+  #comeBack(cause: CloseInfo, error?: ConnectError): void {
+    const { current } = this.states;
+    const leftMs = current === "connecting" ? this.#until - performance.now() : Infinity;
+    if (this.#redial === undefined || leftMs <= 0 || isFinal(cause, error, this.#settings)) {
+      this.#finish(cause, false, error);
       this.#settle.closed(cause);
     } else {
-      const delayMs = this.#redial.later();
-      this.states.tell({ state: "reconnecting", attempt: this.#redial.attempts, delayMs, cause });
+      const delayMs = this.#redial.later(error?.retryAfterMs, leftMs);
+      const state = current === "connecting" ? current : "reconnecting";
+      this.states.tell({ state, attempt: this.#redial.attempts, delayMs, cause });
     }
   }
 
@@ -347,7 +352,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#wire = undefined;
   }
 
-  #finish(end: CloseInfo, isOwn = false): void {
+  #finish(end: CloseInfo, isOwn = false, error = new ConnectError("closed")): void {
     this.end = end;
     this.#drop(end);
     clearTimeout(this.#expiryTimer);
@@ -356,5 +361,6 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     this.#user.ended(end, isOwn);
     this.#outbox.takeAll();
     this.states.tell({ state: "closed", ...end });
+    this.#settle.notOpened(error);
   }
 }

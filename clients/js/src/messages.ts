@@ -8,6 +8,9 @@ export const SUBPROTOCOL = "trunkline.v1+json";
 /** Prefix of the subprotocol that carries a token where no header can be set. */
 export const BEARER_SUBPROTOCOL = "trunkline.bearer.";
 
+/** The subprotocol of who cannot read the HTTP answer that refuses an upgrade: it is accepted, told why, and closed. */
+export const REFUSAL_SUBPROTOCOL = "trunkline.refusal";
+
 /** Scheduling class of a call. */
 export type Priority = "low" | "normal" | "high";
 
@@ -147,4 +150,5 @@ export type Incoming =
   | { readonly kind: "cancel"; readonly id: ForeignId }
   | { readonly kind: "ack"; readonly received: number }
   | ({ readonly kind: "request" } & WireRequest)
-  | { readonly kind: "nonsense"; readonly why: string };
+  /** `error` is the hub's own, that belongs to no request. */
+  | { readonly kind: "nonsense"; readonly why: string; readonly error?: WireError | undefined };

@@ -15,7 +15,10 @@ export interface RetryPolicy {
   readonly factor: number;
 }
 
-/** How long to wait before connecting again: a random part of `minDelayMs * 2 ** n`, at most `maxDelayMs`. */
+/**
+ * How long to wait before connecting again: a random part of the time there was no connection so far, counted as
+ * `minDelayMs` at least and `maxDelayMs` at most. So clients of a hub that was away for two seconds are back within four.
+ */
 export interface ReconnectPolicy {
   /** Default 500. */
   readonly minDelayMs?: number | undefined;
@@ -28,9 +31,17 @@ export interface ConnectOptions {
   /**
    * Bearer token, or a function that gives one; it is asked before every attempt to connect. Sent as the `Authorization`
    * header with the package `ws`, and as the subprotocol `trunkline.bearer.<base64url>` where the platform lets nobody
-   * set headers (browsers, Node's own).
+   * set headers (browsers, Node's own). A string that the hub refuses ends the client; a function is asked again, until it
+   * throws an {@link AuthenticationError}.
    */
   readonly token?: string | (() => string | Promise<string>) | undefined;
+  /**
+   * How long to go on trying, in milliseconds, while there is no hub yet; `Infinity` for ever. Default 0: the first attempt
+   * decides. What refuses this client for good (a wrong token, an origin that is not allowed) ends it at once.
+   */
+  readonly waitMs?: number | undefined;
+  /** Aborting it before the connection is there ends the attempt with a `CancelledError`. */
+  readonly signal?: AbortSignal | undefined;
   /** How long an attempt may take, in milliseconds: token, handshake, session. Default 10000. */
   readonly connectTimeoutMs?: number | undefined;
   /** Whether calls and streams survive a cut. Default true. A hub that has no sessions is used without one. */
@@ -50,6 +61,13 @@ export interface ConnectOptions {
   readonly pingIntervalMs?: number | undefined;
   /** How long it may then say nothing before the connection counts as cut, in milliseconds. Default 10000. */
   readonly pingTimeoutMs?: number | undefined;
+  /** Further headers of the upgrade, for a proxy. Needs the package `ws`; browsers let nobody set any. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /**
+   * Further options of `ws`: `agent` (for proxies), `ca`, `cert`, `key`, `rejectUnauthorized`, `perMessageDeflate`, ...; not
+   * in browsers.
+   */
+  readonly socketOptions?: Readonly<Record<string, unknown>> | undefined;
   /** A WebSocket class to use instead of the platform's. */
   readonly WebSocket?: WebSocketConstructor | undefined;
   /**
@@ -66,7 +84,7 @@ export interface CallOptions {
   /**
    * Deadline, in milliseconds (fractions are rounded up): for a call until its reply, all attempts and waiting for a
    * connection included; for a stream, or with `input`, the longest silence. Without it the hub's own applies (30 s,
-   * streams 60 s, or the method's).
+   * streams 60 s, or the method's), and 30 s to the wait for a connection.
    */
   readonly timeoutMs?: number | undefined;
   /** Scheduling class. Default `"normal"`. */

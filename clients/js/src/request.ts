@@ -1,26 +1,31 @@
 /**
  * One request: its message, its timer, its signal, what feeds it, and where its outcome goes.
  */
+import { onAbort } from "./aborts.js";
 import { CANCELLED, COMMUNICATION_TIMEOUT } from "./codes.js";
 import { encode } from "./encode.js";
-import { CancelledError, TimeoutError, type ProtocolError } from "./errors.js";
+import { attributed, CancelledError, NoConnectionError, TimeoutError, type ProtocolError, type UsageError } from "./errors.js";
 import { Feed } from "./input.js";
+import { checkKnown } from "./known.js";
 import type { WireChunk, WireMetadata } from "./messages.js";
 import type { AttemptOptions } from "./retrier.js";
 import type { StreamOptions } from "./options.js";
 import type { Frame } from "./outbox.js";
 import { checkPositive, MAX_TIMER_MS } from "./timeouts.js";
 
-/** Where the outcome of a request goes: exactly one of `resolve` and `reject` is called, once. */
+/** Where the outcome of a request goes: one of `resolve` and `reject` is called, or `reject` with what `resolve` returned. */
 export interface Sink {
-  resolve(result: unknown): void;
+  resolve(result: unknown): ProtocolError | UsageError | undefined;
   reject(error: unknown): void;
   /** Takes a chunk before the outcome; the error returned, if any, ends the request. */
-  chunk?(chunk: WireChunk): ProtocolError | undefined;
+  chunk?(chunk: WireChunk): ProtocolError | UsageError | undefined;
 }
 
 /** How much longer than the hub we wait: its answer to a passed deadline has to travel, too. */
 const GRACE_MS = 2_000;
+
+/** How long a call without a deadline of its own waits for a connection: as long as the hub lets one run. */
+const NO_CONNECTION_MS = 30_000;
 
 /** Calls that concern one connection: after a cut neither they nor their replies are of use to the next one. */
 const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
@@ -32,8 +37,15 @@ export interface Call {
   readonly body: string;
 }
 
-/** @throws TypeError if `method` or `params` cannot be sent: without a method it would look like a reply. */
-export function callOf(method: string, params: object | undefined): Call {
+/** What {@link StreamOptions} may have. */
+const KNOWN = new Set("signal timeoutMs priority idempotencyKey idempotent retry input metadata onProgress window".split(" "));
+
+/**
+ * @throws TypeError if `method` or `params` cannot be sent (without a method it would look like a reply), or if there is an
+ * option that is none.
+ */
+export function callOf(method: string, params: object | undefined, options: object = {}): Call {
+  checkKnown(options, KNOWN);
   if (typeof method !== "string") {
     throw new TypeError("method has to be a string");
   }
@@ -83,6 +95,7 @@ export class Request implements Frame {
   /** What follows the id. */
   #tail: string;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #unwatch: (() => void) | undefined;
 
   /** @throws TypeError if an option cannot be sent. */
   constructor(id: number, call: Call, options: AttemptOptions, sink: Sink, host: Host) {
@@ -114,13 +127,13 @@ export class Request implements Frame {
 
   /** Starts to look after signal and deadline. */
   watch(): void {
-    this.#options.signal?.addEventListener("abort", this.#onAbort);
+    this.#unwatch = onAbort(this.#options.signal, this.#onAbort);
     this.keepAlive();
   }
 
   /** Stops what `watch` started, and the input. */
   unwatch(): void {
-    this.#options.signal?.removeEventListener("abort", this.#onAbort);
+    this.#unwatch?.();
     clearTimeout(this.#timer);
     void this.feed?.stop();
   }
@@ -158,11 +171,23 @@ export class Request implements Frame {
     this.#giveUp(error);
   }
 
+  resolve(result: unknown): void {
+    const fault = this.sink.resolve(result);
+    if (fault !== undefined) {
+      this.reject(fault);
+    }
+  }
+
+  reject(error: unknown): void {
+    this.sink.reject(attributed(error, this.method, this.id));
+  }
+
   /** Gives the deadline a fresh start, where it limits silence. */
   keepAlive(): void {
     clearTimeout(this.#timer);
-    if (this.#limitMs !== undefined) {
-      const limitMs = Math.min(this.#limitMs + (this.isWritten ? GRACE_MS : 0), MAX_TIMER_MS);
+    const wantedMs = this.#limitMs ?? (this.isWritten ? undefined : NO_CONNECTION_MS);
+    if (wantedMs !== undefined) {
+      const limitMs = Math.min(wantedMs + (this.isWritten ? GRACE_MS : 0), MAX_TIMER_MS);
       this.#timer = setTimeout(() => {
         this.#giveUp(timeoutError(limitMs, this.isWritten));
       }, limitMs);
@@ -222,7 +247,7 @@ function wireMetadata(id: number, options: StreamOptions): WireMetadata {
 }
 
 function timeoutError(limitMs: number, wasSent: boolean): TimeoutError {
-  return new TimeoutError({
+  return new (wasSent ? TimeoutError : NoConnectionError)({
     code: COMMUNICATION_TIMEOUT,
     message: wasSent
       ? `no answer within ${limitMs} ms`

@@ -43,7 +43,7 @@ export class Requests {
       this.#link.admit(request.text);
     } catch (error) {
       request.unwatch();
-      sink.reject(error);
+      request.reject(error);
       return request;
     }
     // No reply can be missed between these two: sockets deliver from the event loop only.
@@ -70,7 +70,7 @@ export class Requests {
     } else {
       this.#link.withdraw(request);
     }
-    request.sink.reject(error);
+    request.reject(error);
   }
 
   /** Sends a notification that means something to this session only. */
@@ -104,11 +104,11 @@ export class Requests {
     return request;
   }
 
-  /** The reply to a request came: gives where its outcome goes. */
-  replied(id: number): Sink | undefined {
+  /** The reply to a request came: gives whose outcome it is. */
+  replied(id: number): Request | undefined {
     this.lookUp(id, "a reply");
     this.#abandoned.delete(id);
-    return this.#take(id)?.sink;
+    return this.#take(id);
   }
 
   /** The hub takes nothing new: whether the request waits for the next one, as if there were no connection. */
@@ -138,7 +138,7 @@ export class Requests {
     for (const request of this.#inFlight.values()) {
       if (request.isWritten && !request.isNumbered) {
         this.#take(request.id);
-        request.sink.reject(new CutError(end, false));
+        request.reject(new CutError(end, false));
       }
     }
   }
@@ -148,7 +148,7 @@ export class Requests {
     for (const request of this.#inFlight.values()) {
       if (request.isWritten || !request.isLasting) {
         this.#take(request.id);
-        request.sink.reject(new DisconnectedError(end, true, undefined, sessionEnd));
+        request.reject(new DisconnectedError(end, true, undefined, sessionEnd));
       }
     }
     this.#abandoned.clear();
@@ -158,7 +158,7 @@ export class Requests {
   ended(end: CloseInfo): void {
     for (const request of this.#inFlight.values()) {
       this.#take(request.id);
-      request.sink.reject(new DisconnectedError(end, false));
+      request.reject(new DisconnectedError(end, false));
     }
   }
 

@@ -1,7 +1,8 @@
 /**
  * Makes calls, and makes them again where that is safe.
  */
-import { RpcError, TrunklineError } from "./errors.js";
+import { onAbort } from "./aborts.js";
+import { located, RpcError, TrunklineError } from "./errors.js";
 import type { Link } from "./link.js";
 import type { RetryPolicy, StreamOptions } from "./options.js";
 import { CutError } from "./requests.js";
@@ -52,7 +53,7 @@ export class Retrier {
         const delayMs = isCut ? 0 : retryDelay(error, n, policy, { isIdempotent: idempotent, hasKey });
         maybeExecuted = notingEarlier(error, maybeExecuted);
         if (delayMs === undefined || this.#link.end !== undefined || isTooLate(error, delayMs, giveUpAt)) {
-          throw error;
+          throw located(error);
         }
         n += Number(!isCut);
         const { hub } = this.#link;
@@ -61,7 +62,7 @@ export class Retrier {
         await this.backOff(delayMs, signal);
         // Another hub does not know the key: it would do again what may have been done.
         if (isForOneHub && hub !== this.#link.hub) {
-          throw error;
+          throw located(error);
         }
         current = { ...options, isForOneHub, timeoutMs: timeLeft(giveUpAt) };
       }
@@ -80,13 +81,13 @@ export class Retrier {
     await new Promise<void>((resolve) => {
       const wake = (): void => {
         clearTimeout(timer);
-        signal?.removeEventListener("abort", wake);
+        stop();
         this.#sleepers.delete(wake);
         resolve();
       };
       const timer = setTimeout(wake, Math.min(delayMs, MAX_TIMER_MS));
       this.#sleepers.add(wake);
-      signal?.addEventListener("abort", wake);
+      const stop = onAbort(signal, wake);
     });
   }
 }

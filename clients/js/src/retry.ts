@@ -2,7 +2,7 @@
  * Which failed calls are made again, and when. Pure.
  */
 import { fullJitter } from "./backoff.js";
-import { DisconnectedError, RpcError } from "./errors.js";
+import { DisconnectedError, NoConnectionError, RpcError } from "./errors.js";
 import type { RetryPolicy } from "./options.js";
 
 /** What a caller said about a call. */
@@ -43,6 +43,7 @@ function mayRepeat(error: unknown, { isIdempotent, hasKey }: Repeatable): boolea
     error instanceof RpcError &&
     error.retryable &&
     error.kind !== "cancelled" &&
+    !(error instanceof NoConnectionError) &&
     (!error.maybeExecuted || isIdempotent || hasKey)
   );
 }

@@ -5,11 +5,24 @@ import { safely } from "./callbacks.js";
 import type { ConnectOptions, ReconnectPolicy, RetryPolicy } from "./options.js";
 import type { Platform, WebSocketConstructor } from "./socket.js";
 import { checkPositive, MAX_TIMER_MS } from "./timeouts.js";
+import { checkKnown } from "./known.js";
 
 const NO_RETRY: RetryPolicy = { attempts: 1, baseDelayMs: 1, factor: 1 };
 const RETRY: RetryPolicy = { attempts: 3, baseDelayMs: 1_000, factor: 2 };
-const RECONNECT = { minDelayMs: 500, maxDelayMs: 20_000 };
+export const PAUSES: Pauses = { minMs: 500, maxMs: 20_000 };
 const LIMITS = { connectTimeoutMs: 10_000, pingIntervalMs: 30_000, pingTimeoutMs: 10_000 };
+
+/** Limits of the pauses between attempts to connect, in milliseconds. */
+export interface Pauses {
+  readonly minMs: number;
+  readonly maxMs: number;
+}
+
+/** What {@link ConnectOptions} may have. */
+const KNOWN = new Set(
+  `token connectTimeoutMs waitMs signal session reconnect retry maxQueued maxQueuedBytes pingIntervalMs pingTimeoutMs headers
+  socketOptions WebSocket onWarning`.split(/\s+/u),
+);
 
 /** Options with their defaults. */
 export interface Settings {
@@ -17,12 +30,14 @@ export interface Settings {
   /** The URL as it may stand in a log: no password, no query. */
   readonly name: string;
   readonly token: ConnectOptions["token"];
-  readonly WebSocket: WebSocketConstructor;
+  readonly WebSocket: WebSocketConstructor | undefined;
+  readonly headers: ConnectOptions["headers"];
+  readonly socketOptions: ConnectOptions["socketOptions"];
   readonly platform: Platform;
   readonly connectTimeoutMs: number;
   readonly session: boolean;
   /** Undefined: not at all. */
-  readonly reconnect: { readonly minMs: number; readonly maxMs: number } | undefined;
+  readonly reconnect: Pauses | undefined;
   readonly retry: RetryPolicy;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
@@ -32,15 +47,9 @@ export interface Settings {
   readonly warn: (message: string) => void;
 }
 
-/**
- * @throws TypeError if an option makes no sense.
- * @throws ConnectError if there is no WebSocket to use.
- */
-export async function settingsOf(
-  platform: Platform,
-  target: string | URL,
-  options: ConnectOptions,
-): Promise<Settings> {
+/** @throws TypeError if an option makes no sense. */
+export function settingsOf(platform: Platform, target: string | URL, options: ConnectOptions): Settings {
+  checkKnown(options, KNOWN);
   const { token, session = true, reconnect = true, retry, maxQueued = 1_000, maxQueuedBytes = 8_388_608 } = options;
   if (token === "") {
     throw new TypeError("token is empty");
@@ -51,7 +60,7 @@ export async function settingsOf(
     name: url.replace(/\/\/[^/]*@/u, "//").replace(/\?.*/u, ""),
     token,
     session,
-    reconnect: reconnect === false ? undefined : backoffOf(reconnect === true ? {} : reconnect),
+    reconnect: reconnect === false ? undefined : pausesOf(reconnect === true ? {} : reconnect),
     retry: policyOf(retry, RETRY),
     maxQueued,
     maxQueuedBytes,
@@ -59,13 +68,16 @@ export async function settingsOf(
     warn: (message) => {
       safely(() => options.onWarning?.(message));
     },
-    WebSocket: options.WebSocket ?? (await platform.findWebSocket()),
+    WebSocket: options.WebSocket,
+    headers: options.headers,
+    socketOptions: options.socketOptions,
     platform,
   };
 }
 
-function backoffOf(policy: ReconnectPolicy): Settings["reconnect"] {
-  const { minDelayMs: minMs, maxDelayMs: maxMs } = complete(RECONNECT, policy);
+/** @throws TypeError if a member makes no sense. */
+function pausesOf(policy: ReconnectPolicy): Pauses {
+  const { minDelayMs: minMs, maxDelayMs: maxMs } = complete({ minDelayMs: PAUSES.minMs, maxDelayMs: PAUSES.maxMs }, policy);
   return { minMs, maxMs };
 }
 

@@ -1,7 +1,7 @@
 /**
  * What WebSockets have in common, and what browsers do with them.
  */
-import { BEARER_SUBPROTOCOL, SUBPROTOCOL } from "./messages.js";
+import { BEARER_SUBPROTOCOL, REFUSAL_SUBPROTOCOL, SUBPROTOCOL } from "./messages.js";
 
 /** What this client needs of a WebSocket: the browser's, Node's own and that of `ws` all have it. */
 export interface WebSocketLike {
@@ -29,20 +29,29 @@ interface End {
 /** `WebSocket.OPEN`, which every implementation has to number the same. */
 export const OPEN = 1;
 
+/** What a handshake may say beside its token. */
+export interface Handshake {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>> | undefined;
+  readonly socketOptions: Readonly<Record<string, unknown>> | undefined;
+  /** Hears of the HTTP answer that refuses it, where the platform tells. */
+  refused(status: number, body: string): void;
+}
+
 /** What differs between browsers and everything else. */
 export interface Platform {
   /**
    * The WebSocket class to use where the caller gives none.
    *
-   * @throws ConnectError if there is none.
+   * @throws Error if there is none, or none that takes what the handshake has.
    */
-  findWebSocket(): WebSocketConstructor | Promise<WebSocketConstructor>;
+  findWebSocket(handshake: Handshake): WebSocketConstructor | Promise<WebSocketConstructor>;
   /**
    * Starts a handshake.
    *
    * @throws whatever the class throws, for example on a malformed URL.
    */
-  dial(WebSocket: WebSocketConstructor, url: string, token: string | undefined): WebSocketLike;
+  dial(WebSocket: WebSocketConstructor, handshake: Handshake, token: string | undefined): WebSocketLike;
   /** Lets go of a socket, answered or not. */
   hangUp(socket: WebSocketLike): void;
   /** What an error event tells. */
@@ -52,8 +61,13 @@ export interface Platform {
 /** Nobody can set headers; sockets do their closing by themselves; errors tell nothing, on purpose. */
 export const BROWSER: Platform = {
   findWebSocket: () => globalThis.WebSocket,
-  dial: (Socket, url, token) =>
-    new Socket(url, token === undefined ? [SUBPROTOCOL] : [SUBPROTOCOL, BEARER_SUBPROTOCOL + base64url(token)]),
+  dial: (Socket, { url, headers, socketOptions }, token) => {
+    if (headers !== undefined || socketOptions !== undefined) {
+      throw new TypeError("headers and socketOptions need the package ws");
+    }
+    const bearer = token === undefined ? [] : [BEARER_SUBPROTOCOL + base64url(token)];
+    return new Socket(url, [SUBPROTOCOL, REFUSAL_SUBPROTOCOL, ...bearer]);
+  },
   hangUp: (socket) => {
     socket.close();
   },

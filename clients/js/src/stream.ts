@@ -1,7 +1,7 @@
 /**
  * A result that comes in pieces.
  */
-import { ProtocolError } from "./errors.js";
+import { located, ProtocolError, UsageError } from "./errors.js";
 import type { WireChunk, Window } from "./messages.js";
 import { AsyncQueue } from "./queue.js";
 import type { Sink } from "./request.js";
@@ -26,7 +26,10 @@ export interface StreamChunk<T = unknown> {
  * ({@link StreamOptions.window}) ahead of the reader.
  */
 export interface ResultStream<T = unknown, R = unknown> extends AsyncIterable<StreamChunk<T>> {
-  /** The reply that follows the last chunk. Ignoring it is fine: it never causes an unhandled rejection. */
+  /**
+   * The reply that follows the last chunk. Ignoring it is fine: it never causes an unhandled rejection. Without a loop the chunks
+   * are dropped once a window of them is here, so that it settles; a loop that begins later fails with a {@link UsageError}.
+   */
   readonly result: Promise<R>;
 }
 
@@ -36,6 +39,7 @@ const MAX_BYTES = 4_194_304;
 
 /** What a stream tells its request. */
 export interface Reader {
+  readonly method: string;
   readonly signal: AbortSignal | undefined;
   readonly window: { readonly [K in keyof Window]-?: number };
   /** The reader has had enough before the hub was done. */
@@ -46,7 +50,7 @@ export interface Reader {
 
 /** The receiving side of a {@link ResultStream}. */
 export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<StreamChunk<T>, undefined>, Sink {
-  readonly result: Promise<R>;
+  readonly #result: Promise<R>;
   readonly #queue = new AsyncQueue<WireChunk>();
   readonly #reader: Reader;
   #settle!: { resolve(result: R): void; reject(error: unknown): void };
@@ -54,15 +58,26 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
   #complete = false;
   #items = 0;
   #units = 0;
+  /** Length of what is queued, in UTF-16 units. */
+  #queued = 0;
+  /** Whether the result is wanted, and nobody reads what comes before it. */
+  #isResultAll: boolean | undefined;
+  #isDropping = false;
 
   constructor(reader: Reader) {
     this.#reader = reader;
-    this.result = new Promise<R>((resolve, reject) => {
+    this.#result = new Promise<R>((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
-    this.result.catch(() => {
+    this.#result.catch(() => {
       // Looked at here once, so that nobody has to.
     });
+  }
+
+  get result(): Promise<R> {
+    this.#isResultAll ??= true;
+    this.#drain();
+    return this.#result;
   }
 
   /** Takes the next chunk; an error means that it is not the next one. */
@@ -78,19 +93,23 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
       this.#complete = true;
     } else {
       this.#expected += 1;
+      this.#queued += chunk.units;
       this.#queue.push(chunk);
+      this.#drain();
     }
     return undefined;
   }
 
   /** The ordinary reply. A method that is no stream has no chunks and no final one either. */
-  resolve(result: unknown): void {
-    if (this.#expected > 0 && !this.#complete) {
-      this.reject(new ProtocolError(`the stream ended after ${this.#expected} chunks, none of them final`));
-      return;
+  resolve(result: unknown): ProtocolError | UsageError | undefined {
+    if (!this.#complete) {
+      return this.#expected > 0
+        ? new ProtocolError(`the stream ended after ${this.#expected} chunks, none of them final`)
+        : new UsageError(`${this.#reader.method} is no stream: use call()`, result);
     }
     this.#settle.resolve(result as R);
     this.#queue.end();
+    return undefined;
   }
 
   reject(error: unknown): void {
@@ -107,13 +126,22 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
   }
 
   async next(): Promise<IteratorResult<StreamChunk<T>, undefined>> {
-    const result = await this.#queue.next();
-    if (result.done === true) {
-      return result;
+    if (this.#isDropping) {
+      throw new UsageError(`chunks of ${this.#reader.method} were dropped: only its result was asked for`);
     }
-    const { type, data, index, units } = result.value;
-    this.#consume(index + 1, units);
-    return { done: false, value: { type, data: data as T, index } };
+    this.#isResultAll = false;
+    try {
+      const result = await this.#queue.next();
+      if (result.done === true) {
+        return result;
+      }
+      const { type, data, index, units } = result.value;
+      this.#queued -= units;
+      this.#consume(index + 1, units);
+      return { done: false, value: { type, data: data as T, index } };
+    } catch (error) {
+      throw located(error);
+    }
   }
 
   /** Called by `for await` when its body is left early. */
@@ -124,6 +152,19 @@ export class ChunkStream<T, R> implements ResultStream<T, R>, AsyncIterator<Stre
       this.#reader.leave();
     }
     return Promise.resolve({ done: true, value: undefined });
+  }
+
+  /** Drops what nobody will read, once the method waits for that. */
+  #drain(): void {
+    if (this.#isResultAll !== true) {
+      return;
+    }
+    const { items, bytes } = this.#reader.window;
+    this.#isDropping ||= this.#queue.size >= Math.min(items, MAX_ITEMS) || this.#queued * 3 >= Math.min(bytes, MAX_BYTES);
+    while (this.#isDropping && this.#queue.size > 0) {
+      const { index, units } = this.#queue.shift() as WireChunk;
+      this.#consume(index + 1, units);
+    }
   }
 
   /**

@@ -2,6 +2,7 @@
  * The subscriptions of a connection: what the hub was asked for, and who reads it.
  */
 import { DisconnectedError, ProtocolError, RpcError, TrunklineError } from "./errors.js";
+import { checkKnown } from "./known.js";
 import type { Position, TopicMessage } from "./messages.js";
 import type { CallOptions, SubscribeOptions } from "./options.js";
 import { EventSubscription, type Start, type Subscription } from "./subscription.js";
@@ -33,6 +34,9 @@ interface Entry {
   leaving: number;
 }
 
+/** What {@link SubscribeOptions} may have. */
+const KNOWN = new Set(["recover", "onGap", "signal", "maxQueued"]);
+
 /** When to subscribe again if the hub refuses it for the moment without a hint, in milliseconds. */
 const RETRY_MS = 1_000;
 
@@ -51,6 +55,7 @@ export class SubscriptionTable {
     if (typeof topic !== "string") {
       throw new TypeError("topic has to be a string");
     }
+    checkKnown(options, KNOWN);
     checkMaxQueued(options.maxQueued);
     const entry = this.#entryOf(topic);
     entry.interest += 1;

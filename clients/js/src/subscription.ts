@@ -2,6 +2,8 @@
  * Events of a topic, or of all topics a pattern reaches, for a reader.
  */
 /// <reference lib="esnext.disposable" preserve="true" />
+import { onAbort } from "./aborts.js";
+import { located } from "./errors.js";
 import { LossyQueue } from "./lossy-queue.js";
 import type { Position, TopicMessage } from "./messages.js";
 import type { SubscribeOptions } from "./options.js";
@@ -49,6 +51,7 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
   readonly #queue: LossyQueue;
   readonly #sequence: Sequence;
   readonly #leave: () => Promise<void>;
+  readonly #unwatch: () => void;
   #left: Promise<void> | undefined;
   #position: Position | undefined;
 
@@ -62,7 +65,9 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     this.#sequence = new Sequence((message) => {
       this.#queue.push(message);
     });
-    options.signal?.addEventListener("abort", this.#onAbort);
+    this.#unwatch = onAbort(options.signal, () => {
+      this.#aborted();
+    });
     if (start.position !== undefined) {
       this.#position = options.recover ?? start.position;
       this.#begin(options.recover, start.position, start.recovered);
@@ -127,11 +132,15 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
   }
 
   async next(): Promise<IteratorResult<TopicMessage<T>, undefined>> {
-    const result = (await this.#queue.next()) as IteratorResult<TopicMessage<T>, undefined>;
-    if (result.done !== true) {
-      this.#give(result.value);
+    try {
+      const result = (await this.#queue.next()) as IteratorResult<TopicMessage<T>, undefined>;
+      if (result.done !== true) {
+        this.#give(result.value);
+      }
+      return result;
+    } catch (error) {
+      throw located(error);
     }
-    return result;
   }
 
   /** Called by `for await` when its body is left early. It does not wait for the hub. */
@@ -171,22 +180,18 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     }
   }
 
-  readonly #onAbort = (): void => {
+  #aborted(): void {
     const { signal } = this.#options;
     if (signal !== undefined) {
       this.#queue.stop(abortedError(signal, false));
       void this.#end();
     }
-  };
+  }
 
   #end(): Promise<void> {
     this.#unwatch();
     this.#left ??= this.#leave();
     return this.#left;
-  }
-
-  #unwatch(): void {
-    this.#options.signal?.removeEventListener("abort", this.#onAbort);
   }
 }
 

@@ -9,7 +9,8 @@ interface Target {
 }
 
 /**
- * Calls `wake` when the network is there again, or the page is looked at again.
+ * Calls `wake` when the network is there again, or the page is looked at again, comes out of the back/forward cache, or is
+ * no longer frozen.
  *
  * @returns a function that stops it.
  */
@@ -22,7 +23,9 @@ export function onWake(wake: () => void): () => void {
   };
   const targets: [Target | undefined, string, () => void][] = [
     [globalThis, "online", wake],
+    [globalThis, "pageshow", wake],
     [page, "visibilitychange", show],
+    [page, "resume", wake],
   ];
   for (const [target, type, listener] of targets) {
     target?.addEventListener?.(type, listener);

@@ -1,9 +1,11 @@
 /**
  * One socket, from the first attempt to its end.
  */
-import { ConnectError } from "./errors.js";
+import { INTERNAL_ERROR, NOT_AUTHENTICATED, REFUSED, UNAUTHENTICATED } from "./codes.js";
+import { decode } from "./decode.js";
+import { AuthenticationError, ConnectError, RpcError, type Refusal } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
-import { SUBPROTOCOL } from "./messages.js";
+import { SUBPROTOCOL, type WireError } from "./messages.js";
 import type { Settings } from "./settings.js";
 import { OPEN, shut, type WebSocketLike } from "./socket.js";
 
@@ -18,6 +20,9 @@ export interface WireUser {
   cutOff(end: CloseInfo): void;
 }
 
+/** No error of the hub's is longer, in characters. */
+const MAX_ERROR = 65_536;
+
 /** How long a close may take, in milliseconds. */
 const CLOSE_MS = 1_000;
 
@@ -28,6 +33,8 @@ export class Wire {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isDone = false;
   #isOver = false;
+  /** Why the hub is about to close it. */
+  #refusal: WireError | undefined;
 
   /** Asks for a token and dials, within `connectTimeoutMs`. */
   constructor(settings: Settings, user: WireUser) {
@@ -79,18 +86,28 @@ export class Wire {
   }
 
   async #dial(): Promise<void> {
-    const { token, WebSocket, url, platform } = this.#settings;
+    const { token, platform, url, headers, socketOptions } = this.#settings;
+    const handshake = {
+      url,
+      headers,
+      socketOptions,
+      refused: (status: number, body: string) => {
+        const error = errorIn(body);
+        this.#fail(`HTTP ${status}: ${error?.message ?? excerpt(body)}`, { status, error });
+      },
+    };
     try {
       const secret = typeof token === "function" ? await token() : token;
       if (secret === "") {
         throw new TypeError("token is empty");
       }
+      const WebSocket = this.#settings.WebSocket ?? (await platform.findWebSocket(handshake));
       if (!this.#isOver) {
-        this.#socket = platform.dial(WebSocket, url, secret);
+        this.#socket = platform.dial(WebSocket, handshake, secret);
         this.#listen(this.#socket);
       }
-    } catch (error) {
-      this.#fail(String(error), error);
+    } catch (cause) {
+      this.#fail(cause instanceof Error ? cause.message : String(cause), { cause });
     }
   }
 
@@ -104,22 +121,25 @@ export class Wire {
       }
     });
     socket.addEventListener("message", ({ data }) => {
-      if (!this.#isOver) {
+      this.#refusal = this.#isDone ? undefined : errorIn(String(data));
+      if (!this.#isOver && this.#refusal === undefined) {
         this.#user.message(data);
       }
     });
     socket.addEventListener("error", (event) => {
       if (!this.#isDone) {
-        this.#fail(...this.#settings.platform.reasonOf(event));
+        const [why, cause] = this.#settings.platform.reasonOf(event);
+        this.#fail(why, { cause });
       }
     });
     socket.addEventListener("close", ({ code, reason }) => {
-      this.#fail(`closed (${code}) ${reason}`.trimEnd(), undefined, { code, reason });
+      const error = this.#refusal;
+      this.#fail(error?.message ?? `closed (${code}) ${reason}`.trimEnd(), { error }, { code, reason });
     });
   }
 
-  #fail(why: string, cause?: unknown, close?: CloseInfo): void {
-    const end = close ?? { code: 1006, reason: why };
+  #fail(why: string, refusal: Refusal = {}, close?: CloseInfo): void {
+    const end = close ?? { code: closeCodeOf(refusal), reason: why };
     if (this.#isOver) {
       return;
     }
@@ -127,7 +147,27 @@ export class Wire {
     if (this.#isDone) {
       this.#user.cutOff(end);
     } else {
-      this.#user.notOpened(new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, cause), end);
+      this.#user.notOpened(new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, refusal), end);
     }
   }
+}
+
+/** The hub's own error in the answer to an upgrade, or in the message before it closes: one that belongs to no request. */
+function errorIn(text: string): WireError | undefined {
+  // Most of what comes first is no error, and large.
+  const { message } = text.length < MAX_ERROR ? decode(text) : {};
+  return message?.kind === "nonsense" ? message.error : undefined;
+}
+
+/** The close code that says the same: see SPEC.md, Close codes. */
+function closeCodeOf({ status, error, cause }: Refusal): number {
+  if (cause instanceof AuthenticationError || error?.code === UNAUTHENTICATED || status === 401) {
+    return NOT_AUTHENTICATED;
+  }
+  const isRefused = error === undefined ? status === 403 : !new RpcError(error).retryable && error.code !== INTERNAL_ERROR;
+  return isRefused ? REFUSED : 1006;
+}
+
+function excerpt(body: string): string {
+  return body.slice(0, 200);
 }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
-import { CancelledError, RpcError, TimeoutError } from "../src/index.js";
+import { CancelledError, RpcError, TimeoutError, UsageError } from "../src/index.js";
 import { connected, rejection, roundTrip } from "./support/scripted.js";
 
 test("ids count from 1, metadata is left out when empty", async (t) => {
@@ -194,16 +194,23 @@ test("requests of the hub are refused: this client has no methods", async (t) =>
   await roundTrip(hub, peer);
 });
 
-test("a call of a streaming method gives the summary, and says that chunks were dropped", async (t) => {
-  const { hub, peer, warnings } = await connected(t);
-  const call = hub.call("count");
-  const { id } = await peer.next();
-  peer.chunk(id, 0, "a");
-  peer.chunk(id, 1, "b");
-  peer.finalChunk(id, 2);
-  peer.result(id, { chunks: 2 });
-  assert.deepEqual(await call, { chunks: 2 });
-  assert.deepEqual(warnings, ["count is a stream: use stream() for its chunks"]);
+test("a call of a streaming method is a UsageError, and is cancelled at the hub", async (t) => {
+  const { hub, peer } = await connected(t);
+  for (const isEmpty of [false, true]) {
+    const call = hub.call("count");
+    const { id } = await peer.next();
+    if (isEmpty) {
+      peer.finalChunk(id, 0);
+    } else {
+      peer.chunk(id, 0, "a");
+    }
+    const error = await rejection(call);
+    assert.ok(error instanceof UsageError);
+    assert.deepEqual([error.message, error.maybeExecuted], ["count is a stream: use stream()", true]);
+    assert.deepEqual((await peer.next()).params, { id });
+    peer.result(id, { chunks: 2 });
+  }
+  await roundTrip(hub, peer);
 });
 
 test("errors of the hub are instances of RpcError with the hub's message", async (t) => {

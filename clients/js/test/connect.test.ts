@@ -39,7 +39,7 @@ test("where no headers can be set the token is a subprotocol", async (t) => {
   const { hub, peer } = await connected(t, { WebSocket: PlainSocket, token });
   const encoded = Buffer.from(token).toString("base64url");
   assert.match(encoded, /[-_]/u);
-  assert.equal(peer.header("sec-websocket-protocol"), `trunkline.v1+json,trunkline.bearer.${encoded}`);
+  assert.equal(peer.header("sec-websocket-protocol"), `trunkline.v1+json,trunkline.refusal,trunkline.bearer.${encoded}`);
   assert.equal(peer.header("authorization"), undefined);
   await hub.close();
 });
@@ -49,7 +49,7 @@ test("the build for browsers: a token is a subprotocol, and a failure tells noth
   // Even if a class could set headers.
   const options = { ...ONE_CONNECTION, WebSocket, token: "s3cret" };
   const [hub, peer] = await Promise.all([connectInBrowser(url, options), accept()]);
-  assert.match(String(peer.header("sec-websocket-protocol")), /^trunkline\.v1\+json,trunkline\.bearer\.\S+$/u);
+  assert.match(String(peer.header("sec-websocket-protocol")), /^trunkline\.v1\+json,trunkline\.refusal,trunkline\.bearer\.\S+$/u);
   await roundTrip(hub, peer);
   await hub.close();
   const refused = await rejection(connectInBrowser("ws://127.0.0.1:1/ws", { WebSocket }));

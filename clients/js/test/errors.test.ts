@@ -122,6 +122,7 @@ function describe(error: HubError): string {
     case "cancelled":
     case "connect":
     case "protocol":
+    case "usage":
       return error.kind;
     default:
       return error satisfies never;

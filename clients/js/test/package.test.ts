@@ -13,6 +13,7 @@ import { PACKAGE } from "./support/paths.js";
 const run = promisify(execFile);
 
 const NAMES = [
+  "AuthenticationError",
   "CancelledError",
   "ConnectError",
   "DisconnectedError",
@@ -22,7 +23,9 @@ const NAMES = [
   "RpcError",
   "TimeoutError",
   "TrunklineError",
+  "UsageError",
   "connect",
+  "createClient",
   "isHubError",
 ].join();
 
@@ -77,7 +80,7 @@ for (const [file, get] of [
       ${get}.then(({ connect }) => connect("ws://127.0.0.1:1/ws")).catch((error) => {
         console.log(error.name + ": " + error.message);
       });`;
-    assert.equal(await output(isolated(t), file, code), "ConnectError: no WebSocket here: npm i ws, or Node 22");
+    assert.equal(await output(isolated(t), file, code), "ConnectError: cannot connect to ws://127.0.0.1:1/ws: no WebSocket here: npm i ws, or Node 22");
   });
 
   test(`in ${file} ws is found where it is installed`, async (t) => {

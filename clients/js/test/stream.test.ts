@@ -6,6 +6,7 @@ import {
   ProtocolError,
   RpcError,
   TimeoutError,
+  UsageError,
   type ResultStream,
 } from "../src/index.js";
 import { connected, rejection, roundTrip } from "./support/scripted.js";
@@ -91,12 +92,23 @@ test("an empty stream is a stream", async (t) => {
   assert.equal(await stream.result, "none");
 });
 
-test("a method that is no stream gives its result and no chunks", async (t) => {
+test("a method that is no stream is a UsageError, in the loop and of the result", async (t) => {
   const { hub, peer } = await connected(t);
   const stream = hub.stream("echo");
   peer.result(1, "value");
+  const { error } = await drain(stream);
+  assert.ok(error instanceof UsageError);
+  assert.deepEqual([error.message, error.method, error.maybeExecuted], ["echo is no stream: use call()", "echo", true]);
+  assert.equal(await rejection(stream.result), error);
+});
+
+test("a stream without a chunk is one all the same", async (t) => {
+  const { hub, peer } = await connected(t);
+  const stream = hub.stream("count");
+  peer.finalChunk(1, 0);
+  peer.result(1, "none");
   assert.deepEqual(await drain(stream), { data: [], error: undefined });
-  assert.equal(await stream.result, "value");
+  assert.equal(await stream.result, "none");
 });
 
 test("a final chunk without chunk_type ends the stream all the same", async (t) => {

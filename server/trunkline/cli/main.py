@@ -201,9 +201,13 @@ def call(
 
     async def run(hub: Hub) -> None:
         from trunkline.cli.show.progress import shown_progress
+        from trunkline.client import UsageError
 
         with shown_progress(method, progress, time.monotonic) as report:
-            result = await hub.call(method, decoded, timeout_ms=timeout_ms, on_progress=report)
+            try:
+                result = await hub.call(method, decoded, timeout_ms=timeout_ms, on_progress=report)
+            except UsageError:
+                fail(EXIT_FAILED, f"{method} is a stream", f"read it with: trunkline stream {method}")
         print_json(result)
 
     talk(url, token, run)
@@ -223,12 +227,17 @@ def stream(
 
     async def run(hub: Hub) -> None:
         from trunkline.cli.show.tables import StreamPrinter
+        from trunkline.client import UsageError
 
         printer = StreamPrinter(as_json=raw)
-        chunks = await hub.stream(method, decoded, timeout_ms=timeout_ms)
-        async for chunk in chunks:
-            printer.chunk(chunk.type, chunk.data, chunk.index)
-        printer.result(chunks.result)
+        chunks = hub.stream(method, decoded, timeout_ms=timeout_ms)
+        try:
+            async for chunk in chunks:
+                printer.chunk(chunk.type, chunk.data, chunk.index)
+        except UsageError as no_stream:
+            printer.result(no_stream.result)
+        else:
+            printer.result(chunks.result)
 
     talk(url, token, run)
 

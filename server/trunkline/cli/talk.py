@@ -57,7 +57,7 @@ def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
     require_known_variables()
     import websockets
 
-    from trunkline.client import DisconnectedError
+    from trunkline.client import ConnectError, DisconnectedError
     from trunkline_protocol.errors import RpcError
 
     try:
@@ -66,23 +66,18 @@ def with_hub(url: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
         fail(EXIT_FAILED, str(error))
     except (ValueError, DisconnectedError) as error:
         fail(EXIT_FAILED, str(error))
-    except websockets.InvalidStatus as error:
-        fail(EXIT_NO_HUB, f"{url} refused the connection: {_refusal(error)}")
-    except websockets.InvalidURI as error:
-        fail(EXIT_USAGE, f"{error}; write it like {DEFAULT_URL}")
+    except ConnectError as error:
+        if isinstance(error.__cause__, websockets.InvalidURI):
+            fail(EXIT_USAGE, f"{error.reason}; write it like {DEFAULT_URL}")
+        if error.status is not None:
+            fail(EXIT_NO_HUB, f"{url} refused the connection: {error.error.message if error.error else error.reason}")
+        fail(EXIT_NO_HUB, f"no hub at {url}: {error.reason}", "start one with: trunkline serve")
     except BrokenPipeError:
         raise typer.Exit(EXIT_UNREAD) from None
-    except (OSError, websockets.WebSocketException, TimeoutError) as error:
-        fail(EXIT_NO_HUB, f"no hub at {url}: {error or 'timed out'}", "start one with: trunkline serve")
+    except OSError as error:
+        fail(EXIT_FAILED, str(error))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _refusal(error: Any) -> str:
-    try:
-        return str(json.loads(error.response.body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"HTTP {error.response.status_code}"
 
 
 def read_stdin() -> str:

@@ -5,9 +5,11 @@ from trunkline.client.connection_state import (
     Closed,
     CloseInfo,
     Connected,
+    ConnectError,
     ConnectionState,
     DisconnectedError,
     Reconnecting,
+    UsageError,
 )
 from trunkline.client.hub import Hub, connect
 from trunkline.client.received_events import Event, Gap, Position
@@ -21,6 +23,7 @@ __all__ = [
     "AuthenticationError",
     "CloseInfo",
     "Closed",
+    "ConnectError",
     "Connected",
     "ConnectionState",
     "DisconnectedError",
@@ -36,6 +39,7 @@ __all__ = [
     "ServedCall",
     "StreamChunk",
     "Subscription",
+    "UsageError",
     "Window",
     "connect",
 ]

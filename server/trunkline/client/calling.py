@@ -14,7 +14,7 @@ from typing_extensions import override
 from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_body
-from trunkline.client.pending import Calls, PendingRequest, UnaryCall
+from trunkline.client.pending import Calls, PendingRequest, UnaryCall, located
 from trunkline.client.retrying import Random, Retry, retry_delay
 from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
@@ -143,6 +143,7 @@ class Callers:
                 maybe_executed |= error.maybe_executed
                 if not again:
                     error.maybe_executed = maybe_executed
+                    located(error, call)
                     raise
             attempt += 1
 

@@ -91,7 +91,7 @@ class Hub:
             on_progress=on_progress,
         )
 
-    async def stream(
+    def stream(
         self,
         method: str,
         params: Any = None,
@@ -103,7 +103,7 @@ class Hub:
         input: Input | None = None,
         window: Window = DEFAULT_WINDOW,
     ) -> ResultStream:
-        """Start a streaming call and return its chunks, to iterate over.
+        """Start a streaming call and return its chunks: ``async for chunk in hub.stream(...)``.
 
         The call is not retried, but waits for the next connection if this hub is stopping.
 
@@ -328,7 +328,8 @@ def connect(
         random: source of random waits, uniform in [0, 1).
 
     Raises:
-        OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
+        ConnectError: no connection could be made; ``error`` and ``status`` are the hub's, ``__cause__`` the library's.
+        AuthenticationError: the function of the token says that there is none.
     """
     policy = Reconnect() if reconnect is True else (reconnect or None)
     connector = Connector(url, token, open_timeout, session and policy is not None, keepalive)

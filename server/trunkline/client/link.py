@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +20,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.protocol import State
 from websockets.typing import Subprotocol
 
-from trunkline.client.connection_state import CloseInfo, HandshakeRefused
+from trunkline.client.connection_state import ABNORMAL, AuthenticationError, CloseInfo, ConnectError
 from trunkline_protocol import SUBPROTOCOL
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened
@@ -32,16 +31,11 @@ CLOSE_SECONDS: Final = 2.0
 WRITE_BYTES: Final = 64 * 1024
 """With more bytes than this in the socket's buffer nothing new is written until it is empty."""
 
-ABNORMAL: Final = 1006
-"""Close code of a connection that ended without one (RFC 6455)."""
-
 KEEPALIVE_SECONDS: Final = 20.0
 """Seconds between pings, and within which each has to be answered."""
 
-CONNECT_ERRORS: Final = (OSError, websockets.WebSocketException)
-"""Exceptions of a failed attempt to connect (TimeoutError is an OSError)."""
-
-FINAL_STATUS: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+MAX_WORDS: Final = 200
+"""Characters of an answer that is none of the hub's, in the error."""
 
 OPEN_ID: Final = 0
 """Id of ``session.open``; calls count from 1."""
@@ -172,17 +166,15 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
     return Link(socket)
 
 
-def refusal_of(error: BaseException) -> HandshakeRefused | None:
-    """The refusal in an error of connecting, if the hub would refuse again; None if another attempt may succeed."""
-    if not isinstance(error, websockets.InvalidStatus) or error.response.status_code not in FINAL_STATUS:
-        return None
-    status = error.response.status_code
+def _refusal(url: str, answer: Any) -> ConnectError:
+    """The error for an HTTP answer that refuses the connection, with the hub's own words where there are any."""
+    status, body = answer.status_code, answer.body or b""
     try:
-        answer: Any = json.loads(error.response.body or b"")
-        words = str(answer["error"]["message"])
+        error = RpcError.from_wire(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        words = HTTPStatus(status).phrase
-    return HandshakeRefused(f"the hub refused the connection (HTTP {status}): {words}")
+        words = body[:MAX_WORDS].decode(errors="replace").strip()
+        return ConnectError(url, f"HTTP {status}: {words}".rstrip(": "), status=status)
+    return ConnectError(url, f"HTTP {status}: {error.message}", status=status, error=error)
 
 
 @dataclass(slots=True)
@@ -239,23 +231,42 @@ class Connector:
         """Open a connection, and resume a session or open a new one.
 
         Raises:
-            OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
-            Exception: what the token's function raised.
+            ConnectError: no connection could be made; its cause is the exception of the library, or of the token's
+                function.
+            AuthenticationError: the token's function says that there is none.
         """
-        async with asyncio.timeout(self.timeout):
-            link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
-            try:
-                session = await _open_session(link, resuming) if self.with_session else None
-            except BaseException:
-                link.abort()
-                raise
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._open(resuming)
+        except ConnectError:
+            raise
+        except websockets.InvalidStatus as error:
+            raise _refusal(self.url, error.response) from error
+        except TimeoutError as error:
+            raise ConnectError(self.url, f"no answer within {self.timeout:g} s") from error
+        except (OSError, websockets.WebSocketException) as error:
+            raise ConnectError(self.url, str(error) or type(error).__name__) from error
+
+    async def _open(self, resuming: ClientSession | None) -> Opened:
+        link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
+        try:
+            session = await _open_session(link, resuming) if self.with_session else None
+        except BaseException:
+            link.abort()
+            raise
         return Opened(link, session, resuming)
 
     async def _token(self) -> str | None:
         if self.token is None or isinstance(self.token, str):
             return self.token
-        token = self.token()
-        return await token if inspect.isawaitable(token) else token
+        try:
+            token = self.token()
+            return await token if inspect.isawaitable(token) else token
+        except AuthenticationError:
+            raise
+        except Exception as error:
+            words = f"the token's function failed: {type(error).__name__}: {error}"
+            raise ConnectError(self.url, words) from error
 
 
 async def _open_session(link: Link, resuming: ClientSession | None) -> SessionOpened | None:

@@ -10,15 +10,19 @@ from typing import Any, Final, Protocol
 
 from typing_extensions import override
 
-from trunkline.client.connection_state import DisconnectedError
+from trunkline.client.connection_state import DisconnectedError, UsageError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_exactly
+from trunkline.client.retrying import NoConnectionError
 from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
 from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id
 
 LOCAL_GRACE: Final = 2.0
 """Seconds beyond a call's timeout after which the client fails the call by itself."""
+
+NO_CONNECTION_SECONDS: Final = 30.0
+"""How long a call without a timeout waits for a connection: as long as the hub lets a call run."""
 
 logger = logging.getLogger("trunkline.client")
 
@@ -168,6 +172,10 @@ class UnaryCall(PendingRequest):
         except Exception as error:
             self.fail(error)
 
+    @override
+    def chunk(self, params: dict[str, Any], size: int) -> None:
+        self.fail(UsageError(f"{self.method} is a stream: use stream()"))
+
     def forget(self) -> None:
         """Stop timer and future: the caller has gone on. An error is retrieved, so that asyncio does not log it."""
         if self.timer is not None:
@@ -175,6 +183,14 @@ class UnaryCall(PendingRequest):
             self.timer = None
         if not self.future.cancel() and not self.future.cancelled():
             self.future.exception()
+
+
+def located(error: Exception, call: PendingRequest) -> Exception:
+    """An error with a note, in its traceback, of the call that it ended."""
+    note = f"in the call of {call.method} (request {call.id})"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
 
 
 class Calls:
@@ -205,6 +221,8 @@ class Calls:
         self._conversation.send(call)
         if isinstance(call, UnaryCall) and call.deadline is not None:
             call.timer = self._loop.call_at(call.deadline, self._overdue, call)
+        elif call.is_late:
+            self._limit_wait(call)
 
     def begin_first(self, calls: Sequence[PendingRequest]) -> None:
         """Send calls ahead of everything else, in their order."""
@@ -220,6 +238,18 @@ class Calls:
         if call.is_written:
             cancel = b'{"jsonrpc":"2.0","method":"$/cancelRequest","params":{"id":%d}}' % call.id
             self._conversation.send(Outgoing(cancel))
+
+    def _limit_wait(self, call: PendingRequest) -> None:
+        """Fail a call without a deadline of its own where there is no connection in time."""
+        if not isinstance(call, UnaryCall) or call.deadline is None:
+            self._loop.call_later(NO_CONNECTION_SECONDS, self._not_sent, call)
+
+    def _not_sent(self, call: PendingRequest) -> None:
+        if call.is_over or call.is_written:
+            return
+        words = f"{call.method}: there was no connection within {NO_CONNECTION_SECONDS:g} s"
+        self.end(call)
+        call.fail(NoConnectionError(ErrorCode.COMMUNICATION_TIMEOUT, words, maybe_executed=False))
 
     def _overdue(self, call: UnaryCall) -> None:
         """Fail a call after its deadline; the hub, whose error says more, gets :data:`LOCAL_GRACE` seconds first."""
@@ -258,6 +288,7 @@ class Calls:
         if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
             return False
         call.is_written, call.is_late = False, True
+        self._limit_wait(call)
         return True
 
     def reported(self, params: dict[str, Any]) -> None:

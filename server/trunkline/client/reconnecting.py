@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from typing import Final, Protocol
 
 from trunkline.background import start_task
 from trunkline.client.connection_state import (
+    ABNORMAL,
+    NOT_AUTHENTICATED,
+    REFUSED,
     AuthenticationError,
     Closed,
     CloseInfo,
     Connected,
-    HandshakeRefused,
+    ConnectError,
     Listeners,
     Reconnecting,
     State,
 )
 from trunkline.client.conversation import Conversation
-from trunkline.client.link import (
-    ABNORMAL,
-    CONNECT_ERRORS,
-    ClientSession,
-    Connector,
-    Link,
-    LinkEnded,
-    Opened,
-    refusal_of,
-)
+from trunkline.client.link import ClientSession, Connector, Link, LinkEnded, Opened
 from trunkline.client.outgoing import MESSAGE_TOO_BIG
-from trunkline.client.retrying import Random, Reconnect, full_jitter
+from trunkline.client.retrying import Random, Reconnect, pause
 from trunkline_protocol.session import PROTOCOL_ERROR, CannotResume, ProtocolViolation, ResumeRefusal
 
 READ_AHEAD: Final = 64
@@ -42,7 +35,6 @@ FINAL: Final = range(4500, 5000)
 UNRESUMABLE: Final = frozenset({PROTOCOL_ERROR, 1003, 1007})
 """Close codes for faults in what was sent: a resumed session would send it again, and be refused again."""
 
-NOT_LET_IN: Final = 1008
 OURS: Final = CloseInfo(1000, "closed by this client")
 CLOSE_SESSION: Final = b'{"jsonrpc":"2.0","id":0,"method":"session.close","params":{}}'
 
@@ -116,21 +108,21 @@ class Reconnector:
             patience: seconds to try again while there is no hub.
 
         Raises:
-            OSError, websockets.InvalidHandshake, TimeoutError: no connection could be made.
+            ConnectError: no connection could be made.
             AuthenticationError: there is no token.
         """
-        until = self._loop.time() + patience
+        begun = self._loop.time()
         policy = self._reconnect or Reconnect()
-        for attempt in itertools.count():
+        while True:
             try:
                 opened = await self._connector.open(None)
                 break
-            except CONNECT_ERRORS as error:
-                delay = full_jitter(attempt, policy.min_delay, self._random, cap=policy.max_delay)
-                if refusal_of(error) is not None or self._loop.time() + delay > until:
+            except ConnectError as error:
+                left = begun + patience - self._loop.time()
+                if left <= 0 or self._is_final(error.close_code):
                     raise
-                logger.info("could not connect to %s yet: %s", self._connector.url, error)
-                await asyncio.sleep(delay)
+                logger.info("%s; trying again", error)
+                await asyncio.sleep(min(self._pause(begun, policy, error), left))
         self._attach(opened)
         self._task = start_task(self._run(opened.link), "trunkline-client")
 
@@ -159,11 +151,13 @@ class Reconnector:
             while True:
                 cause = await self._read(link)
                 self._detach(cause)
-                if self._reconnect is None or cause.code in FINAL or self.closed.done():
+                if self._reconnect is None or self._is_final(cause.code) or self.closed.done():
                     return
                 link = await self._reopen(self._reconnect, cause)
-        except (HandshakeRefused, AuthenticationError) as refused:
-            cause = CloseInfo(NOT_LET_IN, str(refused))
+        except ConnectError as refused:
+            cause = CloseInfo(refused.close_code, refused.reason)
+        except AuthenticationError as refused:
+            cause = CloseInfo(NOT_AUTHENTICATED, str(refused))
         except asyncio.CancelledError:
             link.abort()
             raise
@@ -203,29 +197,41 @@ class Reconnector:
         """Try, with back-off, until there is a connection; returns that.
 
         Raises:
-            HandshakeRefused: the hub refuses this client (HTTP 401 or 403), and there is no other token.
+            ConnectError: the hub refuses this client (HTTP 401 or 403), and there is no other token.
             AuthenticationError: the token's function says that there is none.
         """
-        for attempt in itertools.count():
-            delay = full_jitter(attempt, reconnect.min_delay, self._random, cap=reconnect.max_delay)
-            self.listeners.tell(Reconnecting(attempt + 1, delay, cause))
+        begun, attempt, failure = self._loop.time(), 1, None
+        while True:
+            delay = self._pause(begun, reconnect, failure)
+            self.listeners.tell(Reconnecting(attempt, delay, cause))
             await asyncio.sleep(delay)
             try:
                 opened = await self._connector.open(self._conversation.session)
                 await self._attach_or_close(opened)
             except AuthenticationError:
                 raise
+            except ConnectError as error:
+                if self._is_final(error.close_code):
+                    raise
+                failure = error
+                cause = CloseInfo(error.close_code, error.reason)
+                logger.info("%s", error)
             except Exception as error:
-                refused = refusal_of(error)
-                if refused is not None and not callable(self._connector.token):
-                    raise refused from error
-                cause = CloseInfo(ABNORMAL, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
-                unexpected = None if isinstance(error, CONNECT_ERRORS) else error
-                level = logging.INFO if unexpected is None else logging.WARNING
-                logger.log(level, "could not connect to %s: %s", self._connector.url, cause.reason, exc_info=unexpected)
+                cause = CloseInfo(ABNORMAL, f"{type(error).__name__}: {error}")
+                logger.warning("could not connect to %s: %s", self._connector.url, cause.reason, exc_info=error)
             else:
                 return opened.link
-        raise AssertionError  # the loop above has no end
+            attempt += 1
+
+    def _pause(self, since: float, policy: Reconnect, error: ConnectError | None) -> float:
+        """Seconds until the next attempt; not fewer than the hub asked for when it refused the last one."""
+        asked = 0 if error is None or error.error is None else (error.error.retry_after_ms or 0)
+        return max(pause(self._loop.time() - since, policy, self._random), asked / 1000)
+
+    def _is_final(self, code: int) -> bool:
+        """Whether the hub would say the same again: a token's function may return another one by then."""
+        may_differ = callable(self._connector.token) and code in (NOT_AUTHENTICATED, REFUSED)
+        return code in FINAL and not may_differ
 
     # --- what becomes of the session ---
 

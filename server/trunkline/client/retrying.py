@@ -1,6 +1,6 @@
 """Back-off and retries: which calls are made again, and how long to wait before the next attempt. Pure.
 
-Full jitter: each client waits a random part of a bound that grows, so that clients that were cut off at the same moment
+Jitter: each client waits a random part of a bound that grows, so that clients that were cut off at the same moment
 do not reconnect at the same moment (AWS Architecture Blog, "Exponential Backoff And Jitter").
 """
 
@@ -23,13 +23,17 @@ KEPT: Final = frozenset({"expired", "overflow"})
 """Reasons for the end of a session that leave the hub the same: it still knows idempotency keys."""
 
 
+class NoConnectionError(RpcError):
+    """The error of a call that could not be sent at all in the time that it had: nobody waits once more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconnect:
-    """Back-off between attempts to connect: a random wait up to a bound that doubles (full jitter).
+    """Back-off between attempts to connect: a random part of the time that the hub has been away.
 
     Attributes:
-        min_delay: bound of the first wait, in seconds.
-        max_delay: limit of the bound, in seconds.
+        min_delay: that time counts as this much at least, in seconds.
+        max_delay: and as this much at most.
     """
 
     min_delay: float = 0.5
@@ -57,6 +61,15 @@ class Retry:
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.base_delay < 0 or self.factor < 1:
             raise ValueError("Retry: attempts and factor must be 1 or more, base_delay 0 or more")
+
+
+def pause(away: float, policy: Reconnect, random: Random) -> float:
+    """Seconds to wait before the next attempt to connect, after an outage of ``away`` seconds so far.
+
+    A random part of it: nobody is away for more than twice as long as the hub, and who has had several failures early
+    has not spent its short waits.
+    """
+    return random() * min(max(away, policy.min_delay), policy.max_delay)
 
 
 def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.0, cap: float = LONGEST) -> float:
@@ -103,7 +116,7 @@ def retry_delay(
     """
     if retry is None or attempt >= retry.attempts:
         return None
-    if isinstance(error, RpcError) and not error.retryable:
+    if isinstance(error, RpcError) and (not error.retryable or isinstance(error, NoConnectionError)):
         return None
     if not is_safe(error, idempotent=idempotent, keyed=keyed):
         return None

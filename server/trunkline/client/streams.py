@@ -15,8 +15,9 @@ from typing import Any, Final
 from typing_extensions import override
 
 from trunkline.background import start_task
+from trunkline.client.connection_state import UsageError
 from trunkline.client.outgoing import Outgoing, encode_exactly
-from trunkline.client.pending import PendingRequest
+from trunkline.client.pending import PendingRequest, located
 from trunkline_protocol.depth import CARRIED_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.flow import SendWindow
@@ -80,7 +81,17 @@ class StreamCall(PendingRequest):
         granted: called with the call's id and the chunks read in total, whenever credit is to be granted.
     """
 
-    __slots__ = ("_arrived", "_chunks", "_error", "_expected", "_granted", "_is_settled", "_window", "result")
+    __slots__ = (
+        "_arrived",
+        "_chunks",
+        "_error",
+        "_expected",
+        "_granted",
+        "_is_complete",
+        "_is_settled",
+        "_window",
+        "result",
+    )
 
     def __init__(
         self,
@@ -97,6 +108,7 @@ class StreamCall(PendingRequest):
         self._window = ReceiveWindow(window)
         self._granted = granted
         self._expected = 0
+        self._is_complete = False
         self._is_settled = False
         self._error: Exception | None = None
         self.result: Any = None
@@ -109,16 +121,11 @@ class StreamCall(PendingRequest):
     @override
     def chunk(self, params: dict[str, Any], size: int) -> None:
         if params["is_final"] or self._is_settled:
+            self._is_complete = True
             return
         chunk = StreamChunk(params["chunk_type"], params["data"], params["index"])
         if chunk.index != self._expected:
-            self.fail(
-                RpcError(
-                    ErrorCode.SERIALIZATION_ERROR,
-                    f"chunk {self._expected} is missing from the stream",
-                    maybe_executed=True,
-                )
-            )
+            self.fail(_broken(f"chunk {self._expected} is missing from the stream"))
             return
         self._expected += 1
         self._chunks.append((chunk, size))
@@ -126,7 +133,14 @@ class StreamCall(PendingRequest):
 
     @override
     def settle(self, result: Any) -> None:
-        if not self._is_settled:
+        if self._is_settled:
+            return
+        if not self._is_complete:
+            if self._expected:
+                self.fail(_broken(f"the stream ended after {self._expected} chunks, none of them final"))
+            else:
+                self.fail(UsageError(f"{self.method} is no stream: use call()", result))
+        else:
             self.result = result
             self._is_settled = True
             self._arrived.set()
@@ -146,7 +160,7 @@ class StreamCall(PendingRequest):
         """
         while not self._chunks:
             if self._error is not None:
-                raise self._error
+                raise located(self._error, self)
             if self._is_settled:
                 return None
             self._arrived.clear()
@@ -157,16 +171,47 @@ class StreamCall(PendingRequest):
         return chunk
 
 
+def _broken(words: str) -> RpcError:
+    return RpcError(ErrorCode.SERIALIZATION_ERROR, words, maybe_executed=True)
+
+
 class ResultStream:
     """The chunks of a streaming call, to iterate over once. Leaving the loop early cancels the call.
 
-    ``result`` is the call's result, which follows the last chunk; it is set when the iteration has ended.
+    It has begun when :meth:`Hub.stream` returns; awaiting it first returns the same object.
     """
 
     def __init__(self, call: StreamCall, release: Callable[[], Awaitable[None]]) -> None:
         self._call = call
         self._release = release
-        self.result: Any = None
+        self._has_ended = False
+
+    def __await__(self) -> Generator[Any, None, ResultStream]:
+        return self._itself().__await__()
+
+    async def _itself(self) -> ResultStream:
+        return self
+
+    @property
+    def result(self) -> Any:
+        """The call's result, which follows the last chunk.
+
+        Raises:
+            UsageError: the chunks were not read to their end; :meth:`wait` does.
+        """
+        if not self._has_ended:
+            raise UsageError(f"{self._call.method}: the result follows the last chunk: read all, or use wait()")
+        return self._call.result
+
+    async def wait(self) -> Any:
+        """The call's result, once it is there; chunks that nobody has read are dropped.
+
+        Raises:
+            RpcError, DisconnectedError, UsageError: the call failed.
+        """
+        async for _ in self:
+            pass
+        return self.result
 
     @property
     def queued(self) -> int:
@@ -183,7 +228,7 @@ class ResultStream:
         try:
             while (chunk := await self._call.next()) is not None:
                 yield chunk
-            self.result = self._call.result
+            self._has_ended = True
         finally:
             await self._release()
 

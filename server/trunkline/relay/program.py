@@ -88,7 +88,7 @@ class RelayProgram:
         """Carry messages until the peer sends nothing more, the hub refuses, or SIGTERM comes.
 
         Raises:
-            OSError, websockets.InvalidHandshake, TimeoutError: the first connection failed.
+            ConnectError: the first connection failed.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -43,7 +43,8 @@ Rerun = tuple[Literal["hub", "client"], ...]
 class Stream(Protocol):
     """The chunks of a call; ``result`` is there when they have ended."""
 
-    result: Any
+    @property
+    def result(self) -> Any: ...
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
 

@@ -38,6 +38,7 @@ export class Watched {
       switch (state.state) {
         case "connected":
           return state.resumed ? "resumed" : "anew";
+        case "connecting":
         case "reconnecting":
           return `try ${state.attempt}`;
         default:

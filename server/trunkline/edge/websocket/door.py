@@ -15,6 +15,7 @@ from trunkline.edge.context import EdgeContext
 from trunkline.edge.websocket.endpoints import Endpoint
 from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
 from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.edge.websocket.refusal import MAX_REFUSING, RefusingListener, subprotocol_of
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -37,6 +38,7 @@ class WebSocketDoor:
     def __init__(self, context: EdgeContext, endpoints: Mapping[str, Endpoint] | None = None) -> None:
         self.context = context
         self.endpoints = own_endpoints() if endpoints is None else endpoints
+        self._refusing = 0
 
     def accept(self, request: WSUpgradeRequest, peer: str) -> WSUpgradeResponseWithListener:
         """The response to an upgrade request: 101 with a listener, or the error that refuses it."""
@@ -59,16 +61,31 @@ class WebSocketDoor:
         except RpcError as error:
             logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
             self.context.refused(peer, error)
-            return _refusal(error)
+            return self._refusal(error, headers)
         except Exception:
             logger.exception("the authenticate hook failed")
-            return _refusal(RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection"))
+            failure = RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
+            return self._refusal(failure, headers)
         trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
-        extra = {"Sec-WebSocket-Protocol": agreed.subprotocol} if agreed.subprotocol else None
-        response = WSUpgradeResponse.create_101_response(extra)
-        return WSUpgradeResponseWithListener(
-            response, WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
-        )
+        listener = WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
+        return WSUpgradeResponseWithListener(_accepted(agreed.subprotocol), listener)
+
+    def _refusal(self, error: RpcError, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
+        body = encode_error(b"null", encode_error_object(error))
+        subprotocol = subprotocol_of(headers)
+        if subprotocol is None or self._refusing >= MAX_REFUSING or headers.get("sec-websocket-version") != "13":
+            return _http_refusal(error, body)
+        self._refusing += 1
+        return WSUpgradeResponseWithListener(_accepted(subprotocol), RefusingListener(error, body, self._refused_one))
+
+    def _refused_one(self) -> None:
+        self._refusing -= 1
+
+
+def _accepted(subprotocol: str | None) -> WSUpgradeResponse:
+    extra = {"Sec-WebSocket-Protocol": subprotocol} if subprotocol else None
+    response: WSUpgradeResponse = WSUpgradeResponse.create_101_response(extra)
+    return response
 
 
 def _params(query: str) -> dict[str, str]:
@@ -79,8 +96,7 @@ def _params(query: str) -> dict[str, str]:
         raise RpcError(ErrorCode.INVALID_REQUEST, f"the query has more than {MAX_PARAMS} parameters") from error
 
 
-def _refusal(error: RpcError) -> WSUpgradeResponseWithListener:
-    body = encode_error(b"null", encode_error_object(error))
+def _http_refusal(error: RpcError, body: bytes) -> WSUpgradeResponseWithListener:
     status = 403 if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) else error.row.http_status
     headers = {"Content-Type": "application/json", "Sec-WebSocket-Version": "13"}
     if error.retry_after_ms is not None:

@@ -14,6 +14,7 @@ from trunkline.edge.http.request_head import FORWARDED_FOR, Address, RequestHead
 from trunkline.edge.transport import FramingErrors, LingeringTransport, feed, picows_protocol
 from trunkline.edge.websocket.door import WebSocketDoor
 from trunkline.edge.websocket.listener import WebSocketListener
+from trunkline.edge.websocket.refusal import RefusingListener
 
 # uvicorn has found "upgrade" among the tokens; picows accepts it only alone, but Firefox sends "keep-alive, Upgrade".
 _CONNECTION: Final = re.compile(rb"(\r\nconnection:)[^\r\n]*\r\n", re.IGNORECASE)
@@ -32,7 +33,7 @@ class UpgradeProtocol(asyncio.Protocol):
         self._heads = heads or RequestHeads()
         self._address: Address | None = None
         self._transport: LingeringTransport | None = None
-        self._listener: WebSocketListener | None = None
+        self._listener: WebSocketListener | RefusingListener | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

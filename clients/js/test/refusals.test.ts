@@ -1,0 +1,299 @@
+/**
+ * Connections that do not come about: what is told, what is tried again, and what ends it.
+ */
+import assert from "node:assert/strict";
+import { createServer as createHttpServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test, type TestContext } from "node:test";
+import { WebSocket, WebSocketServer } from "ws";
+import {
+  AuthenticationError,
+  CancelledError,
+  connect,
+  ConnectError,
+  createClient,
+  DisconnectedError,
+  type ConnectionState,
+} from "../src/index.js";
+import { pauseMs } from "../src/redial.js";
+import { PlainSocket } from "./support/plain-socket.js";
+import { SKIP_WITHOUT_HUB, startHub } from "./support/real-hub.js";
+import { connected, listen, ONE_CONNECTION, rejection, roundTrip } from "./support/scripted.js";
+import { until, within } from "./support/time.js";
+
+const WORDS = "the token is not valid";
+const REFUSAL = {
+  code: 6001,
+  message: WORDS,
+  data: { type: "UNAUTHENTICATED", recovery: "fatal", retryable: false, maybe_executed: false },
+};
+const SOON = { minDelayMs: 5, maxDelayMs: 20 };
+
+async function address(t: TestContext, server: Server): Promise<string> {
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
+}
+
+/** A hub that refuses by HTTP, with a body. */
+function refusingByHttp(t: TestContext, status: string, body: string): Promise<string> {
+  const server = createHttpServer();
+  server.on("upgrade", (_request, socket) => {
+    socket.end(`HTTP/1.1 ${status}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
+  });
+  return address(t, server);
+}
+
+/** A hub that accepts, says why not, and closes, as long as `isRefusing`; how often it was asked. */
+async function refusingByClose(
+  t: TestContext,
+  { code = 4501, isRefusing = (_attempt: number): boolean => true } = {},
+): Promise<{ url: string; attempts: string[] }> {
+  const attempts: string[] = [];
+  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => "trunkline.v1+json" });
+  server.on("connection", (socket, { headers }) => {
+    attempts.push(headers["sec-websocket-protocol"] ?? "");
+    if (isRefusing(attempts.length)) {
+      socket.send(JSON.stringify({ jsonrpc: "2.0", id: null, error: REFUSAL }));
+      socket.close(code, WORDS);
+    }
+  });
+  await new Promise<void>((resolve) => {
+    server.once("listening", resolve);
+  });
+  t.after(() => {
+    for (const client of server.clients) {
+      client.terminate();
+    }
+    server.close();
+  });
+  return { url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`, attempts };
+}
+
+function signedOut(): string {
+  throw new AuthenticationError("signed out");
+}
+
+async function refusal(promise: Promise<unknown>): Promise<ConnectError> {
+  const error = await rejection(promise);
+  assert.ok(error instanceof ConnectError, String(error));
+  return error;
+}
+
+test("by HTTP: status, code, name and words are the hub's own", async (t) => {
+  const url = await refusingByHttp(t, "403 Forbidden", JSON.stringify({ jsonrpc: "2.0", id: null, error: REFUSAL }));
+  const error = await refusal(connect(url, { WebSocket }));
+  assert.deepEqual([error.status, error.code, error.errorName, error.retryable], [403, 6001, "UNAUTHENTICATED", false]);
+  assert.ok(error.message.endsWith(`/ws: HTTP 403: ${WORDS}`), error.message);
+  assert.match(error.stack ?? "", /refusals\.test/u, "who waits for it is in its stack");
+});
+
+test("by HTTP without a word of the hub: a proxy's status and the begin of its page", async (t) => {
+  const url = await refusingByHttp(t, "502 Bad Gateway", `<html>no backend ${"x".repeat(100_000)}`);
+  const error = await refusal(connect(url, { WebSocket }));
+  assert.deepEqual([error.status, error.code, error.retryable], [502, undefined, true]);
+  assert.match(error.message, /HTTP 502: <html>no backend x{1,200}$/u);
+});
+
+test("by a message and a close, where nobody sees HTTP: the same", async (t) => {
+  const { url, attempts } = await refusingByClose(t);
+  const error = await refusal(connect(url, { WebSocket: PlainSocket }));
+  assert.deepEqual([error.status, error.code, error.errorName], [undefined, 6001, "UNAUTHENTICATED"]);
+  assert.ok(error.message.endsWith(`/ws: ${WORDS}`), error.message);
+  assert.deepEqual(attempts, ["trunkline.v1+json,trunkline.refusal"]);
+});
+
+test("what refuses this client for good is not tried again, however long it may wait", async (t) => {
+  const { url, attempts } = await refusingByClose(t, { code: 4502 });
+  await refusal(connect(url, { WebSocket: PlainSocket, waitMs: 60_000, token: "wrong", reconnect: SOON }));
+  assert.equal(attempts.length, 1);
+  const byHttp = await refusingByHttp(t, "401 Unauthorized", "");
+  await refusal(within(5_000, "an end", connect(byHttp, { WebSocket, waitMs: 60_000, reconnect: SOON })));
+});
+
+test("a token function is asked again, before each attempt", async (t) => {
+  const { url, attempts } = await refusingByClose(t, { isRefusing: (attempt) => attempt < 4 });
+  let asked = 0;
+  const token = (): string => `token-${(asked += 1)}`;
+  const hub = await within(
+    5_000,
+    "a connection",
+    connect(url, { WebSocket: PlainSocket, waitMs: 60_000, token, reconnect: SOON, session: false }),
+  );
+  // Without a session the first refusals come after "connected": what counts is that it comes back with new tokens.
+  await within(5_000, "the fourth attempt", until(() => attempts.length >= 4));
+  assert.equal(new Set(attempts).size, 4);
+  await hub.close();
+});
+
+test("a token function that throws an AuthenticationError ends the client: at first, and at a reconnect", async (t) => {
+  const { url, accept } = await listen(t);
+  const error = await refusal(connect(url, { token: signedOut, waitMs: 60_000 }));
+  assert.ok(error.cause instanceof AuthenticationError);
+  assert.match(error.message, /: signed out$/u);
+
+  let isIn = true;
+  const token = (): string => (isIn ? "t" : signedOut());
+  const [hub, peer] = await Promise.all([connect(url, { session: false, reconnect: SOON, token }), accept()]);
+  isIn = false;
+  peer.cut();
+  assert.deepEqual(await within(5_000, "the end", hub.closed), { code: 4501, reason: "signed out" });
+  assert.match(String(await rejection(hub.call("x"))), /signed out/u);
+});
+
+test("other errors of a token function are tried again", async (t) => {
+  const { url, accept } = await listen(t);
+  let asked = 0;
+  const token = (): Promise<string> =>
+    (asked += 1) < 3 ? Promise.reject(new Error("the vault is away")) : Promise.resolve("t");
+  const [hub] = await Promise.all([connect(url, { ...ONE_CONNECTION, token, waitMs: 60_000, reconnect: SOON, session: false }), accept()]);
+  assert.equal(asked, 3);
+  await hub.close();
+});
+
+/** A port on which nobody listens until the function is called. */
+async function laterHub(t: TestContext): Promise<{ url: string; begin: () => Promise<void> }> {
+  const url = await address(t, createHttpServer());
+  const probe = createHttpServer();
+  await new Promise<void>((resolve) => {
+    probe.listen(0, "127.0.0.1", resolve);
+  });
+  const { port } = probe.address() as AddressInfo;
+  await new Promise((resolve) => {
+    probe.close(resolve);
+  });
+  const begin = async (): Promise<void> => {
+    const server = new WebSocketServer({ port, host: "127.0.0.1", handleProtocols: () => "trunkline.v1+json" });
+    server.on("connection", (socket) => {
+      socket.on("message", (data: Buffer) => {
+        const { id, method } = JSON.parse(data.toString()) as { id: number; method: string };
+        socket.send(JSON.stringify({ jsonrpc: "2.0", id, result: method }));
+      });
+    });
+    t.after(() => {
+      for (const client of server.clients) {
+        client.terminate();
+      }
+      server.close();
+    });
+    await new Promise<void>((resolve) => {
+      server.once("listening", resolve);
+    });
+  };
+  return { url: url.replace(/:\d+/u, `:${port}`), begin };
+}
+
+test("connect waits for a hub that is not there yet, and no longer than it may", async (t) => {
+  const { url, begin } = await laterHub(t);
+  const begun = performance.now();
+  const error = await refusal(connect(url, { waitMs: 150, reconnect: SOON }));
+  assert.match(error.message, /cannot connect/u);
+  assert.ok(performance.now() - begun >= 149);
+  const connecting = connect(url, { waitMs: 60_000, reconnect: SOON, session: false });
+  await begin();
+  const hub = await within(5_000, "the connection", connecting);
+  assert.equal(await hub.call("a.method"), "a.method");
+  await hub.close();
+});
+
+test("connect is cancelled by its signal: while it waits, while it dials, and before", async (t) => {
+  const { url } = await laterHub(t);
+  const silent = createHttpServer();
+  silent.on("upgrade", () => undefined);
+  const hanging = await address(t, silent);
+  for (const target of [url, hanging]) {
+    const controller = new AbortController();
+    const connecting = connect(target, { waitMs: Infinity, signal: controller.signal, reconnect: SOON });
+    setTimeout(() => {
+      controller.abort(new Error("the page is left"));
+    }, 30);
+    const error = await rejection(connecting);
+    assert.ok(error instanceof CancelledError);
+    assert.equal((error.cause as Error).message, "the page is left");
+  }
+  assert.ok((await rejection(connect(url, { signal: AbortSignal.abort() }))) instanceof CancelledError);
+});
+
+test("a signal that is aborted later has no effect", async (t) => {
+  const controller = new AbortController();
+  const { hub, peer } = await connected(t, { signal: controller.signal });
+  controller.abort();
+  await roundTrip(hub, peer);
+});
+
+test("a client that connects by itself: calls, streams and subscriptions wait for the hub", async (t) => {
+  const { url, begin } = await laterHub(t);
+  const hub = createClient(url, { reconnect: SOON, session: false });
+  assert.equal(hub.connectionState, "connecting");
+  const states: ConnectionState["state"][] = [];
+  hub.onConnectionState(({ state }) => states.push(state));
+  const call = hub.call("first");
+  await within(5_000, "a failed attempt", until(() => states.length > 1));
+  await begin();
+  assert.equal(await within(5_000, "its result", call), "first");
+  assert.equal(hub.connectionState, "connected");
+  assert.deepEqual(new Set(states), new Set(["connecting", "connected"]));
+  await hub.close();
+  assert.equal(states.at(-1), "closed");
+});
+
+test("a client that connects by itself and may not: every call is told why", async (t) => {
+  const { url } = await refusingByClose(t);
+  const hub = createClient(url, { WebSocket: PlainSocket, token: "wrong" });
+  const waiting = rejection(hub.call("x"));
+  assert.deepEqual(await within(5_000, "the end", hub.closed), { code: 4501, reason: WORDS });
+  for (const error of [await waiting, await rejection(hub.call("y"))]) {
+    assert.ok(error instanceof DisconnectedError);
+    assert.deepEqual([error.code, error.maybeExecuted], [4501, false]);
+    assert.ok(error.message.includes(WORDS));
+  }
+  assert.equal(hub.connectionState, "closed");
+});
+
+test("a call without a timeout does not wait for ever where there is no hub", async (t) => {
+  const { url } = await laterHub(t);
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const hub = createClient(url);
+  const call = hub.call("x");
+  call.catch(() => undefined);
+  t.mock.timers.tick(30_000);
+  t.mock.timers.reset();
+  assert.match(String(await rejection(call)), /TimeoutError: no connection within 30000 ms/u);
+  await hub.close();
+});
+
+test("pauses between attempts follow the outage: nobody is away for more than twice as long as the hub", () => {
+  const pauses = { minMs: 500, maxMs: 20_000 };
+  assert.deepEqual([0, 400, 1_500, 60_000].map((away) => pauseMs(away, pauses, () => 1)), [500, 500, 1_500, 20_000]);
+  const away = Array.from({ length: 2_000 }, () => {
+    let now = 0;
+    while (now < 1_500) {
+      now += pauseMs(now, pauses);
+    }
+    return now;
+  });
+  assert.ok(Math.max(...away) <= 3_000, "of a restart that took 1.5 s");
+});
+
+test("the real hub's own words, by either way", { skip: SKIP_WITHOUT_HUB }, async () => {
+  const hub = await startHub({ env: { TRUNKLINE_TOKEN: "the-only-token-of-this-hub" } });
+  try {
+    for (const Socket of [WebSocket, PlainSocket]) {
+      const wrong = await refusal(connect(hub.url, { WebSocket: Socket, token: "wrong" }));
+      assert.deepEqual([wrong.code, wrong.errorName], [6001, "UNAUTHENTICATED"]);
+      assert.match(wrong.message, /the token is not valid/u);
+      const lost = await refusal(connect(`${hub.url}/nowhere`, { WebSocket: Socket }));
+      assert.match(lost.message, /no WebSocket endpoint at '\/ws\/nowhere'; this hub has \/ws/u);
+    }
+    const foreign = await refusal(connect(hub.url, { WebSocket, headers: { Origin: "http://localhost:5173" } }));
+    assert.deepEqual([foreign.status, foreign.code], [403, 6002]);
+    assert.match(foreign.message, /origin 'http:\/\/localhost:5173' is not allowed; add it to TRUNKLINE_ALLOWED_ORIGINS/u);
+  } finally {
+    await hub.stop();
+  }
+});
