@@ -24,28 +24,36 @@ def hub() -> Iterator[RunningHub]:
         yield running
 
 
-async def answered(caller: Peer, sent: dict[Any, float]) -> list[float]:
-    """The seconds until each of these calls is answered, in the order of the answers."""
-    took: list[float] = []
+async def answered(caller: Peer, sent: dict[Any, float], took: dict[Any, float]) -> None:
+    """Note the seconds until each of these calls is answered."""
     while len(took) < HELD_SECONDS * CALLS_PER_SECOND:
         reply = await caller.receive()
-        took.append(time.monotonic() - sent[reply["id"]])
-    return took
+        took[reply["id"]] = time.monotonic() - sent[reply["id"]]
 
 
 @pytest.mark.alone
 @pytest.mark.parametrize("work", ["debug.echo", "debug.sleep"])
 async def test_while_one_holds_the_interpreter_lock_calls_go_to_the_other(hub: RunningHub, work: str) -> None:
-    """The lock is let go for a moment every 0.9 s, and the executor then answers what it was sent."""
+    """The lock is let go for a moment every 0.9 s, and the executor then answers what it was sent.
+
+    Judged is a call that is made while the other executor is free: the machine may be slow for a moment.
+    """
     params = {"value": 1} if work == "debug.echo" else {"seconds": 0.03}
     async with peer(hub.url) as holder, peer(hub.url) as caller:
         sent: dict[Any, float] = {}
-        reading = asyncio.create_task(answered(caller, sent))
+        took: dict[Any, float] = {}
+        judged: set[Any] = set()
+        reading = asyncio.create_task(answered(caller, sent, took))
         held = await holder.request("debug.spin", {"seconds": HELD_SECONDS})
         for _ in range(HELD_SECONDS * CALLS_PER_SECOND):
-            sent[await caller.request(work, params)] = time.monotonic()
+            is_other_free = len(took) == len(sent)
+            call = await caller.request(work, params)
+            sent[call] = time.monotonic()
+            if is_other_free:
+                judged.add(call)
             await asyncio.sleep(1 / CALLS_PER_SECOND)  # the pace of the calls
-        took = await asyncio.wait_for(reading, PATIENCE)
+        await asyncio.wait_for(reading, PATIENCE)
         await holder.reply(held)
-    late = [round(seconds, 2) for seconds in took if seconds > WAIT_SECONDS]
-    assert late == [], f"{len(late)} of {len(took)} waited"
+    late = [round(took[call], 2) for call in judged if took[call] > WAIT_SECONDS]
+    assert late == [], f"{len(late)} of {len(judged)} waited"
+    assert len(judged) >= len(sent) / 2
