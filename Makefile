@@ -110,6 +110,7 @@ check: setup ## Lint, types, package checks; build the wheel and start a hub fro
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m scripts.budget
 	$(BIN)/python -m scripts.architecture --check
+	$(BIN)/python -m scripts.settings_page --check
 	cd clients && npm run --silent check
 	$(BIN)/python tests/support/wheel.py
 

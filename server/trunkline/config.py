@@ -43,6 +43,8 @@ Names = Annotated[tuple[str, ...], NoDecode]
 LIVE: Final = "live"
 """Marks a setting that can change while the hub runs; :mod:`trunkline.hosting.configuration` applies it."""
 
+OF_ONE: Final = "the same of one principal"
+Level = Literal["debug", "info", "warning", "error"]
 LiveInt = Annotated[int, LIVE]
 LiveFloat = Annotated[float, LIVE]
 
@@ -55,16 +57,9 @@ _LISTS = (
 )  # fmt: skip
 
 CREDENTIALS = (
-    "token",
-    "tokens_file",
-    "jwt_key",
-    "jwt_keys_file",
-    "jwt_algorithms",
-    "jwt_audience",
-    "jwt_issuer",
-    "authenticate",
+    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_algorithms", "jwt_audience", "jwt_issuer", "authenticate",
     "llm_api_key",
-)
+)  # fmt: skip
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
 
@@ -73,13 +68,13 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_default=True)
 
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", description="address to bind")
     port: int | None = Field(None, ge=0, le=65535, description="unset = 8765, or none where a Unix socket is given")
     uds: Path | None = Field(None, description="Unix socket for HTTP and WebSocket")
     uds_mode: int = Field(0o600, ge=0, le=0o777, description="permissions of the Unix sockets' files, in octal as text")
     uds_framed: Path | None = Field(None, description="Unix socket for peers that speak a framed protocol")
-    uds_framing: FramingName = "packet4"
-    uds_dialect: DialectName = "jsonrpc"
+    uds_framing: FramingName = Field("packet4", description="framing of uds_framed")
+    uds_dialect: DialectName = Field("jsonrpc", description="dialect of uds_framed")
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
     executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
@@ -112,7 +107,9 @@ class Settings(BaseSettings):
     auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
     allowed_hosts: Names = Field((), description="accepted Host names, beside the bound address")
-    allowed_origins: Names = Field((), description="accepted Origins of browsers, beside the hub's own")
+    allowed_origins: Names = Field(
+        (), description="accepted Origins of browsers, beside the hub's own; `loopback`: all of this machine"
+    )
 
     trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is trusted")
 
@@ -135,10 +132,10 @@ class Settings(BaseSettings):
         (), description="techniques that use the cache where the call says nothing"
     )
     llm_base_url: str | None = Field(None, description="OpenAI-compatible endpoint; unset = extractive answers")
-    llm_model: str | None = None
-    llm_api_key: SecretStr | None = None
+    llm_model: str | None = Field(None, description="its model; required with it")
+    llm_api_key: SecretStr | None = Field(None, description="its key")
 
-    max_connections: LiveInt = Field(16_384, ge=1)
+    max_connections: LiveInt = Field(16_384, ge=1, description="connections of all principals")
     max_calls: LiveInt = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
     max_calls_per_connection: LiveInt = Field(
         defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight of one connection"
@@ -151,9 +148,9 @@ class Settings(BaseSettings):
     )
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
-    max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0)
+    max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0, description=OF_ONE)
     max_pipelines: LiveInt = Field(defaults.MAX_PIPELINES, ge=0, description="pipelines of all principals")
-    max_pipelines_per_principal: LiveInt = Field(defaults.MAX_PIPELINES_PER_PRINCIPAL, ge=0)
+    max_pipelines_per_principal: LiveInt = Field(defaults.MAX_PIPELINES_PER_PRINCIPAL, ge=0, description=OF_ONE)
     session_seconds: float = Field(
         defaults.SESSION_SECONDS, ge=0, description="how long a session outlives its connection"
     )
@@ -164,7 +161,7 @@ class Settings(BaseSettings):
         ge=0,
         description="keys of calls, and as many of publications, of all principals",
     )
-    idempotency_keys_per_principal: int = Field(defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL, ge=0)
+    idempotency_keys_per_principal: int = Field(defaults.IDEMPOTENCY_KEYS_PER_PRINCIPAL, ge=0, description=OF_ONE)
     queue_limit: int = Field(QUEUE_LIMIT, ge=0, description="calls queued for executors, and as many for callees")
     queue_limit_per_connection: int = Field(
         QUEUE_LIMIT_PER_CONNECTION, ge=0, description="queued calls of one connection"
@@ -209,12 +206,12 @@ class Settings(BaseSettings):
     close_seconds: LiveFloat = Field(2.0, ge=0, description="over how long connections are closed after the drain")
     ping_interval: float = Field(defaults.PING_INTERVAL, gt=0, description="between pings of a connection")
     ping_timeout: float = Field(defaults.PING_TIMEOUT, gt=0, description="how long a peer may be silent after a ping")
-    max_message_bytes: int = Field(16 * 2**20, ge=1024)
-    max_batch: int = Field(defaults.MAX_BATCH, ge=1)
+    max_message_bytes: int = Field(16 * 2**20, ge=1024, description="size of one message of a client")
+    max_batch: int = Field(defaults.MAX_BATCH, ge=1, description="members of one batch")
     partial_bytes: int = Field(defaults.PARTIAL_BYTES, ge=2**20, description="unfinished messages of all principals")
-    partial_bytes_per_principal: int = Field(defaults.PARTIAL_BYTES_PER_PRINCIPAL, ge=2**20)
+    partial_bytes_per_principal: int = Field(defaults.PARTIAL_BYTES_PER_PRINCIPAL, ge=2**20, description=OF_ONE)
     detached_bytes: int = Field(256 * 2**20, ge=2**20, description="outboxes of all detached sessions")
-    detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20)
+    detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20, description=OF_ONE)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
     unsigned_topics: Names = Field((), description="topics and patterns whose events do not name their publisher")
@@ -231,7 +228,7 @@ class Settings(BaseSettings):
     job_attempts: LiveInt = Field(defaults.JOB_ATTEMPTS, ge=1, description="attempts of a job before it has failed")
     job_bytes: LiveInt = Field(defaults.JOB_BYTES, ge=1024, description="size of a job's params, and of its result")
     jobs_waiting: LiveInt = Field(defaults.JOBS_WAITING, ge=0, description="unfinished jobs of all principals")
-    jobs_waiting_per_principal: LiveInt = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0)
+    jobs_waiting_per_principal: LiveInt = Field(defaults.JOBS_WAITING_PER_PRINCIPAL, ge=0, description=OF_ONE)
     jobs_waiting_bytes: LiveInt = Field(
         defaults.JOBS_WAITING_BYTES, ge=0, description="params of unfinished jobs, on disk"
     )
@@ -241,8 +238,8 @@ class Settings(BaseSettings):
     )
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], LIVE] = "info"
-    log_format: Literal["auto", "pretty", "json"] = "auto"
+    log_level: Annotated[Level, LIVE] = Field("info", description="what is logged: this and worse")
+    log_format: Literal["auto", "pretty", "json"] = Field("auto", description="auto = pretty on a terminal, else json")
     log_requests: Annotated[bool, LIVE] = Field(
         False, description="a line for each call that ends; at debug there always is one"
     )

@@ -107,6 +107,13 @@ def serve(
     reload: Annotated[
         bool, typer.Option("--reload", help="For development: load methods anew whenever their files change.")
     ] = False,
+    dev: Annotated[
+        bool,
+        typer.Option(
+            "--dev",
+            help="For development: --reload, tracebacks for callers, and any page of this machine may connect.",
+        ),
+    ] = False,
     stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
 ) -> None:
     """Run a hub until SIGTERM or Ctrl-C."""
@@ -128,9 +135,14 @@ def serve(
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
     settings = read_settings(config, **options)
-    if reload and not settings.is_loopback:
-        fail(EXIT_USAGE, f"--reload is for development: bind 127.0.0.1 instead of {settings.host}, or leave it out")
-    _serve(settings, stop_at_eof=stop_with_stdin, reloads=reload)
+    for given, name in ((reload, "--reload"), (dev, "--dev")):
+        if given and not settings.is_loopback:
+            fail(EXIT_USAGE, f"{name} is for development: bind 127.0.0.1 instead of {settings.host}, or leave it out")
+    if dev:
+        from trunkline.edge.access.rules import LOOPBACK
+
+        settings = settings.with_changes({"debug": True, "allowed_origins": (*settings.allowed_origins, LOOPBACK)})
+    _serve(settings, stop_at_eof=stop_with_stdin, reloads=reload or dev)
 
 
 def _serve(

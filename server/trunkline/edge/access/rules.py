@@ -29,14 +29,20 @@ _HOST: Final = re.compile(
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+LOOPBACK: Final = "loopback"
+"""Stands among the origins for all pages that this machine serves, whatever the port: development servers."""
+
+LOOPBACK_ORIGIN: Final = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.ASCII)
+
 
 class AccessRules:
     """The allow-lists of one hub.
 
     Args:
         hosts: names (no port) that ``Host`` may have; ``*`` allows all. Guards against DNS rebinding.
-        origins: origins that browsers may come from, as ``scheme://host[:port]``; ``*`` allows all. A request
-            without ``Origin`` is no browser and is let in; so is a page the hub itself served.
+        origins: origins that browsers may come from, as ``scheme://host[:port]``; ``*`` allows all, ``loopback`` those
+            of this machine. A request without ``Origin`` is no browser and is let in; so is a page the hub itself
+            served.
         authenticate: the hook of :data:`trunkline.hub.principal.Authenticate`.
     """
 
@@ -71,6 +77,8 @@ class AccessRules:
         if origin is None or "*" in self._origins or origin.lower() in self._origins:
             return
         if is_same_host(origin, headers.get("host", "")):
+            return
+        if LOOPBACK in self._origins and LOOPBACK_ORIGIN.fullmatch(origin.lower()):
             return
         raise RpcError(
             ErrorCode.FORBIDDEN, f"origin {origin!r:.100} is not allowed; add it to TRUNKLINE_ALLOWED_ORIGINS"

@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from trunkline.edge.access.rules import AccessRules, find_token
+from trunkline.edge.access.rules import LOOPBACK, LOOPBACK_ORIGIN, AccessRules, find_token
 from trunkline.edge.http.answer import error_headers, json_rpc_error
+from trunkline.edge.http.client_packages import client_packages
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
 from trunkline.edge.http.request import peer_of
@@ -94,7 +95,7 @@ def http_app(
                 Route(path, guarded(access, document(describe), RPC_DISCOVER.name))
                 for path, describe in pages.documents.items()
             ),
-            *(Route(path, hosted(access, page)) for path, page in dashboard_pages().items()),
+            *(Route(path, hosted(access, page)) for path, page in (dashboard_pages() | client_packages()).items()),
         ],
         middleware=cors(allowed_origins),
     )
@@ -109,6 +110,7 @@ def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=origins,
+            allow_origin_regex=LOOPBACK_ORIGIN.pattern if LOOPBACK in origins else None,
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=CORS_REQUEST_HEADERS,
             expose_headers=CORS_ANSWER_HEADERS,

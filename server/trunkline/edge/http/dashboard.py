@@ -29,6 +29,7 @@ MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".tgz": "application/gzip",
     ".txt": "text/plain; charset=utf-8",
     ".woff2": "font/woff2",
 }

@@ -1,0 +1,103 @@
+"""The clients that a hub serves: what is installed from its address calls it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.hub import RunningHub
+from trunkline.edge.http.client_packages import WHEEL, client_wheel
+from trunkline.version import __version__
+
+PROGRAM = """
+import asyncio, sys
+from trunkline import connect
+
+async def main():
+    async with connect(sys.argv[1]) as hub:
+        indexes = [chunk.data["index"] async for chunk in hub.stream("debug.count", {"n": 3})]
+        print(await hub.call("debug.echo", {"value": indexes}))
+    print([name for name in ("picows", "starlette", "uvicorn", "torch", "numpy", "pydantic") if name in sys.modules])
+
+asyncio.run(main())
+"""
+
+
+def test_the_wheel_is_whole_and_always_the_same() -> None:
+    wheel = client_wheel()
+    assert wheel == client_wheel()
+    with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
+        record = archive.read(f"trunkline_client-{__version__}.dist-info/RECORD").decode()
+        rows = {name: (digest, size) for name, digest, size in csv.reader(io.StringIO(record))}
+        assert rows.keys() == set(archive.namelist())
+        for name, (digest, size) in rows.items():
+            content = archive.read(name)
+            if not name.endswith("RECORD"):
+                assert int(size) == len(content)
+                sha = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+                assert digest == f"sha256={sha}"
+        metadata = archive.read(f"trunkline_client-{__version__}.dist-info/METADATA").decode()
+        folders = {name.rsplit("/", 1)[0] for name in rows}
+    needed = [line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    assert {name.split(">")[0].split("<")[0] for name in needed} == {
+        "msgspec",
+        "orjson",
+        "typing-extensions",
+        "websockets",
+    }
+    assert not {"trunkline/edge", "trunkline/methods", "trunkline/executors"} & folders, "nothing of the server"
+
+
+def test_what_is_in_the_wheel_is_all_it_takes(debug_hub: RunningHub, tmp_path: Path) -> None:
+    answer = debug_hub.get(f"/{WHEEL}")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/zip")
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        archive.extractall(tmp_path)
+    # Ahead of what is installed here, whose dependencies it takes.
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{PROGRAM}", debug_hub.url],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["[0, 1, 2]", "[]"]), done.stderr
+
+
+def test_the_page_says_how_to_install_each(debug_hub: RunningHub) -> None:
+    text = debug_hub.get("/client").body.decode()
+    base = f"http://127.0.0.1:{debug_hub.port}"
+    for line in (
+        f"npm install {base}/client.tgz",
+        f'import {{ connect }} from "{base}/client.js"',
+        f"pip install {base}/{WHEEL}",
+    ):
+        assert line in text
+    assert f"ws://127.0.0.1:{debug_hub.port}/ws" in text
+
+
+def test_no_other_host_is_given_them(debug_hub: RunningHub) -> None:
+    for path in ("/client", "/client.js", "/client.tgz", f"/{WHEEL}"):
+        assert debug_hub.get(path, {"Host": "evil.example"}).status == 403
+
+
+def test_the_package_for_npm_is_that_of_this_version(debug_hub: RunningHub) -> None:
+    answer = debug_hub.get("/client.tgz")
+    if answer.status == 404:
+        pytest.fail("make setup has not built it")
+    assert answer.headers["content-type"] == "application/gzip"
+    with tarfile.open(fileobj=io.BytesIO(answer.body)) as archive:
+        package = archive.extractfile("package/package.json")
+        assert package is not None
+        assert json.load(package)["version"] == __version__
+        assert "package/dist/browser.js" in archive.getnames()
+    module = debug_hub.get("/client.js")
+    assert (module.status, module.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert b"sourceMappingURL" not in module.body
