@@ -94,13 +94,22 @@ class SessionOpened(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SessionAck(msgspec.Struct, frozen=True):
-    """Params of ``session.ack`` (both directions, a notification): all frames up to this number have arrived."""
+    """Params of ``session.ack`` (both directions, a notification): all frames up to this number have arrived.
+
+    ``last`` (H -> C): the hub is stopping, and acts on no later frame, whatever it may still receive.
+    """
 
     received: Count
+    last: bool = False
 
 
 class SessionClose(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Params of ``session.close`` (C -> H): the client ends its session."""
+
+
+def encode_last_ack(received: int) -> bytes:
+    """A ``session.ack`` notification of a hub that acts on no later frame."""
+    return b'{"jsonrpc":"2.0","method":"session.ack","params":{"received":%d,"last":true}}' % received
 
 
 def encode_ack(received: int) -> bytes:

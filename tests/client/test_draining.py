@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.client.faults import Changes
 from tests.client.scripted import Answer, ScriptedHub, final, scripted_hub
@@ -175,7 +176,82 @@ async def test_behind_a_relay_what_waits_can_be_cancelled_and_is_not_fed() -> No
         assert program.others == []
 
 
+def deaf(*, last: bool) -> Answer:
+    """The first hub reads calls of "work" no more, and says so (or not) before it is gone; the next one answers."""
+    lives = itertools.count()
+    life = 0
+
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        nonlocal life
+        if message["method"] == "session.open":
+            life = next(lives)
+            opened = {"session": f"s{life}", "resumed": False, "received": 0, "ttl_ms": 60_000}
+            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}]
+        if "id" not in message:
+            return []
+        if life == 0 and message["method"] == "read":
+            return [{"jsonrpc": "2.0", "method": "session.ack", "params": {"received": message["seq"], "last": last}}]
+        return [] if life == 0 else [{"jsonrpc": "2.0", "id": message["id"], "result": message["method"]}]
+
+    return answer
+
+
+async def test_what_a_stopping_hub_did_not_read_goes_to_the_next_one() -> None:
+    async with client_of(deaf(last=True)) as (hub, client), asyncio.timeout(PATIENCE):
+        read = asyncio.create_task(client.call("read"))
+        await hub.wait_for("read")
+        unread = asyncio.create_task(client.call("work", retry=False))
+        await hub.wait_for("work")
+        await hub.cut()
+        assert await unread == "work"
+        with pytest.raises(DisconnectedError) as caught:
+            await read
+        assert caught.value.maybe_executed, "it has read that one"
+
+
+async def test_what_it_may_have_read_does_not() -> None:
+    async with client_of(deaf(last=False)) as (hub, client), asyncio.timeout(PATIENCE):
+        read = asyncio.create_task(client.call("read"))
+        await hub.wait_for("read")
+        unknown = asyncio.create_task(client.call("work"))
+        await hub.wait_for("work")
+        await hub.cut()
+        for call in (read, unknown):
+            with pytest.raises(DisconnectedError) as caught:
+                await call
+            assert caught.value.maybe_executed
+
+
+async def test_behind_a_relay_it_goes_to_the_next_one_too() -> None:
+    async with scripted_hub(deaf(last=True), sessions=True) as hub, relay(hub.url) as program:
+        read = await program.request("read")
+        await hub.wait_for("read")
+        unread = await program.request("work")
+        await hub.wait_for("work")
+        await hub.cut()
+        require({"result": "work"}, await program.reply(unread))
+        require({"error": {"code": 2001, "data": {"maybe_executed": True}}}, await program.reply(read))
+
+
 # --- real hubs ---
+
+
+async def test_a_hub_that_stops_says_how_far_it_has_read() -> None:
+    with ready_hub() as hub:
+        async with peer(hub.url) as client:
+            await client.result("session.open")
+            await client.send({"seq": 1, "jsonrpc": "2.0", "id": "a", "method": "debug.echo", "params": {"value": 1}})
+            require({"result": 1}, await client.reply("a"))
+            hub.process.terminate()
+            acks = []
+            with pytest.raises(ConnectionClosed) as closed:
+                while True:
+                    message = await client.receive()
+                    acks += [message["params"]] if message.get("method") == "session.ack" else []
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+            assert acks[-1] == {"received": 1, "last": True}
+        await asyncio.to_thread(hub.wait_ended, 0)
 
 
 @asynccontextmanager

@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { built } from "./built.mjs";
 
 const BUDGET_BYTES = 150_000;
-/** Loaded when somebody asks for it, not with the page. */
-const NOT_LOADED = "licenses.txt";
+/** Loaded when somebody asks for them, not with the page. */
+const NOT_LOADED = new Set(["licenses.txt", "client.js", "client.tgz"]);
 
 const names = readdirSync(built, { recursive: true, encoding: "utf8" }).filter(
-  (name) => !name.endsWith(".gz") && name !== NOT_LOADED && statSync(join(built, name)).isFile(),
+  (name) => !name.endsWith(".gz") && !NOT_LOADED.has(name) && statSync(join(built, name)).isFile(),
 );
 const sizes = names.map((name) => {
   const file = join(built, name);

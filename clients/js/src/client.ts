@@ -169,8 +169,8 @@ export class Client implements Hub, LinkUser {
     this.#subscriptions.cut();
   }
 
-  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void {
-    this.#requests.lost(end, sessionEnd);
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined, unread: ReadonlySet<number>): void {
+    this.#requests.lost(end, sessionEnd, unread);
     this.#callee.lost();
   }
 

@@ -102,7 +102,7 @@ function decodeNotification(params: Fields, method: string, units: number): Fiel
     case "stream.credit":
       return isId(requestId) && are("number", consumed) && { kind: "credit", id: requestId, consumed };
     case "session.ack":
-      return are("number", received) && { kind: "ack", received };
+      return are("number", received) && { kind: "ack", received, isLast: params.last === true };
     default:
       return false;
   }

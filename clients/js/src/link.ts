@@ -21,8 +21,8 @@ export interface LinkUser extends SizeUser {
   receive(message: Incoming): void;
   /** The socket is gone. */
   cut(end: CloseInfo): void;
-  /** What was sent and has no outcome will have none. */
-  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void;
+  /** What was sent and has no outcome will have none; requests that are `unread` certainly were not acted on. */
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined, unread: ReadonlySet<number>): void;
   /** There is a connection again; what is sent now goes ahead of what waits. */
   up(resumed: boolean): void;
   /** Closed for good; `isOwn`: by this client's `close()`. */
@@ -255,7 +255,10 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   #take(message: Incoming, seq: number | undefined, units: number): boolean {
     const session = this.#session;
     if (message.kind === "ack") {
-      session?.acknowledge(message.received);
+      if (session !== undefined) {
+        session.acknowledge(message.received);
+        session.isEnding = message.isLast;
+      }
       return false;
     }
     if ("id" in message && message.id === OWN_ID) {
@@ -336,10 +339,11 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   }
 
   #lose(sessionEnd?: SessionEnd): void {
+    const unread = this.#session?.unread ?? new Set();
     this.hub += 1;
     this.#session = undefined;
     this.#outbox.loseSession();
-    this.#user.lost(this.#cause, sessionEnd);
+    this.#user.lost(this.#cause, sessionEnd, unread);
   }
 
   /** Lets go of the socket, if there is one. */

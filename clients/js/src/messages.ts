@@ -148,7 +148,8 @@ export type Incoming =
   | { readonly kind: "progress"; readonly token: number; readonly value: unknown }
   | { readonly kind: "credit"; readonly id: ForeignId; readonly consumed: number }
   | { readonly kind: "cancel"; readonly id: ForeignId }
-  | { readonly kind: "ack"; readonly received: number }
+  /** `isLast`: the hub is stopping, and acts on no later frame. */
+  | { readonly kind: "ack"; readonly received: number; readonly isLast: boolean }
   | ({ readonly kind: "request" } & WireRequest)
   /** `error` is the hub's own, that belongs to no request. */
   | { readonly kind: "nonsense"; readonly why: string; readonly error?: WireError | undefined };

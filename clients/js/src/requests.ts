@@ -114,9 +114,10 @@ export class Requests {
   /** The hub takes nothing new: whether the request waits for the next one, as if there were no connection. */
   hold(id: number): boolean {
     const request = this.#inFlight.get(id);
-    if (request?.mayWait !== true) {
-      return false;
-    }
+    return request?.mayWait === true && this.#keep(request);
+  }
+
+  #keep(request: Request): boolean {
     request.late(false);
     return this.#link.hold(request);
   }
@@ -143,10 +144,11 @@ export class Requests {
     }
   }
 
-  /** Nothing that was sent will be answered. */
-  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined): void {
+  /** Nothing that was sent will be answered; what no hub has read goes to the next one. */
+  lost(end: CloseInfo, sessionEnd: SessionEnd | undefined, unread: ReadonlySet<number>): void {
     for (const request of this.#inFlight.values()) {
-      if (request.isWritten || !request.isLasting) {
+      const isUnread = request.isLasting && request.feed === undefined && unread.has(request.id);
+      if ((request.isWritten && !(isUnread && this.#keep(request))) || !request.isLasting) {
         this.#take(request.id);
         request.reject(new DisconnectedError(end, true, undefined, sessionEnd));
       }

@@ -29,6 +29,8 @@ export class Session {
   #received = 0;
   #dueFrames = 0;
   #dueUnits = 0;
+  /** Whether the hub acts on no frame that is kept: it is stopping. */
+  isEnding = false;
 
   constructor(id: string, ttlMs: number) {
     this.id = id;
@@ -87,6 +89,12 @@ export class Session {
     }
     this.acknowledge(received);
     return [...this.#kept];
+  }
+
+  /** Ids of the requests that the hub certainly did not act on: it said so when it stopped. */
+  get unread(): ReadonlySet<number> {
+    const ids = this.isEnding ? this.#kept.map((frame) => /^\{"seq":\d+,"jsonrpc":"2\.0","id":(?<id>\d+),/u.exec(frame)?.groups?.id) : [];
+    return new Set(ids.map(Number));
   }
 
   /** The longest frame that is kept, or "". */

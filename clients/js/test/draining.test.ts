@@ -184,3 +184,42 @@ describe("a real hub", { skip: SKIP_WITHOUT_HUB }, () => {
     assert.equal((await work).slept, 1);
   });
 });
+
+/** A hub with a session that reads one call, and says that it reads no other (or does not); then it is gone. */
+async function deaf(t: TestContext, isLast: boolean): Promise<{ read: Promise<unknown>; unread: Promise<unknown>; next: Peer }> {
+  const { url, accept } = await listen(t);
+  const opened = { resumed: false, received: 0, ttl_ms: 60_000 };
+  const open = async (): Promise<Peer> => {
+    const peer = await accept();
+    peer.result((await peer.next()).id, { session: "s", ...opened });
+    return peer;
+  };
+  const [watched, peer] = await Promise.all([Watched.connect(url), open()]);
+  t.after(() => watched.hub.close());
+  const read = watched.hub.call("read", {}, { retry: false });
+  const unread = watched.hub.call("work", {}, { retry: false });
+  read.catch(() => undefined);
+  unread.catch(() => undefined);
+  await Promise.all([peer.next(), peer.next()]);
+  peer.send({ method: "session.ack", params: { received: 1, last: isLast } });
+  peer.close(1012, "the hub is stopping");
+  return { read, unread, next: await open() };
+}
+
+test("what a stopping hub did not read goes to the next one", async (t) => {
+  const { read, unread, next } = await deaf(t, true);
+  const { id, method } = await next.next();
+  assert.equal(method, "work");
+  next.result(id, "done");
+  assert.equal(await unread, "done");
+  const error = await rejection(read);
+  assert.ok(error instanceof DisconnectedError && error.maybeExecuted, "it has read that one");
+});
+
+test("what it may have read does not", async (t) => {
+  const { read, unread } = await deaf(t, false);
+  for (const call of [read, unread]) {
+    const error = await rejection(call);
+    assert.ok(error instanceof DisconnectedError && error.maybeExecuted);
+  }
+});

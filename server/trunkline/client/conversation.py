@@ -8,7 +8,8 @@ is not connected they wait; frames that were written and not acknowledged are ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import Final
 
@@ -55,6 +56,7 @@ class Conversation:
         self._flushing: asyncio.Handle | None = None
         self._acknowledging: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
+        self._kept: deque[Outgoing] = deque()  # what the session's core keeps, and has not dropped yet
         self.session: ClientSession | None = None
         self.hub = 1
         self.max_message_bytes: float = inf
@@ -153,7 +155,10 @@ class Conversation:
                 item.refused(too_large(len(frame), int(self.max_message_bytes)))
                 continue
             item.mark_written()
-            frames.append(core.number(frame) if core is not None and item.is_numbered else frame)
+            if core is not None and item.is_numbered:
+                frame = core.number(frame)
+                self._kept.append(item)
+            frames.append(frame)
             size += len(frame)
         return frames
 
@@ -180,16 +185,30 @@ class Conversation:
             self._acknowledging = self._loop.call_later(delay, self._acknowledge)
         return is_new
 
-    def acknowledged(self, received: int) -> None:
-        """Note that the hub has received all frames up to a number.
+    def acknowledged(self, received: int, *, last: bool = False) -> None:
+        """Note that the hub has received all frames up to a number. ``last``: it is stopping, and acts on no later one.
 
         Raises:
             ProtocolViolation: no frame of that number was sent.
         """
         if self.session is not None:
             self.session.core.acknowledge(received)
+            self.session.is_ending = last
+            self._drop_acknowledged()
             if len(self._outbox):
                 self._flush_soon()
+
+    def _drop_acknowledged(self) -> None:
+        kept = 0 if self.session is None else self.session.core.unacknowledged
+        while len(self._kept) > kept:
+            self._kept.popleft()
+
+    def unread(self) -> Collection[Outgoing]:
+        """What was written, and certainly not acted on: its hub said so when it stopped."""
+        if self.session is None or not self.session.is_ending:
+            return ()
+        self._drop_acknowledged()
+        return set(self._kept)
 
     def _acknowledge(self) -> None:
         self._stop_acknowledging()
@@ -241,6 +260,7 @@ class Conversation:
     def forget(self) -> None:
         """Drop the session, which is over, and all frames that only its hub could handle; the others keep waiting."""
         self.session = None
+        self._kept.clear()
         self.hub += 1
         self._outbox.drop_stale()
         self._held.drop_stale()

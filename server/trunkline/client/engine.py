@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import msgspec
@@ -84,7 +85,8 @@ class Engine:
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         """End what the hub has forgotten with the session: its calls, as maybe executed, and served calls."""
         self._own_requests.lost()
-        self._calls.lost(lambda: DisconnectedError(words, maybe_executed=True, reason=reason))
+        error = functools.partial(DisconnectedError, words, maybe_executed=True, reason=reason)
+        self._calls.lost(error, self.conversation.unread())
         self.serving.lost()
 
     def ended(self, words: str, *, own: bool) -> None:
@@ -148,7 +150,7 @@ class Inbound:
             case "$/progress":
                 self._calls.reported(params)
             case "session.ack":
-                self._conversation.acknowledged(params["received"])
+                self._conversation.acknowledged(params["received"], last=params.get("last", False))
             case "stream.credit":
                 # Ids of this client's calls are numbers, ids of calls that it serves are strings.
                 credited = self._serving if isinstance(params["request_id"], str) else self._calls

@@ -185,11 +185,13 @@ class ClientSession:
         id: the secret that the session is resumed with.
         ttl: seconds that the session outlives its connection.
         core: numbers and acknowledges its frames.
+        is_ending: whether the hub acts on no frame that it has not acknowledged, because it is stopping.
     """
 
     id: str = field(repr=False)
     ttl: float
     core: SessionCore = field(default_factory=SessionCore, repr=False)
+    is_ending: bool = False
 
     @classmethod
     def begin(cls, opened: SessionOpened) -> ClientSession:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final, Protocol
 
 from typing_extensions import override
@@ -285,7 +285,11 @@ class Calls:
 
     def _hold(self, call: PendingRequest) -> bool:
         """Queue a call that a stopping hub has refused for the next connection; returns False where it may not wait."""
-        if not call.may_wait or call.is_for_one_hub or not self._conversation.hold(call):
+        return call.may_wait and self._keep(call)
+
+    def _keep(self, call: PendingRequest) -> bool:
+        """Queue a call that no hub has acted on for the next connection; returns False where that is not possible."""
+        if not call.survives or not self._conversation.hold(call):
             return False
         call.is_written, call.is_late = False, True
         self._limit_wait(call)
@@ -336,9 +340,11 @@ class Calls:
         if call is not None:
             call.refused(error)
 
-    def lost(self, error: Callable[[], DisconnectedError]) -> None:
-        """Fail the calls that a lost session leaves unknown to the hub."""
+    def lost(self, error: Callable[[], DisconnectedError], unread: Collection[Outgoing]) -> None:
+        """Fail the calls that a lost session leaves unknown to the hub; those that it did not read go to the next one."""
         for call in [call for call in self._open.values() if call.is_written or not call.survives]:
+            if call in unread and call.feeder is None and self._keep(call):
+                continue
             del self._open[call.id]
             call.is_over = True
             call.fail(error())

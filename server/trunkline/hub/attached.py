@@ -26,6 +26,9 @@ class Session(Protocol):
     def disconnected(self) -> bool:
         """Detach the session: its socket is gone. Returns whether it waits for its client now."""
 
+    def take_no_more(self) -> None:
+        """Tell the client which frames were acted on; the hub is stopping, and acts on no later one."""
+
     def give_way(self) -> None:
         """End the session if it is detached: its client has come back as another."""
 

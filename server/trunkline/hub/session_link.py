@@ -26,6 +26,7 @@ from trunkline_protocol.session import (
     ProtocolViolation,
     SessionCore,
     encode_ack,
+    encode_last_ack,
 )
 
 STORE_BYTES: Final = 1024 * 1024
@@ -221,6 +222,12 @@ class SessionLink(Session, SessionOwner, Writer):
         if missing:
             door.write(missing)
         self._go_on()
+
+    @override
+    def take_no_more(self) -> None:
+        self._stop_timer()
+        if self._door is not None:
+            self._door.write([encode_last_ack(self.core.take_ack())])
 
     @override
     def give_way(self) -> None:

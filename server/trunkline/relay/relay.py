@@ -30,7 +30,7 @@ from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
 from trunkline_protocol.errors import DRAINING, ErrorCode, RpcError, is_draining
 from trunkline_protocol.messages import Batch, Id, Malformed, Request, Response
-from trunkline_protocol.session import ResumeRefusal
+from trunkline_protocol.session import ResumeRefusal, SessionAck
 from trunkline_protocol.topics import is_wildcard
 
 OWN: Final = "trunkline.relay:"
@@ -295,7 +295,8 @@ class Relay(Client):
             self._ask_peer(message)
             return
         elif method == hub.SESSION_ACK.name:
-            self._conversation.acknowledged(msgspec.json.decode(message.params)["received"])
+            ack = msgspec.json.decode(message.params, type=SessionAck)
+            self._conversation.acknowledged(ack.received, last=ack.last)
             return
         elif method == hub.CANCEL_REQUEST.name:
             self._tell_served(method, message.params, "id")
@@ -332,6 +333,15 @@ class Relay(Client):
         if waits:
             message.is_written, message.refusal = False, data
         return waits
+
+    def _wait_unread(self, number: Id, message: PeerMessage, words: str) -> None:
+        """Let a call that its hub did not read wait for the next one, as long as its timeout allows."""
+        if message.expiry is None:
+            message.expiry = self._loop.time() + timeout_of(message) / 1000
+            self._loop.call_at(message.expiry, self._expired, message)
+        error = RpcError(ErrorCode.WORKER_UNAVAILABLE, f"{message.ids[number]}: {words}", maybe_executed=False)
+        refusal = jsonrpc.encode_error(jsonrpc.encode_id(number), jsonrpc.encode_error_object(error))
+        message.is_written, message.refusal = False, refusal
 
     def _ask_again(self, message: PeerMessage) -> None:
         if message.refusal is not None:
@@ -455,6 +465,10 @@ class Relay(Client):
     def lost(self, reason: ResumeRefusal | None, words: str) -> None:
         self._starting_until = inf
         self._chores.clear()
+        unread = self._conversation.unread()
+        for number, message in self._open.items():
+            if message in unread and not message.is_fed and len(message.ids) == 1 and self._conversation.hold(message):
+                self._wait_unread(number, message, words)
         self._fail((number for number, message in self._open.items() if message.is_written), words)
         asked, self._asked = self._asked, {}
         for peers_id in asked:  # their callers cannot get the outcome any more

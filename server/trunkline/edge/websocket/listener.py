@@ -41,6 +41,7 @@ from trunkline_protocol.codecs.dialect import DialectViolation, Frame
 from trunkline_protocol.events import Event
 
 NORMAL_CLOSURE: Final = 1000
+SERVICE_RESTART: Final = 1012
 GOING_AWAY: Final = 1001
 MAX_REASON_BYTES: Final = 123
 MAX_CLIENT_CHARS: Final = 120
@@ -337,6 +338,8 @@ class WebSocketListener(WSListener):
         assert self._transport is not None
         self._closing = True
         self._flush()
+        if code == SERVICE_RESTART and self._connection is not None and self._connection.session is not None:
+            self._connection.session.take_no_more()
         encoded = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()  # whole characters only
         self._transport.send_close(code, encoded)  # type: ignore[arg-type]  # any integer goes
         self._write = _drop
