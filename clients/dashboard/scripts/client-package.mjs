@@ -17,7 +17,7 @@ const folder = mkdtempSync(join(tmpdir(), "trunkline-pack-"));
 try {
   // It was built just now: its own scripts would build it again.
   execFileSync("npm", ["pack", "--ignore-scripts", "--silent", "--pack-destination", folder], { cwd: client });
-  const [archive] = readdirSync(folder);
+  const [archive = ""] = readdirSync(folder);
   copyFileSync(join(folder, archive), join(built, "client.tgz"));
 } finally {
   rmSync(folder, { recursive: true });
