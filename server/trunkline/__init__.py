@@ -19,8 +19,10 @@ if TYPE_CHECKING:
         Retry,
         ServedCall,
         StreamChunk,
+        SyncHub,
         UsageError,
         connect,
+        connect_sync,
     )
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.declaration import Batch, method
@@ -47,9 +49,11 @@ __all__ = [
     "RpcError",
     "ServedCall",
     "StreamChunk",
+    "SyncHub",
     "UsageError",
     "__version__",
     "connect",
+    "connect_sync",
     "method",
 ]
 
@@ -72,8 +76,10 @@ _HOMES = {
     "RpcError": "trunkline_protocol.errors",
     "ServedCall": "trunkline.client",
     "StreamChunk": "trunkline.client",
+    "SyncHub": "trunkline.client",
     "UsageError": "trunkline.client",
     "connect": "trunkline.client",
+    "connect_sync": "trunkline.client",
     "method": "trunkline.methods.declaration",
 }
 

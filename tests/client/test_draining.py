@@ -17,7 +17,7 @@ from tests.client.scripted import Answer, ScriptedHub, final, scripted_hub
 from tests.support.framed import relay
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
-from tests.support.peer import peer
+from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE
 from trunkline.client import DisconnectedError, Hub, Reconnect, Retry, connect
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
@@ -236,6 +236,13 @@ async def test_behind_a_relay_it_goes_to_the_next_one_too() -> None:
 # --- real hubs ---
 
 
+async def noting_acks(client: Peer, acks: list[Any]) -> None:
+    while True:
+        message = await client.receive()
+        if message.get("method") == "session.ack":
+            acks.append(message["params"])
+
+
 async def test_a_hub_that_stops_says_how_far_it_has_read() -> None:
     with ready_hub() as hub:
         async with peer(hub.url) as client:
@@ -243,11 +250,9 @@ async def test_a_hub_that_stops_says_how_far_it_has_read() -> None:
             await client.send({"seq": 1, "jsonrpc": "2.0", "id": "a", "method": "debug.echo", "params": {"value": 1}})
             require({"result": 1}, await client.reply("a"))
             hub.process.terminate()
-            acks = []
+            acks: list[Any] = []
             with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    message = await client.receive()
-                    acks += [message["params"]] if message.get("method") == "session.ack" else []
+                await noting_acks(client, acks)
             assert closed.value.rcvd is not None
             assert closed.value.rcvd.code == 1012
             assert acks[-1] == {"received": 1, "last": True}

@@ -17,6 +17,7 @@ from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
 from trunkline.client.streams import ResultStream, StreamChunk
 from trunkline.client.subscribing import Subscription
+from trunkline.client.synchronous import SyncHub, SyncStream, connect_sync
 from trunkline_protocol.messages import Window
 
 __all__ = [
@@ -39,7 +40,10 @@ __all__ = [
     "ServedCall",
     "StreamChunk",
     "Subscription",
+    "SyncHub",
+    "SyncStream",
     "UsageError",
     "Window",
     "connect",
+    "connect_sync",
 ]

@@ -341,7 +341,7 @@ class Calls:
             call.refused(error)
 
     def lost(self, error: Callable[[], DisconnectedError], unread: Collection[Outgoing]) -> None:
-        """Fail the calls that a lost session leaves unknown to the hub; those that it did not read go to the next one."""
+        """Fail the calls that a lost session leaves unknown to the hub; what it did not read goes to the next one."""
         for call in [call for call in self._open.values() if call.is_written or not call.survives]:
             if call in unread and call.feeder is None and self._keep(call):
                 continue
