@@ -22,6 +22,7 @@ export {
 export type { Handler, Registration, ServedCall, UnregisterOptions } from "./callee.js";
 export type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 export type { Input } from "./input.js";
+export type { DefaultMetadata, Interceptor, OutgoingCall } from "./intercepting.js";
 export type {
   EventMessage,
   Gap,
@@ -47,4 +48,4 @@ export type {
 } from "./options.js";
 export type { WebSocketConstructor, WebSocketLike } from "./socket.js";
 export type { ResultStream, StreamChunk } from "./stream.js";
-export type { Subscription } from "./subscription.js";
+export type { Listener, Subscription } from "./subscription.js";

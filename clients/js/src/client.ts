@@ -4,18 +4,18 @@
 import { Callee, type Handler, type Registration } from "./callee.js";
 import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
+import { throughAll } from "./intercepting.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
 import type { CallOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
 import type { Frame } from "./outbox.js";
 import type { Oversized } from "./oversize.js";
-import { callOf, leftError, type Call } from "./request.js";
-import { Requests } from "./requests.js";
+import { callOf, leftError, Requests, type Call } from "./requests.js";
 import { Retrier, type AttemptOptions } from "./retrier.js";
 import { policyOf, type Settings } from "./settings.js";
 import { utf8 } from "./socket.js";
 import { ChunkStream, type ResultStream } from "./stream.js";
-import type { Subscription } from "./subscription.js";
+import type { Listener, Subscription } from "./subscription.js";
 import { SubscriptionTable } from "./subscription-table.js";
 
 const WINDOW = { items: 64, bytes: 262_144 };
@@ -64,10 +64,18 @@ export class Client implements Hub, LinkUser {
   }
 
   call<T>(method: string, params?: Params, options: CallOptions = {}): Promise<T> {
-    return this.#ask<T>(method, params, options, options.idempotencyKey !== undefined);
+    const call = { method, params, options, isStream: false };
+    return throughAll(this.#settings.defaults, call, (made) =>
+      this.#ask<T>(made.method, made.params, made.options, made.options.idempotencyKey !== undefined),
+    );
   }
 
   stream<T, R>(method: string, params?: Params, options: StreamOptions = {}): ResultStream<T, R> {
+    const call = { method, params, options, isStream: true };
+    return throughAll(this.#settings.defaults, call, (made) => this.#stream<T, R>(made.method, made.params, made.options));
+  }
+
+  #stream<T, R>(method: string, params: Params | undefined, options: StreamOptions): ResultStream<T, R> {
     const call = callOf(method, params, options);
     const window = { items: options.window?.items ?? WINDOW.items, bytes: options.window?.bytes ?? WINDOW.bytes };
     const stream = new ChunkStream<T, R>({
@@ -94,6 +102,10 @@ export class Client implements Hub, LinkUser {
 
   subscribe<T>(topic: string, options: SubscribeOptions = {}): Promise<Subscription<T>> {
     return this.#subscriptions.subscribe(topic, options);
+  }
+
+  on<T>(topic: string, listener: Listener<T>, options: SubscribeOptions = {}): Promise<Subscription<T>> {
+    return this.#subscriptions.subscribe(topic, options, listener);
   }
 
   publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Published> {

@@ -6,7 +6,7 @@ import type { Params, Position } from "./messages.js";
 import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
 import type { Handler, Registration } from "./callee.js";
 import type { ResultStream } from "./stream.js";
-import type { Subscription } from "./subscription.js";
+import type { Listener, Subscription } from "./subscription.js";
 
 /** How a connection ended. */
 export interface CloseInfo {
@@ -89,6 +89,14 @@ export interface Hub extends AsyncDisposable {
    * {@link DisconnectedError}, a {@link ProtocolError}, or a `TypeError` if an option makes no sense.
    */
   subscribe<T = unknown>(topic: string, options?: SubscribeOptions): Promise<Subscription<T>>;
+
+  /**
+   * Subscribes, and gives each event to a listener, one after the other: waits for what an `async` one returns.
+   *
+   * Gaps come to `options.onGap`. What the listener throws surfaces as an uncaught error, as does an end that nobody asked
+   * for; end it with `unsubscribe()` of what this resolves with, or `options.signal`. Rejects as {@link Hub.subscribe}.
+   */
+  on<T = unknown>(topic: string, listener: Listener<T>, options?: SubscribeOptions): Promise<Subscription<T>>;
 
   /**
    * Publishes an event; resolves with its position when the hub has stored it.

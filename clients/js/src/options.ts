@@ -2,6 +2,7 @@
  * What callers may set. Every option may also be `undefined`, which means "not set".
  */
 import type { Input } from "./input.js";
+import type { DefaultMetadata, Interceptor } from "./intercepting.js";
 import type { Gap, Position, Priority, Window } from "./messages.js";
 import type { WebSocketConstructor } from "./socket.js";
 
@@ -53,6 +54,12 @@ export interface ConnectOptions {
    * `{attempts: 3, baseDelayMs: 1000, factor: 2}`.
    */
   readonly retry?: Partial<RetryPolicy> | false | undefined;
+  /** Metadata of all calls and streams, beside their own; a function is asked for each: `() => ({ traceparent })`. */
+  readonly metadata?: DefaultMetadata | undefined;
+  /** Deadline of calls that have none of their own, in milliseconds; not for streams. */
+  readonly timeoutMs?: number | undefined;
+  /** Functions around every call and stream, the first one outermost: for logs, measurements, tokens in params. */
+  readonly interceptors?: readonly Interceptor[] | undefined;
   /** How many messages may wait while there is no connection; what comes then is refused. Default 1000. */
   readonly maxQueued?: number | undefined;
   /** How long they may be together, in characters of JSON. Default 8 MiB. */

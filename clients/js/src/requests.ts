@@ -10,6 +10,8 @@ import type { SessionEnd } from "./messages.js";
 import type { AttemptOptions } from "./retrier.js";
 import { abortedError, Request, type Call, type Sink } from "./request.js";
 
+export { callOf, leftError, type Call } from "./request.js";
+
 /** How many ids of abandoned requests are remembered, so that a hub that never answers them costs no memory. */
 const MAX_ABANDONED = 1_000;
 

@@ -2,6 +2,7 @@
  * The options of `connect`, checked and complete.
  */
 import { safely } from "./callbacks.js";
+import type { Defaults } from "./intercepting.js";
 import type { ConnectOptions, ReconnectPolicy, RetryPolicy } from "./options.js";
 import type { Platform, WebSocketConstructor } from "./socket.js";
 import { checkPositive, MAX_TIMER_MS } from "./timeouts.js";
@@ -20,7 +21,8 @@ export interface Pauses {
 
 /** What {@link ConnectOptions} may have. */
 const KNOWN = new Set(
-  `token connectTimeoutMs waitMs signal session reconnect retry maxQueued maxQueuedBytes pingIntervalMs pingTimeoutMs headers
+  `token connectTimeoutMs waitMs signal session reconnect retry metadata timeoutMs interceptors maxQueued maxQueuedBytes
+  pingIntervalMs pingTimeoutMs headers
   socketOptions WebSocket onWarning`.split(/\s+/u),
 );
 
@@ -39,6 +41,7 @@ export interface Settings {
   /** Undefined: not at all. */
   readonly reconnect: Pauses | undefined;
   readonly retry: RetryPolicy;
+  readonly defaults: Defaults;
   readonly maxQueued: number;
   readonly maxQueuedBytes: number;
   readonly pingIntervalMs: number;
@@ -62,6 +65,7 @@ export function settingsOf(platform: Platform, target: string | URL, options: Co
     session,
     reconnect: reconnect === false ? undefined : pausesOf(reconnect === true ? {} : reconnect),
     retry: policyOf(retry, RETRY),
+    defaults: { metadata: options.metadata, timeoutMs: options.timeoutMs, interceptors: options.interceptors ?? [] },
     maxQueued,
     maxQueuedBytes,
     ...complete(LIMITS, options),

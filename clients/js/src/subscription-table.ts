@@ -5,7 +5,7 @@ import { DisconnectedError, ProtocolError, RpcError, TrunklineError } from "./er
 import { checkKnown } from "./known.js";
 import type { Position, TopicMessage } from "./messages.js";
 import type { CallOptions, SubscribeOptions } from "./options.js";
-import { EventSubscription, type Start, type Subscription } from "./subscription.js";
+import { EventSubscription, listenTo, type Listener, type Start, type Subscription } from "./subscription.js";
 import { isPattern, matches } from "./topics.js";
 
 /** What subscriptions need of the client. */
@@ -51,7 +51,8 @@ export class SubscriptionTable {
     this.#client = client;
   }
 
-  async subscribe<T>(topic: string, options: SubscribeOptions): Promise<Subscription<T>> {
+  /** With a listener it reads by itself. */
+  async subscribe<T>(topic: string, options: SubscribeOptions, listener?: Listener<T>): Promise<Subscription<T>> {
     if (typeof topic !== "string") {
       throw new TypeError("topic has to be a string");
     }
@@ -60,7 +61,11 @@ export class SubscriptionTable {
     const entry = this.#entryOf(topic);
     entry.interest += 1;
     try {
-      return await this.#begin<T>(topic, entry, options);
+      const subscription = await this.#begin<T>(topic, entry, options);
+      if (listener !== undefined) {
+        void listenTo(subscription, listener);
+      }
+      return subscription;
     } catch (error) {
       // Of a request that was given up nobody knows whether the hub has dealt with it.
       entry.atHub ||= error instanceof TrunklineError && error.maybeExecuted;

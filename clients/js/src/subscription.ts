@@ -3,9 +3,10 @@
  */
 /// <reference lib="esnext.disposable" preserve="true" />
 import { onAbort } from "./aborts.js";
+import { safely } from "./callbacks.js";
 import { located } from "./errors.js";
 import { LossyQueue } from "./lossy-queue.js";
-import type { Position, TopicMessage } from "./messages.js";
+import type { EventMessage, Position, TopicMessage } from "./messages.js";
 import type { SubscribeOptions } from "./options.js";
 import { abortedError } from "./request.js";
 import { gapOf, Sequence } from "./sequence.js";
@@ -35,6 +36,32 @@ export interface Subscription<T = unknown> extends AsyncIterable<TopicMessage<T>
    * has confirmed, or the connection is closed. Never rejects, and may be repeated.
    */
   unsubscribe(): Promise<void>;
+}
+
+/** Takes an event; what it throws, or rejects with, surfaces on its own, and the next event comes all the same. */
+export type Listener<T = unknown> = (data: T, event: EventMessage<T>) => unknown;
+
+/** Gives each event to a listener, one after the other. Gaps are for `onGap`; an end that nobody asked for surfaces on its own. */
+export async function listenTo<T>(subscription: Subscription<T>, listener: Listener<T>): Promise<void> {
+  try {
+    for await (const message of subscription) {
+      if (message.kind === "event") {
+        try {
+          await listener(message.data, message);
+        } catch (error) {
+          reportError(error);
+        }
+      }
+    }
+  } catch (error) {
+    reportError(error);
+  }
+}
+
+function reportError(error: unknown): void {
+  safely(() => {
+    throw error;
+  });
 }
 
 /** What the hub answered: `position` is where delivery starts, if it is known. */
