@@ -41,6 +41,10 @@ class Authenticated(msgspec.Struct):
 # --- topics ---
 
 
+MAX_HISTORY: Final = 10_000
+"""Events that one subscription may ask for; a hub keeps as many as its settings say."""
+
+
 class RecoverParams(msgspec.Struct):
     """Where a subscriber was."""
 
@@ -53,6 +57,7 @@ class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
 
     topic: Annotated[str, Meta(description="a topic, or a pattern with * and >")]
     recover: Annotated[RecoverParams | None, Meta(description="replay the events after this position")] = None
+    history: Annotated[int, Meta(ge=0, le=MAX_HISTORY, description="replay so many of the latest events")] = 0
 
 
 class Subscribed(msgspec.Struct):

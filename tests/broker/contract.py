@@ -233,6 +233,22 @@ class BrokerContract:
         assert offsets(joined) == list(range(offset + 1, 6))
         assert [event.data for event in joined.missed] == [b"%d" % n for n in range(offset, 5)]
 
+    @pytest.mark.parametrize(("latest", "first"), [(1, 5), (3, 3), (5, 1), (99, 1)])
+    async def test_joining_with_the_latest(self, at: Station, latest: int, first: int) -> None:
+        await at.publish_many(5)
+        joined = await _answered(lambda done: at.broker.join("t", None, done, latest=latest))
+        assert joined.recovered
+        assert (joined.position.offset, joined.head.offset) == (first - 1, 5)
+        assert offsets(joined) == list(range(first, 6))
+
+    async def test_joining_with_the_latest_of_what_is_still_kept(self, at: Station) -> None:
+        await at.publish_many(3)
+        at.clock.pass_by(10_000)
+        joined = await _answered(lambda done: at.broker.join("t", None, done, latest=9))
+        assert (joined.position, joined.missed) == (joined.head, ())
+        silent = await _answered(lambda done: at.broker.join("silent", None, done, latest=9))
+        assert (silent.position, silent.missed) == (silent.head, ())
+
     async def test_recover_where_nothing_was_said(self, at: Station) -> None:
         head = await at.head()
         joined = await at.join("t", head)

@@ -175,6 +175,29 @@ async def test_a_second_subscription_recovers_beside_one_that_is_live(client: Hu
             assert offsets(await some(live, 1) + await some(pattern, 1)) == [3, 3]
 
 
+async def test_who_joins_late_gets_the_latest_events_first(client: Hub, other: Hub, topic: str) -> None:
+    for n in range(1, 6):
+        await other.publish(topic, n)
+    async with client.subscribe(topic) as live, client.subscribe(topic, history=3) as late:
+        assert late.recovered
+        assert late.position is not None
+        assert late.position.offset == 2
+        await other.publish(topic, 6)
+        assert offsets(await some(late, 4)) == [3, 4, 5, 6]
+        assert offsets(await some(live, 1)) == [6], "who was here already gets nothing twice"
+    async with client.subscribe(topic, history=1_000) as all_of_it:
+        assert offsets(await some(all_of_it, 6)) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_history_has_its_limits(client: Hub, topic: str) -> None:
+    with pytest.raises(ValueError, match="either recover or history"):
+        await client.subscribe(topic, history=1, recover=Position("e", 0)).__aenter__()
+    for topics, history in ((("tests.*",), 1), ((topic,), 10_001), ((topic,), -1)):
+        with pytest.raises(RpcError) as refused:
+            await client.subscribe(*topics, history=history).__aenter__()
+        assert refused.value.code == ErrorCode.INVALID_PARAMS
+
+
 async def test_recovering_while_events_come_is_whole_for_everybody(client: Hub, other: Hub, topic: str) -> None:
     """Replies overtake events, replays meet live ones: nothing may be lost, doubled or out of order."""
     last, stop = 0, asyncio.Event()

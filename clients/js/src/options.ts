@@ -152,6 +152,8 @@ export interface SubscribeOptions {
    * the last event dealt with. What the hub no longer has comes as a {@link Gap}. Patterns have no position.
    */
   readonly recover?: Position | undefined;
+  /** How many of the topic's latest events come first, as far as the hub keeps them. Not for patterns, nor with `recover`. */
+  readonly history?: number | undefined;
   /**
    * Hears of every gap, just before the loop is given it. What it throws, the loop throws, and the subscription ends.
    */

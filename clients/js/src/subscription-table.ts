@@ -35,7 +35,7 @@ interface Entry {
 }
 
 /** What {@link SubscribeOptions} may have. */
-const KNOWN = new Set(["recover", "onGap", "signal", "maxQueued"]);
+const KNOWN = new Set(["recover", "history", "onGap", "signal", "maxQueued"]);
 
 /** When to subscribe again if the hub refuses it for the moment without a hint, in milliseconds. */
 const RETRY_MS = 1_000;
@@ -118,9 +118,9 @@ export class SubscriptionTable {
   }
 
   /** The reader is among the readers before this resolves: its first events may come right behind the reply. */
-  #begin<T>(topic: string, entry: Entry, { recover, signal, ...options }: SubscribeOptions): Promise<Subscription<T>> {
+  #begin<T>(topic: string, entry: Entry, { recover, history, signal, ...options }: SubscribeOptions): Promise<Subscription<T>> {
     const position = recover && { epoch: recover.epoch, offset: recover.offset };
-    return this.#client.ask("subscribe", { topic, recover: position }, { signal }, (result) => {
+    return this.#client.ask("subscribe", { topic, recover: position, history }, { signal }, (result) => {
       const reader = new EventSubscription<T>(topic, startOf(result), { ...options, signal, recover: position }, async () => {
         if (entry.readers.delete(reader)) {
           await this.#release(entry);

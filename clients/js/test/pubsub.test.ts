@@ -38,6 +38,21 @@ describe("publish and subscribe at the real hub", { skip: SKIP_WITHOUT_HUB }, ()
     assert.deepEqual(warnings, []);
   });
 
+  test("who joins late gets the latest events first", async () => {
+    for (const n of [1, 2, 3, 4, 5]) {
+      await hub.publish("late.a", n);
+    }
+    const live = await hub.subscribe("late.a");
+    const late = await hub.subscribe("late.a", { history: 3 });
+    assert.deepEqual([late.recovered, late.position?.offset], [true, 2]);
+    await hub.publish("late.a", 6);
+    assert.deepEqual(bare(await take(late, 4)), numbered("late.a", 3, 6));
+    assert.deepEqual(bare(await take(live, 1)), ["late.a:6"]);
+    await Promise.all([live.unsubscribe(), late.unsubscribe()]);
+    const refused = await rejection(hub.subscribe("late.*", { history: 1 }));
+    assert.ok(refused instanceof RpcError && refused.code === -32602);
+  });
+
   test("what is published arrives, in order, with the positions publish answered", async () => {
     const subscription = await hub.subscribe<number>("order.a");
     const published = await Promise.all(Array.from({ length: 200 }, (_, n) => hub.publish("order.a", n)));

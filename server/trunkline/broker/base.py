@@ -88,5 +88,11 @@ class Broker(Protocol):
     def recent(self, limit: int) -> tuple[list[TopicStanding], int]:
         """The topics published to last, the latest first, and how many more are known here. Answered at once."""
 
-    def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
-        """Where a new subscription begins. ``done`` is called exactly once, perhaps before this returns."""
+    def join(
+        self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None], *, latest: int = 0
+    ) -> None:
+        """Where a new subscription begins. ``done`` is called exactly once, perhaps before this returns.
+
+        Args:
+            latest: without ``recover``, it begins so many events before the head, or as many as are kept.
+        """

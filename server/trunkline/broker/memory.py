@@ -126,10 +126,16 @@ class MemoryBroker(Broker):
         return TopicStanding(topic, Position(state.epoch, state.head), len(history or ()), state.kept_bytes, oldest)
 
     @override
-    def join(self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None]) -> None:
+    def join(
+        self, topic: str, recover: Position | None, done: Callable[[Joined | RpcError], None], *, latest: int = 0
+    ) -> None:
         state = self._topics.get(topic)
         # A topic that nobody published to has a position, too, and costs nothing.
         head = Position(self._epoch(), 0) if state is None else Position(state.epoch, state.head)
+        if latest and recover is None and state is not None:
+            kept = self._since(topic, state, max(0, head.offset - latest))
+            done(Joined(Position(head.epoch, head.offset - len(kept)), True, kept, head))
+            return
         if recover is None or recover.epoch != head.epoch or recover.offset > head.offset:
             done(Joined(head, False, (), head))
             return

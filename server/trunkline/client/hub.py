@@ -140,7 +140,7 @@ class Hub:
 
     @asynccontextmanager
     async def subscribe(
-        self, *topics: str, recover: Position | None = None, max_queued: int = 1024
+        self, *topics: str, recover: Position | None = None, history: int = 0, max_queued: int = 1024
     ) -> AsyncIterator[Subscription]:
         """Receive the events of topics for the length of a ``with`` block::
 
@@ -155,6 +155,8 @@ class Hub:
                 them match is delivered once. A pattern may also bring history that another subscription of this
                 connection recovers.
             recover: resume after this position; for one topic without wildcards.
+            history: how many of the latest events of each topic come first, as far as the hub keeps them; not for
+                patterns with wildcards.
             max_queued: events that may wait for the reader. If the reader is slower, the oldest are dropped, and a
                 :class:`Gap` with the reason ``client_slow`` takes their place.
 
@@ -168,11 +170,13 @@ class Hub:
         """
         if not topics or max_queued < 1:
             raise ValueError("subscribe needs a topic, and max_queued must be 1 or more")
+        if recover is not None and history:
+            raise ValueError("either recover or history: both say where to begin")
         if recover is not None and len(topics) > 1:
             raise ValueError("recover is the position of one topic: make a subscription for each")
         subscription = Subscription(topics, max_queued)
         try:
-            await self._subscriptions.add(subscription, recover)
+            await self._subscriptions.add(subscription, recover, history)
             yield subscription
         finally:
             await self._subscriptions.remove(subscription)

@@ -136,10 +136,10 @@ class TopicPositions:
             start: the position in the response: the head, or the requested position if it was recovered.
             asked: the position that was to be recovered from; None without one.
         """
-        if asked is None:
-            place = _Place(start.epoch, start.offset)
-        elif recovered:
+        if recovered:
             place = _Place(start.epoch, start.offset, horizon=inf)
+        elif asked is None:
+            place = _Place(start.epoch, start.offset)
         else:
             # A gap that ends at the head is on its way, behind whatever waits for the connection.
             follows = asked.epoch == start.epoch and asked.offset <= start.offset

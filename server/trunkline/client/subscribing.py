@@ -114,8 +114,11 @@ class ClientSubscriptions:
         self._readers: dict[str, dict[Subscription, None]] = {}
         self._uses: Counter[str] = Counter()
 
-    async def add(self, subscription: Subscription, recover: Position | None) -> None:
+    async def add(self, subscription: Subscription, recover: Position | None, history: int = 0) -> None:
         """Subscribe to all topics of a subscription at the hub.
+
+        Args:
+            history: how many of the latest events of each topic come first.
 
         Raises:
             RpcError: the hub refused a topic.
@@ -132,7 +135,8 @@ class ClientSubscriptions:
             # Counted before the call: a subscription that ends meanwhile must not unsubscribe the topic.
             self._uses[topic] += 1
             held.append(topic)
-            await self._callers.ask("subscribe", _params(topic, recover), on_result=register)
+            params = _params(topic, recover) | ({"history": history} if history else {})
+            await self._callers.ask("subscribe", params, on_result=register)
 
     async def remove(self, subscription: Subscription) -> None:
         """End a subscription, and unsubscribe at the hub from topics that no other subscription reads."""

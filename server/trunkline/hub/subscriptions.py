@@ -120,10 +120,16 @@ class Subscriptions:
             raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not subscribe to {topic}")
         if topic not in connection.subscriptions:
             self._require_room(connection, topic)
+        if params.recover is not None and params.history:
+            raise RpcError(ErrorCode.INVALID_PARAMS, "subscribe: either recover or history: both say where to begin")
         if not is_wildcard(topic):
             recover = Position(params.recover.epoch, params.recover.offset) if params.recover is not None else None
-            self._broker.join(topic, recover, lambda answer: self._joined(call, connection, topic, recover, answer))
-        elif params.recover is not None:
+
+            def joined(answer: Joined | RpcError) -> None:
+                self._joined(call, connection, topic, recover, answer)
+
+            self._broker.join(topic, recover, joined, latest=params.history)
+        elif params.recover is not None or params.history:
             raise RpcError(
                 ErrorCode.INVALID_PARAMS,
                 f"subscribe: {topic} is a pattern and has no position; recover its topics one by one",
