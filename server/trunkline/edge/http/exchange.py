@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, Self, cast
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -39,8 +39,8 @@ PAUSE_BYTES: Final = 64 * 1024
 HEARTBEAT: Final = b":\n\n"
 """A comment of server-sent events: it keeps proxies from closing a silent stream as dead."""
 
-_NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
-_EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+NOTIFICATION: Final = b'{"jsonrpc":"2.0","method":'
+EVENT_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 logger = logging.getLogger("trunkline.edge")
 
@@ -165,7 +165,7 @@ class HttpExchange(BriefDoor):
             wire.number = self._connection.number
         self._connection.number = wire.number
 
-    def __enter__(self) -> HttpExchange:
+    def __enter__(self) -> Self:
         self._context.listeners[self] = None
         self._services.opened(self._connection)
         return self
@@ -242,7 +242,7 @@ class HttpExchange(BriefDoor):
             if other is not None:
                 await send_answer(send, other)
                 return
-        headers = [(name.lower().encode(), value.encode()) for name, value in _EVENT_HEADERS.items()]
+        headers = [(name.lower().encode(), value.encode()) for name, value in EVENT_HEADERS.items()]
         headers.append((b"content-type", EVENT_STREAM.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         self._look_for_signs_of_life()
@@ -296,7 +296,7 @@ class HttpExchange(BriefDoor):
     @override
     def write(self, messages: list[bytes]) -> None:
         for message in messages:
-            if not message.startswith(_NOTIFICATION):
+            if not message.startswith(NOTIFICATION):
                 self._reply = message
             elif self.takes_events:
                 self._waiting.append(message)

@@ -1,4 +1,4 @@
-"""The HTTP doors that take calls over JSON-RPC and as tasks, by path."""
+"""The HTTP doors that take calls over JSON-RPC and as tasks, and that of events, by path."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from starlette.types import ASGIApp
 
 from trunkline.edge.context import EdgeContext
+from trunkline.edge.http import event_source
+from trunkline.edge.http.event_source import EventSourceEndpoint
 from trunkline.edge.http.exchange import Watch, exchange_services
 from trunkline.edge.http.rpc import RpcEndpoint
 from trunkline.edge.http.tasks import PREFIX, TaskEndpoint, TaskPaths
@@ -17,7 +19,7 @@ from trunkline_protocol.catalogue import MethodInfo
 def call_doors(
     context: EdgeContext, router: Router, credentials: Watch, methods: Callable[[], Mapping[str, MethodInfo]]
 ) -> dict[str, ASGIApp]:
-    """The doors at ``/rpc`` and ``/api/v1/``, by path.
+    """The doors at ``/rpc``, ``/api/v1/`` and ``/events``, by path.
 
     Args:
         context: what all connections of the hub share.
@@ -31,6 +33,7 @@ def call_doors(
         return router.answers(name) or router.backend.find(name)
 
     return {
+        event_source.PATH: EventSourceEndpoint(context, context.services),
         "/rpc": RpcEndpoint(context, services),
         PREFIX + "{path:path}": TaskEndpoint(context, services, TaskPaths(methods, known)),
     }
