@@ -233,6 +233,32 @@ async def test_behind_a_relay_it_goes_to_the_next_one_too() -> None:
         require({"error": {"code": 2001, "data": {"maybe_executed": True}}}, await program.reply(read))
 
 
+async def test_not_now_keeps_the_session_and_its_calls() -> None:
+    attempts = itertools.count()
+
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        if message["method"] == "session.open":
+            number = next(attempts)
+            if number in (1, 2):
+                error = {"code": 1001, "message": "the owner's fate is unknown"}
+                error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 100}
+                return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
+            resumed = number > 0
+            opened = {"session": "s", "resumed": resumed, "received": 1 if resumed else 0, "ttl_ms": 60_000}
+            done = {"seq": 1, "jsonrpc": "2.0", "id": 1, "result": "done"}
+            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}, *([done] if resumed else [])]
+        return []
+
+    async with client_of(answer) as (hub, client), asyncio.timeout(PATIENCE):
+        changes = Changes(client)
+        call = asyncio.create_task(client.call("work"))
+        await hub.wait_for("work")
+        await hub.cut()
+        assert await call == "done"
+        assert [change.state for change in changes.seen] == ["reconnecting"] * 3 + ["connected"]
+        assert all(change.delay >= 0.1 for change in changes.reconnecting()[1:]), "not before the hub wants it"
+
+
 # --- real hubs ---
 
 

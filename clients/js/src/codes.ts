@@ -36,6 +36,7 @@ export const INVALID_REQUEST = -32600;
 export const METHOD_NOT_FOUND = -32601;
 export const INTERNAL_ERROR = -32603;
 export const CANCELLED = -32800;
+export const WORKER_UNAVAILABLE = 1001;
 export const COMMUNICATION_TIMEOUT = 1002;
 export const SERIALIZATION_ERROR = 1003;
 export const WORKER_OVERLOADED = 2002;

@@ -3,7 +3,7 @@
  *
  * All of them say whether the work may have been executed: `maybeExecuted`.
  */
-import { CANCELLED, COMMUNICATION_TIMEOUT, errorNameOf, RATE_LIMITED, WORKER_OVERLOADED, type ErrorName } from "./codes.js";
+import { CANCELLED, COMMUNICATION_TIMEOUT, errorNameOf, RATE_LIMITED, WORKER_OVERLOADED, WORKER_UNAVAILABLE, type ErrorName } from "./codes.js";
 import type { Recovery, SessionEnd, WireError } from "./messages.js";
 
 /** Which error it is. */
@@ -242,6 +242,11 @@ export function errorFromWire(error: WireError): RpcError {
 /** Whether the hub is stopping, and refused the call unread. */
 export function isDraining({ data }: WireError): boolean {
   return isFields(data) && data.draining === true && data.maybe_executed === false;
+}
+
+/** Whether the hub cannot say yet what became of a session. */
+export function isNotNow({ code }: WireError): boolean {
+  return code === WORKER_UNAVAILABLE;
 }
 
 /** Codes that JSON-RPC answers before a method is entered: -32700 and -32600 to -32602. */

@@ -3,7 +3,7 @@
  */
 import { Acks } from "./acks.js";
 import { decode, isFields } from "./decode.js";
-import { ConnectError, DisconnectedError } from "./errors.js";
+import { ConnectError, DisconnectedError, isNotNow } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
 import { Liveness, type LivenessUser } from "./liveness.js";
 import type { Incoming, SessionEnd } from "./messages.js";
@@ -187,6 +187,12 @@ export class Link implements WireUser, LivenessUser, RedialUser {
    * @throws RangeError if it has other frames than it can have.
    */
   #answered(message: Incoming): void {
+    if (message.kind === "error" && isNotNow(message.error)) {
+      // Not now: nothing was opened, and the session may still go on.
+      const { error } = message;
+      this.notOpened(new ConnectError(error.message, { error }), { code: 1013, reason: error.message });
+      return;
+    }
     const opened = message.kind === "result" && isFields(message.result) ? message.result : {};
     const { session: id, ttl_ms: ttlMs, resumed, received, reason } = opened;
     if (resumed === true && this.#session !== undefined) {

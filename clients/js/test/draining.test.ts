@@ -223,3 +223,35 @@ test("what it may have read does not", async (t) => {
     assert.ok(error instanceof DisconnectedError && error.maybeExecuted);
   }
 });
+
+test("not now keeps the session and its calls", async (t) => {
+  const { url, accept } = await listen(t);
+  const open = async (answer: (peer: Peer, id: number) => void): Promise<Peer> => {
+    const peer = await accept();
+    answer(peer, (await peer.next()).id);
+    return peer;
+  };
+  const [watched, first] = await Promise.all([
+    Watched.connect(url),
+    open((peer, id) => {
+      peer.result(id, { session: "s", resumed: false, received: 0, ttl_ms: 60_000 });
+    }),
+  ]);
+  t.after(() => watched.hub.close());
+  const call = watched.hub.call("work");
+  await first.next();
+  first.cut();
+  for (let n = 0; n < 2; n += 1) {
+    await open((peer, id) => {
+      peer.error(id, 1001, { retryable: true, maybe_executed: false, retry_after_ms: 80 });
+    });
+  }
+  await open((peer, id) => {
+    peer.result(id, { session: "s", resumed: true, received: 1, ttl_ms: 60_000 });
+    peer.send({ seq: 1, id: 1, result: "done" });
+  });
+  assert.equal(await call, "done");
+  assert.deepEqual(watched.story, ["try 1", "try 2", "try 3", "resumed"]);
+  const pauses = watched.states.flatMap((state) => (state.state === "reconnecting" ? [state.delayMs] : []));
+  assert.ok(pauses.slice(1).every((delayMs) => delayMs >= 80), "not before the hub wants it");
+});

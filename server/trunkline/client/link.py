@@ -22,7 +22,7 @@ from websockets.typing import Subprotocol
 
 from trunkline.client.connection_state import ABNORMAL, AuthenticationError, CloseInfo, ConnectError
 from trunkline_protocol import SUBPROTOCOL
-from trunkline_protocol.errors import RpcError
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.session import SessionCore, SessionOpened
 
 CLOSE_SECONDS: Final = 2.0
@@ -44,6 +44,14 @@ Token = str | Callable[[], str | Awaitable[str]]
 """A bearer token, or a function that returns one: it is called before every attempt, so that it may renew the token."""
 
 logger = logging.getLogger("trunkline.client")
+
+
+class NotNow(Exception):
+    """The hub cannot say yet what became of the session: nothing was opened, and another attempt is to follow."""
+
+    def __init__(self, error: RpcError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class LinkEnded(ConnectionError):
@@ -253,6 +261,9 @@ class Connector:
         link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
         try:
             session = await _open_session(link, resuming) if self.with_session else None
+        except NotNow as refusal:
+            link.abort()
+            raise ConnectError(self.url, refusal.error.message, error=refusal.error) from refusal
         except BaseException:
             link.abort()
             raise
@@ -283,6 +294,8 @@ async def _open_session(link: Link, resuming: ClientSession | None) -> SessionOp
         raise ConnectionError("the hub's first message does not answer session.open")
     if "error" in answer:
         error = RpcError.from_wire(answer["error"])
+        if error.code == ErrorCode.WORKER_UNAVAILABLE:
+            raise NotNow(error)
         logger.warning("connected without a session, so that a lost connection loses its calls: %s", error)
         return None
     try:
