@@ -20,6 +20,8 @@ await Promise.all([
   bundle("cjs", "browser.cjs"),
   bundle("esm", "node/index.js", "node"),
   bundle("cjs", "node/index.cjs", "node"),
+  bundle("esm", "testing/index.js", "node"),
+  bundle("cjs", "testing/index.cjs", "node"),
 ]);
 declarations("tsconfig.build.json");
 declarations("tsconfig.node.json");
@@ -36,7 +38,7 @@ async function bundle(format, file, platform = "neutral") {
     entryPoints: [join("src", file.replace(/\.c?js$/u, ".ts"))],
     outfile: join(dist, file),
     bundle: true,
-    // The entry point for Node has a bundle of its own, which nobody pays for by the byte.
+    // The entry points for Node and for tests have bundles of their own, which nobody pays for by the byte.
     ...(platform === "neutral" ? { mangleProps: MANGLED } : {}),
     format,
     platform,

@@ -1,0 +1,136 @@
+/**
+ * A hub in memory, for tests of programs that use one: methods, streams, topics, served methods, sessions; and the faults that
+ * are hard to come by: cuts, restarts, refusals, delays.
+ */
+import { connect, type ConnectOptions, type Hub, type Published, type RpcErrorInit, type WebSocketConstructor } from "../index.js";
+import { MockConnection, type MockCall, type MockHandler } from "./mock-connection.js";
+import { MockSocket } from "./mock-socket.js";
+import { MockTopics } from "./topics.js";
+
+const SUBPROTOCOL = "trunkline.v1+json";
+
+/** An error that the next calls of a method end with. */
+interface Refusal {
+  readonly method: string;
+  readonly error: RpcErrorInit;
+  left: number;
+}
+
+/** A hub in memory. */
+export class MockHub {
+  /** Any will do: nothing listens there. */
+  readonly url = "ws://mock/ws";
+  /** The class to give to `connect`: its sockets end here. */
+  readonly WebSocket: WebSocketConstructor;
+  /** What was called so far, the oldest first. */
+  readonly calls: MockCall[] = [];
+  /** How many milliseconds later everything arrives that the hub sends. */
+  delayMs = 0;
+  readonly methods = new Map<string, MockHandler>();
+  readonly topics = new MockTopics();
+  /** By the id of its session. */
+  readonly sessions = new Map<string, MockConnection>();
+  readonly connections = new Set<MockConnection>();
+  isDraining = false;
+  #isOffline = false;
+  #refusal: { readonly code: number; readonly reason: string } | undefined;
+  #refusals: Refusal[] = [];
+
+  constructor() {
+    const open = (): MockSocket => this.#open();
+    // What `new` gives is the object that a plain function returns: a socket of this hub.
+    this.WebSocket = function WebSocketOfMock() {
+      return open();
+    } as unknown as WebSocketConstructor;
+  }
+
+  /** A client of this hub, connected; it reconnects within milliseconds, unless `options` say otherwise. */
+  connect(options: ConnectOptions = {}): Promise<Hub> {
+    return connect(this.url, { reconnect: { minDelayMs: 1, maxDelayMs: 10 }, WebSocket: this.WebSocket, ...options });
+  }
+
+  /**
+   * Serves a method: what `handler` returns is the result, an async iterable gives chunks. An `RpcError` it throws reaches the
+   * caller as it is, anything else as INTERNAL_ERROR.
+   */
+  method<P = unknown>(name: string, handler: MockHandler<P>): this {
+    this.methods.set(name, handler as MockHandler);
+    return this;
+  }
+
+  /** The next `times` calls of a method end with this error, and are not run. */
+  refuse(method: string, error: RpcErrorInit, times = 1): void {
+    this.#refusals.push({ method, error, left: times });
+  }
+
+  /** Publishes an event, as another client would. */
+  publish(topic: string, data: unknown, publisher = "mock"): Published {
+    const event = this.topics.publish(topic, data, publisher);
+    for (const connection of this.connections) {
+      connection.deliver(event);
+    }
+    return { topic, epoch: event.epoch, offset: event.offset };
+  }
+
+  /** Calls a method that a client has registered; rejects with an `RpcError` as any caller's call does. */
+  call(method: string, params: unknown = {}): Promise<unknown> {
+    const callee = [...this.connections].find((connection) => connection.serves(method));
+    if (callee === undefined) {
+      return Promise.reject(new Error(`no client serves ${method}`));
+    }
+    return callee.ask(method, params);
+  }
+
+  /** Ends all connections without a word, as a cable would. Sessions wait for their clients. */
+  cut(): void {
+    const present = [...this.connections];
+    for (const connection of present) {
+      connection.end(1006, "");
+    }
+  }
+
+  /** While it is offline no connection comes about, and there is none. */
+  offline(isOffline: boolean): void {
+    this.#isOffline = isOffline;
+    if (isOffline) {
+      this.cut();
+    }
+  }
+
+  /** Connections are refused from now on with a close code: 4501 wrong token, 4502 origin; undefined: no more. */
+  refuseConnections(code: number | undefined, reason = ""): void {
+    this.#refusal = code === undefined ? undefined : { code, reason };
+  }
+
+  /** New calls are refused, as by a hub that is stopping, until `restart`. */
+  drain(): void {
+    this.isDraining = true;
+  }
+
+  /** The hub is started again: sessions, topics and registrations are gone; methods are not. */
+  restart(): void {
+    const connections = [...this.connections];
+    this.isDraining = false;
+    this.sessions.clear();
+    this.topics.forget();
+    for (const connection of connections) {
+      connection.stop("the hub is restarting");
+    }
+  }
+
+  /** The error that a call of a method is to end with now, if there is one. */
+  takeRefusal(method: string): RpcErrorInit | undefined {
+    const refusal = this.#refusals.find((each) => each.method === method);
+    if (refusal === undefined) {
+      return undefined;
+    }
+    refusal.left -= 1;
+    this.#refusals = this.#refusals.filter(({ left }) => left > 0);
+    return refusal.error;
+  }
+
+  #open(): MockSocket {
+    const offline = this.#isOffline ? { code: 1006, reason: "" } : undefined;
+    return new MockSocket(new MockConnection(this), SUBPROTOCOL, offline ?? this.#refusal);
+  }
+}
