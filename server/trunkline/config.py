@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -30,7 +31,7 @@ from pydantic_settings import (
 
 from trunkline import defaults
 from trunkline.group_settings import Groups, GroupSettings, default_executors
-from trunkline.setting_names import PREFIX, SettingsError, unknown_key, unknown_variables
+from trunkline.setting_names import PREFIX, SettingsError, require_origins, unknown_key, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
 from trunkline_protocol.topics import valid_pattern
@@ -107,8 +108,8 @@ class Settings(BaseSettings):
     auth_seconds: float = Field(5.0, gt=0, description="how long a connection may take to call auth")
     authenticate: str | None = Field(None, description="module:function with the hook's signature")
     allowed_hosts: Names = Field((), description="accepted Host names, beside the bound address")
-    allowed_origins: Names = Field(
-        (), description="accepted Origins of browsers, beside the hub's own; `loopback`: all of this machine"
+    allowed_origins: Annotated[Names, AfterValidator(require_origins)] = Field(
+        (), description="accepted Origins of browsers, beside the hub's own; `loopback`: of this machine, `*`: any"
     )
 
     trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is trusted")

@@ -69,3 +69,11 @@ def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
 
 def _is_of_kubernetes(name: str, value: str) -> bool:
     return bool(_OF_KUBERNETES.fullmatch(name)) or (name.endswith("_PORT") and "://" in value)
+
+
+def require_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    """Check origins of browsers, ``*`` and ``loopback``; raises ValueError for what no browser ever sends."""
+    for origin in origins:
+        if origin not in ("*", "loopback") and not re.fullmatch(r"[A-Za-z][\w+.-]*://[^/\s]+/?", origin):
+            raise ValueError(f"{origin!r:.100} is no origin such as https://app.example or http://localhost:5173")
+    return origins

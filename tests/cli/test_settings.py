@@ -31,6 +31,23 @@ def no_other_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"TRUNKLINE_{name.upper()}", raising=False)
 
 
+@pytest.mark.parametrize(
+    "origin", ["localhost", "127.0.0.1:5173", "app.example", "https://", "https://app.example/page"]
+)
+def test_what_no_browser_sends_is_no_origin(origin: str) -> None:
+    with pytest.raises(SettingsError, match=r"is no origin such as https://app\.example"):
+        load_settings(allowed_origins=("https://good.example", origin))
+    for good in (
+        "*",
+        "loopback",
+        "http://localhost:5173",
+        "https://app.example/",
+        "chrome-extension://abc",
+        "tauri://localhost",
+    ):
+        assert load_settings(allowed_origins=(good,)).allowed_origins == (good,)
+
+
 # --- empty credentials ---
 
 

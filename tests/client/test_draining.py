@@ -259,6 +259,34 @@ async def test_not_now_keeps_the_session_and_its_calls() -> None:
         assert all(change.delay >= 0.1 for change in changes.reconnecting()[1:]), "not before the hub wants it"
 
 
+def starting(times: int) -> Answer:
+    """Executors that cannot take a call yet, so many times."""
+    left = itertools.count(1)
+
+    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        if message["method"] != "work":
+            return None if "id" in message else []
+        if next(left) <= times:
+            error = {"code": 1001, "message": "the executors are still starting"}
+            error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 20}
+            return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
+        return [final(message["id"], 0), {"jsonrpc": "2.0", "id": message["id"], "result": "done"}]
+
+    return answer
+
+
+async def test_a_stream_that_executors_cannot_take_yet_is_put_to_them_again() -> None:
+    async with scripted_hub(starting(3)) as hub, connect(hub.url) as client, asyncio.timeout(PATIENCE):
+        assert await client.stream("work").wait() == "done"
+        assert len(hub.calls("work")) == 4
+
+
+async def test_without_retries_it_is_not() -> None:
+    async with scripted_hub(starting(3)) as hub, connect(hub.url, retry=False) as client, asyncio.timeout(PATIENCE):
+        with pytest.raises(RpcError, match="still starting"):
+            await client.stream("work").wait()
+
+
 # --- real hubs ---
 
 

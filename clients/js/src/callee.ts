@@ -4,7 +4,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { encode } from "./encode.js";
-import { checkKnown } from "./known.js";
+import { checkFunction, checkKnown } from "./known.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
 import type { CallOptions, RegisterOptions, RetryPolicy } from "./options.js";
@@ -81,6 +81,7 @@ export class Callee {
 
   async register(method: string, handler: Handler, options: RegisterOptions): Promise<Registration> {
     checkKnown(options, KNOWN);
+    checkFunction("handler", handler);
     await this.#served.get(method)?.unregistering;
     if (this.#served.has(method)) {
       throw new TypeError(`${method} is served already`);

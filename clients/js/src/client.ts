@@ -2,7 +2,7 @@
  * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
-import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
+import { DisconnectedError, errorFromWire, isDraining, ProtocolError, putOffMs, UsageError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { throughAll } from "./intercepting.js";
 import { Link, type LinkUser } from "./link.js";
@@ -63,11 +63,12 @@ export class Client implements Hub, LinkUser {
     return this.link.states.listen(listener);
   }
 
-  call<T>(method: string, params?: Params, options: CallOptions = {}): Promise<T> {
+  async call<T>(method: string, params?: Params, options: CallOptions = {}): Promise<T> {
     const call = { method, params, options, isStream: false };
-    return throughAll(this.#settings.defaults, call, (made) =>
+    const result = await throughAll(this.#settings.defaults, call, (made) =>
       this.#ask<T>(made.method, made.params, made.options, made.options.idempotencyKey !== undefined),
     );
+    return result;
   }
 
   stream<T, R>(method: string, params?: Params, options: StreamOptions = {}): ResultStream<T, R> {
@@ -113,9 +114,13 @@ export class Client implements Hub, LinkUser {
       const fault = `data is ${typeof data}: publish null to say nothing`;
       return Promise.reject(new TypeError(fault));
     }
-    const { idempotencyKey, ...others } = options;
+    const { idempotencyKey, timeoutMs, signal, retry, ...others } = options;
+    const [unknown] = Object.keys(others);
+    if (unknown !== undefined) {
+      return Promise.reject(new TypeError(`unknown option ${unknown}: there are idempotencyKey, timeoutMs, signal, retry`));
+    }
     const params = { topic, data, idempotency_key: idempotencyKey };
-    return this.#ask<Published>("publish", params, others, idempotencyKey !== undefined);
+    return this.#ask<Published>("publish", params, { timeoutMs, signal, retry }, idempotencyKey !== undefined);
   }
 
   register<P>(method: string, handler: Handler<P>, options: RegisterOptions = {}): Promise<Registration> {
@@ -237,8 +242,13 @@ export class Client implements Hub, LinkUser {
   }
 
   #settle(reply: Reply): void {
-    if (reply.kind === "error" && isDraining(reply.error) && this.#requests.hold(reply.id)) {
-      return;
+    if (reply.kind === "error") {
+      const waits = isDraining(reply.error)
+        ? this.#requests.hold(reply.id)
+        : this.#requests.putOff(reply.id, putOffMs(reply.error));
+      if (waits) {
+        return;
+      }
     }
     const request = this.#requests.replied(reply.id);
     if (reply.kind === "result") {

@@ -48,6 +48,7 @@ function makeReplacer(): (this: object, key: string, value: unknown) => unknown 
     const isHolder = typeof sent === "object" && sent !== null;
     const fault =
       faultOf(sent) ??
+      (sent === undefined && Array.isArray(this) ? "is undefined: send null" : undefined) ??
       (isWellFormed(key) ? undefined : "has a lone surrogate") ??
       (isHolder && path.length > MAX_DEPTH ? `is nested deeper than ${MAX_DEPTH} levels` : undefined);
     if (fault !== undefined) {

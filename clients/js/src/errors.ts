@@ -45,7 +45,7 @@ export function attributed(error: unknown, method: string, requestId: number): u
 /** Has an error say who waits for it: where V8 makes a stack in an `async` function, it adds those that await it. */
 export function located(error: unknown): unknown {
   if (error instanceof TrunklineError) {
-    (Error as { captureStackTrace?: (error: object) => void }).captureStackTrace?.(error);
+    (Error as { captureStackTrace?: (error: object, above: object) => void }).captureStackTrace?.(error, located);
   }
   return error;
 }
@@ -149,6 +149,8 @@ export interface Refusal {
   /** The hub's own error. */
   readonly error?: WireError | undefined;
   readonly cause?: unknown;
+  /** Whether no attempt can succeed: an address that is none, no WebSocket to use. */
+  readonly isHopeless?: boolean;
 }
 
 /** No first connection came about: refused, unreachable, no WebSocket to use, or too slow. */
@@ -167,15 +169,18 @@ export class ConnectError extends TrunklineError {
   readonly retryable: boolean;
   /** When to make it at the earliest, in milliseconds, if the hub said so. */
   readonly retryAfterMs: number | undefined;
+  /** Whether no attempt can succeed: an address that is none, no WebSocket to use. */
+  readonly isHopeless: boolean;
 
-  constructor(message: string, { status, error, cause }: Refusal = {}) {
+  constructor(message: string, { status, error, cause, isHopeless = false }: Refusal = {}) {
     super(message, false, cause);
     const said = error === undefined ? undefined : new RpcError(error);
     this.status = status;
     this.code = said?.code;
     this.errorName = said?.errorName;
     this.data = said?.data;
-    this.retryable = said === undefined ? status !== 401 && status !== 403 : said.retryable;
+    this.isHopeless = isHopeless;
+    this.retryable = said === undefined ? !isHopeless && status !== 401 && status !== 403 : said.retryable;
     this.retryAfterMs = said?.retryAfterMs;
   }
 }
@@ -242,6 +247,12 @@ export function errorFromWire(error: WireError): RpcError {
 /** Whether the hub is stopping, and refused the call unread. */
 export function isDraining({ data }: WireError): boolean {
   return isFields(data) && data.draining === true && data.maybe_executed === false;
+}
+
+/** When to ask again what was refused unread for the moment (executors that start), in milliseconds; undefined for others. */
+export function putOffMs({ code, data }: WireError): number | undefined {
+  const isPutOff = code === WORKER_UNAVAILABLE && isFields(data) && data.retryable === true && data.maybe_executed === false;
+  return isPutOff && typeof data.retry_after_ms === "number" ? data.retry_after_ms : undefined;
 }
 
 /** Whether the hub cannot say yet what became of a session. */

@@ -1,6 +1,7 @@
 /**
  * What a program adds to all its calls, and what it does around them.
  */
+import { checkObject } from "./known.js";
 import type { Params } from "./messages.js";
 import type { CallOptions, StreamOptions } from "./options.js";
 
@@ -32,6 +33,7 @@ export function throughAll<R>(defaults: Defaults, call: OutgoingCall, make: (cal
   const { metadata, timeoutMs, interceptors } = defaults;
   const given = typeof metadata === "function" ? metadata() : metadata;
   const { options } = call;
+  checkObject(options);
   const complete = {
     ...call,
     options: {

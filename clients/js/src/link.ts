@@ -41,6 +41,8 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   /** Set once it is closed for good. */
   end: CloseInfo | undefined;
   readonly size = new SizeLimit();
+  /** Why the last attempt to connect failed; undefined while there is a connection. */
+  failure: ConnectError | undefined;
   /** Another number where it may be another hub that is talked to. */
   hub = 1;
   readonly #settings: Settings;
@@ -218,6 +220,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
       this.#redial = undefined;
     }
     this.#redial?.reset();
+    this.failure = undefined;
     this.#liveness.start();
     wire?.done();
     for (const frame of frames) {
@@ -318,6 +321,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   }
 
   notOpened(error: ConnectError, end: CloseInfo): void {
+    this.failure = error;
     this.#drop(end);
     this.#expire();
     this.#comeBack(end, error);

@@ -69,7 +69,7 @@ export class Redial {
 /** Whether the hub would say the same again: a token function may give another one by then. */
 export function isFinal({ code }: CloseInfo, error: ConnectError | undefined, { token }: Settings): boolean {
   const mayDiffer = typeof token === "function" && (code === NOT_AUTHENTICATED || code === REFUSED);
-  return error?.cause instanceof AuthenticationError || (code >= 4500 && code < 5000 && !mayDiffer);
+  return error?.cause instanceof AuthenticationError || error?.isHopeless === true || (code >= 4500 && code < 5000 && !mayDiffer);
 }
 
 /**

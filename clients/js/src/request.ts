@@ -38,6 +38,7 @@ export interface Call {
 }
 
 /** What {@link StreamOptions} may have. */
+const WINDOW = new Set(["items", "bytes"]);
 const KNOWN = new Set("signal timeoutMs priority idempotencyKey idempotent retry input metadata onProgress window".split(" "));
 
 /**
@@ -46,6 +47,7 @@ const KNOWN = new Set("signal timeoutMs priority idempotencyKey idempotent retry
  */
 export function callOf(method: string, params: object | undefined, options: object = {}): Call {
   checkKnown(options, KNOWN);
+  checkKnown((options as StreamOptions).window ?? {}, WINDOW);
   if (typeof method !== "string") {
     throw new TypeError("method has to be a string");
   }
@@ -75,6 +77,8 @@ export interface Host {
   giveUp(request: Request, error: unknown): void;
   /** Sends a frame that is part of it. */
   push(text: string): void;
+  /** Why there is no connection. */
+  whyNot(): Error | undefined;
 }
 
 /** A request that is not settled. */
@@ -90,6 +94,8 @@ export class Request implements Frame {
   readonly #options: AttemptOptions;
   readonly #host: Host;
   readonly #begun = performance.now();
+  /** How long it waits for a connection where it has no deadline. */
+  #waitUntil = this.#begun + NO_CONNECTION_MS;
   /** The longest wait from now on, in milliseconds. */
   #limitMs: number | undefined;
   /** What follows the id. */
@@ -138,6 +144,10 @@ export class Request implements Frame {
     void this.feed?.stop();
   }
 
+  get isStream(): boolean {
+    return this.#options.window !== undefined;
+  }
+
   /** Whether it may be put to the next hub when this one takes nothing new. */
   get mayWait(): boolean {
     return this.isLasting && this.#options.mayWait === true;
@@ -146,6 +156,9 @@ export class Request implements Frame {
   /** It was refused unread, and waits for the next connection, or it is sent there: `isWritten`. */
   late(isWritten: boolean): void {
     const { timeoutMs, window, input } = this.#options;
+    if (this.isWritten && performance.now() > this.#waitUntil) {
+      this.#waitUntil = performance.now() + NO_CONNECTION_MS;
+    }
     this.isWritten = isWritten;
     // The time it waited is no more for the hub to use, unless it is silence that is limited.
     if (timeoutMs !== undefined && window === undefined && input === undefined) {
@@ -185,11 +198,11 @@ export class Request implements Frame {
   /** Gives the deadline a fresh start, where it limits silence. */
   keepAlive(): void {
     clearTimeout(this.#timer);
-    const wantedMs = this.#limitMs ?? (this.isWritten ? undefined : NO_CONNECTION_MS);
+    const wantedMs = this.#limitMs ?? (this.isWritten ? undefined : Math.max(1, this.#waitUntil - performance.now()));
     if (wantedMs !== undefined) {
       const limitMs = Math.min(wantedMs + (this.isWritten ? GRACE_MS : 0), MAX_TIMER_MS);
       this.#timer = setTimeout(() => {
-        this.#giveUp(timeoutError(limitMs, this.isWritten));
+        this.#giveUp(timeoutError(limitMs, this.isWritten, this.#host.whyNot()));
       }, limitMs);
     }
   }
@@ -246,12 +259,11 @@ function wireMetadata(id: number, options: StreamOptions): WireMetadata {
   return wire;
 }
 
-function timeoutError(limitMs: number, wasSent: boolean): TimeoutError {
+function timeoutError(limitMs: number, wasSent: boolean, cause: Error | undefined): TimeoutError {
   return new (wasSent ? TimeoutError : NoConnectionError)({
     code: COMMUNICATION_TIMEOUT,
-    message: wasSent
-      ? `no answer within ${limitMs} ms`
-      : `no connection within ${limitMs} ms`,
+    message: `no ${wasSent ? "answer" : "connection"} within ${Math.round(limitMs)} ms${cause === undefined ? "" : `: ${cause.message}`}`,
+    cause,
     data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: wasSent },
   });
 }

@@ -80,6 +80,10 @@ export class Requests {
     this.push(notification(method, params));
   }
 
+  whyNot(): Error | undefined {
+    return this.#link.failure;
+  }
+
   /** @throws RpcError if the hub would not take it. */
   push(text: string): void {
     this.#link.size.check(text);
@@ -119,6 +123,21 @@ export class Requests {
     return request?.mayWait === true && this.#keep(request);
   }
 
+  /** The hub cannot take a stream yet: whether it is put to it again after a while. (Calls are made again by the retrier.) */
+  putOff(id: number, delayMs: number | undefined): boolean {
+    const request = this.#inFlight.get(id);
+    if (delayMs === undefined || request?.isStream !== true || !request.mayWait) {
+      return false;
+    }
+    request.late(false);
+    setTimeout(() => {
+      if (this.#inFlight.get(id) === request) {
+        this.#link.send(request, true);
+      }
+    }, delayMs);
+    return true;
+  }
+
   #keep(request: Request): boolean {
     request.late(false);
     return this.#link.hold(request);
@@ -152,7 +171,8 @@ export class Requests {
       const isUnread = request.isLasting && request.feed === undefined && unread.has(request.id);
       if ((request.isWritten && !(isUnread && this.#keep(request))) || !request.isLasting) {
         this.#take(request.id);
-        request.reject(new DisconnectedError(end, true, undefined, sessionEnd));
+        const fate = sessionEnd && `its session could not be resumed (${sessionEnd}), so that it may have been executed`;
+        request.reject(new DisconnectedError(end, true, fate, sessionEnd));
       }
     }
     this.#abandoned.clear();

@@ -54,10 +54,11 @@ export interface Settings {
 export function settingsOf(platform: Platform, target: string | URL, options: ConnectOptions): Settings {
   checkKnown(options, KNOWN);
   const { token, session = true, reconnect = true, retry, maxQueued = 1_000, maxQueuedBytes = 8_388_608 } = options;
-  if (token === "") {
-    throw new TypeError("token is empty");
+  const { connectTimeoutMs, pingIntervalMs, pingTimeoutMs } = options;
+  if (token !== undefined && typeof token !== "function") {
+    checkToken(token);
   }
-  const url = String(target);
+  const url = checkUrl(String(target));
   return {
     url,
     name: url.replace(/\/\/[^/]*@/u, "//").replace(/\?.*/u, ""),
@@ -68,7 +69,7 @@ export function settingsOf(platform: Platform, target: string | URL, options: Co
     defaults: { metadata: options.metadata, timeoutMs: options.timeoutMs, interceptors: options.interceptors ?? [] },
     maxQueued,
     maxQueuedBytes,
-    ...complete(LIMITS, options),
+    ...complete(LIMITS, { connectTimeoutMs, pingIntervalMs, pingTimeoutMs }),
     warn: (message) => {
       safely(() => options.onWarning?.(message));
     },
@@ -77,6 +78,22 @@ export function settingsOf(platform: Platform, target: string | URL, options: Co
     socketOptions: options.socketOptions,
     platform,
   };
+}
+
+/** @throws TypeError for what is neither an address nor relative to a page: "localhost:8765/ws". */
+function checkUrl(url: string): string {
+  if (!/^(?:wss?|https?):\/\//iu.test(url) && !(/^[./]/u.test(url) && "location" in globalThis)) {
+    throw new TypeError(`url has to begin with ws:// or wss://, not ${JSON.stringify(url.slice(0, 100))}`);
+  }
+  return url;
+}
+
+/** @throws TypeError unless it is a text. */
+export function checkToken(token: unknown): string {
+  if (typeof token !== "string" || token === "") {
+    throw new TypeError(token === "" ? "token is empty" : `token has to be a string, not ${typeof token}`);
+  }
+  return token;
 }
 
 /** @throws TypeError if a member makes no sense. */
@@ -97,6 +114,7 @@ export function policyOf(policy: Partial<RetryPolicy> | false | undefined, prese
  */
 function complete<T extends Readonly<Record<keyof T, number>>>(preset: T, set: { readonly [K in keyof T]?: number | undefined } = {}): T {
   const names = Object.keys(preset) as (keyof T & string)[];
+  checkKnown(set, new Set(names));
   return Object.fromEntries(
     names.map((name) => [name, Math.min(checkPositive(name, set[name] ?? preset[name]), MAX_TIMER_MS)]),
   ) as T;

@@ -3,6 +3,7 @@
  */
 import { safely } from "./callbacks.js";
 import type { ConnectionState } from "./hub.js";
+import { checkFunction } from "./known.js";
 
 export class States {
   current: ConnectionState["state"] = "connecting";
@@ -12,6 +13,7 @@ export class States {
 
   /** A listener that is added twice hears twice, and is removed once by each function this returns. */
   listen(listener: (state: ConnectionState) => void): () => void {
+    checkFunction("listener", listener);
     const own = (state: ConnectionState): void => {
       safely(() => {
         listener(state);

@@ -56,6 +56,9 @@ export class SubscriptionTable {
     if (typeof topic !== "string") {
       throw new TypeError("topic has to be a string");
     }
+    if (typeof options === "function") {
+      throw new TypeError("subscribe gives what a loop reads: on(topic, listener) takes a listener");
+    }
     checkKnown(options, KNOWN);
     checkMaxQueued(options.maxQueued);
     const entry = this.#entryOf(topic);

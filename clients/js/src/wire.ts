@@ -6,7 +6,7 @@ import { decode } from "./decode.js";
 import { AuthenticationError, ConnectError, RpcError, type Refusal } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
 import { SUBPROTOCOL, type WireError } from "./messages.js";
-import type { Settings } from "./settings.js";
+import { checkToken, type Settings } from "./settings.js";
 import { OPEN, shut, type WebSocketLike } from "./socket.js";
 
 /** What a wire tells its owner; nothing after `leave` or `close`. */
@@ -96,18 +96,17 @@ export class Wire {
         this.#fail(`HTTP ${status}: ${error?.message ?? excerpt(body)}`, { status, error });
       },
     };
+    let isHopeless = false;
     try {
-      const secret = typeof token === "function" ? await token() : token;
-      if (secret === "") {
-        throw new TypeError("token is empty");
-      }
+      const secret = typeof token === "function" ? checkToken(await token()) : token;
+      isHopeless = true;
       const WebSocket = this.#settings.WebSocket ?? (await platform.findWebSocket(handshake));
       if (!this.#isOver) {
         this.#socket = platform.dial(WebSocket, handshake, secret);
         this.#listen(this.#socket);
       }
     } catch (cause) {
-      this.#fail(cause instanceof Error ? cause.message : String(cause), { cause });
+      this.#fail(cause instanceof Error ? cause.message : String(cause), { cause, isHopeless });
     }
   }
 

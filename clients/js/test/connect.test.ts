@@ -116,10 +116,18 @@ test("a server that agrees on no subprotocol is refused", async (t) => {
   assert.ok((await rejection(connect(url))) instanceof ConnectError);
 });
 
-test("a malformed URL is a ConnectError with a cause", async () => {
-  const error = await rejection(connect("not a url"));
+for (const url of ["not a url", "", "localhost:8765/ws", "127.0.0.1:8765/ws", "ftp://127.0.0.1/ws", "/ws", "./ws"]) {
+  test(`${JSON.stringify(url)} is a TypeError at once`, async () => {
+    const error = await rejection(connect(url, { waitMs: Infinity }));
+    assert.ok(error instanceof TypeError);
+    assert.match(error.message, /url has to begin with ws:\/\/ or wss:\/\//u);
+  });
+}
+
+test("an address that the platform refuses is not tried again", async () => {
+  const error = await rejection(connect("ws://127.0.0.1:99999/ws", { waitMs: Infinity }));
   assert.ok(error instanceof ConnectError);
-  assert.ok(error.cause instanceof Error);
+  assert.deepEqual([error.retryable, error.cause instanceof Error], [false, true]);
 });
 
 test("messages name the address but no secrets in it", async () => {

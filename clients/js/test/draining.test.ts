@@ -255,3 +255,33 @@ test("not now keeps the session and its calls", async (t) => {
   const pauses = watched.states.flatMap((state) => (state.state === "reconnecting" ? [state.delayMs] : []));
   assert.ok(pauses.slice(1).every((delayMs) => delayMs >= 80), "not before the hub wants it");
 });
+
+test("a stream that executors cannot take yet is put to them again, until they can", async (t) => {
+  const { hub, peer } = await start(t);
+  const stream = hub.stream("work");
+  for (let n = 0; n < 3; n += 1) {
+    const { id, method } = await peer.next();
+    assert.equal(method, "work");
+    peer.error(id, 1001, { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 20, maybe_executed: false });
+  }
+  const { id } = await peer.next();
+  peer.chunk(id, 0, "a");
+  peer.finalChunk(id, 1);
+  peer.result(id, "done");
+  const got: unknown[] = [];
+  for await (const { data } of stream) {
+    got.push(data);
+  }
+  assert.deepEqual([got, await stream.result], [["a"], "done"]);
+});
+
+test("a stream that has begun, or that may not be made again, is not", async (t) => {
+  const { hub, peer } = await start(t);
+  const refusal = { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 20 };
+  const begun = hub.stream("work");
+  peer.error((await peer.next()).id, 1001, { ...refusal, maybe_executed: true });
+  assert.ok((await rejection(begun.result)) instanceof RpcError);
+  const once = hub.stream("work", {}, { retry: false });
+  peer.error((await peer.next()).id, 1001, { ...refusal, maybe_executed: false });
+  assert.ok((await rejection(once.result)) instanceof RpcError);
+});

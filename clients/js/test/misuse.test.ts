@@ -65,6 +65,36 @@ test("an option that there is none of is refused by name, wherever options are",
   assert.match(String(await rejection(connected(t, { maxRetries: 3 } as object))), says);
 });
 
+function wrong(value: unknown): CallOptions {
+  return value as CallOptions;
+}
+
+test("so it is one level down, and what is no option at all is said", async (t) => {
+  const { hub } = await connected(t);
+  for (const [options, says] of [
+    [{ retry: { attempt: 3 } }, /unknown option attempt: there are attempts, baseDelayMs, factor/u],
+    [{ retry: 5 }, /options have to be an object, not number/u],
+    [5_000, /options have to be an object, not number/u],
+    [() => 1, /options have to be an object, not function/u],
+  ] as const) {
+    assert.match(String(await rejection(hub.call("x", {}, wrong(options)))), says);
+  }
+  assert.throws(() => hub.stream("x", {}, wrong({ window: { item: 3 } })), /unknown option item: there are items, bytes/u);
+  assert.match(String(await rejection(connected(t, wrong({ reconnect: { minDelay: 3 } })))), /unknown option minDelay/u);
+  assert.match(String(await rejection(connected(t, wrong({ token: { token: "x" } })))), /token has to be a string, not object/u);
+  assert.match(String(await rejection(hub.publish("x", 1, wrong({ input: ["x"] })))), /unknown option input/u);
+  assert.match(String(await rejection(hub.subscribe("x", (() => 1) as object))), /on\(topic, listener\) takes a listener/u);
+  assert.match(String(await rejection(hub.register("x", {} as () => unknown))), /handler has to be a function, not object/u);
+  assert.throws(() => hub.onConnectionState("x" as never), /listener has to be a function, not string/u);
+});
+
+test("undefined in an array is refused: JSON would make null of it", () => {
+  assert.throws(() => encode({ params: [1, undefined] }), { message: "params.1 is undefined: send null" });
+  // oxlint-disable-next-line no-sparse-arrays -- it is what is tested
+  assert.throws(() => encode({ params: { a: [1, , 3] } }), { message: "params.a.1 is undefined: send null" });
+  assert.equal(encode({ params: { a: undefined, b: 1 } }), '{"params":{"b":1}}', "as everywhere in JavaScript");
+});
+
 test("errors lead to their call: method, request id, the caller's stack, and all of it as JSON", async (t) => {
   const { hub, peer } = await connected(t);
   async function theCaller(): Promise<void> {
@@ -77,6 +107,7 @@ test("errors lead to their call: method, request id, the caller's stack, and all
   assert.ok(error instanceof RpcError);
   assert.deepEqual([error.method, error.requestId], ["a.method", id]);
   assert.match(error.stack ?? "", /^RpcError: error 3003\n[^]*theCaller/u);
+  assert.doesNotMatch(error.stack ?? "", /located/u);
   assert.deepEqual(JSON.parse(JSON.stringify({ error })), {
     error: {
       name: "RpcError",

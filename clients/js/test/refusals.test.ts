@@ -79,6 +79,10 @@ function signedOut(): string {
   throw new AuthenticationError("signed out");
 }
 
+function providerIsDown(): string {
+  throw new Error("the id provider is down");
+}
+
 async function refusal(promise: Promise<unknown>): Promise<ConnectError> {
   const error = await rejection(promise);
   assert.ok(error instanceof ConnectError, String(error));
@@ -264,6 +268,14 @@ test("a call without a timeout does not wait for ever where there is no hub", as
   t.mock.timers.tick(30_000);
   t.mock.timers.reset();
   assert.match(String(await rejection(call)), /TimeoutError: no connection within 30000 ms/u);
+  await hub.close();
+});
+
+test("a call that had no connection in time says why there is none", async () => {
+  const hub = createClient("ws://127.0.0.1:1/ws", { token: providerIsDown, reconnect: SOON });
+  const error = await rejection(hub.call("x", {}, { timeoutMs: 80 }));
+  assert.match(String(error), /no connection within 80 ms: cannot connect to ws:\/\/127\.0\.0\.1:1\/ws: the id provider is down/u);
+  assert.ok((error as Error).cause instanceof ConnectError);
   await hub.close();
 });
 

@@ -274,7 +274,7 @@ class Calls:
         call = self._open.get(request_id)
         if call is None:
             return  # the call was cancelled or has timed out
-        if "error" in message and is_draining(message["error"]) and self._hold(call):
+        if "error" in message and self._waits(call, message["error"]):
             return
         del self._open[request_id]
         call.is_over = True
@@ -282,6 +282,29 @@ class Calls:
             call.fail(RpcError.from_wire(message["error"]))
         else:
             call.settle(message.get("result"))
+
+    def _waits(self, call: PendingRequest, error: dict[str, Any]) -> bool:
+        """Whether a call that was refused unread waits: for the next hub, or until this one can take it."""
+        return self._hold(call) if is_draining(error) else self._put_off(call, RpcError.from_wire(error))
+
+    def _put_off(self, call: PendingRequest, error: RpcError) -> bool:
+        """Ask again, after a while, for a stream that executors cannot take yet; returns False where it is not so.
+
+        (Other calls are made again by whoever makes them.)
+        """
+        is_not_yet = error.code == ErrorCode.WORKER_UNAVAILABLE and not error.maybe_executed and error.retry_after_ms
+        if not is_not_yet or isinstance(call, UnaryCall) or not call.may_wait:
+            return False
+        assert error.retry_after_ms is not None
+        if not call.is_late:
+            self._limit_wait(call)
+        call.is_written, call.is_late = False, True
+        self._loop.call_later(error.retry_after_ms / 1000, self._ask_again, call)
+        return True
+
+    def _ask_again(self, call: PendingRequest) -> None:
+        if not call.is_over:
+            self._conversation.send(call)
 
     def _hold(self, call: PendingRequest) -> bool:
         """Queue a call that a stopping hub has refused for the next connection; returns False where it may not wait."""

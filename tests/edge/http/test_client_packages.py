@@ -14,9 +14,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 
 from tests.support.hub import RunningHub
-from trunkline.edge.http.client_packages import WHEEL, client_wheel
+from trunkline.edge.http.client_packages import WHEEL, client_packages, client_wheel
 from trunkline.version import __version__
 
 PROGRAM = """
@@ -101,3 +102,18 @@ def test_the_package_for_npm_is_that_of_this_version(debug_hub: RunningHub) -> N
     module = debug_hub.get("/client.js")
     assert (module.status, module.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     assert b"sourceMappingURL" not in module.body
+
+
+async def test_a_hub_without_the_javascript_client_says_what_to_do() -> None:
+    pages = client_packages(())
+    request = Request(
+        {"type": "http", "method": "GET", "path": "/client", "headers": [(b"host", b"hub:1")], "query_string": b""}
+    )
+    for path in ("/client", "/client.tgz", "/client.js"):
+        answer = await pages[path](request)
+        text = bytes(answer.body).decode()
+        assert answer.status_code == (200 if path == "/client" else 404)
+        assert "npm ci && npm run build" in text
+        assert "pip install" in text
+        assert "npm install http" not in text, "nothing is recommended that is not there"
+    assert client_packages(("/client.tgz", "/client.js")).keys() == {"/client", f"/{WHEEL}"}

@@ -84,6 +84,7 @@ def http_app(
     async def get_metrics(_request: Request) -> Response:
         return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    built = dashboard_pages()
     return Starlette(
         routes=[
             *(Route(path, door) for path, door in doors.items()),
@@ -95,7 +96,7 @@ def http_app(
                 Route(path, guarded(access, document(describe), RPC_DISCOVER.name))
                 for path, describe in pages.documents.items()
             ),
-            *(Route(path, hosted(access, page)) for path, page in (dashboard_pages() | client_packages()).items()),
+            *(Route(path, hosted(access, page)) for path, page in (built | client_packages(built)).items()),
         ],
         middleware=cors(allowed_origins),
     )

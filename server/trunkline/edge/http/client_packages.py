@@ -12,9 +12,10 @@ import base64
 import hashlib
 import importlib.metadata
 import io
+import logging
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -38,23 +39,54 @@ EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 
 INSTRUCTIONS: Final = """The clients of this hub, in its version ({version})
 
-Node.js, Bun:        npm install {base}/client.tgz        (and ws, on Node.js 20)
-a page, no bundler:  import {{ connect }} from "{base}/client.js"
+{javascript}
 Python:              pip install {base}/{wheel}
 
 They connect to {socket}/ws. Any JSON-RPC 2.0 client over a WebSocket, or HTTP at {base}/rpc, works as well.
 """
 
 
-def client_packages() -> dict[str, Endpoint]:
-    """The endpoints of the Python wheel, and of a page that says how to install each client, by path."""
-    return {"/client": _instructions, f"/{WHEEL}": _wheel}
+JAVASCRIPT: Final = """Node.js, Bun:        npm install {base}/client.tgz        (and ws, on Node.js 20)
+a page, no bundler:  import {{ connect }} from "{base}/client.js"
+                     (a page of another origin: TRUNKLINE_ALLOWED_ORIGINS, or --dev)"""
+
+NOT_BUILT: Final = """The JavaScript client has not been built here. In a clone of the repository, with Node.js 20:
+
+  make setup                                         # or: cd clients && npm ci && npm run build
+  pip install .                                      # again, where the hub was installed so
+
+and start the hub again. npm install CLONE/clients/js installs it without a hub.
+"""
+
+TGZ, MODULE = "/client.tgz", "/client.js"
+
+logger = logging.getLogger("trunkline.edge")
 
 
-async def _instructions(request: Request) -> Response:
-    base = str(request.base_url).rstrip("/")
-    text = INSTRUCTIONS.format(version=__version__, base=base, wheel=WHEEL, socket=base.replace("http", "ws", 1))
-    return PlainTextResponse(text, headers={"Cache-Control": "no-store", **SECURITY_HEADERS})
+def client_packages(built: Collection[str]) -> dict[str, Endpoint]:
+    """The endpoints of the Python wheel, and of a page that says how to install each client, by path.
+
+    Args:
+        built: paths of the files that are served already. Where those of the JavaScript client are missing, something
+            says so in their place.
+    """
+    has_javascript = TGZ in built and MODULE in built
+    if not has_javascript:
+        logger.info("the JavaScript client is not served, it has not been built (run make setup)")
+
+    async def instructions(request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        javascript = (JAVASCRIPT if has_javascript else NOT_BUILT).format(base=base)
+        socket = base.replace("http", "ws", 1)
+        text = INSTRUCTIONS.format(version=__version__, base=base, wheel=WHEEL, socket=socket, javascript=javascript)
+        return PlainTextResponse(text, headers={"Cache-Control": "no-store", **SECURITY_HEADERS})
+
+    missing = {} if has_javascript else {TGZ: _not_built, MODULE: _not_built}
+    return {"/client": instructions, f"/{WHEEL}": _wheel, **missing}
+
+
+async def _not_built(_request: Request) -> Response:
+    return PlainTextResponse(NOT_BUILT, 404, headers={"Cache-Control": "no-store", **SECURITY_HEADERS})
 
 
 _made: dict[str, Asset] = {}
