@@ -118,8 +118,8 @@ async def test_the_hubs_answers_are_what_their_schemas_say(debug_peer: Peer) -> 
 def test_the_hubs_methods_say_what_their_types_do() -> None:
     listed = {info.name: info for info in listed_methods()}
     assert listed.keys() == METHODS.keys() - {"session.open", "session.close"}
-    [topic, recover] = listed["subscribe"].parameters
-    assert (topic.required, recover.required) == (True, False)
+    [topic, recover, history] = listed["subscribe"].parameters
+    assert (topic.required, recover.required, history.required) == (True, False, False)
     assert "pattern" in topic.schema["description"]
     assert recover.schema["anyOf"][0]["properties"]["offset"]["minimum"] == 0
     assert listed["system.cancel"].result["description"].startswith("Result of `system.cancel`: ")

@@ -53,6 +53,24 @@ def test_a_document_takes_no_hub(described: Path, tmp_path: Path) -> None:
     assert path.read_text() == GENERATORS["typescript"](DOCUMENT)
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ((), ["a.x", "a.y.z", "b.x"]),
+        (("--include", "a.*"), ["a.x", "a.y.z"]),
+        (("--include", "a.*", "--include", "b.x", "--exclude", "*.z"), ["a.x", "b.x"]),
+        (("--exclude", "[ab].x"), ["a.y.z"]),
+        (("--include", "nothing"), []),
+    ],
+)
+def test_only_some_methods(tmp_path: Path, options: tuple[str, ...], kept: list[str]) -> None:
+    path = tmp_path / "openrpc.json"
+    path.write_text(json.dumps(document(*(method(name) for name in ("a.x", "a.y.z", "b.x")))))
+    done = trunkline(*generate("--document", path, "--output", "-", *options))
+    assert done.returncode == 0, done.stderr
+    assert [name for name in ("a.x", "a.y.z", "b.x") if f'"{name}": {{' in done.stdout] == kept
+
+
 def test_standard_input_and_output(described: Path) -> None:
     done = trunkline(*generate("--document", "-", "--output", "-", language="python"), stdin=described.read_text())
     assert (done.returncode, done.stderr) == (0, "")

@@ -107,7 +107,13 @@ await hub.call("rpc.ping");
 await hub.call("rpc.ping", {});
 const moved = await hub.call("lab.move", { point: { x: 1, born: null }, by: { x: 2, y: 3 } });
 const x: number = moved.x;
-for await (const chunk of hub.stream("lab.counted", { n: 3 })) { const data: number = chunk.data; void data; }
+for await (const chunk of hub.stream("lab.counted", { n: 3 }, { window: { items: 3 } })) {
+  const data: number = chunk.data;
+  void data;
+}
+const orders = await hub.on<{ done: number }>("orders.*", ({ done }, { topic }) => { use(done, topic); });
+await orders.unsubscribe();
+function use(..._values: unknown[]): void {}
 void upper; void x;"""
     wrong = [
         'await hub.call("lab.upper");',
@@ -115,6 +121,8 @@ void upper; void x;"""
         'await hub.call("lab.upper", { text: "a", more: 1 });',
         'await hub.call("lab.nope", {});',
         'hub.stream("lab.upper", { text: "a" });',
+        'await hub.call("lab.counted", { n: 3 });',
+        'hub.stream("lab.counted", { n: 3 }, { window: { item: 3 } });',
         'await hub.call("rpc.ping", { a: 1 });',
         'export const n: number = await hub.call("lab.upper", { text: "a" });',
         'await hub.call("lab.upper", { text: "a" }, { timeout: 5 });',
@@ -200,6 +208,7 @@ assert_type(await hub.call("lab.upper", {"text": "a"}, timeout_ms=1000), str)
 await hub.call("rpc.ping")
 await hub.call("rpc.ping", {})
 assert_type((await hub.call("lab.move", {"point": {"x": 1, "born": None}, "by": {"x": 2, "y": 3}}))["x"], float)
+async for chunk in hub.stream("lab.counted", {"n": 3}): assert_type(chunk.data, int)
 async for chunk in await hub.stream("lab.counted", {"n": 3}): assert_type(chunk.data, int)
 await hub.call("lab.upper")
 await hub.call("lab.upper", {"text": 5})
@@ -207,21 +216,23 @@ await hub.call("lab.upper", {"text": "a", "more": 1})
 await hub.call("lab.nope", {})
 await hub.stream("lab.upper", {"text": "a"})
 await hub.call("rpc.ping", {"a": 1})
-n: int = await hub.call("lab.upper", {"text": "a"})"""
-    assert python.refused(real, use) == {6, 7, 8, 9, 10, 11, 12}
+n: int = await hub.call("lab.upper", {"text": "a"})
+await hub.call("lab.counted", {"n": 3})"""
+    assert python.refused(real, use) == {7, 8, 9, 10, 11, 12, 13, 14}
 
 
 def test_chunks_summaries_items_and_recursion_in_python(python: Python) -> None:
     use = """\
-stream = await hub.stream("streamed")
+stream = hub.stream("streamed")
 async for chunk in stream: assert_type(chunk.data, str)
 assert_type(stream.result, Summary)
+assert_type(await stream.wait(), Summary)
 item: StreamedItem = 1.5
 wrong: StreamedItem = "x"
 await hub.call("typed", {"kind": "a", "tree": {"next": {"next": {}}}})
 await hub.call("typed", {"kind": "c", "tree": {}})
 await hub.call("typed", {"kind": "a", "tree": {"next": {"next": 1}}})"""
-    assert python.refused(RICH, use) == {5, 7, 8}
+    assert python.refused(RICH, use) == {6, 8, 9}
 
 
 def test_any_document_passes_in_python(python: Python) -> None:
@@ -241,6 +252,6 @@ async def test_the_generated_class_talks_to_a_real_hub(tmp_path: Path, lab_hub: 
     async with connect(lab_hub.url) as plain:
         hub = space["TypedHub"](plain)
         assert await hub.call("lab.upper", {"text": "a"}, timeout_ms=10_000) == "A"
-        stream = await hub.stream("lab.counted", {"n": 3})
+        stream = hub.stream("lab.counted", {"n": 3})
         assert [chunk.data async for chunk in stream] == [0, 1, 2]
         assert stream.result == {"counted": 3}

@@ -33,9 +33,9 @@ export interface ConnectOptions {
    * Bearer token, or a function that gives one; it is asked before every attempt to connect. Sent as the `Authorization`
    * header with the package `ws`, and as the subprotocol `trunkline.bearer.<base64url>` where the platform lets nobody
    * set headers (browsers, Node's own). A string that the hub refuses ends the client; a function is asked again, until it
-   * throws an {@link AuthenticationError}.
+   * throws an {@link AuthenticationError}. `undefined` is no token.
    */
-  readonly token?: string | (() => string | Promise<string>) | undefined;
+  readonly token?: string | (() => string | undefined | Promise<string | undefined>) | undefined;
   /**
    * How long to go on trying, in milliseconds, while there is no hub yet; `Infinity` for ever. Default 0: the first attempt
    * decides. What refuses this client for good (a wrong token, an origin that is not allowed) ends it at once.

@@ -55,7 +55,7 @@ export function settingsOf(platform: Platform, target: string | URL, options: Co
   checkKnown(options, KNOWN);
   const { token, session = true, reconnect = true, retry, maxQueued = 1_000, maxQueuedBytes = 8_388_608 } = options;
   const { connectTimeoutMs, pingIntervalMs, pingTimeoutMs } = options;
-  if (token !== undefined && typeof token !== "function") {
+  if (typeof token !== "function") {
     checkToken(token);
   }
   const url = checkUrl(String(target));
@@ -88,10 +88,13 @@ function checkUrl(url: string): string {
   return url;
 }
 
-/** @throws TypeError unless it is a text. */
-export function checkToken(token: unknown): string {
-  if (typeof token !== "string" || token === "") {
-    throw new TypeError(token === "" ? "token is empty" : `token has to be a string, not ${typeof token}`);
+/** @throws TypeError unless it is a text; undefined stands for no token. */
+export function checkToken(token: string | undefined): string | undefined {
+  if (token === "") {
+    throw new TypeError("token is empty");
+  }
+  if (token !== undefined && typeof token !== "string") {
+    throw new TypeError(`token has to be a string, not ${typeof token}`);
   }
   return token;
 }

@@ -32,18 +32,25 @@ def generate_client(
         Path | None,
         typer.Option(metavar="FILE", help="OpenRPC document to read instead of a hub's. '-' reads stdin."),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Methods to write, such as 'text.*'; repeatable.  [default: all]"),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Methods to leave out; repeatable.")
+    ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit with 1 if the file is out of date.")
     ] = False,
 ) -> None:
     """Write the methods of a hub as types, so that the compiler checks calls."""
-    from trunkline.generate import GENERATORS, DocumentError
+    from trunkline.generate import GENERATORS, DocumentError, narrowed
 
     if check and output == "-":
         fail(EXIT_USAGE, "--check compares with a file: name it with --output")
     try:
         found = read_document(document) if document is not None else ask_hub(url, token)
-        text = GENERATORS[language](found)
+        text = GENERATORS[language](narrowed(found, include or (), exclude or ()))
     except (OSError, DocumentError) as error:
         fail(EXIT_USAGE, f"{document or url}: {getattr(error, 'strerror', None) or error}")
     if output == "-":

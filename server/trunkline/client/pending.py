@@ -51,13 +51,14 @@ class PendingRequest(Outgoing):
         is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, and the
             method may have run.
         is_over: whether it has its response, or nothing waits for that.
+        waits_until: on the loop's clock, when it stops waiting for a connection.
         may_wait: whether it may wait for the next hub where the present one refuses it because it is stopping.
         feeder: gets the hub's credit for its input.
     """
 
     __slots__ = (
         "_head", "_metadata", "_tail", "deadline", "feeder", "id", "is_for_one_hub", "is_late", "is_over", "is_written",
-        "may_wait", "method",
+        "may_wait", "method", "waits_until",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +77,7 @@ class PendingRequest(Outgoing):
         self.is_for_one_hub = False
         self.is_late = False
         self.may_wait = False
+        self.waits_until = 0.0
         self.feeder: CreditTaker | None = None
 
     @override
@@ -242,10 +244,11 @@ class Calls:
     def _limit_wait(self, call: PendingRequest) -> None:
         """Fail a call without a deadline of its own where there is no connection in time."""
         if not isinstance(call, UnaryCall) or call.deadline is None:
-            self._loop.call_later(NO_CONNECTION_SECONDS, self._not_sent, call)
+            call.waits_until = self._loop.time() + NO_CONNECTION_SECONDS
+            self._loop.call_at(call.waits_until, self._not_sent, call, call.waits_until)
 
-    def _not_sent(self, call: PendingRequest) -> None:
-        if call.is_over or call.is_written:
+    def _not_sent(self, call: PendingRequest, until: float) -> None:
+        if call.is_over or call.is_written or until != call.waits_until:
             return
         words = f"{call.method}: there was no connection within {NO_CONNECTION_SECONDS:g} s"
         self.end(call)

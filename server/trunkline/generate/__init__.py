@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from trunkline.generate import python, typescript
-from trunkline.generate.document import DocumentError, read_document
+from trunkline.generate.document import DocumentError, narrowed, read_document
 
 GENERATORS: Final[dict[str, Callable[[Any], str]]] = {
     "python": lambda document: python.write(read_document(document, python.RESERVED)),
@@ -21,4 +21,4 @@ GENERATORS: Final[dict[str, Callable[[Any], str]]] = {
 Raises DocumentError for what is no OpenRPC document.
 """
 
-__all__ = ["GENERATORS", "DocumentError"]
+__all__ = ["GENERATORS", "DocumentError", "narrowed"]

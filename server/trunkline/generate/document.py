@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from trunkline.generate.schema import Definition, SchemaReader
@@ -43,6 +44,26 @@ class Document:
     version: str
     methods: list[Method]
     definitions: dict[str, Definition]
+
+
+def narrowed(document: Any, include: Collection[str], exclude: Collection[str]) -> Any:
+    """A decoded OpenRPC document without the methods that are left out.
+
+    Args:
+        include: patterns of names (``text.*``); with none, all.
+        exclude: patterns of names that are left out of those.
+    """
+    if not isinstance(document, dict) or not isinstance(methods := document.get("methods"), list):
+        return document  # which whoever reads it says
+
+    def is_wanted(described: Any) -> bool:
+        name = described.get("name") if isinstance(described, dict) else None
+        if not isinstance(name, str):
+            return True
+        is_included = not include or any(fnmatchcase(name, pattern) for pattern in include)
+        return is_included and not any(fnmatchcase(name, pattern) for pattern in exclude)
+
+    return document | {"methods": [described for described in methods if is_wanted(described)]}
 
 
 def read_document(document: Any, reserved: Collection[str]) -> Document:

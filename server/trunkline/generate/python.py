@@ -17,7 +17,7 @@ _TYPING: Final = (
 _KEYWORDS: Final = frozenset(keyword.kwlist)
 
 RESERVED: Final = frozenset(
-    {*_TYPING, *_KEYWORDS, "AsyncIterator", "Chunk", "DataT", "Hub", "ResultT", "Stream", "TypedHub"}
+    {*_TYPING, *_KEYWORDS, "AsyncIterator", "Chunk", "Generator", "DataT", "Hub", "ResultT", "Stream", "TypedHub"}
 )
 """Names that the file itself uses, and those of the language."""
 
@@ -44,11 +44,13 @@ class Chunk(Protocol[DataT]):
 
 
 class Stream(Protocol[DataT, ResultT]):
-    """The chunks of a streaming call, see trunkline.client.ResultStream; its result is set when the loop has ended."""
+    """The chunks of a streaming call, see trunkline.client.ResultStream."""
 
     @property
     def result(self) -> ResultT: ...
+    async def wait(self) -> ResultT: ...
     def __aiter__(self) -> AsyncIterator[Chunk[DataT]]: ...
+    def __await__(self) -> Generator[Any, None, Stream[DataT, ResultT]]: ...
 '''
 
 _CLASS: Final = '''\
@@ -63,6 +65,9 @@ class TypedHub:
 '''
 
 
+_DEF: Final = {"call": "async def call", "stream": "def stream"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Signature:
     """One signature of a function: the line up to its colon, and the summary of its method."""
@@ -75,7 +80,7 @@ def write(document: Document) -> str:
     """The text of a ``.py`` module, ending with a line break."""
     types = PythonTypes(document.definitions, RESERVED, _KEYWORDS)
     streaming = [method for method in document.methods if method.chunk is not None]
-    calls = _function("call", [_signature(types, method, "call") for method in document.methods])
+    calls = _function("call", [_signature(types, each, "call") for each in document.methods if each.chunk is None])
     streams = _function("stream", [_signature(types, method, "stream") for method in streaming])
     for method in document.methods:
         if method.item is not None:
@@ -91,7 +96,7 @@ def _imports(body: list[str]) -> str:
     names = ", ".join(name for name in _TYPING if name in words)
     return "\n".join(
         ["from __future__ import annotations\n"]
-        + (["from collections.abc import AsyncIterator"] if "AsyncIterator" in words else [])
+        + (["from collections.abc import AsyncIterator, Generator"] if "AsyncIterator" in words else [])
         + ([f"from typing import {names}\n"] if names else [])
         + ["from trunkline.client import Hub\n"]
     )
@@ -104,14 +109,15 @@ def _signature(types: PythonTypes, method: Method, verb: str) -> _Signature:
         result = f"Stream[{types.hint(method.chunk, f'{method.name} chunk')}, {result}]"
     given = f"params: {params}" if method.params_required else f"params: {params} | None = None"
     name = f"method: Literal[{quoted(method.name)}]"
-    return _Signature(f"    async def {verb}(self, {name}, {given}, **options: Any) -> {result}:", method.summary)
+    return _Signature(f"    {_DEF[verb]}(self, {name}, {given}, **options: Any) -> {result}:", method.summary)
 
 
 def _function(verb: str, signatures: list[_Signature]) -> list[str]:
     """The function with all its signatures; one alone is no overload."""
-    forward = f"        return await self.hub.{verb}(method, params, **options)\n"
+    waits = "await " if verb == "call" else ""
+    forward = f"        return {waits}self.hub.{verb}(method, params, **options)\n"
     if len(signatures) < 2:
         return [f"{only.text}\n{docstring(only.summary, ' ' * 8)}{forward}" for only in signatures]
     overloads = [f"    @overload\n{one.text}\n{docstring(one.summary, ' ' * 8)}        ...\n" for one in signatures]
-    untyped = f"    async def {verb}(self, method: str, params: Any = None, **options: Any) -> Any:\n"
+    untyped = f"    {_DEF[verb]}(self, method: str, params: Any = None, **options: Any) -> Any:\n"
     return [*overloads, untyped + forward]

@@ -25,8 +25,8 @@ from trunkline.generate.shapes import (
 
 RESERVED: Final = frozenset(
     {
-        "CallOptions", "Chunk", "Hub", "Item", "MethodName", "Methods", "Params", "Promise", "Record", "Rest", "Result",
-        "ResultStream", "StreamName", "TypedHub", "Uint8Array",
+        "CallName", "CallOptions", "Chunk", "Exclude", "Hub", "Item", "MethodName", "Methods", "Omit", "Params",
+        "Promise", "Record", "Rest", "Result", "ResultStream", "StreamName", "StreamOptions", "TypedHub", "Uint8Array",
     }
 )  # fmt: skip
 """Names that the file itself uses."""
@@ -43,7 +43,7 @@ Changes made by hand are lost when it is generated again; `--check` tells whethe
 
 _PRELUDE: Final = """\
 /* eslint-disable */
-import type { CallOptions, Hub, ResultStream } from "trunkline";
+import type { CallOptions, Hub, ResultStream, StreamOptions } from "trunkline";
 """
 
 _HELPERS: Final = """\
@@ -52,6 +52,9 @@ export type MethodName = keyof Methods;
 
 /** A method that answers in chunks. */
 export type StreamName = { [M in MethodName]: Methods[M] extends { chunk: unknown } ? M : never }[MethodName];
+
+/** A method that answers once: a stream that is called is an error. */
+export type CallName = Exclude<MethodName, StreamName>;
 
 /** The params of a method, by name. */
 export type Params<M extends MethodName> = Methods[M] extends { params: infer P } ? P : never;
@@ -66,20 +69,20 @@ export type Chunk<M extends MethodName> = Methods[M] extends { chunk: infer C } 
 export type Item<M extends MethodName> = Methods[M] extends { item: infer I } ? I : never;
 
 /** Params may be left out where none is required. */
-type Rest<M extends MethodName> = Record<string, never> extends Params<M>
-  ? [params?: Params<M>, options?: CallOptions]
-  : [params: Params<M>, options?: CallOptions];
+type Rest<M extends MethodName, O> = Record<string, never> extends Params<M>
+  ? [params?: Params<M>, options?: O]
+  : [params: Params<M>, options?: O];
 
-/** A {@link Hub} that knows the methods of {@link Methods}. */
-export interface TypedHub {
+/** A {@link Hub} that knows the methods of {@link Methods}; everything else is that of the plain one. */
+export interface TypedHub extends Omit<Hub, "call" | "stream"> {
   /** As `Hub.call`. */
-  call<M extends MethodName>(method: M, ...rest: Rest<M>): Promise<Result<M>>;
+  call<M extends CallName>(method: M, ...rest: Rest<M, CallOptions>): Promise<Result<M>>;
   /** As `Hub.stream`. */
-  stream<M extends StreamName>(method: M, ...rest: Rest<M>): ResultStream<Chunk<M>, Result<M>>;
+  stream<M extends StreamName>(method: M, ...rest: Rest<M, StreamOptions>): ResultStream<Chunk<M>, Result<M>>;
 }
 
 /** The same hub, with types. Nothing is checked when it runs: the hub does that. */
-export function typed(hub: Pick<Hub, "call" | "stream">): TypedHub {
+export function typed(hub: Hub): TypedHub {
   return hub as TypedHub;
 }
 """
