@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
-from trunkline.client.outgoing import Notice, Outgoing, SendQueue
+from trunkline.client.outgoing import Notice, Outgoing, SendQueue, encode_body
 
 
 def item(text: str) -> Outgoing:
@@ -58,3 +61,24 @@ def test_another_session_gets_only_what_means_the_same_to_it() -> None:
     outbox.drop_stale()
     assert outbox.waiting_bytes == 6
     assert bodies(outbox) == ["notice"]
+
+
+@pytest.mark.parametrize(
+    ("params", "where"),
+    [
+        ({"items": [1, {"tags": {"a", "b"}}]}, "params.items.1.tags: Type is not JSON serializable: set"),
+        ({"a": {1: 2}}, "params.a.1: Dict key must be str"),
+        ([1, (2, object())], "params.1.1: "),
+        ({"big": 2**60}, "params.big: "),
+    ],
+)
+def test_what_cannot_be_sent_is_named_with_its_place(params: Any, where: str) -> None:
+    with pytest.raises(ValueError, match=f"^params of m cannot be sent: {re.escape(where)}"):
+        encode_body("m", params)
+
+
+def test_what_contains_itself_has_no_place_and_takes_no_time() -> None:
+    loop: list[Any] = []
+    loop += [loop, loop, loop]
+    with pytest.raises(ValueError, match=r"^params of m cannot be sent: "):
+        encode_body("m", {"loop": loop})

@@ -19,9 +19,9 @@ export abstract class TrunklineError extends Error {
   /** Whether the method may have run, in whole or in part. `false` only if it certainly did not. */
   readonly maybeExecuted: boolean;
   /** The method of the call that failed. */
-  readonly method: string | undefined;
+  declare readonly method: string | undefined;
   /** The `id` of its request on the wire, as the hub's log and its audit have it. */
-  readonly requestId: number | undefined;
+  declare readonly requestId: number | undefined;
 
   constructor(message: string, maybeExecuted: boolean, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Final
 
@@ -46,12 +46,41 @@ def encode_exactly(value: Any, what: str, levels: int = MAX_DEPTH) -> bytes:
     try:
         data = orjson.dumps(value, default=_as_json, option=orjson.OPT_STRICT_INTEGER)
     except TypeError as error:
-        raise ValueError(f"{what} cannot be sent: {error}") from error
+        where = ".".join(_unsendable(value, set()) or ())
+        raise ValueError(f"{what} cannot be sent: {where}{where and ': '}{error}") from error
     if is_too_deep(data, levels):
         raise ValueError(f"{what} cannot be sent: nested deeper than {min(levels, MAX_DEPTH)} levels")
     if b"null" in data and not _is_finite(value):
         raise ValueError(f"{what} cannot be sent: a float is not finite")
     return data
+
+
+def _unsendable(value: Any, seen: set[int]) -> tuple[str, ...] | None:
+    """The place of what JSON cannot represent, as the names and numbers that lead there; None where there is none.
+
+    Args:
+        seen: ids of the containers that were looked into: one may contain itself.
+    """
+    if id(value) in seen:
+        return None
+    members: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        if strange := next((name for name in value if not isinstance(name, str)), None):
+            return (repr(strange),)
+        members = value.items()
+    elif isinstance(value, (list, tuple)):
+        members = enumerate(value)
+    else:
+        try:
+            orjson.dumps(value, default=_as_json, option=orjson.OPT_STRICT_INTEGER)
+        except TypeError:
+            return ()
+    if isinstance(value, (dict, list, tuple)):
+        seen.add(id(value))
+    for name, member in members:
+        if (found := _unsendable(member, seen)) is not None:
+            return (str(name), *found)
+    return None
 
 
 def encode_body(method: str, params: Any) -> bytes:
