@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.generate.documents import HOSTILE, document, hostile, method
-from trunkline.generate import GENERATORS, DocumentError
+from trunkline.generate import GENERATORS, DocumentError, narrowed
+from trunkline.generate.document import read_document
 
 LANGUAGES = sorted(GENERATORS)
 
@@ -100,3 +101,29 @@ def test_comments_cannot_be_left() -> None:
     assert typescript.count("*/") == typescript.count("/*")
     python = GENERATORS["python"](described)
     compile(python, "generated", "exec")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "kept"),
+    [
+        ((), (), ["a.x", "a.y.z", "b.x"]),
+        (("a.*",), (), ["a.x", "a.y.z"]),
+        (("a.*", "b.x"), ("*.z",), ["a.x", "b.x"]),
+        ((), ("[ab].x",), ["a.y.z"]),
+        (("A.*",), (), []),
+    ],
+)
+def test_only_some_methods(include: tuple[str, ...], exclude: tuple[str, ...], kept: list[str]) -> None:
+    found = narrowed(document(*(method(name) for name in ("a.x", "a.y.z", "b.x"))), include, exclude)
+    assert [each.name for each in read_document(found, ()).methods] == kept
+
+
+@pytest.mark.parametrize("other", [None, [], {"openrpc": "1.3"}, {"openrpc": "1.3", "methods": 5}])
+def test_what_is_no_document_is_left_to_who_reads_it(other: Any) -> None:
+    assert narrowed(other, ("a.*",), ()) is other
+
+
+def test_a_method_without_a_name_is_not_left_out_but_refused() -> None:
+    found = narrowed({"openrpc": "1.3", "methods": [{"params": []}, 5]}, ("a.*",), ())
+    with pytest.raises(DocumentError, match=r"methods\[0\] has no name"):
+        read_document(found, ())
