@@ -251,10 +251,17 @@ _EVENT: Final = (
 
 def encode_event(topic: str, data: bytes, epoch: str, offset: int, published_at: int, publisher: str = "") -> bytes:
     """An ``event`` notification; ``data`` is JSON already, ``published_at`` milliseconds since 1970."""
-    name, who = _encoder.encode(topic), b""
-    if publisher:
-        who = b',"publisher":%b' % _encoder.encode(publisher)
-    return _EVENT % (name, data, _encoder.encode(epoch), offset, published_at, who)
+    return _EVENT % (_encoder.encode(topic), data, _quoted(epoch), offset, published_at, _said_by(publisher))
+
+
+_quoted: Final = functools.lru_cache(maxsize=1024)(_encoder.encode)
+"""A text that stands in event after event, as JSON."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _said_by(publisher: str) -> bytes:
+    """The last member of an event's params; none where there is no name to tell."""
+    return b',"publisher":%b' % _encoder.encode(publisher) if publisher else b""
 
 
 def encode_gap(topic: str, epoch: str, first: int, last: int, count: int | None, reason: str) -> bytes:
