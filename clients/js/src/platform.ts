@@ -91,8 +91,8 @@ async function readRefusal(answer: HttpAnswer, handshake: Handshake): Promise<vo
   answer.destroy();
 }
 
-/** Whether it is the class of `ws`: of all known ones only that has `terminate`. */
+/** Whether it is the class of `ws`: Bun's own has `terminate`, too, but tells nothing of the answer that refuses it. */
 function takesHeaders(WebSocket: WebSocketConstructor): boolean {
   const prototype = (WebSocket as { prototype?: unknown }).prototype;
-  return typeof prototype === "object" && prototype !== null && "terminate" in prototype;
+  return typeof prototype === "object" && prototype !== null && "terminate" in prototype && "on" in prototype;
 }
