@@ -3,7 +3,8 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { UsageError, type Hub, type ResultStream } from "../src/index.js";
+import { UsageError, type Hub } from "../src/index.js";
+import { drain } from "./support/chunks.js";
 import { connected, type Peer } from "./support/scripted.js";
 import { within } from "./support/time.js";
 
@@ -24,23 +25,6 @@ async function roundTripPast(hub: Hub, peer: Peer, expected?: string): Promise<v
       methods.push((await peer.next()).method);
     }
   }
-}
-
-/** Reads a stream to its end: the data that came, and what the loop threw. */
-function drain(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {
-  return within(10_000, "the stream ends", read(stream));
-}
-
-async function read(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {
-  const data: unknown[] = [];
-  try {
-    for await (const chunk of stream) {
-      data.push(chunk.data);
-    }
-  } catch (error) {
-    return { data, error };
-  }
-  return { data, error: undefined };
 }
 
 test("a result that alone is waited for comes, however many chunks are before it", async (t) => {

@@ -9,25 +9,9 @@ import {
   UsageError,
   type ResultStream,
 } from "../src/index.js";
+import { drain } from "./support/chunks.js";
 import { connected, rejection, roundTrip } from "./support/scripted.js";
-import { ms, pause, within } from "./support/time.js";
-
-/** Reads a stream to its end: the data that came, and what the loop threw. */
-function drain(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {
-  return within(10_000, "the stream ends", read(stream));
-}
-
-async function read(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {
-  const data: unknown[] = [];
-  try {
-    for await (const chunk of stream) {
-      data.push(chunk.data);
-    }
-  } catch (error) {
-    return { data, error };
-  }
-  return { data, error: undefined };
-}
+import { ms, pause } from "./support/time.js";
 
 test("chunks in order, then the summary", async (t) => {
   const { hub, peer, warnings } = await connected(t);

@@ -64,3 +64,9 @@ async def send_answer(send: Send, answer: HttpAnswer) -> None:
         headers.append((b"content-length", b"%d" % len(answer.body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+async def send_refusal(send: Send, refused: Refused) -> None:
+    """Send the response of a refused request, with a JSON-RPC error for a body."""
+    headers = error_headers(refused.error) | refused.headers
+    await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), headers))

@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from trunkline.background import start_task
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, json_rpc_error, send_answer
-from trunkline.edge.http.exchange import EVENT_HEADERS, HEARTBEAT, NOTIFICATION, PAUSE_BYTES, HttpExchange
+from trunkline.edge.http.answer import Refused, send_refusal
+from trunkline.edge.http.exchange import EVENT_HEADERS, HEARTBEAT, NOTIFICATION, HttpExchange
 from trunkline.edge.http.request import EVENT_STREAM, METHOD_NOT_ALLOWED, PeerLeft, admit
 from trunkline.edge.http.rpc import one_line
 from trunkline.hub.connection import Services, Traffic
@@ -90,8 +90,7 @@ class EventSourceEndpoint:
         except PeerLeft:
             pass
         except Refused as refused:
-            more = error_headers(refused.error) | refused.headers
-            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), more))
+            await send_refusal(send, refused)
 
 
 def _topics(scope: Scope) -> list[str]:
@@ -218,14 +217,6 @@ class TopicStream(HttpExchange):
             self._replies[reply.id] = result = reply.result
             if result["epoch"] is not None:
                 self._ids[result["topic"]] = _id_of(result["epoch"], result["offset"])
-
-    def _add(self, message: bytes) -> None:
-        self._waiting.append(message)
-        self._waiting_bytes += len(message)
-        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
-            self._paused = True
-            self._connection.writing_paused()
-        self._news.set()
 
     @override
     def write_event(self, event: Event) -> None:

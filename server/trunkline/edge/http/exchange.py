@@ -299,8 +299,13 @@ class HttpExchange(BriefDoor):
             if not message.startswith(NOTIFICATION):
                 self._reply = message
             elif self.takes_events:
-                self._waiting.append(message)
-                self._waiting_bytes += len(message)
+                self._add(message)
+        self._news.set()
+
+    def _add(self, message: bytes) -> None:
+        """Put a message behind those that wait for the peer; pauses the connection where they are too many."""
+        self._waiting.append(message)
+        self._waiting_bytes += len(message)
         if self._waiting_bytes > PAUSE_BYTES and not self._paused:
             self._paused = True
             self._connection.writing_paused()

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.answer import HttpAnswer, Refused, send_refusal
 from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
 from trunkline.hub.connection import Services
@@ -96,5 +96,4 @@ class RpcEndpoint:
         except PeerLeft:
             pass
         except Refused as refused:
-            more = error_headers(refused.error) | refused.headers
-            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), more))
+            await send_refusal(send, refused)
