@@ -33,16 +33,36 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Screen:
     """A terminal with ``trunkline top`` in it."""
 
-    def __init__(self, process: Process, descriptor: int) -> None:
+    def __init__(self, process: Process, descriptor: int, other: int) -> None:
         self.process = process
         self._descriptor = descriptor
+        self._other = other
+        self._is_over = asyncio.Event()
+        self.is_left = False
         self.raw = ""
 
     def received(self) -> None:
         try:
-            self.raw += os.read(self._descriptor, 65536).decode(errors="replace")
+            part = os.read(self._descriptor, 65536)
         except OSError:  # Linux says so when the other end is closed
+            part = b""
+        self.raw += part.decode(errors="replace")
+        if not part:
             asyncio.get_running_loop().remove_reader(self._descriptor)
+            self._is_over.set()
+
+    async def ends(self) -> int:
+        """Wait for the end of the program, and of what it has drawn. Returns its status."""
+        code = await asyncio.wait_for(self.process.wait(), PATIENCE)
+        assert termios.tcgetattr(self._other)[3] & termios.ECHO, "the terminal echoes again"
+        self.leave()
+        await asyncio.wait_for(self._is_over.wait(), PATIENCE)
+        return code
+
+    def leave(self) -> None:
+        """Close the program's end of the terminal, which this process has open, too: there is an end to read then."""
+        self.is_left = True
+        os.close(self._other)
 
     async def shows(self, pattern: str) -> None:
         """Wait until what is drawn from now on matches."""
@@ -64,19 +84,19 @@ async def screen(url: str) -> AsyncIterator[Screen]:
         sys.executable, "-m", "trunkline.cli", "top", "--url", url, "--interval", "0.3",
         stdin=child, stdout=child, stderr=child, env=clean_environment({"TERM": "xterm-256color"}),
     )  # fmt: skip
-    shown = Screen(process, parent)
+    shown = Screen(process, parent, child)
     loop = asyncio.get_running_loop()
     loop.add_reader(parent, shown.received)
     try:
         yield shown
-        assert termios.tcgetattr(child)[3] & termios.ECHO, "the terminal echoes again"
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+        if not shown.is_left:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            shown.leave()
         loop.remove_reader(parent)
         os.close(parent)
-        os.close(child)
 
 
 async def test_it_shows_work_says_when_it_is_cut_off_and_comes_back(well_hub: RunningHub) -> None:
@@ -96,7 +116,7 @@ async def test_it_shows_work_says_when_it_is_cut_off_and_comes_back(well_hub: Ru
         await worker.cancel(sleeping)
         await worker.reply(sleeping)
         top.press(b"q")
-        assert await asyncio.wait_for(top.process.wait(), PATIENCE) == 0
+        assert await top.ends() == 0
         assert "Traceback" not in top.raw
         assert "\x1b[?1049h" in top.raw
         assert "\x1b[?1049l" in top.raw, "what was on the screen before is back"
@@ -106,7 +126,7 @@ async def test_ctrl_c_ends_it_too(well_hub: RunningHub) -> None:
     async with screen(well_hub.url) as top:
         await top.shows("EXECUTOR")
         top.process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(top.process.wait(), PATIENCE) == 130
+        assert await top.ends() == 130
         assert "Traceback" not in top.raw
 
 
