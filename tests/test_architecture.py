@@ -31,6 +31,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.broker": COMMON,
     "trunkline.control": {"psutil", *COMMON},
     "trunkline.jobs": COMMON,
+    "trunkline.storage": {"psutil"},
     "trunkline.executors": {"psutil", *COMMON},
     "trunkline.executors.process": {"uvloop", *COMMON},
     "trunkline.methods": {"cachetools", "pydantic", "pydantic_core", *COMMON},

@@ -6,19 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.jobs.test_store import made
+from tests.jobs.test_store import made, sql
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer, peer
+from tests.support.small_disk import fill, small_disk
 from tests.support.timing import PATIENCE, eventually
 from tests.support.timing import until as reached
 from trunkline.jobs.job import Started
@@ -65,9 +63,10 @@ async def test_a_job_goes_on_when_its_executor_is_killed(tmp_path: Path) -> None
             hub.executor_pids()
 
 
-def damage(file: Path) -> None:
+def damage(jobs: Path, job_id: str) -> None:
     """Another method than the one that was written down."""
-    file.write_bytes(file.read_bytes().replace(b"labours.where", b"labours.large"))
+    event = "CAST(replace(CAST(event AS TEXT), 'labours.where', 'labours.large') AS BLOB)"
+    sql(jobs, f"UPDATE events SET event = {event} WHERE job = ?", job_id)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
@@ -86,13 +85,11 @@ async def test_jobs_go_on_with_the_next_hub_which_sets_aside_what_is_damaged(
         hub.process.send_signal(number)
         # The drain would be ten minutes: a job that goes on later is not waited for.
         hub.wait_ended(0 if number == signal.SIGTERM else -number)
-    file = data / "jobs" / f"{bad['id']}.job"
-    await asyncio.to_thread(damage, file)
+    await asyncio.to_thread(damage, data / "jobs", bad["id"])
     with hub_at(data) as hub:
         async with peer(hub.url) as one:
             require({"code": ErrorCode.INVALID_PARAMS}, await one.error("jobs.get", {"id": bad["id"]}))
             hub.wait_for(bad["id"])
-            assert (data / "jobs" / "damaged" / file.name).exists()
             assert (await one.result("jobs.get", {"id": over["id"]})) == over
             found = await until(one, running["id"], "running")
             require({"attempts": 2}, found)
@@ -141,48 +138,28 @@ async def test_without_a_folder_everything_else_works(tmp_path: Path) -> None:
 
 
 async def test_a_method_that_is_gone_fails_the_job(tmp_path: Path) -> None:
-    file = made(tmp_path / "jobs", Started(2))
+    made_before = made(tmp_path / "jobs", Started(2))
     with ready_hub(DEBUG_METHODS, arguments=["--data", str(tmp_path)]) as hub:
         async with peer(hub.url) as one:
-            over = await until(one, file.stem)
+            over = await until(one, made_before)
             require({"status": "failed", "attempts": 1, "error": {"code": ErrorCode.METHOD_NOT_FOUND}}, over)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MiB."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounts a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True).returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
-def fill(file: Path) -> None:
-    """Take all the room there is."""
-    with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
-        while True:
-            filler.write(b"x" * 4096)
-
-
 async def test_a_full_disk_refuses_jobs_and_holds_outcomes_back_until_there_is_room(
-    small_disk: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
-    with hub_at(small_disk / "data") as hub:
+    with small_disk(tmp_path) as disk, hub_at(disk / "data") as hub:
         async with peer(hub.url) as one:
             made = await halfway(one, tmp_path / "a")
-            fill(small_disk / "filler")
+            fill(disk / "filler")
             error = await one.error("jobs.create", {"method": "labours.where", "params": {"x": "y" * 5000}})
-            require({"code": ErrorCode.INSUFFICIENT_RESOURCES, "message": {"$contains": "No space left"}}, error)
+            require({"code": ErrorCode.INSUFFICIENT_RESOURCES, "message": {"$contains": "disk is full"}}, error)
             (tmp_path / "a" / "go").touch()
             hub.wait_for(f"the outcome of job {made['id']} cannot be recorded")
             assert (await one.result("jobs.get", {"id": made["id"]}))["status"] == "running"
             assert len((await one.result("jobs.list"))["jobs"]) == 1
             assert await one.result("debug.echo", {"value": 1}) == 1
-            (small_disk / "filler").unlink()
+            (disk / "filler").unlink()
             require_went_on(tmp_path / "a", await until(one, made["id"]), starts=1)
             require({"status": "succeeded"}, await until(one, (await job(one, "labours.where"))["id"]))
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import sqlite3
 import subprocess
 import sys
 import zlib
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tests.support.timing import PATIENCE
-from trunkline.jobs.call import creator_of
-from trunkline.jobs.files import checked_line, read_lines
-from trunkline.jobs.job import Cancelled, Created, Failed, Job, Progressed, Started, Succeeded
+from trunkline.jobs.job import Created, Failed, Job, Progressed, Started, Succeeded
 from trunkline.jobs.store import JobStore
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -41,8 +41,8 @@ def opened(folder: Path) -> tuple[JobStore, list[Job]]:
     return store, store.open(99)
 
 
-def made(folder: Path, *events: object, number: int = 1) -> Path:
-    """A job with some events; its file."""
+def made(folder: Path, *events: object, number: int = 1) -> str:
+    """A job with some events; its id."""
     store, _ = opened(folder)
     job = created(number)
     store.create(job, PARAMS)
@@ -52,7 +52,13 @@ def made(folder: Path, *events: object, number: int = 1) -> Path:
         else:
             store.append(job.id, event, durable=True)  # type: ignore[arg-type]
     store.close()
-    return folder / f"{job.id}.job"
+    return job.id
+
+
+def sql(folder: Path, query: str, *values: object) -> list[Any]:
+    """What a query of the file gives that no store has open."""
+    with closing(sqlite3.connect(folder / "jobs.sqlite")) as connection, connection:
+        return connection.execute(query, values).fetchall()
 
 
 def read(folder: Path) -> list[Job]:
@@ -74,84 +80,74 @@ def test_what_was_created_is_there_again(tmp_path: Path) -> None:
     assert job.attempts == 1, "it was interrupted once"
 
 
-def test_a_job_of_an_earlier_version_is_of_the_default_tenant(tmp_path: Path) -> None:
-    path = made(tmp_path)
-    head, body = path.read_bytes()[:9], json.loads(path.read_bytes()[9:])
-    assert (len(head), body.pop("tenant"), body.pop("claims")) == (9, "default", {})
-    path.write_bytes(checked_line(json.dumps(body).encode()))
-    (job,) = read(tmp_path)
-    who = creator_of(job.created)
-    assert (job.view().tenant, who.name, who.tenant, who.claims) == ("default", "ann", "default", {})
-
-
 def test_an_outcome_takes_the_params_away_and_keeps_the_result(tmp_path: Path) -> None:
     made(tmp_path, Started(2), Succeeded(3, 1, len(RESULT), zlib.crc32(RESULT)))
+    assert sql(tmp_path, "SELECT count(*) FROM params") == [(0,)]
     store, (job,) = opened(tmp_path)
     assert (job.status, store.result(job)) == ("succeeded", RESULT)
-    assert {path.suffix for path in tmp_path.iterdir()} == {"", ".job", ".result"}
     store.forget([job.id])
     store.close()
     assert read(tmp_path) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    for table in ("jobs", "events", "params", "results"):
+        assert sql(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
-def test_a_tail_torn_at_any_byte_is_cut_and_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = made(tmp_path, Started(2), Failed(3, 1, {"code": 1}))
-    whole = path.read_bytes()
-    _, end = read_lines(whole[:-1])
-    for size in range(end, len(whole)):
-        path.write_bytes(whole[:size])
-        caplog.clear()
-        with caplog.at_level(logging.WARNING):
-            (job,) = read(tmp_path)
-        assert job.status == "queued"
-        assert any(f"the last {size - end} bytes" in record.getMessage() for record in caplog.records) == (size > end)
-        assert path.read_bytes().startswith(whole[:end])
+def test_what_is_forgotten_gives_its_room_back(tmp_path: Path) -> None:
+    store, _ = opened(tmp_path)
+    for number in range(8):
+        store.create(created(number, large := b"x" * 2**20), large)
+    store.close()
+    full = (tmp_path / "jobs.sqlite").stat().st_size
+    store, jobs = opened(tmp_path)
+    store.forget([job.id for job in jobs])
+    store.close()
+    assert (tmp_path / "jobs.sqlite").stat().st_size < full / 20
 
 
-@pytest.mark.parametrize("damage", ["flipped", "empty", "no job", "wrong order", "garbage"])
+def test_tenant_and_principal_are_columns(tmp_path: Path) -> None:
+    job_id = made(tmp_path)
+    assert sql(tmp_path, "SELECT number, id, tenant, principal FROM jobs") == [(1, job_id, "default", "ann")]
+
+
+DAMAGES = {
+    "flipped": "UPDATE events SET event = CAST(replace(CAST(event AS TEXT), 'ann', 'bob') AS BLOB) WHERE job = ?",
+    "no events": "DELETE FROM events WHERE job = ?",
+    "no beginning": "DELETE FROM events WHERE job = ? AND position = 0",
+    "wrong order": "UPDATE events SET position = 7 - position WHERE job = ?",
+    "no bytes": "UPDATE events SET event = 1 WHERE job = ?",
+    "no JSON": f"UPDATE events SET event = x'78', crc = {zlib.crc32(b'x')} WHERE job = ?",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_job_is_named_and_set_aside_and_others_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     made(tmp_path, number=2)
-    path = made(tmp_path, Started(2), Failed(3, 1, {"code": 1}))
-    data = path.read_bytes()
-    lines = data.splitlines(keepends=True)
-    path.write_bytes(
-        {
-            "flipped": data.replace(b'"ann"', b'"bob"'),
-            "empty": b"",
-            "no job": b"".join(lines[1:]),
-            "wrong order": b"".join([lines[0], lines[2], lines[1]]),
-            "garbage": bytes(range(256)) * 4,
-        }[damage]
-    )
+    job_id = made(tmp_path, Started(2), Failed(3, 1, {"code": 1}))
+    sql(tmp_path, DAMAGES[damage], job_id)
+    events = sql(tmp_path, "SELECT * FROM events")
     with caplog.at_level(logging.ERROR):
         jobs = read(tmp_path)
     assert [job.created.number for job in jobs] == [2]
-    assert any(str(path) in record.getMessage() for record in caplog.records)
-    assert {each.name for each in (tmp_path / "damaged").iterdir()} == {path.name, path.with_suffix(".params").name}
-
-
-def test_what_no_job_belongs_to_is_removed(tmp_path: Path) -> None:
-    path = made(tmp_path, Started(2), Cancelled(3, 1, "ann"))
-    path.with_suffix(".params").write_bytes(PARAMS)  # the hub died between the outcome and this
-    (tmp_path / f"{7:032x}.params").write_bytes(PARAMS)  # ... between params and job
-    (tmp_path / f"{7:032x}.job.new").write_bytes(b"half")
-    read(tmp_path)
-    assert {each.name for each in tmp_path.iterdir()} == {path.name, "lock"}
+    (record,) = caplog.records
+    assert job_id in record.getMessage()
+    assert [job.created.number for job in read(tmp_path)] == [2]
+    assert caplog.records == [record], "it is named once"
+    assert sql(tmp_path, "SELECT id FROM jobs WHERE damaged IS NOT NULL") == [(job_id,)]
+    assert sql(tmp_path, "SELECT * FROM events") == events, "it stays as it was found"
 
 
 def test_params_and_results_that_are_damaged_are_refused(tmp_path: Path) -> None:
-    made(tmp_path, Started(2), Succeeded(3, 1, len(RESULT), zlib.crc32(RESULT)))
-    made(tmp_path, number=2)
-    store, (over, waiting) = opened(tmp_path)
-    (tmp_path / f"{over.id}.result").write_bytes(b'"donE"')
-    (tmp_path / f"{waiting.id}.params").unlink()
-    with pytest.raises(RpcError, match=r"\.result is not what was written"):
-        store.result(over)
-    with pytest.raises(RpcError, match=r"\.params is not what was written") as raised:
-        store.begin(waiting.created, Started(5))
+    over = made(tmp_path, Started(2), Succeeded(3, 1, len(RESULT), zlib.crc32(RESULT)))
+    waiting = made(tmp_path, number=2)
+    sql(tmp_path, "UPDATE results SET data = ? WHERE job = ?", b'"donE"', over)
+    sql(tmp_path, "DELETE FROM params WHERE job = ?", waiting)
+    store, jobs = opened(tmp_path)
+    with pytest.raises(RpcError, match=f"the result of job {over} .* is not what was written"):
+        store.result(jobs[0])
+    with pytest.raises(RpcError, match=f"the params of job {waiting} .* are not what was written") as raised:
+        store.begin(jobs[1].created, Started(5))
     assert not raised.value.retryable
     store.close()
 
@@ -186,8 +182,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = JobStore(Path(sys.argv[1]))
 store.open(1)
 store.create(created(1), b'{"n":[1,2,3]}')
-size = (Path(sys.argv[1]) / f"{1:032x}.job").stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, resource.RLIM_INFINITY))  # the write stops in the middle
+size = (Path(sys.argv[1]) / "jobs.sqlite-wal").stat().st_size
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5000, resource.RLIM_INFINITY))  # the write stops in the middle
 for action in (
     lambda: store.create(created(2, b"x" * 1000), b"x" * 1000),
     lambda: store.finish(created(1).id, Cancelled(3, 0, "ann"), None),
@@ -213,7 +209,7 @@ def test_a_full_disk_is_5002_and_leaves_nothing_half_written(tmp_path: Path) -> 
     assert done.stdout.split() == ["5002", "5002"]
     (job,) = read(tmp_path)
     assert (job.status, job.finished_at) == ("cancelled", 4)
-    assert {each.suffix for each in tmp_path.iterdir()} == {"", ".job"}
+    assert {each.name for each in tmp_path.iterdir()} == {"jobs.sqlite", "lock"}
 
 
 WRITER = """
@@ -256,4 +252,4 @@ def test_what_was_acknowledged_is_there_after_any_kill(tmp_path: Path) -> None:
                 assert store.begin(job.created, Started(4)) == PARAMS
         store.close()
         assert len(known) >= len({job_id for _, job_id in said})
-        assert not (folder / "damaged").exists()
+        assert sql(folder, "SELECT count(*) FROM jobs WHERE damaged IS NOT NULL") == [(0,)]

@@ -2,33 +2,61 @@
 
 ::
 
+    <data>/jobs/jobs.sqlite    the jobs, their events, params (until a job is over) and results; made by TABLES
     <data>/jobs/lock           flock of the hub that runs these jobs, and its process id
-    <data>/jobs/<id>.job       the job's events, one checksummed line each; see jobs/job.py
-    <data>/jobs/<id>.params    JSON, until the job is over
-    <data>/jobs/<id>.result    JSON, of a job that succeeded
-    <data>/jobs/damaged/       files that were not what had been written, set aside as they were
+
+A job is its events, applied in order; see jobs/job.py. Each has a CRC-32; those of params and results are in events. A
+job that is not what was written stays where it is, with the reason in its column ``damaged``, and does not run.
 """
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import logging
-import os
+import sqlite3
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from trunkline.durable import sync_folder
-from trunkline.jobs.files import append, checked_line, lock, read_lines, storage, write_whole
+from trunkline.jobs.former import FormerFiles, FormerJob
 from trunkline.jobs.job import Created, Event, Interrupted, Job, Outcome, Started, Succeeded, WrongEvent
+from trunkline.storage.database import Database
 from trunkline_protocol.errors import ErrorCode, RpcError
 
-JOB: Final = ".job"
-PARAMS: Final = ".params"
-RESULT: Final = ".result"
+TABLES: Final = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    tenant TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    damaged TEXT
+);
+CREATE TABLE events (
+    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    event BLOB NOT NULL,
+    crc INTEGER NOT NULL,
+    PRIMARY KEY (job, position)
+) WITHOUT ROWID;
+CREATE TABLE params (job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE, data BLOB NOT NULL);
+CREATE TABLE results (job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE, data BLOB NOT NULL)
+"""
+
+_ALL_EVENTS: Final = """
+SELECT id, event, crc FROM jobs LEFT JOIN events ON events.job = jobs.id
+WHERE damaged IS NULL ORDER BY number, position
+"""
+_APPEND: Final = """
+INSERT INTO events (job, position, event, crc)
+SELECT ?1, coalesce(max(position) + 1, 0), ?2, ?3 FROM events WHERE job = ?1
+"""
+_ADD_PARAMS: Final = "INSERT INTO params VALUES (?, ?)"
+_ADD_RESULT: Final = "INSERT INTO results VALUES (?, ?)"
+_PARAMS: Final = "SELECT data FROM params WHERE job = ?"
+_RESULT: Final = "SELECT data FROM results WHERE job = ?"
 
 logger = logging.getLogger("trunkline.jobs")
 _decoder: Final = msgspec.json.Decoder(Event)
@@ -44,7 +72,7 @@ class JobStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._lock: int | None = None
+        self._database = Database(folder / "jobs.sqlite", "the jobs", [TABLES])
 
     def exists(self) -> bool:
         """Whether the folder is there, that is, whether there ever was a job."""
@@ -57,66 +85,41 @@ class JobStore:
             now: milliseconds since 1970.
 
         Raises:
-            RpcError: 5001, another hub has the folder, or it cannot be used; 5002, the disk is full.
+            RpcError: as :meth:`Database.open`.
         """
-        with storage(f"the jobs in {self._folder} cannot be used"):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock = lock(self._folder / "lock")
-            except BlockingIOError as error:
-                words = f"the jobs in {self._folder} are another hub's: {error.strerror}; stop it, or set another "
-                raise RpcError(
-                    ErrorCode.DATABASE_CONNECTION_ERROR, words + "folder (TRUNKLINE_DATA)", retry_after_ms=1000
-                ) from None
-            try:
-                jobs = self._load()
-                for job in jobs:
-                    if job.status == "running":
-                        self.append(job.id, interrupted := Interrupted(now), durable=False)
-                        job.apply(interrupted)
-                return jobs
-            except BaseException:
-                self.close()
-                raise
+        self._database.open()
+        try:
+            self._convert()
+            jobs = list(self._load())
+            interrupted = Interrupted(now)
+            for job in jobs:
+                if job.status == "running":
+                    self.append(job.id, interrupted, durable=False)
+                    job.apply(interrupted)
+            return jobs
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Release the folder."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._database.close()
 
     # --- reading ---
 
-    def _load(self) -> list[Job]:
-        jobs = [job for path in self._folder.glob("*" + JOB) if (job := self._read(path)) is not None]
-        known = {job.id: job for job in jobs}
-        for path in self._folder.iterdir():
-            job = known.get(path.stem)
-            left_over = path.suffix in (PARAMS, RESULT) and (job is None or (path.suffix == PARAMS and job.is_over))
-            if path.suffix == ".new" or left_over:
-                path.unlink()
-        return sorted(jobs, key=lambda job: job.created.number)
+    def _load(self) -> Iterator[Job]:
+        rows = self._database.read(f"the jobs in {self._folder} cannot be read", _ALL_EVENTS)
+        for job_id, records in itertools.groupby(rows, key=lambda row: row[0]):
+            try:
+                yield replayed((event, crc) for _, event, crc in records)
+            except ValueError as error:
+                self._set_aside(job_id, str(error))
 
-    def _read(self, path: Path) -> Job | None:
-        try:
-            data = path.read_bytes()
-            job, end = _replay(data)
-        except (OSError, ValueError) as error:
-            self._set_aside(path, str(error))
-            return None
-        if end < len(data):
-            logger.warning("%s: the last %d bytes were never finished, and are cut", path, len(data) - end)
-            os.truncate(path, end)
-        return job
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        aside = self._folder / "damaged"
-        logger.error("the job in %s cannot be read: %s. It does not run; its files are in %s now", path, why, aside)
-        with contextlib.suppress(OSError):
-            aside.mkdir(exist_ok=True)
-            for suffix in (JOB, PARAMS, RESULT):
-                if (each := path.with_suffix(suffix)).exists():
-                    each.rename(aside / each.name)
+    def _set_aside(self, job_id: str, why: str) -> None:
+        path = self._database.path
+        logger.error("job %s in %s cannot be read: %s. It does not run, and stays there", job_id, path, why)
+        with self._database.writing(f"job {job_id} cannot be set aside") as transaction:
+            transaction.execute("UPDATE jobs SET damaged = ? WHERE id = ?", (why, job_id))
 
     def result(self, job: Job) -> bytes:
         """The result of a job that succeeded, as JSON.
@@ -125,13 +128,17 @@ class JobStore:
             RpcError: 5001, the result cannot be read, or is not what was written.
         """
         assert isinstance(job.outcome, Succeeded)
-        path = self._path(job.id, RESULT)
-        with storage(f"the result of job {job.id} cannot be read"):
-            data = path.read_bytes()
+        data = self._data(_RESULT, job.id, f"the result of job {job.id} cannot be read")
         if (len(data), zlib.crc32(data)) != (job.outcome.size, job.outcome.crc):
-            words = f"{path} is not what was written: the result of this job is lost; create the job again"
-            raise RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, words)
+            words = f"the result of job {job.id} in {self._database.path} is not what was written, and lost"
+            raise RpcError(ErrorCode.DATABASE_CONNECTION_ERROR, f"{words}: create the job again")
         return data
+
+    def _data(self, query: str, job_id: str, what: str) -> bytes:
+        """The bytes that a query finds; none where a row is missing, which no checksum fits."""
+        for (data,) in self._database.read(what, query, [job_id]):
+            return bytes(data)
+        return b""
 
     # --- writing ---
 
@@ -141,14 +148,10 @@ class JobStore:
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble.
         """
-        with storage("the job was not created"):
-            try:
-                write_whole(self._path(created.id, PARAMS), params)
-                write_whole(self._path(created.id, JOB), checked_line(_encoder.encode(created)))
-                sync_folder(self._folder)
-            except BaseException:
-                self.forget([created.id])
-                raise
+        with self._database.writing("the job was not created") as transaction:
+            _insert(transaction, created)
+            _append(transaction, created.id, _encoder.encode(created))
+            transaction.execute(_ADD_PARAMS, (created.id, params))
 
     def begin(self, created: Created, started: Started) -> bytes:
         """Record that an attempt begins. Returns the params of the job, as JSON.
@@ -156,16 +159,11 @@ class JobStore:
         Raises:
             RpcError: 3002, the params are not what was written; 5001 and 5002 as :meth:`append`.
         """
-        path = self._path(created.id, PARAMS)
-        with storage(f"job {created.id} cannot be started"):
-            try:
-                params = path.read_bytes()
-            except FileNotFoundError:
-                params = b""
-            if (len(params), zlib.crc32(params)) != (created.size, created.crc):
-                words = f"{path} is not what was written: the params of this job are lost; create it again"
-                raise RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words)
-            self.append(created.id, started, durable=False)
+        params = self._data(_PARAMS, created.id, f"job {created.id} cannot be started")
+        if (len(params), zlib.crc32(params)) != (created.size, created.crc):
+            words = f"the params of job {created.id} in {self._database.path} are not what was written, and lost"
+            raise RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, f"{words}: create it again")
+        self.append(created.id, started, durable=False)
         return params
 
     def append(self, job_id: str, event: Event, *, durable: bool) -> None:
@@ -177,8 +175,8 @@ class JobStore:
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble. Nothing was added, then.
         """
-        with storage(f"job {job_id} cannot be recorded"):
-            append(self._path(job_id, JOB), checked_line(_encoder.encode(event)), durable=durable)
+        with self._database.writing(f"job {job_id} cannot be recorded", durable=durable) as transaction:
+            _append(transaction, job_id, _encoder.encode(event))
 
     def finish(self, job_id: str, outcome: Outcome, result: bytes | None) -> None:
         """Record the outcome of a job. When this returns, it is on disk, and the params are removed.
@@ -186,37 +184,66 @@ class JobStore:
         Raises:
             RpcError: as :meth:`append`.
         """
-        with storage(f"the outcome of job {job_id} cannot be recorded"):
+        with self._database.writing(f"the outcome of job {job_id} cannot be recorded") as transaction:
             if result is not None:
-                write_whole(self._path(job_id, RESULT), result)
-                sync_folder(self._folder)
-            self.append(job_id, outcome, durable=True)
-        with contextlib.suppress(OSError):  # the next hub removes it
-            self._path(job_id, PARAMS).unlink(missing_ok=True)
+                transaction.execute(_ADD_RESULT, (job_id, result))
+            _append(transaction, job_id, _encoder.encode(outcome))
+            transaction.execute("DELETE FROM params WHERE job = ?", (job_id,))
 
     def forget(self, job_ids: Iterable[str]) -> None:
-        """Remove jobs. What cannot be removed now is found, and removed, by the next hub."""
-        for job_id in job_ids:
-            for suffix in (JOB, PARAMS, RESULT):
-                try:
-                    self._path(job_id, suffix).unlink(missing_ok=True)
-                except OSError as error:
-                    logger.warning("an old job cannot be removed: %s", error)
+        """Remove jobs. What cannot be removed now is forgotten again by the next hub."""
+        try:
+            with self._database.writing("old jobs cannot be removed", durable=False) as transaction:
+                transaction.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in job_ids])
+            self._database.shrink()
+        except RpcError as error:
+            logger.warning("%s", error)
 
-    def _path(self, job_id: str, suffix: str) -> Path:
-        return self._folder / (job_id + suffix)
+    # --- the former format ---
+
+    def _convert(self) -> None:
+        """Take over what former versions wrote, some files a job: all of them, or none."""
+        former = FormerFiles(self._folder)
+        if jobs := former.read(replayed):
+            with self._database.writing(f"the former files in {self._folder} cannot be converted") as transaction:
+                for job in jobs:
+                    _take_over(transaction, job)
+            logger.info("the jobs are in one file now", extra={"jobs": len(jobs), "path": str(self._database.path)})
+        former.remove()
 
 
-def _replay(data: bytes) -> tuple[Job, int]:
-    """The job that a file's events make, and where the last of them ends.
+def _insert(transaction: sqlite3.Connection, created: Created) -> None:
+    row = (created.number, created.id, created.tenant, created.principal)
+    transaction.execute("INSERT INTO jobs (number, id, tenant, principal) VALUES (?, ?, ?, ?)", row)
+
+
+def _append(transaction: sqlite3.Connection, job_id: str, event: bytes) -> None:
+    transaction.execute(_APPEND, (job_id, event, zlib.crc32(event)))
+
+
+def _take_over(transaction: sqlite3.Connection, former: FormerJob) -> None:
+    created = former.job.created
+    if transaction.execute("SELECT 1 FROM jobs WHERE id = ?", (created.id,)).fetchall():
+        return  # a hub ended between the commit and the removal of the files
+    _insert(transaction, created)
+    for event in former.events:
+        _append(transaction, created.id, event)
+    for statement, data in ((_ADD_PARAMS, former.params), (_ADD_RESULT, former.result)):
+        if data is not None:
+            transaction.execute(statement, (created.id, data))
+
+
+def replayed(records: Iterable[tuple[bytes | None, int | None]]) -> Job:
+    """The job that events make, each with its CRC-32; None where a row has no event.
 
     Raises:
         ValueError: they make none.
     """
-    records, end = read_lines(data)
     job: Job | None = None
-    for number, record in enumerate(records, 1):
+    for number, (record, crc) in enumerate(records, 1):
         try:
+            if not isinstance(record, bytes) or zlib.crc32(record) != crc:
+                raise WrongEvent("it is not what was written")
             event = _decoder.decode(record)
             if job is not None:
                 job.apply(event)
@@ -225,7 +252,7 @@ def _replay(data: bytes) -> tuple[Job, int]:
             else:
                 raise WrongEvent("it does not begin with its creation")
         except (msgspec.DecodeError, WrongEvent) as error:
-            raise ValueError(f"record {number}: {error}") from error
+            raise ValueError(f"event {number}: {error}") from error
     if job is None:
-        raise ValueError("it has no whole record")
-    return job, end
+        raise ValueError("it has no event")
+    return job

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from trunkline import ErrorCode, RpcError
-from trunkline.durable import USED_UP, sync, sync_folder
+from trunkline.storage.durable import USED_UP, sync, sync_folder
 
 UNFINISHED: Final = ".new"
 """What ends the name of a file until it is whole and synced."""

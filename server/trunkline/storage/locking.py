@@ -1,0 +1,62 @@
+"""A folder of one process: its lock, which the kernel frees when the process ends. All of this blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {
+        "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "fuse.ceph", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs",
+        "fuse.sshfs", "gcsfuse", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs3", "nfs4", "ocfs2",
+        "orangefs", "s3fs", "smb3", "smbfs", "webdav",
+    }
+)  # fmt: skip
+"""Their locks and syncs hold on one machine only, or not at all: two hubs would have the same state."""
+
+
+def lock(path: Path) -> int:
+    """Take a lock, which is held until the descriptor is closed or the process ends. Returns the descriptor.
+
+    Raises:
+        BlockingIOError: another process holds it; the message has its id.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with contextlib.ExitStack() as undo:
+        undo.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise BlockingIOError(errno.EWOULDBLOCK, f"process {owner} has it open") from None
+        with contextlib.suppress(OSError):  # a full disk: only the message to others lacks the process's id
+            os.pwrite(descriptor, b"%-11d\n" % os.getpid(), 0)
+        undo.pop_all()
+    return descriptor
+
+
+def require_local(folder: Path) -> None:
+    """Check that a folder is not on a network file system.
+
+    Raises:
+        RpcError: 4001, it is.
+    """
+    kind = file_system_of(folder)
+    if kind in NETWORK_FILE_SYSTEMS:
+        words = f"{folder} is on a network file system ({kind}), whose locks and syncs do not keep two hubs apart"
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"{words}: set a folder of a local disk (TRUNKLINE_DATA)")
+
+
+def file_system_of(folder: Path) -> str:
+    """The type of the file system that a folder is on (``ext4``, ``nfs4``); "" if the mount table does not say."""
+    where = folder.resolve()
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    return next((mounts[each] for each in (where, *where.parents) if each in mounts), "")
