@@ -117,16 +117,25 @@ COMMANDS = ("trunkline.evaluate", "trunkline.cli.")
 """Programs of one command: they await what they begin."""
 
 TASK_MAKERS = {"create_task", "ensure_future"}
+"""Beside the class itself, where it is called."""
 
 
 def tasks_begun(path: Path) -> list[int]:
     """Lines that begin a task by asyncio's own means."""
-    return [
+    return sorted(
         node.lineno
         for node in ast.walk(ast.parse(path.read_text()))
-        if (isinstance(node, ast.Attribute) and node.attr in TASK_MAKERS)
-        or (isinstance(node, ast.Name) and node.id in TASK_MAKERS)
-    ]
+        if isinstance(node, ast.expr) and (_named(node) in TASK_MAKERS or _makes_task(node))
+    )
+
+
+def _makes_task(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and _named(node.func) == "Task"
+
+
+def _named(node: ast.expr) -> str:
+    """The name of a variable or an attribute; empty for anything else."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(COMMANDS)])
@@ -138,8 +147,8 @@ def test_tasks_are_begun_where_they_are_watched(module: str) -> None:
 
 def test_the_walk_sees_tasks_however_they_are_begun(tmp_path: Path) -> None:
     source = tmp_path / "example.py"
-    source.write_text("loop.create_task(x)\nensure_future(x)\nbackground.start(x)\n")
-    assert tasks_begun(source) == [1, 2]
+    source.write_text("loop.create_task(x)\nensure_future(x)\nbackground.start(x)\nt: asyncio.Task = asyncio.Task(x)\n")
+    assert tasks_begun(source) == [1, 2, 4]
 
 
 def test_the_walk_sees_imports_inside_functions(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ class Call:
         failure: code and text of the error that ended it; None where it was abandoned. Only calls that did not end well
             have it. Not the error, whose traceback has the call: what is not a cycle is freed at once.
         number: given to it when somebody first looks at what is in flight; 0 before.
+        tick: where its deadline is watched; 0 where none is.
         slot: of its routing key. Only calls of methods that have one get it, when they are routed.
     """
 
@@ -180,6 +181,7 @@ class Call:
         "received",
         "settled",
         "slot",
+        "tick",
         "trace",
         "waited",
         "window",
@@ -194,6 +196,7 @@ class Call:
         self.flow = 0
         self.window = 0
         self.deadline = NO_DEADLINE
+        self.tick = 0
         self.idle_timeout = 0.0
         self.received = 0.0
         self.last_activity = 0.0

@@ -19,7 +19,7 @@ class Group:
     """Executors with two slots for coroutines each, and what waits for them."""
 
     def __init__(self, size: int) -> None:
-        self.executors = [ExecutorHandle(index, lambda *_: None, lambda _: None, 2) for index in range(size)]
+        self.executors = [ExecutorHandle(index, {}, lambda _: None, 2) for index in range(size)]
         for handle in self.executors:
             handle.state = "ready"
         self.backlog = PoolBacklog(QueueLimits(), lambda: 50)

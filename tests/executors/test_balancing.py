@@ -19,7 +19,7 @@ class Executors:
     """Executors that are ready, with so many calls on their loops."""
 
     def __init__(self, *loads: int, slots: int = 4) -> None:
-        self.handles = [ExecutorHandle(index, lambda *_: None, lambda _: None, slots) for index in range(len(loads))]
+        self.handles = [ExecutorHandle(index, {}, lambda _: None, slots) for index in range(len(loads))]
         self.times: dict[int, float] = {}
         for handle, load in zip(self.handles, loads, strict=True):
             handle.state = "ready"

@@ -118,7 +118,7 @@ async def test_a_real_executor_that_is_killed(tmp_path: Path, grows: bool, cause
     kernel = Kernel(tmp_path, "0::/g\n")
     kernel.counts("g/memory.events", 3)
     ended = asyncio.Event()
-    handle = ExecutorHandle(0, lambda *_: None, lambda _: None, 1)
+    handle = ExecutorHandle(0, {}, lambda _: None, 1)
     supervisor = Supervisor(handle, ExecutorSpec((DEBUG_METHODS,)), lambda *_: ended.set(), lambda _: kernel.counter())
     supervisor.start()
     try:

@@ -26,9 +26,7 @@ class Pool:
 
     def __init__(self, *groups: GroupSpec) -> None:
         names = [each.name for each in groups for _ in range(each.size)]
-        self.executors = [
-            ExecutorHandle(index, lambda *_: None, lambda _: None, 1, name) for index, name in enumerate(names)
-        ]
+        self.executors = [ExecutorHandle(index, {}, lambda _: None, 1, name) for index, name in enumerate(names)]
         self.groups = make_groups(groups, self.executors)
         self.routes = Routes(self.groups)
         self.backlog = GroupBacklog(self.routes, QueueLimits())

@@ -31,7 +31,7 @@ async def test_a_hundred_streams_that_wait_all_begin_at_once_on_one_executor() -
 
 
 def test_an_executor_that_was_sent_enough_gets_no_more_until_it_has_done_some() -> None:
-    handles = [ExecutorHandle(index, lambda *_: None, lambda _: None, 256) for index in range(2)]
+    handles = [ExecutorHandle(index, {}, lambda _: None, 256) for index in range(2)]
     for handle in handles:
         handle.state = "ready"
     large = Call("m", b"x" * (MAX_PARAMS_BYTES // 2))

@@ -24,7 +24,7 @@ class Watched:
 
     def __init__(self, size: int = 1, refusal: RpcError | None = None, in_process: bool = False, **limits: Any) -> None:
         groups = [GroupSpec("work", ExecutorSpec((), in_process=in_process), size, **limits)]
-        self.crew = Crew(groups, (lambda *_: None, lambda _: None), lambda *_: None)
+        self.crew = Crew(groups, ({}, lambda _: None), lambda *_: None)
         self.replaced: list[str] = []
         self.may_end = asyncio.Event()
         self._refusal = refusal

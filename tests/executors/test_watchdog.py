@@ -18,7 +18,7 @@ KILL_AFTER = 10.0
 
 
 def executor(index: int = 0, max_concurrency: int = 2) -> ExecutorHandle:
-    handle = ExecutorHandle(index, lambda *_: None, lambda _: None, max_concurrency)
+    handle = ExecutorHandle(index, {ipc.PONG: lambda *_: None}, lambda _: None, max_concurrency)
     handle.state = "ready"
     handle.last_frame_at = 1e9  # it says something all the time
     return handle

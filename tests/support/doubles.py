@@ -74,7 +74,7 @@ class Wire(asyncio.Transport):
 
 def ready_handle(index: int, *methods: str) -> tuple[ExecutorHandle, Wire]:
     """An executor that is ready, as far as the hub knows, and its wire."""
-    handle, wire = ExecutorHandle(index, lambda *_: None, lambda _: None, 4), Wire()
+    handle, wire = ExecutorHandle(index, {}, lambda _: None, 4), Wire()
     handle.connection_made(wire)
     handle.catalogue = Catalogue([MethodInfo(method) for method in methods])
     handle.state = "ready"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,7 @@ def _silence() -> Iterator[None]:
 async def load_in_executor(group: str, spec: ExecutorSpec) -> Catalogue:
     """What an executor of a group with this specification serves, and could not load; its process has ended then."""
     from trunkline.executors import ipc
-    from trunkline.executors.handle import ExecutorHandle
+    from trunkline.executors.handle import ExecutorHandle, FrameHandler
     from trunkline.executors.supervisor import Supervisor
     from trunkline_protocol.catalogue import Catalogue, ModuleFailure
     from trunkline_protocol.errors import ErrorCode
@@ -104,19 +105,23 @@ async def load_in_executor(group: str, spec: ExecutorSpec) -> Catalogue:
         if not outcome.done():
             outcome.set_result(catalogue)
 
-    def on_frame(handle: ExecutorHandle, kind: int, _call_id: int, body: bytes) -> None:
-        if kind == ipc.READY:
-            handle.state = "ready"
-            tell(msgspec.json.decode(body, type=Catalogue))
-        elif kind == ipc.FAILED:
-            error = msgspec.json.decode(body, type=dict[str, Any])
-            tell(Catalogue([], failed=msgspec.convert(error["data"]["failed"], list[ModuleFailure])))
+    def on_ready(handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
+        handle.state = "ready"
+        tell(msgspec.json.decode(body, type=Catalogue))
+
+    def on_failed(_handle: ExecutorHandle, _call_id: int, body: bytes) -> None:
+        error = msgspec.json.decode(body, type=dict[str, Any])
+        tell(Catalogue([], failed=msgspec.convert(error["data"]["failed"], list[ModuleFailure])))
+
+    def ignore(_handle: ExecutorHandle, _call_id: int, _body: bytes) -> None:
+        """Take what is of no interest here, such as the figures of methods."""
 
     def on_exit(_handle: ExecutorHandle, cause: str) -> None:
         code = ErrorCode.PIPELINE_INITIALIZATION_FAILED
         tell(Catalogue([], failed=[ModuleFailure(name, code, cause) for name in spec.modules]))
 
-    handle = ExecutorHandle(0, on_frame, lambda _handle: None, spec.max_concurrency, group)
+    frames: defaultdict[int, FrameHandler] = defaultdict(lambda: ignore, {ipc.READY: on_ready, ipc.FAILED: on_failed})
+    handle = ExecutorHandle(0, frames, lambda _handle: None, spec.max_concurrency, group)
     supervisor = Supervisor(handle, spec, on_exit, restarts=False)
     supervisor.start()
     try:

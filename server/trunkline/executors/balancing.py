@@ -84,8 +84,6 @@ def choose(
             continue
         if handle.state != "ready" or handle.silent:
             continue
-        if count == 1:
-            return handle
         found = score(handle, lane, times)
         if lane.load >= lane.slots:
             found += AHEAD

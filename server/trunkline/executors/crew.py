@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from trunkline.executors.handle import NOWHERE, ExecutorHandle
+from trunkline.executors.handle import NOWHERE, ExecutorHandle, FrameHandler
 from trunkline.executors.in_process import InProcess
 from trunkline.executors.specs import GroupSpec
 from trunkline.executors.supervisor import Supervisor
@@ -16,7 +16,7 @@ class Crew:
 
     Args:
         groups: how many executors there are, and how they are started.
-        callbacks: of the hub's side of each executor: ``on_frame`` and ``on_lost`` of :class:`ExecutorHandle`.
+        callbacks: of the hub's side of each executor: ``frames`` and ``on_lost`` of :class:`ExecutorHandle`.
         on_exit: called with handle and cause when a process has ended.
 
     Attributes:
@@ -27,7 +27,7 @@ class Crew:
     def __init__(
         self,
         groups: Sequence[GroupSpec],
-        callbacks: tuple[Callable[[ExecutorHandle, int, int, bytes], None], Callable[[ExecutorHandle], None]],
+        callbacks: tuple[Mapping[int, FrameHandler], Callable[[ExecutorHandle], None]],
         on_exit: Callable[[ExecutorHandle, str], None],
     ) -> None:
         self._seats = [(group, number) for group in groups for number in range(group.size)]

@@ -105,7 +105,7 @@ class Route:
         others: the route of all other techniques, through the groups that list none; None where each lists some.
     """
 
-    __slots__ = ("_executors", "_score", "_turn", "bound", "groups", "others", "param", "queue", "times")
+    __slots__ = ("_executors", "_only", "_score", "_turn", "bound", "groups", "others", "param", "queue", "times")
 
     def __init__(
         self, info: MethodInfo, groups: Sequence[ExecutorGroup], times: dict[int, float], everybody: int
@@ -118,6 +118,7 @@ class Route:
             for handle in group.executors
             if handle.catalogue is None or handle.offers(info.name)
         ]
+        self._only = self._executors[0] if len(self._executors) == 1 else None
         self.queue: Queue = ANYWHERE
         if len(self._executors) < everybody:
             self.queue = frozenset(handle.index for handle in self._executors)
@@ -138,6 +139,9 @@ class Route:
 
     def choose(self, lane: Lane) -> ExecutorHandle | None:
         """The executor for a call, None where none has room. Where several groups serve, no group's strategy counts."""
+        if self._only is not None:  # there is nothing to choose, and most hubs have few executors
+            ready = self._only.state == "ready" and not self._only.silent and self._only.has_room(lane)
+            return self._only if ready else None
         self._turn += 1
         return choose(self._executors, lane, self._turn, self._score, self.times)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
 
 from typing_extensions import override
@@ -41,6 +41,10 @@ JUST_NOW: Final = 0.1
 logger = logging.getLogger("trunkline.executors")
 
 
+FrameHandler = Callable[["ExecutorHandle", int, bytes], None]
+"""Takes a frame: the executor that sent it, the call id and the body."""
+
+
 class Tally:
     """The calls of one method that one executor has finished: how many, how many failed, and the seconds they ran."""
 
@@ -63,7 +67,7 @@ class ExecutorHandle(asyncio.Protocol):
 
     Args:
         index: 0-based number in the pool, which its successor has as well.
-        on_frame: called for each frame with this handle, kind, call id and body.
+        frames: what takes this handle, call id and body of a frame, by its kind.
         on_lost: called when the wire to the process is closed.
         max_concurrency: how many coroutines the executor runs at once.
         group: the name of its group.
@@ -95,7 +99,7 @@ class ExecutorHandle(asyncio.Protocol):
     def __init__(
         self,
         index: int,
-        on_frame: Callable[[ExecutorHandle, int, int, bytes], None],
+        frames: Mapping[int, FrameHandler],
         on_lost: Callable[[ExecutorHandle], None],
         max_concurrency: int,
         group: str = DEFAULT_GROUP,
@@ -125,7 +129,7 @@ class ExecutorHandle(asyncio.Protocol):
         self.last_frame_at = 0.0
         self.ping_sent_at = 0.0
         self.on_wire_lost: Callable[[], None] | None = None
-        self._on_frame = on_frame
+        self._frames = frames
         self._on_lost = on_lost
         self._max_concurrency = max_concurrency
         self.reset()
@@ -169,10 +173,10 @@ class ExecutorHandle(asyncio.Protocol):
         self.owes = False
         if self.shunned:
             self._heard(self.last_frame_at)
-        on_frame = self._on_frame
+        frames = self._frames
         try:
             for kind, call_id, body in self._reader.feed(data):
-                on_frame(self, kind, call_id, body)
+                frames[kind](self, call_id, body)
         except FramingError:
             logger.exception("%s sent a malformed frame; closing its wire", self.name)
             self.abort()

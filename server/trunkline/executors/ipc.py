@@ -84,6 +84,8 @@ _CALL: Final = struct.Struct("<dBBHII")
 _CALL_FRAME: Final = struct.Struct("<IBQdBBHII")
 _CALL_HEAD: Final = _CALL_FRAME.size - 4
 _OUTCOME_FRAME: Final = struct.Struct("<IBQI")
+_OUTCOME_HEAD: Final = _OUTCOME_FRAME.size - 4
+_LONGEST_RUN: Final = 0xFFFFFFFF
 _INPUT: Final = struct.Struct("<QB")
 _U64: Final = struct.Struct("<Q")
 _U32: Final = struct.Struct("<I")
@@ -142,8 +144,8 @@ def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:
     )
 
 
-def parse_call(body: bytes, start: int = 0) -> CallBody:
-    """Read the body of a CALL, or of a NESTED_CALL from ``start``.
+def parse_call(body: bytes, start: int = 0) -> tuple[float, int, int, str, bytes, bytes, bytes]:
+    """Read the body of a CALL, or of a NESTED_CALL from ``start``: the parts of :class:`CallBody`, in that order.
 
     This and the other ``parse_`` functions raise FramingError for a body that is cut short.
     """
@@ -161,7 +163,7 @@ def parse_call(body: bytes, start: int = 0) -> CallBody:
     except UnicodeDecodeError as error:
         raise FramingError("a method's name that is not UTF-8") from error
     metadata, principal = body[metadata_at:principal_at], body[principal_at:params_at]
-    return CallBody(deadline, depth, flags, method, metadata, body[params_at:], principal)
+    return deadline, depth, flags, method, metadata, body[params_at:], principal
 
 
 def _require(complete: bool) -> None:
@@ -172,18 +174,20 @@ def _require(complete: bool) -> None:
 def parse_nested_call(body: bytes) -> tuple[int, CallBody]:
     """Read the body of a NESTED_CALL: the parent's call id and the call."""
     _require(len(body) >= _U64.size)
-    return _U64.unpack_from(body)[0], parse_call(body, _U64.size)
+    return _U64.unpack_from(body)[0], CallBody(*parse_call(body, _U64.size))
 
 
 def outcome_frame(kind: int, call_id: int, run_us: int, body: bytes) -> bytes:
     """A RESULT or ERROR frame; ``run_us`` is the run time in microseconds."""
-    size = _OUTCOME_FRAME.size - 4 + len(body)
-    return _OUTCOME_FRAME.pack(size, kind, call_id, min(run_us, 0xFFFFFFFF)) + body
+    if run_us > _LONGEST_RUN:
+        run_us = _LONGEST_RUN
+    return _OUTCOME_FRAME.pack(_OUTCOME_HEAD + len(body), kind, call_id, run_us) + body
 
 
 def parse_outcome(body: bytes) -> tuple[int, bytes]:
     """Read the body of a RESULT or an ERROR: run time in microseconds, JSON."""
-    _require(len(body) >= _U32.size)
+    if len(body) < 4:
+        raise FramingError(_CUT)
     return _U32.unpack_from(body)[0], body[4:]
 
 

@@ -25,7 +25,7 @@ from trunkline.executors.crew import Crew
 from trunkline.executors.endings import crashed, may_run_again
 from trunkline.executors.group_backlog import GroupBacklog
 from trunkline.executors.groups import MEAN_SHARE, SLOW_FROM, Routes, make_groups
-from trunkline.executors.handle import NOWHERE, ExecutorHandle
+from trunkline.executors.handle import NOWHERE, ExecutorHandle, FrameHandler
 from trunkline.executors.handover import HandOverHost, HandOverLimits, KeyOwners
 from trunkline.executors.method_recovery import Recovery
 from trunkline.executors.modules import FailedModules
@@ -77,7 +77,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_change: Callable[[], None] = lambda: None,
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
-        self.crew = Crew(groups, (self._on_frame, self._on_wire_lost), self._on_exit)
+        frames: dict[int, FrameHandler] = {}
+        self.crew = Crew(groups, (frames, self._on_wire_lost), self._on_exit)
         self.executors = self.crew.executors
         self._groups = make_groups(groups, self.executors)
         self._group_of = [group for group in self._groups for _ in group.indexes]
@@ -101,7 +102,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self._ready = asyncio.Event()
         self._stopping = False
         nesting = Nesting(route_nested, self._refill)
-        self._frames: dict[int, Callable[[ExecutorHandle, int, bytes], None]] = {
+        frames |= {
             ipc.RESULT: self._on_result,
             ipc.ERROR: self._on_error,
             ipc.CHUNK: ExecutorHandle.on_chunk,
@@ -334,9 +335,6 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     # --- frames, from executors ---
 
-    def _on_frame(self, handle: ExecutorHandle, kind: int, call_id: int, body: bytes) -> None:
-        self._frames[kind](handle, call_id, body)
-
     def _take(self, handle: ExecutorHandle, call_id: int, run_us: int) -> Call | None:
         """Remove a call that is over from its executor, and give its slot to the next one; None for an unknown call."""
         call = handle.in_flight.pop(call_id, None)
@@ -353,7 +351,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         handle.last_method = call.method
         handle.params_bytes -= len(call.params)
         lane = handle.lanes[info.lane]
-        if handle.parked.pop(call_id, 0) == 0:
+        if not handle.parked or handle.parked.pop(call_id, 0) == 0:
             lane.load -= 1
         call.ran = seconds = run_us / 1e6
         tally = handle.tallies[call.method]

@@ -58,10 +58,14 @@ logger = logging.getLogger("trunkline.executor")
 
 
 class HubWire(asyncio.Protocol):
-    """The executor's side of the socketpair. Frames of one turn of the loop are written together."""
+    """The executor's side of the socketpair. Frames of one turn of the loop are written together.
 
-    def __init__(self, on_frame: Callable[[int, int, bytes], None]) -> None:
-        self._on_frame = on_frame
+    Args:
+        frames: what takes call id and body of a frame, by its kind.
+    """
+
+    def __init__(self, frames: Mapping[int, Callable[[int, bytes], None]]) -> None:
+        self._frames = frames
         self._reader = ipc.FrameReader()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -74,8 +78,9 @@ class HubWire(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
+        frames = self._frames
         for kind, call_id, body in self._reader.feed(data):
-            self._on_frame(kind, call_id, body)
+            frames[kind](call_id, body)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,14 +253,15 @@ class Executor:
 
     def __init__(self, registry: Registry, worker_id: str, group: str, *, max_concurrency: int, debug: bool) -> None:
         self.runner = MethodRunner(registry, max_concurrency=max_concurrency, debug=debug)
-        self.wire = HubWire(self._on_frame)
+        frames: dict[int, Callable[[int, bytes], None]] = {}
+        self.wire = HubWire(frames)
         self.host = NestedCalls(self.wire.send, self.runner)
         self.stopped = asyncio.Event()
         self._debug = debug
         self._worker_id = worker_id
         self._group = group
         self._registry = registry
-        self._frames: dict[int, Callable[[int, bytes], None]] = {
+        frames |= {
             ipc.CALL: self._on_call,
             ipc.CANCEL: lambda call_id, _body: self.runner.cancel(call_id),
             ipc.CREDIT: lambda call_id, body: self.runner.grant(call_id, ipc.parse_credit(body)),
@@ -272,9 +278,6 @@ class Executor:
     def own_context(self) -> Context:
         """The context of the executor itself, which no call ends."""
         return executors_context(self.host, self._worker_id)
-
-    def _on_frame(self, kind: int, call_id: int, body: bytes) -> None:
-        self._frames[kind](call_id, body)
 
     def _on_call(self, call_id: int, body: bytes) -> None:
         deadline, depth, _flags, method, metadata, params, principal = ipc.parse_call(body)

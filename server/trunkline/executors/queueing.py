@@ -55,9 +55,9 @@ class LaneLoad:
 
     def observe(self, run_seconds: float) -> None:
         """Update the mean run time (exponential, weight 1/8) and the limit with a finished call."""
-        self.mean_run += (run_seconds - self.mean_run) * 0.125
-        ahead = int(self.slots * PREFETCH_SECONDS / max(self.mean_run, 1e-6))
-        self.limit = self.slots + min(PREFETCH_LIMIT, ahead)
+        mean = self.mean_run = self.mean_run + (run_seconds - self.mean_run) * 0.125
+        ahead = self.slots * PREFETCH_SECONDS
+        self.limit = self.slots + (PREFETCH_LIMIT if ahead >= mean * PREFETCH_LIMIT else int(ahead / mean))
 
 
 class RoutingKeys:

@@ -21,8 +21,11 @@ class DeadlineWheel:
         self._cursor = int(now / TICK)
 
     def add(self, call: Call) -> None:
-        """Watch a call, whose ``deadline`` must not change until it is discarded or has expired."""
-        tick = self._tick(call)
+        """Watch a call until it is discarded or has expired. Its ``deadline`` is read now, and not again."""
+        tick = int(call.deadline / TICK) + 1
+        if tick < self._cursor:  # it has passed already, and is due with the next tick
+            tick = self._cursor
+        call.tick = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
             self._buckets[tick] = {call}
@@ -31,12 +34,11 @@ class DeadlineWheel:
 
     def discard(self, call: Call) -> None:
         """Stop watching a call; calls that are not watched are ignored."""
-        tick = self._tick(call)
-        bucket = self._buckets.get(tick)
+        bucket = self._buckets.get(call.tick)
         if bucket is not None:
             bucket.discard(call)
             if not bucket:
-                del self._buckets[tick]
+                del self._buckets[call.tick]
 
     def expired(self, now: float) -> list[Call]:
         """Remove and return the calls whose deadline has passed at ``now`` (monotonic, seconds), by tick."""
@@ -49,10 +51,6 @@ class DeadlineWheel:
             due.extend(call for call in self._buckets.pop(self._cursor, ()) if not call.settled)
             self._cursor += 1
         return due
-
-    def _tick(self, call: Call) -> int:
-        """The tick of a call's bucket; a deadline that has passed already is due with the next tick."""
-        return max(int(call.deadline / TICK) + 1, self._cursor)
 
     def __iter__(self) -> Iterator[Call]:
         return (call for bucket in self._buckets.values() for call in bucket)

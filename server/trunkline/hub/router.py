@@ -144,9 +144,9 @@ class Router:
             call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
     def _submit(self, call: Call) -> None:
-        if call.depth == 0 and self.draining:
+        if self.draining and call.depth == 0:
             raise draining_error()
-        if call.depth == 0 and self.in_flight > self.max_calls:
+        if self.in_flight > self.max_calls and call.depth == 0:
             raise limit_error("max_calls", f"{self.max_calls} calls are in flight already")
         if call.depth > MAX_DEPTH:
             words = f"{call.method} was refused: calls are nested deeper than {MAX_DEPTH}; does a method call itself?"
@@ -156,8 +156,9 @@ class Router:
             self._limits.admit(call, info.limits, call.received)
         if self._tripped and (breaker := self._tripped.get(call.method)) is not None:
             breaker.admit(call, call.received)
-        metadata = decode_metadata(call.metadata) if call.metadata else NO_METADATA
-        if metadata is not NO_METADATA:
+        metadata = NO_METADATA
+        if call.metadata:
+            metadata = decode_metadata(call.metadata)
             call.progress_token = metadata.progress_token
             if metadata.window is not None:
                 call.window = metadata.window.items
@@ -184,7 +185,9 @@ class Router:
         seconds = timeout_ms / 1000
         if is_stream:
             call.idle_timeout = seconds
-        call.deadline = min(call.deadline, call.received + seconds)
+        deadline = call.received + seconds
+        if deadline < call.deadline:
+            call.deadline = deadline
         self._watch(call)
 
     def _watch(self, call: Call) -> None:
@@ -227,7 +230,7 @@ class Router:
 
     def finished(self, call: Call, code: int) -> None:
         """Count and record a call that has ended (see :class:`trunkline_protocol.calls.CallOwner`)."""
-        if call.deadline != NO_DEADLINE:
+        if call.tick:
             self._deadlines.discard(call)
         info = call.info
         if info is not None and info.limits is not None:

@@ -66,7 +66,7 @@ class Binding:
         self.items: ItemBinding | None = None
         fields: dict[str, Any] = {}
         defaults: dict[str, Any] = {}
-        self._python_names: dict[str, str] = {}
+        self._python_names: dict[str, str] = {}  # of the parameters, if one has another name on the wire; else empty
         for parameter in signature.parameters.values():
             hint = hints.get(parameter.name, Any)
             if hint is Context:
@@ -84,6 +84,8 @@ class Binding:
             fields[wire_name] = hint
             if parameter.default is not inspect.Parameter.empty:
                 defaults[wire_name] = parameter.default
+        if all(wire_name == name for wire_name, name in self._python_names.items()):
+            self._python_names.clear()
         self._names = list(fields)
         self.parameters = [self._describe(each, hint, defaults) for each, hint in fields.items()]
         optional = {each: NotRequired[hint] if each in defaults else hint for each, hint in fields.items()}
@@ -137,7 +139,8 @@ class Binding:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{self._name}: params: {error}") from error
         except ValidationError as error:
             raise _invalid(self._name, error) from None
-        return {self._python_names[name]: argument for name, argument in arguments.items()}
+        names = self._python_names
+        return {names[name]: argument for name, argument in arguments.items()} if names else arguments
 
     def _named(self, params: bytes) -> bytes:
         """Params by name, which may have been given by position."""

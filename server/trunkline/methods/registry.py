@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final, get_type_hints
 
@@ -30,13 +30,22 @@ HOOKS: Final = frozenset({"clear_cache", "cache_names"})
 
 @dataclass(frozen=True, slots=True)
 class BoundMethod:
-    """A registered method, ready to be called."""
+    """A registered method, ready to be called.
+
+    Attributes:
+        is_direct: whether it is a coroutine that gets its params and nothing else, at once, and for one call.
+    """
 
     info: MethodInfo
     function: Callable[..., Any]
     kind: Kind
     binding: Binding
     batch: Batch | None = None
+    is_direct: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        given = self.batch, self.info.limits, self.binding.context_name, self.binding.input_name
+        object.__setattr__(self, "is_direct", self.kind == "coroutine" and given == (None, None, None, None))
 
 
 @dataclass(slots=True)

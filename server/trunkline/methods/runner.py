@@ -100,12 +100,13 @@ class Credit(SendWindow):
 class Running:
     """One call that this runner holds: waiting for a slot, or in progress."""
 
-    __slots__ = ("began", "context", "credit", "entered", "has_slot", "input", "parked", "task")
+    __slots__ = ("began", "context", "credit", "dropped", "entered", "has_slot", "input", "parked", "task")
 
     def __init__(self, context: Context, *, has_slot: bool) -> None:
         self.context = context
         self.has_slot = has_slot
         self.entered = False
+        self.dropped = False
         self.began = False
         self.parked = 0
         self.credit: Credit | None = None
@@ -174,7 +175,10 @@ class MethodRunner:
 
     def _launch(self, call_id: int, params: bytes, running: Running, sink: Sink, bound: BoundMethod) -> None:
         self._running[call_id] = running
-        running.task = self._loop.create_task(self._run(call_id, running, params, sink, bound))
+        # The name is the method's: to count up and format one for each call would cost more than all of the rest here.
+        running.task = asyncio.Task(
+            self._run(call_id, running, params, sink, bound), loop=self._loop, name=running.context.method
+        )
 
     def _release_slot(self) -> None:
         self._free_slots += 1
@@ -211,8 +215,10 @@ class MethodRunner:
             return
         if (running := self._running.get(call_id)) is not None and running.task is not None:
             running.context.mark_cancelled()
-            if running.entered:  # a task cancelled before its first step would never reach its sink
+            if running.entered:
                 running.task.cancel()
+            else:  # a task cancelled before its first step would never reach its sink
+                running.dropped = True
 
     def grant(self, call_id: int, consumed: int) -> None:
         """Pass on a reader's credit."""
@@ -243,13 +249,16 @@ class MethodRunner:
         CURRENT_CALL.set(running.context)
         sink.begin()
         try:
-            if running.context.cancelled:
+            if running.dropped:
                 raise RpcError(ErrorCode.CANCELLED, f"{running.context.method} was cancelled before it ran")
             if len(params) < LARGE:
                 arguments = bound.binding.arguments(params)
             else:  # others run meanwhile
                 arguments = await _on(self._reading_thread, Outcome.of, bound.binding.arguments, params)
-            if bound.info.limits is None:
+            if bound.is_direct:  # without _outcome: nearly every call would pay for one more coroutine
+                running.began = True
+                result = bound.binding.encode_result(await bound.function(**arguments))
+            elif bound.info.limits is None:
                 result = await self._outcome(bound, arguments, running, sink)
             else:
                 result = await self._limited(bound, arguments, running, sink)

@@ -442,10 +442,13 @@ def _drop(_data: bytes) -> None:
     """Replaces the socket's ``write`` once a close frame was sent."""
 
 
+_SHORT_HEADERS: Final = tuple(bytes((0x81, size)) for size in range(126))
+
+
 def text_header(size: int) -> bytes:
     """The header of an unmasked text frame with FIN (RFC 6455, 5.2), for writing many frames at once."""
-    if size < 126:
-        return bytes((0x81, size))
+    if size < len(_SHORT_HEADERS):
+        return _SHORT_HEADERS[size]
     if size < 1 << 16:
         return b"\x81\x7e" + size.to_bytes(2, "big")
     return b"\x81\x7f" + size.to_bytes(8, "big")
