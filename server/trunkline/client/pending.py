@@ -52,7 +52,7 @@ class PendingRequest(Outgoing):
             method may have run.
         is_over: whether it has its response, or nothing waits for that.
         waits_until: on the loop's clock, when it stops waiting for a connection.
-        may_wait: whether it may wait where the hub refuses it unread: for the next hub if this one is stopping, or until
+        may_wait: whether it may wait where a hub refuses it unread: for the next one if this one is stopping, or until
             this one can take it.
         refusal: why the hub could not take it yet, when it was last put to it.
         feeder: gets the hub's credit for its input.
@@ -190,12 +190,11 @@ class UnaryCall(PendingRequest):
             self.future.exception()
 
 
-def _not_sent_because(call: PendingRequest) -> str:
-    return "there was no connection" if call.refusal is None else "it was not taken"
-
-
-def _refusal_of(call: PendingRequest) -> str:
-    return "" if call.refusal is None or call.is_written else f": {call.refusal.message}"
+def _unsent(call: PendingRequest, within: str) -> str:
+    """Why a call that no hub has taken ends."""
+    if call.refusal is None:
+        return f"{call.method}: there was no connection {within}"
+    return f"{call.method}: it was not taken {within}: {call.refusal.message}"
 
 
 def located(error: Exception, call: PendingRequest) -> Exception:
@@ -261,7 +260,7 @@ class Calls:
     def _not_sent(self, call: PendingRequest, until: float) -> None:
         if call.is_over or call.is_written or until != call.waits_until:
             return
-        words = f"{call.method}: {_not_sent_because(call)} within {NO_CONNECTION_SECONDS:g} s{_refusal_of(call)}"
+        words = _unsent(call, f"within {NO_CONNECTION_SECONDS:g} s")
         self.end(call)
         call.fail(NoConnectionError(ErrorCode.COMMUNICATION_TIMEOUT, words, maybe_executed=False))
 
@@ -272,8 +271,8 @@ class Calls:
         if call.is_written and now < call.deadline + LOCAL_GRACE:
             call.timer = self._loop.call_at(call.deadline + LOCAL_GRACE, self._overdue, call)
             return
-        missing = "the hub did not answer" if call.is_written else _not_sent_because(call)
-        words = f"{call.method}: {missing} in time{_refusal_of(call)}"
+        late = f"{call.method}: the hub did not answer in time"
+        words = late if call.is_written else _unsent(call, "in time")
         error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, words, maybe_executed=call.is_written)
         self.end(call)
         call.fail(error)
