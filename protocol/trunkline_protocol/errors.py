@@ -193,6 +193,19 @@ def is_draining(error: Any) -> bool:
     return isinstance(data, dict) and data.get(DRAINING) is True and data.get("maybe_executed") is False
 
 
+def is_not_yet(error: RpcError) -> bool:
+    """Whether the hub cannot take the work yet, because executors start: it was not begun, and may be asked for again.
+
+    A circuit breaker that is open says when to ask again, too, but not that it will be otherwise then.
+    """
+    return (
+        error.code == ErrorCode.WORKER_UNAVAILABLE
+        and not error.maybe_executed
+        and error.retry_after_ms is not None
+        and "breaker" not in error.data
+    )
+
+
 def limit_error(
     setting: str,
     words: str,

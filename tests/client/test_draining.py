@@ -259,8 +259,8 @@ async def test_not_now_keeps_the_session_and_its_calls() -> None:
         assert all(change.delay >= 0.1 for change in changes.reconnecting()[1:]), "not before the hub wants it"
 
 
-def starting(times: int) -> Answer:
-    """Executors that cannot take a call yet, so many times."""
+def starting(times: int, **data: Any) -> Answer:
+    """Executors that cannot take a call yet, so many times; ``data`` is more of what the error says."""
     left = itertools.count(1)
 
     def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
@@ -268,9 +268,10 @@ def starting(times: int) -> Answer:
             return None if "id" in message else []
         if next(left) <= times:
             error = {"code": 1001, "message": "the executors are still starting"}
-            error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 20}
+            error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 20, **data}
             return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
-        return [final(message["id"], 0), {"jsonrpc": "2.0", "id": message["id"], "result": "done"}]
+        result = {"jsonrpc": "2.0", "id": message["id"], "result": "done"}
+        return [final(message["id"], 0), result] if "window" in message.get("metadata", {}) else [result]
 
     return answer
 
@@ -285,6 +286,38 @@ async def test_without_retries_it_is_not() -> None:
     async with scripted_hub(starting(3)) as hub, connect(hub.url, retry=False) as client, asyncio.timeout(PATIENCE):
         with pytest.raises(RpcError, match="still starting"):
             await client.stream("work").wait()
+
+
+async def test_so_is_a_call_more_often_than_there_are_attempts() -> None:
+    async with scripted_hub(starting(9)) as hub, connect(hub.url) as client, asyncio.timeout(PATIENCE):
+        assert await client.call("work") == "done"
+        assert len(hub.calls("work")) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "data"),
+    [
+        ({"retry": False}, {}),
+        ({"input": [1], "retry": Retry(2, 0.001)}, {}),
+        ({"retry": Retry(2, 0.001)}, {"maybe_executed": True}),
+        ({"retry": Retry(2, 0.001)}, {"breaker": "open"}),
+    ],
+)
+async def test_other_calls_are_told(options: dict[str, Any], data: dict[str, Any]) -> None:
+    async with scripted_hub(starting(3, **data)) as hub, connect(hub.url) as client, asyncio.timeout(PATIENCE):
+        with pytest.raises(RpcError, match="still starting"):
+            await client.call("work", **options)
+        assert len(hub.calls("work")) <= 2
+
+
+async def test_it_waits_as_long_as_its_deadline_allows_and_says_for_what() -> None:
+    async with scripted_hub(starting(10_000)) as hub, connect(hub.url) as client, asyncio.timeout(PATIENCE):
+        with pytest.raises(RpcError, match="it was not taken in time: the executors are still starting") as caught:
+            await client.call("work", timeout_ms=200)
+        assert (caught.value.code, caught.value.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, False)
+        deadlines = [call["metadata"]["timeout_ms"] for call in hub.calls("work")]
+        assert deadlines == sorted(deadlines, reverse=True)
+        assert deadlines[-1] < 200
 
 
 # --- real hubs ---

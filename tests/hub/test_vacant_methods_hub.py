@@ -228,3 +228,37 @@ async def test_nobody_takes_the_place_of_another_principals_client(tmp_path: Pat
             error = await bob.error("method.register", {"method": "anns.own", "streaming": True})
             assert error["code"] == ErrorCode.INVALID_PARAMS
             assert "it is away" in error["message"]
+
+
+async def test_the_next_hub_waits_for_the_clients_that_served_at_the_one_before(tmp_path: Path) -> None:
+    arguments = ("--data", str(tmp_path / "data"))
+    with RunningHub(arguments=arguments) as before:
+        async with callee(before.ready(), "served.before"):
+            before.stop()
+    env = {"TRUNKLINE_CALLEE_GRACE": "600"}
+    with RunningHub(arguments=arguments, env=env) as hub:
+        async with peer(hub.ready().url) as caller:
+            call = await waiting(hub, caller, "served.before", n=1)
+            require({"error": {"code": ErrorCode.METHOD_NOT_FOUND}}, await caller.call("never.served"))
+            async with callee(hub, "served.before") as again:
+                await answer(again, await asked(again), "back")
+                assert (await caller.reply(call))["result"] == "back"
+
+
+async def test_it_waits_no_longer_than_for_others_and_for_none_that_left_for_good(tmp_path: Path) -> None:
+    arguments = ("--data", str(tmp_path / "data"))
+    with RunningHub(arguments=arguments) as before:
+        async with callee(before.ready(), "served.stays"), callee(before, "served.leaves") as leaving:
+            await leaving.result("method.unregister", {"method": "served.leaves"})
+            before.stop()
+    with RunningHub(arguments=arguments, env={"TRUNKLINE_CALLEE_GRACE": str(GRACE)}) as hub:
+        async with peer(hub.url) as caller:
+            hub.ready()
+            require({"error": {"code": ErrorCode.METHOD_NOT_FOUND}}, await caller.call("served.leaves"))
+            await until(lambda: _is_unknown(caller, "served.stays"), "its grace is over")
+    assert not (tmp_path / "data" / "served.json").exists(), "it was read once, and nobody served since"
+
+
+async def _is_unknown(caller: Peer, name: str) -> bool:
+    error = (await caller.call(name, metadata={"timeout_ms": 100}))["error"]
+    return bool(error["code"] == ErrorCode.METHOD_NOT_FOUND)

@@ -2,7 +2,7 @@
  * The public face: hands what callers ask to the wire, and what arrives to whom it belongs.
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
-import { DisconnectedError, errorFromWire, isDraining, ProtocolError, putOffMs, UsageError } from "./errors.js";
+import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
 import { throughAll } from "./intercepting.js";
 import { Link, type LinkUser } from "./link.js";
@@ -245,7 +245,7 @@ export class Client implements Hub, LinkUser {
     if (reply.kind === "error") {
       const waits = isDraining(reply.error)
         ? this.#requests.hold(reply.id)
-        : this.#requests.putOff(reply.id, putOffMs(reply.error));
+        : this.#requests.putOff(reply.id, reply.error);
       if (waits) {
         return;
       }

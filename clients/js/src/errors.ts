@@ -249,9 +249,12 @@ export function isDraining({ data }: WireError): boolean {
   return isFields(data) && data.draining === true && data.maybe_executed === false;
 }
 
-/** When to ask again what was refused unread for the moment (executors that start), in milliseconds; undefined for others. */
+/**
+ * When to ask again what was refused unread for the moment (executors that start), in milliseconds; undefined for others, a
+ * circuit breaker that is open among them.
+ */
 export function putOffMs({ code, data }: WireError): number | undefined {
-  const isPutOff = code === WORKER_UNAVAILABLE && isFields(data) && data.retryable === true && data.maybe_executed === false;
+  const isPutOff = code === WORKER_UNAVAILABLE && isFields(data) && data.maybe_executed === false && data.breaker === undefined;
   return isPutOff && typeof data.retry_after_ms === "number" ? data.retry_after_ms : undefined;
 }
 

@@ -102,6 +102,8 @@ export class Request implements Frame {
   #tail: string;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unwatch: (() => void) | undefined;
+  /** Why the hub could not take it yet, when it was last put to it. */
+  #refusal: string | undefined;
 
   /** @throws TypeError if an option cannot be sent. */
   constructor(id: number, call: Call, options: AttemptOptions, sink: Sink, host: Host) {
@@ -144,17 +146,14 @@ export class Request implements Frame {
     void this.feed?.stop();
   }
 
-  get isStream(): boolean {
-    return this.#options.window !== undefined;
-  }
-
-  /** Whether it may be put to the next hub when this one takes nothing new. */
+  /** Whether it may be put to the next hub when this one takes nothing new, and to this one when that takes it. */
   get mayWait(): boolean {
     return this.isLasting && this.#options.mayWait === true;
   }
 
-  /** It was refused unread, and waits for the next connection, or it is sent there: `isWritten`. */
-  late(isWritten: boolean): void {
+  /** It was refused unread (`why`), and waits until it can be sent again, or that happens now: `isWritten`. */
+  late(isWritten: boolean, why?: string): void {
+    this.#refusal = why;
     const { timeoutMs, window, input } = this.#options;
     if (this.isWritten && performance.now() > this.#waitUntil) {
       this.#waitUntil = performance.now() + NO_CONNECTION_MS;
@@ -202,7 +201,7 @@ export class Request implements Frame {
     if (wantedMs !== undefined) {
       const limitMs = Math.min(wantedMs + (this.isWritten ? GRACE_MS : 0), MAX_TIMER_MS);
       this.#timer = setTimeout(() => {
-        this.#giveUp(timeoutError(limitMs, this.isWritten, this.#host.whyNot()));
+        this.#giveUp(this.#timeoutError(limitMs));
       }, limitMs);
     }
   }
@@ -224,6 +223,19 @@ export class Request implements Frame {
     } catch (error) {
       this.#giveUp(error);
     }
+  }
+
+  #timeoutError(limitMs: number): TimeoutError {
+    const wasSent = this.isWritten;
+    const cause = this.#refusal === undefined ? this.#host.whyNot() : undefined;
+    const what = wasSent ? "no answer" : this.#refusal === undefined ? "no connection" : "not taken";
+    const why = this.#refusal ?? cause?.message;
+    return new (wasSent ? TimeoutError : NoConnectionError)({
+      code: COMMUNICATION_TIMEOUT,
+      message: `${what} within ${Math.round(limitMs)} ms${why === undefined ? "" : `: ${why}`}`,
+      cause,
+      data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: wasSent },
+    });
   }
 
   #giveUp(error: unknown): void {
@@ -257,13 +269,4 @@ function wireMetadata(id: number, options: StreamOptions): WireMetadata {
     }
   }
   return wire;
-}
-
-function timeoutError(limitMs: number, wasSent: boolean, cause: Error | undefined): TimeoutError {
-  return new (wasSent ? TimeoutError : NoConnectionError)({
-    code: COMMUNICATION_TIMEOUT,
-    message: `no ${wasSent ? "answer" : "connection"} within ${Math.round(limitMs)} ms${cause === undefined ? "" : `: ${cause.message}`}`,
-    cause,
-    data: { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true, maybe_executed: wasSent },
-  });
 }

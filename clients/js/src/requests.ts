@@ -3,10 +3,10 @@
  * is settled exactly once.
  */
 import { notification } from "./encode.js";
-import { DisconnectedError } from "./errors.js";
+import { DisconnectedError, putOffMs } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
 import type { Link } from "./link.js";
-import type { SessionEnd } from "./messages.js";
+import type { SessionEnd, WireError } from "./messages.js";
 import type { AttemptOptions } from "./retrier.js";
 import { abortedError, Request, type Call, type Sink } from "./request.js";
 
@@ -123,13 +123,14 @@ export class Requests {
     return request?.mayWait === true && this.#keep(request);
   }
 
-  /** The hub cannot take a stream yet: whether it is put to it again after a while. (Calls are made again by the retrier.) */
-  putOff(id: number, delayMs: number | undefined): boolean {
+  /** The hub cannot take it yet: whether it is put to it again after a while. That is no attempt of a retry policy. */
+  putOff(id: number, error: WireError): boolean {
     const request = this.#inFlight.get(id);
-    if (delayMs === undefined || request?.isStream !== true || !request.mayWait) {
+    const delayMs = putOffMs(error);
+    if (delayMs === undefined || request?.mayWait !== true) {
       return false;
     }
-    request.late(false);
+    request.late(false, error.message);
     setTimeout(() => {
       if (this.#inFlight.get(id) === request) {
         this.#link.send(request, true);

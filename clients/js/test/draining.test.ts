@@ -275,6 +275,48 @@ test("a stream that executors cannot take yet is put to them again, until they c
   assert.deepEqual([got, await stream.result], [["a"], "done"]);
 });
 
+test("a call is, too, more often than there are attempts; the hub is told what is left of its deadline", async (t) => {
+  const { hub, peer } = await start(t);
+  const call = hub.call("work", {}, { retry: { attempts: 2 }, timeoutMs: 20_000 });
+  const deadlines: number[] = [];
+  for (let n = 0; n < 5; n += 1) {
+    const { id, metadata } = await peer.next();
+    deadlines.push(Number(metadata?.timeout_ms));
+    peer.error(id, 1001, { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 20, maybe_executed: false });
+  }
+  peer.result((await peer.next()).id, "done");
+  assert.equal(await call, "done");
+  assert.deepEqual(deadlines, deadlines.toSorted((a, b) => b - a));
+  assert.ok(Number(deadlines.at(-1)) <= 19_920, String(deadlines));
+});
+
+test("it waits as long as its deadline allows, and says for what", async (t) => {
+  const { hub, peer } = await start(t);
+  const call = rejection(hub.call("work", {}, { timeoutMs: 200 }));
+  peer.error((await peer.next()).id, 1001, { retryable: true, retry_after_ms: 60_000, maybe_executed: false });
+  const error = await call;
+  assert.ok(error instanceof TimeoutError);
+  assert.match(error.message, /^not taken within \d+ ms: error 1001$/u);
+  assert.equal(error.maybeExecuted, false);
+});
+
+for (const [what, options, data] of [
+  ["may not be made again", { retry: false }, {}],
+  ["is fed", { input: fed() }, {}],
+  ["may have run", {}, { maybe_executed: true }],
+  ["failed too often lately", { retry: { attempts: 2, baseDelayMs: 1 } }, { breaker: "open" }],
+] as const) {
+  test(`a call that ${what} is told`, async (t) => {
+    const { hub, peer } = await start(t);
+    const call = rejection(hub.call("work", {}, options));
+    const refusal = { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 20, maybe_executed: false };
+    for (let n = 0; n < ("breaker" in data ? 2 : 1); n += 1) {
+      peer.error((await peer.next()).id, 1001, { ...refusal, ...data });
+    }
+    assert.equal(((await call) as RpcError).code, 1001);
+  });
+}
+
 test("a stream that has begun, or that may not be made again, is not", async (t) => {
   const { hub, peer } = await start(t);
   const refusal = { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 20 };

@@ -70,9 +70,9 @@ test("a call is made again under a new id until it succeeds", async (t) => {
   const params = { list: [1] };
   const call = hub.call("m", params, { onProgress: () => {} });
   params.list.push(2);
-  peer.error(1, 2002, { ...FULL, retry_after_ms: 60 });
   const first = await peer.next();
   const begun = performance.now();
+  peer.error(1, 2002, { ...FULL, retry_after_ms: 60 });
   const second = await peer.next();
   assert.ok(performance.now() - begun >= 55, "it waited as long as it was told to");
   assert.deepEqual([first.id, second.id, second.params, second.metadata], [1, 2, { list: [1] }, { progress_token: 2 }]);

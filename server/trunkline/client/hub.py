@@ -68,7 +68,8 @@ class Hub:
             idempotent: the method may run twice, so the call is made again even when it is unknown whether it ran.
             retry: policy for this call instead of that of :func:`connect`; False for never. Only calls that certainly
                 did not run, or may run again, are retried. A call that a hub refuses because it is stopping waits for
-                the next connection, which counts as no attempt, unless this is False.
+                the next connection, and one that its executors cannot take yet until they can, which counts as no
+                attempt, unless this is False.
             metadata: further members of the call's metadata.
             input: items (any JSON) for a method that takes a stream; read as fast as the method takes them. A call
                 with input is not retried.

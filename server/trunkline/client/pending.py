@@ -14,7 +14,7 @@ from trunkline.client.connection_state import DisconnectedError, UsageError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_exactly
 from trunkline.client.retrying import NoConnectionError
-from trunkline_protocol.errors import ErrorCode, RpcError, is_draining
+from trunkline_protocol.errors import ErrorCode, RpcError, is_draining, is_not_yet
 from trunkline_protocol.hub_methods import UNNUMBERED_CALLS
 from trunkline_protocol.messages import Id
 
@@ -52,13 +52,15 @@ class PendingRequest(Outgoing):
             method may have run.
         is_over: whether it has its response, or nothing waits for that.
         waits_until: on the loop's clock, when it stops waiting for a connection.
-        may_wait: whether it may wait for the next hub where the present one refuses it because it is stopping.
+        may_wait: whether it may wait where a hub refuses it unread: for the next one if this one is stopping, or until
+            this one can take it.
+        refusal: why the hub could not take it yet, when it was last put to it.
         feeder: gets the hub's credit for its input.
     """
 
     __slots__ = (
         "_head", "_metadata", "_tail", "deadline", "feeder", "id", "is_for_one_hub", "is_late", "is_over", "is_written",
-        "may_wait", "method", "waits_until",
+        "may_wait", "method", "refusal", "waits_until",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,7 @@ class PendingRequest(Outgoing):
         self.is_for_one_hub = False
         self.is_late = False
         self.may_wait = False
+        self.refusal: RpcError | None = None
         self.waits_until = 0.0
         self.feeder: CreditTaker | None = None
 
@@ -187,6 +190,13 @@ class UnaryCall(PendingRequest):
             self.future.exception()
 
 
+def _unsent(call: PendingRequest, within: str) -> str:
+    """Why a call that no hub has taken ends."""
+    if call.refusal is None:
+        return f"{call.method}: there was no connection {within}"
+    return f"{call.method}: it was not taken {within}: {call.refusal.message}"
+
+
 def located(error: Exception, call: PendingRequest) -> Exception:
     """An error with a note, in its traceback, of the call that it ended."""
     note = f"in the call of {call.method} (request {call.id})"
@@ -250,7 +260,7 @@ class Calls:
     def _not_sent(self, call: PendingRequest, until: float) -> None:
         if call.is_over or call.is_written or until != call.waits_until:
             return
-        words = f"{call.method}: there was no connection within {NO_CONNECTION_SECONDS:g} s"
+        words = _unsent(call, f"within {NO_CONNECTION_SECONDS:g} s")
         self.end(call)
         call.fail(NoConnectionError(ErrorCode.COMMUNICATION_TIMEOUT, words, maybe_executed=False))
 
@@ -261,8 +271,9 @@ class Calls:
         if call.is_written and now < call.deadline + LOCAL_GRACE:
             call.timer = self._loop.call_at(call.deadline + LOCAL_GRACE, self._overdue, call)
             return
-        words = "the hub did not answer in time" if call.is_written else "there was no connection in time"
-        error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, f"{call.method}: {words}", maybe_executed=call.is_written)
+        late = f"{call.method}: the hub did not answer in time"
+        words = late if call.is_written else _unsent(call, "in time")
+        error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, words, maybe_executed=call.is_written)
         self.end(call)
         call.fail(error)
 
@@ -291,17 +302,18 @@ class Calls:
         return self._hold(call) if is_draining(error) else self._put_off(call, RpcError.from_wire(error))
 
     def _put_off(self, call: PendingRequest, error: RpcError) -> bool:
-        """Ask again, after a while, for a stream that executors cannot take yet; returns False where it is not so.
+        """Ask again, after a while, for what executors cannot take yet; returns False where it is not so.
 
-        (Other calls are made again by whoever makes them.)
+        That is no attempt of a retry policy: after its restart a hub may load models for longer than attempts last.
         """
-        is_not_yet = error.code == ErrorCode.WORKER_UNAVAILABLE and not error.maybe_executed and error.retry_after_ms
-        if not is_not_yet or isinstance(call, UnaryCall) or not call.may_wait:
+        if not call.may_wait or not is_not_yet(error):
             return False
-        assert error.retry_after_ms is not None
         if not call.is_late:
             self._limit_wait(call)
-        call.is_written, call.is_late = False, True
+        elif call.deadline is None and self._loop.time() >= call.waits_until:
+            return False
+        call.is_written, call.is_late, call.refusal = False, True, error
+        assert error.retry_after_ms is not None
         self._loop.call_later(error.retry_after_ms / 1000, self._ask_again, call)
         return True
 
@@ -317,7 +329,7 @@ class Calls:
         """Queue a call that no hub has acted on for the next connection; returns False where that is not possible."""
         if not call.survives or not self._conversation.hold(call):
             return False
-        call.is_written, call.is_late = False, True
+        call.is_written, call.is_late, call.refusal = False, True, None
         self._limit_wait(call)
         return True
 

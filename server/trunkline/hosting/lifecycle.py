@@ -17,6 +17,7 @@ from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.stdio import StandardIo
 from trunkline.edge.http.mcp import McpDoor
 from trunkline.edge.http.server import HttpServer
+from trunkline.hosting import served_methods
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.configuration import Configuration
 from trunkline.hosting.listening import listen
@@ -177,6 +178,8 @@ class HubProcess:
     ) -> None:
         raise_descriptor_limit(self.settings.max_connections)
         server, mcp_door = http_server(self.parts)
+        data = self.settings.data.absolute()
+        self.parts.registrations.expect(await asyncio.to_thread(served_methods.take, data))
         self.parts.pool.start()
         self.parts.process_limits.start()
         self.parts.jobs.start()
@@ -200,6 +203,8 @@ class HubProcess:
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         parts.process_limits.stop()
+        served = parts.registrations.infos()
+        await asyncio.to_thread(served_methods.keep, self.settings.data.absolute(), served)
         await parts.jobs.stop()
         drain_seconds, close_seconds = stop_seconds(self.settings)
         left = await parts.router.drain(drain_seconds)

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -219,10 +220,23 @@ class Registrations(CallBackend, Callees):
         registered.callees.pop(connection, None)
         if registered.callees:
             self._refill(registered)
-        elif for_good or not self.grace or len(self._vacant) >= MAX_VACANT:
+        elif for_good:
             self._withdraw(name)
         else:  # a service that is restarted serves it again at once
+            self._vacate(name)
+
+    def _vacate(self, name: str) -> None:
+        if not self.grace or len(self._vacant) >= MAX_VACANT:
+            self._withdraw(name)
+        else:
             self._vacant[name] = asyncio.get_running_loop().call_later(self.grace, self._withdraw, name)
+
+    def expect(self, methods: Iterable[MethodInfo]) -> None:
+        """Hold methods vacant: clients served them at the hub before this one, and are about to come back."""
+        for info in methods:
+            if info.name not in self._methods and reserved(info.name) is None:
+                self._methods[info.name] = ServedMethod(info)
+                self._vacate(info.name)
 
     def _withdraw(self, name: str) -> None:
         """Forget a method that nobody serves, and end the calls that wait for it."""
