@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from typing import Final, Protocol, Self, cast
+from typing import Final, Protocol, cast
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -22,9 +22,7 @@ from trunkline.edge.http.answer import HttpAnswer, send_answer
 from trunkline.edge.http.brief_door import BriefDoor
 from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
-from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import ClientCall, Connection, Services, Traffic
-from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
@@ -32,9 +30,6 @@ from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
-
-PAUSE_BYTES: Final = 64 * 1024
-"""With more bytes than this waiting for the socket, the hub pauses the streams."""
 
 HEARTBEAT: Final = b":\n\n"
 """A comment of server-sent events: it keeps proxies from closing a silent stream as dead."""
@@ -143,36 +138,20 @@ class HttpExchange(BriefDoor):
     def __init__(
         self, context: EdgeContext, services: Services, principal: Principal, scope: Scope, takes_events: bool
     ) -> None:
+        super().__init__(context, services, principal, peer_of(scope))
         self.takes_events = takes_events
-        self._context = context
-        self._services = services
         self._wire = wire = wire_of(scope)
-        self._news = asyncio.Event()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._paused = False
         self._reply: bytes | None = None
         self._running = False
         self._sending = False
         self._blocks = 0
         self._life: asyncio.TimerHandle | None = None
         self._left = False
-        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
-        self._connection = ClientConnection(services, outbox, principal, peer_of(scope), self)
         headers = Headers(scope=scope)
         self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
         if wire.number is None:
             wire.number = self._connection.number
         self._connection.number = wire.number
-
-    def __enter__(self) -> Self:
-        self._context.listeners[self] = None
-        self._services.opened(self._connection)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        del self._context.listeners[self]
-        self._connection.disconnected()
 
     async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
         """Hand a message to the hub and send the response; returns when that is sent or the peer is gone.
@@ -251,15 +230,13 @@ class HttpExchange(BriefDoor):
             block, last = self._take(form)
             if block or last:
                 await self._send_block(send, block, last)
-            if self._paused:
-                self._paused = False
-                self._connection.writing_resumed()
+            self._resume()
             if not (last or self._waiting or self._reply) and not await self._wait(self._context.ping_interval):
                 await self._send_block(send, HEARTBEAT, last=False)
 
     def _take(self, form: Form) -> tuple[bytes, bool]:
         """Take out what waits, as server-sent events; and whether the reply is among it, which ends the stream."""
-        messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        messages = self._taken()
         last = self._reply is not None
         if self._reply is not None:
             messages.append(self._reply)
@@ -288,11 +265,6 @@ class HttpExchange(BriefDoor):
 
     # --- the hub's side ---
 
-    @property
-    def principal(self) -> Principal:
-        """Who sent the request."""
-        return self._connection.principal
-
     @override
     def write(self, messages: list[bytes]) -> None:
         for message in messages:
@@ -300,15 +272,6 @@ class HttpExchange(BriefDoor):
                 self._reply = message
             elif self.takes_events:
                 self._add(message)
-        self._news.set()
-
-    def _add(self, message: bytes) -> None:
-        """Put a message behind those that wait for the peer; pauses the connection where they are too many."""
-        self._waiting.append(message)
-        self._waiting_bytes += len(message)
-        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
-            self._paused = True
-            self._connection.writing_paused()
         self._news.set()
 
     @override

@@ -87,11 +87,11 @@ def acting_as(headers: Headers) -> dict[str, Any]:
         raise Refused(RpcError(ErrorCode.INVALID_PARAMS, words)) from None
 
 
-def require_post(scope: Scope) -> None:
-    """Refuse any HTTP method but POST (405)."""
-    if scope["method"] != "POST":
-        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a POST")
-        raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": "POST"})
+def require_method(scope: Scope, method: str) -> None:
+    """Refuse any HTTP method but this one (405)."""
+    if scope["method"] != method:
+        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a {method}")
+        raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": method})
 
 
 def require_json(headers: Headers) -> None:

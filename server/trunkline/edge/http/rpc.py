@@ -12,7 +12,7 @@ from typing_extensions import override
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, Refused, send_refusal
 from trunkline.edge.http.exchange import Form, HttpExchange
-from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
+from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_method, wants_events
 from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
 
@@ -87,7 +87,7 @@ class RpcEndpoint:
         """Serve one request to ``/rpc``."""
         headers = Headers(scope=scope)
         try:
-            require_post(scope)
+            require_method(scope, "POST")
             principal = admit(self._context, scope, headers)
             require_json(headers)
             with HttpExchange(self._context, self._services, principal, scope, wants_events(headers)) as exchange:

@@ -21,8 +21,8 @@ from trunkline.edge.http.request import (
     admit,
     read_body,
     require_json,
+    require_method,
     require_one_value,
-    require_post,
     wants_events,
 )
 from trunkline.edge.http.rpc import one_line
@@ -189,7 +189,7 @@ class TaskEndpoint:
             principal = admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed)
             method = self._method_at(scope["path"].removeprefix(PREFIX))
-            require_post(scope)
+            require_method(scope, "POST")
             takes_events = wants_events(headers)
             if takes_events:
                 metadata["progress_token"] = 0
