@@ -18,8 +18,9 @@ from typing_extensions import override
 from trunkline.background import start_task
 from trunkline.edge.context import MAX_CLIENT_CHARS, EdgeContext
 from trunkline.edge.http.answer import Refused, send_refusal
+from trunkline.edge.http.body import PeerLeft
 from trunkline.edge.http.exchange import EVENT_HEADERS, HEARTBEAT, NOTIFICATION, HttpExchange
-from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, admit, require_method
+from trunkline.edge.http.request import EVENT_STREAM, admit, require_method
 from trunkline.edge.http.rpc import one_line
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.principal import Principal

@@ -19,8 +19,9 @@ from typing_extensions import override
 from trunkline.background import start_task
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, send_answer
+from trunkline.edge.http.body import PeerLeft
 from trunkline.edge.http.brief_door import BriefDoor
-from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
+from trunkline.edge.http.request import EVENT_STREAM, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
 from trunkline.hub.connection import ClientCall, Connection, Services, Traffic
 from trunkline.hub.principal import Principal
@@ -72,6 +73,8 @@ class ExchangeRouter:
 
     def __init__(self, router: Router) -> None:
         self._router = router
+        self.answers = router.answers
+        self.backend = router.backend
 
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
         """Route a call, or have it refused with ``refusal``, or because one HTTP response cannot carry it."""
@@ -120,7 +123,7 @@ def exchange_services(services: Services, credentials: Watch) -> Services:
         credentials: told of each exchange, to end those whose credentials expire. Nothing else is told of exchanges,
             only of their calls.
     """
-    router = cast("Router", ExchangeRouter(services.router))  # connections only ever call its route()
+    router = cast("Router", ExchangeRouter(services.router))  # connections use its route(), answers() and backend only
     return dataclasses.replace(services, router=router, opened=credentials.opened, closed=credentials.closed)
 
 
@@ -153,16 +156,26 @@ class HttpExchange(BriefDoor):
             wire.number = self._connection.number
         self._connection.number = wire.number
 
-    async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
+    def refusal_of(self, method: str) -> RpcError | None:
+        """Why a call of this method is refused whatever its params, or None."""
+        return self._connection.refusal_of(method)
+
+    async def run(
+        self, message: bytes, form: Form, receive: Receive, send: Send, refusal: RpcError | None = None
+    ) -> None:
         """Hand a message to the hub and send the response; returns when that is sent or the peer is gone.
 
         Args:
             message: JSON-RPC, checked to be UTF-8.
+            refusal: what the call is to be answered with, and counted as, without being run.
         """
         connection, context = self._connection, self._context
         watcher: asyncio.Task[None] | None = None
         self._running = True
-        connection.receive(message)
+        if refusal is None:
+            connection.receive(message)
+        else:
+            connection.refuse(message, refusal)
         connection.outbox.flush()
         try:
             if connection.calls:
