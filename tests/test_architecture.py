@@ -37,6 +37,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.methods": {"cachetools", "pydantic", "pydantic_core", *COMMON},
     "trunkline.edge": {*DOORS, *COMMON},
     "trunkline.edge.access.jwt_tokens": {"jwt", *COMMON},
+    "trunkline.edge.http.multipart": {"python_multipart", *COMMON},
     "trunkline.edge.http.mcp": {"mcp", "mcp_types", *DOORS, *COMMON},
     "trunkline.edge.http.mcp_tools": {"mcp_types", *COMMON},
     "trunkline.observe": {"prometheus_client", "structlog", *COMMON},

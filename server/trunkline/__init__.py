@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.declaration import Batch, method
     from trunkline.methods.inputs import InputStream
+    from trunkline.methods.uploads import Upload
     from trunkline_protocol.errors import ErrorCode, RpcError
     from trunkline_protocol.principals import Principal
 
@@ -50,6 +51,7 @@ __all__ = [
     "ServedCall",
     "StreamChunk",
     "SyncHub",
+    "Upload",
     "UsageError",
     "__version__",
     "connect",
@@ -77,6 +79,7 @@ _HOMES = {
     "ServedCall": "trunkline.client",
     "StreamChunk": "trunkline.client",
     "SyncHub": "trunkline.client",
+    "Upload": "trunkline.methods.uploads",
     "UsageError": "trunkline.client",
     "connect": "trunkline.client",
     "connect_sync": "trunkline.client",

@@ -37,6 +37,17 @@ def test_call_takes_an_array_and_standard_input(debug_hub: RunningHub) -> None:
     assert json.loads(done.stdout) == "piped"
 
 
+def test_call_takes_files(debug_hub: RunningHub, tmp_path: Path) -> None:
+    file = tmp_path / "a=@b.bin"
+    file.write_bytes(b"\xff\0")
+    call = ("call", "debug.echo", "--url", debug_hub.url, "--file")
+    assert json.loads(trunkline(*call, f"value=@{file}").stdout) == {"$bytes": "/wA="}
+    for given in ("value", "value=x", f"=@{file}", "value=@", f"value=@{tmp_path / 'gone'}", f"value=@{tmp_path}"):
+        requires_failure(trunkline(*call, given), 2, "--file")
+    requires_failure(trunkline(*call, f"value=@{file}", "--file", f"value=@{file}"), 2, "have value already")
+    requires_failure(trunkline("call", "debug.echo", "[1]", "--file", f"value=@{file}"), 2, "JSON object")
+
+
 def test_the_url_may_come_from_the_environment(debug_hub: RunningHub) -> None:
     assert trunkline("call", "rpc.ping", env={"TRUNKLINE_URL": debug_hub.url}).returncode == 0
 

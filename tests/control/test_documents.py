@@ -22,6 +22,8 @@ from trunkline.control.openapi import openapi
 from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, Components
 from trunkline.control.topics import TOPICS
+from trunkline_protocol.binary import BASE64
+from trunkline_protocol.binary import SCHEMA as SCHEMA_OF_BYTES
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.health_reports import Health
 
@@ -100,6 +102,37 @@ def test_openapi() -> None:
     assert "406" in rustle["responses"]
     assert "406" not in grow["responses"]
     assert rustle["responses"]["200"]["content"].keys() == {"text/event-stream"}
+
+
+BYTES = {"anyOf": [SCHEMA_OF_BYTES, BASE64]}
+FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def test_openapi_of_files() -> None:
+    audio, number = Parameter("audio", BYTES, True), Parameter("speed", {"type": "number"}, False)
+    text, several = (
+        Parameter("language", {"type": "string"}, False),
+        Parameter("all", {"type": "array", "items": BYTES}, False),
+    )
+    infos = [
+        MethodInfo("files.one", parameters=[audio, number, text, several], result=SCHEMA_OF_BYTES),
+        MethodInfo("files.two", parameters=[audio, Parameter("other", BYTES, False)]),
+        MethodInfo("files.anything", parameters=[Parameter("value", {}, False), text]),
+    ]
+    paths = openapi(infos)["paths"]
+    one, two, anything = (paths[f"/api/v1/files/{name}"]["post"] for name in ("one", "two", "anything"))
+    content = one["requestBody"]["content"]
+    assert content.keys() == {"application/json", "multipart/form-data", "application/octet-stream"}
+    form = content["multipart/form-data"]["schema"]
+    assert (form["required"], form["additionalProperties"]) == (["audio"], False)
+    as_json = {"type": "string", "contentMediaType": "application/json", "contentSchema": {"type": "number"}}
+    assert form["properties"] == {
+        "audio": FILE, "speed": as_json, "language": {"type": "string"}, "all": {"type": "array", "items": FILE}
+    }  # fmt: skip
+    assert "application/octet-stream" in one["responses"]["200"]["content"]
+    assert two["requestBody"]["content"].keys() == {"application/json", "multipart/form-data"}
+    assert "application/octet-stream" not in two["responses"]["200"]["content"]
+    assert anything["requestBody"]["content"].keys() == {"application/json"}
 
 
 def test_openrpc() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.hub import RunningHub, ready_hub
 from trunkline.edge import transport
-from trunkline.edge.http import protocol, request
+from trunkline.edge.http import body, protocol
 from trunkline.edge.websocket import listener
 
 LIMIT: Final = 64 * 1024
@@ -23,7 +23,7 @@ IMPATIENT: Final = dict.fromkeys(
     (
         f"{protocol.__name__}:HEAD_TIMEOUT",
         f"{protocol.__name__}:LINGER_SECONDS",
-        f"{request.__name__}:BODY_GRACE",
+        f"{body.__name__}:BODY_GRACE",
         *CLOSE_TIMEOUTS,
     ),
     IMPATIENCE,

@@ -60,6 +60,9 @@ app = typer.Typer(
 )
 
 MethodName = Annotated[str, typer.Argument(help="Name of the method, for example rag.execute.")]
+Files = Annotated[
+    list[str] | None, typer.Option(help="A param that is a file's bytes, as audio=@speech.wav; may be repeated.")
+]
 Params = Annotated[str, typer.Argument(help="Params as JSON: an object or an array. '-' reads standard input.")]
 
 
@@ -197,6 +200,7 @@ def _serve(
 def call(
     method: MethodName,
     params: Params = "{}",
+    file: Files = None,
     url: Url = DEFAULT_URL,
     token: Token = None,
     timeout_ms: TimeoutMs = None,
@@ -209,7 +213,7 @@ def call(
     ] = None,
 ) -> None:
     """Call a method and print its result as JSON."""
-    decoded = read_params(params)
+    decoded = with_files(read_params(params), file or [])
 
     async def run(hub: Hub) -> None:
         from trunkline.cli.show.progress import shown_progress
@@ -332,6 +336,23 @@ def read_params(text: str) -> Any:
         fail(EXIT_USAGE, f"params are not JSON: {error}")
     if not isinstance(params, (dict, list)):
         fail(EXIT_USAGE, "params must be a JSON object or array")
+    return params
+
+
+def with_files(params: Any, files: list[str]) -> Any:
+    """The params with files of the command line, ``name=@path``, as bytes; exits where one does not fit."""
+    for given in files:
+        name, mark, path = given.partition("=@")
+        if not (name and mark and path):
+            fail(EXIT_USAGE, f"--file {given}: write name=@path, such as audio=@speech.wav")
+        if not isinstance(params, dict):
+            fail(EXIT_USAGE, "--file gives a param by name: give the others as a JSON object")
+        if name in params:
+            fail(EXIT_USAGE, f"--file {given}: the params have {name} already")
+        try:
+            params[name] = Path(path).read_bytes()
+        except OSError as error:
+            fail(EXIT_USAGE, f"--file {given}: {error.strerror}")
     return params
 
 

@@ -25,6 +25,7 @@ from trunkline.control.schemas import (
 )
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
+from trunkline_protocol.form_fields import ANYTHING, FORM, OCTETS, Declared, Takes, declared
 from trunkline_protocol.health_reports import DetailedHealth, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 
@@ -35,6 +36,8 @@ _PLAIN_PATH: Final = re.compile(r"[\w.~/-]+", re.ASCII)
 _JSON: Final = "application/json"
 _PROBLEM: Final = "application/problem+json"
 _EVENTS: Final = "text/event-stream"
+
+_FILE: Final[Schema] = {"type": "string", "contentMediaType": OCTETS}
 
 _FIXED: Final[Schema] = {
     "Error": ERROR,
@@ -79,7 +82,7 @@ _PROBLEMS: Final = {
     "406": "The method streams: send Accept: text/event-stream",
     "408": "The body did not arrive in time",
     "413": "The body is too large",
-    "415": "The Content-Type is not JSON, or the body is compressed",
+    "415": "The Content-Type is none that the method takes, or the body is compressed",
     "422": "Invalid params or headers",
     "429": "Too many calls; see Retry-After",
     "500": "The method failed",
@@ -140,13 +143,15 @@ def _task(info: MethodInfo, components: Components) -> dict[str, Any]:
         events["x-chunk"] = components.add(info.chunk)
     result = components.add(info.result)
     content = {_EVENTS: events} if info.streaming else {_JSON: {"schema": result}, _EVENTS: events}
+    if not info.streaming and declared(info.result) == Declared(Takes.BYTES):
+        content[OCTETS] = {"schema": {}}
     words = "Events `chunk`, then `result`, or `error`" if info.streaming else "The result"
     return {
         "operationId": info.name,
         "summary": info.summary,
         "tags": [info.pack],
         "parameters": [{"$ref": f"#/components/parameters/{key}"} for key in _HEADERS],
-        "requestBody": {"required": bool(required), "content": {_JSON: {"schema": params}}},
+        "requestBody": {"required": bool(required), "content": {_JSON: {"schema": params}} | _uploads(info, params)},
         "responses": {"200": {"description": words, "content": content}}
         | {
             status: {"$ref": f"#/components/responses/Problem{status}"}
@@ -155,6 +160,27 @@ def _task(info: MethodInfo, components: Components) -> dict[str, Any]:
         },
         "x-trunkline": {"streaming": info.streaming, "idempotent": info.idempotent},
     }
+
+
+def _uploads(info: MethodInfo, params: Schema) -> dict[str, Any]:
+    """The bodies, beside JSON, of a method that takes files: a form, and the file itself where it is one."""
+    takes = {parameter.name: declared(parameter.schema) for parameter in info.parameters}
+    files = [one for one in takes.values() if one.takes & (Takes.BYTES | Takes.UPLOAD) and one.takes != ANYTHING]
+    if info.pack == CLIENT_PACK or not files:
+        return {}
+    fields = {name: _field(one, params["properties"][name]) for name, one in takes.items()}
+    bodies: dict[str, Any] = {FORM: {"schema": params | {"properties": fields}}}
+    if sum(one.is_file for one in files) == 1:
+        bodies[OCTETS] = {"schema": {}}
+    return bodies
+
+
+def _field(takes: Declared, schema: Schema) -> Schema:
+    if takes.takes in (Takes.BYTES, Takes.UPLOAD):
+        return array(_FILE) if takes.listed else _FILE
+    if takes.takes is Takes.JSON:
+        return STRING | {"contentMediaType": _JSON, "contentSchema": schema}
+    return schema
 
 
 def _rpc() -> dict[str, Any]:

@@ -15,6 +15,9 @@ from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
 from trunkline_protocol.errors import RpcError, limit_error
 
+MAX_CLIENT_CHARS: Final = 120
+"""Characters that are kept of a client's name, its User-Agent."""
+
 MAX_PENDING: Final = 256
 """Connections that may be open without having authenticated."""
 AT_ONCE: Final = 50

@@ -24,6 +24,9 @@ from trunkline.edge.pacing import PacedReading
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds the peer gets to answer our close frame, and to end the connection."""
 
+MAX_REASON_BYTES: Final = 123
+"""Of the reason in a close frame, which has at most 125 bytes, two of them the code."""
+
 QUIET: Final = 0.25
 """Seconds without a byte after which a peer counts as done with sending."""
 
@@ -242,6 +245,11 @@ def picows_protocol(listener_factory: Callable[[WSUpgradeRequest], Any], max_fra
         None,  # extra_headers: client side only
         2048,  # read_buffer_init_size, grows as needed
     )
+
+
+def close_reason(text: str) -> bytes:
+    """The reason of a close frame: as many whole characters of a text as fit into one."""
+    return text.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
 
 
 def feed(protocol: WSProtocol, data: bytes) -> None:

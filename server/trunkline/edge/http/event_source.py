@@ -16,10 +16,11 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from trunkline.background import start_task
-from trunkline.edge.context import EdgeContext
+from trunkline.edge.context import MAX_CLIENT_CHARS, EdgeContext
 from trunkline.edge.http.answer import Refused, send_refusal
+from trunkline.edge.http.body import PeerLeft
 from trunkline.edge.http.exchange import EVENT_HEADERS, HEARTBEAT, NOTIFICATION, HttpExchange
-from trunkline.edge.http.request import EVENT_STREAM, METHOD_NOT_ALLOWED, PeerLeft, admit
+from trunkline.edge.http.request import EVENT_STREAM, admit, require_method
 from trunkline.edge.http.rpc import one_line
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.principal import Principal
@@ -36,8 +37,6 @@ RETRY_MS: Final = 1_000
 
 NONE: Final = "-"
 """Stands in an id for a pattern, which has no position."""
-
-MAX_CLIENT_CHARS: Final = 120
 
 
 class _Params(msgspec.Struct):
@@ -79,9 +78,7 @@ class EventSourceEndpoint:
         """Serve one request to ``/events``."""
         headers = Headers(scope=scope)
         try:
-            if scope["method"] != "GET":
-                error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a GET")
-                raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": "GET"})
+            require_method(scope, "GET")
             principal = admit(self._context, scope, headers)
             topics = _topics(scope)
             positions = _positions(headers.get("Last-Event-ID"), topics)
@@ -176,14 +173,12 @@ class TopicStream(HttpExchange):
             await self._send_block(send, block, last=self._is_closed)
             if self._is_closed:
                 return
-            if self._paused and not self._waiting:
-                self._paused = False
-                self._connection.writing_resumed()
+            if not self._waiting:
+                self._resume()
             if not self._waiting and not await self._wait(self._context.ping_interval):
                 block = HEARTBEAT
                 continue
-            messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            block = b"".join(map(self._told, messages))
+            block = b"".join(map(self._told, self._taken()))
 
     def _told(self, message: bytes) -> bytes:
         """An event or a gap as a server-sent event, with the positions after it as its id."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from typing import Final, Protocol, Self, cast
+from typing import Final, Protocol, cast
 
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
@@ -19,12 +19,11 @@ from typing_extensions import override
 from trunkline.background import start_task
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, send_answer
+from trunkline.edge.http.body import PeerLeft
 from trunkline.edge.http.brief_door import BriefDoor
-from trunkline.edge.http.request import EVENT_STREAM, PeerLeft, peer_of, wire_of
+from trunkline.edge.http.request import EVENT_STREAM, peer_of, wire_of
 from trunkline.hub.authentication import CREDENTIALS_EXPIRED, NOT_AUTHENTICATED
-from trunkline.hub.client_connection import ClientConnection
 from trunkline.hub.connection import ClientCall, Connection, Services, Traffic
-from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
 from trunkline_protocol.calls import Call
@@ -32,9 +31,6 @@ from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
 from trunkline_protocol.traces import from_headers
-
-PAUSE_BYTES: Final = 64 * 1024
-"""With more bytes than this waiting for the socket, the hub pauses the streams."""
 
 HEARTBEAT: Final = b":\n\n"
 """A comment of server-sent events: it keeps proxies from closing a silent stream as dead."""
@@ -77,6 +73,8 @@ class ExchangeRouter:
 
     def __init__(self, router: Router) -> None:
         self._router = router
+        self.answers = router.answers
+        self.backend = router.backend
 
     def route(self, call: Call, refusal: RpcError | None = None) -> None:
         """Route a call, or have it refused with ``refusal``, or because one HTTP response cannot carry it."""
@@ -125,7 +123,7 @@ def exchange_services(services: Services, credentials: Watch) -> Services:
         credentials: told of each exchange, to end those whose credentials expire. Nothing else is told of exchanges,
             only of their calls.
     """
-    router = cast("Router", ExchangeRouter(services.router))  # connections only ever call its route()
+    router = cast("Router", ExchangeRouter(services.router))  # connections use its route(), answers() and backend only
     return dataclasses.replace(services, router=router, opened=credentials.opened, closed=credentials.closed)
 
 
@@ -143,47 +141,41 @@ class HttpExchange(BriefDoor):
     def __init__(
         self, context: EdgeContext, services: Services, principal: Principal, scope: Scope, takes_events: bool
     ) -> None:
+        super().__init__(context, services, principal, peer_of(scope))
         self.takes_events = takes_events
-        self._context = context
-        self._services = services
         self._wire = wire = wire_of(scope)
-        self._news = asyncio.Event()
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
-        self._paused = False
         self._reply: bytes | None = None
         self._running = False
         self._sending = False
         self._blocks = 0
         self._life: asyncio.TimerHandle | None = None
         self._left = False
-        outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
-        self._connection = ClientConnection(services, outbox, principal, peer_of(scope), self)
         headers = Headers(scope=scope)
         self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
         if wire.number is None:
             wire.number = self._connection.number
         self._connection.number = wire.number
 
-    def __enter__(self) -> Self:
-        self._context.listeners[self] = None
-        self._services.opened(self._connection)
-        return self
+    def refusal_of(self, method: str) -> RpcError | None:
+        """Why a call of this method is refused whatever its params, or None."""
+        return self._connection.refusal_of(method)
 
-    def __exit__(self, *_error: object) -> None:
-        del self._context.listeners[self]
-        self._connection.disconnected()
-
-    async def run(self, message: bytes, form: Form, receive: Receive, send: Send) -> None:
+    async def run(
+        self, message: bytes, form: Form, receive: Receive, send: Send, refusal: RpcError | None = None
+    ) -> None:
         """Hand a message to the hub and send the response; returns when that is sent or the peer is gone.
 
         Args:
             message: JSON-RPC, checked to be UTF-8.
+            refusal: what the call is to be answered with, and counted as, without being run.
         """
         connection, context = self._connection, self._context
         watcher: asyncio.Task[None] | None = None
         self._running = True
-        connection.receive(message)
+        if refusal is None:
+            connection.receive(message)
+        else:
+            connection.refuse(message, refusal)
         connection.outbox.flush()
         try:
             if connection.calls:
@@ -251,15 +243,13 @@ class HttpExchange(BriefDoor):
             block, last = self._take(form)
             if block or last:
                 await self._send_block(send, block, last)
-            if self._paused:
-                self._paused = False
-                self._connection.writing_resumed()
+            self._resume()
             if not (last or self._waiting or self._reply) and not await self._wait(self._context.ping_interval):
                 await self._send_block(send, HEARTBEAT, last=False)
 
     def _take(self, form: Form) -> tuple[bytes, bool]:
         """Take out what waits, as server-sent events; and whether the reply is among it, which ends the stream."""
-        messages, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        messages = self._taken()
         last = self._reply is not None
         if self._reply is not None:
             messages.append(self._reply)
@@ -288,11 +278,6 @@ class HttpExchange(BriefDoor):
 
     # --- the hub's side ---
 
-    @property
-    def principal(self) -> Principal:
-        """Who sent the request."""
-        return self._connection.principal
-
     @override
     def write(self, messages: list[bytes]) -> None:
         for message in messages:
@@ -300,15 +285,6 @@ class HttpExchange(BriefDoor):
                 self._reply = message
             elif self.takes_events:
                 self._add(message)
-        self._news.set()
-
-    def _add(self, message: bytes) -> None:
-        """Put a message behind those that wait for the peer; pauses the connection where they are too many."""
-        self._waiting.append(message)
-        self._waiting_bytes += len(message)
-        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
-            self._paused = True
-            self._connection.writing_paused()
         self._news.set()
 
     @override

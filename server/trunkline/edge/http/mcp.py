@@ -17,8 +17,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
 from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
+from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
 from trunkline.edge.http.local_exchange import LocalExchange
-from trunkline.edge.http.request import PAYLOAD_TOO_LARGE, PeerLeft, acting_as, admit, peer_of, read_body
+from trunkline.edge.http.request import acting_as, admit, peer_of
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo

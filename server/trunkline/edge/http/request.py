@@ -1,46 +1,32 @@
-"""Requests that carry calls: their principal, the headers they must have, and their body, bounded in bytes and time."""
+"""Requests that carry calls: their principal, and the headers they must have."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from starlette.datastructures import Headers, QueryParams
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
 from trunkline.edge.access.rules import find_token
 from trunkline.edge.context import EdgeContext
-from trunkline.edge.fragments import FrameRefused, check_text
 from trunkline.edge.http.answer import JSON, Refused
 from trunkline.edge.http.wire import WIRE, Wire
-from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.principal import Handshake, Principal
-from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
-
-BODY_GRACE: Final = 10.0
-"""Seconds that any body may take, plus one more for each :data:`BODY_RATE` bytes that have arrived."""
-
-BODY_RATE: Final = 16 * 1024
-"""Bytes a second at which a large body has to arrive."""
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 EVENT_STREAM: Final = "text/event-stream"
 
 JSON_TYPES: Final = frozenset({JSON, "application/json-rpc", "application/jsonrequest"})
 """Content types that a page of a foreign origin can send after a CORS preflight only."""
 
-PAYLOAD_TOO_LARGE: Final = 413
 UNSUPPORTED_TYPE: Final = 415
 METHOD_NOT_ALLOWED: Final = 405
-REQUEST_TIMEOUT: Final = 408
 
 logger = logging.getLogger("trunkline.edge")
 _raw_decoder: Final = msgspec.json.Decoder(msgspec.Raw)
-
-
-class PeerLeft(Exception):
-    """Raised when the peer has disconnected before its response was complete."""
 
 
 def peer_of(scope: Scope) -> str:
@@ -87,11 +73,11 @@ def acting_as(headers: Headers) -> dict[str, Any]:
         raise Refused(RpcError(ErrorCode.INVALID_PARAMS, words)) from None
 
 
-def require_post(scope: Scope) -> None:
-    """Refuse any HTTP method but POST (405)."""
-    if scope["method"] != "POST":
-        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a POST")
-        raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": "POST"})
+def require_method(scope: Scope, method: str) -> None:
+    """Refuse any HTTP method but this one (405)."""
+    if scope["method"] != method:
+        error = RpcError(ErrorCode.INVALID_REQUEST, f"{scope['method']} is not supported here; send a {method}")
+        raise Refused(error, METHOD_NOT_ALLOWED, {"Allow": method})
 
 
 def require_json(headers: Headers) -> None:
@@ -99,11 +85,21 @@ def require_json(headers: Headers) -> None:
 
     A page of a foreign origin can send other types, or none, without a CORS preflight: they must not run anything.
     """
-    kind, charset = _media_type(headers.get("content-type", ""))
+    kind, charset = media_type(headers.get("content-type", ""))
     if kind not in JSON_TYPES or charset not in ("", "utf-8", "utf8", "us-ascii"):
-        given = headers.get("content-type", "no Content-Type")
-        error = RpcError(ErrorCode.INVALID_REQUEST, f"send Content-Type: {JSON} (UTF-8), not {given!r:.100}")
-        raise Refused(error, UNSUPPORTED_TYPE, {"Accept-Post": JSON})
+        raise unsupported_type(headers, (JSON,))
+    require_uncompressed(headers)
+
+
+def unsupported_type(headers: Headers, supported: Sequence[str]) -> Refused:
+    """The refusal (415) of a body for its type, which names those that there are."""
+    given = headers.get("content-type", "no Content-Type")
+    words = f"send Content-Type: {' or '.join(supported)} (UTF-8), not {given!r:.100}"
+    return Refused(RpcError(ErrorCode.INVALID_REQUEST, words), UNSUPPORTED_TYPE, {"Accept-Post": ", ".join(supported)})
+
+
+def require_uncompressed(headers: Headers) -> None:
+    """Refuse a compressed body (415)."""
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("", "identity"):
         words = f"Content-Encoding {encoding!r:.50} is not supported; send the body uncompressed"
@@ -111,7 +107,8 @@ def require_json(headers: Headers) -> None:
         raise Refused(error, UNSUPPORTED_TYPE, {"Accept-Encoding": "identity"})
 
 
-def _media_type(value: str) -> tuple[str, str]:
+def media_type(value: str) -> tuple[str, str]:
+    """The type of a ``Content-Type`` and its charset, in lower case; empty where there is none."""
     kind, *parameters = (part.strip().lower() for part in value.split(";"))
     charset = ""
     for parameter in parameters:
@@ -121,140 +118,13 @@ def _media_type(value: str) -> tuple[str, str]:
     return kind, charset
 
 
-def wants_events(headers: Headers) -> bool:
-    """Whether ``Accept`` names server-sent events. ``*/*``, the default of most clients, does not stand for them."""
+def accepts(headers: Headers, wanted: str) -> bool:
+    """Whether ``Accept`` names a media type. ``*/*``, the default of most clients, does not stand for it."""
     for part in ",".join(headers.getlist("accept")).split(","):
         kind, _, parameters = part.strip().lower().partition(";")
-        if kind.strip() == EVENT_STREAM:
+        if kind.strip() == wanted:
             return parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
-
-
-async def read_body(context: EdgeContext, principal: Principal, headers: Headers, receive: Receive) -> bytes:
-    """The whole body, checked to be UTF-8.
-
-    Args:
-        context: has the limits of one message and of all incomplete messages.
-        principal: the sender.
-
-    Raises:
-        Refused: 413 for a body that is too large, 503 where incomplete messages take too much memory already, 408 for
-            one that is too slow, 400 for one that is no UTF-8.
-        PeerLeft: the peer disconnected before the body was complete.
-    """
-    limit = context.max_message_bytes
-    announced = headers.get("content-length", "0")
-    if not announced.isdecimal() or int(announced) > limit:
-        raise _too_large(limit)
-    message = await _next(receive, BODY_GRACE)
-    body: bytes = message["body"]
-    if message["more_body"] or len(body) > limit:
-        with _Part(context.partial, principal.name) as part:
-            body = await _read_on(body, receive, limit, part)
-    try:
-        check_text(body)
-    except FrameRefused as refused:
-        raise Refused(RpcError(ErrorCode.PARSE_ERROR, "not valid JSON: the body is not UTF-8")) from refused
-    return body
-
-
-class _Part:
-    """An incomplete body, in the account of all incomplete messages: reading it ends where that account evicts it."""
-
-    def __init__(self, account: ByteAccount, principal: str) -> None:
-        self._holding = account.holding(principal, self._evict)
-        self._waiting: asyncio.Timeout | None = None
-        self._evicted = False
-
-    def __enter__(self) -> _Part:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._holding.release()
-
-    def grown(self, size: int) -> None:
-        """Account for the bytes of the body that have arrived so far.
-
-        Raises:
-            Refused: 503, incomplete messages take too much memory.
-        """
-        if self._evicted or not self._holding.update(size):
-            raise Refused(partial_error(), headers={"Connection": "close"})
-
-    async def next(self, receive: Receive, seconds: float) -> dict[str, Any]:
-        """The next ASGI message of the body.
-
-        Raises:
-            Refused: 408, it did not arrive within these seconds; 503, the body was evicted from the account.
-            PeerLeft: the peer has disconnected.
-        """
-        try:
-            async with asyncio.timeout(seconds) as self._waiting:
-                message = await receive()
-        except TimeoutError:
-            if self._evicted:
-                raise Refused(partial_error(), headers={"Connection": "close"}) from None
-            raise _too_slow() from None
-        finally:
-            self._waiting = None
-        if message["type"] != "http.request":
-            raise PeerLeft
-        return dict(message)
-
-    def _evict(self) -> None:
-        self._evicted = True
-        if self._waiting is not None:
-            self._waiting.reschedule(0)
-
-
-async def _read_on(first: bytes, receive: Receive, limit: int, part: _Part) -> bytes:
-    loop = asyncio.get_running_loop()
-    parts, size, started, more = [first], len(first), loop.time(), True
-    while more:
-        if size > limit:
-            raise _too_large(limit)
-        part.grown(size)
-        message = await part.next(receive, started + BODY_GRACE + size / BODY_RATE - loop.time())
-        parts.append(message["body"])
-        size += len(message["body"])
-        more = message["more_body"]
-    if size > limit:
-        raise _too_large(limit)
-    return b"".join(parts)
-
-
-async def _next(receive: Receive, seconds: float) -> dict[str, Any]:
-    try:
-        async with asyncio.timeout(seconds):
-            message = await receive()
-    except TimeoutError:
-        raise _too_slow() from None
-    if message["type"] != "http.request":
-        raise PeerLeft
-    return dict(message)
-
-
-def partial_error() -> RpcError:
-    """The error of a body that is evicted because incomplete messages take too much memory."""
-    return limit_error(
-        "partial_bytes_per_principal",
-        "too many bytes of incomplete messages, of this principal or of all; send fewer large bodies at a time",
-    )
-
-
-def _too_slow() -> Refused:
-    error = RpcError(ErrorCode.COMMUNICATION_TIMEOUT, "the request body did not arrive in time")
-    return Refused(error, REQUEST_TIMEOUT, {"Connection": "close"})
-
-
-def _too_large(limit: int) -> Refused:
-    error = limit_error(
-        "max_message_bytes",
-        f"the body has more than {limit} bytes",
-        code=ErrorCode.INVALID_REQUEST,
-        retry_after_ms=None,
-    )
-    return Refused(error, PAYLOAD_TOO_LARGE, {"Connection": "close"})
 
 
 def require_one_value(body: bytes) -> None:

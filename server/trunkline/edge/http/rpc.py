@@ -11,8 +11,9 @@ from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, Refused, send_refusal
+from trunkline.edge.http.body import PeerLeft, read_body
 from trunkline.edge.http.exchange import Form, HttpExchange
-from trunkline.edge.http.request import PeerLeft, admit, read_body, require_json, require_post, wants_events
+from trunkline.edge.http.request import EVENT_STREAM, accepts, admit, require_json, require_method
 from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
 
@@ -87,10 +88,11 @@ class RpcEndpoint:
         """Serve one request to ``/rpc``."""
         headers = Headers(scope=scope)
         try:
-            require_post(scope)
+            require_method(scope, "POST")
             principal = admit(self._context, scope, headers)
             require_json(headers)
-            with HttpExchange(self._context, self._services, principal, scope, wants_events(headers)) as exchange:
+            takes_events = accepts(headers, EVENT_STREAM)
+            with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
                 body = await read_body(self._context, principal, headers, receive)
                 await exchange.run(body, RPC_FORM, receive, send)
         except PeerLeft:

@@ -13,24 +13,26 @@ from typing_extensions import override
 
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, send_answer
+from trunkline.edge.http.body import PeerLeft, read_body
 from trunkline.edge.http.exchange import Form, HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
-    PeerLeft,
+    accepts,
     acting_as,
     admit,
-    read_body,
     require_json,
+    require_method,
     require_one_value,
-    require_post,
-    wants_events,
 )
 from trunkline.edge.http.rpc import one_line
+from trunkline.edge.http.uploads import read_upload, upload_of
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
+from trunkline_protocol.binary import MARK, from_member
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.form_fields import OCTETS
 
 PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
@@ -64,6 +66,10 @@ class _Notification(msgspec.Struct):
     params: _Params
 
 
+_NEAR: Final = 64
+"""Where in a result that is bytes the member of binary data begins, whatever blanks are before it."""
+
+_member_decoder: Final = msgspec.json.Decoder(dict[str, str])
 _failure_decoder: Final = msgspec.json.Decoder(_Failure)
 _notification_decoder: Final = msgspec.json.Decoder(_Notification)
 
@@ -87,16 +93,25 @@ def problem(error: RpcError, headers: Mapping[str, str], status: int | None = No
 
 
 class TaskForm(Form):
-    """The result alone, or problem details; as events ``chunk``, ``progress``, ``result`` and ``error``."""
+    """The result alone, or problem details; as events ``chunk``, ``progress``, ``result`` and ``error``.
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
+    Args:
+        headers: further ones of the response.
+        takes_bytes: a result that is bytes is the body as it is, not in JSON.
+    """
+
+    def __init__(self, headers: Mapping[str, str], takes_bytes: bool = False) -> None:
         self._headers = dict(headers)
+        self._takes_bytes = takes_bytes
 
     @override
     def answer(self, reply: bytes | None) -> HttpAnswer:
         assert reply is not None, "a task has an id"
         if reply.startswith(_RESULT):
-            return HttpAnswer(200, reply[len(_RESULT) : -1], self._headers)
+            result = reply[len(_RESULT) : -1]
+            if self._takes_bytes and (data := _bytes_of(result)) is not None:
+                return HttpAnswer(200, data, self._headers, OCTETS)
+            return HttpAnswer(200, result, self._headers)
         error = _error_of(reply)
         is_accept = error.code == ErrorCode.INVALID_REQUEST and error.data.get("accept") == EVENT_STREAM
         return problem(error, self._headers, NOT_ACCEPTABLE if is_accept else None)
@@ -121,6 +136,16 @@ class TaskForm(Form):
         return _event(
             b"chunk", _encoder.encode({"chunk_type": params.chunk_type, "data": params.data, "index": params.index})
         )
+
+
+def _bytes_of(result: bytes) -> bytes | None:
+    """The bytes that a result is; None where it is anything else."""
+    if MARK not in result[:_NEAR]:
+        return None
+    try:
+        return from_member(_member_decoder.decode(result))
+    except msgspec.ValidationError:
+        return None
 
 
 def _event(name: bytes, data: bytes) -> bytes:
@@ -166,6 +191,11 @@ class TaskPaths:
         self._known(name)
         return name
 
+    def info_of(self, method: str) -> MethodInfo | None:
+        """The catalogue entry of a method; None where the hub answers it itself."""
+        found = self._methods().get(method) or self._known(method)
+        return found if isinstance(found, MethodInfo) else None
+
 
 class TaskEndpoint:
     """The ASGI application at ``/api/v1/``.
@@ -189,14 +219,22 @@ class TaskEndpoint:
             principal = admit(self._context, scope, headers)
             metadata = metadata_of(headers, echoed)
             method = self._method_at(scope["path"].removeprefix(PREFIX))
-            require_post(scope)
-            takes_events = wants_events(headers)
+            require_method(scope, "POST")
+            takes_events = accepts(headers, EVENT_STREAM)
             if takes_events:
                 metadata["progress_token"] = 0
+            upload = upload_of(headers, self._paths.info_of(method))
             with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
-                params = await self._params(principal, headers, receive)
+                # Before an upload: what a method takes, and a large body, are for those who may call it.
+                refusal = exchange.refusal_of(method) if upload and "act_as" not in metadata else None
+                params = b"{}"
+                if refusal is None and upload is not None:
+                    params = await read_upload(self._context, principal, scope, headers, receive, upload)
+                elif refusal is None:
+                    params = await self._params(principal, headers, receive)
                 message = jsonrpc.encode_request(_ID, method, params, _encoder.encode(metadata))
-                await exchange.run(message, TaskForm(echoed), receive, send)
+                form = TaskForm(echoed, accepts(headers, OCTETS))
+                await exchange.run(message, form, receive, send, refusal)
         except PeerLeft:
             pass
         except Refused as refused:

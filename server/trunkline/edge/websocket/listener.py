@@ -15,7 +15,7 @@ from typing import Final
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 from typing_extensions import override
 
-from trunkline.edge.context import EdgeContext
+from trunkline.edge.context import MAX_CLIENT_CHARS, EdgeContext
 from trunkline.edge.fragments import (
     MESSAGE_TOO_BIG,
     PROTOCOL_ERROR,
@@ -29,7 +29,7 @@ from trunkline.edge.fragments import (
 )
 from trunkline.edge.intake import Intake
 from trunkline.edge.translation import TranslatingDoor
-from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
+from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport, close_reason
 from trunkline.edge.websocket.endpoints import Negotiated
 from trunkline.edge.websocket.heartbeat import Heartbeat
 from trunkline.hub.byte_account import STEP, Holding
@@ -43,8 +43,6 @@ from trunkline_protocol.events import Event
 NORMAL_CLOSURE: Final = 1000
 SERVICE_RESTART: Final = 1012
 GOING_AWAY: Final = 1001
-MAX_REASON_BYTES: Final = 123
-MAX_CLIENT_CHARS: Final = 120
 
 logger = logging.getLogger("trunkline.edge")
 
@@ -340,8 +338,7 @@ class WebSocketListener(WSListener):
         self._flush()
         if code == SERVICE_RESTART and self._connection is not None and self._connection.session is not None:
             self._connection.session.take_no_more()
-        encoded = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()  # whole characters only
-        self._transport.send_close(code, encoded)  # type: ignore[arg-type]  # any integer goes
+        self._transport.send_close(code, close_reason(reason))  # type: ignore[arg-type]  # any integer goes
         self._write = _drop
         self._assembler = None
         # Not at once: this may be called from the middle of the connection's own work.

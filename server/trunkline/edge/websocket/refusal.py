@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from trunkline.edge.access.rules import SUBPROTOCOLS, offered_subprotocols
 from trunkline.edge.fragments import TRY_AGAIN_LATER
-from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport
+from trunkline.edge.transport import CLOSE_TIMEOUT, LingeringTransport, close_reason
 from trunkline.hub.authentication import NOT_AUTHENTICATED
 from trunkline_protocol import REFUSAL_SUBPROTOCOL
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -30,8 +30,6 @@ MAX_REFUSING: Final = 256
 
 MAX_RECEIVED_BYTES: Final = 16 * 1024
 """What such a client may send before it has read that it is refused."""
-
-MAX_REASON_BYTES: Final = 123
 
 
 def subprotocol_of(headers: Mapping[str, str]) -> str | None:
@@ -71,8 +69,7 @@ class RefusingListener(WSListener):
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
         socket.reading.allow(MAX_RECEIVED_BYTES, transport.disconnect)
         transport.send(WSMsgType.TEXT, self._body)
-        reason = self._error.message.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
-        transport.send_close(close_code_of(self._error), reason)  # type: ignore[arg-type]  # any integer goes
+        transport.send_close(close_code_of(self._error), close_reason(self._error.message))  # type: ignore[arg-type]  # any integer goes
         self._cut = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.disconnect, False)
 
     @override
