@@ -28,7 +28,6 @@ from trunkline_protocol.traces import inherit
 logger = logging.getLogger("trunkline.hub")
 
 UNSET: Final = msgspec.UNSET
-_ACT_AS: Final = b"act_as"
 MAX_REMEMBERED: Final = 64
 """Methods that a connection remembers as allowed, so that patterns are matched once."""
 
@@ -350,7 +349,7 @@ _OWN_NOTIFICATIONS: Final[dict[str, Callable[[ClientConnection, bytes], None]]] 
 
 def _may_act_as(metadata: bytes) -> bool:
     """Whether metadata may have an ``act_as``, perhaps with escapes in its name. By ``in`` it would take longer."""
-    return metadata.find(_ACT_AS) >= 0 or metadata.find(b"\\") >= 0
+    return metadata.find(b"act_as") >= 0 or metadata.find(b"\\") >= 0
 
 
 def _malformed(message: Malformed) -> bytes:

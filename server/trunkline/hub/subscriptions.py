@@ -264,19 +264,14 @@ def _missed(topic: str, asked: Position, head: Position) -> bytes:
     return encode_gap(topic, head.epoch, 1, head.offset, None, "epoch")
 
 
-def _unpublishable(caller: Caller | None, topic: str) -> RpcError:
-    if caller is None or is_hubs_own(topic):
-        words = f"{topic}: topics under system., and those of jobs, are the hub's own"
-    else:
-        words = f"{caller.name} may not publish to {topic}"
-    return RpcError(ErrorCode.FORBIDDEN, words)
-
-
 def _require_publishable(caller: Caller | None, topic: str, data: bytes) -> None:
     if not valid_topic(topic):
         raise _bad_topic(topic, "topic")
-    if is_hubs_own(topic) if caller is None else not caller.may_publish(topic):  # nobody may publish to the hub's own
-        raise _unpublishable(caller, topic)
+    if caller is None or not caller.may_publish(topic):  # nobody may publish to the hub's own
+        if is_hubs_own(topic):
+            raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
+        if caller is not None:
+            raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
     if json_is_too_much(data):
         raise too_much("publish: data")
     require_depth(data, "publish: data", levels=CARRIED_DEPTH)

@@ -176,9 +176,8 @@ class MethodRunner:
     def _launch(self, call_id: int, params: bytes, running: Running, sink: Sink, bound: BoundMethod) -> None:
         self._running[call_id] = running
         # The name is the method's: to count up and format one for each call would cost more than all of the rest here.
-        running.task = asyncio.Task(
-            self._run(call_id, running, params, sink, bound), loop=self._loop, name=running.context.method
-        )
+        work = self._run(call_id, running, params, sink, bound)
+        running.task = asyncio.Task(work, loop=self._loop, name=running.context.method)
 
     def _release_slot(self) -> None:
         self._free_slots += 1
@@ -191,8 +190,7 @@ class MethodRunner:
     @contextmanager
     def parked(self, call_id: int) -> Iterator[None]:
         """Free the slot of a call for others while its method waits for a nested call."""
-        running = self._running.get(call_id)
-        if running is None:
+        if (running := self._running.get(call_id)) is None:
             yield
             return
         self._leave_slot(running)
