@@ -12,7 +12,10 @@ from typing import Any, Final
 
 MEMBER: Final = "$bytes"
 MARK: Final = b'"$bytes"'
-"""What JSON without binary data does not contain, so that most messages need not be searched."""
+"""What JSON without binary data does not contain, so that most messages need not be searched.
+
+Look for it by ``find``: ``in`` tries bytes for a number first, and drops the error that this is, each time.
+"""
 
 BASE64: Final = {"type": "string", "contentEncoding": "base64"}
 SCHEMA: Final = {"type": "object", "properties": {MEMBER: BASE64}, "required": [MEMBER], "additionalProperties": False}

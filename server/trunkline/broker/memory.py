@@ -175,12 +175,17 @@ class MemoryBroker(Broker):
         self._with_history[topic] = state
         self._with_history.move_to_end(topic)
         self._trim(topic, state, now)
-        if is_system(topic):
+        if state.kept_bytes > limits.bytes * SYSTEM_SHARE and is_system(topic):
             while state.kept_bytes > limits.bytes * SYSTEM_SHARE and len(state.history) > 1:
                 self._drop_oldest(state, state.history)
-        while self.history_bytes > limits.bytes and len(self._with_history) > 1:
+        if self.history_bytes > limits.bytes:
+            self._make_room(state, limits.bytes)
+
+    def _make_room(self, state: _Topic, limit: int) -> None:
+        """Forget the histories of other topics, the quietest first, then this one's oldest events."""
+        while self.history_bytes > limit and len(self._with_history) > 1:
             self._drop_history(next(iter(self._with_history)))
-        while self.history_bytes > limits.bytes and state.history:
+        while self.history_bytes > limit and state.history:
             self._drop_oldest(state, state.history)
 
     def _trim(self, topic: str, state: _Topic, now: float) -> None:

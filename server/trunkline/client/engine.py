@@ -123,7 +123,7 @@ class Inbound:
             Exception: the message is malformed; of any type.
         """
         message = msgspec.json.decode(data)
-        if MARK in data:
+        if data.find(MARK) >= 0:
             message = unwrapped(message)
         if not isinstance(message, dict):
             raise ValueError("a message of the hub is not a JSON object")

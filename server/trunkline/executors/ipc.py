@@ -126,7 +126,7 @@ def call_frame(
     """A CALL frame."""
     m, d, p = len(method), len(metadata), len(principal)
     head = _CALL_FRAME.pack(_CALL_HEAD + m + d + p + len(params), CALL, call_id, deadline, depth, flags, m, d, p)
-    return b"%b%b%b%b%b" % (head, method, metadata, principal, params)
+    return b"".join((head, method, metadata, principal, params))
 
 
 def nested_call_frame(call_id: int, parent: int, body: CallBody) -> bytes:

@@ -28,7 +28,6 @@ from trunkline_protocol.traces import inherit
 logger = logging.getLogger("trunkline.hub")
 
 UNSET: Final = msgspec.UNSET
-_ACT_AS: Final = b"act_as"
 MAX_REMEMBERED: Final = 64
 """Methods that a connection remembers as allowed, so that patterns are matched once."""
 
@@ -147,7 +146,7 @@ class ClientConnection(Connection):
             running = len(self.calls) + self.notifications
             refused = self._restricted or running >= self._max_calls
             refusal = self._refusal(request.method, running) if refused else None
-            if call.metadata and (_ACT_AS in call.metadata or b"\\" in call.metadata):
+            if call.metadata and _may_act_as(call.metadata):
                 refusal = self._acting(call, running, refusal)
             self.calls[call.id] = call
             self._route(call, refusal)
@@ -213,7 +212,7 @@ class ClientConnection(Connection):
             running = len(self.calls) + self.notifications
             refusal = self._refusal(request.method, running)
             call = NotificationCall(self, request)
-            if call.metadata and (_ACT_AS in call.metadata or b"\\" in call.metadata):
+            if call.metadata and _may_act_as(call.metadata):
                 refusal = self._acting(call, running, refusal)
             if self.trace:
                 call.metadata = inherit(call.metadata, self.trace)
@@ -346,6 +345,11 @@ _OWN_NOTIFICATIONS: Final[dict[str, Callable[[ClientConnection, bytes], None]]] 
     hub_methods.SESSION_ACK.name: ClientConnection._acknowledged,
 }
 """Notifications that the connection handles itself: they are not routed as calls."""
+
+
+def _may_act_as(metadata: bytes) -> bool:
+    """Whether metadata may have an ``act_as``, perhaps with escapes in its name. By ``in`` it would take longer."""
+    return metadata.find(b"act_as") >= 0 or metadata.find(b"\\") >= 0
 
 
 def _malformed(message: Malformed) -> bytes:

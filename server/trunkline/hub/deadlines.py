@@ -34,8 +34,7 @@ class DeadlineWheel:
 
     def discard(self, call: Call) -> None:
         """Stop watching a call; calls that are not watched are ignored."""
-        bucket = self._buckets.get(call.tick)
-        if bucket is not None:
+        if (bucket := self._buckets.get(call.tick)) is not None:
             bucket.discard(call)
             if not bucket:
                 del self._buckets[call.tick]

@@ -125,7 +125,7 @@ class Router:
         self.in_flight += 1
         if self.tracer is not None:
             self.tracer.begin(call)
-        elif call.metadata and b"traceparent" in call.metadata:
+        elif call.metadata and call.metadata.find(b"traceparent") >= 0:
             call.trace = _trace_of(call)
         try:
             if refusal is not None:

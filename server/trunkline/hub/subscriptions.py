@@ -15,7 +15,7 @@ from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.subscription_totals import SubscriptionTotals
-from trunkline_protocol.calls import Call
+from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import encode_gap
 from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
@@ -226,7 +226,8 @@ class Subscriptions:
 
     def _publish(self, call: Call, params: PublishParams) -> None:
         topic, data = params.topic, bytes(params.data)
-        _require_publishable(call, topic, data)
+        caller = call.caller()
+        _require_publishable(caller, topic, data)
         waiting = self._fanout
         if waiting.backlog > self._limits.max_backlog or waiting.events > self._limits.max_waiting_events:
             raise RpcError(
@@ -241,7 +242,7 @@ class Subscriptions:
             else:
                 call.settle_result(_encoder.encode(Published(topic, answer.epoch, answer.offset)))
 
-        key, caller = params.idempotency_key, call.caller()
+        key = params.idempotency_key
         name = "" if caller is None else caller.name
         publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
         self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
@@ -263,14 +264,14 @@ def _missed(topic: str, asked: Position, head: Position) -> bytes:
     return encode_gap(topic, head.epoch, 1, head.offset, None, "epoch")
 
 
-def _require_publishable(call: Call, topic: str, data: bytes) -> None:
+def _require_publishable(caller: Caller | None, topic: str, data: bytes) -> None:
     if not valid_topic(topic):
         raise _bad_topic(topic, "topic")
-    if is_hubs_own(topic):
-        raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
-    caller = call.caller()
-    if caller is not None and not caller.may_publish(topic):
-        raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
+    if caller is None or not caller.may_publish(topic):  # nobody may publish to the hub's own
+        if is_hubs_own(topic):
+            raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
+        if caller is not None:
+            raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
     if json_is_too_much(data):
         raise too_much("publish: data")
     require_depth(data, "publish: data", levels=CARRIED_DEPTH)

@@ -130,7 +130,7 @@ class Binding:
         try:
             if len(params) >= LARGE:
                 arguments = self._reader.read_in_pieces(self._named(params))
-            elif self._from_python is not None and MARK not in params:
+            elif self._from_python is not None and params.find(MARK) < 0:
                 value = msgspec.json.decode(params)
                 arguments = self._from_python(self._by_name(value) if isinstance(value, list) else value)
             else:

@@ -30,11 +30,7 @@ HOOKS: Final = frozenset({"clear_cache", "cache_names"})
 
 @dataclass(frozen=True, slots=True)
 class BoundMethod:
-    """A registered method, ready to be called.
-
-    Attributes:
-        is_direct: whether it is a coroutine that gets its params and nothing else, at once, and for one call.
-    """
+    """A registered method, ready to be called."""
 
     info: MethodInfo
     function: Callable[..., Any]
@@ -42,6 +38,7 @@ class BoundMethod:
     binding: Binding
     batch: Batch | None = None
     is_direct: bool = field(init=False)
+    """Whether it is a coroutine that gets its params and nothing else, at once, and for one call."""
 
     def __post_init__(self) -> None:
         given = self.batch, self.info.limits, self.binding.context_name, self.binding.input_name

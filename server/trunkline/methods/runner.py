@@ -12,7 +12,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, contextmanager, nullcontext
+from contextlib import aclosing, contextmanager
 from contextvars import copy_context
 from typing import Any, Final, Protocol
 
@@ -176,9 +176,8 @@ class MethodRunner:
     def _launch(self, call_id: int, params: bytes, running: Running, sink: Sink, bound: BoundMethod) -> None:
         self._running[call_id] = running
         # The name is the method's: to count up and format one for each call would cost more than all of the rest here.
-        running.task = asyncio.Task(
-            self._run(call_id, running, params, sink, bound), loop=self._loop, name=running.context.method
-        )
+        work = self._run(call_id, running, params, sink, bound)
+        running.task = asyncio.Task(work, loop=self._loop, name=running.context.method)
 
     def _release_slot(self) -> None:
         self._free_slots += 1
@@ -191,21 +190,24 @@ class MethodRunner:
     @contextmanager
     def parked(self, call_id: int) -> Iterator[None]:
         """Free the slot of a call for others while its method waits for a nested call."""
-        running = self._running.get(call_id)
-        with self._without_slot(running) if running is not None else nullcontext():
+        if (running := self._running.get(call_id)) is None:
             yield
-
-    @contextmanager
-    def _without_slot(self, running: Running) -> Iterator[None]:
-        running.parked += 1
-        if running.parked == 1 and running.has_slot:
-            self._release_slot()
+            return
+        self._leave_slot(running)
         try:
             yield
         finally:
-            running.parked -= 1
-            if not running.parked and running.has_slot:
-                self._free_slots -= 1  # perhaps below zero: it does not wait to go on
+            self._take_slot_back(running)
+
+    def _leave_slot(self, running: Running) -> None:
+        running.parked += 1
+        if running.parked == 1 and running.has_slot:
+            self._release_slot()
+
+    def _take_slot_back(self, running: Running) -> None:
+        running.parked -= 1
+        if not running.parked and running.has_slot:
+            self._free_slots -= 1  # perhaps below zero: it does not wait to go on
 
     def cancel(self, call_id: int) -> None:
         """Cancel a call: drop it if it waits, raise in a coroutine at the next await, tell a plain function."""
@@ -364,10 +366,11 @@ class MethodRunner:
     def _waiting_outside(self, running: Running, sink: Sink) -> Iterator[None]:
         """While a call waits for its reader or its input, its slot is free, here and in the hub's books."""
         sink.parked(True)
+        self._leave_slot(running)
         try:
-            with self._without_slot(running):
-                yield
+            yield
         finally:
+            self._take_slot_back(running)
             sink.parked(False)
 
     async def _steps(self, generator: Any, context: Context) -> AsyncGenerator[Any, None]:

@@ -112,7 +112,7 @@ class Reader:
         """
         if _BEYOND_DOUBLE.search(data):
             msgspec.json.decode(data)  # pydantic would read it as infinity
-        return (self._marked if MARK in data else self._validator).validate_json(data)
+        return (self._validator if data.find(MARK) < 0 else self._marked).validate_json(data)
 
 
 class Writer:
@@ -183,7 +183,7 @@ def _serializer(schema: Core) -> SchemaSerializer:
 def decode(data: bytes) -> Any:
     """The value of some JSON, in which the JSON form of bytes is ``bytes``."""
     value = msgspec.json.decode(data)
-    return unwrapped(value) if MARK in data else value
+    return value if data.find(MARK) < 0 else unwrapped(value)
 
 
 def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bool = False) -> bytes:
@@ -205,7 +205,7 @@ def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bo
         _refuse(gave, error)
     if len(data) > 2 * levels and is_too_deep(data, levels):
         raise too_deep(f"{gave} {_WHAT}", levels=levels, code=ErrorCode.SERIALIZATION_ERROR)
-    if b"null" in data and has_non_finite(value):
+    if data.find(b"null") >= 0 and has_non_finite(value):  # not by "in": see MARK
         # orjson writes NaN as null; a reader could not tell it from a value that is really absent.
         raise _RefusedError(ErrorCode.SERIALIZATION_ERROR, f"{gave} {_WHAT}: a float that is not finite")
     return data
