@@ -64,7 +64,6 @@ test("browsers and React Native are given the same API, without what is only for
     console.log(import.meta.resolve("trunkline").split("/").pop());`;
   writeFileSync(join(folder, "main.mjs"), code);
   for (const condition of ["browser", "react-native"]) {
-    // oxlint-disable-next-line no-await-in-loop
     const { stdout } = await run(process.execPath, [`--conditions=${condition}`, "main.mjs"], { cwd: folder });
     assert.equal(stdout, `${NAMES}\nbrowser.js\n`, condition);
   }
