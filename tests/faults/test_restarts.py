@@ -1,4 +1,4 @@
-"""Hub and service are restarted under load, with real processes: what is safe to keep is kept, whichever client calls."""
+"""Hub and service are restarted under load, with real processes: what is safe to keep is kept by both clients."""
 
 from __future__ import annotations
 

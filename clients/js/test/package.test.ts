@@ -57,14 +57,16 @@ test("require gives the whole API", async (t) => {
   assert.equal(await output(isolated(t), "main.cjs", code), NAMES);
 });
 
-test("browsers are given the same API, without what is only for Node", async (t) => {
+test("browsers and React Native are given the same API, without what is only for Node", async (t) => {
   const folder = isolated(t);
   const code = `
     console.log(Object.keys(await import("trunkline")).sort().join());
     console.log(import.meta.resolve("trunkline").split("/").pop());`;
   writeFileSync(join(folder, "main.mjs"), code);
-  const { stdout } = await run(process.execPath, ["--conditions=browser", "main.mjs"], { cwd: folder });
-  assert.equal(stdout, `${NAMES}\nbrowser.js\n`);
+  for (const condition of ["browser", "react-native"]) {
+    const { stdout } = await run(process.execPath, [`--conditions=${condition}`, "main.mjs"], { cwd: folder });
+    assert.equal(stdout, `${NAMES}\nbrowser.js\n`, condition);
+  }
   const built = readFileSync(join(PACKAGE, "dist", "browser.js"), "utf8");
   assert.doesNotMatch(built, /Authorization|terminate|import\(/u);
   assert.equal(await output(folder, "main.cjs", `console.log(Object.keys(require("./node_modules/trunkline/dist/browser.cjs")).sort().join())`), NAMES);

@@ -57,10 +57,17 @@ class Verdict:
     slowest_seconds: float = 0.0
 
     @property
-    def faults(self) -> dict[str, object]:
+    def faults(self) -> dict[str, list[int] | list[str]]:
         """What is not as it has to be; empty if all is well."""
-        names = ("lost_safe", "without_outcome", "ended_twice", "executed_twice", "not_executed", "denied")
-        return {name: found for name in names if (found := getattr(self, name))}
+        found: dict[str, list[int] | list[str]] = {
+            "lost_safe": self.lost_safe,
+            "without_outcome": self.without_outcome,
+            "ended_twice": self.ended_twice,
+            "executed_twice": self.executed_twice,
+            "not_executed": self.not_executed,
+            "denied": self.denied,
+        }
+        return {name: numbers for name, numbers in found.items() if numbers}
 
 
 def judge(numbers: Iterable[int], ended: Iterable[Ended], executed: Mapping[int, int]) -> Verdict:

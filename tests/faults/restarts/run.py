@@ -134,6 +134,10 @@ class Lives:
         await self._start_service()
         self.restarted["service"] += 1
 
+    async def restart_both(self) -> None:
+        """At the same time."""
+        await asyncio.gather(self.restart_hub(), self.restart_service())
+
     async def _end_service(self) -> None:
         assert self._service is not None
         self._service.terminate()
@@ -222,7 +226,7 @@ async def _restart_meanwhile(plan: Plan, lives: Lives, progress: Progress) -> No
     turns: list[Callable[[], Coroutine[Any, Any, object]]] = [
         lives.restart_hub,
         lives.restart_service,
-        lambda: asyncio.gather(lives.restart_hub(), lives.restart_service()),
+        lives.restart_both,
     ]
     for number in range(plan.restarts):
         await progress.wait_for((number + 1) * plan.calls // (plan.restarts + 1))

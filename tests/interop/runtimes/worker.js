@@ -1,0 +1,5 @@
+import { scenario } from "./scenario.js";
+
+globalThis.onmessage = async ({ data }) => {
+  globalThis.postMessage(await scenario(data).catch(String));
+};
