@@ -1,6 +1,6 @@
 /**
- * Puts the JavaScript client where the hub serves it: as a package for npm (`/client.tgz`), and as one module for a page
- * without a bundler (`/client.js`).
+ * Puts the JavaScript client where the hub serves it: as a package for npm (`/client.tgz`), and as modules for a page
+ * without a bundler (`/client.js`, `/client-msgpack.js`).
  */
 import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -23,6 +23,8 @@ try {
   rmSync(folder, { recursive: true });
 }
 
-const module = readFileSync(join(client, "dist", "browser.js"), "utf8").replace(/\n\/\/# sourceMappingURL=.*\n?$/u, "\n");
-writeFileSync(join(built, "client.js"), module);
-writeFileSync(join(built, "client.js.gz"), gzipSync(module, { level: 9 }));
+for (const [source, name] of [["browser.js", "client.js"], ["msgpack.js", "client-msgpack.js"]]) {
+  const module = readFileSync(join(client, "dist", source), "utf8").replace(/\n\/\/# sourceMappingURL=.*\n?$/u, "\n");
+  writeFileSync(join(built, name), module);
+  writeFileSync(join(built, `${name}.gz`), gzipSync(module, { level: 9 }));
+}

@@ -7,7 +7,7 @@ import { built } from "./built.mjs";
 
 const BUDGET_BYTES = 150_000;
 /** Loaded when somebody asks for them, not with the page. */
-const NOT_LOADED = new Set(["licenses.txt", "client.js", "client.tgz"]);
+const NOT_LOADED = new Set(["licenses.txt", "client.js", "client-msgpack.js", "client.tgz"]);
 
 const names = readdirSync(built, { recursive: true, encoding: "utf8" }).filter(
   (name) => !name.endsWith(".gz") && !NOT_LOADED.has(name) && statSync(join(built, name)).isFile(),

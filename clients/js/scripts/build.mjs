@@ -18,6 +18,8 @@ await Promise.all([
   bundle("cjs", "index.cjs"),
   bundle("esm", "browser.js"),
   bundle("cjs", "browser.cjs"),
+  bundle("esm", "msgpack.js"),
+  bundle("cjs", "msgpack.cjs"),
   bundle("esm", "node/index.js", "node"),
   bundle("cjs", "node/index.cjs", "node"),
   bundle("esm", "testing/index.js", "node"),

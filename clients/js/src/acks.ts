@@ -5,10 +5,10 @@ import { notification } from "./encode.js";
 import { ACK_MS, type Session } from "./session.js";
 
 export class Acks {
-  readonly #send: (text: string) => void;
+  readonly #send: (message: object) => void;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(send: (text: string) => void) {
+  constructor(send: (message: object) => void) {
     this.#send = send;
   }
 

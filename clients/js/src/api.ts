@@ -1,6 +1,7 @@
 /**
  * What the package gives beside `connect`.
  */
+export type { Codec } from "./codec.js";
 export { ERROR_CODES, type ErrorName } from "./codes.js";
 export {
   AuthenticationError,

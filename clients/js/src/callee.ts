@@ -3,7 +3,7 @@
  */
 /// <reference lib="esnext.disposable" preserve="true" />
 import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
-import { encode } from "./encode.js";
+import { notification } from "./encode.js";
 import { checkFunction, checkKnown } from "./known.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
@@ -68,12 +68,13 @@ type CallHub = (method: string, params: object, options: CallOptions) => Promise
 
 export class Callee {
   readonly #call: CallHub;
-  readonly #send: (text: string) => void;
+  readonly #send: (message: object) => void;
   readonly #warn: (message: string) => void;
   readonly #served = new Map<string, Served>();
   readonly #running = new Map<ForeignId, Run>();
 
-  constructor(call: CallHub, send: (text: string) => void, warn: (message: string) => void) {
+  /** `send` throws what keeps a message from being sent. */
+  constructor(call: CallHub, send: (message: object) => void, warn: (message: string) => void) {
     this.#call = call;
     this.#send = send;
     this.#warn = warn;
@@ -151,7 +152,7 @@ export class Callee {
         progress: (value) => {
           const token = metadata.progress_token;
           if (token !== undefined) {
-            this.#tell(run, "$/progress", { token, value: value ?? null }, "value");
+            this.#tell(run, "$/progress", { token, value: value ?? null });
           }
         },
       });
@@ -162,25 +163,21 @@ export class Callee {
       try {
         this.#send(reply);
       } catch (error) {
-        this.#send(encode({ jsonrpc: "2.0", id, error: notSendable(error as Error) }));
+        this.#send({ jsonrpc: "2.0", id, error: unsent(error) });
       }
     }
   }
 
-  async #outcome(run: Run, handle: () => unknown): Promise<string> {
+  async #outcome(run: Run, handle: () => unknown): Promise<object> {
     const { id } = run;
     try {
       let result = await handle();
       if (isAsyncIterable(result)) {
         result = await this.#stream(run, result[Symbol.asyncIterator]());
       }
-      return exact({ jsonrpc: "2.0", id, result: result ?? null }, "result");
+      return { jsonrpc: "2.0", id, result: result ?? null };
     } catch (error) {
-      try {
-        return encode({ jsonrpc: "2.0", id, error: this.#wireError(error, id) });
-      } catch (fault) {
-        return encode({ jsonrpc: "2.0", id, error: unserializable(fault) });
-      }
+      return { jsonrpc: "2.0", id, error: this.#wireError(error, id) };
     }
   }
 
@@ -208,7 +205,7 @@ export class Callee {
         if (await run.room.wait()) {
           run.room.add(1);
           const params = { request_id: run.id, data: value ?? null, index };
-          this.#tell(run, "stream_chunk", params, "data");
+          this.#tell(run, "stream_chunk", params);
         }
       }
     } finally {
@@ -217,13 +214,12 @@ export class Callee {
     return null;
   }
 
-  #tell(run: Run, method: string, params: object, name: string): void {
-    const text = exact({ jsonrpc: "2.0", method, params }, name);
+  #tell(run: Run, method: string, params: object): void {
     if (run.room.isOpen) {
       try {
-        this.#send(text);
+        this.#send(notification(method, params));
       } catch (error) {
-        throw new RpcError(notSendable(error as Error));
+        throw new RpcError(unsent(error));
       }
     }
   }
@@ -248,25 +244,8 @@ export class Callee {
   }
 }
 
-/**
- * The text of a message.
- *
- * @param name of the member that a handler gave.
- * @throws RpcError SERIALIZATION_ERROR for what JSON cannot carry, or leaves out without a word: functions, symbols.
- */
-function exact(message: object, name: string): string {
-  try {
-    const text = encode(message);
-    if (text.includes(`"${name}":`)) {
-      return text;
-    }
-    throw new TypeError(`${name} has no form in JSON`);
-  } catch (error) {
-    throw new RpcError(unserializable(error));
-  }
-}
-
-function unserializable(error: unknown): { code: number; message: string } {
+/** What the caller is told where a message was not sent: it is too large, or has something that cannot be sent. */
+function unsent(error: unknown): { code: number; message: string } {
   return notSendable({ message: String(error).replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") });
 }
 

@@ -37,15 +37,15 @@ export class Client implements Hub, LinkUser {
     this.#subscriptions = new SubscriptionTable({
       ask: (method, params, options, read, once) =>
         once === true
-          ? this.#once(callOf(method, params), options, read)
+          ? this.#once(this.#callOf(method, params), options, read)
           : this.#ask(method, params, options, false, read),
       backOff: (ms) => this.#retrier.backOff(ms),
       warn,
     });
     this.#callee = new Callee(
       (method, params, options) => this.call(method, params, options),
-      (text) => {
-        this.#requests.push(text);
+      (message) => {
+        this.#requests.push(message);
       },
       warn,
     );
@@ -77,7 +77,7 @@ export class Client implements Hub, LinkUser {
   }
 
   #stream<T, R>(method: string, params: Params | undefined, options: StreamOptions): ResultStream<T, R> {
-    const call = callOf(method, params, options);
+    const call = this.#callOf(method, params, options);
     const window = { items: options.window?.items ?? WINDOW.items, bytes: options.window?.bytes ?? WINDOW.bytes };
     const stream = new ChunkStream<T, R>({
       method,
@@ -96,9 +96,10 @@ export class Client implements Hub, LinkUser {
   }
 
   notify(method: string, params?: Params): void {
-    const text = `{"jsonrpc":"2.0",${callOf(method, params).body}}`;
-    this.link.admit(text);
-    this.link.send({ text, isNumbered: true, isLasting: true });
+    const { body, codec } = this.#callOf(method, params);
+    const packed = codec.join({ jsonrpc: "2.0" }, body);
+    this.link.admit(packed);
+    this.link.send({ packed, isNumbered: true, isLasting: true });
   }
 
   subscribe<T>(topic: string, options: SubscribeOptions = {}): Promise<Subscription<T>> {
@@ -213,11 +214,15 @@ export class Client implements Hub, LinkUser {
     hasKey: boolean,
     read = (result: unknown): R => result as R,
   ): Promise<R> {
-    const call = callOf(method, params, options);
+    const call = this.#callOf(method, params, options);
     const policy = this.#policy(options);
     const first = { ...options, mayWait: policy.attempts > 1 };
     const result = await this.#retrier.run(first, { policy, hasKey }, (attempt) => this.#once(call, attempt, read));
     return result;
+  }
+
+  #callOf(method: string, params: Params | undefined, options?: CallOptions): Call {
+    return callOf(this.link.codec, method, params, options);
   }
 
   #policy({ input, retry }: CallOptions): RetryPolicy {

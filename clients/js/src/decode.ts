@@ -1,7 +1,8 @@
 /**
- * Text of one frame -> one {@link Incoming}. Pure, and total: whatever a peer sends becomes a value,
+ * One frame -> one {@link Incoming}. Pure, and total: whatever a peer sends becomes a value,
  * never an exception, because it would surface in a socket callback where nobody can catch it.
  */
+import type { Packed } from "./codec.js";
 import type { ForeignId, Incoming, WireError, WireRequest } from "./messages.js";
 
 /** Members of a JSON object. */
@@ -13,20 +14,29 @@ export interface Decoded {
   readonly seq: number | undefined;
 }
 
-/** Reads one frame of text. */
-export function decode(text: string): Decoded {
+/** Reads one frame, as `read` does. */
+export function decode(frame: Packed, read: (frame: Packed) => unknown = parse): Decoded {
   let json: unknown;
   try {
-    json = JSON.parse(text, text.includes(BYTES) ? revive : undefined);
+    json = read(frame);
   } catch {
     // Said below.
   }
   if (!isFields(json)) {
-    return { message: nonsense("not a JSON object", text), seq: undefined };
+    return { message: nonsense("not a JSON object", frame), seq: undefined };
   }
   const { method, seq } = json;
-  const message = typeof method === "string" ? decodeCall(json, method, text) : decodeReply(json, text);
+  const message = typeof method === "string" ? decodeCall(json, method, frame) : decodeReply(json, frame);
   return { message, seq: typeof seq === "number" ? seq : undefined };
+}
+
+/**
+ * What a frame of JSON says.
+ *
+ * @throws Error if it is none.
+ */
+export function parse(text: Packed): unknown {
+  return typeof text === "string" ? JSON.parse(text, text.includes(BYTES) ? revive : undefined) : undefined;
 }
 
 /** The JSON form of bytes is an object with this one member, of base64. */
@@ -50,10 +60,10 @@ export function isFields(value: unknown): value is Fields {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Incoming {
+function decodeReply({ jsonrpc, id, error, result }: Fields, frame: Packed): Incoming {
   if (typeof id !== "number") {
     // The hub answers `id: null` when it could not read what we sent, or refuses the connection.
-    const said = nonsense("a reply to nothing", text);
+    const said = nonsense("a reply to nothing", frame);
     return id === null && isError(error) ? { ...said, error } : said;
   }
   if (jsonrpc === "2.0" && (result === undefined) !== (error === undefined)) {
@@ -64,20 +74,20 @@ function decodeReply({ jsonrpc, id, error, result }: Fields, text: string): Inco
       return { kind: "error", id, error };
     }
   }
-  return { kind: "broken", id, why: `not a reply: ${excerpt(text)}` };
+  return { kind: "broken", id, why: `not a reply: ${excerpt(frame)}` };
 }
 
 function isError(error: unknown): error is WireError {
   return isFields(error) && are("number", error.code) && are("string", error.message);
 }
 
-function decodeCall(json: Fields, method: string, text: string): Incoming {
+function decodeCall(json: Fields, method: string, frame: Packed): Incoming {
   const { id, params, metadata } = json;
   if (isId(id)) {
     return { ...(json as unknown as WireRequest), kind: "request", metadata: isFields(metadata) ? metadata : {} };
   }
-  const told = isFields(params) && decodeNotification(params, method, text.length);
-  return told === false ? nonsense("not understood", text) : (told as unknown as Incoming);
+  const told = isFields(params) && decodeNotification(params, method, frame.length);
+  return told === false ? nonsense("not understood", frame) : (told as unknown as Incoming);
 }
 
 function decodeNotification(params: Fields, method: string, units: number): Fields | false {
@@ -117,10 +127,13 @@ function isId(value: unknown): value is ForeignId {
   return typeof value === "string" || typeof value === "number";
 }
 
-function nonsense(what: string, text: string): Incoming & { kind: "nonsense" } {
-  return { kind: "nonsense", why: `${what}: ${excerpt(text)}` };
+function nonsense(what: string, frame: Packed): Incoming & { kind: "nonsense" } {
+  return { kind: "nonsense", why: `${what}: ${excerpt(frame)}` };
 }
 
-function excerpt(text: string): string {
-  return text.length > 200 ? `${text.slice(0, 200)}…` : text;
+function excerpt(frame: Packed): string {
+  const head = frame.slice(0, 200);
+  // Most of MessagePack can be read as well.
+  const text = typeof head === "string" ? head : new TextDecoder().decode(head);
+  return frame.length > 200 ? `${text}…` : text;
 }

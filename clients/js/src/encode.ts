@@ -2,7 +2,9 @@
  * One message -> the text of one frame, refusing what JSON would change without a word.
  */
 
-import { BYTES } from "./decode.js";
+import type { Codec } from "./codec.js";
+import { BYTES, parse } from "./decode.js";
+import { SUBPROTOCOL } from "./messages.js";
 
 /**
  * Serialises a message. Bytes (`Uint8Array`, `ArrayBuffer`) are sent in their JSON form.
@@ -16,17 +18,21 @@ export function encode(message: object): string {
   return JSON.stringify(message, makeReplacer());
 }
 
-/**
- * The text of a notification.
- *
- * @throws TypeError like {@link encode}.
- */
-export function notification(method: string, params: object): string {
-  return encode({ jsonrpc: "2.0", method, params });
+/** A notification. */
+export function notification(method: string, params: object): object {
+  return { jsonrpc: "2.0", method, params };
 }
 
+/** JSON, in text frames. */
+export const JSON_CODEC: Codec = {
+  subprotocol: SUBPROTOCOL,
+  encode,
+  join: (head, frame) => `${encode(head).slice(0, -1)},${frame.slice(1) as string}`,
+  parse,
+};
+
 /** Levels of objects and arrays that may stand in a message: the protocol's own limit, see SPEC.md. */
-const MAX_DEPTH = 128;
+export const MAX_DEPTH = 128;
 
 /** An object on the way down, and its name in the one that holds it. */
 interface Step {
@@ -44,11 +50,12 @@ function makeReplacer(): (this: object, key: string, value: unknown) => unknown 
     while (path.length > 0 && path.at(-1)?.value !== this) {
       path.pop();
     }
-    const sent = sentOf(this[key as keyof typeof this], value);
+    const given: unknown = this[key as keyof typeof this];
+    const sent = sentOf(given, value);
     const isHolder = typeof sent === "object" && sent !== null;
     const fault =
       faultOf(sent) ??
-      (sent === undefined && Array.isArray(this) ? "is undefined: send null" : undefined) ??
+      (sent === undefined ? lossOf(given, Array.isArray(this)) : undefined) ??
       (isWellFormed(key) ? undefined : "has a lone surrogate") ??
       (isHolder && path.length > MAX_DEPTH ? `is nested deeper than ${MAX_DEPTH} levels` : undefined);
     if (fault !== undefined) {
@@ -61,7 +68,15 @@ function makeReplacer(): (this: object, key: string, value: unknown) => unknown 
   };
 }
 
-function faultOf(value: unknown): string | undefined {
+const NO_FORM = "has no form in JSON";
+
+/** What is wrong with a value of which nothing is left: nothing, for members that were undefined before. */
+export function lossOf(given: unknown, isItem: boolean): string | undefined {
+  return given === undefined ? (isItem ? "is undefined: send null" : undefined) : NO_FORM;
+}
+
+/** What is wrong with a value that was asked for its JSON form already. */
+export function faultOf(value: unknown): string | undefined {
   switch (typeof value) {
     case "number":
       // Beyond it there are only integers, whose digits are not exact, and infinity.
@@ -88,7 +103,7 @@ function opaqueFault(value: object): string | undefined {
   const prototype: unknown = Object.getPrototypeOf(value);
   const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null || Array.isArray(value);
   const isOpaque = !isPlain && (value instanceof Error || Object.keys(value).length === 0);
-  return isOpaque ? `is a ${value.constructor.name}, which has no form in JSON` : undefined;
+  return isOpaque ? `is a ${value.constructor.name}, which ${NO_FORM}` : undefined;
 }
 
 /** What is sent of bytes, and anything else as it is. Before `toJSON`, which Node's Buffer has. */
@@ -100,6 +115,6 @@ function sentOf(given: unknown, value: unknown): unknown {
 }
 
 /** Whether a string has no lone surrogate; strings with one have no UTF-8 form. */
-function isWellFormed(text: string): boolean {
+export function isWellFormed(text: string): boolean {
   return (text as { isWellFormed?: () => boolean }).isWellFormed?.() ?? !/\p{Surrogate}/u.test(text);
 }

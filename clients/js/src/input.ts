@@ -7,7 +7,7 @@ import { Room } from "./room.js";
 /** So many items may be ahead of what the method has taken, ... */
 const MAX_ITEMS = 64;
 
-/** ... or so many bytes; counted as UTF-16 units, of which none is more than 3 bytes. */
+/** ... or so many bytes; counted in units of length, of which none is more than 3 bytes. */
 const MAX_UNITS = 262_144 / 3;
 
 /** An input: anything `for await` takes. */
@@ -18,14 +18,14 @@ export class Feed {
   readonly room = new Room(MAX_ITEMS, MAX_UNITS);
   readonly #iterator: AsyncIterator<unknown, unknown> | Iterator<unknown, unknown>;
   readonly #requestId: number;
-  readonly #send: (text: string) => void;
+  readonly #send: (message: object) => number;
 
   /**
-   * `send` gets `stream.push` frames.
+   * `send` gets `stream.push` messages, and gives the length of their frames.
    *
    * @throws TypeError if it is no input.
    */
-  constructor(input: Input, requestId: number, send: (text: string) => void) {
+  constructor(input: Input, requestId: number, send: (message: object) => number) {
     if (typeof input !== "object") {
       throw new TypeError("input has to be iterable");
     }
@@ -34,7 +34,7 @@ export class Feed {
     this.#send = send;
   }
 
-  /** Reads to the end; `fail` gets what the input throws, or what JSON cannot carry. */
+  /** Reads to the end; `fail` gets what the input throws, or what cannot be sent. */
   async run(fail: (error: unknown) => void): Promise<void> {
     try {
       for (let index = 0, isFinal = false; !isFinal && this.room.isOpen; index += 1) {
@@ -62,10 +62,8 @@ export class Feed {
   }
 
   async #push(index: number, item: { data?: unknown; is_final?: true }): Promise<void> {
-    const text = notification("stream.push", { request_id: this.#requestId, index, ...item });
     if (await this.room.wait()) {
-      this.room.add(text.length);
-      this.#send(text);
+      this.room.add(this.#send(notification("stream.push", { request_id: this.#requestId, index, ...item })));
     }
   }
 }

@@ -4,6 +4,7 @@
 import { Acks } from "./acks.js";
 import { decode, isFields } from "./decode.js";
 import { ConnectError, DisconnectedError, isNotNow } from "./errors.js";
+import type { Codec, Packed } from "./codec.js";
 import type { CloseInfo } from "./hub.js";
 import { Liveness, type LivenessUser } from "./liveness.js";
 import type { Incoming, SessionEnd } from "./messages.js";
@@ -38,6 +39,7 @@ const PROTOCOL_ERROR = 1002;
 export class Link implements WireUser, LivenessUser, RedialUser {
   readonly closed: Promise<CloseInfo>;
   readonly states = new States();
+  readonly codec: Codec;
   /** Set once it is closed for good. */
   end: CloseInfo | undefined;
   readonly size = new SizeLimit();
@@ -67,12 +69,13 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   constructor(settings: Settings, user: LinkUser) {
     this.#settings = settings;
+    this.codec = settings.codec;
     this.#user = user;
     this.#outbox = new Outbox(settings.maxQueued, settings.maxQueuedBytes);
     this.closed = new Promise((closed) => {
       this.#settle = { closed, started: () => undefined, notOpened: () => undefined };
     });
-    this.#acks = new Acks((text) => this.#wire?.send(text));
+    this.#acks = new Acks(this.#say);
     this.#liveness = new Liveness(settings, this);
   }
 
@@ -96,15 +99,15 @@ export class Link implements WireUser, LivenessUser, RedialUser {
       if (isLate) {
         // It may have been made for another hub.
         try {
-          this.size.check(frame.text);
+          this.size.check(frame.packed);
         } catch (error) {
           frame.refused?.(error);
           return;
         }
       }
       frame.onWrite?.(isLate);
-      const { text } = frame;
-      this.#wire?.send(frame.isNumbered && this.#session !== undefined ? this.#session.number(text) : text);
+      const { packed, isNumbered } = frame;
+      this.#wire?.send((isNumbered ? this.#session?.number(packed) : undefined) ?? packed);
     } else {
       this.#outbox.add(frame);
     }
@@ -112,7 +115,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   /** Lets a frame wait for the next connection. False if there will be none, or there is no room. */
   hold(frame: Frame): boolean {
-    const waits = this.#redial !== undefined && this.#outbox.limitFor(frame.text.length, this.#session) === undefined;
+    const waits = this.#redial !== undefined && this.#outbox.limitFor(frame.packed.length, this.#session) === undefined;
     if (waits) {
       this.#outbox.add(frame);
     }
@@ -130,12 +133,12 @@ export class Link implements WireUser, LivenessUser, RedialUser {
    * @throws DisconnectedError if the link is closed, or so much waits already that this is refused.
    * @throws RpcError if the hub would not take it.
    */
-  admit(text: string): void {
+  admit(packed: Packed): void {
     if (this.end !== undefined) {
       throw new DisconnectedError(this.end, false);
     }
-    this.size.check(text);
-    const limit = this.isOpen ? undefined : this.#outbox.limitFor(text.length, this.#session);
+    this.size.check(packed);
+    const limit = this.isOpen ? undefined : this.#outbox.limitFor(packed.length, this.#session);
     if (limit !== undefined) {
       throw new DisconnectedError(this.#cause, false, `${limit} is reached`);
     }
@@ -154,8 +157,12 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   /** Sends a request of the link's own, past everything else. */
   #tell(method: string, params?: object): void {
-    this.#wire?.send(JSON.stringify({ jsonrpc: "2.0", id: OWN_ID, method, params }));
+    this.#say({ jsonrpc: "2.0", id: OWN_ID, method, params });
   }
+
+  readonly #say = (message: object): void => {
+    this.#wire?.send(this.codec.encode(message));
+  };
 
   /** Ends the session at the hub, and the connection. */
   async #hangUp(end: CloseInfo): Promise<void> {
@@ -203,14 +210,14 @@ export class Link implements WireUser, LivenessUser, RedialUser {
     }
     this.#lose(reason as SessionEnd | undefined);
     if (typeof id === "string" && typeof ttlMs === "number") {
-      this.#session = new Session(id, ttlMs);
+      this.#session = new Session(id, ttlMs, this.codec);
     } else {
       this.#settings.warn(`no session: ${JSON.stringify(message)}`);
     }
     this.#up(false);
   }
 
-  #up(resumed: boolean, frames: readonly string[] = []): void {
+  #up(resumed: boolean, frames: readonly Packed[] = []): void {
     const wire = this.#wire;
     clearTimeout(this.#expiryTimer);
     this.#isExpired = false;
@@ -236,16 +243,12 @@ export class Link implements WireUser, LivenessUser, RedialUser {
 
   // --- what comes ---
 
-  message(data: unknown): void {
+  message(frame: Packed): void {
     this.#liveness.heard();
-    if (typeof data !== "string") {
-      this.#settings.warn("a binary frame");
-      return;
-    }
-    const { message, seq } = decode(data);
+    const { message, seq } = decode(frame, this.codec.parse);
     let isForUser = false;
     try {
-      isForUser = this.#take(message, seq, data.length);
+      isForUser = this.#take(message, seq, frame.length);
     } catch (error) {
       const end = { code: PROTOCOL_ERROR, reason: (error as Error).message };
       void this.#hangUp(end);

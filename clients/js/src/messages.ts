@@ -76,7 +76,7 @@ export interface WireChunk {
   readonly data: unknown;
   readonly index: number;
   readonly isFinal: boolean;
-  /** Length of its frame, in UTF-16 units. */
+  /** Length of its frame: bytes, or UTF-16 units. */
   readonly units: number;
 }
 

@@ -1,6 +1,7 @@
 /**
  * What callers may set. Every option may also be `undefined`, which means "not set".
  */
+import type { Codec } from "./codec.js";
 import type { Input } from "./input.js";
 import type { DefaultMetadata, Interceptor } from "./intercepting.js";
 import type { Gap, Position, Priority, Window } from "./messages.js";
@@ -62,12 +63,14 @@ export interface ConnectOptions {
   readonly interceptors?: readonly Interceptor[] | undefined;
   /** How many messages may wait while there is no connection; what comes then is refused. Default 1000. */
   readonly maxQueued?: number | undefined;
-  /** How long they may be together, in characters of JSON. Default 8 MiB. */
+  /** How long they may be together, in characters of JSON, or bytes of MessagePack. Default 8 MiB. */
   readonly maxQueuedBytes?: number | undefined;
   /** After so much silence the hub is asked whether it is there, in milliseconds. Default 30000. */
   readonly pingIntervalMs?: number | undefined;
   /** How long it may then say nothing before the connection counts as cut, in milliseconds. Default 10000. */
   readonly pingTimeoutMs?: number | undefined;
+  /** What messages are sent as: `msgpack` of `trunkline/msgpack`. Default: JSON. */
+  readonly codec?: Codec | undefined;
   /** Further headers of the upgrade, for a proxy. Needs the package `ws`; browsers let nobody set any. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
   /**

@@ -2,9 +2,11 @@
  * Frames that cannot be written now, in the order they came, a bounded number of them. Pure.
  */
 
+import type { Packed } from "./codec.js";
+
 /** One message on its way to the hub. */
 export interface Frame {
-  readonly text: string;
+  readonly packed: Packed;
   /** Whether it is part of the session: kept, and sent again after a cut. */
   readonly isNumbered: boolean;
   /** Whether it means something to another session as well: a call does, an answer to one does not. */
@@ -28,13 +30,13 @@ export class Outbox {
 
   add(frame: Frame): void {
     this.#waiting.add(frame);
-    this.#units += frame.text.length;
+    this.#units += frame.packed.length;
   }
 
   /** Takes a frame back. Without effect if it does not wait here. */
   delete(frame: Frame): void {
     if (this.#waiting.delete(frame)) {
-      this.#units -= frame.text.length;
+      this.#units -= frame.packed.length;
     }
   }
 

@@ -2,7 +2,8 @@
  * Messages that are too large for the hub: refused before they are sent, or, where it closed 1009, never sent again.
  */
 import { INVALID_REQUEST, SERIALIZATION_ERROR } from "./codes.js";
-import { encode, notification } from "./encode.js";
+import type { Packed } from "./codec.js";
+import { notification } from "./encode.js";
 import { RpcError } from "./errors.js";
 import type { ForeignId } from "./messages.js";
 import type { Frame } from "./outbox.js";
@@ -22,7 +23,7 @@ export interface Oversized {
   readonly request: number | undefined;
   /** The call that this client serves. */
   readonly served: ForeignId | undefined;
-  readonly substitute: string;
+  readonly substitute: object;
 }
 
 /** Whose messages they are. */
@@ -44,11 +45,11 @@ export class SizeLimit {
   }
 
   /** @throws RpcError if the hub does not take a message. */
-  check(text: string): void {
+  check(frame: Packed): void {
     // A UTF-16 unit is up to three bytes: few texts have to be measured.
     const max = this.#max - SEQ_BYTES;
-    if (text.length * 3 > max && utf8(text).length > max) {
-      throw tooLarge(text, `of at most ${this.#max}`);
+    if (frame.length * 3 > max && sizeOf(frame) > max) {
+      throw tooLarge(frame, `of at most ${this.#max}`);
     }
   }
 
@@ -56,14 +57,14 @@ export class SizeLimit {
   takeOut(session: Session | undefined, user: SizeUser): void {
     const kept = session?.longest ?? "";
     const alone = user.longest(session === undefined);
-    const text = alone !== undefined && alone.text.length > kept.length ? alone.text : kept;
-    if (text !== "") {
-      this.#max = Math.min(this.#max, utf8(text).length - 1);
+    const frame = alone !== undefined && alone.packed.length > kept.length ? alone.packed : kept;
+    if (frame !== "") {
+      this.#max = Math.min(this.#max, sizeOf(frame) - 1);
     }
-    if (text !== kept) {
-      alone?.refused?.(tooLarge(text));
-    } else if (session !== undefined && text !== "") {
-      const found = oversized(kept);
+    if (frame !== kept) {
+      alone?.refused?.(tooLarge(frame));
+    } else if (session !== undefined && frame !== "") {
+      const found = oversized(kept, session.codec.parse(kept) as Sent);
       session.substitute(kept, found.substitute);
       user.tooLarge(found);
     }
@@ -75,21 +76,28 @@ export function notSendable({ message }: Pick<Error, "message">): { code: number
   return { code: SERIALIZATION_ERROR, message };
 }
 
-function tooLarge(text: string, why = "(close 1009)"): RpcError {
-  const size = utf8(text).length;
+/** In bytes. */
+function sizeOf(frame: Packed): number {
+  return typeof frame === "string" ? utf8(frame).length : frame.length;
+}
+
+function tooLarge(frame: Packed, why = "(close 1009)"): RpcError {
+  const size = sizeOf(frame);
   return new RpcError({ code: INVALID_REQUEST, message: `${size} bytes ${why}: too large for the hub`, data: { size } });
 }
 
-function oversized(text: string): Oversized {
-  const error = tooLarge(text);
-  const { id, method, params } = JSON.parse(text) as {
-    id?: ForeignId;
-    method?: string;
-    params?: { request_id?: ForeignId };
-  };
+/** What tells whose a message is. */
+interface Sent {
+  readonly id?: ForeignId;
+  readonly method?: string;
+  readonly params?: { readonly request_id?: ForeignId };
+}
+
+function oversized(frame: Packed, { id, method, params }: Sent): Oversized {
+  const error = tooLarge(frame);
   const about = id ?? params?.request_id;
   if (method === undefined || method === "stream_chunk") {
-    const substitute = encode({ jsonrpc: "2.0", id: about, error: notSendable(error) });
+    const substitute = { jsonrpc: "2.0", id: about, error: notSendable(error) };
     return { error, request: undefined, served: about, substitute };
   }
   return { error, request: about as number, served: undefined, substitute: notification("$/cancelRequest", { id: about }) };

@@ -1,7 +1,6 @@
 /**
  * Node, Deno, Bun: a WebSocket may have to be found, and that of `ws` can do more than a browser's.
  */
-import { SUBPROTOCOL } from "./messages.js";
 import { BROWSER, type Handshake, type Platform, type WebSocketConstructor, type WebSocketLike } from "./socket.js";
 
 /** `ws` takes a third argument that others do not have. */
@@ -35,9 +34,9 @@ export const PLATFORM: Platform = {
       return BROWSER.dial(WebSocket, handshake, token);
     }
     const Ws = WebSocket as HeaderWebSocketConstructor;
-    const { url, headers, socketOptions } = handshake;
+    const { url, subprotocol, headers, socketOptions } = handshake;
     const bearer = token === undefined ? {} : { Authorization: `Bearer ${token}` };
-    const socket = new Ws(url, [SUBPROTOCOL], { ...socketOptions, headers: { ...headers, ...bearer } });
+    const socket = new Ws(url, [subprotocol], { ...socketOptions, headers: { ...headers, ...bearer } });
     socket.on?.("unexpected-response", (_request, answer) => {
       void readRefusal(answer, handshake);
     });

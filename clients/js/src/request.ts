@@ -2,8 +2,8 @@
  * One request: its message, its timer, its signal, what feeds it, and where its outcome goes.
  */
 import { onAbort } from "./aborts.js";
+import type { Codec, Packed } from "./codec.js";
 import { CANCELLED, COMMUNICATION_TIMEOUT } from "./codes.js";
-import { encode } from "./encode.js";
 import { attributed, CancelledError, NoConnectionError, TimeoutError, type ProtocolError, type UsageError } from "./errors.js";
 import { Feed } from "./input.js";
 import { checkKnown } from "./known.js";
@@ -33,8 +33,9 @@ const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
 /** What is called with what, encoded once however often it is sent. */
 export interface Call {
   readonly method: string;
-  /** JSON members: `"method":...,"params":...`. */
-  readonly body: string;
+  /** The frame of `{method, params}`. */
+  readonly body: Packed;
+  readonly codec: Codec;
 }
 
 /** What {@link StreamOptions} may have. */
@@ -45,7 +46,7 @@ const KNOWN = new Set("signal timeoutMs priority idempotencyKey idempotent retry
  * @throws TypeError if `method` or `params` cannot be sent (without a method it would look like a reply), or if there is an
  * option that is none.
  */
-export function callOf(method: string, params: object | undefined, options: object = {}): Call {
+export function callOf(codec: Codec, method: string, params: object | undefined, options: object = {}): Call {
   checkKnown(options, KNOWN);
   checkKnown((options as StreamOptions).window ?? {}, WINDOW);
   if (typeof method !== "string") {
@@ -54,7 +55,7 @@ export function callOf(method: string, params: object | undefined, options: obje
   if (params !== undefined && (typeof params !== "object" || params === null)) {
     throw new TypeError("params has to be an object or an array");
   }
-  return { method, body: encode({ method, params }).slice(1, -1) };
+  return { method, body: codec.encode({ method, params }), codec };
 }
 
 /** The error of a call whose signal was aborted. */
@@ -75,8 +76,8 @@ function cancelledError(message: string, maybeExecuted: boolean, cause?: unknown
 export interface Host {
   /** Ends it early. */
   giveUp(request: Request, error: unknown): void;
-  /** Sends a frame that is part of it. */
-  push(text: string): void;
+  /** Sends a message that is part of it; how long its frame is. */
+  push(message: object): number;
   /** Why there is no connection. */
   whyNot(): Error | undefined;
 }
@@ -98,8 +99,8 @@ export class Request implements Frame {
   #waitUntil = this.#begun + NO_CONNECTION_MS;
   /** The longest wait from now on, in milliseconds. */
   #limitMs: number | undefined;
-  /** What follows the id. */
-  #tail: string;
+  readonly #call: Call;
+  packed: Packed;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unwatch: (() => void) | undefined;
   /** Why the hub could not take it yet, when it was last put to it. */
@@ -109,24 +110,26 @@ export class Request implements Frame {
   constructor(id: number, call: Call, options: AttemptOptions, sink: Sink, host: Host) {
     this.id = id;
     this.method = call.method;
+    this.#call = call;
     this.sink = sink;
     this.#options = options;
     this.#host = host;
     this.#limitMs = options.timeoutMs;
     this.isLasting = options.isForOneHub !== true;
-    const metadata = wireMetadata(id, options);
-    this.#tail = `${call.body}${Object.keys(metadata).length > 0 ? `,${encode({ metadata }).slice(1, -1)}` : ""}}`;
+    this.packed = this.#pack(wireMetadata(id, options));
     if (options.input !== undefined) {
-      const push = (text: string): void => {
+      const push = (message: object): number => {
         this.keepAlive();
-        host.push(text);
+        return host.push(message);
       };
       this.feed = new Feed(options.input, id, push);
     }
   }
 
-  get text(): string {
-    return `{"jsonrpc":"2.0","id":${this.id},${this.#tail}`;
+  #pack(metadata: WireMetadata): Packed {
+    const { body, codec } = this.#call;
+    const hasNone = Object.keys(metadata).length === 0;
+    return codec.join({ jsonrpc: "2.0", id: this.id, metadata: hasNone ? undefined : metadata }, body);
   }
 
   get isNumbered(): boolean {
@@ -162,8 +165,9 @@ export class Request implements Frame {
     // The time it waited is no more for the hub to use, unless it is silence that is limited.
     if (timeoutMs !== undefined && window === undefined && input === undefined) {
       this.#limitMs = Math.max(1, Math.ceil(this.#begun + timeoutMs - performance.now()));
-      // The last member: see wireMetadata.
-      this.#tail = `${this.#tail.slice(0, this.#tail.lastIndexOf(":") + 1)}${this.#limitMs}}}`;
+      // As it was sent: what the caller gave may be another object by now.
+      const { metadata } = this.#call.codec.parse(this.packed) as { metadata: WireMetadata };
+      this.packed = this.#pack({ ...metadata, timeout_ms: this.#limitMs });
     }
     this.keepAlive();
   }
@@ -250,7 +254,6 @@ export class Request implements Frame {
   };
 }
 
-/** The deadline comes last: `onWrite` counts on it. */
 function wireMetadata(id: number, options: StreamOptions): WireMetadata {
   const { metadata, timeoutMs, priority, idempotencyKey, onProgress, window } = options;
   const own = {
@@ -264,7 +267,6 @@ function wireMetadata(id: number, options: StreamOptions): WireMetadata {
   const wire: WireMetadata = { ...metadata };
   for (const [name, value] of Object.entries(own)) {
     if (value !== undefined) {
-      delete wire[name];
       wire[name] = value;
     }
   }

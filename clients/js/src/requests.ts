@@ -42,7 +42,7 @@ export class Requests {
       if (options.signal?.aborted === true) {
         throw abortedError(options.signal, false);
       }
-      this.#link.admit(request.text);
+      this.#link.admit(request.packed);
     } catch (error) {
       request.unwatch();
       request.reject(error);
@@ -84,10 +84,17 @@ export class Requests {
     return this.#link.failure;
   }
 
-  /** @throws RpcError if the hub would not take it. */
-  push(text: string): void {
-    this.#link.size.check(text);
-    this.#link.send({ text, isNumbered: true, isLasting: false });
+  /**
+   * Sends a message that means something to this session only; gives the length of its frame.
+   *
+   * @throws TypeError if it cannot be sent.
+   * @throws RpcError if the hub would not take it.
+   */
+  push(message: object): number {
+    const packed = this.#link.codec.encode(message);
+    this.#link.size.check(packed);
+    this.#link.send({ packed, isNumbered: true, isLasting: false });
+    return packed.length;
   }
 
   /** The reader of a stream has taken so many chunks. */
@@ -149,7 +156,7 @@ export class Requests {
     let longest: Request | undefined;
     for (const request of this.#inFlight.values()) {
       const isOne = request.isWritten && (ofAll || !request.isNumbered);
-      if (isOne && request.text.length > (longest?.text.length ?? 0)) {
+      if (isOne && request.packed.length > (longest?.packed.length ?? 0)) {
         longest = request;
       }
     }

@@ -6,12 +6,14 @@
  * has, and anything else is a violation. Acknowledgements are cumulative.
  */
 
+import type { Codec, Packed } from "./codec.js";
+import { JSON_CODEC } from "./encode.js";
 import { MAX_TIMER_MS } from "./timeouts.js";
 
 /** So many frames are acknowledged at once. */
 const ACK_FRAMES = 32;
 
-/** So much is acknowledged at once, though it be few frames: UTF-16 units, of which none is more than 3 bytes. */
+/** So much is acknowledged at once, though it be few frames: in units of their length, of which none is more than 3 bytes. */
 const ACK_UNITS = 65_536 / 3;
 
 /** How long an acknowledgement may wait for further frames, in milliseconds. */
@@ -22,8 +24,9 @@ export class Session {
   readonly id: string;
   /** How long the hub waits for this client after a cut, in milliseconds. */
   readonly ttlMs: number;
+  readonly codec: Codec;
   /** What the hub may not have yet, oldest first. */
-  readonly #kept: string[] = [];
+  readonly #kept: Packed[] = [];
   #units = 0;
   #acknowledged = 0;
   #received = 0;
@@ -32,8 +35,9 @@ export class Session {
   /** Whether the hub acts on no frame that is kept: it is stopping. */
   isEnding = false;
 
-  constructor(id: string, ttlMs: number) {
+  constructor(id: string, ttlMs: number, codec = JSON_CODEC) {
     this.id = id;
+    this.codec = codec;
     this.ttlMs = Math.min(ttlMs, MAX_TIMER_MS);
   }
 
@@ -42,7 +46,7 @@ export class Session {
     return this.#kept.length;
   }
 
-  /** How long they are, in UTF-16 units. */
+  /** How long they are together: bytes, or UTF-16 units. */
   get units(): number {
     return this.#units;
   }
@@ -52,9 +56,9 @@ export class Session {
     return this.#dueFrames >= ACK_FRAMES || this.#dueUnits >= ACK_UNITS;
   }
 
-  /** Gives a frame (a JSON object with members) the next number, and keeps it. Write what this returns, in this order. */
-  number(frame: string): string {
-    const numbered = `{"seq":${this.#acknowledged + this.#kept.length + 1},${frame.slice(1)}`;
+  /** Gives a frame the next number, and keeps it. Write what this returns, in this order. */
+  number(frame: Packed): Packed {
+    const numbered = this.#numbered(this.#kept.length, frame);
     this.#kept.push(numbered);
     this.#units += numbered.length;
     return numbered;
@@ -83,7 +87,7 @@ export class Session {
    *
    * @throws RangeError if they were never sent, or if it had acknowledged more.
    */
-  resume(received: number): readonly string[] {
+  resume(received: number): readonly Packed[] {
     if (received < this.#acknowledged) {
       throw new RangeError(`frame ${received} was acknowledged after ${this.#acknowledged}`);
     }
@@ -93,21 +97,25 @@ export class Session {
 
   /** Ids of the requests that the hub certainly did not act on: it said so when it stopped. */
   get unread(): ReadonlySet<number> {
-    const ids = this.isEnding ? this.#kept.map((frame) => /^\{"seq":\d+,"jsonrpc":"2\.0","id":(?<id>\d+),/u.exec(frame)?.groups?.id) : [];
-    return new Set(ids.map(Number));
+    const kept = this.isEnding ? this.#kept : [];
+    return new Set(kept.map((frame) => Number((this.codec.parse(frame) as { id?: unknown }).id)));
   }
 
   /** The longest frame that is kept, or "". */
-  get longest(): string {
-    return this.#kept.reduce((longest, frame) => (frame.length > longest.length ? frame : longest), "");
+  get longest(): Packed {
+    return this.#kept.reduce<Packed>((longest, frame) => (frame.length > longest.length ? frame : longest), "");
   }
 
   /** The hub will never take a frame that is kept: it is sent another one, under the same number. */
-  substitute(frame: string, by: string): void {
+  substitute(frame: Packed, by: object): void {
     const at = this.#kept.indexOf(frame);
-    const numbered = `{"seq":${this.#acknowledged + at + 1},${by.slice(1)}`;
+    const numbered = this.#numbered(at, this.codec.encode(by));
     this.#kept[at] = numbered;
     this.#units += numbered.length - frame.length;
+  }
+
+  #numbered(at: number, frame: Packed): Packed {
+    return this.codec.join({ seq: this.#acknowledged + at + 1 }, frame);
   }
 
   /**

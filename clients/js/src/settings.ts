@@ -2,11 +2,13 @@
  * The options of `connect`, checked and complete.
  */
 import { safely } from "./callbacks.js";
+import type { Codec } from "./codec.js";
+import { JSON_CODEC } from "./encode.js";
 import type { Defaults } from "./intercepting.js";
 import type { ConnectOptions, ReconnectPolicy, RetryPolicy } from "./options.js";
 import type { Platform, WebSocketConstructor } from "./socket.js";
 import { checkPositive, MAX_TIMER_MS } from "./timeouts.js";
-import { checkKnown } from "./known.js";
+import { checkKnown, checkObject } from "./known.js";
 
 const NO_RETRY: RetryPolicy = { attempts: 1, baseDelayMs: 1, factor: 1 };
 const RETRY: RetryPolicy = { attempts: 3, baseDelayMs: 1_000, factor: 2 };
@@ -22,7 +24,7 @@ export interface Pauses {
 /** What {@link ConnectOptions} may have. */
 const KNOWN = new Set(
   `token connectTimeoutMs waitMs signal session reconnect retry metadata timeoutMs interceptors maxQueued maxQueuedBytes
-  pingIntervalMs pingTimeoutMs headers
+  pingIntervalMs pingTimeoutMs headers codec
   socketOptions WebSocket onWarning`.split(/\s+/u),
 );
 
@@ -36,6 +38,7 @@ export interface Settings {
   readonly headers: ConnectOptions["headers"];
   readonly socketOptions: ConnectOptions["socketOptions"];
   readonly platform: Platform;
+  readonly codec: Codec;
   readonly connectTimeoutMs: number;
   readonly session: boolean;
   /** Undefined: not at all. */
@@ -54,7 +57,8 @@ export interface Settings {
 export function settingsOf(platform: Platform, target: string | URL, options: ConnectOptions): Settings {
   checkKnown(options, KNOWN);
   const { token, session = true, reconnect = true, retry, maxQueued = 1_000, maxQueuedBytes = 8_388_608 } = options;
-  const { connectTimeoutMs, pingIntervalMs, pingTimeoutMs } = options;
+  const { connectTimeoutMs, pingIntervalMs, pingTimeoutMs, codec = JSON_CODEC } = options;
+  checkObject(codec);
   if (typeof token !== "function") {
     checkToken(token);
   }
@@ -77,6 +81,7 @@ export function settingsOf(platform: Platform, target: string | URL, options: Co
     headers: options.headers,
     socketOptions: options.socketOptions,
     platform,
+    codec,
   };
 }
 

@@ -1,13 +1,17 @@
 /**
  * What WebSockets have in common, and what browsers do with them.
  */
-import { BEARER_SUBPROTOCOL, REFUSAL_SUBPROTOCOL, SUBPROTOCOL } from "./messages.js";
+import type { Packed } from "./codec.js";
+import { BEARER_SUBPROTOCOL, REFUSAL_SUBPROTOCOL } from "./messages.js";
 
 /** What this client needs of a WebSocket: the browser's, Node's own and that of `ws` all have it. */
 export interface WebSocketLike {
   readonly readyState: number;
   readonly protocol: string;
-  send(data: string): void;
+  /** Set to `"arraybuffer"`: how binary messages are given. */
+  binaryType?: string;
+  /** Bytes are sent with a binary codec only. */
+  send(data: Packed): void;
   close(code?: number, reason?: string): void;
   addEventListener(type: "open" | "error", listener: (event: unknown) => void): void;
   addEventListener(type: "message", listener: (event: { readonly data: unknown }) => void): void;
@@ -32,6 +36,7 @@ export const OPEN = 1;
 /** What a handshake may say beside its token. */
 export interface Handshake {
   readonly url: string;
+  readonly subprotocol: string;
   readonly headers: Readonly<Record<string, string>> | undefined;
   readonly socketOptions: Readonly<Record<string, unknown>> | undefined;
   /** Hears of the HTTP answer that refuses it, where the platform tells. */
@@ -61,12 +66,12 @@ export interface Platform {
 /** Nobody can set headers; sockets do their closing by themselves; errors tell nothing, on purpose. */
 export const BROWSER: Platform = {
   findWebSocket: () => globalThis.WebSocket,
-  dial: (Socket, { url, headers, socketOptions }, token) => {
+  dial: (Socket, { url, subprotocol, headers, socketOptions }, token) => {
     if (headers !== undefined || socketOptions !== undefined) {
       throw new TypeError("headers and socketOptions need the package ws");
     }
     const bearer = token === undefined ? [] : [BEARER_SUBPROTOCOL + base64url(token)];
-    return new Socket(url, [SUBPROTOCOL, REFUSAL_SUBPROTOCOL, ...bearer]);
+    return new Socket(url, [subprotocol, REFUSAL_SUBPROTOCOL, ...bearer]);
   },
   hangUp: (socket) => {
     socket.close();

@@ -5,7 +5,8 @@ import { INTERNAL_ERROR, NOT_AUTHENTICATED, REFUSED, UNAUTHENTICATED } from "./c
 import { decode } from "./decode.js";
 import { AuthenticationError, ConnectError, RpcError, type Refusal } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
-import { SUBPROTOCOL, type WireError } from "./messages.js";
+import type { Packed } from "./codec.js";
+import type { WireError } from "./messages.js";
 import { checkToken, type Settings } from "./settings.js";
 import { OPEN, shut, type WebSocketLike } from "./socket.js";
 
@@ -13,7 +14,7 @@ import { OPEN, shut, type WebSocketLike } from "./socket.js";
 export interface WireUser {
   /** The handshake is done: say what there is to say first, then call `done`. */
   opened(): void;
-  message(data: unknown): void;
+  message(frame: Packed): void;
   /** No connection came about. */
   notOpened(error: ConnectError, end: CloseInfo): void;
   /** It had come about, and ended. */
@@ -57,8 +58,8 @@ export class Wire {
     this.#isDone = true;
   }
 
-  send(text: string): void {
-    this.#socket?.send(text);
+  send(frame: Packed): void {
+    this.#socket?.send(frame);
   }
 
   /** Lets go of the socket at once. */
@@ -86,9 +87,10 @@ export class Wire {
   }
 
   async #dial(): Promise<void> {
-    const { token, platform, url, headers, socketOptions } = this.#settings;
+    const { token, platform, url, headers, socketOptions, codec } = this.#settings;
     const handshake = {
       url,
+      subprotocol: codec.subprotocol,
       headers,
       socketOptions,
       refused: (status: number, body: string) => {
@@ -112,9 +114,12 @@ export class Wire {
 
   /** The listeners stay: an `error` nobody listens to ends a Node process. */
   #listen(socket: WebSocketLike): void {
+    const { subprotocol } = this.#settings.codec;
+    // Browsers would give a Blob, which is read later only.
+    socket.binaryType = "arraybuffer";
     socket.addEventListener("open", () => {
-      if (socket.protocol !== SUBPROTOCOL) {
-        this.#fail(`it does not speak ${SUBPROTOCOL}`);
+      if (socket.protocol !== subprotocol) {
+        this.#fail(`it does not speak ${subprotocol}`);
       } else if (!this.#isOver) {
         this.#user.opened();
       }
@@ -122,7 +127,7 @@ export class Wire {
     socket.addEventListener("message", ({ data }) => {
       this.#refusal = this.#isDone ? undefined : errorIn(String(data));
       if (!this.#isOver && this.#refusal === undefined) {
-        this.#user.message(data);
+        this.#user.message(typeof data === "string" ? data : new Uint8Array(data as ArrayBuffer));
       }
     });
     socket.addEventListener("error", (event) => {

@@ -57,6 +57,15 @@ test("require gives the whole API", async (t) => {
   assert.equal(await output(isolated(t), "main.cjs", code), NAMES);
 });
 
+test("MessagePack is a path of its own, which the client does not load", async (t) => {
+  const folder = isolated(t);
+  assert.equal(await output(folder, "main.mjs", `console.log((await import("trunkline/msgpack")).msgpack.subprotocol)`), "trunkline.v1+msgpack");
+  assert.equal(await output(folder, "main.cjs", `console.log(require("trunkline/msgpack").msgpack.subprotocol)`), "trunkline.v1+msgpack");
+  for (const file of ["index.js", "browser.js"]) {
+    assert.doesNotMatch(readFileSync(join(PACKAGE, "dist", file), "utf8"), /\+msgpack/u);
+  }
+});
+
 test("browsers and React Native are given the same API, without what is only for Node", async (t) => {
   const folder = isolated(t);
   const code = `

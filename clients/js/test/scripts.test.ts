@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { CODEC } from "./support/codec.js";
 import { matchesInAnyOrder, mismatch } from "./support/match.js";
 import { REPOSITORY } from "./support/paths.js";
 import { RawConnection } from "./support/raw.js";
@@ -76,7 +77,7 @@ class Script {
 
   async take(step: Step): Promise<void> {
     if (step.open !== undefined) {
-      this.#connections.set(step.open, await RawConnection.open(this.#url));
+      this.#connections.set(step.open, await RawConnection.open(this.#url, [CODEC.subprotocol]));
       return;
     }
     if (step.cut !== undefined) {
@@ -94,7 +95,7 @@ class Script {
 
   async #act(connection: RawConnection, step: Step): Promise<void> {
     if ("send" in step) {
-      connection.send({ text: JSON.stringify(this.#fill(step.send)) });
+      connection.say(this.#fill(step.send) as object);
     } else if ("receive" in step) {
       const received = await next(connection);
       this.#require(step.receive, received);
@@ -115,7 +116,7 @@ class Script {
         }
       }
     } else if (step.alive === true) {
-      connection.send({ text: '{"jsonrpc":"2.0","id":"alive","method":"rpc.ping"}' });
+      connection.say({ jsonrpc: "2.0", id: "alive", method: "rpc.ping" });
       this.#require({ id: "alive", result: { pong: true } }, await next(connection));
     } else {
       await assert.rejects(next(connection), /^Error: closed /u);

@@ -3,11 +3,14 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import type { Codec, Packed } from "../src/codec.js";
+import { JSON_CODEC } from "../src/encode.js";
+import { msgpack } from "../src/msgpack.js";
 import { Session } from "../src/session.js";
 import { dice } from "./support/dice.js";
 
-function seqOf(frame: string): number {
-  return (JSON.parse(frame) as { seq: number }).seq;
+function seqOf(frame: Packed): number {
+  return (JSON_CODEC.parse(frame) as { seq: number }).seq;
 }
 
 test("frames are numbered from 1, kept, and given up when they are acknowledged", () => {
@@ -62,57 +65,63 @@ test("an acknowledgement is due after 32 frames or 64 KiB, repetitions included"
 
 /** One side, and what reached it. */
 class Side {
-  readonly session = new Session("s", 1_000);
+  readonly session: Session;
   readonly got: number[] = [];
   sent = 0;
 
-  frame(): string {
-    this.sent += 1;
-    return this.session.number(`{"n":${this.sent}}`);
+  constructor(codec: Codec) {
+    this.session = new Session("s", 1_000, codec);
   }
 
-  take(frame: string): void {
-    const { seq, n } = JSON.parse(frame) as { seq: number; n: number };
+  frame(): Packed {
+    this.sent += 1;
+    return this.session.number(this.session.codec.encode({ n: this.sent }));
+  }
+
+  take(frame: Packed): void {
+    const { seq, n } = this.session.codec.parse(frame) as { seq: number; n: number };
     if (this.session.receive(seq, frame.length)) {
       this.got.push(n);
     }
   }
 }
 
-test("whatever is cut, each side gets everything once and in order", () => {
-  for (let seed = 0; seed < 500; seed += 1) {
-    const roll = dice(seed);
-    const sides = [new Side(), new Side()] as const;
-    /** What is on its way to each side: frames, and numbers for acknowledgements. */
-    const wires: [(string | number)[], (string | number)[]] = [[], []];
-    const step = (): void => {
-      const to = roll(2) as 0 | 1;
-      const from = (1 - to) as 0 | 1;
-      const what = roll(10);
-      if (what < 4) {
-        wires[to].push(sides[from].frame());
-      } else if (what < 8) {
-        deliver(sides[to], wires[to].splice(0, roll(4)));
-      } else if (what < 9) {
-        wires[to].push(sides[from].session.takeAck());
-      } else {
-        wires[0] = [...sides[1].session.resume(sides[0].session.takeAck())];
-        wires[1] = [...sides[0].session.resume(sides[1].session.takeAck())];
+for (const codec of [JSON_CODEC, msgpack]) {
+  test(`whatever is cut, each side gets everything once and in order: ${codec.subprotocol}`, () => {
+    for (let seed = 0; seed < 500; seed += 1) {
+      const roll = dice(seed);
+      const sides = [new Side(codec), new Side(codec)] as const;
+      /** What is on its way to each side: frames, and numbers for acknowledgements. */
+      const wires: [(Packed | number)[], (Packed | number)[]] = [[], []];
+      const step = (): void => {
+        const to = roll(2) as 0 | 1;
+        const from = (1 - to) as 0 | 1;
+        const what = roll(10);
+        if (what < 4) {
+          wires[to].push(sides[from].frame());
+        } else if (what < 8) {
+          deliver(sides[to], wires[to].splice(0, roll(4)));
+        } else if (what < 9) {
+          wires[to].push(sides[from].session.takeAck());
+        } else {
+          wires[0] = [...sides[1].session.resume(sides[0].session.takeAck())];
+          wires[1] = [...sides[0].session.resume(sides[1].session.takeAck())];
+        }
+      };
+      for (let n = 0; n < 200; n += 1) {
+        step();
       }
-    };
-    for (let n = 0; n < 200; n += 1) {
-      step();
+      deliver(sides[0], wires[0]);
+      deliver(sides[1], wires[1]);
+      for (const [here, there] of [[0, 1], [1, 0]] as const) {
+        const all = Array.from({ length: sides[there].sent }, (_, n) => n + 1);
+        assert.deepEqual(sides[here].got, all, `seed ${seed}`);
+      }
     }
-    deliver(sides[0], wires[0]);
-    deliver(sides[1], wires[1]);
-    for (const [here, there] of [[0, 1], [1, 0]] as const) {
-      const all = Array.from({ length: sides[there].sent }, (_, n) => n + 1);
-      assert.deepEqual(sides[here].got, all, `seed ${seed}`);
-    }
-  }
-});
+  });
+}
 
-function deliver(side: Side, items: readonly (string | number)[]): void {
+function deliver(side: Side, items: readonly (Packed | number)[]): void {
   for (const item of items) {
     if (typeof item === "number") {
       side.session.acknowledge(item);

@@ -98,10 +98,11 @@ def test_the_package_for_npm_is_that_of_this_version(debug_hub: RunningHub) -> N
         package = archive.extractfile("package/package.json")
         assert package is not None
         assert json.load(package)["version"] == __version__
-        assert "package/dist/browser.js" in archive.getnames()
+        assert {"package/dist/browser.js", "package/dist/msgpack.js"} <= set(archive.getnames())
     module = debug_hub.get("/client.js")
     assert (module.status, module.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
     assert b"sourceMappingURL" not in module.body
+    assert debug_hub.get("/client-msgpack.js").headers["content-type"] == "text/javascript; charset=utf-8"
 
 
 async def test_a_hub_without_the_javascript_client_says_what_to_do() -> None:

@@ -2,6 +2,7 @@
  * A WebSocket without a network: what a client sends, a mock hub is given in the next turn of the event loop, and the other way
  * round.
  */
+import type { Packed } from "../codec.js";
 import type { WebSocketLike } from "../index.js";
 
 const OPEN = 1;
@@ -48,10 +49,10 @@ export class MockSocket implements WebSocketLike {
   }
 
   /** The client sends. */
-  send(data: string): void {
+  send(data: Packed): void {
     setTimeout(() => {
       if (this.readyState === OPEN) {
-        this.#far.received(data);
+        this.#far.received(data as string);
       }
     });
   }
@@ -62,10 +63,10 @@ export class MockSocket implements WebSocketLike {
   }
 
   /** The hub sends; `delayMs` later. */
-  deliver(text: string, delayMs: number): void {
+  deliver(frame: Packed, delayMs: number): void {
     setTimeout(() => {
       if (!this.#isCut) {
-        this.#tell("message", { data: text });
+        this.#tell("message", { data: frame });
       }
     }, delayMs);
   }

@@ -4,6 +4,7 @@
 import { once } from "node:events";
 import { WebSocket } from "ws";
 import { AsyncQueue } from "../../src/queue.js";
+import { CODEC } from "./codec.js";
 import { within } from "./time.js";
 
 /** One thing a case sends. */
@@ -21,8 +22,8 @@ export class RawConnection {
 
   private constructor(socket: WebSocket) {
     this.#socket = socket;
-    socket.on("message", (data: Buffer) => {
-      this.#received.push(JSON.parse(data.toString()));
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      this.#received.push(isBinary ? CODEC.parse(new Uint8Array(data)) : JSON.parse(data.toString()));
     });
     this.#closed = new Promise((resolve) => {
       socket.on("close", (code) => {
@@ -35,11 +36,16 @@ export class RawConnection {
     });
   }
 
-  static async open(url: string): Promise<RawConnection> {
-    const socket = new WebSocket(url, { perMessageDeflate: false });
+  static async open(url: string, protocols: string[] = []): Promise<RawConnection> {
+    const socket = new WebSocket(url, protocols, { perMessageDeflate: false });
     const connection = new RawConnection(socket);
     await within(10_000, "a connection", once(socket, "open"));
     return connection;
+  }
+
+  /** Sends a message as the tests' codec has it. */
+  say(message: object): void {
+    this.#socket.send(CODEC.encode(message), ignore);
   }
 
   send(item: Send): void {

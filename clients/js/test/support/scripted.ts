@@ -8,6 +8,7 @@ import type { TestContext } from "node:test";
 import { WebSocketServer, type WebSocket } from "ws";
 import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
 import { AsyncQueue } from "../../src/queue.js";
+import { CODEC } from "./codec.js";
 import { within } from "./time.js";
 
 /** A message as the scripted hub received it; tests assert what they rely on. */
@@ -30,8 +31,8 @@ export class Peer {
   constructor(socket: WebSocket, handshake: IncomingMessage) {
     this.#socket = socket;
     this.#handshake = handshake;
-    socket.on("message", (data: Buffer) => {
-      this.#inbox.push(JSON.parse(data.toString()) as Received);
+    socket.on("message", (data: Buffer, isBinary: boolean) => {
+      this.#inbox.push(CODEC.parse(isBinary ? new Uint8Array(data) : data.toString()) as Received);
     });
     this.closed = new Promise((resolve) => {
       socket.on("close", (code, reason) => {
@@ -54,7 +55,7 @@ export class Peer {
   }
 
   send(message: object): void {
-    this.text(JSON.stringify({ jsonrpc: "2.0", ...message }));
+    this.#socket.send(CODEC.encode({ jsonrpc: "2.0", ...message }));
   }
 
   text(text: string): void {
@@ -133,7 +134,7 @@ export class Peer {
 /** A listening scripted hub; gone when the test ends. */
 export async function listen(
   t: TestContext,
-  { subprotocol = "trunkline.v1+json", greeting }: { subprotocol?: string | false; greeting?: string } = {},
+  { subprotocol = CODEC.subprotocol, greeting }: { subprotocol?: string | false; greeting?: string } = {},
 ): Promise<{ url: string; accept: () => Promise<Peer> }> {
   const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => subprotocol });
   const peers = new AsyncQueue<Peer>();

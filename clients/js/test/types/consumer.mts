@@ -11,11 +11,12 @@ import {
   type Subscription,
   type WebSocketConstructor,
 } from "trunkline";
+import { msgpack } from "trunkline/msgpack";
 
 export const platform: WebSocketConstructor = WebSocket;
 
 export async function use(token: string | undefined): Promise<number> {
-  await using hub: Hub = await connect("ws://127.0.0.1:8765/ws", { token, WebSocket: platform });
+  await using hub: Hub = await connect("ws://127.0.0.1:8765/ws", { token, WebSocket: platform, codec: msgpack });
   interface Params {
     readonly value: number;
   }

@@ -47,7 +47,7 @@ They connect to {socket}/ws. Any JSON-RPC 2.0 client over a WebSocket, or HTTP a
 
 
 JAVASCRIPT: Final = """Node.js, Bun:        npm install {base}/client.tgz        (and ws, on Node.js 20)
-a page, no bundler:  import {{ connect }} from "{base}/client.js"
+a page, no bundler:  import {{ connect }} from "{base}/client.js"        (and client-msgpack.js)
                      (a page of another origin: TRUNKLINE_ALLOWED_ORIGINS, or --dev)"""
 
 NOT_BUILT: Final = """The JavaScript client has not been built here. In a clone of the repository, with Node.js 20:
