@@ -91,7 +91,7 @@ def test_streams_and_inputs() -> None:
     typescript = GENERATORS["typescript"](described)
     assert "result: number;\n    chunk: string;\n    item: number;\n" in typescript
     python = GENERATORS["python"](described)
-    assert "-> Stream[str, int]:" in python
+    assert "-> Stream[Chunk[str, str], int]:" in python
     assert 'FeedItem: TypeAlias = "float"' in python
 
 
