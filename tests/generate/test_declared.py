@@ -21,6 +21,8 @@ from trunkline.methods.registry import Registry
 
 pytestmark = pytest.mark.timeout(180 * SCALE)
 
+STRING, INTEGER = {"type": "string"}, {"type": "integer"}
+
 with_packs = pytest.mark.skipif(set(installed_packs()) != set(PACKS), reason="packs are not installed")
 
 
@@ -73,6 +75,44 @@ declare const failed: CallError<"declared.find">;"""
     ]
     first = len(right.splitlines()) + 1
     assert tsc(typescript, described(declared), "\n".join([right, *wrong])) == set(range(first, first + len(wrong)))
+
+
+@with_tsc
+def test_events_are_typed_by_topic_and_pattern_in_typescript(typescript: Path) -> None:
+    number = {"type": "object", "title": "Number", "properties": {"n": INTEGER}, "required": ["n"]}
+    word = {"type": "object", "title": "Word", "properties": {"word": STRING}, "required": ["word"]}
+    topics = {"orders.*": number, "orders.total": word, "news.>": word, "a.*.b": number}
+    own = {topic: {"summary": topic, "data": data} for topic, data in topics.items()}
+    whole = described(declared)
+    whole["x-trunkline"]["topics"].update(own)
+    right = """\
+import type { EventData } from "./hub.js";
+await hub.on("system.executors", ({ executors }) => executors.map(({ worker_id }) => worker_id.length));
+for await (const event of await hub.subscribe("orders.total")) { if ("data" in event) event.data.word.length; }
+await hub.on("orders.42", ({ n }) => n.toFixed());
+await hub.on("orders.*", (data) => { if ("n" in data) data.n.toFixed(); });
+await hub.on("orders.total", ({ word }) => word.length);
+await hub.on("news.of.today", ({ word }, { topic }) => word + topic);
+await hub.on("a.x.b", ({ n }) => n.toFixed());
+await hub.on<{ done: number }>("elsewhere", ({ done }) => done);
+export const deep: unknown = null as EventData<"orders.4.2">;
+export const wide: unknown = null as EventData<">">;
+declare const id: string;
+await hub.on(`orders.${id}`, (data) => ("n" in data ? data.n : data.word.length));
+await hub.publish("orders.42", { n: 1 });
+await hub.publish("elsewhere", "anything");"""
+    wrong = [
+        'await hub.on("orders.42", ({ word }) => word);',
+        'await hub.on("orders.total", ({ n }) => n);',
+        'await hub.on("news.of.today", ({ n }) => n);',
+        'await hub.on("system.executors", ({ fnord }) => fnord);',
+        'await hub.publish("orders.42", { n: "1" });',
+        'await hub.publish("news.of.today", {});',
+        'const deepened: EventData<"orders.4.2"> = { n: 1 }; deepened.n;',
+        'await hub.on("elsewhere", (data) => data.n);',
+    ]
+    first = len(right.splitlines()) + 1
+    assert tsc(typescript, whole, "\n".join([right, *wrong])) == set(range(first, first + len(wrong)))
 
 
 @with_packs
@@ -156,9 +196,6 @@ def test_no_name_of_the_packs_has_a_number(language: str) -> None:
 
 def shape(title: str, **properties: Any) -> dict[str, Any]:
     return {"type": "object", "title": title, "properties": properties, "required": list(properties)}
-
-
-STRING, INTEGER = {"type": "string"}, {"type": "integer"}
 
 
 @pytest.mark.parametrize("language", sorted(GENERATORS))

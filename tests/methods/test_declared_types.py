@@ -40,7 +40,7 @@ async def pieces_of(methods: LocalMethods, pieces: list[Any], told: Any) -> list
 
 
 async def test_declared_chunks_pass(methods: LocalMethods) -> None:
-    said = [["note", {"text": "a"}], ["data", "word"], ["aside", {"text": "b"}], ["number", 3]]
+    said: list[list[Any]] = [["note", {"text": "a"}], ["data", "word"], ["aside", {"text": "b"}], ["number", 3]]
     assert await pieces_of(methods, said, {"words": 1}) == [tuple(each) for each in said]
     assert [chunk.data async for chunk in methods.stream("declared.plainly", {"kind": "number"})] == [1]
     assert [chunk.type async for chunk in methods.stream("declared.open")] == ["whatever"]

@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from trunkline.control.method import HubView, listed_methods
+from trunkline.control.method import HubView, listed_methods, schema_of
 from trunkline.control.schemas import Components
+from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import DeclaredError, MethodInfo
@@ -80,6 +81,9 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
         "info": {"title": "Trunkline", "version": __version__},
         "methods": methods,
         "components": {"schemas": components.schemas},
+        "x-trunkline": {
+            "topics": {topic: {"summary": words, "data": schema_of(data)} for topic, (words, data) in TOPICS.items()}
+        },
     }
 
 

@@ -60,6 +60,15 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic, or a pattern of topics, and what its events carry."""
+
+    pattern: str
+    summary: str
+    data: Type
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The methods of a hub by name, the errors that any of them may end with, and the types they share.
 
@@ -70,6 +79,7 @@ class Document:
     methods: list[Method]
     errors: list[Error]
     error_data: Type
+    topics: list[Topic]
     definitions: dict[str, Definition]
 
 
@@ -117,7 +127,8 @@ def read_document(document: Any, reserved: Collection[str]) -> Document:
     kept = [by_name[name] for name in sorted(by_name) if name not in CLIENTS_OWN]
     info = document.get("info")
     version = str(info.get("version", "")) if isinstance(info, dict) else ""
-    return Document(version, kept, errors, data, reader.definitions())
+    topics = _read_topics(document, reader)
+    return Document(version, kept, errors, data, topics, reader.definitions())
 
 
 def _read_all(methods: list[Any], reader: SchemaReader) -> tuple[dict[str, Method], list[Error], Type]:
@@ -161,6 +172,18 @@ def _read_errors(described: dict[str, Any], reader: SchemaReader) -> list[Error]
         data = _member(error, "x-trunkline").get("data")
         found[code] = Error(code, None if data is None else reader.read(data, described["name"]))
     return [found[code] for code in sorted(found)]
+
+
+def _read_topics(document: dict[str, Any], reader: SchemaReader) -> list[Topic]:
+    """The topics whose events are described."""
+    described = _member(_member(document, "x-trunkline"), "topics")
+    topics = {pattern: each for pattern, each in described.items() if isinstance(each, dict)}
+    return [
+        Topic(
+            pattern, _text(topics[pattern].get("summary")), reader.read(topics[pattern].get("data", {}), f"{pattern}.")
+        )
+        for pattern in sorted(topics)
+    ]
 
 
 def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:

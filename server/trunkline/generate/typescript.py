@@ -25,10 +25,11 @@ from trunkline.generate.shapes import (
 
 RESERVED: Final = frozenset(
     {
-        "AsyncIterable", "CallError", "CallName", "CallOptions", "Chunk", "Code", "DeclaredError", "Exclude", "Failure",
-        "Hub", "HubFailure", "Item", "Map", "MethodName", "Methods", "Omit", "Params", "Piece", "Promise", "Record",
-        "ReadonlyMap", "Rest", "Result", "ResultStream", "RpcError", "StreamChunk", "StreamName", "StreamOptions",
-        "TypedHub", "TypedStream", "Uint8Array",
+        "AsyncIterable", "CallError", "CallName", "CallOptions", "Chunk", "Code", "Covering", "Covers",
+        "DeclaredError", "EventData", "Exclude", "Failure", "Hub", "HubFailure", "Item", "Listener", "Map",
+        "MethodName", "Methods", "Omit", "Params", "Piece", "Promise", "PublishOptions", "Published", "ReadonlyMap",
+        "Record", "Rest", "Result", "ResultStream", "RpcError", "StreamChunk", "StreamName", "StreamOptions",
+        "SubscribeOptions", "Subscription", "Topic", "Topics", "TopicsOf", "TypedHub", "TypedStream", "Uint8Array",
     }
 )  # fmt: skip
 """Names that the file itself uses."""
@@ -45,7 +46,10 @@ Changes made by hand are lost when it is generated again; `--check` tells whethe
 
 _PRELUDE: Final = """\
 /* eslint-disable */
-import type { CallOptions, Hub, ResultStream, StreamChunk, StreamOptions } from "trunkline";
+import type {
+  CallOptions, Hub, Listener, Published, PublishOptions, ResultStream, StreamChunk, StreamOptions, SubscribeOptions,
+  Subscription,
+} from "trunkline";
 import { RpcError } from "trunkline";
 """
 
@@ -118,12 +122,57 @@ export function isErrorOf<M extends MethodName>(error: unknown, method: M): erro
   );
 }
 
+type TopicsOf<P extends string> = P extends `${infer A}*${infer B}`
+  ? `${A}${string}${TopicsOf<B>}`
+  : P extends `${infer A}>`
+    ? `${A}${string}`
+    : P;
+
+/** The topics and patterns whose events are described. */
+export type Topic = TopicsOf<keyof Topics & string>;
+
+/** Whether each topic that fits T fits the pattern P, too. */
+type Covers<P, T> = P extends T
+  ? true
+  : P extends ">"
+    ? true
+    : P extends `${infer A}.${infer Ps}`
+      ? T extends `${infer B}.${infer Ts}`
+        ? A extends B | "*"
+          ? Covers<Ps, Ts>
+          : false
+        : false
+      : P extends "*"
+        ? T extends `${string}.${string}` | ">"
+          ? false
+          : true
+        : false;
+
+type Covering<T> = { [P in keyof Topics]: Covers<P, T> extends true ? Topics[P] : never }[keyof Topics];
+
+/** What events of a topic, or of all that fit a pattern, carry; unknown where they are not described. */
+export type EventData<T extends string> = T extends keyof Topics
+  ? Topics[T]
+  : [Covering<T>] extends [never]
+    ? unknown
+    : Covering<T>;
+
 /** A {@link Hub} that knows the methods of {@link Methods}; everything else is that of the plain one. */
-export interface TypedHub extends Omit<Hub, "call" | "stream"> {
+export interface TypedHub extends Omit<Hub, "call" | "on" | "publish" | "stream" | "subscribe"> {
   /** As `Hub.call`. */
   call<M extends CallName>(method: M, ...rest: Rest<M, CallOptions>): Promise<Result<M>>;
   /** As `Hub.stream`. */
   stream<M extends StreamName>(method: M, ...rest: Rest<M, StreamOptions>): TypedStream<M>;
+  /** As `Hub.subscribe`. */
+  subscribe<T extends Topic>(topic: T, options?: SubscribeOptions): Promise<Subscription<EventData<T>>>;
+  subscribe<T = unknown>(topic: string, options?: SubscribeOptions): Promise<Subscription<T>>;
+  /** As `Hub.on`. */
+  on<T extends Topic>(
+    topic: T, listener: Listener<EventData<T>>, options?: SubscribeOptions,
+  ): Promise<Subscription<EventData<T>>>;
+  on<T = unknown>(topic: string, listener: Listener<T>, options?: SubscribeOptions): Promise<Subscription<T>>;
+  /** As `Hub.publish`. */
+  publish<T extends string>(topic: T, data: EventData<T>, options?: PublishOptions): Promise<Published>;
 }
 
 /** The same hub, with types. Nothing is checked when it runs: the hub does that. */
@@ -141,8 +190,13 @@ def write(document: Document) -> str:
         text = render(definition.type)
         parts.append(f"{_comment(definition.description, '')}export type {name} = {text};\n")
     members = "".join(_method(method, document.errors) for method in document.methods)
+    topics = "".join(
+        f"{_comment(topic.summary, '  ')}  {quoted(topic.pattern)}: {render(topic.data, '  ')};\n"
+        for topic in document.topics
+    )
     parts += [
         f"/** Method name to what goes in and comes out. */\nexport interface Methods {{\n{members}}}\n",
+        f"/** Topic, or pattern of topics, to what events carry. */\nexport interface Topics {{\n{topics}}}\n",
         _HELPERS % _errors(document),
     ]
     return "\n".join(parts)

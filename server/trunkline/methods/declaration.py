@@ -13,6 +13,7 @@ from typing import Any, Final, ParamSpec, TypeVar, get_args
 
 from trunkline.methods.marks import MARK, keep_mark
 from trunkline_protocol.catalogue import MethodLimits, RecoveryKind, RunsAs
+from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -113,7 +114,7 @@ def method(
     rate: float | None = None,
     technique: str | None = None,
     result: Any = None,
-    errors: Mapping[int, Any] | None = None,
+    errors: Mapping[int, Any] | Mapping[ErrorCode, Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 

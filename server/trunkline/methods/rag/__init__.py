@@ -190,7 +190,7 @@ class RagMethods:
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
-                yield chunk
+                yield cast("AnswerChunk", chunk)
         ctx.set_result(answering.run.result(ctx.worker_id))
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
