@@ -54,6 +54,13 @@ class BatchLimits(msgspec.Struct, frozen=True):
     max_wait_ms: float
 
 
+class DeclaredError(msgspec.Struct, frozen=True):
+    """An error that a method raises of itself: its code, and the JSON Schema of its own members of ``error.data``."""
+
+    code: int
+    data: dict[str, Any] | None = None
+
+
 class MethodInfo(msgspec.Struct, frozen=True):
     """One method of the catalogue.
 
@@ -64,6 +71,8 @@ class MethodInfo(msgspec.Struct, frozen=True):
         timeout_ms: default deadline (calls) or idle limit (streams), in milliseconds; None = the hub's.
         max_timeout_ms: the longest deadline a caller may ask for; None = no limit of its own.
         chunk: JSON Schema of what it streams; None = it does not.
+        chunks: JSON Schema of the data by chunk type; None = chunks of any type may come.
+        errors: those that it declares beside those that every call may end with.
         input: JSON Schema of the items that callers push to it (``stream.push``); None = it takes none.
         http: its path under ``/api/v1/``; None = its name, slashes for dots.
         runs_as: with whose rights it calls other methods and publishes.
@@ -93,6 +102,8 @@ class MethodInfo(msgspec.Struct, frozen=True):
     technique: str | None = None
     kind: Kind | None = None
     batch: BatchLimits | None = None
+    chunks: dict[str, dict[str, Any]] | None = None
+    errors: list[DeclaredError] = []
 
     @property
     def http_path(self) -> str:

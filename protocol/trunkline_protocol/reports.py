@@ -47,6 +47,19 @@ class OpenRpcComponents(msgspec.Struct):
     schemas: dict[str, Any]
 
 
+class DescribedTopic(msgspec.Struct):
+    """When events of a topic are published, and the JSON Schema of their data."""
+
+    summary: str
+    data: dict[str, Any]
+
+
+class OpenRpcExtension(msgspec.Struct):
+    """What an OpenRPC document of a hub has beside its methods."""
+
+    topics: dict[str, DescribedTopic]
+
+
 class OpenRpcDocument(msgspec.Struct):
     """Result of ``rpc.discover``: an OpenRPC 1.3 document."""
 
@@ -54,6 +67,7 @@ class OpenRpcDocument(msgspec.Struct):
     info: OpenRpcInfo
     methods: list[dict[str, Any]]
     components: OpenRpcComponents
+    extension: OpenRpcExtension = msgspec.field(name="x-trunkline")
 
 
 # --- the machine ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -70,8 +71,7 @@ def test_the_header_tells_version_and_how_to_make_it_again(language: str) -> Non
 def test_what_clients_say_themselves_is_left_out(language: str) -> None:
     text = GENERATORS[language](document(method("subscribe"), method("auth"), method("kept")))
     assert '"kept"' in text
-    assert '"subscribe"' not in text
-    assert '"auth"' not in text
+    assert not re.search(r'("subscribe"|"auth")(: \{|\])', text)
 
 
 def test_methods_of_clients_take_any_params() -> None:
@@ -91,7 +91,7 @@ def test_streams_and_inputs() -> None:
     typescript = GENERATORS["typescript"](described)
     assert "result: number;\n    chunk: string;\n    item: number;\n" in typescript
     python = GENERATORS["python"](described)
-    assert "-> Stream[str, int]:" in python
+    assert "-> Stream[Chunk[str, str], int]:" in python
     assert 'FeedItem: TypeAlias = "float"' in python
 
 

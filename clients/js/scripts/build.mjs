@@ -24,6 +24,8 @@ await Promise.all([
   bundle("cjs", "node/index.cjs", "node"),
   bundle("esm", "testing/index.js", "node"),
   bundle("cjs", "testing/index.cjs", "node"),
+  bundle("esm", "tasks/index.js", "browser"),
+  bundle("cjs", "tasks/index.cjs", "browser"),
 ]);
 declarations("tsconfig.build.json");
 declarations("tsconfig.node.json");
@@ -32,7 +34,7 @@ declarationsForCommonJs();
 /**
  * @param {"esm" | "cjs"} format
  * @param {string} file
- * @param {"neutral" | "node"} platform
+ * @param {"neutral" | "node" | "browser"} platform
  */
 async function bundle(format, file, platform = "neutral") {
   await build({
@@ -40,7 +42,7 @@ async function bundle(format, file, platform = "neutral") {
     entryPoints: [join("src", file.replace(/\.c?js$/u, ".ts"))],
     outfile: join(dist, file),
     bundle: true,
-    // The entry points for Node and for tests have bundles of their own, which nobody pays for by the byte.
+    // The entry points for Node, for tests and for tasks have bundles of their own, which nobody pays for by the byte.
     ...(platform === "neutral" ? { mangleProps: MANGLED } : {}),
     format,
     platform,

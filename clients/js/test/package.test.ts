@@ -81,6 +81,16 @@ test("browsers and React Native are given the same API, without what is only for
   assert.equal(await output(folder, "main.cjs", `console.log(Object.keys(require("./node_modules/trunkline/dist/browser.cjs")).sort().join())`), NAMES);
 });
 
+test("trunkline/tasks is by itself: it takes nothing of the core along", async (t) => {
+  const folder = isolated(t);
+  const code = `console.log(Object.keys(await import("trunkline/tasks")).sort().join())`;
+  const names = "TaskCancelledError,TaskError,TaskTimeoutError,TaskUnavailableError,createTaskClient";
+  assert.equal(await output(folder, "main.mjs", code), names);
+  assert.equal(await output(folder, "main.cjs", `console.log(Object.keys(require("trunkline/tasks")).sort().join())`), names);
+  const built = readFileSync(join(PACKAGE, "dist", "tasks", "index.js"), "utf8");
+  assert.doesNotMatch(built, /WebSocket|import\s*[{(*"]|node:/u);
+});
+
 for (const [file, get] of [
   ["main.mjs", 'import("trunkline")'],
   ["main.cjs", 'Promise.resolve(require("trunkline"))'],

@@ -6,11 +6,13 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from trunkline.control.method import HubView, listed_methods
+from trunkline.control.method import HubView, listed_methods, schema_of
 from trunkline.control.schemas import Components
+from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import DeclaredError, MethodInfo
+from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
 from trunkline_protocol.reports import Pong
 
@@ -31,6 +33,8 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
     }
     if info.chunk is not None:
         extension["chunk"] = components.add(info.chunk)
+    if info.chunks is not None:
+        extension["chunks"] = {kind: components.add(schema) for kind, schema in info.chunks.items()}
     if info.input is not None:
         extension["input"] = components.add(info.input)
     if info.routing_key is not None:
@@ -45,7 +49,7 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         extension["recovery"] = info.recovery
     # OpenRPC wants required parameters first; by name, order means nothing.
     parameters = sorted(info.parameters, key=lambda parameter: not parameter.required)
-    return {
+    described = {
         "name": info.name,
         "summary": info.summary,
         "paramStructure": "either" if parameters == info.parameters and not _is_by_name(info) else "by-name",
@@ -53,6 +57,15 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         "result": {"name": "result", "schema": components.add(info.result)},
         "x-trunkline": extension,
     }
+    return described | {"errors": [_error(each, components) for each in info.errors]} if info.errors else described
+
+
+def _error(declared: DeclaredError, components: Components) -> dict[str, Any]:
+    """The OpenRPC Error Object of a declared error; the schema of its data is ours."""
+    row = ERROR_TABLE.get(declared.code)
+    described = {"code": declared.code, "message": "APPLICATION_ERROR" if row is None else row.name}
+    data = {} if declared.data is None else {"x-trunkline": {"data": components.add(declared.data)}}
+    return described | data
 
 
 def _is_by_name(info: MethodInfo) -> bool:
@@ -68,6 +81,9 @@ def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
         "info": {"title": "Trunkline", "version": __version__},
         "methods": methods,
         "components": {"schemas": components.schemas},
+        "x-trunkline": {
+            "topics": {topic: {"summary": words, "data": schema_of(data)} for topic, (words, data) in TOPICS.items()}
+        },
     }
 
 

@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+import msgspec
+
 from trunkline.generate.schema import Definition, SchemaReader
 from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
 from trunkline_protocol.catalogue import CLIENT_PACK
+from trunkline_protocol.error_data import DATA_OF, ErrorData
+from trunkline_protocol.errors import ERROR_TABLE, ErrorCode
 from trunkline_protocol.hub_methods import METHODS
 
 CLIENTS_OWN: Final = frozenset(row.name for row in METHODS.values() if row.is_clients_own)
 """What the clients themselves say to a hub; called by hand it would act behind the client's back."""
+
+
+HUB: Final = "hub."
+"""Stands for the method that the hub's own errors are of: their types are named after it where methods have some of the
+same name."""
 
 
 class DocumentError(ValueError):
@@ -21,8 +30,19 @@ class DocumentError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Error:
+    """An error that a method declares: its code, and what its data have, None = nothing of their own."""
+
+    code: int
+    data: Type | None
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """One method. ``chunk`` is None unless it streams, ``item`` unless it takes a stream."""
+    """One method. ``chunk`` is None unless it streams, ``item`` unless it takes a stream.
+
+    ``chunks`` is the data by chunk type; empty where chunks of any type may come.
+    """
 
     name: str
     summary: str
@@ -30,6 +50,8 @@ class Method:
     result: Type
     chunk: Type | None
     item: Type | None
+    chunks: dict[str, Type]
+    errors: list[Error]
 
     @property
     def params_required(self) -> bool:
@@ -38,11 +60,26 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic, or a pattern of topics, and what its events carry."""
+
+    pattern: str
+    summary: str
+    data: Type
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """The methods of a hub by name, and the types they share."""
+    """The methods of a hub by name, the errors that any of them may end with, and the types they share.
+
+    ``error_data`` is what ``error.data`` has in each of them.
+    """
 
     version: str
     methods: list[Method]
+    errors: list[Error]
+    error_data: Type
+    topics: list[Topic]
     definitions: dict[str, Definition]
 
 
@@ -80,20 +117,31 @@ def read_document(document: Any, reserved: Collection[str]) -> Document:
     methods = document.get("methods")
     if not isinstance(methods, list):
         raise DocumentError("this OpenRPC document has no list of methods")
-    reader = SchemaReader(document, reserved)
-    by_name: dict[str, Method] = {}
     try:
-        for index, described in enumerate(methods):
-            method = _read_method(described, index, reader)
-            if method.name in by_name:
-                raise DocumentError(f"method {method.name!r} is described twice")
-            by_name[method.name] = method
+        first = SchemaReader(document, reserved)
+        _read_all(methods, first)
+        reader = SchemaReader(document, reserved, first)
+        by_name, errors, data = _read_all(methods, reader)
     except RecursionError:
         raise DocumentError("this document is nested too deeply") from None
     kept = [by_name[name] for name in sorted(by_name) if name not in CLIENTS_OWN]
     info = document.get("info")
     version = str(info.get("version", "")) if isinstance(info, dict) else ""
-    return Document(version, kept, reader.definitions())
+    topics = _read_topics(document, reader)
+    return Document(version, kept, errors, data, topics, reader.definitions())
+
+
+def _read_all(methods: list[Any], reader: SchemaReader) -> tuple[dict[str, Method], list[Error], Type]:
+    """The methods by name, the hub's own errors, and what the data of each error has."""
+    by_name: dict[str, Method] = {}
+    for index, described in enumerate(methods):
+        method = _read_method(described, index, reader)
+        if method.name in by_name:
+            raise DocumentError(f"method {method.name!r} is described twice")
+        by_name[method.name] = method
+    own = {code: reader.read(msgspec.json.schema(data), HUB) for code, data in DATA_OF.items()}
+    errors = [Error(code, own.get(ErrorCode(code))) for code in ERROR_TABLE]
+    return by_name, errors, reader.read(msgspec.json.schema(ErrorData), HUB)
 
 
 def _read_method(described: Any, index: int, reader: SchemaReader) -> Method:
@@ -101,14 +149,41 @@ def _read_method(described: Any, index: int, reader: SchemaReader) -> Method:
         raise DocumentError(f"methods[{index}] has no name")
     extension = _member(described, "x-trunkline")
     streaming = extension.get("streaming") is True
+    name = described["name"]
+    chunks = _member(extension, "chunks") if streaming else {}
     return Method(
-        name=described["name"],
+        name=name,
         summary=_text(described.get("summary")) or _text(described.get("description")),
         params=ANY_OBJECT if extension.get("pack") == CLIENT_PACK else _read_params(described, reader),
-        result=reader.read(_member(described, "result").get("schema", {})),
-        chunk=reader.read(extension.get("chunk", {})) if streaming else None,
-        item=reader.read(extension["input"]) if "input" in extension else None,
+        result=reader.read(_member(described, "result").get("schema", {}), name),
+        chunk=reader.read(extension.get("chunk", {}), name) if streaming else None,
+        item=reader.read(extension["input"], name, is_given=False) if "input" in extension else None,
+        chunks={kind: reader.read(schema, name) for kind, schema in chunks.items()},
+        errors=_read_errors(described, reader),
     )
+
+
+def _read_errors(described: dict[str, Any], reader: SchemaReader) -> list[Error]:
+    errors = described.get("errors")
+    found: dict[int, Error] = {}
+    for error in errors if isinstance(errors, list) else []:
+        if not isinstance(error, dict) or type(code := error.get("code")) is not int:
+            raise DocumentError(f"{described['name']}: an error has no code")
+        data = _member(error, "x-trunkline").get("data")
+        found[code] = Error(code, None if data is None else reader.read(data, described["name"]))
+    return [found[code] for code in sorted(found)]
+
+
+def _read_topics(document: dict[str, Any], reader: SchemaReader) -> list[Topic]:
+    """The topics whose events are described."""
+    described = _member(_member(document, "x-trunkline"), "topics")
+    topics = {pattern: each for pattern, each in described.items() if isinstance(each, dict)}
+    return [
+        Topic(
+            pattern, _text(topics[pattern].get("summary")), reader.read(topics[pattern].get("data", {}), f"{pattern}.")
+        )
+        for pattern in sorted(topics)
+    ]
 
 
 def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:
@@ -123,7 +198,9 @@ def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:
         schema = param.get("schema", {})
         said = schema.get("description") if isinstance(schema, dict) else None
         description = _text(param.get("description")) or _text(param.get("summary")) or _text(said)
-        fields[param["name"]] = Field(param["name"], reader.read(schema), param.get("required") is True, description)
+        fields[param["name"]] = Field(
+            param["name"], reader.read(schema, name, is_given=False), param.get("required") is True, description
+        )
     return Object(tuple(fields.values()))
 
 

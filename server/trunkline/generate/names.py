@@ -13,9 +13,13 @@ class Names:
     def __init__(self, reserved: Iterable[str]) -> None:
         self._taken = set(reserved)
 
-    def take(self, hint: str) -> str:
-        """The hint as a name in PascalCase; with a number behind it where it is taken."""
-        name = base = type_name(hint)
+    def take(self, *hints: str) -> str:
+        """The first of the hints that is free, as a name in PascalCase; the last with a number where all are taken."""
+        for hint in hints[:-1]:
+            if (name := type_name(hint)) not in self._taken:
+                self._taken.add(name)
+                return name
+        name = base = type_name(hints[-1])
         count = 1
         while name in self._taken:
             count += 1

@@ -1,4 +1,4 @@
-"""Types as Python hints. Objects become TypedDicts, which need a name: their title, or the place they stand at."""
+"""Types as Python hints. Objects become TypedDicts, which need names: of their definition, or place."""
 
 from __future__ import annotations
 
@@ -80,10 +80,10 @@ class PythonTypes:
     def _object(self, found: Object, place: str) -> str:
         if not found.fields:
             return f"dict[str, {'Never' if found.extra is None else self.hint(found.extra, f'{place} value')}]"
-        # Those without a title are named by their place alone: what stands elsewhere does not rename them.
-        key = (found, found.title or place)
+        # They are named by their place alone: what stands elsewhere does not rename them.
+        key = (found, place)
         if key not in self._named:
-            name = self._named[key] = self._names.take(found.title or place)
+            name = self._named[key] = self._names.take(place)
             self._texts[name] = ""  # its place, before those that it contains
             self._texts[name] = self._typed_dict(name, found.fields, "")
         return self._named[key]

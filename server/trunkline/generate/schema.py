@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import unquote
 
-from trunkline.generate.names import Names
+from trunkline.generate.names import Names, type_name
 from trunkline.generate.shapes import (
     ANY_OBJECT,
     BYTES,
@@ -55,10 +56,16 @@ class SchemaReader:
     Args:
         document: what references that a schema cannot resolve itself are looked up in.
         reserved: names that definitions must not get.
+        before: what has read the same schemas before, so that it is known which definitions have one name.
     """
 
-    def __init__(self, document: Any, reserved: Collection[str]) -> None:
+    def __init__(self, document: Any, reserved: Collection[str], before: SchemaReader | None = None) -> None:
         self._document = document
+        self._before = before
+        self._given: set[tuple[str, str]] = set()
+        self._method = ""
+        self._is_given = True
+        self._defining: Any = None
         self._names = Names(reserved)
         self._named: dict[tuple[str, str], str] = {}
         self._definitions: dict[str, Definition] = {}
@@ -71,8 +78,27 @@ class SchemaReader:
             for name, found in sorted(self._definitions.items())
         }
 
-    def read(self, schema: Any) -> Type:
-        """The type of a schema that is the root of its own references."""
+    def _candidates(self, key: tuple[str, str]) -> tuple[str, ...]:
+        """The names that a definition may get: its own, or where others have that, one that tells them apart."""
+        hint = key[0]
+        rivals = [] if self._before is None else [other for other in self._before._named if other[0] == hint]
+        if self._before is None or len(rivals) < 2:
+            return (hint,)
+        if len(rivals) == 2 and len(given := self._before._given.intersection(rivals)) == 1:
+            # One type, with one form where it is taken and another where it is given: with defaults filled in.
+            return (hint if key in given else f"{hint} Input",)
+        space = self._method.rpartition(".")[0]
+        is_said = type_name(hint).startswith(type_name(space))
+        return (hint if is_said or not space else f"{space} {hint}", f"{self._method} {hint}")
+
+    def read(self, schema: Any, method: str = "", *, is_given: bool = True) -> Type:
+        """The type of a schema that is the root of its own references.
+
+        Args:
+            method: whose schema it is.
+            is_given: of what it gives, not of what it takes.
+        """
+        self._method, self._is_given = method, is_given
         return self._read(schema, schema)
 
     def _read(self, schema: Any, root: Any) -> Type:
@@ -115,6 +141,9 @@ class SchemaReader:
     def _object(self, schema: dict[str, Any], root: Any) -> Type:
         if list(_dict(schema.get("properties"))) == [MEMBER]:
             return BYTES
+        title = schema.get("title")
+        if isinstance(title, str) and schema.get("properties") and schema is not self._defining:
+            return self._define(title, schema, root)
         required = [name for name in _list(schema.get("required")) if isinstance(name, str)]
         extra = self._extra(schema, root)
         fields: dict[str, Field] = {}
@@ -126,8 +155,7 @@ class SchemaReader:
             fields.setdefault(name, Field(name, extra or UNKNOWN, True))
         if not fields and extra is None and schema.get("additionalProperties") is not False:
             return ANY_OBJECT
-        title = schema.get("title")
-        return Object(tuple(fields.values()), extra, title if isinstance(title, str) else "")
+        return Object(tuple(fields.values()), extra)
 
     def _extra(self, schema: dict[str, Any], root: Any) -> Type | None:
         others = list(_dict(schema.get("patternProperties")).values())
@@ -157,11 +185,18 @@ class SchemaReader:
             target = _resolve(reference, root)
         if target is None:
             return UNKNOWN
-        hint = _title(target) if reference == "#" else _pointer(reference)[-1]
-        key = (hint, _fingerprint(target, root))
+        return self._define(
+            _title(target) if reference == "#" else _hint(_pointer(reference)[-1], target), target, root
+        )
+
+    def _define(self, hint: str, target: Any, root: Any) -> Named:
+        key = (hint, _fingerprint(target, root, self._document))
+        if self._is_given:
+            self._given.add(key)
         if key not in self._named:
-            name = self._named[key] = self._names.take(hint)
+            name = self._named[key] = self._names.take(*self._candidates(key))
             said = target.get("description") if isinstance(target, dict) else None
+            self._defining = target
             self._definitions[name] = Definition(self._read(target, root), said if isinstance(said, str) else "")
         return Named(self._named[key])
 
@@ -206,16 +241,18 @@ def _resolve(reference: str, root: Any) -> Any:
     return found
 
 
-def _fingerprint(target: Any, root: Any) -> str:
+def _fingerprint(target: Any, *roots: Any) -> str:
     """Equal for definitions that mean the same, whatever schema they stand in."""
     reached: dict[str, Any] = {}
     waiting = [target]
     while waiting:
         for reference in _references(waiting.pop()):
             if reference not in reached:
-                reached[reference] = _resolve(reference, root)
+                found = [_resolve(reference, root) for root in roots]
+                reached[reference] = next((each for each in found if each is not None), None)
                 waiting.append(reached[reference])
-    return json.dumps([target, reached], sort_keys=True)
+    bare = {key: value for key, value in target.items() if key != "$defs"} if isinstance(target, dict) else target
+    return json.dumps([bare, reached], sort_keys=True)
 
 
 def _references(schema: Any) -> Iterator[str]:
@@ -244,6 +281,12 @@ def _is_circular(name: str, types: dict[str, Type]) -> bool:
             case Union(members) | Intersection(members):
                 waiting += members
     return False
+
+
+def _hint(pointed: str, target: Any) -> str:
+    """The name of a definition without the number that tells several of that name apart in one document."""
+    title = _title(target)
+    return title if re.fullmatch(rf"{re.escape(title)}_?\d+", pointed) else pointed
 
 
 def _title(schema: Any) -> str:

@@ -65,7 +65,6 @@ class Object:
 
     fields: tuple[Field, ...]
     extra: Type | None = None
-    title: str = ""
 
     @property
     def is_any(self) -> bool:

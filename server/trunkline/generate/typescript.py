@@ -6,7 +6,7 @@ import json
 import re
 from typing import Final, assert_never
 
-from trunkline.generate.document import Document, Method
+from trunkline.generate.document import Document, Error, Method
 from trunkline.generate.names import plain_lines, quoted
 from trunkline.generate.shapes import (
     NEVER,
@@ -25,8 +25,11 @@ from trunkline.generate.shapes import (
 
 RESERVED: Final = frozenset(
     {
-        "CallName", "CallOptions", "Chunk", "Exclude", "Hub", "Item", "MethodName", "Methods", "Omit", "Params",
-        "Promise", "Record", "Rest", "Result", "ResultStream", "StreamName", "StreamOptions", "TypedHub", "Uint8Array",
+        "AsyncIterable", "CallError", "CallName", "CallOptions", "Chunk", "Code", "Covering", "Covers",
+        "DeclaredError", "EventData", "Exclude", "Failure", "Hub", "HubFailure", "Item", "Listener", "Map",
+        "MethodName", "Methods", "Omit", "Params", "Piece", "Promise", "PublishOptions", "Published", "ReadonlyMap",
+        "Record", "Rest", "Result", "ResultStream", "RpcError", "StreamChunk", "StreamName", "StreamOptions",
+        "SubscribeOptions", "Subscription", "Topic", "Topics", "TopicsOf", "TypedHub", "TypedStream", "Uint8Array",
     }
 )  # fmt: skip
 """Names that the file itself uses."""
@@ -43,7 +46,11 @@ Changes made by hand are lost when it is generated again; `--check` tells whethe
 
 _PRELUDE: Final = """\
 /* eslint-disable */
-import type { CallOptions, Hub, ResultStream, StreamOptions } from "trunkline";
+import type {
+  CallOptions, Hub, Listener, Published, PublishOptions, ResultStream, StreamChunk, StreamOptions, SubscribeOptions,
+  Subscription,
+} from "trunkline";
+import { RpcError } from "trunkline";
 """
 
 _HELPERS: Final = """\
@@ -65,6 +72,17 @@ export type Result<M extends MethodName> = Methods[M] extends { result: infer R 
 /** What a chunk of a streaming method carries. */
 export type Chunk<M extends MethodName> = Methods[M] extends { chunk: infer C } ? C : never;
 
+/** One chunk of a stream: a union that narrows by `type`, where the method declares the types of its chunks. */
+export type Piece<M extends StreamName> = Methods[M] extends { chunks: infer C }
+  ? { [T in keyof C & string]: StreamChunk<C[T]> & { readonly type: T } }[keyof C & string]
+  : StreamChunk<Chunk<M>>;
+
+/** The stream of a method, with chunks that narrow. */
+export interface TypedStream<M extends StreamName> extends AsyncIterable<Piece<M>> {
+  /** As `ResultStream.result`. */
+  readonly result: ResultStream<Chunk<M>, Result<M>>["result"];
+}
+
 /** One item of what a method takes as a stream. */
 export type Item<M extends MethodName> = Methods[M] extends { item: infer I } ? I : never;
 
@@ -73,12 +91,88 @@ type Rest<M extends MethodName, O> = Record<string, never> extends Params<M>
   ? [params?: Params<M>, options?: O]
   : [params: Params<M>, options?: O];
 
+/** An error with this code, and what its `data` has beside {@link %(data)s}. */
+export type Failure<C extends number, D = unknown> = RpcError & { readonly code: C; readonly data: %(data)s & D };
+
+/** The hub's own errors, which any call may end with. */
+export type HubFailure =%(failures)s;
+
+/** The errors that a method declares. */
+export type DeclaredError<M extends MethodName> = Methods[M] extends { error: infer E } ? E : never;
+
+type Code<E> = E extends { readonly code: infer C } ? C : never;
+
+/** What a call of a method may end with, as a union that narrows by `code`. */
+export type CallError<M extends MethodName> =
+  | DeclaredError<M>
+  | Exclude<HubFailure, { readonly code: Code<DeclaredError<M>> }>;
+
+const HUB_CODES: readonly number[] = [%(codes)s];
+const DECLARED_CODES: ReadonlyMap<string, readonly number[]> = new Map([%(declared)s]);
+
+/**
+ * Whether something caught is the error that a call of this method ended with, and its `code` one that the hub knows or
+ * the method declares: then the code tells what `data` has.
+ */
+export function isErrorOf<M extends MethodName>(error: unknown, method: M): error is CallError<M> {
+  return (
+    error instanceof RpcError &&
+    error.method === method &&
+    (HUB_CODES.includes(error.code) || DECLARED_CODES.get(method)?.includes(error.code) === true)
+  );
+}
+
+type TopicsOf<P extends string> = P extends `${infer A}*${infer B}`
+  ? `${A}${string}${TopicsOf<B>}`
+  : P extends `${infer A}>`
+    ? `${A}${string}`
+    : P;
+
+/** The topics and patterns whose events are described. */
+export type Topic = TopicsOf<keyof Topics & string>;
+
+/** Whether each topic that fits T fits the pattern P, too. */
+type Covers<P, T> = P extends T
+  ? true
+  : P extends ">"
+    ? true
+    : P extends `${infer A}.${infer Ps}`
+      ? T extends `${infer B}.${infer Ts}`
+        ? A extends B | "*"
+          ? Covers<Ps, Ts>
+          : false
+        : false
+      : P extends "*"
+        ? T extends `${string}.${string}` | ">"
+          ? false
+          : true
+        : false;
+
+type Covering<T> = { [P in keyof Topics]: Covers<P, T> extends true ? Topics[P] : never }[keyof Topics];
+
+/** What events of a topic, or of all that fit a pattern, carry; unknown where they are not described. */
+export type EventData<T extends string> = T extends keyof Topics
+  ? Topics[T]
+  : [Covering<T>] extends [never]
+    ? unknown
+    : Covering<T>;
+
 /** A {@link Hub} that knows the methods of {@link Methods}; everything else is that of the plain one. */
-export interface TypedHub extends Omit<Hub, "call" | "stream"> {
+export interface TypedHub extends Omit<Hub, "call" | "on" | "publish" | "stream" | "subscribe"> {
   /** As `Hub.call`. */
   call<M extends CallName>(method: M, ...rest: Rest<M, CallOptions>): Promise<Result<M>>;
   /** As `Hub.stream`. */
-  stream<M extends StreamName>(method: M, ...rest: Rest<M, StreamOptions>): ResultStream<Chunk<M>, Result<M>>;
+  stream<M extends StreamName>(method: M, ...rest: Rest<M, StreamOptions>): TypedStream<M>;
+  /** As `Hub.subscribe`. */
+  subscribe<T extends Topic>(topic: T, options?: SubscribeOptions): Promise<Subscription<EventData<T>>>;
+  subscribe<T = unknown>(topic: string, options?: SubscribeOptions): Promise<Subscription<T>>;
+  /** As `Hub.on`. */
+  on<T extends Topic>(
+    topic: T, listener: Listener<EventData<T>>, options?: SubscribeOptions,
+  ): Promise<Subscription<EventData<T>>>;
+  on<T = unknown>(topic: string, listener: Listener<T>, options?: SubscribeOptions): Promise<Subscription<T>>;
+  /** As `Hub.publish`. */
+  publish<T extends string>(topic: T, data: EventData<T>, options?: PublishOptions): Promise<Published>;
 }
 
 /** The same hub, with types. Nothing is checked when it runs: the hub does that. */
@@ -95,24 +189,62 @@ def write(document: Document) -> str:
     for name, definition in document.definitions.items():
         text = render(definition.type)
         parts.append(f"{_comment(definition.description, '')}export type {name} = {text};\n")
-    members = "".join(_method(method) for method in document.methods)
+    members = "".join(_method(method, document.errors) for method in document.methods)
+    topics = "".join(
+        f"{_comment(topic.summary, '  ')}  {quoted(topic.pattern)}: {render(topic.data, '  ')};\n"
+        for topic in document.topics
+    )
     parts += [
         f"/** Method name to what goes in and comes out. */\nexport interface Methods {{\n{members}}}\n",
-        _HELPERS,
+        f"/** Topic, or pattern of topics, to what events carry. */\nexport interface Topics {{\n{topics}}}\n",
+        _HELPERS % _errors(document),
     ]
     return "\n".join(parts)
 
 
-def _method(method: Method) -> str:
+def _method(method: Method, hub: list[Error]) -> str:
     has_params = bool(method.params.fields) or method.params.extra is not None
     members = {"params": render(method.params, "    ") if has_params else "Record<string, never>"}
     members["result"] = render(method.result, "    ")
     if method.chunk is not None:
         members["chunk"] = render(method.chunk, "    ")
+    if method.chunks:
+        kinds = "".join(f"      {_key(kind)}: {render(data, '      ')};\n" for kind, data in method.chunks.items())
+        members["chunks"] = f"{{\n{kinds}    }}"
+    if method.errors:
+        known = {error.code: error.data for error in hub}
+        own = [Error(each.code, each.data or known.get(each.code)) for each in method.errors]
+        members["error"] = _failures(own, "      ")
     if method.item is not None:
         members["item"] = render(method.item, "    ")
-    body = "".join(f"    {name}: {text};\n" for name, text in members.items())
+    body = "".join(f"    {name}:{_spaced(text)};\n" for name, text in members.items())
     return f"{_comment(method.summary, '  ')}  {quoted(method.name)}: {{\n{body}  }};\n"
+
+
+def _errors(document: Document) -> dict[str, str]:
+    """What the helpers say of errors."""
+    known = {error.code for error in document.errors}
+    own = {each.name: [error.code for error in each.errors if error.code not in known] for each in document.methods}
+    declared = "".join(f"\n  [{quoted(name)}, {codes}]," for name, codes in own.items() if codes)
+    return {
+        "data": render(document.error_data),
+        "failures": _failures(document.errors),
+        "codes": ", ".join(str(error.code) for error in document.errors),
+        "declared": f"{declared}\n" if declared else "",
+    }
+
+
+def _failures(errors: list[Error], indent: str = "  ") -> str:
+    """The union of errors, each on a line of its own."""
+    return "".join(f"\n{indent}| Failure<{_arguments(error)}>" for error in errors)
+
+
+def _spaced(text: str) -> str:
+    return text if text.startswith("\n") else f" {text}"
+
+
+def _arguments(error: Error) -> str:
+    return str(error.code) if error.data is None else f"{error.code}, {render(error.data)}"
 
 
 def render(found: Type, indent: str = "") -> str:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import inspect
 import keyword
 from collections import abc
-from collections.abc import Callable
-from typing import Annotated, Any, Final, NotRequired, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, NotRequired, get_args, get_origin, get_type_hints
 
 import msgspec
 from pydantic import ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from trunkline.methods.batched_calls import item_hints
-from trunkline.methods.context import Chunk, Context
+from trunkline.methods.chunk_types import ChunkHints, chunk_hints
+from trunkline.methods.context import Context
 from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
 from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
 from trunkline.methods.wire_values import Reader, Writer, encode, encode_chunk
 from trunkline_protocol.binary import MARK
-from trunkline_protocol.catalogue import Parameter
+from trunkline_protocol.catalogue import DeclaredError, Parameter
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 _TAKEN: Final = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -46,6 +47,7 @@ class Binding:
         name: for error messages.
         streaming: it is a generator, so the return annotation describes chunks.
         batched: its parameters and its result are lists, with an item of each call.
+        summary: what the result of a stream is; None = what its annotation says.
 
     Raises:
         TypeError: hints that have no form on the wire, ``*args``, or more than one input.
@@ -55,7 +57,9 @@ class Binding:
         input_name: the parameter that gets the call's input; ``items`` reads what is in it.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, streaming: bool, batched: bool = False) -> None:
+    def __init__(
+        self, function: Callable[..., Any], name: str, *, streaming: bool, batched: bool = False, summary: Any = None
+    ) -> None:
         self._name = name
         signature = inspect.signature(function)
         hints = _hints_of(function, name)
@@ -96,15 +100,58 @@ class Binding:
         returns = hints.get("return", Any)
         if streaming:
             _require_stream(function, returns, name)
-        self._result, self.result_schema = self._given(_argument(returns, 2) if streaming else returns, "the result")
-        self._chunk, chunk_schema = self._given(_chunk_type(returns) if streaming else Any, "a chunk")
-        self.chunk_schema = chunk_schema if streaming else None
+        result = returns if not streaming else _argument(returns, 2) if summary is None else summary
+        self._result, self.result_schema = self._given(result, "the result")
+        self._is_summary_declared = summary is not None
+        self.chunk_schema: dict[str, Any] | None = None
+        self.chunk_schemas: dict[str, dict[str, Any]] | None = None
+        self._typed: dict[str, Writer | None] | None = None
+        self._errors: dict[int, Writer] = {}
+        if streaming:
+            self._bind_chunks(chunk_hints(_argument(returns, 0), name))
+
+    def _bind_chunks(self, hints: ChunkHints) -> None:
+        self._chunk, self.chunk_schema = self._given(hints.plain, "a chunk")
+        if hints.typed is not None:
+            bound = {kind: self._given(hint, f"a chunk of type {kind!r}") for kind, hint in hints.typed.items()}
+            self._typed = {kind: writer for kind, (writer, _) in bound.items()}
+            self.chunk_schemas = {kind: schema for kind, (_, schema) in bound.items()}
+            self.chunk_schema = self._given(hints.any_of, "a chunk")[1]
 
     def _bind_input(self, parameter: str, hint: Any) -> None:
         if self.input_name is not None:
             raise TypeError(f"{self._name}: a call has one input, not both {self.input_name} and {parameter}")
         self.input_name = parameter
         self.items = ItemBinding(hint, self._name)
+
+    def declared_errors(self, errors: Mapping[int, Any]) -> list[DeclaredError]:
+        """The errors that a method declares, by code, as data.
+
+        Raises:
+            TypeError: the type of an error's data has no form on the wire, or is none of objects.
+        """
+        return [DeclaredError(code, self._bind_error(code, hint)) for code, hint in sorted(errors.items())]
+
+    def _bind_error(self, code: int, hint: Any) -> dict[str, Any] | None:
+        if hint is None:
+            return None
+        what = f"{self._name}: the data of error {code}"
+        core, schema = _schemas(hint, what, _GIVEN)
+        if schema.get("type") != "object":
+            raise TypeError(f"{what}: error.data is an object; write a TypedDict")
+        self._errors[code] = Writer(core, f"{self._name} gave as data of error {code}")
+        return schema
+
+    def checked_error(self, error: RpcError) -> RpcError:
+        """An error that the method raised; where its data are not what is declared for its code, 1003 that says so."""
+        if (writer := self._errors.get(error.code)) is None:
+            return error
+        try:
+            writer.write(error.data)
+        except RpcError as unfit:
+            unfit.message += f" (its message: {bounded(error.message)})"
+            return unfit
+        return error
 
     def _describe(self, name: str, hint: Any, defaults: dict[str, Any]) -> Parameter:
         core, schema = _schemas(hint, f"{self._name}: parameter {name!r}", _TAKEN)
@@ -165,8 +212,10 @@ class Binding:
         return encode(value, self._gave) if self._result is None else self._result.write(value)
 
     def encode_summary(self, value: Any, chunks: int) -> bytes:
-        """The result that follows the chunks of a stream, as JSON; ``{"chunks": n}`` where the method gave none."""
-        return encode({"chunks": chunks}, self._name) if value is None else self.encode_result(value)
+        """The result that follows the chunks of a stream, as JSON; ``{"chunks": n}`` where none is declared."""
+        if value is None and not self._is_summary_declared:
+            return encode({"chunks": chunks}, self._name)
+        return self.encode_result(value)
 
     def encode_chunk(self, item: Any, index: int) -> tuple[bytes, bytes]:
         """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
@@ -174,7 +223,7 @@ class Binding:
         Raises:
             RpcError: 1003 that names the index.
         """
-        return encode_chunk(item, self._yielded, self._chunk, index)
+        return encode_chunk(item, self._yielded, self._chunk, index, self._typed)
 
 
 class ItemBinding:
@@ -296,13 +345,3 @@ def _argument(annotation: Any, index: int) -> Any:
     arguments = get_args(annotation)
     found = arguments[index] if index < len(arguments) else Any
     return Any if found in (None, type(None)) and index else found
-
-
-def _chunk_type(annotation: Any) -> Any:
-    """What a generator yields beside chunks of a type of their own, which may carry anything."""
-    item = _argument(annotation, 0)
-    if item is Chunk:
-        return Any
-    if Chunk in get_args(item):
-        return Union[tuple(kind for kind in get_args(item) if kind is not Chunk)]  # noqa: UP007  of a number known here only
-    return item

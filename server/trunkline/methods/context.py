@@ -9,22 +9,29 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol
 
 import msgspec
+from typing_extensions import TypeVar
 
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import CALLERS_OWN, Window
 from trunkline_protocol.principals import ENCODED_EXECUTOR, Principal, decode_principal
 
+KindT_co = TypeVar("KindT_co", bound=str, default=str, covariant=True)
+DataT_co = TypeVar("DataT_co", default=Any, covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
-    """One item of a stream with a type of its own; plain values are sent with type ``data``."""
+class Chunk(Generic[KindT_co, DataT_co]):
+    """One item of a stream with a type of its own; plain values are sent with type ``data``.
 
-    type: str
-    data: Any
+    Annotated ``Chunk[Literal["note"], Note]`` it says what chunks of that type carry; ``Chunk`` is one of any type.
+    """
+
+    type: KindT_co
+    data: DataT_co
 
 
 class Host(Protocol):

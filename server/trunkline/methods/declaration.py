@@ -7,12 +7,13 @@ import functools
 import inspect
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec, TypeVar, get_args
 
 from trunkline.methods.marks import MARK, keep_mark
 from trunkline_protocol.catalogue import MethodLimits, RecoveryKind, RunsAs
+from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.hub_methods import reserved
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -92,6 +93,8 @@ class MethodOptions:
     recovery: tuple[RecoveryKind, ...] = ()
     limits: MethodLimits | None = None
     technique: str | None = None
+    result: Any = None
+    errors: Mapping[int, Any] = field(default_factory=dict)
 
 
 @_takes_its_own("@method")
@@ -110,6 +113,8 @@ def method(
     max_calls: int | None = None,
     rate: float | None = None,
     technique: str | None = None,
+    result: Any = None,
+    errors: Mapping[int, Any] | Mapping[ErrorCode, Any] | None = None,
 ) -> Callable[[Function], Function]:
     """Serve a function, or a method of a class, under ``name``.
 
@@ -131,6 +136,8 @@ def method(
             pause, where the error is retryable. ``restart_worker``: where the method raises WORKER_CRASHED (2001),
             which says that its process is of no use any more, replace that, and run the call again.
         technique: a parameter, a string, that names a technique: calls go to the groups of executors that list it.
+        result: of a stream, the type of what ``ctx.set_result`` gets; for others it is the annotation.
+        errors: codes that it raises of itself, each with the type of its ``data``; None where that has nothing more.
         max_concurrency: its calls that run at once in one executor; others wait in it. Not for a plain function, which
             runs alone.
         max_calls: its calls in flight in the hub, running and waiting; others are refused with 2002.
@@ -151,7 +158,7 @@ def method(
         raise RegistrationError(f"{name}: batch={batch!r} is no Batch; write batch=Batch(max_items=32)")
     limits = _limits(name, max_concurrency, max_calls, rate)
     declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
-    options = (*declared, tuple(recovery), limits, technique)
+    options = (*declared, tuple(recovery), limits, technique, result, _errors(name, errors))
     return functools.partial(_mark, MethodOptions(*options))
 
 
@@ -206,6 +213,19 @@ def _limits(name: str, max_concurrency: int | None, max_calls: int | None, rate:
         if number is not None and not (isinstance(number, (int, float)) and 0 < number < math.inf):
             raise RegistrationError(f"{name}: {option}={number!r} is no number above zero; leave it out for no limit")
     return None if given == dict.fromkeys(given) else MethodLimits(max_concurrency, max_calls, rate)
+
+
+def _errors(name: str, errors: object) -> dict[int, Any]:
+    """The errors that a method declares: code -> the type of its data.
+
+    Raises:
+        RegistrationError: this is no such mapping.
+    """
+    if errors is None:
+        return {}
+    if not isinstance(errors, Mapping) or not all(isinstance(code, int) for code in errors):
+        raise RegistrationError(f"{name}: errors={errors!r:.80} is no mapping; write errors={{404: NotFound}}")
+    return {int(code): data for code, data in errors.items()}
 
 
 def name_of(function: object) -> str:

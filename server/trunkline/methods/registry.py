@@ -143,7 +143,10 @@ class Registry:
                 f"{options.name}: max_concurrency is for what runs many at once; a plain function runs alone, and a "
                 "batch has max_items"
             )
-        binding = Binding(function, options.name, streaming=streaming, batched=options.batch is not None)
+        if options.result is not None and not streaming:
+            raise RegistrationError(f"{options.name}: result= is for streams; annotate what the function returns")
+        batched = options.batch is not None
+        binding = Binding(function, options.name, streaming=streaming, batched=batched, summary=options.result)
         names = [parameter.name for parameter in binding.parameters]
         if options.routing_key is not None and options.routing_key not in names:
             raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
@@ -167,6 +170,8 @@ class Registry:
             parameters=binding.parameters,
             result=binding.result_schema,
             chunk=binding.chunk_schema,
+            chunks=binding.chunk_schemas,
+            errors=binding.declared_errors(options.errors),
             input=None if binding.items is None else binding.items.schema,
             http=options.http,
             runs_as=options.runs_as,

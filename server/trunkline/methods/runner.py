@@ -268,7 +268,7 @@ class MethodRunner:
                 raise running.input.fault  # a method that did not mind a bad item
             sink.result(result)
         except BaseException as error:  # here and nowhere else: what gets past would end the loop, or nobody's wait
-            self._fail(running, error, sink)
+            self._fail(bound, running, error, sink)
         finally:
             self._running.pop(call_id, None)
             running.context.mark_over()
@@ -277,13 +277,13 @@ class MethodRunner:
             if running.has_slot:
                 self._release_slot()
 
-    def _fail(self, running: Running, error: BaseException, sink: Sink) -> None:
+    def _fail(self, bound: BoundMethod, running: Running, error: BaseException, sink: Sink) -> None:
         """End a call with whatever was raised."""
         context, began = running.context, running.began
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=began))
         elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
-            failure = sendable(error, context.method)
+            failure = sendable(bound.binding.checked_error(error), context.method)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0

@@ -211,19 +211,24 @@ def encode(value: Any, gave: str, levels: int = MAX_DEPTH, *, large_integers: bo
     return data
 
 
-def encode_chunk(item: Any, gave: str, writer: Writer | None, index: int) -> tuple[bytes, bytes]:
+def encode_chunk(
+    item: Any, gave: str, writer: Writer | None, index: int, typed: Mapping[str, Writer | None] | None = None
+) -> tuple[bytes, bytes]:
     """An item that a generator yielded, as chunk type (JSON string) and data (JSON).
 
     Args:
         gave: who gave it, and how: ``text.words yielded``.
         writer: of items that are no :class:`Chunk`; None = any.
         index: of the item.
+        typed: writers by chunk type, where these are declared; None = any type may come.
 
     Raises:
         RpcError: 1003 that names the index.
     """
     try:
         if isinstance(item, Chunk):
+            if typed is not None:
+                return _encode_declared(item, gave, typed)
             return orjson.dumps(item.type), encode(item.data, gave, CARRIED_DEPTH)
         if writer is None:
             return b'"data"', encode(item, gave, CARRIED_DEPTH)
@@ -232,6 +237,15 @@ def encode_chunk(item: Any, gave: str, writer: Writer | None, index: int) -> tup
         error.message += f" (item {index})"
         error.data["index"] = index
         raise
+
+
+def _encode_declared(item: Chunk, gave: str, typed: Mapping[str, Writer | None]) -> tuple[bytes, bytes]:
+    if item.type not in typed:
+        words = f"{gave} a chunk of type {item.type!r:.80}; it declares {', '.join(map(repr, typed))}"
+        raise RpcError(ErrorCode.SERIALIZATION_ERROR, words)
+    writer = typed[item.type]
+    data = encode(item.data, gave, CARRIED_DEPTH) if writer is None else writer.write(item.data, CARRIED_DEPTH)
+    return orjson.dumps(item.type), data
 
 
 def sendable(error: RpcError, raised_by: str) -> RpcError:

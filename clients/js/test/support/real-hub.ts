@@ -49,16 +49,18 @@ export interface HubOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Whether to serve `lab.py`, too. */
   readonly lab?: boolean;
+  /** A further module beside `lab.py`. */
+  readonly methods?: string;
 }
 
 /** Starts a hub; resolves when its executors are warm. */
-export async function startHub({ port = 0, env = {}, lab = false }: HubOptions = {}): Promise<RealHub> {
+export async function startHub({ port = 0, env = {}, lab = false, methods: own }: HubOptions = {}): Promise<RealHub> {
   const data = mkdtempSync(join(tmpdir(), "trunkline-hub-"));
-  const methods = lab ? ["--methods", "lab"] : [];
+  const methods = [...(lab ? ["lab"] : []), ...(own === undefined ? [] : [own])].flatMap((name) => ["--methods", name]);
   const child = spawn(BINARY, ["serve", "--port", String(port), ...ARGUMENTS, ...methods, "--data", data], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, ...env },
-    ...(lab ? { cwd: MODULES } : {}),
+    ...(methods.length > 0 ? { cwd: MODULES } : {}),
   });
   const said: string[] = [];
   const ended = new Promise<string>((resolve) => {

@@ -13,6 +13,27 @@ import {
 } from "trunkline";
 import { msgpack } from "trunkline/msgpack";
 
+import { createTaskClient, TaskError, type TaskClient } from "trunkline/tasks";
+
+interface Tasks {
+  readonly "speech/analyze": { readonly params: { text: string }; readonly result: { words: number } };
+}
+
+export async function tasks(): Promise<number> {
+  const client: TaskClient<Tasks> = createTaskClient<Tasks>({ baseUrl: "http://127.0.0.1:8765", retry: { maxRetries: 1 } });
+  // @ts-expect-error -- a param of another type
+  await client.analyzeSpeech({ text: 1 });
+  // @ts-expect-error -- no such path
+  await client.run("speech/analyse", { text: "a" });
+  // @ts-expect-error -- a path that is not among the tasks
+  await client.runInference({ text: "a" });
+  const anything: unknown = await createTaskClient({ baseUrl: "http://a" }).runInference({ any: 1 });
+  if (anything instanceof TaskError && anything.name === "TaskTimeoutError") {
+    return anything.attempts;
+  }
+  return (await client.analyzeSpeech({ text: "a" }, { timeoutMs: 1, idempotencyKey: "k" })).words;
+}
+
 export const platform: WebSocketConstructor = WebSocket;
 
 export async function use(token: string | undefined): Promise<number> {

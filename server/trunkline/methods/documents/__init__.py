@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -31,7 +31,7 @@ DAY_MS: Final = 24 * 60 * 60 * 1000
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
-class Options(BaseModel):
+class SplitOptions(BaseModel):
     """How documents are split: by default into passages of 256 tokens, the model's marks included, or fewer where it
     reads fewer, that do not overlap."""
 
@@ -41,10 +41,34 @@ class Options(BaseModel):
     overlap_tokens: Annotated[int, Field(ge=0)] = 0
 
 
+class Job(TypedDict):
+    """A job as ``jobs.create`` gives it. Times are milliseconds since 1970."""
+
+    id: str
+    method: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: Any
+    error: dict[str, Any] | None
+    last_error: dict[str, Any] | None
+    attempts: int
+    priority: Literal["low", "normal", "high"]
+    principal: str
+    tenant: NotRequired[str]
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
 class StartedJob(TypedDict):
     """The job that was made, where ``async`` is true."""
 
-    job: dict[str, Any]
+    job: Job
+
+
+class DeletedPassages(TypedDict):
+    """How many passages of a document were deleted."""
+
+    deleted: int
 
 
 class DocumentMethods:
@@ -78,7 +102,7 @@ class DocumentMethods:
         collection: Name,
         sources: Annotated[list[Source], Field(min_length=1)],
         ctx: Context,
-        options: Options | None = None,
+        options: SplitOptions | None = None,
         create: bool = True,
         async_: bool = False,
     ) -> Processed | StartedJob:
@@ -96,7 +120,7 @@ class DocumentMethods:
                 no such collection, or one of another model; whatever the collection ended with, and then what was
                 put in so far stays.
         """
-        wanted = options or Options()
+        wanted = options or SplitOptions()
         ignored: list[str] = []
         in_reader = partial(asyncio.get_running_loop().run_in_executor, self._reader)
         splitter, settings = await in_reader(self._splitter, wanted)
@@ -116,7 +140,7 @@ class DocumentMethods:
         return run.result(len(ignored))
 
     @method("documents.delete", idempotent=True, runs_as="method")
-    async def delete(self, collection: Name, source: Text, ctx: Context) -> dict[str, int]:
+    async def delete(self, collection: Name, source: Text, ctx: Context) -> DeletedPassages:
         """Delete all passages of a document from a collection; ``deleted`` is their number, 0 for an unknown document.
 
         A version that is being processed is not put in any more.
@@ -138,7 +162,7 @@ class DocumentMethods:
                 if not error.data.get("claim_again"):
                     raise
 
-    def _splitter(self, options: Options) -> tuple[Splitter, dict[str, Any]]:
+    def _splitter(self, options: SplitOptions) -> tuple[Splitter, dict[str, Any]]:
         """Make a splitter, on the reader's thread: loading a tokenizer takes a while, once."""
         if self._tokens is None:
             self._tokens = load_tokens(self._model)

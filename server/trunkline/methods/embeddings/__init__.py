@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
+from pydantic import WithJsonSchema
 from typing_extensions import TypedDict
 
 from trunkline import Context, ErrorCode, RpcError, method
@@ -28,12 +29,16 @@ ENCODED_ON_LOOP: Final = 64
 """Vectors; the JSON of more is made on a thread, so that others' answers do not wait for it."""
 
 
+VECTOR: Final[dict[str, Any]] = {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}]}
+"""Told of a vector, of which each number is not looked at once more."""
+
+
 class Embedding(TypedDict):
     """One vector: a list of numbers, or little-endian float32 in base64."""
 
     object: Literal["embedding"]
     index: int
-    embedding: Any
+    embedding: Annotated[Any, WithJsonSchema(VECTOR)]
 
 
 class Usage(TypedDict):

@@ -10,21 +10,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import Annotated, Any, Final, cast
+from typing import Any, Final, cast
 
-from pydantic import Field, ValidationError
-from typing_extensions import TypedDict
+from pydantic import ValidationError
 
 from trunkline import Chunk, Context, ErrorCode, RpcError, method
 from trunkline.methods.caching import Cleared
-from trunkline.methods.rag.asked import Asked, KnownPipelines, checked, problems_of, unknown_technique
+from trunkline.methods.rag.asked import (
+    Asked,
+    GivenParams,
+    GivenTechnique,
+    KnownPipelines,
+    checked,
+    problems_of,
+    unknown_technique,
+)
 from trunkline.methods.rag.extractive import ExtractiveGenerator
 from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
-from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, Options, RagRun, basic
+from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, RagOptions, RagRun, basic
+from trunkline.methods.rag.shapes import (
+    Answer,
+    AnswerChunk,
+    Checked,
+    EndpointFailure,
+    GivenConfig,
+    InvalidConfig,
+    Query,
+    TechniqueName,
+)
 
-Query = Annotated[str, Field(min_length=1, max_length=20_000, pattern=r"\S")]
 Technique = Callable[[RagRun, Generator, Context], AsyncGenerator[Chunk, None]]
 
 TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
@@ -35,44 +51,19 @@ TECHNIQUES: Final[dict[str, tuple[Technique, type[BasicParams]]]] = {
 """Name -> the function that runs a technique, and the model of its ``technique_params``."""
 
 
+ERRORS: Final = {
+    ErrorCode.PIPELINE_NOT_FOUND: None,
+    ErrorCode.INVALID_CONFIGURATION: None,
+    ErrorCode.PIPELINE_EXECUTION_ERROR: EndpointFailure,
+    ErrorCode.COMMUNICATION_TIMEOUT: None,
+    ErrorCode.DATABASE_CONNECTION_ERROR: None,
+}
+"""What ``rag.execute`` and ``rag.stream`` raise, see there."""
+
+
 def params_of(technique: str) -> type[BasicParams]:
     """The params of a technique; of one that there is not, those of ``basic``."""
     return TECHNIQUES.get(technique, TECHNIQUES["basic"])[1]
-
-
-class Checked(TypedDict):
-    """A technique and a config that go together."""
-
-    technique: str
-    config: dict[str, Any]
-
-
-class Performance(TypedDict):
-    """Durations in milliseconds. The total exceeds the sum by the time a slow reader took."""
-
-    total_time_ms: float
-    retrieval_time_ms: float
-    generation_time_ms: float
-
-
-class Answer(TypedDict):
-    """An answer and where it comes from.
-
-    ``success`` says that the technique ran; whether anything was found, ``metadata.found`` says. Failures are errors,
-    not results. ``retrieved_documents`` are ``{rank, id, score, text, metadata}``, best first; a citation ``[n]`` in
-    the answer is the one of rank n. ``metadata`` has ``worker_id``, ``timestamp`` (UTC, ISO 8601), ``generator``
-    (``extractive``, or the name of the language model), ``collection``, ``embedding_model``, ``found``,
-    ``filling`` ``{items, expected_items}`` where the collection is still being indexed, which the answer says, too,
-    and ``finish_reason`` where a language model gave one.
-    """
-
-    success: bool
-    technique: str
-    query: str
-    answer: str
-    retrieved_documents: list[dict[str, Any]]
-    performance: Performance
-    metadata: dict[str, Any]
 
 
 class RagMethods:
@@ -119,15 +110,17 @@ class RagMethods:
         if isinstance(self._generator, OpenAIGenerator):
             await self._generator.close()
 
-    @method("rag.check", idempotent=True, technique="technique")
-    async def check(self, technique: str, config: dict[str, Any] | None = None) -> Checked:
+    @method(
+        "rag.check", idempotent=True, technique="technique", errors={ErrorCode.INVALID_CONFIGURATION: InvalidConfig}
+    )
+    async def check(self, technique: GivenTechnique, config: GivenConfig | None = None) -> Checked:
         """Check a technique and its config, as pipeline.initialize does; nothing is run.
 
         Raises:
             RpcError: 4001, with all that is wrong in ``data.errors``, by path.
         """
         checked(technique, config or {}, TECHNIQUES)
-        return {"technique": technique, "config": config or {}}
+        return {"technique": cast("TechniqueName", technique), "config": config or {}}
 
     @method(
         "rag.execute",
@@ -136,16 +129,17 @@ class RagMethods:
         max_timeout_ms=600_000,
         runs_as="method",
         technique="technique",
+        errors=ERRORS,
     )
     async def execute(
         self,
         query: Query,
         ctx: Context,
-        technique: str | None = None,
-        options: Options | None = None,
-        technique_params: dict[str, Any] | None = None,
+        technique: GivenTechnique | None = None,
+        options: RagOptions | None = None,
+        technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
-        fallback: str | None = None,
+        fallback: GivenTechnique | None = None,
     ) -> Answer:
         """Answer a question from a collection, with the passages it came from.
 
@@ -171,22 +165,23 @@ class RagMethods:
         max_timeout_ms=600_000,
         runs_as="method",
         technique="technique",
+        result=Answer,
+        errors=ERRORS,
     )
     async def stream(
         self,
         query: Query,
         ctx: Context,
-        technique: str | None = None,
-        options: Options | None = None,
-        technique_params: dict[str, Any] | None = None,
+        technique: GivenTechnique | None = None,
+        options: RagOptions | None = None,
+        technique_params: GivenParams | None = None,
         pipeline_id: str | None = None,
-        fallback: str | None = None,
-    ) -> AsyncIterator[Chunk]:
+        fallback: GivenTechnique | None = None,
+    ) -> AsyncIterator[AnswerChunk]:
         """Answer a question, streaming documents and parts of the answer; the result is that of ``rag.execute``.
 
-        Chunks, by type: one ``metadata``; a ``document`` ``{rank, id, score, text, metadata}`` for each that was
-        retrieved; then ``partial_answer`` ``{text, source?}``, whose texts, joined, are the answer. ``source``
-        (``{rank, id, score}``, or null where nothing was found) comes with extracted sentences.
+        Chunks, by type: one ``metadata``; a ``document`` for each that was retrieved; then ``partial_answer``, whose
+        texts, joined, are the answer.
 
         Raises:
             RpcError: as ``rag.execute``.
@@ -195,7 +190,7 @@ class RagMethods:
         answering = Answering(asked, lambda each: self._begin(query, ctx, each), params_of)
         async with aclosing(answering.chunks(streams=True)) as source:
             async for chunk in source:
-                yield chunk
+                yield cast("AnswerChunk", chunk)
         ctx.set_result(answering.run.result(ctx.worker_id))
 
     async def _asked(self, ctx: Context, given: Asked, pipeline_id: str | None) -> Asked:
@@ -233,6 +228,6 @@ class RagMethods:
         except ValidationError as error:
             path, words = problems_of(error, "technique_params")[0]
             raise RpcError(ErrorCode.INVALID_PARAMS, f"{ctx.method}: {path}: {words}") from None
-        run = RagRun(technique, query, asked.options or Options(), params, generator.name)
+        run = RagRun(technique, query, asked.options or RagOptions(), params, generator.name)
         chunks = execute(run, generator, ctx)
         return run, self._responses.through(run, chunks, ctx) if self._responses.wanted(run) else chunks

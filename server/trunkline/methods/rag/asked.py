@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, WithJsonSchema
 
 from trunkline import ErrorCode, RpcError
 from trunkline.methods.caching import Cleared
-from trunkline.methods.rag.retrieval import BasicParams, Options
+from trunkline.methods.rag.retrieval import BasicParams, HybridParams, RagOptions
 
 MAX_KNOWN: Final = 256
 """Pipelines whose parsed config an executor keeps."""
@@ -19,14 +19,32 @@ MAX_KNOWN: Final = 256
 Techniques = Mapping[str, tuple[Any, type[BasicParams]]]
 
 
+class DescribedAs:
+    """Has ``rpc.discover`` tell a model of what is checked later, with errors of its own.
+
+    Args:
+        model: what the value has to be in the end.
+    """
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    def __get_pydantic_json_schema__(self, _schema: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return handler(self._model.__pydantic_core_schema__)
+
+
+GivenTechnique = Annotated[str, WithJsonSchema({"enum": ["basic", "hybrid", "extractive"]})]
+GivenParams = Annotated[dict[str, Any], DescribedAs(HybridParams)]
+
+
 class PipelineConfig(BaseModel):
     """The ``config`` of ``pipeline.initialize``: members of ``rag.execute`` of the same names."""
 
     model_config = ConfigDict(extra="forbid")
 
-    options: Options | None = None
-    technique_params: dict[str, Any] | None = None
-    fallback: str | None = None
+    options: RagOptions | None = None
+    technique_params: GivenParams | None = None
+    fallback: GivenTechnique | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +52,13 @@ class Asked:
     """What a call of ``rag.*`` gives, or a pipeline; None where it leaves that open."""
 
     technique: str | None = None
-    options: Options | None = None
+    options: RagOptions | None = None
     technique_params: dict[str, Any] | None = None
     fallback: str | None = None
 
     def over(self, pipeline: Asked) -> Asked:
         """What is given here, and from the pipeline what is not."""
-        options = pipeline.options or Options()
+        options = pipeline.options or RagOptions()
         if self.options is not None:
             given = {name: getattr(self.options, name) for name in self.options.model_fields_set}
             options = options.model_copy(update=given)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Options(BaseModel):
+class RagOptions(BaseModel):
     """The collection to search, how many documents to retrieve, and whether a kept answer will do."""
 
     model_config = ConfigDict(extra="forbid")
@@ -122,7 +122,7 @@ class RagRun:
 
     technique: str
     query: str
-    options: Options
+    options: RagOptions
     params: BasicParams
     generator: str
     started: float = field(default_factory=time.perf_counter)

@@ -27,7 +27,9 @@ from trunkline.methods.vectors.shapes import (
     Filter,
     FoundItem,
     Ids,
+    Imported,
     Matches,
+    MissingItems,
     Name,
     StoredItem,
     StoredItems,
@@ -167,7 +169,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
     @method("vectors.missing", idempotent=True, routing_key="collection")
     async def missing(
         self, collection: Name, ids: Sequence[Annotated[str, Field(min_length=1, max_length=512)]], ctx: Context
-    ) -> dict[str, Sequence[str]]:
+    ) -> MissingItems:
         """Return the ids that are not in the collection, in the order given.
 
         Raises:
@@ -217,9 +219,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         max_timeout_ms=24 * collection_methods.HOUR_MS,
         runs_as="method",
     )
-    async def import_items(
-        self, name: Name, items: InputStream[UpsertItem | UpsertPage], ctx: Context
-    ) -> dict[str, int]:
+    async def import_items(self, name: Name, items: InputStream[UpsertItem | UpsertPage], ctx: Context) -> Imported:
         """Insert items from the input stream: single items, or pages as ``collections.export`` streams them.
 
         They are acknowledged together, by the result; ``$/progress`` reports as ``{"imported": n}`` those that are

@@ -15,7 +15,9 @@ from trunkline.methods.vectors.shapes import (
     CollectionList,
     CollectionStats,
     CreatedCollection,
+    DeletedCollection,
     Dimension,
+    Exported,
     IndexOptions,
     Metadata,
     Name,
@@ -118,7 +120,7 @@ class CollectionMethods:
         return await self.owner.run(collection, ctx, _stats, collection)
 
     @method("collections.delete", routing_key="name")
-    async def delete(self, name: Name, ctx: Context) -> dict[str, Any]:
+    async def delete(self, name: Name, ctx: Context) -> DeletedCollection:
         """Delete a collection with all its items.
 
         Raises:
@@ -144,9 +146,9 @@ class CollectionMethods:
         await self.owner.rebuild(collection, spec, ctx)
         return await self.owner.run(collection, ctx, _stats, collection)
 
-    @method("collections.export", idempotent=True, routing_key="name")
+    @method("collections.export", idempotent=True, routing_key="name", result=Exported)
     async def export(self, name: Name, ctx: Context) -> AsyncIterator[StoredPage]:
-        """Stream all items with their vectors, in pages. The result is ``{"exported": n}``.
+        """Stream all items with their vectors, in pages; the result is their number.
 
         An item that is changed meanwhile is exported as it was or as it is then.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NotRequired, cast
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,11 +78,21 @@ class IndexOptions(BaseModel):
         return IndexSpec(dimension=dimension, metric=metric, kind=self.kind, params=params)
 
 
+class IndexDescription(TypedDict):
+    """The kind of an index, and what was set of it."""
+
+    kind: Kind
+    m: NotRequired[int]
+    ef_construction: NotRequired[int]
+    ef_search: NotRequired[int]
+    lists: NotRequired[int]
+    probes: NotRequired[int]
+
+
 class CollectionDescription(TypedDict):
     """The description of a collection.
 
-    ``model`` is what embedded its texts; null as long as all its vectors came from callers. ``index`` is the kind and
-    what was set of it.
+    ``model`` is what embedded its texts; null as long as all its vectors came from callers.
     """
 
     name: str
@@ -89,7 +100,7 @@ class CollectionDescription(TypedDict):
     model: str | None
     metadata: Metadata
     metric: Metric
-    index: dict[str, Any]
+    index: IndexDescription
     format_version: int
 
 
@@ -169,6 +180,31 @@ class StoredPage(TypedDict):
     items: list[StoredItem]
 
 
+class MissingItems(TypedDict):
+    """The ids that are not in a collection, in the order they were given."""
+
+    ids: Sequence[str]
+
+
+class Exported(TypedDict):
+    """The number of items that were exported."""
+
+    exported: int
+
+
+class Imported(TypedDict):
+    """The number of items that were imported."""
+
+    imported: int
+
+
+class DeletedCollection(TypedDict):
+    """A collection that is gone."""
+
+    name: str
+    deleted: Literal[True]
+
+
 class Deleted(TypedDict):
     """The number of items that were deleted."""
 
@@ -183,7 +219,7 @@ def description(manifest: Manifest) -> CollectionDescription:
         "model": manifest.model,
         "metadata": manifest.metadata,
         "metric": manifest.metric,
-        "index": manifest.index,
+        "index": cast("IndexDescription", manifest.index),
         "format_version": manifest.format_version,
     }
 

@@ -1,0 +1,219 @@
+/**
+ * Tasks over HTTP against a real hub, behind a front that refuses requests and loses answers.
+ */
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, request, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { createTaskClient, TaskError, TaskTimeoutError, TaskUnavailableError } from "trunkline/tasks";
+import { SKIP_WITHOUT_LAB, startHub, type RealHub } from "./support/real-hub.js";
+
+type Fault = "pass" | "lose" | "cut" | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: object };
+
+interface Tasks {
+  readonly "speech/analyze": { readonly params: { text: string; marker: string }; readonly result: { runs: number; text: string } };
+  readonly "ml/inference": { readonly params: { seconds: number }; readonly result: number };
+}
+
+const STARTING: Fault = {
+  status: 503,
+  headers: { "Retry-After": "0" },
+  body: {
+    error: { code: 1001, message: "executors are starting", data: { type: "WORKER_UNAVAILABLE", recovery: "retry", retryable: true, maybe_executed: false } },
+  },
+};
+
+/** A server in front of the hub: each request meets the next fault; without any it passes. */
+class Front {
+  readonly faults: Fault[] = [];
+  readonly keys: (string | undefined)[] = [];
+  readonly server = createServer((incoming, answer) => {
+    this.keys.push(incoming.headers["idempotency-key"] as string | undefined);
+    this.#meet(this.faults.shift() ?? "pass", incoming, answer);
+  });
+  port = 0;
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+  }
+
+  #meet(fault: Fault, incoming: IncomingMessage, answer: ServerResponse): void {
+    if (fault === "cut") {
+      incoming.socket.resetAndDestroy();
+    } else if (typeof fault === "object") {
+      answer.writeHead(fault.status, fault.headers).end(fault.body === undefined ? "" : JSON.stringify(fault.body));
+    } else {
+      const headers = { ...incoming.headers, host: `127.0.0.1:${this.port}` };
+      const onward = request({ port: this.port, path: incoming.url, method: incoming.method, headers }, (reply) => {
+        if (fault === "lose") {
+          reply.resume().once("end", () => {
+            incoming.socket.resetAndDestroy();
+          });
+        } else {
+          answer.writeHead(reply.statusCode ?? 500, reply.headers);
+          reply.pipe(answer);
+        }
+      });
+      onward.on("error", () => incoming.socket.destroy());
+      incoming.pipe(onward);
+    }
+  }
+}
+
+describe("tasks", { skip: SKIP_WITHOUT_LAB }, () => {
+  const front = new Front();
+  const folder = mkdtempSync(join(tmpdir(), "trunkline-tasks-"));
+  let hub: RealHub;
+  let number = 0;
+
+  before(async () => {
+    hub = await startHub({ methods: "tasks" });
+    front.port = hub.port;
+    await new Promise<void>((resolve) => {
+      front.server.listen(0, "127.0.0.1", resolve);
+    });
+  });
+
+  after(async () => {
+    front.server.close();
+    front.server.closeAllConnections();
+    await hub.stop();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** A client for whom the faults lie ready, and a file that counts runs. */
+  function prepared(...faults: Fault[]): { client: ReturnType<typeof createTaskClient<Tasks>>; params: { text: string; marker: string }; runs: () => number } {
+    front.faults.splice(0, Infinity, ...faults);
+    front.keys.length = 0;
+    number += 1;
+    const marker = join(folder, String(number));
+    return {
+      client: createTaskClient<Tasks>({ baseUrl: front.url, retry: { retryDelayMs: 1 } }),
+      params: { text: "a", marker },
+      runs: () => (existsSync(marker) ? readFileSync(marker, "utf8").length : 0),
+    };
+  }
+
+  test("results come, at their paths", async () => {
+    const { client, params } = prepared();
+    assert.deepEqual(await client.analyzeSpeech(params), { runs: 1, text: "a" });
+    assert.deepEqual(await client.run("speech/analyze", params), { runs: 2, text: "a" });
+    assert.equal(await client.runInference({ seconds: 0 }), 0);
+    const { status, ready } = await client.healthCheck();
+    assert.deepEqual([status, ready], ["healthy", true]);
+  });
+
+  test("what was refused unread is tried again", async () => {
+    const { client, params, runs } = prepared(STARTING, { status: 503 }, { status: 429, headers: { "Retry-After": "0" } });
+    assert.equal((await client.analyzeSpeech(params)).runs, 1);
+    assert.deepEqual([front.keys.length, runs()], [4, 1]);
+  });
+
+  test("an answer that is lost costs no second run: the key is the same", async () => {
+    const { client, params, runs } = prepared("lose", "cut", "lose");
+    assert.equal((await client.analyzeSpeech(params)).runs, 1);
+    assert.deepEqual([front.keys.length, new Set(front.keys).size, runs()], [4, 1, 1]);
+  });
+
+  test("tasks have keys of their own", async () => {
+    const { client, params, runs } = prepared();
+    await client.analyzeSpeech(params);
+    await client.analyzeSpeech(params);
+    await client.analyzeSpeech(params, { idempotencyKey: "mine" });
+    await client.analyzeSpeech(params, { idempotencyKey: "mine" });
+    assert.deepEqual([new Set(front.keys).size, runs()], [3, 3]);
+  });
+
+  test("after a lost answer a hub that starts may be another one, which knows no key", async () => {
+    const { client, params, runs } = prepared("lose", STARTING);
+    await assert.rejects(client.analyzeSpeech(params), (error: unknown) => {
+      assert.ok(error instanceof TaskUnavailableError);
+      assert.deepEqual([error.status, error.errorName, error.maybeExecuted, error.attempts], [503, "WORKER_UNAVAILABLE", true, 2]);
+      return true;
+    });
+    assert.equal(runs(), 1);
+    const again = prepared("lose", STARTING);
+    await again.client.analyzeSpeech(again.params, { idempotent: true });
+    assert.equal(again.runs(), 1);
+  });
+
+  test("retries end", async () => {
+    const { client, params, runs } = prepared(STARTING, STARTING, STARTING, STARTING, STARTING);
+    await assert.rejects(client.analyzeSpeech(params), (error: unknown) => error instanceof TaskUnavailableError && error.attempts === 4);
+    await assert.rejects(client.analyzeSpeech(params, { retry: { maxRetries: 0 } }), { attempts: 1, maybeExecuted: false });
+    assert.equal(runs(), 0);
+  });
+
+  test("a pause that would outlast the deadline is none", async () => {
+    const { client, params } = prepared({ status: 503, headers: { "Retry-After": "3600" } });
+    await assert.rejects(client.analyzeSpeech(params), { name: "TaskUnavailableError", retryAfterMs: 3_600_000, attempts: 1 });
+  });
+
+  test("a slow method is 408, by the hub's word", async () => {
+    const { client } = prepared();
+    await assert.rejects(client.runInference({ seconds: 60 }, { timeoutMs: 200 }), (error: unknown) => {
+      assert.ok(error instanceof TaskTimeoutError);
+      assert.deepEqual([error.status, error.code, error.errorName, error.attempts], [408, 1002, "COMMUNICATION_TIMEOUT", 1]);
+      return true;
+    });
+  });
+
+  test("a hub that says nothing is 408, too", async () => {
+    const silent = createServer(() => {});
+    await new Promise<void>((resolve) => {
+      silent.listen(0, "127.0.0.1", resolve);
+    });
+    const client = createTaskClient({ baseUrl: `http://127.0.0.1:${(silent.address() as AddressInfo).port}` });
+    await assert.rejects(client.run("any", {}, { timeoutMs: 1 }), { name: "TaskTimeoutError", status: 408, code: undefined, maybeExecuted: true });
+    silent.close();
+    silent.closeAllConnections();
+  });
+
+  test("nobody there is 503, and nothing ran", async () => {
+    const gone = createServer();
+    await new Promise<void>((resolve) => {
+      gone.listen(0, "127.0.0.1", resolve);
+    });
+    const { port } = gone.address() as AddressInfo;
+    await new Promise((resolve) => {
+      gone.close(resolve);
+    });
+    const client = createTaskClient({ baseUrl: `http://127.0.0.1:${port}`, retry: { maxRetries: 1, retryDelayMs: 1 } });
+    await assert.rejects(client.healthCheck(), { name: "TaskUnavailableError", status: 503, attempts: 2 });
+    await assert.rejects(client.run("any", {}), { status: 503, maybeExecuted: false, attempts: 2 });
+  });
+
+  test("errors that do not pass are told at once", async () => {
+    const { client } = prepared();
+    await assert.rejects(client.run("speech/analyze", {} as never), (error: unknown) => {
+      assert.ok(error instanceof TaskError);
+      assert.deepEqual([error.name, error.status, error.code, error.errorName, error.attempts], ["TaskError", 422, -32602, "INVALID_PARAMS", 1]);
+      return true;
+    });
+    await assert.rejects(client.run("speech/nothing" as never, {} as never), { status: 404, errorName: "METHOD_NOT_FOUND" });
+  });
+
+  test("a signal ends the attempt, and the pause", async () => {
+    const { client, params } = prepared();
+    const reason = new Error("enough");
+    await assert.rejects(client.analyzeSpeech(params, { signal: AbortSignal.abort(reason) }), { name: "TaskCancelledError", cause: reason, maybeExecuted: false });
+    const abort = new AbortController();
+    const running = client.runInference({ seconds: 60 }, { signal: abort.signal });
+    abort.abort(reason);
+    await assert.rejects(running, { name: "TaskCancelledError", status: 499, cause: reason });
+    const paused = prepared(STARTING);
+    const meanwhile = new AbortController();
+    front.server.once("request", () => setImmediate(() => { meanwhile.abort(reason); }));
+    await assert.rejects(paused.client.analyzeSpeech(paused.params, { signal: meanwhile.signal, retry: { retryDelayMs: 20_000 } }), { cause: reason });
+  });
+
+  test("options that make no sense are refused", () => {
+    assert.throws(() => createTaskClient({ baseUrl: "ws://a" }), /no http/u);
+    assert.throws(() => createTaskClient({ baseUrl: "http://a", timeoutMs: 0 }), /timeoutMs/u);
+    assert.throws(() => createTaskClient({ baseUrl: "http://a", retry: { maxRetries: Number.NaN } }), /maxRetries/u);
+    assert.throws(() => createTaskClient({ baseUrl: "http://a", retry: { backoffMultiplier: 0.5 } }), /backoffMultiplier/u);
+  });
+});
