@@ -100,6 +100,9 @@ class Binding:
         returns = hints.get("return", Any)
         if streaming:
             _require_stream(function, returns, name)
+        self._bind_result(returns, streaming, summary)
+
+    def _bind_result(self, returns: Any, streaming: bool, summary: Any) -> None:
         result = returns if not streaming else _argument(returns, 2) if summary is None else summary
         self._result, self.result_schema = self._given(result, "the result")
         self._is_summary_declared = summary is not None
@@ -108,7 +111,7 @@ class Binding:
         self._typed: dict[str, Writer | None] | None = None
         self._errors: dict[int, Writer] = {}
         if streaming:
-            self._bind_chunks(chunk_hints(_argument(returns, 0), name))
+            self._bind_chunks(chunk_hints(_argument(returns, 0), self._name))
 
     def _bind_chunks(self, hints: ChunkHints) -> None:
         self._chunk, self.chunk_schema = self._given(hints.plain, "a chunk")
