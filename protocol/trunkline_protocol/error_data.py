@@ -5,7 +5,7 @@ Clients are told by these which members they may look for; errors themselves are
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -77,7 +77,7 @@ class NotLoadedData(msgspec.Struct):
     known: bool | UnsetType = UNSET
 
 
-DATA_OF: Final[dict[ErrorCode, type[msgspec.Struct]]] = {
+_DATA_OF: Final[dict[ErrorCode, type[msgspec.Struct]]] = {
     ErrorCode.INVALID_PARAMS: InvalidParamsData,
     ErrorCode.INTERNAL_ERROR: InternalErrorData,
     ErrorCode.WORKER_UNAVAILABLE: UnavailableData,
@@ -91,3 +91,13 @@ DATA_OF: Final[dict[ErrorCode, type[msgspec.Struct]]] = {
     ErrorCode.RATE_LIMITED: LimitData,
 }
 """Code -> its further members of ``error.data``; of the others nothing more is known."""
+
+
+def common_schema() -> dict[str, Any]:
+    """The JSON Schema of what ``error.data`` has in every error of the hub."""
+    return msgspec.json.schema(ErrorData)
+
+
+def schemas_by_code() -> dict[int, dict[str, Any]]:
+    """The JSON Schemas of the further members of ``error.data``, by code."""
+    return {int(code): msgspec.json.schema(data) for code, data in _DATA_OF.items()}

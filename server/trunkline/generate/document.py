@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-import msgspec
-
 from trunkline.generate.schema import Definition, SchemaReader
 from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
 from trunkline_protocol.catalogue import CLIENT_PACK
-from trunkline_protocol.error_data import DATA_OF, ErrorData
-from trunkline_protocol.errors import ERROR_TABLE, ErrorCode
+from trunkline_protocol.error_data import common_schema, schemas_by_code
+from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS
 
 CLIENTS_OWN: Final = frozenset(row.name for row in METHODS.values() if row.is_clients_own)
@@ -139,9 +137,9 @@ def _read_all(methods: list[Any], reader: SchemaReader) -> tuple[dict[str, Metho
         if method.name in by_name:
             raise DocumentError(f"method {method.name!r} is described twice")
         by_name[method.name] = method
-    own = {code: reader.read(msgspec.json.schema(data), HUB) for code, data in DATA_OF.items()}
-    errors = [Error(code, own.get(ErrorCode(code))) for code in ERROR_TABLE]
-    return by_name, errors, reader.read(msgspec.json.schema(ErrorData), HUB)
+    own = {code: reader.read(data, HUB) for code, data in schemas_by_code().items()}
+    errors = [Error(code, own.get(code)) for code in ERROR_TABLE]
+    return by_name, errors, reader.read(common_schema(), HUB)
 
 
 def _read_method(described: Any, index: int, reader: SchemaReader) -> Method:
