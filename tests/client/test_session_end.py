@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -344,6 +345,18 @@ async def test_a_listener_that_raises_harms_nobody(lab_hub: RunningHub, caplog: 
         proxy.cut()
         await changes.wait_for("connected", 2)
         assert caplog.text == ""
+
+
+async def test_each_change_is_a_line_of_the_log(lab_hub: RunningHub, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trunkline.client")
+    async with through_proxy(lab_hub.port) as (proxy, client):
+        changes = Changes(client)
+        proxy.cut()
+        await changes.wait_for("connected")
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("the connection: ")]
+    states = [line.removeprefix("the connection: ").split("(")[0] for line in lines]
+    assert states == ["Connected", "Reconnecting", "Connected", "Closed"]
+    assert "resumed=True" in lines[2]
 
 
 async def test_where_the_hub_has_no_room_for_sessions_it_goes_on_without() -> None:

@@ -55,6 +55,17 @@ def test_binary_data_has_a_form_in_json() -> None:
     assert to_peer({"result": [to_member(b"ab"), {"deeper": to_member(b"")}]}) == {"result": [b"ab", {"deeper": b""}]}
 
 
+@pytest.mark.parametrize("number", [2**64, 10**30, -(2**63) - 1])
+def test_integers_beyond_64_bits_are_doubles_and_nothing_is_lost(number: int) -> None:
+    sent = {"method": "event", "params": {"data": [number, {"deep": number}, 2**64 - 1, -(2**63), True]}}
+    said = to_peer(sent)
+    assert said == {
+        "method": "event",
+        "params": {"data": [float(number), {"deep": float(number)}, 2**64 - 1, -(2**63), True]},
+    }
+    assert isinstance(said["params"]["data"][0], float)
+
+
 @pytest.mark.parametrize("own", [{"$bytes": "no base64!"}, {"$bytes": 7}, {"$bytes": "AP8=", "more": 1}])
 def test_what_only_looks_like_binary_data_stays(own: Any) -> None:
     assert to_peer({"result": own}) == {"result": own}

@@ -171,7 +171,19 @@ def _from_json(message: bytes) -> list[Frame]:
     value = _parse(message)
     if MARK in message:
         value = unwrapped(value)
-    return [Frame(_pack(value), binary=True)]
+    try:
+        return [Frame(_pack(value), binary=True)]
+    except OverflowError:
+        return [Frame(_pack(_with_doubles(value)), binary=True)]
+
+
+def _with_doubles(value: Any) -> Any:
+    """The value with doubles for integers that MessagePack has no type for: those beyond 64 bits."""
+    if isinstance(value, dict):
+        return {key: _with_doubles(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_with_doubles(item) for item in value]
+    return float(value) if isinstance(value, int) and not -(2**63) <= value < 2**64 else value
 
 
 class _Answer(msgspec.Struct):

@@ -85,10 +85,11 @@ class Listeners:
         return remove
 
     def tell(self, change: ConnectionState) -> None:
-        """Call all listeners with a change; an exception of one is logged and does not affect the others.
+        """Log a change and call all listeners with it; an exception of one is logged and does not affect the others.
 
         Each hears a change once, and all of them before the next one, which a listener may cause.
         """
+        logger.info("the connection: %s", change)
         self._untold.append(change)
         if len(self._untold) > 1:
             return

@@ -92,6 +92,18 @@ async def test_events_cross_from_one_form_to_the_other(binary_hub: RunningHub, p
             assert (event or await subscriber.receive())["params"]["data"] == data
 
 
+async def test_an_event_with_an_integer_beyond_64_bits_arrives(binary_hub: RunningHub, packed_peer: Peer) -> None:
+    await packed_peer.result("subscribe", {"topic": "numbers.large"})
+    async with peer(binary_hub.url) as plain:
+        await plain.result("publish", {"topic": "numbers.large", "data": 10**30})
+        await plain.socket.send(
+            '{"jsonrpc":"2.0","id":"x","method":"publish","params":{"topic":"numbers.large","data":1%s}}' % ("0" * 400)
+        )
+        require({"id": "x", "error": {"code": ErrorCode.INVALID_PARAMS}}, await plain.receive())
+    event = next((other for other in packed_peer.others if other.get("method") == "event"), None)
+    assert (event or await packed_peer.receive())["params"]["data"] == 1e30
+
+
 async def test_a_session_survives_a_cut(binary_hub: RunningHub) -> None:
     async with packed(binary_hub) as first:
         opened = await first.result("session.open")
