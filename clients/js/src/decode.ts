@@ -46,13 +46,22 @@ export const BYTES = "$bytes";
 function revive(_key: string, value: unknown): unknown {
   try {
     return isFields(value) && Object.keys(value).join() === BYTES && typeof value[BYTES] === "string"
-      ? // oxlint-disable-next-line prefer-code-point -- all units are below 256
-        Uint8Array.from(atob(value[BYTES]), (unit) => unit.charCodeAt(0))
+      ? bytesOf(atob(value[BYTES]))
       : value;
   } catch {
     // No base64.
     return value;
   }
+}
+
+/** The bytes of a string of units below 256; a loop, since `Uint8Array.from` takes twenty times as long. */
+function bytesOf(units: string): Uint8Array {
+  const bytes = new Uint8Array(units.length);
+  for (let index = 0; index < units.length; index += 1) {
+    // oxlint-disable-next-line prefer-code-point -- all units are below 256
+    bytes[index] = units.charCodeAt(index);
+  }
+  return bytes;
 }
 
 /** Whether it is a JSON object. */
