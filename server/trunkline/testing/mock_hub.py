@@ -149,10 +149,10 @@ class MockHub:
 
     def _leave_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._thread is not None
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
         self._thread = None
-        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
     def _made(self) -> RunningHub:

@@ -2,12 +2,15 @@
  * One client of a mock hub: its session, subscriptions, calls and the methods that it serves.
  */
 import { encode } from "../encode.js";
-import { ERROR_CODES, RpcError, type Params, type RpcErrorInit } from "../index.js";
+import { ERROR_CODES, RpcError, type Params, type Position, type Published, type RpcErrorInit } from "../index.js";
+import { AsyncQueue } from "../queue.js";
 import { Session } from "../session.js";
 import { CallRun, type Outcome } from "./call-run.js";
+import { faultOfMethod, faultOfPattern, faultOfTopic, invalid, mayHaveRun, wireError } from "./mock-errors.js";
 import type { MockHub } from "./mock-hub.js";
 import type { FarEnd, MockSocket } from "./mock-socket.js";
-import { reaches, type Kept } from "./topics.js";
+import { isPattern } from "../topics.js";
+import { reaches, type Kept } from "./mock-topics.js";
 
 /** What was called. */
 export interface MockCall {
@@ -44,17 +47,27 @@ interface Message {
 
 const TTL_MS = 60_000;
 const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
-const RETRYABLE = new Set([1001, 1002, 2001, 2002, 2003, 5001, 6003]);
-const NAMES = new Map<number, string>(Object.entries(ERROR_CODES).map(([name, code]) => [code, name]));
 const LIMITS = { max_message_bytes: 16_777_216, max_depth: 128, max_batch: 100 };
-const PRINCIPAL = { name: "mock", roles: [], tenant: "default", claims: {} };
+const HUB = { name: "trunkline", version: "mock" };
+const ABOUT = { ttl_ms: TTL_MS, limits: LIMITS, hub: HUB };
+/** Who calls, where a hub asks for no credentials. */
+const PRINCIPAL = { name: "anonymous", roles: ["act_as", "admin", "callee"], tenant: "default", claims: {} };
+
+/** A call that a client works on. */
+interface Asked {
+  readonly chunks: AsyncQueue<unknown>;
+  readonly context: MockContext | undefined;
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
 
 export class MockConnection implements FarEnd {
   readonly #hub: MockHub;
   readonly #runs = new Map<number | string, CallRun>();
   readonly #subscriptions = new Set<string>();
-  readonly #served = new Set<string>();
-  readonly #asked = new Map<number | string, { resolve(value: unknown): void; reject(error: unknown): void }>();
+  /** The methods that this client serves, and whether they stream. */
+  readonly #served = new Map<string, boolean>();
+  readonly #asked = new Map<number | string, Asked>();
   #socket: MockSocket | undefined;
   #session: Session | undefined;
   /** The connection whose session this socket goes on with. */
@@ -113,6 +126,7 @@ export class MockConnection implements FarEnd {
       run.abort();
     }
     for (const waiting of this.#asked.values()) {
+      waiting.chunks.end();
       waiting.reject(new RpcError({ code: ERROR_CODES.WORKER_CRASHED, message: "the client that served it is gone" }));
     }
     this.#runs.clear();
@@ -132,14 +146,28 @@ export class MockConnection implements FarEnd {
     return this.#served.has(method);
   }
 
-  /** Calls a method that this client serves. */
-  ask(method: string, params: unknown): Promise<unknown> {
+  /** Calls a method that this client serves, for a call of another one or, without context, for the test itself. */
+  ask(method: string, params: unknown, context?: MockContext): unknown {
     this.#lastAsked += 1;
     const id = `h:${this.#lastAsked}`;
-    return new Promise((resolve, reject) => {
-      this.#asked.set(id, { resolve, reject });
-      this.send({ id, method, params, metadata: {}, principal: PRINCIPAL });
+    const chunks = new AsyncQueue<unknown>();
+    const result = new Promise((resolve, reject) => {
+      this.#asked.set(id, { resolve, reject, chunks, context });
+      this.send({ id, method, params, metadata: context?.metadata ?? {}, principal: PRINCIPAL });
     });
+    context?.signal.addEventListener("abort", () => {
+      this.#settle(id);
+      this.send({ method: "$/cancelRequest", params: { id } });
+    });
+    return context !== undefined && this.#served.get(method) === true ? relayed(chunks, result) : result;
+  }
+
+  /** The call that a client has answered, or was told to leave; it is over. */
+  #settle(id: number | string): Asked | undefined {
+    const asked = this.#asked.get(id);
+    this.#asked.delete(id);
+    asked?.chunks.end();
+    return asked;
   }
 
   /** Sends a message, numbered where there is a session. */
@@ -150,7 +178,7 @@ export class MockConnection implements FarEnd {
   }
 
   /** Ends a call with an error. */
-  refuse(id: number | string | undefined, error: RpcErrorInit, isNumbered = true): void {
+  refuse(id: number | string | null | undefined, error: RpcErrorInit, isNumbered = true): void {
     if (id !== undefined) {
       this.send({ id, error: wireError(error) }, isNumbered);
     }
@@ -176,12 +204,18 @@ export class MockConnection implements FarEnd {
   }
 
   #answered({ id = 0, result, error }: Message): void {
-    const waiting = this.#asked.get(id);
-    this.#asked.delete(id);
+    const asked = this.#settle(id);
     if (error === undefined) {
-      waiting?.resolve(result);
+      asked?.resolve(result);
     } else {
-      waiting?.reject(new RpcError(error));
+      asked?.reject(new RpcError({ ...error, maybeExecuted: mayHaveRun(error.code) }));
+    }
+  }
+
+  #chunk(id: number | string, { data, index, is_final: isFinal }: Readonly<Record<string, unknown>>): void {
+    if (isFinal !== true) {
+      this.#asked.get(id)?.chunks.push(data);
+      this.send({ method: "stream.credit", params: { request_id: id, consumed: (index as number) + 1 } });
     }
   }
 
@@ -201,19 +235,45 @@ export class MockConnection implements FarEnd {
         this.#runs.get(about)?.feed(params.data, params.is_final === true);
         break;
       case "stream_chunk":
-        this.send({ method: "stream.credit", params: { request_id: about, consumed: (params.index as number) + 1 } });
+        this.#chunk(about, params);
+        break;
+      case "$/progress":
+        this.#asked.get(params.token as string)?.context?.progress(params.value);
+        break;
+      case "publish":
+        this.#publish(params);
         break;
       default:
         this.#hub.calls.push({ method, params, metadata, isNotification: true });
-        void this.#hub.methods.get(method)?.(params, CallRun.silent(metadata));
+        this.#runSilently(method, params, metadata);
+    }
+  }
+
+  #runSilently(method: string, params: Params, metadata: Readonly<Record<string, unknown>>): void {
+    const handler = this.#handlerOf(method);
+    if (handler !== undefined && !this.#hub.isDraining) {
+      const run = new CallRun(0, method, metadata, ({ method: sent, params: about }) => {
+        if (sent === "stream_chunk") {
+          run.room.credit((about as { index: number }).index + 1);
+        }
+      });
+      void run.outcomeOf(handler, params);
     }
   }
 
   #cancel(id: number | string): void {
-    this.#runs.get(id)?.abort();
-    if (this.#runs.delete(id)) {
-      this.refuse(id, { code: ERROR_CODES.CANCELLED, message: "cancelled", maybeExecuted: true });
+    const run = this.#runs.get(id);
+    run?.abort();
+    if (run !== undefined && this.#runs.delete(id)) {
+      const data = run.chunks > 0 ? { chunks: run.chunks } : {};
+      this.refuse(id, { code: ERROR_CODES.CANCELLED, message: `${run.method} was cancelled`, maybeExecuted: true, data });
     }
+  }
+
+  /** What runs a method: the mock's own handler, or a client that serves it. */
+  #handlerOf(method: string): MockHandler | undefined {
+    const callee = this.#hub.calleeOf(method);
+    return this.#hub.methods.get(method) ?? (callee && ((params, context) => callee.ask(method, params, context)));
   }
 
   #called(id: number | string, method: string, message: Message): void {
@@ -221,7 +281,11 @@ export class MockConnection implements FarEnd {
     const reply = (result: unknown): void => {
       this.send({ id, result }, !UNNUMBERED.test(method));
     };
-    if (method === "session.open") {
+    const fault = this.#runs.has(id) ? inFlight(id) : faultOf(method, params, this.#hub);
+    if (fault !== undefined) {
+      // Under its own id the refusal would end the call that is in flight.
+      this.refuse(this.#runs.has(id) ? null : id, fault, !UNNUMBERED.test(method));
+    } else if (method === "session.open") {
       this.#open(id, params.resume as { session: string; received: number } | undefined);
     } else if (method === "subscribe") {
       this.#subscribe(reply, params);
@@ -235,6 +299,13 @@ export class MockConnection implements FarEnd {
     }
   }
 
+  #publish({ topic, data, idempotency_key: key }: Readonly<Record<string, unknown>>): Published | undefined {
+    const stored = key as string | undefined;
+    return faultOfTopic(topic) === undefined
+      ? this.#hub.publish(topic as string, data ?? null, PRINCIPAL.name, stored)
+      : undefined;
+  }
+
   /** The answer to a method of the hub's own; undefined for others. */
   #own(method: string, params: Readonly<Record<string, unknown>>): object | undefined {
     const name = params.method as string;
@@ -244,17 +315,16 @@ export class MockConnection implements FarEnd {
         this.#hub.sessions.delete(this.#session?.id ?? "");
         return {};
       case "rpc.ping":
-        return { pong: true, time_ms: Date.now(), limits: LIMITS };
+        return { pong: true, time_ms: Date.now(), limits: LIMITS, hub: HUB };
       case "unsubscribe":
         return { topic, unsubscribed: this.#subscriptions.delete(topic) };
       case "publish":
-        return this.#hub.publish(topic, params.data, PRINCIPAL.name);
+        return this.#publish(params);
       case "method.register":
-        this.#served.add(name);
-        return { method: name };
+        this.#served.set(name, params.streaming === true);
+        return { method: name, callees: this.#hub.calleesOf(name).length };
       case "method.unregister":
-        this.#served.delete(name);
-        return { method: name };
+        return { method: name, unregistered: this.#served.delete(name) };
       default:
         return undefined;
     }
@@ -266,7 +336,7 @@ export class MockConnection implements FarEnd {
     const session = old === undefined ? undefined : old.#session;
     if (old !== undefined && session !== undefined && resume !== undefined) {
       const missing = session.resume(resume.received);
-      const opened = { session: session.id, resumed: true, received: session.takeAck(), ttl_ms: TTL_MS, limits: LIMITS };
+      const opened = { session: session.id, resumed: true, received: session.takeAck(), ...ABOUT };
       this.send({ id, result: opened }, false);
       old.#socket = this.#socket;
       this.#heir = old;
@@ -279,7 +349,7 @@ export class MockConnection implements FarEnd {
     }
     const opened = { session: `mock-${sessions.size}-${Math.random().toString(36).slice(2)}`, resumed: false, received: 0 };
     const reason = resume === undefined ? {} : { reason: "unknown" };
-    this.send({ id, result: { ...opened, ttl_ms: TTL_MS, limits: LIMITS, ...reason } }, false);
+    this.send({ id, result: { ...opened, ...ABOUT, ...reason } }, false);
     this.#session = new Session(opened.session, TTL_MS);
     sessions.set(opened.session, this);
   }
@@ -300,14 +370,14 @@ export class MockConnection implements FarEnd {
 
   #run(id: number | string, method: string, params: Params, metadata: Readonly<Record<string, unknown>>): void {
     this.#hub.calls.push({ method, params, metadata, isNotification: false });
-    const handler = this.#hub.methods.get(method);
+    const handler = this.#handlerOf(method);
     const refusal = this.#hub.isDraining ? DRAINING : this.#hub.takeRefusal(method);
     if (refusal !== undefined || handler === undefined) {
       const message = `no method '${method}': mock.method("${method}", ...) adds it`;
       this.refuse(id, refusal ?? { code: ERROR_CODES.METHOD_NOT_FOUND, message });
       return;
     }
-    const run = new CallRun(id, metadata, (message) => {
+    const run = new CallRun(id, method, metadata, (message) => {
       this.send(message);
     });
     this.#runs.set(id, run);
@@ -333,12 +403,50 @@ const DRAINING: RpcErrorInit = {
   data: { draining: true, retry_after_ms: 100 },
 };
 
-/** An error with what a hub says in it. */
-function wireError({ code, message, data, maybeExecuted }: RpcErrorInit): object {
-  const said = {
-    type: NAMES.get(code) ?? "APPLICATION_ERROR",
-    retryable: RETRYABLE.has(code),
-    maybe_executed: maybeExecuted ?? false,
-  };
-  return { code, message, data: { ...said, ...(data as object | undefined) } };
+function inFlight(id: number | string): RpcErrorInit {
+  const message = `id ${JSON.stringify(id)} is in flight on this connection; use another or wait for its reply`;
+  return { code: ERROR_CODES.INVALID_REQUEST, message, data: { duplicate_id: id } };
+}
+
+/** What is wrong with the params of a method of the hub's own; undefined where nothing is. */
+function faultOf(method: string, params: Readonly<Record<string, unknown>>, hub: MockHub): RpcErrorInit | undefined {
+  const { topic, recover, history, method: name } = params;
+  switch (method) {
+    case "subscribe":
+      return faultOfPattern(topic) ?? faultOfStart(topic as string, recover as Position | undefined, history);
+    case "publish":
+      return "data" in params ? faultOfTopic(topic) : invalid("publish: Object missing required field `data`");
+    case "method.register":
+      return hub.methods.has(name as string)
+        ? { code: ERROR_CODES.FORBIDDEN, message: `method.register: ${String(name)} is a method of the executors` }
+        : faultOfMethod(name);
+    default:
+      return undefined;
+  }
+}
+
+function faultOfStart(topic: string, recover: Position | undefined, history: unknown): RpcErrorInit | undefined {
+  if (recover === undefined) {
+    return undefined;
+  }
+  if (history !== undefined) {
+    return invalid("subscribe: either recover or history: both say where to begin");
+  }
+  if (isPattern(topic)) {
+    return invalid(`${topic} is a pattern, which has no position to recover from`);
+  }
+  return recover.offset >= 0 ? undefined : invalid("subscribe: recover.offset must be 0 or more");
+}
+
+/** The chunks of a callee as a handler's own, and its result. */
+async function* relayed(chunks: AsyncQueue<unknown>, result: Promise<unknown>): AsyncGenerator {
+  result.catch(() => undefined); // it is awaited below, once the chunks are through
+  while (true) {
+    // oxlint-disable-next-line no-await-in-loop -- one chunk after the other
+    const { done, value } = await chunks.next();
+    if (done === true) {
+      return await result;
+    }
+    yield value;
+  }
 }
