@@ -11,6 +11,17 @@ const WINDOW = 256;
 /** How a call ended. */
 export type Outcome = { readonly result: unknown } | { readonly error: RpcErrorInit };
 
+/** A chunk whose type its callee has given. */
+export class TypedChunk {
+  readonly type: unknown;
+  readonly data: unknown;
+
+  constructor(type: unknown, data: unknown) {
+    this.type = type;
+    this.data = data;
+  }
+}
+
 /** What a call sends its caller. */
 export interface CallMessage {
   readonly method: string;
@@ -30,8 +41,10 @@ export class CallRun {
 
   /** Called when there was a sign of life, which puts off the deadline of a stream. */
   #moved: () => void = () => undefined;
-  #isStream = false;
+  /** Whether the handler gives chunks, as far as that is known by now. */
+  isStream = false;
   #chunks = 0;
+  #lastType: unknown = "data";
 
   constructor(
     id: number | string,
@@ -74,11 +87,12 @@ export class CallRun {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<Outcome>((resolve) => {
       const expire = (): void => {
-        if (this.#isStream && !this.room.hasRoom) {
-          this.#moved(); // a stream that waits for its reader is not silent
+        if (this.isStream && !this.room.hasRoom) {
+          // A stream that waits for its reader is not silent.
+          this.#moved();
           return;
         }
-        const what = this.#isStream ? "sent nothing for" : "was not done after";
+        const what = this.isStream ? "sent nothing for" : "was not done after";
         const message = `${this.method} ${what} ${Number(timeoutMs) / 1_000} s`;
         resolve({ error: { code: ERROR_CODES.COMMUNICATION_TIMEOUT, message, maybeExecuted: true, data: this.#told() } });
         this.abort();
@@ -99,7 +113,7 @@ export class CallRun {
     try {
       let result: unknown = await handler(params, this.#context());
       if (typeof result === "object" && result !== null && Symbol.asyncIterator in result) {
-        this.#isStream = true;
+        this.isStream = true;
         this.#moved();
         result = await this.#stream((result as AsyncIterable<unknown>)[Symbol.asyncIterator]());
       }
@@ -119,7 +133,7 @@ export class CallRun {
   #failure(error: unknown): RpcErrorInit {
     const id = Math.random().toString(16).slice(2, 10);
     const name = error instanceof Error ? error.name : typeof error;
-    // oxlint-disable-next-line no-console -- a hub logs it; the tests of whoever wrote the handler have to show it
+    // A hub logs it; whoever wrote the handler has to see it in the output of the tests.
     console.warn(`${this.method} failed (id ${id})`, error);
     const message = `${this.method} failed: ${name} (id ${id})`;
     return { code: ERROR_CODES.INTERNAL_ERROR, message, maybeExecuted: true, data: { ...this.#told(), error_id: id } };
@@ -163,7 +177,7 @@ export class CallRun {
       const { done, value } = await chunks.next();
       if (done === true) {
         this.#chunk(null, index, true);
-        return value ?? { chunks: index };
+        return value === undefined ? { chunks: index } : value;
       }
       // oxlint-disable-next-line no-await-in-loop
       if (!(await this.room.wait())) {
@@ -178,8 +192,13 @@ export class CallRun {
     }
   }
 
-  #chunk(data: unknown, index: number, isFinal: boolean): void {
-    const params = { request_id: this.#id, chunk_type: "data", data, is_final: isFinal, index };
+  #chunk(value: unknown, index: number, isFinal: boolean): void {
+    const isTyped = value instanceof TypedChunk;
+    if (!isFinal) {
+      this.#lastType = isTyped ? value.type : "data";
+    }
+    const data = isTyped ? value.data : value;
+    const params = { request_id: this.#id, chunk_type: this.#lastType, data, is_final: isFinal, index };
     this.#send({ method: "stream_chunk", params });
   }
 }

@@ -2,14 +2,15 @@
  * One client of a mock hub: its session, subscriptions, calls and the methods that it serves.
  */
 import { encode } from "../encode.js";
-import { ERROR_CODES, RpcError, type Params, type Position, type Published, type RpcErrorInit } from "../index.js";
-import { AsyncQueue } from "../queue.js";
+import { ERROR_CODES, type Params, type Published, type RpcErrorInit } from "../index.js";
 import { Session } from "../session.js";
 import { CallRun, type Outcome } from "./call-run.js";
-import { faultOfMethod, faultOfPattern, faultOfTopic, invalid, mayHaveRun, wireError } from "./mock-errors.js";
+import { MockCallee, PRINCIPAL } from "./mock-callee.js";
+import { DRAINING, faultOfMetadata, faultOfTopic, wireError } from "./mock-errors.js";
+import { unwrapped } from "./mock-keys.js";
+import { contractOf, faultOf, inFlight } from "./mock-params.js";
 import type { MockHub } from "./mock-hub.js";
 import type { FarEnd, MockSocket } from "./mock-socket.js";
-import { isPattern } from "../topics.js";
 import { reaches, type Kept } from "./mock-topics.js";
 
 /** What was called. */
@@ -35,7 +36,7 @@ export interface MockContext {
 export type MockHandler<P = unknown> = (params: P, context: MockContext) => unknown;
 
 /** A message as it came. */
-interface Message {
+export interface Message {
   readonly id?: number | string;
   readonly seq?: number;
   readonly method?: string;
@@ -50,29 +51,19 @@ const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
 const LIMITS = { max_message_bytes: 16_777_216, max_depth: 128, max_batch: 100 };
 const HUB = { name: "trunkline", version: "mock" };
 const ABOUT = { ttl_ms: TTL_MS, limits: LIMITS, hub: HUB };
-/** Who calls, where a hub asks for no credentials. */
-const PRINCIPAL = { name: "anonymous", roles: ["act_as", "admin", "callee"], tenant: "default", claims: {} };
-
-/** A call that a client works on. */
-interface Asked {
-  readonly chunks: AsyncQueue<unknown>;
-  readonly context: MockContext | undefined;
-  resolve(value: unknown): void;
-  reject(error: unknown): void;
-}
 
 export class MockConnection implements FarEnd {
   readonly #hub: MockHub;
   readonly #runs = new Map<number | string, CallRun>();
   readonly #subscriptions = new Set<string>();
-  /** The methods that this client serves, and whether they stream. */
-  readonly #served = new Map<string, boolean>();
-  readonly #asked = new Map<number | string, Asked>();
+  /** What this client serves. */
+  readonly callee = new MockCallee((message) => {
+    this.send(message);
+  });
   #socket: MockSocket | undefined;
   #session: Session | undefined;
   /** The connection whose session this socket goes on with. */
   #heir: MockConnection | undefined;
-  #lastAsked = 0;
 
   constructor(hub: MockHub) {
     this.#hub = hub;
@@ -125,13 +116,8 @@ export class MockConnection implements FarEnd {
     for (const run of this.#runs.values()) {
       run.abort();
     }
-    for (const waiting of this.#asked.values()) {
-      waiting.chunks.end();
-      waiting.reject(new RpcError({ code: ERROR_CODES.WORKER_CRASHED, message: "the client that served it is gone" }));
-    }
+    this.callee.forget();
     this.#runs.clear();
-    this.#asked.clear();
-    this.#served.clear();
   }
 
   // --- what the hub does ---
@@ -142,39 +128,13 @@ export class MockConnection implements FarEnd {
     }
   }
 
-  serves(method: string): boolean {
-    return this.#served.has(method);
-  }
-
-  /** Calls a method that this client serves, for a call of another one or, without context, for the test itself. */
-  ask(method: string, params: unknown, context?: MockContext): unknown {
-    this.#lastAsked += 1;
-    const id = `h:${this.#lastAsked}`;
-    const chunks = new AsyncQueue<unknown>();
-    const result = new Promise((resolve, reject) => {
-      this.#asked.set(id, { resolve, reject, chunks, context });
-      this.send({ id, method, params, metadata: context?.metadata ?? {}, principal: PRINCIPAL });
-    });
-    context?.signal.addEventListener("abort", () => {
-      this.#settle(id);
-      this.send({ method: "$/cancelRequest", params: { id } });
-    });
-    return context !== undefined && this.#served.get(method) === true ? relayed(chunks, result) : result;
-  }
-
-  /** The call that a client has answered, or was told to leave; it is over. */
-  #settle(id: number | string): Asked | undefined {
-    const asked = this.#asked.get(id);
-    this.#asked.delete(id);
-    asked?.chunks.end();
-    return asked;
-  }
-
   /** Sends a message, numbered where there is a session. */
   send(message: object, isNumbered = true): void {
     const text = encode({ jsonrpc: "2.0", ...message });
     const session = isNumbered ? this.#session : undefined;
-    this.#socket?.deliver(session?.number(text) ?? text, this.#hub.delayMs);
+    // Numbered and kept in any case: a client that is away gets it when it resumes.
+    const frame = session?.number(text) ?? text;
+    this.#socket?.deliver(frame, this.#hub.delayMs);
   }
 
   /** Ends a call with an error. */
@@ -195,27 +155,11 @@ export class MockConnection implements FarEnd {
       this.send({ method: "session.ack", params: { received: this.#session.takeAck() } }, false);
     }
     if (method === undefined) {
-      this.#answered(message);
+      this.callee.answered(message);
     } else if (id === undefined) {
       this.#notified(method, message);
     } else {
       this.#called(id, method, message);
-    }
-  }
-
-  #answered({ id = 0, result, error }: Message): void {
-    const asked = this.#settle(id);
-    if (error === undefined) {
-      asked?.resolve(result);
-    } else {
-      asked?.reject(new RpcError({ ...error, maybeExecuted: mayHaveRun(error.code) }));
-    }
-  }
-
-  #chunk(id: number | string, { data, index, is_final: isFinal }: Readonly<Record<string, unknown>>): void {
-    if (isFinal !== true) {
-      this.#asked.get(id)?.chunks.push(data);
-      this.send({ method: "stream.credit", params: { request_id: id, consumed: (index as number) + 1 } });
     }
   }
 
@@ -235,10 +179,10 @@ export class MockConnection implements FarEnd {
         this.#runs.get(about)?.feed(params.data, params.is_final === true);
         break;
       case "stream_chunk":
-        this.#chunk(about, params);
+        this.callee.chunk(about, params);
         break;
       case "$/progress":
-        this.#asked.get(params.token as string)?.context?.progress(params.value);
+        this.callee.progress(params.token as string, params.value);
         break;
       case "publish":
         this.#publish(params);
@@ -273,7 +217,7 @@ export class MockConnection implements FarEnd {
   /** What runs a method: the mock's own handler, or a client that serves it. */
   #handlerOf(method: string): MockHandler | undefined {
     const callee = this.#hub.calleeOf(method);
-    return this.#hub.methods.get(method) ?? (callee && ((params, context) => callee.ask(method, params, context)));
+    return this.#hub.methods.get(method) ?? (callee && ((params, context) => callee.callee.ask(method, params, context)));
   }
 
   #called(id: number | string, method: string, message: Message): void {
@@ -281,7 +225,7 @@ export class MockConnection implements FarEnd {
     const reply = (result: unknown): void => {
       this.send({ id, result }, !UNNUMBERED.test(method));
     };
-    const fault = this.#runs.has(id) ? inFlight(id) : faultOf(method, params, this.#hub);
+    const fault = this.#runs.has(id) ? inFlight(id) : (faultOfMetadata(metadata) ?? faultOf(method, params, this.#hub));
     if (fault !== undefined) {
       // Under its own id the refusal would end the call that is in flight.
       this.refuse(this.#runs.has(id) ? null : id, fault, !UNNUMBERED.test(method));
@@ -295,6 +239,10 @@ export class MockConnection implements FarEnd {
         this.#run(id, method, params, metadata);
       } else {
         reply(answer);
+      }
+      if (method === "session.close") {
+        this.forget();
+        this.end(1000, "the session has ended: closed");
       }
     }
   }
@@ -321,10 +269,10 @@ export class MockConnection implements FarEnd {
       case "publish":
         return this.#publish(params);
       case "method.register":
-        this.#served.set(name, params.streaming === true);
+        this.callee.contracts.set(name, contractOf(params));
         return { method: name, callees: this.#hub.calleesOf(name).length };
       case "method.unregister":
-        return { method: name, unregistered: this.#served.delete(name) };
+        return { method: name, unregistered: this.callee.contracts.delete(name) };
       default:
         return undefined;
     }
@@ -336,6 +284,7 @@ export class MockConnection implements FarEnd {
     const session = old === undefined ? undefined : old.#session;
     if (old !== undefined && session !== undefined && resume !== undefined) {
       const missing = session.resume(resume.received);
+      old.#socket?.end(4500, "this session goes on over a newer connection");
       const opened = { session: session.id, resumed: true, received: session.takeAck(), ...ABOUT };
       this.send({ id, result: opened }, false);
       old.#socket = this.#socket;
@@ -381,7 +330,13 @@ export class MockConnection implements FarEnd {
       this.send(message);
     });
     this.#runs.set(id, run);
-    void this.#finish(id, run.outcomeOf(handler, params));
+    const key = metadata.idempotency_key as string | undefined;
+    const joined = key === undefined ? undefined : this.#hub.keys.joined(key, method, params);
+    const running = run.outcomeOf(joined === undefined ? handler : () => unwrapped(joined), params);
+    if (key !== undefined && joined === undefined) {
+      this.#hub.keys.keep(key, method, params, run, running);
+    }
+    void this.#finish(id, running);
   }
 
   async #finish(id: number | string, running: Promise<Outcome>): Promise<void> {
@@ -393,60 +348,5 @@ export class MockConnection implements FarEnd {
         this.send({ id, result: outcome.result });
       }
     }
-  }
-}
-
-const DRAINING: RpcErrorInit = {
-  code: ERROR_CODES.WORKER_UNAVAILABLE,
-  message: "the hub is stopping",
-  maybeExecuted: false,
-  data: { draining: true, retry_after_ms: 100 },
-};
-
-function inFlight(id: number | string): RpcErrorInit {
-  const message = `id ${JSON.stringify(id)} is in flight on this connection; use another or wait for its reply`;
-  return { code: ERROR_CODES.INVALID_REQUEST, message, data: { duplicate_id: id } };
-}
-
-/** What is wrong with the params of a method of the hub's own; undefined where nothing is. */
-function faultOf(method: string, params: Readonly<Record<string, unknown>>, hub: MockHub): RpcErrorInit | undefined {
-  const { topic, recover, history, method: name } = params;
-  switch (method) {
-    case "subscribe":
-      return faultOfPattern(topic) ?? faultOfStart(topic as string, recover as Position | undefined, history);
-    case "publish":
-      return "data" in params ? faultOfTopic(topic) : invalid("publish: Object missing required field `data`");
-    case "method.register":
-      return hub.methods.has(name as string)
-        ? { code: ERROR_CODES.FORBIDDEN, message: `method.register: ${String(name)} is a method of the executors` }
-        : faultOfMethod(name);
-    default:
-      return undefined;
-  }
-}
-
-function faultOfStart(topic: string, recover: Position | undefined, history: unknown): RpcErrorInit | undefined {
-  if (recover === undefined) {
-    return undefined;
-  }
-  if (history !== undefined) {
-    return invalid("subscribe: either recover or history: both say where to begin");
-  }
-  if (isPattern(topic)) {
-    return invalid(`${topic} is a pattern, which has no position to recover from`);
-  }
-  return recover.offset >= 0 ? undefined : invalid("subscribe: recover.offset must be 0 or more");
-}
-
-/** The chunks of a callee as a handler's own, and its result. */
-async function* relayed(chunks: AsyncQueue<unknown>, result: Promise<unknown>): AsyncGenerator {
-  result.catch(() => undefined); // it is awaited below, once the chunks are through
-  while (true) {
-    // oxlint-disable-next-line no-await-in-loop -- one chunk after the other
-    const { done, value } = await chunks.next();
-    if (done === true) {
-      return await result;
-    }
-    yield value;
   }
 }

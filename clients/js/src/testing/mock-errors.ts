@@ -25,6 +25,14 @@ const TOPIC = new RegExp(String.raw`^${TOKEN}(?:\.${TOKEN})*$`, "u");
 const PATTERN = new RegExp(String.raw`^(?:(?:${TOKEN}|\*)(?:\.(?:${TOKEN}|\*))*(?:\.>)?|>)$`, "u");
 const HUBS_OWN = /^system(?:\.|$)|^jobs\.[0-9a-f]{32}$/u;
 
+/** Of a call that comes while the hub stops. */
+export const DRAINING: RpcErrorInit = {
+  code: ERROR_CODES.WORKER_UNAVAILABLE,
+  message: "the hub is stopping",
+  maybeExecuted: false,
+  data: { draining: true, retry_after_ms: 100 },
+};
+
 /** An error with what a hub says in it. */
 export function wireError({ code, message, data, maybeExecuted }: RpcErrorInit): object {
   const recovery = RECOVERY.get(code) ?? "fatal";
@@ -71,3 +79,27 @@ export function invalid(message: string): RpcErrorInit {
 function isName(name: unknown, form: RegExp): name is string {
   return typeof name === "string" && name.length <= 256 && name.split(".").length <= 32 && form.test(name);
 }
+
+/** What is wrong with a call's metadata; undefined where nothing is. */
+export function faultOfMetadata(metadata: unknown): RpcErrorInit | undefined {
+  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
+    return invalid("metadata: it has to be an object");
+  }
+  for (const [name, value] of Object.entries(metadata)) {
+    if (FITS[name]?.(value) === false) {
+      return invalid(`metadata: ${name}: ${JSON.stringify(value)} does not fit`);
+    }
+  }
+  return undefined;
+}
+
+const FITS: Readonly<Record<string, (value: unknown) => boolean>> = {
+  timeout_ms: (value) => typeof value === "number" && value > 0,
+  priority: (value) => value === "high" || value === "normal" || value === "low",
+  progress_token: (value) => typeof value === "string" || Number.isInteger(value),
+  idempotency_key: (value) => typeof value === "string" && value.length > 0 && value.length <= 256,
+  window: (value) =>
+    typeof value === "object" &&
+    value !== null &&
+    Object.values(value).every((each) => Number.isInteger(each) && (each as number) > 0),
+};

@@ -5,6 +5,7 @@
 import { connect, ERROR_CODES, RpcError, type ConnectOptions, type Hub, type Published, type RpcErrorInit, type WebSocketConstructor } from "../index.js";
 import { MockConnection, type MockCall, type MockHandler } from "./mock-connection.js";
 import { faultOfTopic } from "./mock-errors.js";
+import { MockKeys } from "./mock-keys.js";
 import { MockSocket } from "./mock-socket.js";
 import { MockTopics } from "./mock-topics.js";
 
@@ -32,6 +33,8 @@ export class MockHub {
   /** By the id of its session. */
   readonly sessions = new Map<string, MockConnection>();
   readonly connections = new Set<MockConnection>();
+  /** What was called with idempotency keys. */
+  readonly keys = new MockKeys();
   isDraining = false;
   #isOffline = false;
   #refusal: { readonly code: number; readonly reason: string } | undefined;
@@ -95,19 +98,23 @@ export class MockHub {
     const message = `no client serves ${method}`;
     return callee === undefined
       ? Promise.reject(new RpcError({ code: ERROR_CODES.METHOD_NOT_FOUND, message }))
-      : Promise.resolve(callee.ask(method, params));
+      : Promise.resolve(callee.callee.ask(method, params));
   }
 
   /** The clients that serve a method now. */
   calleesOf(method: string): MockConnection[] {
-    return [...this.connections].filter((connection) => connection.serves(method));
+    return [...this.connections].filter((connection) => connection.callee.contracts.has(method));
   }
 
   /** The client that gets the next call of a method; several take turns. */
   calleeOf(method: string): MockConnection | undefined {
     const callees = this.calleesOf(method);
     this.#turn += 1;
-    return callees[this.#turn % callees.length];
+    // A client that is away gets what it is asked when it resumes its session.
+    return (
+      callees[this.#turn % callees.length] ??
+      [...this.sessions.values()].find((connection) => connection.callee.contracts.has(method))
+    );
   }
 
   /** Ends all connections without a word, as a cable would. Sessions wait for their clients. */
@@ -143,6 +150,7 @@ export class MockHub {
     this.sessions.clear();
     this.topics.forget();
     this.#published.clear();
+    this.keys.clear();
     for (const connection of connections) {
       connection.stop("the hub is restarting");
     }

@@ -69,8 +69,11 @@ export function serveDebug(mock: MockHub): MockHub {
       throw new RuntimeError("failed as asked");
     })
     .method("debug.crash", () => undefined)
-    .method("lab.sum", async (_params, { input }) => {
-      let sum = 0;
+    .method("lab.echo_input", async function* echo(_params, { input }) {
+      yield* input;
+    })
+    .method<{ start?: number }>("lab.sum", async ({ start = 0 }, { input }) => {
+      let sum = start;
       for await (const item of input) {
         sum += item as number;
       }
