@@ -65,7 +65,8 @@ class MockHub:
     """
 
     def __init__(self, *modules: ModuleType, pack_settings: Mapping[str, Any] | None = None, **settings: Any) -> None:
-        self._settings: Settings = GivenSettings(**{"executors": 0, "packs": ()} | settings)
+        given: dict[str, Any] = {"executors": 0, "packs": ()} | settings
+        self._settings: Settings = GivenSettings(**given)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._pack_settings = dict(pack_settings or {})
         self._registry = Registry()
