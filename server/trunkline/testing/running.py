@@ -102,8 +102,8 @@ class RunningHub:
         while parts.context.listeners and loop.time() < deadline:
             await asyncio.sleep(0.001)
         await self._mcp_door.stop()
-        self._server.should_exit = True
-        await self._server.shutdown()
+        for connection in tuple(self._server.server_state.connections):  # uvicorn's own shutdown takes 0.1 s
+            connection.shutdown()
         await self._pool_stopped
         await self.executor.close()
         await parts.jobs.close()
