@@ -22,7 +22,7 @@ END: Final = "<!-- end of what is generated -->"
 LEFT_OUT: Final = frozenset({"trunkline", "protocol"})
 """Every room imports the protocol, nearly every one a file at the root."""
 
-ABOVE: Final = ("cli", "hosting", "relay")
+ABOVE: Final = ("cli", "hosting", "relay", "testing")
 """Rooms that put the others together. In the picture they stand by themselves: they import nearly all."""
 
 

@@ -47,6 +47,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.generate": set(),
     "trunkline.evaluate": {"ir_measures"},
     "trunkline.hosting": {"uvicorn", "uvloop", "starlette", *COMMON},
+    "trunkline.testing": {"uvicorn", *COMMON},
     "trunkline.cli": {"ir_measures", "pydantic", "rich", "semantic_text_splitter", "typer", "websockets", *COMMON},
     "trunkline.cli.show": {"rich"},
 }

@@ -362,7 +362,7 @@ class Settings(BaseSettings):
             SettingsError: with all that is wrong.
         """
         try:
-            changed = _Given(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
+            changed = GivenSettings(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
         except ValidationError as error:
             raise SettingsError(_problems(error)) from None
         changed._file, changed._options = self._file, self._options
@@ -404,8 +404,8 @@ class Settings(BaseSettings):
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 
-class _Given(Settings):
-    """Settings that are all given, so that no other source is looked at."""
+class GivenSettings(Settings):
+    """Settings that are given, so that neither the environment nor a file is looked at."""
 
     @classmethod
     def settings_customise_sources(

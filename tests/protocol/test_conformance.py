@@ -21,7 +21,12 @@ CASES: list[dict[str, Any]] = json.loads(DIALOGUES.read_text())["cases"]
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 async def test_dialogue(case: dict[str, Any], debug_hub: RunningHub) -> None:
-    async with peer(debug_hub.url) as connection:
+    await hold(case, debug_hub.url)
+
+
+async def hold(case: dict[str, Any], url: str) -> None:
+    """Hold one of the dialogues with a hub, on a connection of its own."""
+    async with peer(url) as connection:
         for item in case["send"]:
             data, as_text = to_send(item)
             await connection.socket.send(data, text=as_text)

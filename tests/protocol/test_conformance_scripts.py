@@ -37,8 +37,13 @@ CASES: list[dict[str, Any]] = json.loads(SCRIPTS.read_text())["cases"]
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['section']}: {case['name']}" for case in CASES])
 async def test_script(case: dict[str, Any], lab_hub: RunningHub) -> None:
+    await play(case, lab_hub.url)
+
+
+async def play(case: dict[str, Any], url: str) -> None:
+    """Take the steps of one of the scripts with a hub."""
     async with AsyncExitStack() as stack:
-        script = Script(lab_hub.url, stack)
+        script = Script(url, stack)
         for number, step in enumerate(case["steps"]):
             try:
                 await script.take(step)

@@ -18,9 +18,14 @@ export class Room {
     this.#maxUnits = maxUnits;
   }
 
+  /** Whether one more may be sent. */
+  get hasRoom(): boolean {
+    return this.#ahead.length < this.#maxItems && this.#units < this.#maxUnits;
+  }
+
   /** Waits until one more may be sent. False if it is closed. */
   async wait(): Promise<boolean> {
-    while (this.isOpen && (this.#ahead.length >= this.#maxItems || this.#units >= this.#maxUnits)) {
+    while (this.isOpen && !this.hasRoom) {
       // oxlint-disable-next-line no-await-in-loop -- until there is credit
       await new Promise<void>((resolve) => {
         this.#wake = resolve;

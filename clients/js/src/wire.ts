@@ -3,7 +3,7 @@
  */
 import { INTERNAL_ERROR, NOT_AUTHENTICATED, REFUSED, UNAUTHENTICATED } from "./codes.js";
 import { decode } from "./decode.js";
-import { AuthenticationError, ConnectError, RpcError, type Refusal } from "./errors.js";
+import { AuthenticationError, ConnectError, type Refusal } from "./errors.js";
 import type { CloseInfo } from "./hub.js";
 import type { Packed } from "./codec.js";
 import type { WireError } from "./messages.js";
@@ -143,15 +143,16 @@ export class Wire {
   }
 
   #fail(why: string, refusal: Refusal = {}, close?: CloseInfo): void {
-    const end = close ?? { code: closeCodeOf(refusal), reason: why };
     if (this.#isOver) {
       return;
     }
     this.leave();
+    const error = new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, refusal);
+    const end = close ?? { code: closeCodeOf(refusal, error.retryable), reason: why };
     if (this.#isDone) {
       this.#user.cutOff(end);
     } else {
-      this.#user.notOpened(new ConnectError(`cannot connect to ${this.#settings.name}: ${why}`, refusal), end);
+      this.#user.notOpened(error, end);
     }
   }
 }
@@ -164,11 +165,11 @@ function errorIn(text: string): WireError | undefined {
 }
 
 /** The close code that says the same: see SPEC.md, Close codes. */
-function closeCodeOf({ status, error, cause }: Refusal): number {
+function closeCodeOf({ status, error, cause }: Refusal, isRetryable: boolean): number {
   if (cause instanceof AuthenticationError || error?.code === UNAUTHENTICATED || status === 401) {
     return NOT_AUTHENTICATED;
   }
-  const isRefused = error === undefined ? status === 403 : !new RpcError(error).retryable && error.code !== INTERNAL_ERROR;
+  const isRefused = error === undefined ? status === 403 : !isRetryable && error.code !== INTERNAL_ERROR;
   return isRefused ? REFUSED : 1006;
 }
 

@@ -33,7 +33,8 @@ test("methods, their errors, and what was called", async () => {
   assert.ok(bad instanceof RpcError);
   assert.deepEqual([bad.code, bad.message, bad.errorName], [4321, "no such text", "APPLICATION_ERROR"]);
   const bug = (await rejection(hub.call("text.bug"))) as RpcError;
-  assert.deepEqual([bug.code, bug.maybeExecuted], [-32603, true]);
+  assert.deepEqual([bug.code, bug.maybeExecuted, bug.recovery], [-32603, true, "fatal"]);
+  assert.match(bug.message, /^text\.bug failed: TypeError \(id [0-9a-f]+\)$/u, "neither its text nor its stack, as by a hub");
   const unknown = (await rejection(hub.call("text.lower"))) as RpcError;
   assert.deepEqual([unknown.code, unknown.message], [-32601, `no method 'text.lower': mock.method("text.lower", ...) adds it`]);
   hub.notify("text.seen", { n: 1 });
@@ -114,6 +115,51 @@ test("topics: events, history, recovery; methods that clients serve", async () =
   await hub.register<{ key: string }>("node.lookup", ({ key }) => ({ key, found: true }));
   assert.deepEqual(await mock.call("node.lookup", { key: "a" }), { key: "a", found: true });
   await Promise.all([hub.close(), other.close()]);
+});
+
+test("what a hub does once, a mock does once; and clients call each other", async () => {
+  let ran = 0;
+  const mock = new MockHub().method("once", () => {
+    ran += 1;
+    return ran;
+  });
+  const [hub, other] = await Promise.all([mock.connect(), mock.connect()]);
+  const calls = [1, 2, 3].map(() => hub.call("once", {}, { idempotencyKey: "k" }));
+  assert.deepEqual(await Promise.all(calls), [1, 1, 1]);
+  const misused = (await rejection(hub.call("once", { n: 2 }, { idempotencyKey: "k" }))) as RpcError;
+  assert.equal(misused.code, -32602);
+  await other.register("node.count", async function* count() {
+    yield* ["a", "b"];
+  }, { streaming: true });
+  const got: unknown[] = [];
+  for await (const { data } of hub.stream("node.count")) {
+    got.push(data);
+  }
+  assert.deepEqual(got, ["a", "b"]);
+  const [first, second] = [await hub.publish("t", 1, { idempotencyKey: "e" }), await hub.publish("t", 2, { idempotencyKey: "e" })];
+  assert.deepEqual(first, second);
+  const refused = (await rejection(hub.publish("system.mine", 1))) as RpcError;
+  assert.equal(refused.code, 6002);
+  await Promise.all([hub.close(), other.close()]);
+});
+
+test("a reply to a client that is away is there when it is back", async () => {
+  let isHeld = true;
+  let hasAnswered = false;
+  const mock = new MockHub().method("held", async () => {
+    await until(() => !isHeld);
+    hasAnswered = true;
+    return "kept";
+  });
+  const hub = await mock.connect();
+  const held = hub.call("held");
+  await within(1_000, "it runs", until(() => mock.calls.length === 1));
+  mock.offline(true);
+  isHeld = false;
+  await within(1_000, "the answer", until(() => hasAnswered));
+  mock.offline(false);
+  assert.equal(await within(1_000, "the reply", held), "kept");
+  await hub.close();
 });
 
 test("a cut goes unnoticed: calls, streams, subscriptions and served methods go on", async () => {

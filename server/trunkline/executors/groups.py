@@ -66,7 +66,8 @@ class ExecutorGroup:
     @property
     def has_told(self) -> bool:
         """Whether it is known what the group serves: an executor was ready, or has said why it cannot be."""
-        return bool(self.methods) or any(handle.failed_modules for handle in self.executors)
+        told = (handle.catalogue is not None or handle.failed_modules for handle in self.executors)
+        return bool(self.methods) or any(told)
 
     def own(self, by_index: Mapping[int, str]) -> dict[int, str]:
         """What is said of its executors, by their number in the group, of what is said of all by index."""

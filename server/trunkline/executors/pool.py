@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -134,8 +134,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         """Wait until all executors are, or were, ready at the same time."""
         await self._ready.wait()
 
-    async def stop(self, grace: float) -> None:
-        """Stop all executors, killing them after ``grace`` seconds; calls that still wait or run are settled."""
+    def stop(self, grace: float) -> Awaitable[None]:
+        """Settle calls that still wait or run, at once; awaited, stop all executors, killed after ``grace`` seconds."""
         self._stopping = True
         if self._ticker is not None:
             self._ticker.cancel()
@@ -148,7 +148,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         for call in [call for handle in self.crew.processes for call in handle.in_flight.values() if not call.settled]:
             call.settle_error(crashed(call, stopping=True))
             self.cancel(call)
-        await self.crew.stop(grace)
+        return self.crew.stop(grace)
 
     @property
     def ready(self) -> bool:

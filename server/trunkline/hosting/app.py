@@ -38,6 +38,7 @@ from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.process_limits import ProcessLimits
 from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
+from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
@@ -49,6 +50,7 @@ from trunkline.hub.fanout import Fanout
 from trunkline.hub.idempotency import KeyLimits
 from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
+from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption
 from trunkline.hub.router import Router
@@ -99,13 +101,7 @@ class HubParts:
         self._observe(settings)
         self.pool = self._pool(settings)
         self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
-        self.router = Router(
-            self.registrations,
-            self._record,
-            max_calls=settings.max_calls,
-            keys=KeyLimits(*self._keys),
-            breakers=Breakers(BreakerLimits.of(settings)),
-        )
+        self.router = self._router(settings)
         self.router.tracer = self.tracer
         self.view = self._view(settings)
         self.health = HealthWatch(self.view)
@@ -143,8 +139,20 @@ class HubParts:
         self.log_tap = LogTap(mask)
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
 
+    def _groups(self, settings: Settings) -> list[GroupSpec]:
+        return group_specs(settings)
+
+    def _router(self, settings: Settings, kind: type[Router] = Router) -> Router:
+        return kind(
+            self.registrations,
+            self._record,
+            max_calls=settings.max_calls,
+            keys=KeyLimits(*self._keys),
+            breakers=Breakers(BreakerLimits.of(settings)),
+        )
+
     def _pool(self, settings: Settings) -> ExecutorPool:
-        groups = group_specs(settings)
+        groups = self._groups(settings)
         pool = ExecutorPool(
             groups,
             self._route_nested,
@@ -203,7 +211,7 @@ class HubParts:
                 self.registrations,
                 self.credentials.act_as,
             ),
-            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.credentials.authenticate),
+            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self._principal_of),
             Flusher(asyncio.get_running_loop()),
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
@@ -218,6 +226,9 @@ class HubParts:
                 max(settings.partial_bytes_per_principal, settings.max_message_bytes),
             ),
         )
+
+    def _principal_of(self, handshake: Handshake) -> Principal:
+        return self.credentials.authenticate(handshake)
 
     def _serve_own_methods(self) -> None:
         self.router.handle(control_methods(self.view))

@@ -39,7 +39,7 @@ def group_specs(settings: Settings) -> list[GroupSpec]:
         _say_withheld(settings.executor_env)
     base = ExecutorSpec(
         (),
-        settings=_pack_settings(settings),
+        settings=pack_settings(settings),
         max_concurrency=settings.max_concurrency,
         threads=threads,
         start_timeout=settings.start_timeout,
@@ -117,7 +117,7 @@ def interpreter(python: Path) -> Path:
     return python.absolute() / "bin" / "python" if python.is_dir() else python.absolute()
 
 
-def _pack_settings(settings: Settings) -> dict[str, Any]:
+def pack_settings(settings: Settings) -> dict[str, Any]:
     """The settings that packs may read."""
     return {
         "data_dir": str(settings.data.absolute()),

@@ -163,7 +163,7 @@ def method(
 
 
 def _check(name: str, http: str | None, runs_as: object, recovery: object) -> None:
-    if (why := _unfit(name)) is not None:
+    if (why := unfit(name)) is not None:
         raise RegistrationError(f"@method({name!r:.200}): {why}; choose another name")
     if http is not None and not _HTTP_PATH.fullmatch(http):
         raise RegistrationError(
@@ -233,7 +233,7 @@ def name_of(function: object) -> str:
     return str(getattr(function, "__name__", "name"))
 
 
-def _unfit(name: str) -> str | None:
+def unfit(name: str) -> str | None:
     """Why a method cannot have this name, in words."""
     if not name or len(name) > MAX_NAME_CHARS:
         return f"a name has 1 to {MAX_NAME_CHARS} characters"

@@ -89,6 +89,23 @@ class Registry:
         self.instances = [each for each in self.instances if not any(each is other for other in module.instances)]
         self.packs.remove(module.pack)
 
+    def put(self, function: Callable[..., Any], options: MethodOptions, pack: str) -> None:
+        """Register one function, in the place of what has its name.
+
+        Raises:
+            RegistrationError: it cannot be served. What had its name before is still registered then.
+        """
+        before = self.methods.pop(options.name, None)
+        if before is not None:
+            del self._at_path[before.info.http_path]
+        try:
+            self._add(function, options, pack)
+        except RegistrationError:
+            if before is not None:
+                self.methods[options.name] = before
+                self._at_path[before.info.http_path] = options.name
+            raise
+
     def _add_marked(self, module: ModuleType, pack: str) -> None:
         classes, found = [], 0
         hidden: dict[str, str] = {}

@@ -59,6 +59,17 @@ def test_the_wheel_is_whole_and_always_the_same() -> None:
     assert not {"trunkline/edge", "trunkline/methods", "trunkline/executors"} & folders, "nothing of the server"
 
 
+def test_the_wheel_says_what_the_mock_hub_needs(tmp_path: Path) -> None:
+    with zipfile.ZipFile(io.BytesIO(client_wheel())) as archive:
+        archive.extractall(tmp_path)
+    # In the place of what is installed here, whose dependencies it takes.
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import trunkline.testing"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: trunkline.testing runs a hub" in done.stderr.splitlines()[-1]
+    assert "pip install trunkline" in done.stderr
+
+
 def test_what_is_in_the_wheel_is_all_it_takes(debug_hub: RunningHub, tmp_path: Path) -> None:
     answer = debug_hub.get(f"/{WHEEL}")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/zip")

@@ -11,27 +11,53 @@ const WINDOW = 256;
 /** How a call ended. */
 export type Outcome = { readonly result: unknown } | { readonly error: RpcErrorInit };
 
+/** A chunk whose type its callee has given. */
+export class TypedChunk {
+  readonly type: unknown;
+  readonly data: unknown;
+
+  constructor(type: unknown, data: unknown) {
+    this.type = type;
+    this.data = data;
+  }
+}
+
+/** What a call sends its caller. */
+export interface CallMessage {
+  readonly method: string;
+  readonly params: object;
+}
+
 export class CallRun {
   /** How far chunks may be ahead of the caller. */
   readonly room: Room;
   readonly #id: number | string;
+  readonly method: string;
   readonly #metadata: Readonly<Record<string, unknown>>;
-  readonly #send: (message: object) => void;
+  readonly #send: (message: CallMessage) => void;
   readonly #abort = new AbortController();
   readonly #input = new AsyncQueue<unknown>();
   #taken = 0;
 
-  constructor(id: number | string, metadata: Readonly<Record<string, unknown>>, send: (message: object) => void) {
+  /** Called when there was a sign of life, which puts off the deadline of a stream. */
+  #moved: () => void = () => undefined;
+  /** Whether the handler gives chunks, as far as that is known by now. */
+  isStream = false;
+  #chunks = 0;
+  #lastType: unknown = "data";
+
+  constructor(
+    id: number | string,
+    method: string,
+    metadata: Readonly<Record<string, unknown>>,
+    send: (message: CallMessage) => void,
+  ) {
     const window = metadata.window as { items?: number } | undefined;
     this.room = new Room(window?.items ?? WINDOW);
     this.#id = id;
+    this.method = method;
     this.#metadata = metadata;
     this.#send = send;
-  }
-
-  /** What the handler of a notification is told: nobody listens. */
-  static silent(metadata: Readonly<Record<string, unknown>>): MockContext {
-    return new CallRun(0, metadata, () => undefined).#context();
   }
 
   /** Nobody waits for the outcome any more. */
@@ -50,20 +76,35 @@ export class CallRun {
     }
   }
 
+  /** How many chunks were sent. */
+  get chunks(): number {
+    return this.#chunks;
+  }
+
   /** Runs the handler to its end, or to the call's deadline; never rejects. */
   async outcomeOf(handler: MockHandler, params: unknown): Promise<Outcome> {
     const { timeout_ms: timeoutMs } = this.#metadata;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<Outcome>((resolve) => {
-      if (typeof timeoutMs === "number") {
-        timer = setTimeout(() => {
-          const message = `no result within ${timeoutMs} ms`;
-          resolve({ error: { code: ERROR_CODES.COMMUNICATION_TIMEOUT, message, maybeExecuted: true } });
-          this.abort();
-        }, timeoutMs);
-      }
+      const expire = (): void => {
+        if (this.isStream && !this.room.hasRoom) {
+          // A stream that waits for its reader is not silent.
+          this.#moved();
+          return;
+        }
+        const what = this.isStream ? "sent nothing for" : "was not done after";
+        const message = `${this.method} ${what} ${Number(timeoutMs) / 1_000} s`;
+        resolve({ error: { code: ERROR_CODES.COMMUNICATION_TIMEOUT, message, maybeExecuted: true, data: this.#told() } });
+        this.abort();
+      };
+      this.#moved = () => {
+        clearTimeout(timer);
+        timer = typeof timeoutMs === "number" ? setTimeout(expire, timeoutMs) : undefined;
+      };
+      this.#moved();
     });
     const outcome = await Promise.race([late, this.#run(handler, params)]);
+    this.#moved = () => undefined;
     clearTimeout(timer);
     return outcome;
   }
@@ -72,16 +113,34 @@ export class CallRun {
     try {
       let result: unknown = await handler(params, this.#context());
       if (typeof result === "object" && result !== null && Symbol.asyncIterator in result) {
+        this.isStream = true;
+        this.#moved();
         result = await this.#stream((result as AsyncIterable<unknown>)[Symbol.asyncIterator]());
       }
       return { result: result ?? null };
     } catch (error) {
       if (error instanceof RpcError) {
-        const { code, message, data, maybeExecuted } = error;
-        return { error: { code, message, data, maybeExecuted } };
+        const { code, message, data } = error;
+        // As a hub does: what a method raises has begun, unless it says otherwise.
+        const maybeExecuted = error.maybeExecuted && code !== ERROR_CODES.INVALID_PARAMS;
+        return { error: { code, message, data: { ...this.#told(), ...(data as object | undefined) }, maybeExecuted } };
       }
-      return { error: { code: ERROR_CODES.INTERNAL_ERROR, message: String(error), maybeExecuted: true } };
+      return { error: this.#failure(error) };
     }
+  }
+
+  /** What a caller is told of an exception that was not meant for it: neither its text nor its stack, as by a hub. */
+  #failure(error: unknown): RpcErrorInit {
+    const id = Math.random().toString(16).slice(2, 10);
+    const name = error instanceof Error ? error.name : typeof error;
+    // A hub logs it; whoever wrote the handler has to see it in the output of the tests.
+    console.warn(`${this.method} failed (id ${id})`, error);
+    const message = `${this.method} failed: ${name} (id ${id})`;
+    return { code: ERROR_CODES.INTERNAL_ERROR, message, maybeExecuted: true, data: { ...this.#told(), error_id: id } };
+  }
+
+  #told(): object {
+    return this.#chunks > 0 ? { chunks: this.#chunks } : {};
   }
 
   #context(): MockContext {
@@ -118,7 +177,7 @@ export class CallRun {
       const { done, value } = await chunks.next();
       if (done === true) {
         this.#chunk(null, index, true);
-        return value ?? { chunks: index };
+        return value === undefined ? { chunks: index } : value;
       }
       // oxlint-disable-next-line no-await-in-loop
       if (!(await this.room.wait())) {
@@ -128,11 +187,18 @@ export class CallRun {
       }
       this.room.add(1);
       this.#chunk(value, index, false);
+      this.#chunks += 1;
+      this.#moved();
     }
   }
 
-  #chunk(data: unknown, index: number, isFinal: boolean): void {
-    const params = { request_id: this.#id, chunk_type: "data", data, is_final: isFinal, index };
+  #chunk(value: unknown, index: number, isFinal: boolean): void {
+    const isTyped = value instanceof TypedChunk;
+    if (!isFinal) {
+      this.#lastType = isTyped ? value.type : "data";
+    }
+    const data = isTyped ? value.data : value;
+    const params = { request_id: this.#id, chunk_type: this.#lastType, data, is_final: isFinal, index };
     this.#send({ method: "stream_chunk", params });
   }
 }

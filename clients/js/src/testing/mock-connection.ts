@@ -2,12 +2,16 @@
  * One client of a mock hub: its session, subscriptions, calls and the methods that it serves.
  */
 import { encode } from "../encode.js";
-import { ERROR_CODES, RpcError, type Params, type RpcErrorInit } from "../index.js";
+import { ERROR_CODES, type Params, type Published, type RpcErrorInit } from "../index.js";
 import { Session } from "../session.js";
 import { CallRun, type Outcome } from "./call-run.js";
+import { MockCallee, PRINCIPAL } from "./mock-callee.js";
+import { DRAINING, faultOfMetadata, faultOfTopic, wireError } from "./mock-errors.js";
+import { unwrapped } from "./mock-keys.js";
+import { contractOf, faultOf, inFlight } from "./mock-params.js";
 import type { MockHub } from "./mock-hub.js";
 import type { FarEnd, MockSocket } from "./mock-socket.js";
-import { reaches, type Kept } from "./topics.js";
+import { reaches, type Kept } from "./mock-topics.js";
 
 /** What was called. */
 export interface MockCall {
@@ -32,7 +36,7 @@ export interface MockContext {
 export type MockHandler<P = unknown> = (params: P, context: MockContext) => unknown;
 
 /** A message as it came. */
-interface Message {
+export interface Message {
   readonly id?: number | string;
   readonly seq?: number;
   readonly method?: string;
@@ -44,22 +48,22 @@ interface Message {
 
 const TTL_MS = 60_000;
 const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
-const RETRYABLE = new Set([1001, 1002, 2001, 2002, 2003, 5001, 6003]);
-const NAMES = new Map<number, string>(Object.entries(ERROR_CODES).map(([name, code]) => [code, name]));
 const LIMITS = { max_message_bytes: 16_777_216, max_depth: 128, max_batch: 100 };
-const PRINCIPAL = { name: "mock", roles: [], tenant: "default", claims: {} };
+const HUB = { name: "trunkline", version: "mock" };
+const ABOUT = { ttl_ms: TTL_MS, limits: LIMITS, hub: HUB };
 
 export class MockConnection implements FarEnd {
   readonly #hub: MockHub;
   readonly #runs = new Map<number | string, CallRun>();
   readonly #subscriptions = new Set<string>();
-  readonly #served = new Set<string>();
-  readonly #asked = new Map<number | string, { resolve(value: unknown): void; reject(error: unknown): void }>();
+  /** What this client serves. */
+  readonly callee = new MockCallee((message) => {
+    this.send(message);
+  });
   #socket: MockSocket | undefined;
   #session: Session | undefined;
   /** The connection whose session this socket goes on with. */
   #heir: MockConnection | undefined;
-  #lastAsked = 0;
 
   constructor(hub: MockHub) {
     this.#hub = hub;
@@ -112,12 +116,8 @@ export class MockConnection implements FarEnd {
     for (const run of this.#runs.values()) {
       run.abort();
     }
-    for (const waiting of this.#asked.values()) {
-      waiting.reject(new RpcError({ code: ERROR_CODES.WORKER_CRASHED, message: "the client that served it is gone" }));
-    }
+    this.callee.forget();
     this.#runs.clear();
-    this.#asked.clear();
-    this.#served.clear();
   }
 
   // --- what the hub does ---
@@ -128,29 +128,17 @@ export class MockConnection implements FarEnd {
     }
   }
 
-  serves(method: string): boolean {
-    return this.#served.has(method);
-  }
-
-  /** Calls a method that this client serves. */
-  ask(method: string, params: unknown): Promise<unknown> {
-    this.#lastAsked += 1;
-    const id = `h:${this.#lastAsked}`;
-    return new Promise((resolve, reject) => {
-      this.#asked.set(id, { resolve, reject });
-      this.send({ id, method, params, metadata: {}, principal: PRINCIPAL });
-    });
-  }
-
   /** Sends a message, numbered where there is a session. */
   send(message: object, isNumbered = true): void {
     const text = encode({ jsonrpc: "2.0", ...message });
     const session = isNumbered ? this.#session : undefined;
-    this.#socket?.deliver(session?.number(text) ?? text, this.#hub.delayMs);
+    // Numbered and kept in any case: a client that is away gets it when it resumes.
+    const frame = session?.number(text) ?? text;
+    this.#socket?.deliver(frame, this.#hub.delayMs);
   }
 
   /** Ends a call with an error. */
-  refuse(id: number | string | undefined, error: RpcErrorInit, isNumbered = true): void {
+  refuse(id: number | string | null | undefined, error: RpcErrorInit, isNumbered = true): void {
     if (id !== undefined) {
       this.send({ id, error: wireError(error) }, isNumbered);
     }
@@ -167,21 +155,11 @@ export class MockConnection implements FarEnd {
       this.send({ method: "session.ack", params: { received: this.#session.takeAck() } }, false);
     }
     if (method === undefined) {
-      this.#answered(message);
+      this.callee.answered(message);
     } else if (id === undefined) {
       this.#notified(method, message);
     } else {
       this.#called(id, method, message);
-    }
-  }
-
-  #answered({ id = 0, result, error }: Message): void {
-    const waiting = this.#asked.get(id);
-    this.#asked.delete(id);
-    if (error === undefined) {
-      waiting?.resolve(result);
-    } else {
-      waiting?.reject(new RpcError(error));
     }
   }
 
@@ -201,19 +179,45 @@ export class MockConnection implements FarEnd {
         this.#runs.get(about)?.feed(params.data, params.is_final === true);
         break;
       case "stream_chunk":
-        this.send({ method: "stream.credit", params: { request_id: about, consumed: (params.index as number) + 1 } });
+        this.callee.chunk(about, params);
+        break;
+      case "$/progress":
+        this.callee.progress(params.token as string, params.value);
+        break;
+      case "publish":
+        this.#publish(params);
         break;
       default:
         this.#hub.calls.push({ method, params, metadata, isNotification: true });
-        void this.#hub.methods.get(method)?.(params, CallRun.silent(metadata));
+        this.#runSilently(method, params, metadata);
+    }
+  }
+
+  #runSilently(method: string, params: Params, metadata: Readonly<Record<string, unknown>>): void {
+    const handler = this.#handlerOf(method);
+    if (handler !== undefined && !this.#hub.isDraining) {
+      const run = new CallRun(0, method, metadata, ({ method: sent, params: about }) => {
+        if (sent === "stream_chunk") {
+          run.room.credit((about as { index: number }).index + 1);
+        }
+      });
+      void run.outcomeOf(handler, params);
     }
   }
 
   #cancel(id: number | string): void {
-    this.#runs.get(id)?.abort();
-    if (this.#runs.delete(id)) {
-      this.refuse(id, { code: ERROR_CODES.CANCELLED, message: "cancelled", maybeExecuted: true });
+    const run = this.#runs.get(id);
+    run?.abort();
+    if (run !== undefined && this.#runs.delete(id)) {
+      const data = run.chunks > 0 ? { chunks: run.chunks } : {};
+      this.refuse(id, { code: ERROR_CODES.CANCELLED, message: `${run.method} was cancelled`, maybeExecuted: true, data });
     }
+  }
+
+  /** What runs a method: the mock's own handler, or a client that serves it. */
+  #handlerOf(method: string): MockHandler | undefined {
+    const callee = this.#hub.calleeOf(method);
+    return this.#hub.methods.get(method) ?? (callee && ((params, context) => callee.callee.ask(method, params, context)));
   }
 
   #called(id: number | string, method: string, message: Message): void {
@@ -221,7 +225,11 @@ export class MockConnection implements FarEnd {
     const reply = (result: unknown): void => {
       this.send({ id, result }, !UNNUMBERED.test(method));
     };
-    if (method === "session.open") {
+    const fault = this.#runs.has(id) ? inFlight(id) : (faultOfMetadata(metadata) ?? faultOf(method, params, this.#hub));
+    if (fault !== undefined) {
+      // Under its own id the refusal would end the call that is in flight.
+      this.refuse(this.#runs.has(id) ? null : id, fault, !UNNUMBERED.test(method));
+    } else if (method === "session.open") {
       this.#open(id, params.resume as { session: string; received: number } | undefined);
     } else if (method === "subscribe") {
       this.#subscribe(reply, params);
@@ -232,7 +240,18 @@ export class MockConnection implements FarEnd {
       } else {
         reply(answer);
       }
+      if (method === "session.close") {
+        this.forget();
+        this.end(1000, "the session has ended: closed");
+      }
     }
+  }
+
+  #publish({ topic, data, idempotency_key: key }: Readonly<Record<string, unknown>>): Published | undefined {
+    const stored = key as string | undefined;
+    return faultOfTopic(topic) === undefined
+      ? this.#hub.publish(topic as string, data ?? null, PRINCIPAL.name, stored)
+      : undefined;
   }
 
   /** The answer to a method of the hub's own; undefined for others. */
@@ -244,17 +263,16 @@ export class MockConnection implements FarEnd {
         this.#hub.sessions.delete(this.#session?.id ?? "");
         return {};
       case "rpc.ping":
-        return { pong: true, time_ms: Date.now(), limits: LIMITS };
+        return { pong: true, time_ms: Date.now(), limits: LIMITS, hub: HUB };
       case "unsubscribe":
         return { topic, unsubscribed: this.#subscriptions.delete(topic) };
       case "publish":
-        return this.#hub.publish(topic, params.data, PRINCIPAL.name);
+        return this.#publish(params);
       case "method.register":
-        this.#served.add(name);
-        return { method: name };
+        this.callee.contracts.set(name, contractOf(params));
+        return { method: name, callees: this.#hub.calleesOf(name).length };
       case "method.unregister":
-        this.#served.delete(name);
-        return { method: name };
+        return { method: name, unregistered: this.callee.contracts.delete(name) };
       default:
         return undefined;
     }
@@ -266,7 +284,8 @@ export class MockConnection implements FarEnd {
     const session = old === undefined ? undefined : old.#session;
     if (old !== undefined && session !== undefined && resume !== undefined) {
       const missing = session.resume(resume.received);
-      const opened = { session: session.id, resumed: true, received: session.takeAck(), ttl_ms: TTL_MS, limits: LIMITS };
+      old.#socket?.end(4500, "this session goes on over a newer connection");
+      const opened = { session: session.id, resumed: true, received: session.takeAck(), ...ABOUT };
       this.send({ id, result: opened }, false);
       old.#socket = this.#socket;
       this.#heir = old;
@@ -279,7 +298,7 @@ export class MockConnection implements FarEnd {
     }
     const opened = { session: `mock-${sessions.size}-${Math.random().toString(36).slice(2)}`, resumed: false, received: 0 };
     const reason = resume === undefined ? {} : { reason: "unknown" };
-    this.send({ id, result: { ...opened, ttl_ms: TTL_MS, limits: LIMITS, ...reason } }, false);
+    this.send({ id, result: { ...opened, ...ABOUT, ...reason } }, false);
     this.#session = new Session(opened.session, TTL_MS);
     sessions.set(opened.session, this);
   }
@@ -300,18 +319,24 @@ export class MockConnection implements FarEnd {
 
   #run(id: number | string, method: string, params: Params, metadata: Readonly<Record<string, unknown>>): void {
     this.#hub.calls.push({ method, params, metadata, isNotification: false });
-    const handler = this.#hub.methods.get(method);
+    const handler = this.#handlerOf(method);
     const refusal = this.#hub.isDraining ? DRAINING : this.#hub.takeRefusal(method);
     if (refusal !== undefined || handler === undefined) {
       const message = `no method '${method}': mock.method("${method}", ...) adds it`;
       this.refuse(id, refusal ?? { code: ERROR_CODES.METHOD_NOT_FOUND, message });
       return;
     }
-    const run = new CallRun(id, metadata, (message) => {
+    const run = new CallRun(id, method, metadata, (message) => {
       this.send(message);
     });
     this.#runs.set(id, run);
-    void this.#finish(id, run.outcomeOf(handler, params));
+    const key = metadata.idempotency_key as string | undefined;
+    const joined = key === undefined ? undefined : this.#hub.keys.joined(key, method, params);
+    const running = run.outcomeOf(joined === undefined ? handler : () => unwrapped(joined), params);
+    if (key !== undefined && joined === undefined) {
+      this.#hub.keys.keep(key, method, params, run, running);
+    }
+    void this.#finish(id, running);
   }
 
   async #finish(id: number | string, running: Promise<Outcome>): Promise<void> {
@@ -324,21 +349,4 @@ export class MockConnection implements FarEnd {
       }
     }
   }
-}
-
-const DRAINING: RpcErrorInit = {
-  code: ERROR_CODES.WORKER_UNAVAILABLE,
-  message: "the hub is stopping",
-  maybeExecuted: false,
-  data: { draining: true, retry_after_ms: 100 },
-};
-
-/** An error with what a hub says in it. */
-function wireError({ code, message, data, maybeExecuted }: RpcErrorInit): object {
-  const said = {
-    type: NAMES.get(code) ?? "APPLICATION_ERROR",
-    retryable: RETRYABLE.has(code),
-    maybe_executed: maybeExecuted ?? false,
-  };
-  return { code, message, data: { ...said, ...(data as object | undefined) } };
 }

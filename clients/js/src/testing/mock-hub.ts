@@ -2,10 +2,12 @@
  * A hub in memory, for tests of programs that use one: methods, streams, topics, served methods, sessions; and the faults that
  * are hard to come by: cuts, restarts, refusals, delays.
  */
-import { connect, type ConnectOptions, type Hub, type Published, type RpcErrorInit, type WebSocketConstructor } from "../index.js";
+import { connect, ERROR_CODES, RpcError, type ConnectOptions, type Hub, type Published, type RpcErrorInit, type WebSocketConstructor } from "../index.js";
 import { MockConnection, type MockCall, type MockHandler } from "./mock-connection.js";
+import { faultOfTopic } from "./mock-errors.js";
+import { MockKeys } from "./mock-keys.js";
 import { MockSocket } from "./mock-socket.js";
-import { MockTopics } from "./topics.js";
+import { MockTopics } from "./mock-topics.js";
 
 const SUBPROTOCOL = "trunkline.v1+json";
 
@@ -31,10 +33,15 @@ export class MockHub {
   /** By the id of its session. */
   readonly sessions = new Map<string, MockConnection>();
   readonly connections = new Set<MockConnection>();
+  /** What was called with idempotency keys. */
+  readonly keys = new MockKeys();
   isDraining = false;
   #isOffline = false;
   #refusal: { readonly code: number; readonly reason: string } | undefined;
   #refusals: Refusal[] = [];
+  #turn = 0;
+  /** What was published with an idempotency key. */
+  readonly #published = new Map<string, Published>();
 
   constructor() {
     const open = (): MockSocket => this.#open();
@@ -64,21 +71,50 @@ export class MockHub {
   }
 
   /** Publishes an event, as another client would. */
-  publish(topic: string, data: unknown, publisher = "mock"): Published {
+  publish(topic: string, data: unknown, publisher = "mock", idempotencyKey?: string): Published {
+    const key = `${publisher} ${topic} ${idempotencyKey}`;
+    const before = idempotencyKey === undefined ? undefined : this.#published.get(key);
+    if (before !== undefined) {
+      return before;
+    }
+    const fault = faultOfTopic(topic);
+    if (fault !== undefined) {
+      throw new RpcError(fault);
+    }
     const event = this.topics.publish(topic, data, publisher);
     for (const connection of this.connections) {
       connection.deliver(event);
     }
-    return { topic, epoch: event.epoch, offset: event.offset };
+    const stored = { topic, epoch: event.epoch, offset: event.offset };
+    if (idempotencyKey !== undefined) {
+      this.#published.set(key, stored);
+    }
+    return stored;
   }
 
   /** Calls a method that a client has registered; rejects with an `RpcError` as any caller's call does. */
   call(method: string, params: unknown = {}): Promise<unknown> {
-    const callee = [...this.connections].find((connection) => connection.serves(method));
-    if (callee === undefined) {
-      return Promise.reject(new Error(`no client serves ${method}`));
-    }
-    return callee.ask(method, params);
+    const callee = this.calleeOf(method);
+    const message = `no client serves ${method}`;
+    return callee === undefined
+      ? Promise.reject(new RpcError({ code: ERROR_CODES.METHOD_NOT_FOUND, message }))
+      : Promise.resolve(callee.callee.ask(method, params));
+  }
+
+  /** The clients that serve a method now. */
+  calleesOf(method: string): MockConnection[] {
+    return [...this.connections].filter((connection) => connection.callee.contracts.has(method));
+  }
+
+  /** The client that gets the next call of a method; several take turns. */
+  calleeOf(method: string): MockConnection | undefined {
+    const callees = this.calleesOf(method);
+    this.#turn += 1;
+    // A client that is away gets what it is asked when it resumes its session.
+    return (
+      callees[this.#turn % callees.length] ??
+      [...this.sessions.values()].find((connection) => connection.callee.contracts.has(method))
+    );
   }
 
   /** Ends all connections without a word, as a cable would. Sessions wait for their clients. */
@@ -113,6 +149,8 @@ export class MockHub {
     this.isDraining = false;
     this.sessions.clear();
     this.topics.forget();
+    this.#published.clear();
+    this.keys.clear();
     for (const connection of connections) {
       connection.stop("the hub is restarting");
     }

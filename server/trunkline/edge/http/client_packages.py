@@ -34,6 +34,9 @@ FOLDERS: Final = {
     "trunkline_protocol": Path(trunkline_protocol.__file__).parent,
 }
 CLIENT: Final = "trunkline.client"
+TESTING: Final = "trunkline.testing"
+"""A module of the wheel that only says what to install: it would bring the hub along."""
+
 EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 """The time of every file in the wheel, so that the same sources are the same bytes."""
 
@@ -103,6 +106,7 @@ async def _wheel(request: Request) -> Response:
 def client_wheel() -> bytes:
     """A wheel (PEP 427) of the Python client as it is installed here, with the dependencies that it imports."""
     modules, imported = _closure(CLIENT)
+    modules[TESTING] = FOLDERS["trunkline"] / "testing" / "__init__.py"
     info = f"trunkline_client-{__version__}.dist-info"
     files = dict(_files(modules))
     files[f"{info}/METADATA"] = _metadata(imported).encode()

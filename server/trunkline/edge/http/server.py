@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import uvicorn
 from typing_extensions import override
@@ -28,8 +28,12 @@ class HttpServer(uvicorn.Server):
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.lifespan.startup()
+        self.accept(sockets or ())
+
+    def accept(self, listeners: Iterable[socket.socket]) -> None:
+        """Begin to accept the connections of these sockets, which are bound, listening and non-blocking."""
         self.servers = []
-        self._acceptors = [Acceptor(listener, self._protocol) for listener in sockets or ()]
+        self._acceptors = [Acceptor(listener, self._protocol) for listener in listeners]
         for acceptor in self._acceptors:
             acceptor.start()
         self.started = True
