@@ -48,8 +48,9 @@ class PendingRequest(Outgoing):
 
     Attributes:
         is_written: whether a hub may have received the request.
-        is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, and the
-            method may have run.
+        epoch: that hub's epoch of idempotency keys; None where it told none.
+        is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, the
+            method may have run, and no epoch tells the two apart.
         is_over: whether it has its response, or nothing waits for that.
         waits_until: on the loop's clock, when it stops waiting for a connection.
         may_wait: whether it may wait for the next hub where the present one refuses it because it is stopping.
@@ -57,8 +58,8 @@ class PendingRequest(Outgoing):
     """
 
     __slots__ = (
-        "_head", "_metadata", "_tail", "deadline", "feeder", "id", "is_for_one_hub", "is_late", "is_over", "is_written",
-        "may_wait", "method", "waits_until",
+        "_head", "_metadata", "_tail", "deadline", "epoch", "feeder", "id", "is_for_one_hub", "is_late", "is_over",
+        "is_written", "may_wait", "method", "waits_until",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class PendingRequest(Outgoing):
         self.deadline = deadline
         self.size = len(self._head) + len(self._tail)
         self.is_written = False
+        self.epoch: str | None = None
         self.is_over = False
         self.is_for_one_hub = False
         self.is_late = False
@@ -92,8 +94,9 @@ class PendingRequest(Outgoing):
         return b',"metadata":%b}' % encode_exactly(metadata, f"metadata of {self.method}")
 
     @override
-    def mark_written(self) -> None:
+    def mark_written(self, epoch: str | None) -> None:
         self.is_written = True
+        self.epoch = epoch
 
     @override
     def refused(self, error: RpcError) -> None:
