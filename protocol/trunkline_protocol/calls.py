@@ -81,6 +81,9 @@ class Caller(Protocol):
     def may_publish(self, topic: str) -> bool:
         """Whether the principal may publish to a valid topic."""
 
+    def may_subscribe(self, pattern: str) -> bool:
+        """Whether the principal may subscribe to everything that a valid topic or pattern covers."""
+
     def as_method(self, method: str) -> Caller:
         """The same principal with the rights of a method that is declared ``runs_as="method"``."""
 

@@ -45,11 +45,23 @@ MAX_HISTORY: Final = 10_000
 """Events that one subscription may ask for; a hub keeps as many as its settings say."""
 
 
-class RecoverParams(msgspec.Struct):
-    """Where a subscriber was."""
+MAX_POSITIONS: Final = 16_384
+"""Positions of topics that one subscription to a pattern may name."""
+
+
+class PositionParams(msgspec.Struct):
+    """A place in a topic."""
 
     epoch: str
     offset: Annotated[int, Meta(ge=0)]
+
+
+class RecoverParams(PositionParams):
+    """Where a subscriber was; of a pattern ``as_of`` of its last subscription, and what it had of its topics since."""
+
+    topics: Annotated[
+        dict[str, PositionParams] | None, Meta(description="of a pattern: the positions of its topics")
+    ] = None
 
 
 class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
@@ -60,13 +72,69 @@ class SubscribeParams(msgspec.Struct, forbid_unknown_fields=True):
     history: Annotated[int, Meta(ge=0, le=MAX_HISTORY, description="replay so many of the latest events")] = 0
 
 
-class Subscribed(msgspec.Struct):
-    """Result of ``subscribe``. Delivery starts after ``offset``; a pattern has no position."""
+class TopicGap(msgspec.Struct, omit_defaults=True):
+    """Events that a hub does not have any more, as in ``event.gap``: those from ``from`` to ``to``, both included."""
+
+    topic: str
+    epoch: str
+    first: int = msgspec.field(name="from")
+    last: int = msgspec.field(name="to")
+    reason: str = msgspec.field(default_factory=str)
+    count: int | None = None
+
+
+class Subscribed(msgspec.Struct, omit_defaults=True):
+    """Result of ``subscribe``. Delivery starts after ``offset``; a pattern has no position.
+
+    Attributes:
+        as_of: of a pattern: what to recover from another time.
+        gaps: of a pattern that was recovered: what is missing of its topics.
+    """
 
     topic: str
     epoch: str | None
     offset: int
     recovered: bool
+    as_of: PositionParams | None = None
+    gaps: list[TopicGap] = []
+
+
+class HistoryParams(msgspec.Struct, forbid_unknown_fields=True):
+    """Params of ``history``."""
+
+    topic: Annotated[str, Meta(description="a topic without wildcards")]
+    after: Annotated[RecoverParams | None, Meta(description="the first events after this position, not the latest")] = (
+        None
+    )
+    limit: Annotated[int, Meta(ge=1, le=1000, description="events, at most")] = 100
+
+
+class StoredEvent(msgspec.Struct, omit_defaults=True):
+    """An event as its topic's history has it: the params of ``event``."""
+
+    topic: str
+    data: Any
+    epoch: str
+    offset: int
+    published_at: int
+    publisher: str = ""
+
+
+class History(msgspec.Struct, omit_defaults=True):
+    """Result of ``history``. ``epoch`` and ``offset`` are those of the topic's last event.
+
+    Attributes:
+        events: in order, the oldest first.
+        more: whether events follow that this answer has no room for.
+        gap: what is missing between ``after`` and the first of the events; absent where nothing is.
+    """
+
+    topic: str
+    epoch: str
+    offset: int
+    events: list[StoredEvent]
+    more: bool
+    gap: TopicGap | None = None
 
 
 class UnsubscribeParams(msgspec.Struct, forbid_unknown_fields=True):

@@ -133,6 +133,10 @@ UNSUBSCRIBE: Final = HubMethod(
     "unsubscribe", "Unsubscribe this connection from a topic or pattern",
     said.UnsubscribeParams, said.Unsubscribed, right="anybody", scope="connection", in_batch=False, numbered=False,
 )  # fmt: skip
+HISTORY: Final = HubMethod(
+    "history", "List the latest events of a topic, or those after a position, as far as they are kept",
+    said.HistoryParams, said.History, right="subscribe",
+)  # fmt: skip
 PUBLISH: Final = HubMethod(
     "publish", "Publish an event to a topic: store it and deliver it to the subscribers",
     said.PublishParams, said.Published, right="publish", idempotent=False,

@@ -115,6 +115,7 @@ class Metadata(msgspec.Struct, frozen=True):
     progress_token: str | int | None = None
     request_id: str | None = None
     idempotency_key: str | None = None
+    idempotency_epoch: str | None = None
     traceparent: str | None = None
     window: Window | None = None
     act_as: ActAs | None = None
@@ -122,5 +123,5 @@ class Metadata(msgspec.Struct, frozen=True):
 
 NO_METADATA = Metadata()
 
-CALLERS_OWN: Final = frozenset({"act_as", "idempotency_key", "progress_token", "window"})
+CALLERS_OWN: Final = frozenset({"act_as", "idempotency_epoch", "idempotency_key", "progress_token", "window"})
 """Metadata that means the caller's call and its reader, not the calls that are made on its behalf."""

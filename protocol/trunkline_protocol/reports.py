@@ -32,6 +32,7 @@ class Pong(msgspec.Struct):
     time_ms: int
     limits: HubLimits
     hub: HubIdentity
+    idempotency_epoch: str
 
 
 class OpenRpcInfo(msgspec.Struct):

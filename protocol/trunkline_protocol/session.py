@@ -79,6 +79,7 @@ class SessionOpened(msgspec.Struct, frozen=True, omit_defaults=True):
         ttl_ms: how long the session outlives its connection, in milliseconds.
         reason: why it was not resumed, where that was asked for.
         limits, hub: what the hub takes, and what it is; older ones do not say.
+        idempotency_epoch: the run of the hub whose memory has the idempotency keys of now.
     """
 
     session: SessionId
@@ -88,6 +89,7 @@ class SessionOpened(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: ResumeRefusal | None = None
     limits: HubLimits | None = None
     hub: HubIdentity | None = None
+    idempotency_epoch: str | None = None
 
     def __repr__(self) -> str:
         return f"SessionOpened(resumed={self.resumed}, received={self.received}, reason={self.reason!r})"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.support.timing import PATIENCE
-from trunkline.broker.base import Broker, Joined, PublishKey
+from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery
 from trunkline.broker.keys import REMEMBER_KEY_SECONDS
 from trunkline.broker.memory import HistoryLimits
 from trunkline_protocol.errors import RpcError
@@ -67,6 +67,14 @@ class Station:
     async def join(self, topic: str = "t", recover: Position | None = None) -> Joined:
         joined = await _answered(lambda done: self.broker.join(topic, recover, done))
         assert isinstance(joined, Joined)
+        return joined
+
+    async def join_pattern(self, pattern: str, as_of: Position | None = None, **known: Position) -> PatternJoined:
+        """Join a pattern; ``known`` has positions by topic, with ``_`` for dots."""
+        named = {topic.replace("_", "."): position for topic, position in known.items()}
+        recover = None if as_of is None else Recovery(as_of, named)
+        joined = await _answered(lambda done: self.broker.join_pattern(pattern, recover, done))
+        assert isinstance(joined, PatternJoined)
         return joined
 
     async def head(self, topic: str = "t") -> Position:
@@ -321,3 +329,53 @@ class BrokerContract:
         assert not (await at.recover_from(1)).recovered
         assert (await at.recover_from(2)).recovered
         assert len(at.delivered) == 2
+
+    # --- patterns ---
+
+    async def test_a_pattern_that_did_not_recover_has_a_place(self) -> None:
+        station = self.station()
+        before = await station.join_pattern("a.*")
+        await station.publish("b.1")
+        after = await station.join_pattern("a.*")
+        assert (before.recovered, before.topics) == (after.recovered, after.topics) == (False, ())
+        assert (after.head.epoch, after.head.offset) == (before.head.epoch, before.head.offset + 1)
+
+    async def test_of_a_pattern_each_topic_comes_after_its_position_and_new_ones_whole(self) -> None:
+        station = self.station()
+        await station.publish_many(2, "a.old")
+        place = (await station.join_pattern("a.*")).head
+        known = await station.publish("a.known")
+        await station.publish_many(2, "a.new")
+        await station.publish("b.1")
+        await station.publish("a.known")
+        await station.publish("a.old")
+        joined = await station.join_pattern("a.*", place, a_known=known)
+        assert joined.recovered
+        missed = {topic: offsets(at) for topic, at in joined.topics}
+        assert missed == {"a.known": [2], "a.new": [1, 2], "a.old": [3]}
+        assert all(at.recovered for _, at in joined.topics)
+        (again,) = (await station.join_pattern("a.*", joined.head)).topics or ((None, None),)
+        assert again == (None, None), "nothing since"
+
+    async def test_of_a_pattern_what_is_not_kept_is_said_topic_by_topic(self) -> None:
+        station = self.station(HistoryLimits(events=2))
+        await station.publish_many(5, "a.quiet")
+        place = (await station.join_pattern("a.*")).head
+        await station.publish_many(3, "a.loud")
+        await station.publish("a.quiet")
+        told = {topic: (at.recovered, offsets(at)) for topic, at in (await station.join_pattern("a.*", place)).topics}
+        assert told == {"a.loud": (False, []), "a.quiet": (True, [6])}, "what was dropped of it came before"
+
+    async def test_of_a_pattern_a_place_of_another_run_or_ahead_is_unknown(self) -> None:
+        station = self.station()
+        place = (await station.join_pattern("a.*")).head
+        for wrong in (ANOTHER_EPOCH, Position(place.epoch, place.offset + 1)):
+            assert not (await station.join_pattern("a.*", wrong)).recovered
+
+    async def test_of_a_pattern_topics_that_were_forgotten_make_the_place_unknown(self) -> None:
+        station = self.station(HistoryLimits(topics=1))
+        place = (await station.join_pattern("a.*")).head
+        await station.publish("a.1")
+        assert (await station.join_pattern("a.*", place)).recovered
+        await station.publish("a.2")
+        assert not (await station.join_pattern("a.*", place)).recovered

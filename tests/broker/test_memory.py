@@ -236,7 +236,7 @@ async def test_what_is_recovered_is_whole_and_never_more_than_may_be_kept(
             else:
                 assert number != head.offset
                 assert (joined.position, joined.missed) == (head, ())
-        kept = [event for state in broker._topics.values() for _, event in state.history or ()]
+        kept = [event for state in broker._topics.values() for _, event, _ in state.history or ()]
         cost = sum(3 * (len(event.data) + len(event.topic)) + EVENT_OVERHEAD for event in kept)
         assert broker.history_bytes == cost <= size
         assert len(broker._topics) <= topics

@@ -99,6 +99,27 @@ def test_publish_prints_a_position_that_subscribe_takes(debug_hub: RunningHub) -
     assert len(lines) == 2
 
 
+def test_history_prints_what_is_kept_and_what_is_not(debug_hub: RunningHub) -> None:
+    positions = [published(debug_hub, "cli.kept", str(n)) for n in range(3)]
+
+    def kept(*arguments: str) -> tuple[list[str], str]:
+        done = trunkline("history", "cli.kept", "--format", "data", *arguments, "--url", debug_hub.url)
+        assert done.returncode == 0, done
+        return done.stdout.splitlines(), done.stderr
+
+    assert kept("--limit", "2") == (["1", "2"], "")
+    assert kept("--after", positions[1]) == (["2"], "")
+    assert kept("--after", before(positions[0]), "--limit", "1") == (
+        ["0"],
+        f"trunkline: more follows: --after {positions[0]}\n",
+    )
+    events, said = kept("--after", "gone.0:7")
+    assert events == ["0", "1", "2"]
+    assert "gap" in said
+    wrong = trunkline("history", "cli.*", "--after", positions[0], "--url", debug_hub.url)
+    assert (wrong.returncode, "--after" in wrong.stderr) == (2, True)
+
+
 def test_json_lines(debug_hub: RunningHub) -> None:
     first = published(debug_hub, "cli.b", '{"a": 1}')
     (line,) = recovered(debug_hub, "cli.b", before(first), 1, "--json")

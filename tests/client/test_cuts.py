@@ -10,7 +10,7 @@ import pytest
 from tests.client.faults import Changes, cutting, through_proxy
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
-from trunkline.client import Connected, Event, Gap, Hub, connect
+from trunkline.client import Connected, Event, Gap, Hub, connect, received_events
 
 
 async def echoes(client: Hub, worker: int, number: int) -> None:
@@ -144,28 +144,62 @@ async def test_what_is_seen_of_a_cut(lab_hub: RunningHub) -> None:
     assert [*states, client.connection_state] == ["connected", "reconnecting", "connected", "closed"]
 
 
-async def test_patterns_tell_of_a_possible_loss_and_of_holes_that_are_known(lab_hub: RunningHub) -> None:
+async def test_patterns_go_on_where_they_were_with_topics_that_are_new(lab_hub: RunningHub) -> None:
     async with (
         connect(lab_hub.url) as publisher,
         through_proxy(lab_hub.port) as (proxy, client),
         client.subscribe("cuts.pattern.*") as events,
+        client.subscribe("cuts.pattern.*") as later,
         asyncio.timeout(PATIENCE),
     ):
         changes = Changes(client)
-        first = await publisher.publish("cuts.pattern.a", 1)
-        assert isinstance(await anext(events), Event)
-        proxy.refuse()
-        proxy.cut()
-        await changes.wait_for("reconnecting")
-        await publisher.publish("cuts.pattern.a", 2)
-        await publisher.publish("cuts.pattern.b", 1)
-        proxy.refuse(False)
-        assert await anext(events) == Gap("cuts.pattern.*", "", 0, 0, None, "disconnected")
+        await publisher.publish("cuts.pattern.a", 1)
+        seen = {reader: [await anext(reader)] for reader in (events, later)}
+        for away in (1, 2):  # the second time the first replay is what was heard of before
+            proxy.refuse()
+            proxy.cut()
+            await changes.wait_for("reconnecting", 1 if away == 1 else len(changes.reconnecting()) + 1)
+            await publisher.publish("cuts.pattern.a", 2)
+            await publisher.publish(f"cuts.pattern.new{away}", 1)
+            await publisher.publish("cuts.other", 1)
+            proxy.refuse(False)
+            await changes.wait_for("connected", away)
+            await client.call("rpc.ping")
+            for reader, items in seen.items():
+                items += [await anext(reader), await anext(reader)]
         await publisher.publish("cuts.pattern.a", 3)
-        hole = await anext(events)
-        assert hole == Gap("cuts.pattern.a", first.epoch, first.offset + 1, first.offset + 1, 1, "missing")
+        for reader, items in seen.items():
+            items.append(await anext(reader))
+            assert not [item for item in items if isinstance(item, Gap)]
+            assert [item.position.offset for item in items if item.topic == "cuts.pattern.a"] == [1, 2, 3, 4]
+            new = [item.topic for item in items if item.topic != "cuts.pattern.a"]
+            assert new == ["cuts.pattern.new1", "cuts.pattern.new2"]
+
+
+async def test_a_pattern_of_more_topics_than_are_remembered_is_a_gap(
+    lab_hub: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(received_events, "MAX_TOPICS", 1)
+    async with (
+        connect(lab_hub.url) as publisher,
+        through_proxy(lab_hub.port) as (proxy, client),
+        client.subscribe("cuts.many.*") as events,
+        asyncio.timeout(PATIENCE),
+    ):
+        changes = Changes(client)
+        for topic in ("a", "b"):
+            await publisher.publish(f"cuts.many.{topic}", 1)
+            assert isinstance(await anext(events), Event)
+        proxy.cut()
+        await changes.wait_for("connected")
+        assert await anext(events) == Gap("cuts.many.*", "", 0, 0, None, "disconnected")
+        await publisher.publish("cuts.many.b", 2)
+        assert isinstance(await anext(events), Event)
+        proxy.cut()
+        await changes.wait_for("connected", 2)
+        await publisher.publish("cuts.many.b", 3)
         item = await anext(events)
-        assert isinstance(item, Event)
+        assert isinstance(item, Event), "from the new place on everything is remembered"
         assert item.data == 3
 
 

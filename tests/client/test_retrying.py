@@ -20,35 +20,36 @@ from trunkline_protocol.errors import ErrorCode, RpcError
 
 OVERLOADED = RpcError(ErrorCode.WORKER_OVERLOADED, "busy", retry_after_ms=2500)
 CRASHED = RpcError(ErrorCode.WORKER_CRASHED, "gone", maybe_executed=True)
+OTHER_RUN = RpcError(ErrorCode.WORKER_CRASHED, "gone", maybe_executed=True, data={"idempotency": "epoch"})
 TYPED = RpcError(ErrorCode.INVALID_CONFIGURATION, "no")
 CUT = DisconnectedError("cut", maybe_executed=True)
 EXPIRED = DisconnectedError("cut", maybe_executed=True, reason="expired")
-OVERFLOW = DisconnectedError("cut", maybe_executed=True, reason="overflow")
 UNKNOWN = DisconnectedError("cut", maybe_executed=True, reason="unknown")
-OWNER_LOST = DisconnectedError("cut", maybe_executed=True, reason="owner_lost")
 UNSENT = DisconnectedError("cut", maybe_executed=False)
 
 
 @pytest.mark.parametrize(
-    ("error", "plain", "keyed", "idempotent"),
+    ("error", "plain", "keyed", "told", "idempotent"),
     [
-        (OVERLOADED, True, True, True),
-        (CRASHED, False, True, True),
-        (TYPED, False, False, False),
-        (CUT, False, False, True),
-        (EXPIRED, False, True, True),
-        (OVERFLOW, False, True, True),
-        (UNKNOWN, False, False, True),
-        (OWNER_LOST, False, False, True),
-        (UNSENT, True, True, True),
+        (OVERLOADED, True, True, True, True),
+        (CRASHED, False, True, True, True),
+        (OTHER_RUN, False, False, False, True),
+        (TYPED, False, False, False, False),
+        (CUT, False, False, True, True),
+        (EXPIRED, False, False, True, True),
+        (UNKNOWN, False, False, True, True),
+        (UNSENT, True, True, True, True),
     ],
 )
-def test_what_may_be_made_again(error: Any, plain: bool, keyed: bool, idempotent: bool) -> None:
+def test_what_may_be_made_again(error: Any, plain: bool, keyed: bool, told: bool, idempotent: bool) -> None:
+    """``told``: with a key, and the next hub is told which one knows it."""
+
     def again(**how: bool) -> bool:
         how = {"idempotent": False, "keyed": False} | how
         return retry_delay(error, 1, Retry(), random.random, **how) is not None
 
-    assert (again(), again(keyed=True), again(idempotent=True)) == (plain, keyed, idempotent)
+    made = again(), again(keyed=True), again(keyed=True, has_epoch=True), again(idempotent=True)
+    assert made == (plain, keyed, told, idempotent)
 
 
 def test_attempts_count_the_first_one() -> None:

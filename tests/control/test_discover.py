@@ -21,6 +21,7 @@ HUB_METHODS = {"rpc.ping", "rpc.discover", "health.check", "health.detailed", "s
 PARAMS = {
     "auth": {"token": "a hub on loopback wants none"},
     "subscribe": {"topic": "discover.test"},
+    "history": {"topic": "discover.test"},
     "publish": {"topic": "discover.test", "data": 1},
     "method.register": {"method": "discover.own"},
     "method.unregister": {"method": "discover.own"},

@@ -33,7 +33,7 @@ from tests.support.timing import eventually
 MORE: Final = "..."
 """The member that stands for further ones."""
 
-NAMED: Final = frozenset({"session", "epoch", "call", "failure", "connection"})
+NAMED: Final = frozenset({"session", "epoch", "idempotency_epoch", "call", "failure", "connection"})
 """Members whose value a hub makes up, and clients repeat."""
 
 VARYING: Final = NAMED | frozenset(

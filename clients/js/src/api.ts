@@ -21,7 +21,7 @@ export {
   type RpcErrorKind,
 } from "./errors.js";
 export type { Handler, Registration, ServedCall, UnregisterOptions } from "./callee.js";
-export type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
+export type { CloseInfo, ConnectionState, Hub, Published, TopicHistory } from "./hub.js";
 export type { Input } from "./input.js";
 export type { DefaultMetadata, Interceptor, OutgoingCall } from "./intercepting.js";
 export type {
@@ -40,6 +40,7 @@ export type {
 export type {
   CallOptions,
   ConnectOptions,
+  HistoryOptions,
   PublishOptions,
   ReconnectPolicy,
   RegisterOptions,

@@ -3,11 +3,11 @@
  */
 import { Callee, type Handler, type Registration } from "./callee.js";
 import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
-import type { CloseInfo, ConnectionState, Hub, Published } from "./hub.js";
+import type { CloseInfo, ConnectionState, Hub, Published, TopicHistory } from "./hub.js";
 import { throughAll } from "./intercepting.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
-import type { CallOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
+import type { CallOptions, HistoryOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
 import type { Frame } from "./outbox.js";
 import type { Oversized } from "./oversize.js";
 import { callOf, leftError, Requests, type Call } from "./requests.js";
@@ -122,6 +122,10 @@ export class Client implements Hub, LinkUser {
     }
     const params = { topic, data, idempotency_key: idempotencyKey };
     return this.#ask<Published>("publish", params, { timeoutMs, signal, retry }, idempotencyKey !== undefined);
+  }
+
+  history<T>(topic: string, options: HistoryOptions = {}): Promise<TopicHistory<T>> {
+    return this.#subscriptions.history(topic, options);
   }
 
   register<P>(method: string, handler: Handler<P>, options: RegisterOptions = {}): Promise<Registration> {

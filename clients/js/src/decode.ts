@@ -100,20 +100,17 @@ function decodeCall(json: Fields, method: string, frame: Packed): Incoming {
 }
 
 function decodeNotification(params: Fields, method: string, units: number): Fields | false {
-  const { id, data, topic, epoch, offset, from, to, count, reason, token, value, consumed, received } = params;
+  const { id, data, token, value, consumed, received } = params;
   // The final chunk only counts: it has nothing that needs a type.
   const { request_id: requestId, chunk_type: type = "", index, is_final: isFinal = false } = params;
-  const { published_at: publishedAt, publisher } = params;
   switch (method) {
     case "stream_chunk":
       return are("number", requestId, index) && are("boolean", isFinal) && are("string", type) &&
         { kind: "chunk", requestId, type, data, index, isFinal, units };
     case "event":
-      return are("string", topic, epoch) && are("number", offset, publishedAt) &&
-        { kind: "event", topic, data, epoch, offset, publishedAt, publisher };
+      return eventOf(params);
     case "event.gap":
-      return are("string", topic, epoch, reason) && are("number", from, to) &&
-        { kind: "gap", topic, epoch, from, to, count: are("number", count) ? count : undefined, reason };
+      return gapIn(params);
     case "$/progress":
       return are("number", token) && { kind: "progress", token, value };
     case "$/cancelRequest":
@@ -125,6 +122,18 @@ function decodeNotification(params: Fields, method: string, units: number): Fiel
     default:
       return false;
   }
+}
+
+/** The event in the params of `event`; false if they are none. */
+export function eventOf({ topic, data, epoch, offset, published_at: publishedAt, publisher }: Fields): Fields | false {
+  return are("string", topic, epoch) && are("number", offset, publishedAt) &&
+    { kind: "event", topic, data, epoch, offset, publishedAt, publisher };
+}
+
+/** The gap in the params of `event.gap`; false if they are none. */
+export function gapIn({ topic, epoch, from, to, count, reason }: Fields): Fields | false {
+  return are("string", topic, epoch, reason) && are("number", from, to) &&
+    { kind: "gap", topic, epoch, from, to, count: are("number", count) ? count : undefined, reason };
 }
 
 /** Whether all are of the type. */

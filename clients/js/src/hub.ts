@@ -2,8 +2,8 @@
  * What {@link connect} gives: the public face of a connection.
  */
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Params, Position } from "./messages.js";
-import type { CallOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
+import type { EventMessage, Gap, Params, Position } from "./messages.js";
+import type { CallOptions, HistoryOptions, PublishOptions, RegisterOptions, StreamOptions, SubscribeOptions } from "./options.js";
 import type { Handler, Registration } from "./callee.js";
 import type { ResultStream } from "./stream.js";
 import type { Listener, Subscription } from "./subscription.js";
@@ -19,6 +19,16 @@ export interface CloseInfo {
 /** Where a published event stands. */
 export interface Published extends Position {
   readonly topic: string;
+}
+
+/** What a hub keeps of a topic. `epoch` and `offset` are those of its last event, which may not be among `events`. */
+export interface TopicHistory<T = unknown> extends Published {
+  /** In order, the oldest first. */
+  readonly events: readonly EventMessage<T>[];
+  /** Whether events follow: ask again, after the last one. */
+  readonly more: boolean;
+  /** What is missing between `after` and the first event; undefined where nothing is. */
+  readonly gap: Gap | undefined;
 }
 
 /** What became of the connection. */
@@ -106,6 +116,13 @@ export interface Hub extends AsyncDisposable {
    * @param data any JSON; `undefined` is a `TypeError`.
    */
   publish(topic: string, data: unknown, options?: PublishOptions): Promise<Published>;
+
+  /**
+   * The latest events of a topic (`limit`: 100, at most 1,000), or the first ones after a position, without a subscription.
+   *
+   * Rejects with the errors of {@link Hub.call}.
+   */
+  history<T = unknown>(topic: string, options?: HistoryOptions): Promise<TopicHistory<T>>;
 
   /**
    * Serves a method: from now on the hub sends calls of it to this client, as long as it is connected.

@@ -47,6 +47,8 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   failure: ConnectError | undefined;
   /** Another number where it may be another hub that is talked to. */
   hub = 1;
+  /** Which memory of idempotency keys the hub has; undefined where it told none. */
+  epoch: string | undefined;
   readonly #settings: Settings;
   readonly #user: LinkUser;
   readonly #outbox: Outbox;
@@ -203,7 +205,8 @@ export class Link implements WireUser, LivenessUser, RedialUser {
       return;
     }
     const opened = message.kind === "result" && isFields(message.result) ? message.result : {};
-    const { session: id, ttl_ms: ttlMs, resumed, received, reason } = opened;
+    const { session: id, ttl_ms: ttlMs, resumed, received, reason, idempotency_epoch: epoch } = opened;
+    this.epoch = typeof epoch === "string" ? epoch : undefined;
     if (resumed === true && this.#session !== undefined) {
       this.#up(true, this.#session.resume(received as number));
       return;

@@ -25,6 +25,7 @@ export interface WireMetadata {
   timeout_ms?: number;
   priority?: Priority;
   idempotency_key?: string;
+  idempotency_epoch?: string;
   progress_token?: number;
   window?: Window;
   [key: string]: unknown;

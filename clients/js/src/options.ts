@@ -108,7 +108,7 @@ export interface CallOptions {
   readonly idempotent?: boolean | undefined;
   /**
    * When the call is made again if it fails with a `retryable` error or its session is lost, and surely was not executed,
-   * is `idempotent`, or has an `idempotencyKey` the hub still knows. Not for streams, nor with `input`. Default: that of
+   * is `idempotent`, or has an `idempotencyKey` (which only the hub that knew it takes). Not for streams, nor with `input`. Default: that of
    * {@link ConnectOptions.retry}. What a hub refuses because it is stopping, streams included, waits for the next
    * connection and is no attempt, unless this is `false`.
    */
@@ -152,7 +152,7 @@ export interface RegisterOptions {
 export interface SubscribeOptions {
   /**
    * Continue after this position: that of an earlier subscription to the same topic (`subscription.position`), or of
-   * the last event dealt with. What the hub no longer has comes as a {@link Gap}. Patterns have no position.
+   * the last event dealt with. What the hub no longer has comes as a {@link Gap}. Not for patterns: these recover by themselves.
    */
   readonly recover?: Position | undefined;
   /** How many of the topic's latest events come first, as far as the hub keeps them. Not for patterns, nor with `recover`. */
@@ -168,6 +168,18 @@ export interface SubscribeOptions {
    * Default 1024.
    */
   readonly maxQueued?: number | undefined;
+}
+
+/** Options of {@link Hub.history}. */
+export interface HistoryOptions {
+  /** List what came after this position, as far as the hub keeps it, and not the latest. */
+  readonly after?: Position | undefined;
+  /** How many events, at most 1,000; an answer has a MiB of data at most, and says so (`more`). Default 100. */
+  readonly limit?: number | undefined;
+  /** Deadline, in milliseconds. Without it the hub's own applies. */
+  readonly timeoutMs?: number | undefined;
+  /** Aborting it rejects at once with a `CancelledError`. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Options of a publication. */

@@ -175,6 +175,7 @@ export class Request implements Frame {
   /** It is sent now. */
   onWrite(isLate: boolean): void {
     this.isWritten = true;
+    this.#options.onSent?.();
     if (isLate) {
       this.late(true);
     }
@@ -254,11 +255,12 @@ export class Request implements Frame {
   };
 }
 
-function wireMetadata(id: number, options: StreamOptions): WireMetadata {
-  const { metadata, timeoutMs, priority, idempotencyKey, onProgress, window } = options;
+function wireMetadata(id: number, options: AttemptOptions): WireMetadata {
+  const { metadata, timeoutMs, priority, idempotencyKey, idempotencyEpoch, onProgress, window } = options;
   const own = {
     priority,
     idempotency_key: idempotencyKey,
+    idempotency_epoch: idempotencyEpoch,
     // Ids are unique on a connection, so they can be the tokens as well.
     progress_token: onProgress && id,
     window,

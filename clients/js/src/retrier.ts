@@ -22,8 +22,39 @@ const MAX_HINT_MS = 30_000;
 export interface AttemptOptions extends StreamOptions {
   /** Only the hub of now knows its idempotency key, and may have run it. */
   readonly isForOneHub?: boolean;
+  /** It is a repetition: the hub of this epoch may have run it, and another one is to refuse it. */
+  readonly idempotencyEpoch?: string | undefined;
+  /** Called when it is written. */
+  readonly onSent?: (() => void) | undefined;
   /** Whether a hub that is stopping may put it off until the next connection. */
   readonly mayWait?: boolean;
+}
+
+/** Which memory of idempotency keys has a call that may have run. */
+class KeyMemory {
+  /** Of the first attempt that may have run; undefined where the hub told none. */
+  epoch: string | undefined;
+  readonly #link: Link;
+  readonly #isAsked: boolean;
+  #sentTo: string | undefined;
+
+  /** `isAsked`: whether the call has a key that another hub must not take. */
+  constructor(link: Link, isAsked: boolean) {
+    this.#link = link;
+    this.#isAsked = isAsked;
+  }
+
+  readonly onSent = (): void => {
+    this.#sentTo = this.#link.epoch;
+  };
+
+  /** An attempt failed: whether the next hub can be told which one may have run it. */
+  note(error: unknown): boolean {
+    if (this.#isAsked && error instanceof TrunklineError && error.maybeExecuted) {
+      this.epoch ??= this.#sentTo;
+    }
+    return this.epoch !== undefined;
+  }
 }
 
 export class Retrier {
@@ -42,31 +73,37 @@ export class Retrier {
   ): Promise<R> {
     const { timeoutMs = Infinity, idempotent = false, signal } = options;
     const giveUpAt = performance.now() + timeoutMs;
+    const keys = new KeyMemory(this.#link, hasKey && !idempotent);
     let current = options;
     let maybeExecuted = false;
     for (let n = 1; ; ) {
       try {
         // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
-        return await attempt(current);
+        return await attempt({ ...current, onSent: keys.onSent });
       } catch (error) {
         const isCut = error instanceof CutError;
-        const delayMs = isCut ? 0 : retryDelay(error, n, policy, { isIdempotent: idempotent, hasKey });
+        const call = { isIdempotent: idempotent, hasKey, hasEpoch: keys.note(error) };
+        const delayMs = isCut ? 0 : retryDelay(error, n, policy, call);
         maybeExecuted = notingEarlier(error, maybeExecuted);
         if (delayMs === undefined || this.#link.end !== undefined || isTooLate(error, delayMs, giveUpAt)) {
           throw located(error);
         }
         n += Number(!isCut);
-        const { hub } = this.#link;
-        const isForOneHub = maybeExecuted && !idempotent;
+        const isForOneHub = maybeExecuted && !idempotent && !call.hasEpoch;
         // oxlint-disable-next-line no-await-in-loop
-        await this.backOff(delayMs, signal);
-        // Another hub does not know the key: it would do again what may have been done.
-        if (isForOneHub && hub !== this.#link.hub) {
+        if (!(await this.#sameHub(delayMs, signal)) && isForOneHub) {
           throw located(error);
         }
-        current = { ...options, isForOneHub, timeoutMs: timeLeft(giveUpAt) };
+        current = { ...options, isForOneHub, idempotencyEpoch: keys.epoch, timeoutMs: timeLeft(giveUpAt) };
       }
     }
+  }
+
+  /** Waits; whether the hub is surely the same then. Another one does not know the key: it would do again what may have been done. */
+  async #sameHub(delayMs: number, signal?: AbortSignal): Promise<boolean> {
+    const { hub } = this.#link;
+    await this.backOff(delayMs, signal);
+    return hub === this.#link.hub;
   }
 
   /** Closed for good: there is nothing to wait for. */

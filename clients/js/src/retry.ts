@@ -11,6 +11,8 @@ export interface Repeatable {
   readonly isIdempotent: boolean;
   /** It has an idempotency key: the hub runs it once, as long as it is the same hub. */
   readonly hasKey: boolean;
+  /** Another hub is told so by the epoch of the one that knows the key, and refuses. */
+  readonly hasEpoch?: boolean;
 }
 
 /**
@@ -32,18 +34,21 @@ export function retryDelay(
   return Math.max(delayMs, error instanceof RpcError ? (error.retryAfterMs ?? 0) : 0);
 }
 
-function mayRepeat(error: unknown, { isIdempotent, hasKey }: Repeatable): boolean {
+function mayRepeat(error: unknown, { isIdempotent, hasKey, hasEpoch = false }: Repeatable): boolean {
   if (error instanceof DisconnectedError) {
-    // What was not sent waits by itself: if that failed, it is for good. The key is known to the hub that ended the
-    // session, and to nobody else.
-    const isSameHub = error.sessionEnd === "expired" || error.sessionEnd === "overflow";
-    return error.maybeExecuted && (isIdempotent || (hasKey && isSameHub));
+    // What was not sent waits by itself: if that failed, it is for good. The next hub may not be the one that knows the key.
+    return error.maybeExecuted && (isIdempotent || (hasKey && hasEpoch));
   }
   return (
     error instanceof RpcError &&
     error.retryable &&
     error.kind !== "cancelled" &&
     !(error instanceof NoConnectionError) &&
-    (!error.maybeExecuted || isIdempotent || hasKey)
+    (!error.maybeExecuted || isIdempotent || (hasKey && isKeyKnown(error)))
   );
+}
+
+/** Not if the hub said that there is no outcome to be had under this key. */
+function isKeyKnown({ data }: RpcError): boolean {
+  return (data as { idempotency?: unknown } | undefined)?.idempotency === undefined;
 }

@@ -20,6 +20,8 @@ export class Sequence {
   /** Events that were on their way already when the replay was asked for, and came before it. */
   readonly #early: TopicMessage[] = [];
   #replaying = false;
+  /** Whether no topic was forgotten since this was last set. */
+  isWhole = true;
 
   constructor(emit: (message: TopicMessage) => void) {
     this.#emit = emit;
@@ -39,20 +41,33 @@ export class Sequence {
     return this.#heads.get(topic);
   }
 
+  /** The positions of what was emitted last; undefined if those of some topics were forgotten. */
+  get heads(): Readonly<Record<string, Position>> | undefined {
+    return this.isWhole ? Object.fromEntries(this.#heads) : undefined;
+  }
+
+  /** Begins where another one of the same pattern is. */
+  follow(other: Sequence): void {
+    for (const [topic, head] of other.#heads) {
+      this.#heads.set(topic, head);
+    }
+    this.isWhole = other.isWhole;
+  }
+
   /** After a cut: what comes next may overtake the replay that is to be asked for. */
   cut(): void {
     this.#early.length = 0;
     this.#replaying = true;
   }
 
-  /** Emits a message unless the subscription has it already. */
-  take(message: TopicMessage): void {
+  /** Emits a message unless the subscription has it already; `isOwn`: a gap that answers this one. */
+  take(message: TopicMessage, isOwn = false): void {
     const { topic, epoch } = message;
     const [from, to] = span(message);
     const head = this.#heads.get(topic);
     const anew = head !== undefined && head.epoch !== epoch;
     const due = dueAfter(head, epoch) ?? from;
-    const isOld = !anew && (to < due || isAnswer(message));
+    const isOld = !anew && (to < due || (!isOwn && isAnswer(message)));
     if (isOld || (from > due && this.#setAside(message))) {
       return;
     }
@@ -94,6 +109,7 @@ export class Sequence {
     const [silent] = this.#heads.keys();
     if (silent !== undefined && this.#heads.size > MAX_TOPICS) {
       this.#heads.delete(silent);
+      this.isWhole = false;
     }
   }
 }

@@ -1,10 +1,13 @@
 /**
  * The subscriptions of a connection: what the hub was asked for, and who reads it.
  */
+import { gapIn, isFields, type Fields } from "./decode.js";
 import { DisconnectedError, ProtocolError, RpcError, TrunklineError } from "./errors.js";
+import { historyOf } from "./history.js";
+import type { TopicHistory } from "./hub.js";
 import { checkKnown } from "./known.js";
-import type { Position, TopicMessage } from "./messages.js";
-import type { CallOptions, SubscribeOptions } from "./options.js";
+import type { Gap, Position, TopicMessage } from "./messages.js";
+import type { CallOptions, HistoryOptions, SubscribeOptions } from "./options.js";
 import { EventSubscription, listenTo, type Listener, type Start, type Subscription } from "./subscription.js";
 import { isPattern, matches } from "./topics.js";
 
@@ -77,6 +80,12 @@ export class SubscriptionTable {
     }
   }
 
+  /** What the hub keeps of a topic, without a subscription. */
+  history<T>(topic: string, { after, limit, ...options }: HistoryOptions): Promise<TopicHistory<T>> {
+    const params = { topic, limit, after: after && { epoch: after.epoch, offset: after.offset } };
+    return this.#client.ask("history", params, { ...options, idempotent: true }, historyOf<T>);
+  }
+
   /** Gives a message to all it is for. False if nobody asked for it. */
   deliver(message: TopicMessage): boolean {
     let wasAskedFor = false;
@@ -128,7 +137,7 @@ export class SubscriptionTable {
         if (entry.readers.delete(reader)) {
           await this.#release(entry);
         }
-      });
+      }, [...entry.readers][0]);
       entry.readers.add(reader);
       entry.atHub = true;
       return reader;
@@ -139,16 +148,14 @@ export class SubscriptionTable {
   async #again(entry: Entry): Promise<void> {
     const { topic, readers } = entry;
     const connection = this.#connection;
-    if (isPattern(topic)) {
-      for (const reader of readers) {
-        reader.miss();
-      }
-    }
+    const [first] = readers;
+    // All readers of a pattern begin anew together; the first has had all that came since.
+    const place = first?.place;
     while (connection === this.#connection && readers.size > 0) {
       entry.atHub = true;
       try {
         // oxlint-disable-next-line no-await-in-loop -- one attempt after the other
-        await this.#client.ask("subscribe", { topic, recover: earliest(readers) }, {}, goOn, true);
+        await this.#client.ask("subscribe", { topic, recover: place ?? earliest(readers) }, {}, goOn, true);
         return;
       } catch (error) {
         if (error instanceof RpcError && error.retryable) {
@@ -164,7 +171,7 @@ export class SubscriptionTable {
     function goOn(result: unknown): void {
       const start = startOf(result);
       for (const reader of readers) {
-        reader.goOn(start);
+        reader.goOn(start, place);
       }
     }
   }
@@ -262,14 +269,11 @@ function earliest(readers: ReadonlySet<EventSubscription<unknown>>): Position | 
  * @throws ProtocolError if it says nothing.
  */
 function startOf(result: unknown): Start {
-  const { epoch, offset, recovered } = (result ?? {}) as Readonly<Record<string, unknown>>;
-  if (typeof offset === "number" && typeof recovered === "boolean") {
-    if (typeof epoch === "string") {
-      return { position: { epoch, offset }, recovered };
-    }
-    if (epoch === null) {
-      return { position: undefined, recovered };
-    }
+  const { epoch, offset, recovered, as_of: asOf, gaps = [] } = isFields(result) ? result : {};
+  const isText = typeof epoch === "string";
+  if (typeof offset === "number" && typeof recovered === "boolean" && (isText || epoch === null) && Array.isArray(gaps)) {
+    const listed = gaps.map((gap: Fields) => gapIn(gap)) as unknown as readonly Gap[];
+    return { position: isText ? { epoch, offset } : undefined, recovered, asOf: asOf as Position | undefined, gaps: listed };
   }
   throw new ProtocolError(`subscribe was answered with ${JSON.stringify(result)}`);
 }

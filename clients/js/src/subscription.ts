@@ -6,7 +6,7 @@ import { onAbort } from "./aborts.js";
 import { safely } from "./callbacks.js";
 import { located } from "./errors.js";
 import { LossyQueue } from "./lossy-queue.js";
-import type { EventMessage, Position, TopicMessage } from "./messages.js";
+import type { EventMessage, Gap, Position, TopicMessage } from "./messages.js";
 import type { SubscribeOptions } from "./options.js";
 import { abortedError } from "./request.js";
 import { gapOf, Sequence } from "./sequence.js";
@@ -68,6 +68,15 @@ function reportError(error: unknown): void {
 export interface Start {
   readonly position: Position | undefined;
   readonly recovered: boolean;
+  /** Of a pattern: what to recover from another time. */
+  readonly asOf: Position | undefined;
+  /** Of a pattern that was recovered: what is missing of its topics. */
+  readonly gaps: readonly Gap[];
+}
+
+/** How far a pattern has come: all before `epoch`, `offset`, and of its topics what came since. */
+export interface PatternPlace extends Position {
+  readonly topics: Readonly<Record<string, Position>>;
 }
 
 /** The receiving side of a {@link Subscription}. */
@@ -79,11 +88,12 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
   readonly #sequence: Sequence;
   readonly #leave: () => Promise<void>;
   readonly #unwatch: () => void;
+  #asOf: Position | undefined;
   #left: Promise<void> | undefined;
   #position: Position | undefined;
 
-  /** `leave` is called once, when the reader has had enough. */
-  constructor(topic: string, start: Start, options: SubscribeOptions, leave: () => Promise<void>) {
+  /** `leave` is called once, when the reader has had enough; `beside` reads the same already. */
+  constructor(topic: string, start: Start, options: SubscribeOptions, leave: () => Promise<void>, beside?: EventSubscription<unknown>) {
     this.topic = topic;
     this.recovered = start.recovered;
     this.#options = options;
@@ -95,6 +105,11 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     this.#unwatch = onAbort(options.signal, () => {
       this.#aborted();
     });
+    this.#asOf = start.asOf;
+    if (start.asOf === undefined && beside !== undefined) {
+      this.#asOf = beside.#asOf;
+      this.#sequence.follow(beside.#sequence);
+    }
     if (start.position !== undefined) {
       this.#position = options.recover ?? start.position;
       this.#begin(options.recover, start.position, start.recovered);
@@ -122,15 +137,28 @@ export class EventSubscription<T> implements Subscription<T>, AsyncIterator<Topi
     }
   }
 
-  /** There was a cut, and nobody can say which events of this pattern are missing. */
-  miss(): void {
-    this.#queue.push({ ...gapOf(this.topic, { epoch: "", from: 0, to: 0 }, "disconnected"), count: undefined });
+  /** What this pattern is recovered from; undefined if not everything is known any more. */
+  get place(): PatternPlace | undefined {
+    const topics = this.#sequence.heads;
+    return this.#asOf && topics && { ...this.#asOf, topics };
   }
 
-  /** The hub was asked again, from the head of this subscription or before it. */
-  goOn({ position, recovered }: Start): void {
+  /** The hub was asked again: for a topic from the head of this subscription or before it, for a pattern from `asked`. */
+  goOn({ position, recovered, asOf, gaps }: Start, asked: PatternPlace | undefined): void {
     const { head } = this;
-    if (position !== undefined && head !== undefined) {
+    if (position === undefined) {
+      this.#asOf = asOf;
+      if (asked === undefined || !recovered) {
+        // Nobody can say which events are missing.
+        const reason = asked?.epoch === asOf?.epoch ? "history" : "epoch";
+        const missing = gapOf(this.topic, { epoch: "", from: 0, to: 0 }, asked && asOf ? reason : "disconnected");
+        this.#queue.push({ ...missing, count: undefined });
+        this.#sequence.isWhole = true;
+      }
+      for (const gap of gaps) {
+        this.#sequence.take(gap, true);
+      }
+    } else if (head !== undefined) {
       this.#begin(head, position, recovered);
     }
   }

@@ -2,8 +2,12 @@
  * Hubs that go away: killed, restarted, or out of patience.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, test, type TestContext } from "node:test";
-import { connect, ConnectError, DisconnectedError, RpcError, type ConnectOptions, type HubError } from "../src/index.js";
+import { connect, ConnectError, DisconnectedError, RpcError, type ConnectOptions } from "../src/index.js";
 import { Proxy } from "./support/proxy.js";
 import { SKIP_WITHOUT_LAB, startHub, type HubOptions, type RealHub } from "./support/real-hub.js";
 import { Watched } from "./support/resilient.js";
@@ -30,12 +34,19 @@ async function failure(promise: Promise<unknown>): Promise<DisconnectedError> {
   return outcome.reason;
 }
 
+/** The hub that was asked again said that another one may have executed the call. */
+function requireRefused(error: unknown): void {
+  assert.ok(error instanceof RpcError, String(error));
+  const { idempotency } = error.data as { idempotency?: unknown };
+  assert.deepEqual([error.code, error.maybeExecuted, idempotency], [2001, true, "epoch"]);
+}
+
 describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
   test("killed and restarted: open calls may have run, waiting ones run, all else is there again", async (t) => {
     const first = await brief(t);
     const { hub, ...client } = await watched(t, first.url);
     const { states } = client;
-    const open = hub.call("debug.sleep", { seconds: 30 }, { idempotencyKey: "k" });
+    const open = hub.call("debug.sleep", { seconds: 30 });
     const stream = hub.stream("debug.count", { n: 1_000, interval_ms: 50 });
     const iterator = stream[Symbol.asyncIterator]();
     await iterator.next();
@@ -68,7 +79,8 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
         break;
       }
     }
-    assert.ok(reasons.includes("disconnected"), reasons.join());
+    assert.ok(reasons.includes("epoch"), reasons.join());
+    assert.ok(!reasons.includes("disconnected"), reasons.join());
     const caller = await connect(second.url);
     t.after(() => caller.close());
     assert.equal(await caller.call("node.again", { n: 21 }), 42);
@@ -112,6 +124,27 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     assert.equal(client.states.at(-1)?.state, "connected");
   });
 
+  test("killed after it ran a call with a key, before it answered: it runs once, and its caller is told", async (t) => {
+    const first = await brief(t, { lab: true });
+    const folder = await mkdtemp(join(tmpdir(), "trunkline-keyed-"));
+    t.after(() => rm(folder, { recursive: true }));
+    const marker = join(folder, "runs");
+    const client = await watched(t, first.url, { retry: { attempts: 500, baseDelayMs: 50, factor: 1 } });
+    const keyed = Promise.allSettled([client.hub.call("lab.counted_wait", { marker }, { idempotencyKey: "k" })]);
+    const harmless = client.hub.call("lab.upper", { text: "a" }, { idempotent: true, idempotencyKey: "u" });
+    assert.equal(await harmless, "A");
+    while (!existsSync(marker)) {
+      await pause(5);
+    }
+    await first.kill();
+    await brief(t, { lab: true, port: first.port });
+    const [outcome] = await within(30_000, "the outcome", keyed);
+    assert.ok(outcome.status === "rejected");
+    requireRefused(outcome.reason);
+    assert.equal(await readFile(marker, "utf8"), "x");
+    assert.equal(await client.hub.call("lab.upper", { text: "a" }, { idempotencyKey: "u" }), "A", "a new call is none");
+  });
+
   for (const [when, delayMs, awayMs] of [
     ["while the client is connected to another", 2_000, 0],
     ["while there is no hub", 200, 600],
@@ -148,8 +181,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
       proxy.isOpen = true;
       const error = await within(15_000, "the outcome", call);
       await client.until("anew");
-      assert.equal((error as HubError).maybeExecuted, true);
-      assert.equal(error instanceof RpcError, delayMs > awayMs, String(error));
+      requireRefused(error);
       await client.hub.call("rpc.ping");
       assert.equal(executed, 1);
     });

@@ -32,26 +32,28 @@ function lost(maybeExecuted: boolean, sessionEnd?: SessionEnd): DisconnectedErro
   return new DisconnectedError({ code: 1006, reason: "" }, maybeExecuted, undefined, sessionEnd);
 }
 
-for (const [what, error, plain, idempotent, keyed] of [
-  ["refused for the moment", rpc(false), true, true, true],
-  ["failed for the moment, perhaps half done", rpc(true), false, true, true],
-  ["refused for good", rpc(false, false), false, false, false],
-  ["cancelled", new CancelledError({ code: -32800, message: "no", data: { retryable: true } }), false, false, false],
-  ["lost, nobody knows how", lost(true), false, true, false],
-  ["lost with another hub", lost(true, "unknown"), false, true, false],
-  ["lost with its owner", lost(true, "owner_lost"), false, true, false],
-  ["lost, the same hub expired the session", lost(true, "expired"), false, true, true],
-  ["lost, the same hub gave up the session", lost(true, "overflow"), false, true, true],
-  ["not sent at all", lost(false), false, false, false],
-  ["a bug of the caller's", new TypeError("no"), false, false, false],
+const OTHER_RUN = new RpcError({ code: 2001, message: "gone", data: { retryable: true, maybe_executed: true, idempotency: "epoch" } });
+
+for (const [what, error, plain, idempotent, keyed, told] of [
+  ["refused for the moment", rpc(false), true, true, true, true],
+  ["failed for the moment, perhaps half done", rpc(true), false, true, true, true],
+  ["refused for good", rpc(false, false), false, false, false, false],
+  ["refused by another run of the hub", OTHER_RUN, false, true, false, false],
+  ["cancelled", new CancelledError({ code: -32800, message: "no", data: { retryable: true } }), false, false, false, false],
+  ["lost, nobody knows how", lost(true), false, true, false, true],
+  ["lost with another hub", lost(true, "unknown"), false, true, false, true],
+  ["lost, the same hub expired the session", lost(true, "expired"), false, true, false, true],
+  ["not sent at all", lost(false), false, false, false, false],
+  ["a bug of the caller's", new TypeError("no"), false, false, false, false],
 ] as const) {
-  test(`${what}: ${plain ? "" : "not "}again; idempotent ${idempotent}, with a key ${keyed}`, () => {
+  test(`${what}: ${plain ? "" : "not "}again; idempotent ${idempotent}, with a key ${keyed}, and an epoch ${told}`, () => {
     const again = [
       retryDelay(error, 1, POLICY, { isIdempotent: false, hasKey: false }),
       retryDelay(error, 1, POLICY, { isIdempotent: true, hasKey: false }),
       retryDelay(error, 1, POLICY, { isIdempotent: false, hasKey: true }),
+      retryDelay(error, 1, POLICY, { isIdempotent: false, hasKey: true, hasEpoch: true }),
     ].map((delayMs) => delayMs !== undefined);
-    assert.deepEqual(again, [plain, idempotent, keyed]);
+    assert.deepEqual(again, [plain, idempotent, keyed, told]);
   });
 }
 

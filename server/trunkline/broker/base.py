@@ -6,7 +6,7 @@ per publication.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -39,6 +39,35 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True)
+class Recovery:
+    """From where a subscription to a pattern is recovered.
+
+    Attributes:
+        as_of: a place among all publications: ``head`` of an earlier :class:`PatternJoined`.
+        known: positions of topics that were published to since then, as far as the subscriber has them.
+    """
+
+    as_of: Position
+    known: Mapping[str, Position]
+
+
+@dataclass(frozen=True, slots=True)
+class PatternJoined:
+    """The answer to :meth:`Broker.join_pattern`.
+
+    Attributes:
+        head: the place of the last publication among those of all topics: ``offset`` counts them.
+        recovered: whether the asked place is known, and not too much was published since.
+        topics: if so, the topics that the pattern reaches and that were published to since, each as :meth:`Broker.join`
+            answers for the subscriber's position in it, or for the place that was asked for.
+    """
+
+    head: Position
+    recovered: bool
+    topics: tuple[tuple[str, Joined], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TopicStanding:
     """The state of a topic.
 
@@ -63,7 +92,7 @@ class Broker(Protocol):
         Events of a topic are handed to ``deliver`` in the order of their offsets, each once.
         A publication is answered when its event is stored, and delivered before the answer or after it.
         Between a ``join`` that was answered with ``head`` and the first event delivered after it, nothing of that topic
-        is missing.
+        is missing; after a ``join_pattern`` nothing of the topics that the pattern reaches.
         The same idempotency key of the same principal on the same topic is one event, for the time that was promised: a
         publication whose key cannot be remembered for so long is refused (2003), and none that was is forgotten.
     """
@@ -96,3 +125,8 @@ class Broker(Protocol):
         Args:
             latest: without ``recover``, it begins so many events before the head, or as many as are kept.
         """
+
+    def join_pattern(
+        self, pattern: str, recover: Recovery | None, done: Callable[[PatternJoined | RpcError], None]
+    ) -> None:
+        """Where a subscription to a pattern begins. ``done`` is called exactly once, perhaps before this returns."""

@@ -12,16 +12,23 @@ from typing import Final
 from typing_extensions import override
 
 from trunkline import defaults
-from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
+from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery, TopicStanding
 from trunkline.broker.keys import PublishKeyLimits, PublishKeys
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.events import Event, Position
-from trunkline_protocol.topics import is_system
+from trunkline_protocol.topics import is_job, is_system, matches
 
 EVENT_OVERHEAD: Final = 256
 """Bytes an event costs beside its data and topic, roughly."""
 SYSTEM_SHARE: Final = 1 / 32
 """Of the bytes of all histories, what one topic of the hub's own may take: its talk must not push others' out."""
+
+
+MAX_LOOK: Final = 16_384
+"""Topics that the recovery of a pattern may look at: the loop stands still meanwhile, some ten milliseconds."""
+
+MAX_GAPS: Final = 1024
+"""Topics of a pattern that may have lost events before all of it counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +49,22 @@ class HistoryLimits:
 
 
 class _Topic:
-    __slots__ = ("epoch", "head", "history", "kept_bytes")
+    """A topic's count and history.
+
+    Attributes:
+        published: the number of its last event among the events of all topics.
+        dropped: that of the last event that its history has no more.
+    """
+
+    __slots__ = ("dropped", "epoch", "head", "history", "kept_bytes", "published")
 
     def __init__(self, epoch: str) -> None:
         self.epoch = epoch
         self.head = 0
-        self.history: deque[tuple[float, Event]] | None = None
+        self.history: deque[tuple[float, Event, int]] | None = None
         self.kept_bytes = 0
+        self.published = 0
+        self.dropped = 0
 
 
 class MemoryBroker(Broker):
@@ -73,6 +89,8 @@ class MemoryBroker(Broker):
         self._wall_clock = wall_clock
         self._boot = secrets.token_hex(4)
         self._generation = 0
+        self._published = 0
+        self._forgotten = 0
         # Both ordered by the last publication, the quietest first.
         self._topics: OrderedDict[str, _Topic] = OrderedDict()
         self._with_history: OrderedDict[str, _Topic] = OrderedDict()
@@ -105,6 +123,7 @@ class MemoryBroker(Broker):
                 return
         state = self._state(topic)
         state.head += 1
+        self._published = state.published = self._published + 1
         event = Event(topic, data, state.epoch, state.head, int(self._wall_clock() * 1000), publisher)
         self._keep(topic, state, event, now)
         position = Position(state.epoch, state.head)
@@ -136,14 +155,55 @@ class MemoryBroker(Broker):
             kept = self._since(topic, state, max(0, head.offset - latest))
             done(Joined(Position(head.epoch, head.offset - len(kept)), True, kept, head))
             return
-        if recover is None or recover.epoch != head.epoch or recover.offset > head.offset:
-            done(Joined(head, False, (), head))
+        done(Joined(head, False, (), head) if recover is None else self._joined(topic, state, recover, head))
+
+    def _joined(self, topic: str, state: _Topic | None, recover: Position, head: Position) -> Joined:
+        if recover.epoch == head.epoch and recover.offset <= head.offset:
+            missed = self._since(topic, state, recover.offset) if state is not None else ()
+            if len(missed) == head.offset - recover.offset:
+                return Joined(recover, True, missed, head)
+        return Joined(head, False, (), head)
+
+    @override
+    def join_pattern(
+        self, pattern: str, recover: Recovery | None, done: Callable[[PatternJoined | RpcError], None]
+    ) -> None:
+        head = Position(self._boot, self._published)
+        changed = None if recover is None else self._changed(pattern, recover.as_of)
+        if recover is None or changed is None:
+            done(PatternJoined(head, False, ()))
             return
-        missed = self._since(topic, state, recover.offset) if state is not None else ()
-        if len(missed) == head.offset - recover.offset:
-            done(Joined(recover, True, missed, head))
+        topics = tuple((topic, self._rejoined(topic, state, recover)) for topic, state in changed)
+        if sum(not joined.recovered for _, joined in topics) > MAX_GAPS:
+            done(PatternJoined(head, False, ()))
         else:
-            done(Joined(head, False, (), head))
+            done(PatternJoined(head, True, topics))
+
+    def _changed(self, pattern: str, since: Position) -> list[tuple[str, _Topic]] | None:
+        """The topics that a pattern reaches and that were published to since; None where they cannot be told."""
+        if since.epoch != self._boot or not self._forgotten <= since.offset <= self._published:
+            return None
+        changed: list[tuple[str, _Topic]] = []
+        for looked, (topic, state) in enumerate(reversed(self._topics.items())):
+            if state.published <= since.offset:
+                break
+            if looked == MAX_LOOK:
+                return None
+            if matches(pattern, topic) and not is_job(topic):
+                changed.append((topic, state))
+        return changed
+
+    def _rejoined(self, topic: str, state: _Topic, recover: Recovery) -> Joined:
+        head = Position(state.epoch, state.head)
+        position = recover.known.get(topic)
+        if position is not None:
+            return self._joined(topic, state, position, head)
+        self._trim(topic, state, self._monotonic())
+        since = recover.as_of.offset
+        if state.dropped > since:
+            return Joined(head, False, (), head)
+        missed = tuple(event for _, event, number in state.history or () if number > since)
+        return Joined(Position(head.epoch, head.offset - len(missed)), True, missed, head)
 
     def _epoch(self) -> str:
         return f"{self._boot}.{self._generation}"
@@ -155,7 +215,8 @@ class MemoryBroker(Broker):
             self._topics.move_to_end(topic)
             return state
         if len(self._topics) >= self.limits.topics:
-            quietest, _ = self._topics.popitem(last=False)
+            quietest, forgotten = self._topics.popitem(last=False)
+            self._forgotten = forgotten.published
             self._drop_history(quietest)
             # Whoever comes back to a forgotten topic must not find its old numbers given to new events.
             self._generation += 1
@@ -165,10 +226,11 @@ class MemoryBroker(Broker):
     def _keep(self, topic: str, state: _Topic, event: Event, now: float) -> None:
         limits = self.limits
         if not limits.events or not limits.seconds:
+            state.dropped = state.published
             return
         if state.history is None:
             state.history = deque()
-        state.history.append((now, event))
+        state.history.append((now, event, state.published))
         size = _size(event)
         self.history_bytes += size
         state.kept_bytes += size
@@ -198,8 +260,9 @@ class MemoryBroker(Broker):
         if not history:
             self._drop_history(topic)
 
-    def _drop_oldest(self, state: _Topic, history: deque[tuple[float, Event]]) -> None:
-        size = _size(history.popleft()[1])
+    def _drop_oldest(self, state: _Topic, history: deque[tuple[float, Event, int]]) -> None:
+        _, event, state.dropped = history.popleft()
+        size = _size(event)
         self.history_bytes -= size
         state.kept_bytes -= size
 
@@ -212,7 +275,7 @@ class MemoryBroker(Broker):
 
     def _since(self, topic: str, state: _Topic, offset: int) -> tuple[Event, ...]:
         self._trim(topic, state, self._monotonic())
-        return tuple(event for _, event in state.history or () if event.offset > offset)
+        return tuple(event for _, event, _ in state.history or () if event.offset > offset)
 
 
 def _size(event: Event) -> int:

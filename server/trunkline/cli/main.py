@@ -25,7 +25,7 @@ from trunkline.cli.eval import evaluate
 from trunkline.cli.generate_client import generate_client
 from trunkline.cli.ingest import ingest
 from trunkline.cli.jobs import jobs_app
-from trunkline.cli.pubsub import publish, subscribe
+from trunkline.cli.pubsub import history, publish, subscribe
 from trunkline.cli.reload import reload as reload_command
 from trunkline.cli.settings import read_settings
 from trunkline.cli.stdio import DialectOption, FramingOption, stdio_command
@@ -259,6 +259,7 @@ def stream(
 
 
 app.command()(subscribe)
+app.command()(history)
 app.command()(publish)
 
 

@@ -1,4 +1,4 @@
-"""``trunkline subscribe`` and ``trunkline publish``: receive and send events."""
+"""``trunkline subscribe``, ``trunkline history`` and ``trunkline publish``: receive, list and send events."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ class EventFormat(StrEnum):
     DATA = "data"
 
 
+Form = Annotated[
+    EventFormat,
+    typer.Option(
+        "--format",
+        help='pretty: time, topic, data. ndjson: one object a line, with "type": "event" or "gap". json: the same, '
+        "indented. data: the event's data alone, one line each.",
+    ),
+]
+Ndjson = Annotated[bool, typer.Option("--json", help="Same as --format ndjson.")]
+
 PRINT_QUEUE: Final = 10_000
 """Events that may wait to be printed: in bursts a terminal is slower than a hub."""
 
@@ -38,15 +48,8 @@ def subscribe(
     ],
     url: Url = DEFAULT_URL,
     token: Token = None,
-    form: Annotated[
-        EventFormat,
-        typer.Option(
-            "--format",
-            help='pretty: time, topic, data. ndjson: one object a line, with "type": "event" or "gap". json: the same, '
-            "indented. data: the event's data alone, one line each.",
-        ),
-    ] = EventFormat.PRETTY,
-    ndjson: Annotated[bool, typer.Option("--json", help="Same as --format ndjson.")] = False,
+    form: Form = EventFormat.PRETTY,
+    ndjson: Ndjson = False,
     count: Annotated[int | None, typer.Option(min=1, help="Exit after this many events.")] = None,
     recover: Annotated[
         str | None,
@@ -60,15 +63,52 @@ def subscribe(
 ) -> None:
     """Print events as they are published, until Ctrl-C. Lost events are reported on stderr."""
     asked = read_position(topics, recover)
-    if ndjson and form not in (EventFormat.PRETTY, EventFormat.NDJSON):
-        fail(EXIT_USAGE, f"--json means --format ndjson and conflicts with --format {form}")
-    chosen = EventFormat.NDJSON if ndjson else form
+    chosen = chosen_form(form, ndjson=ndjson)
 
     async def run(hub: Hub) -> None:
         async with hub.subscribe(*topics, recover=asked, max_queued=PRINT_QUEUE) as events:
             if sys.stderr.isatty():
                 print(f"subscribed to {' '.join(topics)}; Ctrl-C ends", file=sys.stderr)
             await print_events(events, chosen, count)
+
+    talk(url, token, run)
+
+
+def chosen_form(form: EventFormat, *, ndjson: bool) -> EventFormat:
+    """The format that ``--format`` and ``--json`` mean together; exits where they contradict each other."""
+    if ndjson and form not in (EventFormat.PRETTY, EventFormat.NDJSON):
+        fail(EXIT_USAGE, f"--json means --format ndjson and conflicts with --format {form}")
+    return EventFormat.NDJSON if ndjson else form
+
+
+def history(
+    topic: Annotated[str, typer.Argument(help="Topic, without wildcards.")],
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    form: Form = EventFormat.PRETTY,
+    ndjson: Ndjson = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Print so many events, at most.")] = 100,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="EPOCH:OFFSET", help="Print the first events after this position, not the latest."),
+    ] = None,
+) -> None:
+    """Print the events that the hub keeps of a topic, and exit. What is missing is reported on stderr."""
+    asked = read_position([topic], after, "--after")
+    chosen = chosen_form(form, ndjson=ndjson)
+
+    async def run(hub: Hub) -> None:
+        from trunkline.cli.show.tables import EventPrinter, while_output_is_read
+
+        kept = await hub.history(topic, after=asked, limit=limit)
+        printer = EventPrinter(chosen.value)
+        with while_output_is_read():
+            if kept.gap is not None:
+                printer.gap(kept.gap)
+            for event in kept.events:
+                printer.event(event)
+            if kept.more:
+                print(f"trunkline: more follows: --after {kept.events[-1].position}", file=sys.stderr)
 
     talk(url, token, run)
 
@@ -95,8 +135,8 @@ async def print_events(events: Subscription, form: EventFormat, count: int | Non
         fail(EXIT_FAILED, str(error), *resume)
 
 
-def read_position(topics: list[str], recover: str | None) -> Position | None:
-    """The position that ``--recover`` names; exits where a topic or the position is not valid."""
+def read_position(topics: list[str], recover: str | None, option: str = "--recover") -> Position | None:
+    """The position that ``--recover`` (or another option) names; exits where a topic or the position is not valid."""
     from trunkline.client import Position
     from trunkline_protocol.topics import is_wildcard, valid_pattern
 
@@ -109,11 +149,11 @@ def read_position(topics: list[str], recover: str | None) -> Position | None:
     if recover is None:
         return None
     if len(topics) > 1 or is_wildcard(topics[0]):
-        fail(EXIT_USAGE, "--recover is the position of one topic; subscribe to that topic alone, without wildcards")
+        fail(EXIT_USAGE, f"{option} is the position of one topic; name that topic alone, without wildcards")
     try:
         return Position.parse(recover)
     except ValueError as error:
-        fail(EXIT_USAGE, f"--recover: {error}")
+        fail(EXIT_USAGE, f"{option}: {error}")
 
 
 def publish(

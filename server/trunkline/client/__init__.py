@@ -12,7 +12,7 @@ from trunkline.client.connection_state import (
     UsageError,
 )
 from trunkline.client.hub import Hub, connect
-from trunkline.client.received_events import Event, Gap, Position
+from trunkline.client.received_events import Event, Gap, History, Position
 from trunkline.client.retrying import Reconnect, Retry
 from trunkline.client.serving import Registration, ServedCall
 from trunkline.client.streams import ResultStream, StreamChunk
@@ -30,6 +30,7 @@ __all__ = [
     "DisconnectedError",
     "Event",
     "Gap",
+    "History",
     "Hub",
     "Position",
     "Reconnect",

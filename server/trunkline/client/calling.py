@@ -115,6 +115,7 @@ class Callers:
         body = encode_body(method, params)
         deadline = None if timeout_ms is None else self._loop.time() + timeout_ms / 1000
         attempt, maybe_executed, hub = 1, False, self._conversation.hub
+        epoch: str | None = None
         while True:
             try:
                 self.require_open(method)
@@ -122,11 +123,13 @@ class Callers:
                 metadata = self._metadata(members, deadline, timeout_ms if attempt == 1 else None)
                 if on_progress is not None:
                     metadata["progress_token"] = request_id
+                if epoch is not None:
+                    metadata["idempotency_epoch"] = epoch
                 call = UnaryCall(
                     request_id, method, body, metadata, deadline, on_progress=on_progress, on_result=on_result
                 )
                 # Another hub does not know the idempotency key: it would repeat work that may have been done.
-                call.is_for_one_hub = maybe_executed and not repeats.idempotent
+                call.is_for_one_hub = maybe_executed and epoch is None and not repeats.idempotent
                 call.may_wait = _repeats(repeats.retry) and input is None
                 if call.is_for_one_hub and hub != self._conversation.hub:
                     words = f"{method}: the hub that knows its idempotency key is gone"
@@ -139,8 +142,12 @@ class Callers:
                 return await self._answer(call, input)
             except (RpcError, DisconnectedError) as error:
                 hub = self._conversation.hub
-                again = await self._pause(error, attempt, deadline, repeats if input is None else ONCE)
+                if repeats.keyed and not repeats.idempotent and error.maybe_executed and not maybe_executed:
+                    epoch = call.epoch
                 maybe_executed |= error.maybe_executed
+                again = await self._pause(
+                    error, attempt, deadline, repeats if input is None else ONCE, epoch is not None
+                )
                 if not again:
                     error.maybe_executed = maybe_executed
                     located(error, call)
@@ -178,12 +185,16 @@ class Callers:
                 await self._stop(feeder)
 
     async def _pause(
-        self, error: RpcError | DisconnectedError, attempt: int, deadline: float | None, repeats: Repeats
+        self,
+        error: RpcError | DisconnectedError,
+        attempt: int,
+        deadline: float | None,
+        repeats: Repeats,
+        has_epoch: bool,
     ) -> bool:
         """Wait until the next attempt; returns False where there is none."""
-        delay = retry_delay(
-            error, attempt, repeats.retry, self._random, idempotent=repeats.idempotent, keyed=repeats.keyed
-        )
+        how = {"idempotent": repeats.idempotent, "keyed": repeats.keyed, "has_epoch": has_epoch}
+        delay = retry_delay(error, attempt, repeats.retry, self._random, **how)
         if delay is None or (deadline is not None and self._loop.time() + delay >= deadline):
             return False
         if deadline is None and isinstance(error, RpcError) and (error.retry_after_ms or 0) > MAX_HINT_MS:

@@ -44,6 +44,7 @@ class Conversation:
 
     Attributes:
         session: the current session, connected or not; None without one.
+        epoch: the hub's epoch of idempotency keys; None where it told none.
         hub: a number that changes where the next connection may be to another hub.
         max_message_bytes: the hub's limit of one message, as it announced, or as follows from what it refused.
     """
@@ -58,6 +59,7 @@ class Conversation:
         self._emptied: asyncio.Future[None] | None = None
         self._kept: deque[Outgoing] = deque()  # what the session's core keeps, and has not dropped yet
         self.session: ClientSession | None = None
+        self.epoch: str | None = None
         self.hub = 1
         self.max_message_bytes: float = inf
 
@@ -154,7 +156,7 @@ class Conversation:
             if len(frame) + SEQ_BYTES > self.max_message_bytes:  # queued under the limit of an earlier hub
                 item.refused(too_large(len(frame), int(self.max_message_bytes)))
                 continue
-            item.mark_written()
+            item.mark_written(self.epoch)
             if core is not None and item.is_numbered:
                 frame = core.number(frame)
                 self._kept.append(item)

@@ -14,7 +14,7 @@ from trunkline.client.conversation import Conversation
 from trunkline.client.link import Connector
 from trunkline.client.outgoing import refused_as_too_large
 from trunkline.client.pending import Calls
-from trunkline.client.received_events import Event, Gap
+from trunkline.client.received_events import event_from, gap_from
 from trunkline.client.reconnecting import Reconnector
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Serving
@@ -158,16 +158,3 @@ class Inbound:
             case "$/cancelRequest":
                 self._serving.cancelled(params)
         return False
-
-
-def event_from(params: dict[str, Any]) -> Event:
-    """The event in the params of ``event``."""
-    where = params["epoch"], params["offset"], params["published_at"]
-    return Event(params["topic"], params["data"], *where, params.get("publisher"))
-
-
-def gap_from(params: dict[str, Any]) -> Gap:
-    """The gap in the params of ``event.gap``."""
-    return Gap(
-        params["topic"], params["epoch"], params["from"], params["to"], params.get("count"), params.get("reason", "")
-    )

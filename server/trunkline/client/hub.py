@@ -13,7 +13,7 @@ from trunkline.client.connection_state import CloseInfo, Listener, State
 from trunkline.client.engine import Engine
 from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Token
 from trunkline.client.outgoing import Notice, encode_body, encode_exactly
-from trunkline.client.received_events import Position
+from trunkline.client.received_events import History, Position, event_from, gap_from
 from trunkline.client.retrying import Random, Reconnect, Retry
 from trunkline.client.serving import Handler, Registration, is_streaming
 from trunkline.client.streams import Input, ResultStream
@@ -161,8 +161,10 @@ class Hub:
             max_queued: events that may wait for the reader. If the reader is slower, the oldest are dropped, and a
                 :class:`Gap` with the reason ``client_slow`` takes their place.
 
-        After a reconnect topics resume at their position; events that the hub has not kept become a :class:`Gap`. A
-        pattern has no position: its gap has the reason ``disconnected`` and says that events may have been lost.
+        After a reconnect topics resume at their position, and patterns at those of their topics; events that the hub
+        has not kept become a :class:`Gap`. Where it cannot tell which they are, the gap is of the whole pattern, its
+        epoch empty: ``epoch``, the hub was restarted; ``history``, too much was published meanwhile;
+        ``disconnected``, more topics than the client remembers.
 
         Raises:
             RpcError: the hub refused: -32602 for an invalid topic, 6002 without permission, 2003 for too many.
@@ -200,6 +202,27 @@ class Hub:
         repeats = self._callers.repeats(None, idempotent=False, keyed=idempotency_key is not None)
         stored = await self._callers.call("publish", params, repeats=repeats)
         return Position(stored["epoch"], stored["offset"])
+
+    async def history(self, topic: str, *, after: Position | None = None, limit: int = 100) -> History:
+        """The latest events of a topic, or the first ones after a position, without a subscription.
+
+        Args:
+            topic: a name without wildcards.
+            after: list what came after this position, as far as the hub keeps it; what is missing is ``gap``.
+            limit: events, 1,000 at most; an answer has a MiB of data at most, and says so (``more``).
+
+        Raises:
+            RpcError: the hub refused: -32602 for what is no topic, 6002 without permission to subscribe.
+            DisconnectedError: the client is closed.
+        """
+        params: dict[str, Any] = {"topic": topic, "limit": limit}
+        if after is not None:
+            params["after"] = {"epoch": after.epoch, "offset": after.offset}
+        said = await self._callers.ask("history", params, idempotent=True)
+        events = [event_from(event) for event in said["events"]]
+        gap = said.get("gap")
+        missing = None if gap is None else gap_from(gap)
+        return History(events, Position(said["epoch"], said["offset"]), said["more"], missing)
 
     # --- methods that this client serves ---
 

@@ -134,8 +134,8 @@ class Outgoing:
         """The message to write at this time of the loop's clock."""
         return self.body
 
-    def mark_written(self) -> None:
-        """Note that the message is handed to a socket: from now on the hub may receive it."""
+    def mark_written(self, epoch: str | None) -> None:
+        """Note that the message is handed to a socket: from now on the hub with this epoch of keys may receive it."""
 
     def refused(self, error: RpcError) -> None:
         """Give the message up: it exceeds the limit of the hub that is connected now."""

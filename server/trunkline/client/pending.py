@@ -48,8 +48,9 @@ class PendingRequest(Outgoing):
 
     Attributes:
         is_written: whether a hub may have received the request.
-        is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, and the
-            method may have run.
+        epoch: that hub's epoch of idempotency keys; None where it told none.
+        is_for_one_hub: whether it must not go to another hub: only the present one knows its idempotency key, the
+            method may have run, and no epoch tells the two apart.
         is_over: whether it has its response, or nothing waits for that.
         waits_until: on the loop's clock, when it stops waiting for a connection.
         may_wait: whether it may wait where a hub refuses it unread: for the next one if this one is stopping, or until
@@ -59,8 +60,8 @@ class PendingRequest(Outgoing):
     """
 
     __slots__ = (
-        "_head", "_metadata", "_tail", "deadline", "feeder", "id", "is_for_one_hub", "is_late", "is_over", "is_written",
-        "may_wait", "method", "refusal", "waits_until",
+        "_head", "_metadata", "_tail", "deadline", "epoch", "feeder", "id", "is_for_one_hub", "is_late", "is_over",
+        "is_written", "may_wait", "method", "refusal", "waits_until",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +76,7 @@ class PendingRequest(Outgoing):
         self.deadline = deadline
         self.size = len(self._head) + len(self._tail)
         self.is_written = False
+        self.epoch: str | None = None
         self.is_over = False
         self.is_for_one_hub = False
         self.is_late = False
@@ -95,8 +97,9 @@ class PendingRequest(Outgoing):
         return b',"metadata":%b}' % encode_exactly(metadata, f"metadata of {self.method}")
 
     @override
-    def mark_written(self) -> None:
+    def mark_written(self, epoch: str | None) -> None:
         self.is_written = True
+        self.epoch = epoch
 
     @override
     def refused(self, error: RpcError) -> None:

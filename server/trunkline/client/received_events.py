@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import inf
 from typing import Any, Final
+
+from trunkline_protocol.topics import covers
 
 MAX_TOPICS: Final = 16_384
 """How many topics' positions a subscription to a pattern remembers; the least recently active one is forgotten."""
@@ -20,6 +23,7 @@ MAX_OVERLOOKED: Final = 1000
 
 MISSING: Final = "missing"
 EPOCH: Final = "epoch"
+HISTORY: Final = "history"
 
 CLIENT_SLOW: Final = "client_slow"
 
@@ -93,6 +97,36 @@ class Gap:
         return Position(self.epoch, self.end)
 
 
+def event_from(params: dict[str, Any]) -> Event:
+    """The event in the params of ``event``."""
+    where = params["epoch"], params["offset"], params["published_at"]
+    return Event(params["topic"], params["data"], *where, params.get("publisher"))
+
+
+def gap_from(params: dict[str, Any]) -> Gap:
+    """The gap in the params of ``event.gap``."""
+    return Gap(
+        params["topic"], params["epoch"], params["from"], params["to"], params.get("count"), params.get("reason", "")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a hub keeps of a topic.
+
+    Attributes:
+        events: in order, the oldest first.
+        position: of the topic's last event, which may not be among them.
+        more: whether events follow: ask again, after the last one.
+        gap: what is missing before the first one; None where nothing is, or no position was asked for.
+    """
+
+    events: list[Event]
+    position: Position
+    more: bool
+    gap: Gap | None
+
+
 @dataclass(slots=True)
 class _Place:
     """A subscription's position in one topic: everything of ``epoch`` up to ``offset`` was delivered, or is a gap.
@@ -124,10 +158,15 @@ class _Place:
 
 
 class TopicPositions:
-    """The positions of one subscription in its topics."""
+    """The positions of one subscription in its topics.
+
+    Attributes:
+        is_whole: whether no topic was forgotten since this was last set.
+    """
 
     def __init__(self) -> None:
         self._places: OrderedDict[str, _Place] = OrderedDict()
+        self.is_whole = True
 
     def start(self, topic: str, start: Position, asked: Position | None, *, recovered: bool) -> None:
         """Begin with the response to the subscription of a topic without wildcards.
@@ -210,6 +249,19 @@ class TopicPositions:
         self._places.move_to_end(item.topic)
         if len(self._places) > MAX_TOPICS:
             self._places.popitem(last=False)
+            self.is_whole = False
+
+    def reached_by(self, pattern: str, limit: int) -> dict[str, Position]:
+        """The positions in the topics that a pattern reaches, of those heard of last, ``limit`` at most."""
+        reached = ((topic, place) for topic, place in reversed(self._places.items()) if covers(pattern, topic))
+        return {topic: Position(place.epoch, place.offset) for topic, place in islice(reached, limit)}
+
+    def copy_from(self, other: TopicPositions, pattern: str) -> None:
+        """Take over the positions in the topics that a pattern reaches, but for those that are known."""
+        for topic, place in other._places.items():
+            if topic not in self._places and covers(pattern, topic):
+                self._places[topic] = _Place(place.epoch, place.offset)
+        self.is_whole &= other.is_whole
 
 
 def _hole(event: Event, start: int, reason: str) -> Gap:

@@ -254,6 +254,7 @@ class Reconnector:
         if missing is None and opened.session is not None:
             self._conversation.session = ClientSession.begin(opened.session)
         self._link = opened.link
+        self._conversation.epoch = None if opened.session is None else opened.session.idempotency_epoch
         if opened.session is not None and opened.session.limits is not None:
             self._conversation.max_message_bytes = opened.session.limits.max_message_bytes
         self._conversation.attach(opened.link, missing or [])

@@ -19,8 +19,8 @@ Random = Callable[[], float]
 LONGEST: Final = 60.0
 """The default limit of a wait, in seconds."""
 
-KEPT: Final = frozenset({"expired", "overflow"})
-"""Reasons for the end of a session that leave the hub the same: it still knows idempotency keys."""
+IDEMPOTENCY: Final = "idempotency"
+"""The member of ``error.data`` that says why a key does not lead to an outcome."""
 
 
 class NoConnectionError(RpcError):
@@ -88,14 +88,15 @@ def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.
     return random() * min(cap, bound)
 
 
-def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: bool) -> bool:
+def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: bool, has_epoch: bool = False) -> bool:
     """Whether a call can be made again without its method running twice, or may run twice."""
     if not error.maybe_executed or idempotent:
         return True
     if not keyed:
         return False
-    # The hub that answered knows the key. After a lost connection the next hub may be another one.
-    return isinstance(error, RpcError) or error.reason in KEPT
+    # The hub that answered knows the key, or says that it does not. After a lost connection the next hub may be another
+    # one: it has to be told the epoch, so that it can refuse.
+    return IDEMPOTENCY not in error.data if isinstance(error, RpcError) else has_epoch
 
 
 def retry_delay(
@@ -106,6 +107,7 @@ def retry_delay(
     *,
     idempotent: bool,
     keyed: bool,
+    has_epoch: bool = False,
 ) -> float | None:
     """Seconds after which to make a call again; None to give up.
 
@@ -113,12 +115,13 @@ def retry_delay(
         error: of the last attempt.
         attempt: how many attempts were made.
         retry: the policy; None for never.
+        has_epoch: whether the next attempt names the epoch of the hub that knows the key.
     """
     if retry is None or attempt >= retry.attempts:
         return None
     if isinstance(error, RpcError) and (not error.retryable or isinstance(error, NoConnectionError)):
         return None
-    if not is_safe(error, idempotent=idempotent, keyed=keyed):
+    if not is_safe(error, idempotent=idempotent, keyed=keyed, has_epoch=has_epoch):
         return None
     delay = full_jitter(attempt - 1, retry.base_delay, random, factor=retry.factor)
     hint = error.retry_after_ms if isinstance(error, RpcError) else None

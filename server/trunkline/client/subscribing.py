@@ -5,17 +5,37 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from trunkline.client.calling import Callers, OwnRequest
 from trunkline.client.connection_state import DisconnectedError
-from trunkline.client.received_events import Event, EventQueue, Gap, Position, TopicPositions
+from trunkline.client.received_events import EPOCH, HISTORY, Event, EventQueue, Gap, Position, TopicPositions, gap_from
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.hub_messages import MAX_POSITIONS
 from trunkline_protocol.topics import TopicIndex, covers, is_job, is_wildcard
 
 UNSUBSCRIBE_TIMEOUT_MS: Final = 2000
 
 DISCONNECTED: Final = "disconnected"
+
+
+@dataclass(frozen=True, slots=True)
+class PatternPlace:
+    """How far a pattern has arrived.
+
+    Attributes:
+        as_of: the hub's word for the place that everything before has arrived of.
+        topics: positions of topics that were heard of since.
+    """
+
+    as_of: Position
+    topics: dict[str, Position]
+
+    def params(self) -> dict[str, Any]:
+        """``recover`` of ``subscribe``."""
+        topics = {topic: {"epoch": at.epoch, "offset": at.offset} for topic, at in self.topics.items()}
+        return {"epoch": self.as_of.epoch, "offset": self.as_of.offset, "topics": topics}
 
 
 class Subscription:
@@ -34,6 +54,7 @@ class Subscription:
         self.recovered = False
         self.position: Position | None = None
         self._positions = TopicPositions()
+        self._as_of: dict[str, Position] = {}
         self._queue = EventQueue(" ".join(self.topics), max_queued)
         self._arrived = asyncio.Event()
         self._is_over = False
@@ -62,15 +83,50 @@ class Subscription:
 
     # --- called by the client ---
 
-    def begin(self, reply: dict[str, Any], recover: Position | None) -> None:
-        """Begin with the hub's response to the subscription of one topic."""
+    def begin(self, reply: dict[str, Any], recover: Position | None, beside: Subscription | None) -> None:
+        """Begin with the hub's response to the subscription of one topic.
+
+        Args:
+            beside: a subscription that has the topic already.
+        """
         if reply["epoch"] is None:
+            self._begin_pattern(reply["topic"], reply, beside)
             return
         start = Position(reply["epoch"], reply["offset"])
         self.recovered = bool(reply["recovered"])
         self._positions.start(reply["topic"], start, recover, recovered=self.recovered)
         if len(self.topics) == 1:
             self.position = recover or start
+
+    def _begin_pattern(self, pattern: str, reply: dict[str, Any], beside: Subscription | None) -> None:
+        as_of = reply.get("as_of")
+        if as_of is not None:
+            self._as_of[pattern] = Position(as_of["epoch"], as_of["offset"])
+        elif beside is not None and pattern in beside._as_of:
+            # What came so far on this connection is what that one has of it.
+            self._as_of[pattern] = beside._as_of[pattern]
+            self._positions.copy_from(beside._positions, pattern)
+
+    def place(self, pattern: str) -> PatternPlace | None:
+        """What a pattern is recovered from on the next connection; None where not everything is known any more."""
+        as_of = self._as_of.get(pattern)
+        if as_of is None or not self._positions.is_whole:
+            return None
+        return PatternPlace(as_of, self._positions.reached_by(pattern, MAX_POSITIONS))
+
+    def begin_pattern_again(self, pattern: str, reply: dict[str, Any], asked: PatternPlace | None) -> None:
+        """Begin again with the response on another connection; adds gaps for what the hub does not have any more."""
+        self._begin_pattern(pattern, reply, None)
+        as_of = self._as_of.get(pattern)
+        if asked is None or not reply["recovered"]:
+            reason = DISCONNECTED
+            if asked is not None and as_of is not None:
+                reason = HISTORY if as_of.epoch == asked.as_of.epoch else EPOCH
+            self._positions.is_whole = True
+            self._queue.add(Gap(pattern, "", 0, 0, None, reason))
+        for gap in reply.get("gaps", ()):
+            self.take(gap_from(gap))
+        self._arrived.set()
 
     def received(self, topic: str) -> Position | None:
         """The position up to which a topic has arrived, read or not; None for patterns."""
@@ -79,12 +135,11 @@ class Subscription:
     def begin_again(self, topic: str, reply: dict[str, Any], asked: Position | None) -> None:
         """Begin again with the response on another connection; adds a gap for events that may have been lost."""
         gaps: tuple[Gap, ...]
+        start = Position(reply["epoch"], reply["offset"])
         if asked is None:
-            if reply["epoch"] is not None:
-                self._positions.start(topic, Position(reply["epoch"], reply["offset"]), None, recovered=False)
+            self._positions.start(topic, start, None, recovered=False)
             gaps = (Gap(topic, "", 0, 0, None, DISCONNECTED),)
         else:
-            start = Position(reply["epoch"], reply["offset"])
             gaps = self._positions.restart(topic, start, asked, recovered=bool(reply["recovered"]))
         for gap in gaps:
             self._queue.add(gap)
@@ -128,7 +183,7 @@ class ClientSubscriptions:
         for topic in subscription.topics:
 
             def register(reply: Any, topic: str = topic) -> None:
-                subscription.begin(reply, recover)
+                subscription.begin(reply, recover, next(iter(self._readers.get(topic, ())), None))
                 self._index.add(topic, subscription)
                 self._readers.setdefault(topic, {})[subscription] = None
 
@@ -165,19 +220,27 @@ class ClientSubscriptions:
 
         Patterns come last, so that events replayed for topics they match leave no gap for their readers.
         """
-        topics = sorted(self._readers, key=is_wildcard)
-        return [self._again(topic, _earliest(topic, self._readers[topic])) for topic in topics]
+        return [self._again(topic) for topic in sorted(self._readers, key=is_wildcard)]
 
-    def _again(self, topic: str, asked: Position | None) -> OwnRequest:
+    def _again(self, topic: str) -> OwnRequest:
+        readers = self._readers[topic]
+        # All readers of a pattern begin anew together; the first has had all that came since.
+        place = next(iter(readers)).place(topic) if is_wildcard(topic) else None
+        asked = None if is_wildcard(topic) else _earliest(readers, topic)
+
         def done(reply: Any) -> None:
             for reader in self._readers.get(topic, ()):
-                reader.begin_again(topic, reply, asked)
+                if is_wildcard(topic):
+                    reader.begin_pattern_again(topic, reply, place)
+                else:
+                    reader.begin_again(topic, reply, asked)
 
         def failed(error: Exception) -> None:
             for reader in self._readers.get(topic, ()):
                 reader.end(error)
 
-        return OwnRequest("subscribe", _params(topic, asked), done, failed)
+        params = _params(topic, asked) if place is None else {"topic": topic, "recover": place.params()}
+        return OwnRequest("subscribe", params, done, failed)
 
     def end(self, error: DisconnectedError | None) -> None:
         """End all subscriptions: no connection follows; ``error`` is None where the user closed the client."""
@@ -198,10 +261,8 @@ def _params(topic: str, recover: Position | None) -> dict[str, Any]:
     return params
 
 
-def _earliest(topic: str, readers: dict[Subscription, None]) -> Position | None:
+def _earliest(readers: dict[Subscription, None], topic: str) -> Position | None:
     """The position from which no reader misses an event: the lowest offset of the newest epoch; None if unknown."""
-    if is_wildcard(topic):
-        return None
     known = [position for reader in readers if (position := reader.received(topic)) is not None]
     if not known:
         return None

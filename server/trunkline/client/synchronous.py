@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from trunkline.client.connection_state import State
 from trunkline.client.hub import Hub, connect
-from trunkline.client.received_events import Event, Gap, Position
+from trunkline.client.received_events import Event, Gap, History, Position
 from trunkline.client.streams import StreamChunk
 
 Result = TypeVar("Result")
@@ -87,6 +87,10 @@ class SyncHub:
     def publish(self, topic: str, data: Any, *, idempotency_key: str | None = None) -> Position:
         """Publish an event and return its position, as :meth:`Hub.publish`."""
         return _wait(self._hub.publish(topic, data, idempotency_key=idempotency_key))
+
+    def history(self, topic: str, *, after: Position | None = None, limit: int = 100) -> History:
+        """The latest events of a topic, or those after a position, as :meth:`Hub.history`."""
+        return _wait(self._hub.history(topic, after=after, limit=limit))
 
     @contextmanager
     def subscribe(self, *topics: str, **options: Any) -> Iterator[Iterator[Event | Gap]]:

@@ -64,7 +64,8 @@ class HubView:
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
         tripped: returns which circuit breakers are not closed, and why, in words.
-        limits, hub: the hub's limits and identity, as ``rpc.ping`` and ``session.open`` tell clients.
+        limits, hub, idempotency_epoch: the hub's limits and identity, and which memory of idempotency keys it has, as
+            ``rpc.ping`` and ``session.open`` tell clients.
     """
 
     pool: PoolView
@@ -80,6 +81,7 @@ class HubView:
     tripped: Callable[[], list[str]] = list
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
+    idempotency_epoch: str = ""
 
 
 @functools.cache

@@ -98,4 +98,4 @@ def methods(view: HubView) -> Handlers:
 
 
 def _pong(view: HubView) -> Pong:
-    return Pong(True, int(time.time() * 1000), view.limits, view.hub)
+    return Pong(True, int(time.time() * 1000), view.limits, view.hub, view.idempotency_epoch)

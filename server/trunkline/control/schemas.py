@@ -68,6 +68,7 @@ METADATA: Final = {
         "priority": {"enum": ["low", "normal", "high"]},
         "progress_token": {"type": ["string", "integer"]},
         "idempotency_key": {"type": "string", "minLength": 1, "maxLength": 256},
+        "idempotency_epoch": STRING,
         "window": {"type": "object", "properties": {"items": INTEGER, "bytes": INTEGER}},
         "request_id": STRING,
         "traceparent": STRING,

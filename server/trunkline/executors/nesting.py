@@ -13,7 +13,7 @@ from trunkline_protocol.catalogue import Lane
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.principals import ENCODED_EXECUTOR, EXECUTOR
-from trunkline_protocol.topics import is_hubs_own
+from trunkline_protocol.topics import is_hubs_own, is_system
 
 
 class NestedCaller(Protocol):
@@ -114,6 +114,9 @@ class _ExecutorsOwn:
 
     def may_publish(self, topic: str) -> bool:
         return not is_hubs_own(topic)
+
+    def may_subscribe(self, pattern: str) -> bool:
+        return not is_system(pattern)
 
     def as_method(self, _method: str) -> _ExecutorsOwn:
         return self

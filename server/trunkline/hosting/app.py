@@ -57,6 +57,7 @@ from trunkline.hub.router import Router
 from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
+from trunkline.hub.topic_history import TopicHistory
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
@@ -114,7 +115,12 @@ class HubParts:
         self.fanout = Fanout(asyncio.get_running_loop().call_soon, time.monotonic, lambda: self.router.in_flight > 0)
         limits = self.limits = _connection_limits(settings)
         self.topics = Subscriptions(
-            self.broker, self.fanout, limits, self.monitor.interest_changed, settings.unsigned_topics
+            self.broker,
+            self.fanout,
+            limits,
+            self.monitor.interest_changed,
+            settings.unsigned_topics,
+            self.router.keys.require_epoch,
         )
         self.authentication = Authentication(
             self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
@@ -182,6 +188,7 @@ class HubParts:
             lambda: tallies(self.pool.crew),
             lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
+            idempotency_epoch=self.router.keys.epoch,
         )
 
     def _broker(self, settings: Settings) -> MemoryBroker:
@@ -197,7 +204,7 @@ class HubParts:
             settings.max_sessions, settings.max_sessions_per_principal, settings.session_seconds
         )
         detached = ByteAccount(settings.detached_bytes, settings.detached_bytes_per_principal)
-        return Resumption(table, self._moved, detached, self.view.limits, self.view.hub)
+        return Resumption(table, self._moved, detached, self.view.limits, self.view.hub, self.view.idempotency_epoch)
 
     def _edge_context(self, settings: Settings, limits: ConnectionLimits) -> EdgeContext:
         own_names = LOOPBACK_NAMES if settings.is_loopback else {settings.host}
@@ -235,6 +242,7 @@ class HubParts:
         for part in (
             self.health,
             self.topics,
+            TopicHistory(self.broker),
             self.authentication,
             self.sessions,
             self.registrations,

@@ -9,6 +9,7 @@ Pure but for the calls it settles: the clock is an argument.
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -338,9 +339,13 @@ class IdempotencyKeys:
 
     Args:
         clock: a monotonic clock, in seconds.
+
+    Attributes:
+        epoch: names this memory of keys, which ends with the process: another epoch means that its keys are forgotten.
     """
 
     def __init__(self, clock: Callable[[], float], limits: KeyLimits | None = None) -> None:
+        self.epoch = secrets.token_hex(4)
         self._clock = clock
         self._running: dict[KeyId, SharedCall] = {}
         self.outcomes = Outcomes(limits or KeyLimits())
@@ -349,6 +354,23 @@ class IdempotencyKeys:
     def running(self) -> int:
         """How many keys have work in progress."""
         return len(self._running)
+
+    def require_epoch(self, epoch: str | None, what: str) -> None:
+        """Check that a repetition comes to the memory that its first attempt was known to.
+
+        Args:
+            epoch: ``metadata.idempotency_epoch``; None where the call is no repetition, or its caller does not mind.
+            what: is repeated, for the error.
+
+        Raises:
+            RpcError: 2001, maybe executed: another hub, or an earlier run of this one, may have done it already.
+        """
+        if epoch is not None and epoch != self.epoch:
+            words = (
+                f"{what} may have been executed by a hub that is gone, with its idempotency keys (epoch {epoch:.50}, "
+                f"not {self.epoch}): look up what became of it, then repeat it without metadata.idempotency_epoch"
+            )
+            raise RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, data={"idempotency": "epoch"})
 
     def submit(self, call: Call, principal: str, key: str, backend: CallBackend) -> None:
         """Execute a call, let it join the work in progress, or answer it with the stored outcome.

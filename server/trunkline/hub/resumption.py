@@ -33,7 +33,7 @@ class Resumption:
         moved: called when a session is resumed, with the connection that was made for the new socket and is not
             needed any more, and the session's own.
         detached: account of the bytes that wait for clients of detached sessions.
-        limits, hub: sent to each client in the reply.
+        limits, hub, idempotency_epoch: sent to each client in the reply.
     """
 
     def __init__(
@@ -43,9 +43,10 @@ class Resumption:
         detached: ByteAccount,
         limits: HubLimits,
         hub: HubIdentity,
+        idempotency_epoch: str,
     ) -> None:
         self._detached = detached
-        self._about = (limits, hub)
+        self._about = (limits, hub, idempotency_epoch)
         self.table = table
         self._moved = moved
         self._sweeper: asyncio.TimerHandle | None = None

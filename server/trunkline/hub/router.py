@@ -166,6 +166,8 @@ class Router:
         self._set_deadline(call, info, metadata)
         key = metadata.idempotency_key
         if key is not None and (scope := call.key_scope()) is not None:
+            if not info.idempotent:
+                self.keys.require_epoch(metadata.idempotency_epoch, call.method)
             self.keys.submit(call, scope, key, self.backend)
             return
         call.backend = self.backend

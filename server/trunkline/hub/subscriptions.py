@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import orjson
 
-from trunkline.broker.base import Broker, Joined, PublishKey, TopicStanding
+from trunkline.broker.base import Broker, Joined, PatternJoined, PublishKey, Recovery, TopicStanding
 from trunkline.hub.connection import ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
@@ -16,15 +16,19 @@ from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.subscription_totals import SubscriptionTotals
 from trunkline_protocol.calls import Call, Caller
-from trunkline_protocol.codecs.jsonrpc import encode_gap
+from trunkline_protocol.codecs.jsonrpc import decode_metadata, encode_gap
 from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.events import Event, Position
 from trunkline_protocol.hub_messages import (
+    MAX_POSITIONS,
+    PositionParams,
     Published,
     PublishParams,
+    RecoverParams,
     Subscribed,
     SubscribeParams,
+    TopicGap,
     Unsubscribed,
     UnsubscribeParams,
 )
@@ -54,6 +58,8 @@ class Subscriptions:
         limits: of subscriptions, and of deliveries that may wait.
         on_system_interest: called when subscriptions that reach ``system.`` topics have changed.
         unsigned: topics and patterns whose events do not name their publisher.
+        require_epoch: refuses a publication that is repeated to another hub than its first attempt
+            (:meth:`trunkline.hub.idempotency.IdempotencyKeys.require_epoch`).
     """
 
     def __init__(
@@ -63,11 +69,13 @@ class Subscriptions:
         limits: ConnectionLimits,
         on_system_interest: Callable[[], None],
         unsigned: Iterable[str] = (),
+        require_epoch: Callable[[str | None, str], None] = lambda _epoch, _what: None,
     ) -> None:
         self._broker = broker
         self._fanout = fanout
         self._limits = limits
         self._on_system_interest = on_system_interest
+        self._require_epoch = require_epoch
         self._index: TopicIndex[Outbox] = TopicIndex()
         self.totals = SubscriptionTotals(limits.max_subscriptions_per_principal)
         self._patterns: dict[Connection, PatternSet] = {}
@@ -122,21 +130,45 @@ class Subscriptions:
             self._require_room(connection, topic)
         if params.recover is not None and params.history:
             raise RpcError(ErrorCode.INVALID_PARAMS, "subscribe: either recover or history: both say where to begin")
-        if not is_wildcard(topic):
-            recover = Position(params.recover.epoch, params.recover.offset) if params.recover is not None else None
+        if is_wildcard(topic):
+            if params.history:
+                words = f"subscribe: {topic} is a pattern: which of its topics' events are the latest is not kept"
+                raise RpcError(ErrorCode.INVALID_PARAMS, words)
+            self._subscribe_pattern(call, params)
+            return
+        recover = None if params.recover is None else _asked(params.recover, topic)
 
-            def joined(answer: Joined | RpcError) -> None:
-                self._joined(call, connection, topic, recover, answer)
+        def joined(answer: Joined | RpcError) -> None:
+            self._joined(call, connection, topic, recover, answer)
 
-            self._broker.join(topic, recover, joined, latest=params.history)
-        elif params.recover is not None or params.history:
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS,
-                f"subscribe: {topic} is a pattern and has no position; recover its topics one by one",
-            )
-        else:
-            self._add(connection, topic)
-            call.settle_result(_encoder.encode(Subscribed(topic, None, 0, recovered=False)))
+        self._broker.join(topic, recover, joined, latest=params.history)
+
+    def _subscribe_pattern(self, call: ClientCall, params: SubscribeParams) -> None:
+        recovery = None if params.recover is None else _recovery(params.recover)
+
+        def joined(answer: PatternJoined | RpcError) -> None:
+            if isinstance(answer, RpcError):
+                call.settle_error(answer)
+            elif not call.settled:
+                self._joined_pattern(call, params.topic, recovery, answer)
+
+        self._broker.join_pattern(params.topic, recovery, joined)
+
+    def _joined_pattern(self, call: ClientCall, pattern: str, recovery: Recovery | None, answer: PatternJoined) -> None:
+        connection, as_of = call.connection, PositionParams(answer.head.epoch, answer.head.offset)
+        said = Subscribed(pattern, None, 0, answer.recovered, as_of)
+        if recovery is not None:
+            asked = recovery.known
+            said.gaps = [_gap(topic, asked.get(topic), at.head) for topic, at in answer.topics if not at.recovered]
+            if any(at.missed for _, at in answer.topics):
+                # Until the replay has arrived, only what was known before it may be counted on.
+                said.as_of = PositionParams(recovery.as_of.epoch, recovery.as_of.offset)
+        elif pattern in connection.subscriptions:
+            said.as_of = None  # events are on their way that are counted in it
+        call.settle_result(_encoder.encode(said))
+        for topic, joined in answer.topics:
+            self._replay(connection, topic, joined)
+        self._add(connection, pattern)
 
     def _require_room(self, connection: Connection, pattern: str) -> None:
         if len(connection.subscriptions) >= self._limits.max_subscriptions:
@@ -160,12 +192,15 @@ class Subscriptions:
         call.settle_result(_encoder.encode(subscribed))
         if asked is not None and not answer.recovered and asked != answer.head:
             connection.outbox.send_gap(_missed(topic, asked, answer.head))
-        if answer.missed:
-            # Events that wait for this connection, for another subscription, are part of the replay: not twice.
-            connection.outbox.withhold(topic, position)
-            self._fanout.withhold(connection.outbox, topic, position)
-            connection.outbox.replay(event.encode() for event in answer.missed)
+        self._replay(connection, topic, answer)
         self._add(connection, topic)
+
+    def _replay(self, connection: Connection, topic: str, joined: Joined) -> None:
+        if joined.missed:
+            # Events that wait for this connection, for another subscription, are part of the replay: not twice.
+            connection.outbox.withhold(topic, joined.position)
+            self._fanout.withhold(connection.outbox, topic, joined.position)
+            connection.outbox.replay(event.encode() for event in joined.missed)
 
     def _add(self, connection: Connection, pattern: str) -> None:
         if pattern in connection.subscriptions:
@@ -243,6 +278,8 @@ class Subscriptions:
                 call.settle_result(_encoder.encode(Published(topic, answer.epoch, answer.offset)))
 
         key = params.idempotency_key
+        if key is not None and call.metadata:
+            self._require_epoch(decode_metadata(call.metadata).idempotency_epoch, f"publish to {topic}")
         name = "" if caller is None else caller.name
         publisher = "" if self._unsigned is not None and self._unsigned.reaches(topic) else name
         self._broker.publish(topic, data, None if key is None else PublishKey(name, key), done, publisher)
@@ -257,11 +294,34 @@ class Subscriptions:
             self._fanout.deliver(event.encode(), outboxes)
 
 
+def _asked(params: RecoverParams, topic: str) -> Position:
+    if params.topics is not None:
+        words = f"subscribe: recover.topics is of patterns, and {topic} is a topic"
+        raise RpcError(ErrorCode.INVALID_PARAMS, words)
+    return Position(params.epoch, params.offset)
+
+
+def _recovery(params: RecoverParams) -> Recovery:
+    topics = params.topics or {}
+    if len(topics) > MAX_POSITIONS:
+        words = f"subscribe: recover.topics has {len(topics)} positions, and may have {MAX_POSITIONS}"
+        raise RpcError(ErrorCode.INVALID_PARAMS, words)
+    known = {topic: Position(at.epoch, at.offset) for topic, at in topics.items()}
+    return Recovery(Position(params.epoch, params.offset), known)
+
+
 def _missed(topic: str, asked: Position, head: Position) -> bytes:
+    gap = _gap(topic, asked, head)
+    return encode_gap(topic, gap.epoch, gap.first, gap.last, gap.count, gap.reason)
+
+
+def _gap(topic: str, asked: Position | None, head: Position) -> TopicGap:
+    """What is missing of a topic up to now after a position; None is a position that nobody knows."""
+    if asked is None:
+        return TopicGap(topic, head.epoch, 1, head.offset, "history")
     if asked.epoch == head.epoch and asked.offset < head.offset:
-        first = asked.offset + 1
-        return encode_gap(topic, head.epoch, first, head.offset, head.offset - asked.offset, "history")
-    return encode_gap(topic, head.epoch, 1, head.offset, None, "epoch")
+        return TopicGap(topic, head.epoch, asked.offset + 1, head.offset, "history", head.offset - asked.offset)
+    return TopicGap(topic, head.epoch, 1, head.offset, "epoch")
 
 
 def _require_publishable(caller: Caller | None, topic: str, data: bytes) -> None:

@@ -57,7 +57,7 @@ class PeerMessage(Outgoing):
         return encode(members | {"metadata": metadata})
 
     @override
-    def mark_written(self) -> None:
+    def mark_written(self, epoch: str | None) -> None:
         self.is_written = True
         self.refusal = None
 

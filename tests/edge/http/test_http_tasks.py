@@ -203,6 +203,17 @@ def test_idempotency_keys(lab_hub: RunningHub, tmp_path: Path) -> None:
     assert (answer.status, answer.json()["error"]["code"]) == (422, ErrorCode.INVALID_PARAMS)
 
 
+def test_a_repetition_names_the_hub_that_knows_the_key(lab_hub: RunningHub, tmp_path: Path) -> None:
+    epoch = send(lab_hub, "/api/v1/rpc/ping", b"", {}).json()["idempotency_epoch"]
+    marker = tmp_path / "ran"
+    key = {"Idempotency_Key": str(marker)}
+    answer = task(lab_hub, "lab/counted_run", {"marker": str(marker)}, **key, Idempotency_Epoch="gone")
+    assert (answer.status, answer.json()["error"]["data"]["idempotency"]) == (502, "epoch")
+    assert not marker.exists()
+    answer = task(lab_hub, "lab/counted_run", {"marker": str(marker)}, **key, Idempotency_Epoch=epoch)
+    assert (answer.json(), marker.read_text()) == ("done", "x")
+
+
 # --- events ---
 
 

@@ -379,6 +379,14 @@ async def counted_run(marker: str) -> str:
     return "done"
 
 
+@method("lab.counted_wait")
+async def counted_wait(marker: str) -> None:
+    """Leaves one letter for each time it runs, and never answers."""
+    with Path(marker).open("a") as file:  # noqa: ASYNC230
+        file.write("x")
+    await asyncio.Event().wait()
+
+
 @method("lab.calls_later")
 async def calls_later(folder: str, method: str, ctx: Context) -> Any:
     """Wait for the file ``go``, and call another method then."""

@@ -273,6 +273,8 @@ def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
         metadata["request_id"] = echoed[REQUEST_ID] = request_id
     if (key := _text(headers, "Idempotency-Key")) is not None:
         metadata["idempotency_key"] = key.strip('"')  # the header's draft standard wants it quoted
+        if (epoch := _text(headers, "Idempotency-Epoch")) is not None:
+            metadata["idempotency_epoch"] = epoch
     if (priority := _text(headers, "X-Priority")) is not None:
         if priority not in ("low", "normal", "high"):
             raise _bad_header("X-Priority", "low, normal or high")
