@@ -319,8 +319,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
       this.#lose();
     } else {
       this.#expiryTimer = setTimeout(() => {
-        this.#isExpired = true;
-        this.#expire();
+        this.#expire(true);
       }, this.#session.ttlMs);
     }
     this.#comeBack(end);
@@ -348,7 +347,8 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   }
 
   /** Nobody waits longer for the hub than the hub for us; but while it is being asked, its answer decides. */
-  #expire(): void {
+  #expire(isDue = false): void {
+    this.#isExpired ||= isDue;
     if (this.#isExpired && !this.#isAsking && this.#session !== undefined) {
       this.#lose();
     }

@@ -283,7 +283,7 @@ class MethodRunner:
         if isinstance(error, asyncio.CancelledError) and context.cancelled:
             sink.error(RpcError(ErrorCode.CANCELLED, f"{context.method} was cancelled", maybe_executed=began))
         elif isinstance(error, RpcError) and not isinstance(error, UncarriedError):
-            failure = sendable(bound.binding.checked_error(error), context.method)
+            failure = sendable(error, context.method, bound.binding.checked_error)
             if began:
                 # Whatever else it raised, it had begun; and so it has where it took some of its input.
                 took = running.input is not None and running.input.taken > 0

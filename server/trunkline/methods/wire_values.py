@@ -248,13 +248,16 @@ def _encode_declared(item: Chunk, gave: str, typed: Mapping[str, Writer | None])
     return orjson.dumps(item.type), data
 
 
-def sendable(error: RpcError, raised_by: str) -> RpcError:
+def sendable(error: RpcError, raised_by: str, checked: Callable[[RpcError], RpcError] | None = None) -> RpcError:
     """A typed error, its ``data`` as JSON has them; one that cannot be sent as ``INTERNAL_ERROR`` with its words.
 
     Args:
         raised_by: a method or a module, for the log, which has why it cannot be sent under ``data.error_id``.
+        checked: gives the error itself, or another in its place; a class of the user's may lack all that it looks at.
     """
     try:
+        if checked is not None:
+            error = checked(error)
         if error.data:
             error.data = msgspec.json.decode(encode(error.data, "it has", CARRIED_DEPTH, large_integers=True))
         msgspec.json.encode(error.to_wire())
