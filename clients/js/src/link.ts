@@ -200,8 +200,7 @@ export class Link implements WireUser, LivenessUser, RedialUser {
   #answered(message: Incoming): void {
     if (message.kind === "error" && isNotNow(message.error)) {
       // Not now: nothing was opened, and the session may still go on.
-      const { error } = message;
-      this.notOpened(new ConnectError(error.message, { error }), { code: 1013, reason: error.message });
+      this.notOpened(new ConnectError(message.error.message, message), { code: 1013, reason: message.error.message });
       return;
     }
     const opened = message.kind === "result" && isFields(message.result) ? message.result : {};

@@ -150,12 +150,17 @@ class Subscriptions:
             if isinstance(answer, RpcError):
                 call.settle_error(answer)
             elif not call.settled:
-                self._joined_pattern(call, params.topic, recovery, answer)
+                try:
+                    self._joined_pattern(call, params.topic, recovery, answer)
+                except RpcError as error:
+                    call.settle_error(error)
 
         self._broker.join_pattern(params.topic, recovery, joined)
 
     def _joined_pattern(self, call: ClientCall, pattern: str, recovery: Recovery | None, answer: PatternJoined) -> None:
         connection, as_of = call.connection, PositionParams(answer.head.epoch, answer.head.offset)
+        is_new = pattern not in connection.subscriptions
+        self._add(connection, pattern)  # before the reply: a pattern that is too dear to match is refused here
         said = Subscribed(pattern, None, 0, answer.recovered, as_of)
         if recovery is not None:
             asked = recovery.known
@@ -163,12 +168,11 @@ class Subscriptions:
             if any(at.missed for _, at in answer.topics):
                 # Until the replay has arrived, only what was known before it may be counted on.
                 said.as_of = PositionParams(recovery.as_of.epoch, recovery.as_of.offset)
-        elif pattern in connection.subscriptions:
+        elif not is_new:
             said.as_of = None  # events are on their way that are counted in it
         call.settle_result(_encoder.encode(said))
         for topic, joined in answer.topics:
             self._replay(connection, topic, joined)
-        self._add(connection, pattern)
 
     def _require_room(self, connection: Connection, pattern: str) -> None:
         if len(connection.subscriptions) >= self._limits.max_subscriptions:
