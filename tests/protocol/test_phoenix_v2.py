@@ -201,8 +201,17 @@ def test_a_pattern_may_be_joined_and_not_published_to(hub: PubSub, client: Phoen
     hub.route("publish", topic="jobs.1", data=1)
     assert client.events() == [("topic:jobs.*", 1)]
     client.refused("1", "2", "topic:jobs.*", "publish", {}, code=ErrorCode.INVALID_PARAMS)
-    error = client.refused("2", "2", "topic:x.>", "phx_join", {"recover": {"epoch": "e", "offset": 1}}, code=-32602)
-    assert "recover" in error["message"]
+
+
+def test_a_pattern_is_recovered(hub: PubSub, client: PhoenixPeer) -> None:
+    as_of = client.join("topic:jobs.*")["as_of"]
+    hub.route("publish", topic="jobs.2", data=2)
+    again = PhoenixPeer(hub)
+    again.send("1", "1", "topic:jobs.*", "phx_join", {"recover": as_of})
+    answer, event = again.news()
+    assert (answer[4]["response"]["recovered"], event[3], event[4]["data"]) == (True, "event", 2)
+    again.send("2", "2", "topic:x.>", "phx_join", {"recover": {"epoch": "gone", "offset": 1}})
+    assert again.news()[0][4]["response"]["recovered"] is False
 
 
 def test_refused_publications_name_the_reason(hub: PubSub) -> None:
