@@ -20,6 +20,8 @@ await Promise.all([
   bundle("cjs", "browser.cjs"),
   bundle("esm", "msgpack.js"),
   bundle("cjs", "msgpack.cjs"),
+  bundle("esm", "opentelemetry.js", "browser"),
+  bundle("cjs", "opentelemetry.cjs", "browser"),
   bundle("esm", "node/index.js", "node"),
   bundle("cjs", "node/index.cjs", "node"),
   bundle("esm", "testing/index.js", "node"),
@@ -42,7 +44,7 @@ async function bundle(format, file, platform = "neutral") {
     entryPoints: [join("src", file.replace(/\.c?js$/u, ".ts"))],
     outfile: join(dist, file),
     bundle: true,
-    // The entry points for Node, for tests and for tasks have bundles of their own, which nobody pays for by the byte.
+    // The entry points for Node, tests, tasks and traces have bundles of their own, which nobody pays for by the byte.
     ...(platform === "neutral" ? { mangleProps: MANGLED } : {}),
     format,
     platform,

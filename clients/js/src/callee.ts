@@ -4,6 +4,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { INTERNAL_ERROR, METHOD_NOT_FOUND } from "./codes.js";
 import { notification } from "./encode.js";
+import { isAsyncIterable } from "./iterables.js";
 import { checkFunction, checkKnown } from "./known.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
@@ -247,8 +248,4 @@ export class Callee {
 /** What the caller is told where a message was not sent: it is too large, or has something that cannot be sent. */
 function unsent(error: unknown): { code: number; message: string } {
   return notSendable({ message: String(error).replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") });
-}
-
-function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
-  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }

@@ -91,6 +91,15 @@ test("trunkline/tasks is by itself: it takes nothing of the core along", async (
   assert.doesNotMatch(built, /WebSocket|import\s*[{(*"]|node:/u);
 });
 
+test("trunkline/opentelemetry is by itself: it takes neither the core nor OpenTelemetry along", async (t) => {
+  const folder = isolated(t);
+  const code = `console.log(Object.keys(await import("trunkline/opentelemetry")).sort().join())`;
+  assert.equal(await output(folder, "main.mjs", code), "traced,tracedHandler");
+  assert.equal(await output(folder, "main.cjs", code.replace("await import", "require")), "traced,tracedHandler");
+  const built = readFileSync(join(PACKAGE, "dist", "opentelemetry.js"), "utf8");
+  assert.doesNotMatch(built, /WebSocket|import\s*[{(*"]|node:/u);
+});
+
 for (const [file, get] of [
   ["main.mjs", 'import("trunkline")'],
   ["main.cjs", 'Promise.resolve(require("trunkline"))'],

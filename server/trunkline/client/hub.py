@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random as _random
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -27,6 +28,24 @@ MAX_QUEUED_BYTES: Final = 8 * 2**20
 DEFAULT_RETRY: Final = Retry()
 
 
+DefaultMetadata = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+"""Metadata of every call, or a function that returns them anew for each: those of a trace, for example."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallDefaults:
+    """What the calls of a connection have that say nothing else: see :func:`connect`."""
+
+    metadata: DefaultMetadata | None = None
+    timeout_ms: int | None = None
+
+    def members(self, metadata: Mapping[str, Any] | None, **own: Any) -> dict[str, Any]:
+        """The metadata of a call that has some of its own, and members that are arguments, where they are not None."""
+        given = self.metadata() if callable(self.metadata) else self.metadata
+        named = {name: value for name, value in own.items() if value is not None}
+        return {**(given or {}), **(metadata or {}), **named}
+
+
 class Hub:
     """A connection to a hub, made by :func:`connect`.
 
@@ -34,7 +53,8 @@ class Hub:
     next one; those that cannot end with :class:`DisconnectedError`.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, defaults: CallDefaults) -> None:
+        self._defaults = defaults
         self._conversation = engine.conversation
         self._callers = engine.callers
         self._subscriptions = engine.subscriptions
@@ -85,8 +105,8 @@ class Hub:
         return await self._callers.call(
             method,
             params,
-            timeout_ms=timeout_ms,
-            members=_members(metadata, priority=priority, idempotency_key=idempotency_key),
+            timeout_ms=self._defaults.timeout_ms if timeout_ms is None else timeout_ms,
+            members=self._defaults.members(metadata, priority=priority, idempotency_key=idempotency_key),
             repeats=self._callers.repeats(retry, idempotent=idempotent, keyed=idempotency_key is not None),
             input=input,
             on_progress=on_progress,
@@ -118,7 +138,8 @@ class Hub:
             DisconnectedError: the client is closed, or there is no connection and the queue is full.
             ValueError: JSON cannot carry the params.
         """
-        members = _members(metadata, priority=priority, idempotency_key=idempotency_key, timeout_ms=timeout_ms)
+        own = {"priority": priority, "idempotency_key": idempotency_key, "timeout_ms": timeout_ms}
+        members = self._defaults.members(metadata, **own)
         return self._callers.stream(method, params, members=members, input=input, window=window)
 
     async def notify(self, method: str, params: Any = None, *, metadata: dict[str, Any] | None = None) -> None:
@@ -289,18 +310,13 @@ class Hub:
         await self._close()
 
 
-def _members(metadata: dict[str, Any] | None, **members: Any) -> dict[str, Any]:
-    """The call's ``metadata``, with the ``members`` that are not None."""
-    given = {name: value for name, value in members.items() if value is not None}
-    return given if metadata is None else {**metadata, **given}
-
-
 class Connecting:
     """A connection to be made: as a context manager it is closed at the end, awaited it is not."""
 
-    def __init__(self, make: Callable[[], Engine], patience: float) -> None:
+    def __init__(self, make: Callable[[], Engine], patience: float, defaults: CallDefaults) -> None:
         self._make = make
         self._patience = patience
+        self._defaults = defaults
         self._hub: Hub | None = None
 
     def __await__(self) -> Generator[Any, None, Hub]:
@@ -309,7 +325,7 @@ class Connecting:
     async def _open(self) -> Hub:
         engine = self._make()
         await engine.reconnector.start(self._patience)
-        return Hub(engine)
+        return Hub(engine, self._defaults)
 
     async def __aenter__(self) -> Hub:
         self._hub = await self._open()
@@ -329,6 +345,8 @@ def connect(
     session: bool = True,
     reconnect: bool | Reconnect = True,
     retry: Retry | Literal[False] = DEFAULT_RETRY,
+    metadata: DefaultMetadata | None = None,
+    timeout_ms: int | None = None,
     max_queued: int = MAX_QUEUED,
     max_queued_bytes: int = MAX_QUEUED_BYTES,
     keepalive: float = KEEPALIVE_SECONDS,
@@ -350,6 +368,8 @@ def connect(
             ``reconnect``.
         reconnect: back-off between attempts; False to never reconnect.
         retry: default policy of calls that may be made again; False for never.
+        metadata: of every call and stream, beside its own; or a function that returns them, asked for each.
+        timeout_ms: deadline of calls that have none of their own, in milliseconds; not of streams.
         max_queued: frames that may wait while there is no connection; calls beyond that fail at once.
         max_queued_bytes: bytes of frames that may wait.
         keepalive: seconds between pings, and within which each has to be answered.
@@ -372,4 +392,4 @@ def connect(
             max_queued_bytes=max_queued_bytes,
         )
 
-    return Connecting(make, wait)
+    return Connecting(make, wait, CallDefaults(metadata, timeout_ms))

@@ -11,8 +11,9 @@ import {
   type Subscription,
   type WebSocketConstructor,
 } from "trunkline";
+import * as otel from "@opentelemetry/api";
 import { msgpack } from "trunkline/msgpack";
-
+import { traced, tracedHandler } from "trunkline/opentelemetry";
 import { createTaskClient, TaskError, type TaskClient } from "trunkline/tasks";
 
 interface Tasks {
@@ -35,6 +36,11 @@ export async function tasks(): Promise<number> {
 }
 
 export const platform: WebSocketConstructor = WebSocket;
+
+export async function trace(): Promise<void> {
+  await using hub: Hub = await connect("ws://127.0.0.1:8765/ws", { interceptors: [traced(otel)] });
+  await hub.register("m", tracedHandler(otel, "m", ({ n }: { n: number }) => n));
+}
 
 export async function use(token: string | undefined): Promise<number> {
   await using hub: Hub = await connect("ws://127.0.0.1:8765/ws", { token, WebSocket: platform, codec: msgpack });
