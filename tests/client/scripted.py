@@ -49,6 +49,35 @@ def subscribed(
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
 
 
+def reply(message: dict[str, Any], result: Any) -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+def opened(
+    message: dict[str, Any], session: str = "s", *, resumed: bool = False, received: int = 0, ttl_ms: int = 60_000
+) -> dict[str, Any]:
+    """What ``session.open`` is answered."""
+    return reply(message, {"session": session, "resumed": resumed, "received": received, "ttl_ms": ttl_ms})
+
+
+def successive(answer: Callable[[int, dict[str, Any]], list[dict[str, Any]] | None]) -> Answer:
+    """Hubs one after the other: the session of each connection is a new one, and ``answer`` gets its number from 0.
+
+    It is not asked about ``session.open``, nor about what wants no answer.
+    """
+    numbers = itertools.count()
+    number = 0
+
+    def of_present(message: dict[str, Any]) -> list[dict[str, Any]] | None:
+        nonlocal number
+        if message["method"] == "session.open":
+            number = next(numbers)
+            return [opened(message, f"s{number}")]
+        return answer(number, message) if "id" in message else []
+
+    return of_present
+
+
 def refused(message: dict[str, Any], code: int, text: str) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": message["id"], "error": {"code": code, "message": text}}
 

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.client.faults import Changes
-from tests.client.scripted import Answer, ScriptedHub, final, scripted_hub
+from tests.client.scripted import Answer, ScriptedHub, final, opened, reply, scripted_hub, successive
 from tests.support.framed import relay
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
@@ -27,24 +27,15 @@ SOON = Reconnect(0.001, 0.05)
 
 def stopping(*, maybe_executed: bool = False, of: int = 1) -> Answer:
     """The first ``of`` connections' hub is stopping, the next one answers."""
-    lives = itertools.count()
-    life = 0
 
-    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
-        nonlocal life
-        if message["method"] == "session.open":
-            life = next(lives)
-            opened = {"session": f"s{life}", "resumed": False, "received": 0, "ttl_ms": 60_000}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}]
-        if "id" not in message:
-            return []
-        if life < of:
+    def answer(hub: int, message: dict[str, Any]) -> list[dict[str, Any]]:
+        if hub < of:
             error = draining_error(maybe_executed=maybe_executed).to_wire()
             return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
-        result = {"jsonrpc": "2.0", "id": message["id"], "result": message.get("metadata", {})}
+        result = reply(message, message.get("metadata", {}))
         return [final(message["id"], 0), result] if "window" in message.get("metadata", {}) else [result]
 
-    return answer
+    return successive(answer)
 
 
 @asynccontextmanager
@@ -178,22 +169,13 @@ async def test_behind_a_relay_what_waits_can_be_cancelled_and_is_not_fed() -> No
 
 def deaf(*, last: bool) -> Answer:
     """The first hub reads calls of "work" no more, and says so (or not) before it is gone; the next one answers."""
-    lives = itertools.count()
-    life = 0
 
-    def answer(message: dict[str, Any]) -> list[dict[str, Any]] | None:
-        nonlocal life
-        if message["method"] == "session.open":
-            life = next(lives)
-            opened = {"session": f"s{life}", "resumed": False, "received": 0, "ttl_ms": 60_000}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}]
-        if "id" not in message:
-            return []
-        if life == 0 and message["method"] == "read":
+    def answer(hub: int, message: dict[str, Any]) -> list[dict[str, Any]]:
+        if hub == 0 and message["method"] == "read":
             return [{"jsonrpc": "2.0", "method": "session.ack", "params": {"received": message["seq"], "last": last}}]
-        return [] if life == 0 else [{"jsonrpc": "2.0", "id": message["id"], "result": message["method"]}]
+        return [] if hub == 0 else [reply(message, message["method"])]
 
-    return answer
+    return successive(answer)
 
 
 async def test_what_a_stopping_hub_did_not_read_goes_to_the_next_one() -> None:
@@ -244,9 +226,8 @@ async def test_not_now_keeps_the_session_and_its_calls() -> None:
                 error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 100}
                 return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
             resumed = number > 0
-            opened = {"session": "s", "resumed": resumed, "received": 1 if resumed else 0, "ttl_ms": 60_000}
             done = {"seq": 1, "jsonrpc": "2.0", "id": 1, "result": "done"}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": opened}, *([done] if resumed else [])]
+            return [opened(message, resumed=resumed, received=int(resumed)), *([done] if resumed else [])]
         return []
 
     async with client_of(answer) as (hub, client), asyncio.timeout(PATIENCE):
@@ -270,7 +251,7 @@ def starting(times: int, **data: Any) -> Answer:
             error = {"code": 1001, "message": "the executors are still starting"}
             error["data"] = {"retryable": True, "maybe_executed": False, "retry_after_ms": 20, **data}
             return [{"jsonrpc": "2.0", "id": message["id"], "error": error}]
-        result = {"jsonrpc": "2.0", "id": message["id"], "result": "done"}
+        result = reply(message, "done")
         return [final(message["id"], 0), result] if "window" in message.get("metadata", {}) else [result]
 
     return answer

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.client.faults import Changes, cutting, through_proxy
-from tests.client.scripted import scripted_hub
+from tests.client.scripted import opened, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Hub, ServedCall, connect
@@ -132,13 +132,12 @@ async def test_books_are_closed(lab_hub: RunningHub) -> None:
 async def test_a_hub_that_breaks_the_rules_of_sessions_is_left_and_a_new_session_begun(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    opened: list[Any] = []
+    asked: list[Any] = []
 
     def answer(message: dict[str, Any]) -> list[dict[str, Any]]:
         if message["method"] == "session.open":
-            opened.append(message["params"])
-            result = {"session": f"s{len(opened)}", "resumed": False, "received": 0, "ttl_ms": 60_000}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": result}]
+            asked.append(message["params"])
+            return [opened(message, f"s{len(asked)}")]
         if message["method"] == "jump":
             return [{"jsonrpc": "2.0", "id": message["id"], "seq": 5, "result": "from the future"}]
         if message["method"] == "claim":
@@ -157,7 +156,7 @@ async def test_a_hub_that_breaks_the_rules_of_sessions_is_left_and_a_new_session
             assert caught.value.maybe_executed
             await changes.wait_for("connected")
             assert changes.reconnecting()[0].cause.code == 1002
-            assert opened == [{}] * (number + 1), "it does not resume"
+            assert asked == [{}] * (number + 1), "it does not resume"
             assert await client.call("fine") == "fine"
     assert "broke a rule of sessions" in caplog.text
 
@@ -167,8 +166,7 @@ async def test_frames_that_come_twice_are_taken_once() -> None:
 
     def answer(message: dict[str, Any]) -> list[dict[str, Any]]:
         if message["method"] == "session.open":
-            result = {"session": "s", "resumed": False, "received": 0, "ttl_ms": 60_000}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": result}]
+            return [opened(message)]
         if message["method"] != "work":
             return []
         report = {"jsonrpc": "2.0", "seq": 1, "method": "$/progress", "params": {"token": message["id"], "value": 1}}

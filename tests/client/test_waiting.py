@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.client.faults import Changes, through_proxy
-from tests.client.scripted import scripted_hub
+from tests.client.scripted import opened, reply, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.proxy import Proxy
 from tests.support.timing import PATIENCE, eventually, standstill, until
@@ -138,15 +138,14 @@ async def test_what_is_cancelled_while_it_runs_and_the_client_is_away_ends(lab_h
 
 
 async def test_what_means_nothing_to_the_next_session_is_not_sent_to_it() -> None:
-    opened = 0
+    sessions = 0
 
     def answer(message: dict[str, Any]) -> list[dict[str, Any]]:
-        nonlocal opened
+        nonlocal sessions
         if message["method"] == "session.open":
-            opened += 1
-            result = {"session": f"s{opened}", "resumed": False, "received": 0, "ttl_ms": 200}
-            return [{"jsonrpc": "2.0", "id": message["id"], "result": result}]
-        return [{"jsonrpc": "2.0", "id": message["id"], "result": 1}] if message["method"] == "rpc.ping" else []
+            sessions += 1
+            return [opened(message, f"s{sessions}", ttl_ms=200)]
+        return [reply(message, 1)] if message["method"] == "rpc.ping" else []
 
     async with scripted_hub(answer, sessions=True) as hub:
         port = int(hub.url.removesuffix("/ws").rpartition(":")[2])
@@ -168,7 +167,7 @@ async def test_what_means_nothing_to_the_next_session_is_not_sent_to_it() -> Non
             await hub.wait_for("kept")
             kept.cancel()
             await asyncio.wait([kept, cancelled])
-        assert opened == 2
+        assert sessions == 2
         before_kept = hub.received[: hub.received.index(hub.calls("kept")[0])]
         assert "$/cancelRequest" not in {message["method"] for message in before_kept}
         assert hub.calls("kept")[0]["seq"] == 1

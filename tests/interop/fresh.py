@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -69,11 +70,23 @@ def project(folder: Path, hub: RunningHub, *packages: str, sources: Path = SOURC
     these packages.
     """
     npm = shutil.which("npm") or missing("npm")
-    shutil.copytree(sources, folder)
+    shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("node_modules", "dist", "__pycache__"))
     (folder / "package.json").write_text('{"private": true, "type": "module"}')
     words = [npm, "install", "--no-audit", "--no-fund", "--loglevel=error", f"http://127.0.0.1:{hub.port}/client.tgz"]
     command(*words, *packages, cwd=folder)
     return folder
+
+
+@contextmanager
+def serving(folder: Path, *words: str | Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A web server, for the length of a ``with`` block; the address that it says."""
+    said = {**os.environ, "NO_COLOR": "1", **(env or {})}
+    with subprocess.Popen(words, cwd=folder, env=said, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield next(found[0] for line in process.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        finally:
+            process.terminate()
 
 
 @dataclass(frozen=True, slots=True)

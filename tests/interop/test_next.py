@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import shutil
-import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 from playwright.async_api import async_playwright
 
 from tests.browser.conftest import CHROMIUM_FLAGS, chromium
-from tests.interop.fresh import SOURCES, Place, command, place, project, require_all, tool
+from tests.interop.fresh import SOURCES, Place, command, place, project, require_all, serving, tool
 from tests.interop.node import FOLDER, MODULES, require_packages
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
@@ -26,18 +22,6 @@ from tests.support.timing import PATIENCE
 NODE22 = "node22/bin/node"
 BUILT = FOLDER / "build"
 """Below this folder: Next looks for itself and for React further up, and follows no links."""
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The built application; its address."""
-    words = [tool(NODE22), str(MODULES / "next/dist/bin/next"), "start", "--port", "0", "--hostname", "127.0.0.1"]
-    with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield next(found[0] for line in process.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
-        finally:
-            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +34,8 @@ def application(runtimes_hub: RunningHub) -> Iterator[str]:
     shutil.copy(SOURCES / "scenario.js", folder)
     env = {"NEXT_TELEMETRY_DISABLED": "1"}
     command(tool(NODE22), MODULES / "next/dist/bin/next", "build", cwd=folder, within=18 * PATIENCE, env=env)
-    with serving(folder) as address:
+    words = ("start", "--port", "0", "--hostname", "127.0.0.1")
+    with serving(folder, tool(NODE22), MODULES / "next/dist/bin/next", *words) as address:
         yield address
     shutil.rmtree(folder)
 

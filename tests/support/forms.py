@@ -15,7 +15,7 @@ def part(name: str, data: bytes = b"", *headers: str, filename: str | None = Non
     return "\r\n".join(lines).encode() + data
 
 
-def form(*parts: bytes, end: bytes = b"--") -> bytes:
+def form(*parts: bytes, end: bytes = b"--", boundary: str = BOUNDARY) -> bytes:
     """A form of parts; ``end`` follows the last boundary."""
-    boundary = b"--" + BOUNDARY.encode()
-    return b"".join(boundary + b"\r\n" + each + b"\r\n" for each in parts) + boundary + end + b"\r\n"
+    line = b"--" + boundary.encode()
+    return b"".join(line + b"\r\n" + each + b"\r\n" for each in parts) + line + end + b"\r\n"

@@ -5,6 +5,7 @@ import { Callee, type Handler, type Registration } from "./callee.js";
 import { DisconnectedError, errorFromWire, isDraining, ProtocolError, UsageError } from "./errors.js";
 import type { CloseInfo, ConnectionState, Hub, Published, TopicHistory } from "./hub.js";
 import { throughAll } from "./intercepting.js";
+import { checkClose, checkKnown } from "./known.js";
 import { Link, type LinkUser } from "./link.js";
 import type { ForeignId, Incoming, Params, Reply, SessionEnd, TopicMessage } from "./messages.js";
 import type { CallOptions, HistoryOptions, PublishOptions, RegisterOptions, RetryPolicy, StreamOptions, SubscribeOptions } from "./options.js";
@@ -13,12 +14,14 @@ import type { Oversized } from "./oversize.js";
 import { callOf, leftError, Requests, type Call } from "./requests.js";
 import { Retrier, type AttemptOptions } from "./retrier.js";
 import { policyOf, type Settings } from "./settings.js";
-import { utf8 } from "./socket.js";
 import { ChunkStream, type ResultStream } from "./stream.js";
 import type { Listener, Subscription } from "./subscription.js";
 import { SubscriptionTable } from "./subscription-table.js";
 
 const WINDOW = { items: 64, bytes: 262_144 };
+
+/** What {@link PublishOptions} may have. */
+const PUBLISH = new Set(["idempotencyKey", "timeoutMs", "signal", "retry"]);
 
 export class Client implements Hub, LinkUser {
   readonly link: Link;
@@ -107,21 +110,25 @@ export class Client implements Hub, LinkUser {
   }
 
   on<T>(topic: string, listener: Listener<T>, options: SubscribeOptions = {}): Promise<Subscription<T>> {
-    return this.#subscriptions.subscribe(topic, options, listener);
+    const subscribing: Promise<Subscription<T>> = this.#subscriptions.subscribe(topic, options, listener).catch((error: unknown) => {
+      // Whoever aborts it, as an effect that is undone does, need not wait for it.
+      if (options.signal?.aborted === true) {
+        subscribing.catch(() => undefined);
+      }
+      throw error;
+    });
+    return subscribing;
   }
 
-  publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
+  async publish(topic: string, data: unknown, options: PublishOptions = {}): Promise<Published> {
     if (data === undefined || typeof data === "function" || typeof data === "symbol") {
-      const fault = `data is ${typeof data}: publish null to say nothing`;
-      return Promise.reject(new TypeError(fault));
+      throw new TypeError(`data is ${typeof data}: publish null to say nothing`);
     }
-    const { idempotencyKey, timeoutMs, signal, retry, ...others } = options;
-    const [unknown] = Object.keys(others);
-    if (unknown !== undefined) {
-      return Promise.reject(new TypeError(`unknown option ${unknown}: there are idempotencyKey, timeoutMs, signal, retry`));
-    }
+    checkKnown(options, PUBLISH);
+    const { idempotencyKey, ...asked } = options;
     const params = { topic, data, idempotency_key: idempotencyKey };
-    return this.#ask<Published>("publish", params, { timeoutMs, signal, retry }, idempotencyKey !== undefined);
+    const published = await this.#ask<Published>("publish", params, asked, idempotencyKey !== undefined);
+    return published;
   }
 
   history<T>(topic: string, options: HistoryOptions = {}): Promise<TopicHistory<T>> {
@@ -133,9 +140,7 @@ export class Client implements Hub, LinkUser {
   }
 
   async close(code = 1000, reason = ""): Promise<void> {
-    if ((code !== 1000 && !(code >= 3000 && code < 5000)) || utf8(reason).length > 123) {
-      throw new RangeError("code: 1000 or 3000 to 4999; reason: at most 123 bytes");
-    }
+    checkClose(code, reason);
     await this.link.close({ code, reason });
   }
 

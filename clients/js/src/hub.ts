@@ -104,7 +104,8 @@ export interface Hub extends AsyncDisposable {
    * Subscribes, and gives each event to a listener, one after the other: waits for what an `async` one returns.
    *
    * Gaps come to `options.onGap`. What the listener throws surfaces as an uncaught error, as does an end that nobody asked
-   * for; end it with `unsubscribe()` of what this resolves with, or `options.signal`. Rejects as {@link Hub.subscribe}.
+   * for; end it with `unsubscribe()` of what this resolves with, or `options.signal`. Rejects as {@link Hub.subscribe}; after
+   * an abort that is never an unhandled rejection.
    */
   on<T = unknown>(topic: string, listener: Listener<T>, options?: SubscribeOptions): Promise<Subscription<T>>;
 

@@ -1,25 +1,14 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer as createHttpServer } from "node:http";
-import { createServer, type AddressInfo, type Server, type Socket } from "node:net";
-import { test, type TestContext } from "node:test";
+import { createServer, type Socket } from "node:net";
+import { test } from "node:test";
 import { WebSocket } from "ws";
 import { connect as connectInBrowser } from "../src/browser.js";
 import { connect, ConnectError } from "../src/index.js";
 import { PlainSocket } from "./support/plain-socket.js";
-import { connected, listen, ONE_CONNECTION, rejection, roundTrip } from "./support/scripted.js";
+import { connected, listen, ONE_CONNECTION, rejection, roundTrip, serveBare } from "./support/scripted.js";
 import { within } from "./support/time.js";
-
-/** The address of a TCP server that is gone when the test ends. */
-async function address(t: TestContext, server: Server): Promise<string> {
-  await new Promise<void>((resolve) => {
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  t.after(() => {
-    server.close();
-  });
-  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
-}
 
 test("without a token the subprotocol is all there is", async (t) => {
   const { peer } = await connected(t);
@@ -70,7 +59,7 @@ test("a refused handshake is a ConnectError", async (t) => {
   server.on("upgrade", (_request, socket) => {
     socket.end("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
   });
-  const error = await rejection(connect(await address(t, server), { WebSocket }));
+  const error = await rejection(connect(await serveBare(t, server), { WebSocket }));
   assert.ok(error instanceof ConnectError);
   assert.match(error.message, /401/u);
   assert.deepEqual([error.kind, error.name, error.maybeExecuted], ["connect", "ConnectError", false]);
@@ -78,7 +67,7 @@ test("a refused handshake is a ConnectError", async (t) => {
 
 test("nobody there is a ConnectError", async (t) => {
   const server = createServer();
-  const url = await address(t, server);
+  const url = await serveBare(t, server);
   await new Promise((resolve) => {
     server.close(resolve);
   });
@@ -93,7 +82,7 @@ test("a handshake nobody answers ends after connectTimeoutMs, and its socket wit
     socket.on("error", () => {}).resume();
   });
   const dropped = once(server, "connection").then(([socket]) => once(socket as Socket, "close"));
-  const url = await address(t, server);
+  const url = await serveBare(t, server);
   const begun = performance.now();
   const error = await rejection(connect(url, { connectTimeoutMs: 80 }));
   assert.ok(error instanceof ConnectError);

@@ -2,10 +2,27 @@
  * What a program says once for all its calls, and listeners of topics.
  */
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { RpcError, type Interceptor } from "../src/index.js";
+import { test, type TestContext } from "node:test";
+import { CancelledError, RpcError, type Interceptor } from "../src/index.js";
 import { connected, rejection, roundTrip } from "./support/scripted.js";
 import { until, within } from "./support/time.js";
+
+/** What nobody has caught from now on, instead of failing the test. */
+function surfacing(t: TestContext, event: "uncaughtException" | "unhandledRejection"): unknown[] {
+  const seen: unknown[] = [];
+  const before = process.rawListeners(event) as ((error: unknown) => void)[];
+  process.removeAllListeners(event);
+  process.on(event, (error: unknown) => {
+    seen.push(error);
+  });
+  t.after(() => {
+    process.removeAllListeners(event);
+    for (const listener of before) {
+      process.on(event, listener);
+    }
+  });
+  return seen;
+}
 
 test("metadata and timeout of the connection are those of each call that says nothing else", async (t) => {
   let asked = 0;
@@ -61,19 +78,7 @@ test("interceptors see each call and its outcome, may change it, or answer in it
 });
 
 test("a listener is given each event in order, waited for, and left alone by what it throws", async (t) => {
-  const uncaught: unknown[] = [];
-  const note = (error: unknown): void => {
-    uncaught.push(error);
-  };
-  const before = process.listeners("uncaughtException");
-  process.removeAllListeners("uncaughtException");
-  process.on("uncaughtException", note);
-  t.after(() => {
-    process.removeAllListeners("uncaughtException");
-    for (const listener of before) {
-      process.on("uncaughtException", listener);
-    }
-  });
+  const uncaught = surfacing(t, "uncaughtException");
   const { hub, peer } = await connected(t);
   const heard: string[] = [];
   const gaps: number[] = [];
@@ -109,4 +114,25 @@ test("a topic that may not be listened to rejects", async (t) => {
   const refused = rejection(hub.on("secret", () => undefined));
   peer.error((await peer.next()).id, 6002);
   assert.ok((await refused) instanceof RpcError);
+});
+
+test("who ends it by its signal need not wait to hear so, and is told everything else", async (t) => {
+  const unhandled = surfacing(t, "unhandledRejection");
+  const { hub, peer } = await connected(t);
+  const stop = new AbortController();
+  void hub.on("orders.1", () => undefined, { signal: stop.signal });
+  const awaited = rejection(hub.on("orders.2", () => undefined, { signal: stop.signal }));
+  const [first, second] = [await peer.next(), await peer.next()];
+  stop.abort();
+  void hub.on("orders.3", () => undefined, { signal: stop.signal });
+  void hub.on("secret", () => undefined, { signal: new AbortController().signal });
+  assert.ok((await awaited) instanceof CancelledError, "who waits is told");
+  assert.deepEqual([first.method, second.method], ["subscribe", "subscribe"]);
+  let asked = await peer.next();
+  while (asked.params["topic"] !== "secret") {
+    asked = await peer.next();
+  }
+  peer.error(asked.id, 6002);
+  await within(5_000, "the refusal", until(() => unhandled.length > 0));
+  assert.deepEqual(unhandled.map((error) => error instanceof RpcError && error.code), [6002]);
 });

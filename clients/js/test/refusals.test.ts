@@ -2,10 +2,10 @@
  * Connections that do not come about: what is told, what is tried again, and what ends it.
  */
 import assert from "node:assert/strict";
-import { createServer as createHttpServer, type Server } from "node:http";
+import { createServer as createHttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
-import { WebSocket, WebSocketServer } from "ws";
+import { WebSocket } from "ws";
 import {
   AuthenticationError,
   CancelledError,
@@ -18,7 +18,7 @@ import {
 import { pauseMs } from "../src/redial.js";
 import { PlainSocket } from "./support/plain-socket.js";
 import { SKIP_WITHOUT_HUB, startHub } from "./support/real-hub.js";
-import { connected, listen, ONE_CONNECTION, rejection, roundTrip } from "./support/scripted.js";
+import { connected, listen, ONE_CONNECTION, rejection, roundTrip, serve, serveBare } from "./support/scripted.js";
 import { until, within } from "./support/time.js";
 
 const WORDS = "the token is not valid";
@@ -27,18 +27,8 @@ const REFUSAL = {
   message: WORDS,
   data: { type: "UNAUTHENTICATED", recovery: "fatal", retryable: false, maybe_executed: false },
 };
+const JSON_ALONE = { subprotocol: "trunkline.v1+json" };
 const SOON = { minDelayMs: 5, maxDelayMs: 20 };
-
-async function address(t: TestContext, server: Server): Promise<string> {
-  await new Promise<void>((resolve) => {
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
-}
 
 /** A hub that refuses by HTTP, with a body. */
 function refusingByHttp(t: TestContext, status: string, body: string): Promise<string> {
@@ -46,7 +36,7 @@ function refusingByHttp(t: TestContext, status: string, body: string): Promise<s
   server.on("upgrade", (_request, socket) => {
     socket.end(`HTTP/1.1 ${status}\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`);
   });
-  return address(t, server);
+  return serveBare(t, server);
 }
 
 /** A hub that accepts, says why not, and closes, as long as `isRefusing`; how often it was asked. */
@@ -55,24 +45,18 @@ async function refusingByClose(
   { code = 4501, isRefusing = (_attempt: number): boolean => true } = {},
 ): Promise<{ url: string; attempts: string[] }> {
   const attempts: string[] = [];
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => "trunkline.v1+json" });
-  server.on("connection", (socket, { headers }) => {
-    attempts.push(headers["sec-websocket-protocol"] ?? "");
-    if (isRefusing(attempts.length)) {
-      socket.send(JSON.stringify({ jsonrpc: "2.0", id: null, error: REFUSAL }));
-      socket.close(code, WORDS);
-    }
-  });
-  await new Promise<void>((resolve) => {
-    server.once("listening", resolve);
-  });
-  t.after(() => {
-    for (const client of server.clients) {
-      client.terminate();
-    }
-    server.close();
-  });
-  return { url: `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`, attempts };
+  const url = await serve(
+    t,
+    (socket, { headers }) => {
+      attempts.push(headers["sec-websocket-protocol"] ?? "");
+      if (isRefusing(attempts.length)) {
+        socket.send(JSON.stringify({ jsonrpc: "2.0", id: null, error: REFUSAL }));
+        socket.close(code, WORDS);
+      }
+    },
+    JSON_ALONE,
+  );
+  return { url, attempts };
 }
 
 function signedOut(): string {
@@ -160,9 +144,16 @@ test("other errors of a token function are tried again", async (t) => {
   await hub.close();
 });
 
+/** Answers each call with the name of its method. */
+function answerAll(socket: WebSocket): void {
+  socket.on("message", (data: Buffer) => {
+    const { id, method } = JSON.parse(data.toString()) as { id: number; method: string };
+    socket.send(JSON.stringify({ jsonrpc: "2.0", id, result: method }));
+  });
+}
+
 /** A port on which nobody listens until the function is called. */
 async function laterHub(t: TestContext): Promise<{ url: string; begin: () => Promise<void> }> {
-  const url = await address(t, createHttpServer());
   const probe = createHttpServer();
   await new Promise<void>((resolve) => {
     probe.listen(0, "127.0.0.1", resolve);
@@ -172,24 +163,9 @@ async function laterHub(t: TestContext): Promise<{ url: string; begin: () => Pro
     probe.close(resolve);
   });
   const begin = async (): Promise<void> => {
-    const server = new WebSocketServer({ port, host: "127.0.0.1", handleProtocols: () => "trunkline.v1+json" });
-    server.on("connection", (socket) => {
-      socket.on("message", (data: Buffer) => {
-        const { id, method } = JSON.parse(data.toString()) as { id: number; method: string };
-        socket.send(JSON.stringify({ jsonrpc: "2.0", id, result: method }));
-      });
-    });
-    t.after(() => {
-      for (const client of server.clients) {
-        client.terminate();
-      }
-      server.close();
-    });
-    await new Promise<void>((resolve) => {
-      server.once("listening", resolve);
-    });
+    await serve(t, answerAll, { ...JSON_ALONE, port });
   };
-  return { url: url.replace(/:\d+/u, `:${port}`), begin };
+  return { url: `ws://127.0.0.1:${port}/ws`, begin };
 }
 
 test("connect waits for a hub that is not there yet, and no longer than it may", async (t) => {
@@ -209,7 +185,7 @@ test("connect is cancelled by its signal: while it waits, while it dials, and be
   const { url } = await laterHub(t);
   const silent = createHttpServer();
   silent.on("upgrade", () => undefined);
-  const hanging = await address(t, silent);
+  const hanging = await serveBare(t, silent);
   for (const target of [url, hanging]) {
     const controller = new AbortController();
     const connecting = connect(target, { waitMs: Infinity, signal: controller.signal, reconnect: SOON });

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import type { IncomingMessage } from "node:http";
-import type { AddressInfo, Socket } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocketServer, type WebSocket } from "ws";
 import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
@@ -131,19 +131,14 @@ export class Peer {
   }
 }
 
-/** A listening scripted hub; gone when the test ends. */
-export async function listen(
+/** Listens for WebSockets until the test ends; gives their URL. */
+export async function serve(
   t: TestContext,
-  { subprotocol = CODEC.subprotocol, greeting }: { subprotocol?: string | false; greeting?: string } = {},
-): Promise<{ url: string; accept: () => Promise<Peer> }> {
-  const server = new WebSocketServer({ port: 0, host: "127.0.0.1", handleProtocols: () => subprotocol });
-  const peers = new AsyncQueue<Peer>();
-  server.on("connection", (socket, request) => {
-    if (greeting !== undefined) {
-      socket.send(greeting);
-    }
-    peers.push(new Peer(socket, request));
-  });
+  onSocket: (socket: WebSocket, handshake: IncomingMessage) => void,
+  { port = 0, subprotocol = CODEC.subprotocol }: { port?: number; subprotocol?: string | false } = {},
+): Promise<string> {
+  const server = new WebSocketServer({ port, host: "127.0.0.1", handleProtocols: () => subprotocol });
+  server.on("connection", onSocket);
   await new Promise<void>((resolve) => {
     server.once("listening", resolve);
   });
@@ -153,9 +148,43 @@ export async function listen(
     }
     server.close();
   });
-  const { port } = server.address() as AddressInfo;
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
+}
+
+/** Lets a server that is no hub listen until the test ends; gives the URL where a hub would be. */
+export async function serveBare(t: TestContext, server: Server): Promise<string> {
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket) => sockets.add(socket));
+  await new Promise<void>((resolve) => {
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  t.after(() => {
+    for (const socket of sockets) {
+      socket.destroy();
+    }
+    server.close();
+  });
+  return `ws://127.0.0.1:${(server.address() as AddressInfo).port}/ws`;
+}
+
+/** A listening scripted hub; gone when the test ends. */
+export async function listen(
+  t: TestContext,
+  { greeting, ...options }: { subprotocol?: string | false; greeting?: string } = {},
+): Promise<{ url: string; accept: () => Promise<Peer> }> {
+  const peers = new AsyncQueue<Peer>();
+  const url = await serve(
+    t,
+    (socket, handshake) => {
+      if (greeting !== undefined) {
+        socket.send(greeting);
+      }
+      peers.push(new Peer(socket, handshake));
+    },
+    options,
+  );
   const accept = async (): Promise<Peer> => (await within(5_000, "a connection", peers.next())).value as Peer;
-  return { url: `ws://127.0.0.1:${port}/ws`, accept };
+  return { url, accept };
 }
 
 /** For tests of single exchanges: nothing comes again. */

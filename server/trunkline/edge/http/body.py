@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -53,12 +54,18 @@ async def read_body(context: EdgeContext, principal: Principal, headers: Headers
 
 
 async def read_parts(
-    context: EdgeContext, principal: Principal, headers: Headers, receive: Receive, take: Callable[[bytes], object]
+    context: EdgeContext,
+    principal: Principal,
+    headers: Headers,
+    receive: Receive,
+    take: Callable[[bytes], object],
+    piece: int = sys.maxsize,
 ) -> None:
     """Read the whole body, as :func:`read_body` does, whatever is in it.
 
     Args:
         take: given each part of it as it arrives, one at least; what it raises ends the reading.
+        piece: bytes that it is given at once; of a larger part it gets one after the other, a turn of the loop between.
 
     Raises:
         Refused: 413, 503 or 408.
@@ -72,10 +79,17 @@ async def read_parts(
     body: bytes = message["body"]
     if len(body) > limit:
         raise _too_large(limit)
-    take(body)
+    await _hand_over(body, piece, take)
     if message["more_body"]:
         with _Part(context.partial, principal.name) as part:
-            await _read_on(len(body), receive, limit, part, take)
+            await _read_on(len(body), receive, limit, part, take, piece)
+
+
+async def _hand_over(body: bytes, piece: int, take: Callable[[bytes], object]) -> None:
+    for start in range(0, len(body) or 1, piece):
+        if start:
+            await asyncio.sleep(0)
+        take(body[start : start + piece])
 
 
 class _Part:
@@ -127,7 +141,9 @@ class _Part:
             self._waiting.reschedule(0)
 
 
-async def _read_on(size: int, receive: Receive, limit: int, part: _Part, take: Callable[[bytes], object]) -> None:
+async def _read_on(
+    size: int, receive: Receive, limit: int, part: _Part, take: Callable[[bytes], object], piece: int
+) -> None:
     loop = asyncio.get_running_loop()
     started, more = loop.time(), True
     while more:
@@ -136,7 +152,7 @@ async def _read_on(size: int, receive: Receive, limit: int, part: _Part, take: C
         size += len(message["body"])
         if size > limit:
             raise _too_large(limit)
-        take(message["body"])
+        await _hand_over(message["body"], piece, take)
         more = message["more_body"]
 
 
