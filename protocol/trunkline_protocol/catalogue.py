@@ -80,6 +80,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         limits: of its calls; None = the hub's alone.
         kind: of the function itself, whatever its lane; None = not known, as where a client serves it.
         batch: how its calls are gathered; None = they are not.
+        open: params may have members that ``parameters`` does not name.
     """
 
     name: str
@@ -104,6 +105,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     batch: BatchLimits | None = None
     chunks: dict[str, dict[str, Any]] | None = None
     errors: list[DeclaredError] = []
+    open: bool = False
 
     @property
     def http_path(self) -> str:

@@ -22,6 +22,8 @@ await Promise.all([
   bundle("cjs", "msgpack.cjs"),
   bundle("esm", "node/index.js", "node"),
   bundle("cjs", "node/index.cjs", "node"),
+  bundle("esm", "schema/index.js", "browser"),
+  bundle("cjs", "schema/index.cjs", "browser"),
   bundle("esm", "testing/index.js", "node"),
   bundle("cjs", "testing/index.cjs", "node"),
   bundle("esm", "tasks/index.js", "browser"),

@@ -40,6 +40,7 @@ export type {
 export type {
   CallOptions,
   ConnectOptions,
+  JsonSchema,
   PublishOptions,
   ReconnectPolicy,
   RegisterOptions,

@@ -11,7 +11,7 @@ from trunkline.control.schemas import Components
 from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
-from trunkline_protocol.catalogue import DeclaredError, MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, DeclaredError, MethodInfo
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
 from trunkline_protocol.reports import Pong
@@ -31,6 +31,8 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         "streaming": info.streaming,
         "idempotent": info.idempotent,
     }
+    if info.pack == CLIENT_PACK:
+        extension["open"] = info.open
     if info.chunk is not None:
         extension["chunk"] = components.add(info.chunk)
     if info.chunks is not None:
@@ -69,6 +71,8 @@ def _error(declared: DeclaredError, components: Components) -> dict[str, Any]:
 
 
 def _is_by_name(info: MethodInfo) -> bool:
+    if info.pack == CLIENT_PACK:  # its handler gets the params as they are
+        return bool(info.parameters)
     return info.pack == "hub" and METHODS[info.name].is_clients_own
 
 
