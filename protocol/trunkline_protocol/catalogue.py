@@ -113,6 +113,26 @@ class MethodInfo(msgspec.Struct, frozen=True):
         return self.http if self.http is not None else self.name.replace(".", "/")
 
 
+class TopicInfo(msgspec.Struct, frozen=True):
+    """What a module declares of a topic, or of all topics that fit a pattern.
+
+    Attributes:
+        data: JSON Schema of what events carry.
+    """
+
+    pattern: str
+    summary: str = ""
+    data: dict[str, Any] = {}
+    pack: str = ""
+
+    def contradicts(self, other: TopicInfo | None) -> str | None:
+        """How the declaration of another module differs, in words; None where it does not."""
+        if other is None or (self.summary, self.data) == (other.summary, other.data):
+            return None
+        whose = "here and before" if other.pack == self.pack else f"in {self.pack} and in {other.pack}"
+        return f"events of {self.pattern} are declared differently {whose}: declare them once, and import that class"
+
+
 def pack_of(module: str) -> str:
     """The name of the pack that a module's methods belong to, from the module's import path."""
     return module.removeprefix("trunkline.methods.")
@@ -160,6 +180,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
     failed: list[ModuleFailure] = []
     sources: dict[str, int] = {}
+    topics: list[TopicInfo] = []
 
 
 def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -> RpcError | None:
