@@ -80,6 +80,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
         limits: of its calls; None = the hub's alone.
         kind: of the function itself, whatever its lane; None = not known, as where a client serves it.
         batch: how its calls are gathered; None = they are not.
+        open: params may have members that ``parameters`` does not name.
     """
 
     name: str
@@ -104,11 +105,32 @@ class MethodInfo(msgspec.Struct, frozen=True):
     batch: BatchLimits | None = None
     chunks: dict[str, dict[str, Any]] | None = None
     errors: list[DeclaredError] = []
+    open: bool = False
 
     @property
     def http_path(self) -> str:
         """The path of the method under ``/api/v1/``."""
         return self.http if self.http is not None else self.name.replace(".", "/")
+
+
+class TopicInfo(msgspec.Struct, frozen=True):
+    """What a module declares of a topic, or of all topics that fit a pattern.
+
+    Attributes:
+        data: JSON Schema of what events carry.
+    """
+
+    pattern: str
+    summary: str = ""
+    data: dict[str, Any] = {}
+    pack: str = ""
+
+    def contradicts(self, other: TopicInfo | None) -> str | None:
+        """How the declaration of another module differs, in words; None where it does not."""
+        if other is None or (self.summary, self.data) == (other.summary, other.data):
+            return None
+        whose = "here and before" if other.pack == self.pack else f"in {self.pack} and in {other.pack}"
+        return f"events of {self.pattern} are declared differently {whose}: declare them once, and import that class"
 
 
 def pack_of(module: str) -> str:
@@ -158,6 +180,7 @@ class Catalogue(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
     failed: list[ModuleFailure] = []
     sources: dict[str, int] = {}
+    topics: list[TopicInfo] = []
 
 
 def not_loaded(method: str, failed: Collection[ModuleFailure], *, alone: bool) -> RpcError | None:

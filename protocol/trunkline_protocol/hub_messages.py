@@ -192,7 +192,11 @@ class GapParams(msgspec.Struct, rename={"first": "from", "last": "to"}):
 
 
 class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
-    """Params of ``method.register``."""
+    """Params of ``method.register``.
+
+    Attributes:
+        params, result: JSON Schemas, for the hub's documents; the hub checks no call by them.
+    """
 
     method: str
     summary: Annotated[str, Meta(description="one line for rpc.discover")] = ""
@@ -200,6 +204,8 @@ class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
     idempotent: bool = False
     max_concurrency: Annotated[int, Meta(description="calls at once, 1 to 10000")] = 32
     timeout_ms: int | None = None
+    params: Annotated[dict[str, Any] | None, Meta(description="JSON Schema, for rpc.discover")] = None
+    result: Annotated[dict[str, Any] | None, Meta(description="JSON Schema, for rpc.discover")] = None
 
 
 class Registered(msgspec.Struct):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from trunkline.methods.context import Chunk, Context
     from trunkline.methods.declaration import Batch, method
+    from trunkline.methods.event_types import event
     from trunkline.methods.inputs import InputStream
     from trunkline.methods.uploads import Upload
     from trunkline_protocol.errors import ErrorCode, RpcError
@@ -56,6 +57,7 @@ __all__ = [
     "__version__",
     "connect",
     "connect_sync",
+    "event",
     "method",
 ]
 
@@ -83,6 +85,7 @@ _HOMES = {
     "UsageError": "trunkline.client",
     "connect": "trunkline.client",
     "connect_sync": "trunkline.client",
+    "event": "trunkline.methods.event_types",
     "method": "trunkline.methods.declaration",
 }
 

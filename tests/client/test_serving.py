@@ -77,6 +77,17 @@ async def test_a_method_like_any_other(callee: Hub, caller: Hub) -> None:
     assert listed["serve.greet"]["summary"] == "Says hello"
 
 
+async def test_the_schemas_that_a_method_says_are_discovered(callee: Hub, caller: Hub) -> None:
+    schema = {"properties": {"key": {"type": "string"}}, "required": ["key"]}
+    await callee.register("node.said", lambda params, call: 1, params_schema=schema, result_schema={"type": "integer"})
+    found = await caller.call("rpc.discover")
+    (method,) = (each for each in found["methods"] if each["name"] == "node.said")
+    assert method["params"] == [{"name": "key", "required": True, "schema": {"type": "string"}}]
+    assert method["result"]["schema"] == {"type": "integer"}
+    with pytest.raises(RpcError, match=r"node\.unsaid: .*'array'"):
+        await callee.register("node.unsaid", lambda params, call: 1, params_schema={"type": "array"})
+
+
 async def test_many_at_once(callee: Hub, caller: Hub) -> None:
     async def double(params: list[int], _call: ServedCall) -> int:
         await asyncio.sleep(0.01)

@@ -53,6 +53,7 @@ class Board:
 class Pool:
     waiting = 3
     methods: ClassVar[dict[str, Any]] = {}
+    topics: ClassVar[dict[str, Any]] = {}
 
     def __init__(self) -> None:
         self.calls: list[tuple[Call, bool]] = []

@@ -150,6 +150,15 @@ def test_asyncapi() -> None:
     assert TOPICS.keys() == {METRICS, EXECUTORS, HEALTH, REQUESTS, CONNECTIONS, LOGS}
 
 
+async def test_what_a_module_declares_of_topics_is_discovered(lab_peer: Peer) -> None:
+    told = (await lab_peer.result("rpc.discover"))["x-trunkline"]["topics"]["lab.parcels.*"]
+    assert told["summary"] == "When a parcel is somewhere else."
+    assert "place" in json.dumps(told["data"]) or "$ref" in told["data"]
+    assert (await lab_peer.result("publish", {"topic": "lab.parcels.1", "data": 7}))["topic"] == "lab.parcels.1", (
+        "unchecked"
+    )
+
+
 @pytest.mark.parametrize("path", ["/openapi.json", "/openrpc.json", "/asyncapi.json"])
 def test_a_hub_without_executors_has_documents_too(path: str) -> None:
     require_no_loose_ends(documents(view())[path]())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from trunkline.executors.group_backlog import GroupBacklog
@@ -11,7 +13,7 @@ from trunkline.executors.queueing import ANYWHERE, Queue
 from trunkline.executors.specs import ExecutorSpec, GroupSpec
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import Catalogue, MethodInfo, Parameter
+from trunkline_protocol.catalogue import Catalogue, MethodInfo, Parameter, TopicInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 TECHNIQUE = MethodInfo("rag", technique="technique", parameters=[Parameter("technique", {"default": None}, False)])
@@ -31,12 +33,12 @@ class Pool:
         self.routes = Routes(self.groups)
         self.backlog = GroupBacklog(self.routes, QueueLimits())
 
-    def ready(self, index: int, *methods: str | MethodInfo) -> Catalogue:
+    def ready(self, index: int, *methods: str | MethodInfo, topics: Sequence[TopicInfo] = ()) -> Catalogue:
         """An executor is ready; returns its catalogue without what is refused."""
         handle = self.executors[index]
         mine = next(each for each in self.groups if index in each.indexes)
         infos = [MethodInfo(each) if isinstance(each, str) else each for each in methods]
-        handle.catalogue = self.routes.accept(mine, Catalogue(infos))
+        handle.catalogue = self.routes.accept(mine, Catalogue(infos, topics=list(topics)))
         handle.state = "ready"
         mine.update(handle.catalogue)
         self.routes.rebuild()
@@ -154,3 +156,22 @@ def test_groups_that_declare_a_method_otherwise_do_not_both_serve_it() -> None:
     assert catalogue.methods == []
     assert "declared otherwise in the group a than in b" in catalogue.failed[0].message
     assert pool.queue("m") == frozenset({0})
+
+
+def test_a_topic_that_another_module_declares_otherwise_is_refused_with_its_module() -> None:
+    def told(kind: str, pack: str) -> TopicInfo:
+        return TopicInfo("orders.*", "", {"type": kind}, pack)
+
+    pool = Pool(group("default"), group("other"), group("third"))
+    pool.ready(0, MethodInfo("a", pack="sales"), topics=[told("object", "sales")])
+    refused = pool.ready(
+        1, MethodInfo("b", pack="stock"), MethodInfo("c", pack="more"), topics=[told("string", "stock")]
+    )
+    assert ([info.name for info in refused.methods], refused.topics) == (["c"], [])
+    (failure,) = refused.failed
+    assert (failure.module, failure.methods) == ("stock", ["b"])
+    assert "orders.* are declared differently in stock and in sales" in failure.message
+    assert pool.ready(2, topics=[told("object", "copy")]).failed == [], "the same is no contradiction"
+    pool.ready(0, MethodInfo("a", pack="sales"), topics=[])
+    pool.ready(1, MethodInfo("b", pack="copy"), topics=[told("string", "copy")])
+    assert pool.routes.topics["orders.*"].pack == "copy", "one pack in two groups is replaced in one after the other"

@@ -288,3 +288,31 @@ async def test_nobody_answers_for_another(lab_hub: RunningHub, lab_peer: Peer) -
         await stranger.result("rpc.ping")
         await answer(node, request, "true")
         assert (await lab_peer.reply(call))["result"] == "true"
+
+
+async def test_what_a_client_says_of_params_and_result_is_discovered(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async def said() -> tuple[list[str], Any]:
+        found = (await lab_peer.result("rpc.discover"))["methods"]
+        method = next(each for each in found if each["name"] == "node.described")
+        return [each["name"] for each in method["params"]], method["result"]["schema"]
+
+    schemas = {"params": {"properties": {"key": {"type": "string"}}}, "result": {"type": "integer"}}
+    async with callee(lab_hub, "node.described", **schemas) as node:
+        assert await said() == (["key"], {"type": "integer"})
+        async with callee(lab_hub, "node.described", params={"properties": {"id": {}}}):
+            assert await said() == (["id"], {}), "the newest registration is that of the version that stays"
+        error = await node.error("method.register", {"method": "node.bad", "params": {"type": "array"}})
+        require({"code": -32602}, error)
+        assert "type is 'array'" in error["message"]
+
+
+async def test_the_schemas_of_all_methods_are_bounded(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    large = {"description": "x" * 65_000}
+    async with callee(lab_hub, "node.large0", result=large) as node:
+        for n in range(1, 16):
+            await node.result("method.register", {"method": f"node.large{n}", "result": large})
+        error = await node.error("method.register", {"method": "node.large16", "result": large})
+        require({"code": ErrorCode.RESOURCE_EXHAUSTED}, error)
+        await node.result("method.register", {"method": "node.large15", "result": large})
+        await node.result("method.register", {"method": "node.large15"})
+        await node.result("method.register", {"method": "node.large16", "result": large})

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from trunkline.control.method import HubView
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.catalogue import MethodInfo, TopicInfo
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 
 
@@ -27,6 +27,7 @@ class NoExecutors:
 
     waiting = 0
     methods: ClassVar[dict[str, MethodInfo]] = {}
+    topics: ClassVar[dict[str, TopicInfo]] = {}
 
     def groups(self) -> list[GroupSeen]:
         return []

@@ -24,6 +24,8 @@ await Promise.all([
   bundle("cjs", "opentelemetry.cjs", "browser"),
   bundle("esm", "node/index.js", "node"),
   bundle("cjs", "node/index.cjs", "node"),
+  bundle("esm", "schema/index.js", "browser"),
+  bundle("cjs", "schema/index.cjs", "browser"),
   bundle("esm", "testing/index.js", "node"),
   bundle("cjs", "testing/index.cjs", "node"),
   bundle("esm", "tasks/index.js", "browser"),

@@ -41,6 +41,7 @@ export type {
   CallOptions,
   ConnectOptions,
   HistoryOptions,
+  JsonSchema,
   PublishOptions,
   ReconnectPolicy,
   RegisterOptions,

@@ -8,12 +8,12 @@ import { isAsyncIterable } from "./iterables.js";
 import { checkFunction, checkKnown } from "./known.js";
 import { DisconnectedError, RpcError } from "./errors.js";
 import type { ForeignId, Principal, WireRequest } from "./messages.js";
-import type { CallOptions, RegisterOptions, RetryPolicy } from "./options.js";
+import type { CallOptions, JsonSchema, RegisterOptions, RetryPolicy } from "./options.js";
 import { notSendable } from "./oversize.js";
 import { Room } from "./room.js";
 
 /** What {@link RegisterOptions} may have. */
-const KNOWN = new Set("summary streaming idempotent maxConcurrency timeoutMs".split(" "));
+const KNOWN = new Set("summary streaming idempotent maxConcurrency timeoutMs paramsSchema resultSchema".split(" "));
 
 /** How many chunks may be ahead of what the caller has taken. */
 const WINDOW = 256;
@@ -31,7 +31,11 @@ export interface ServedCall {
 }
 
 /** Serves calls of a method. */
-export type Handler<P = unknown> = (params: P, call: ServedCall) => unknown;
+export interface Handler<P = unknown> {
+  (params: P, call: ServedCall): unknown;
+  /** Set by `checked` of `trunkline/schema`; what the options of the registration say comes first. */
+  readonly schemas?: { readonly params: JsonSchema | undefined; readonly result: JsonSchema | undefined } | undefined;
+}
 
 /** A method that is served. */
 export interface Registration extends AsyncDisposable {
@@ -88,10 +92,17 @@ export class Callee {
     if (this.#served.has(method)) {
       throw new TypeError(`${method} is served already`);
     }
-    const { maxConcurrency, timeoutMs, ...others } = options;
+    const { maxConcurrency, timeoutMs, paramsSchema, resultSchema, ...others } = options;
     const served: Served = {
       handler,
-      params: { method, ...others, max_concurrency: maxConcurrency, timeout_ms: timeoutMs },
+      params: {
+        method,
+        ...others,
+        max_concurrency: maxConcurrency,
+        timeout_ms: timeoutMs,
+        params: paramsSchema ?? handler.schemas?.params,
+        result: resultSchema ?? handler.schemas?.result,
+      },
     };
     // Its first call may come right behind the reply.
     this.#served.set(method, served);

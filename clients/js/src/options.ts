@@ -134,6 +134,9 @@ export interface StreamOptions extends CallOptions {
   readonly window?: Window | undefined;
 }
 
+/** A JSON Schema (2020-12) that is complete: its references lead to its own `$defs`, or to `#`. */
+export type JsonSchema = Readonly<Record<string, unknown>>;
+
 /** Options of a registration. */
 export interface RegisterOptions {
   /** One line for `rpc.discover`. */
@@ -146,6 +149,13 @@ export interface RegisterOptions {
   readonly maxConcurrency?: number | undefined;
   /** Deadline of calls that do not bring their own, in milliseconds. */
   readonly timeoutMs?: number | undefined;
+  /**
+   * What the method takes, for `rpc.discover`, other documents and generated clients. Nobody checks params by it: `checked` of
+   * `trunkline/schema` does, and tells its schemas by itself.
+   */
+  readonly paramsSchema?: JsonSchema | undefined;
+  /** What it gives. */
+  readonly resultSchema?: JsonSchema | undefined;
 }
 
 /** Options of a subscription. */

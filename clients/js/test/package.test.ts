@@ -66,6 +66,21 @@ test("MessagePack is a path of its own, which the client does not load", async (
   }
 });
 
+/** A refusal by a schema, of a package that `get` loads. */
+function refused(get: (name: string) => string): string {
+  return `
+    const { RpcError } = ${get("trunkline")}, { checked } = ${get("trunkline/schema")};
+    const schema = { "~standard": { version: 1, vendor: "test", validate: () => ({ issues: [{ message: "no" }] }) } };
+    checked({ params: schema }, () => 1)({}).catch((error) => console.log(error instanceof RpcError, error.code));`;
+}
+
+test("trunkline/schema shares the core's errors, and is no part of it", async (t) => {
+  const folder = isolated(t);
+  assert.equal(await output(folder, "main.mjs", refused((name) => `await import("${name}")`)), "true -32602");
+  assert.equal(await output(folder, "main.cjs", refused((name) => `require("${name}")`)), "true -32602");
+  assert.doesNotMatch(readFileSync(join(PACKAGE, "dist", "browser.js"), "utf8"), /~standard/u);
+});
+
 test("browsers and React Native are given the same API, without what is only for Node", async (t) => {
   const folder = isolated(t);
   const code = `

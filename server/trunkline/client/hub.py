@@ -257,6 +257,8 @@ class Hub:
         idempotent: bool = False,
         max_concurrency: int | None = None,
         timeout_ms: int | None = None,
+        params_schema: Mapping[str, Any] | None = None,
+        result_schema: Mapping[str, Any] | None = None,
     ) -> Registration:
         """Serve a method to all callers of the hub; it is registered again after a reconnect where necessary.
 
@@ -269,9 +271,12 @@ class Hub:
             idempotent: whether the hub may give a call to another callee if this one disconnects.
             max_concurrency: calls that the handler gets at once; the hub's default is 32.
             timeout_ms: the method's default deadline.
+            params_schema, result_schema: JSON Schemas, for the hub's documents and generated clients; nobody checks
+                params or results by them.
 
         Raises:
-            RpcError: the hub refused: 6002 for a name that is taken or without the role ``callee``.
+            RpcError: the hub refused: 6002 for a name that is taken or without the role ``callee``; -32602 for a
+                schema that is too large, or refers to what it does not contain.
             DisconnectedError: the client is closed.
             ValueError: this client serves the method already.
         """
@@ -281,6 +286,8 @@ class Hub:
             "idempotent": idempotent,
             "max_concurrency": max_concurrency,
             "timeout_ms": timeout_ms,
+            "params": params_schema,
+            "result": result_schema,
         }
         given = {name: value for name, value in options.items() if value is not None}
         return await self._serving.register(method, handler, given)

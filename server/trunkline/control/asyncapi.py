@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from trunkline.control.method import schema_of
-from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Schema, array, record, ref
+from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Components, Schema, array, record, ref
 from trunkline.control.topics import TOPICS
 from trunkline.version import __version__
+from trunkline_protocol.catalogue import TopicInfo
 from trunkline_protocol.hub_methods import NOTIFICATIONS, HubNotification
 
 VERSION: Final = "3.0.0"
+
+_TAKEN: Final = frozenset({"ws", "Error", "Request", "Response"})
+"""Names of the document that no topic may have."""
+
+_SINGLE: Final = "One token, without dots"
+_TOKENS: Final = "One token or more, with dots"
 
 
 def _key(method: str) -> str:
@@ -44,8 +52,18 @@ FROM_HUB: Final = (
 )  # fmt: skip
 
 
-def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI document. It does not depend on the methods that are served: those are in the OpenRPC document."""
+def asyncapi(topics: Iterable[TopicInfo] = ()) -> dict[str, Any]:
+    """The AsyncAPI document. It does not depend on the methods that are served: those are in the OpenRPC document.
+
+    Args:
+        topics: what modules declare, beside the hub's own.
+    """
+    own = [TopicInfo(topic, words, schema_of(data)) for topic, (words, data) in TOPICS.items()]
+    told = sorted(topics, key=lambda topic: topic.pattern)
+    placed = _placed([*own, *told])
+    fixed = {"Error": ERROR, "Request": REQUEST, "Response": RESPONSE}
+    components = Components(fixed | {key: {} for key in placed})
+    channels = {place: _topic(topic, components, place) for place, topic in placed.items()}
     return {
         "asyncapi": VERSION,
         "info": {
@@ -64,11 +82,10 @@ def asyncapi() -> dict[str, Any]:
                 "security": [{"$ref": "#/components/securitySchemes/bearer"}],
             }
         },
-        "channels": {"ws": _websocket()} | {_place(topic): _topic(topic) for topic in TOPICS},
-        "operations": _operations(),
+        "channels": {"ws": _websocket()} | channels,
+        "operations": _operations(channels),
         "components": {
-            "schemas": {"Error": ERROR, "Request": REQUEST, "Response": RESPONSE}
-            | {_place(topic): schema_of(data) for topic, (_words, data) in TOPICS.items()},
+            "schemas": components.schemas,
             "messages": {
                 key: {"name": key, "summary": words, "payload": schema} for key, (words, schema) in MESSAGES.items()
             },
@@ -77,8 +94,14 @@ def asyncapi() -> dict[str, Any]:
     }
 
 
-def _place(topic: str) -> str:
-    return topic.replace(".", "_")
+def _placed(topics: Sequence[TopicInfo]) -> dict[str, TopicInfo]:
+    """The topics by names that a document may have: ``orders_any`` for ``orders.*``."""
+    placed: dict[str, TopicInfo] = {}
+    for topic in topics:
+        plain = re.sub(r"[^\w-]", "_", topic.pattern.replace("*", "any").replace(">", "all"), flags=re.ASCII)
+        names = (plain, *(f"{plain}_{n}" for n in range(2, len(topics) + 3)))
+        placed[next(name for name in names if name not in placed and name not in _TAKEN)] = topic
+    return placed
 
 
 def _websocket() -> dict[str, Any]:
@@ -90,16 +113,24 @@ def _websocket() -> dict[str, Any]:
     }
 
 
-def _topic(topic: str) -> dict[str, Any]:
-    words, _data = TOPICS[topic]
-    return {
-        "address": topic,
-        "description": f"{words}. Sent as the data of `event` messages on /ws, to connections that called subscribe",
-        "messages": {"data": {"name": topic, "payload": ref(_place(topic))}},
+def _topic(topic: TopicInfo, components: Components, place: str) -> dict[str, Any]:
+    tokens = [
+        {"*": f"{{token{index}}}", ">": "{rest}"}.get(token, token)
+        for index, token in enumerate(topic.pattern.split("."), 1)
+    ]
+    summary = f"{topic.summary.rstrip('.')}. " if topic.summary else ""
+    components.schemas[place] = components.add(topic.data)
+    described: dict[str, Any] = {
+        "address": ".".join(tokens),
+        "description": f"{summary}Sent as the data of `event` messages on /ws, to connections that called subscribe",
+        "messages": {"data": {"name": topic.pattern, "payload": ref(place)}},
     }
+    wild = [token.strip("{}") for token, said in zip(tokens, topic.pattern.split("."), strict=True) if token != said]
+    parameters = {name: {"description": _TOKENS if name == "rest" else _SINGLE} for name in wild}
+    return described | ({"parameters": parameters} if parameters else {})
 
 
-def _operations() -> dict[str, Any]:
+def _operations(topics: Iterable[str]) -> dict[str, Any]:
     def messages(keys: tuple[str, ...], channel: str = "ws") -> list[dict[str, str]]:
         return [{"$ref": f"#/channels/{channel}/messages/{key}"} for key in keys]
 
@@ -114,8 +145,7 @@ def _operations() -> dict[str, Any]:
         "receiveFromClient": {"action": "receive", "channel": channel, "messages": messages(FROM_CLIENT)},
         "sendToClient": {"action": "send", "channel": channel, "messages": messages(FROM_HUB)},
     }
-    for topic in TOPICS:
-        key = _place(topic)
+    for key in topics:
         operations[f"send_{key}"] = {
             "action": "send",
             "channel": {"$ref": f"#/channels/{key}"},

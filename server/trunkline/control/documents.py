@@ -8,13 +8,13 @@ from typing import Any
 from trunkline.control.asyncapi import asyncapi
 from trunkline.control.method import HubView
 from trunkline.control.openapi import openapi
-from trunkline.control.rpc import discover, served
+from trunkline.control.rpc import discovered, served
 
 
 def documents(view: HubView) -> dict[str, Callable[[], dict[str, Any]]]:
     """Functions that make each document, by path."""
     return {
-        "/openrpc.json": lambda: discover(served(view)),
+        "/openrpc.json": lambda: discovered(view),
         "/openapi.json": lambda: openapi(served(view)),
-        "/asyncapi.json": asyncapi,
+        "/asyncapi.json": lambda: asyncapi(view.pool.topics.values()),
     }

@@ -13,7 +13,7 @@ from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.version import __version__
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import MethodInfo, Parameter
+from trunkline_protocol.catalogue import MethodInfo, Parameter, TopicInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
@@ -36,6 +36,10 @@ class PoolView(Protocol):
     @property
     def methods(self) -> dict[str, MethodInfo]:
         """The catalogue entries of the executors' methods, by name."""
+
+    @property
+    def topics(self) -> dict[str, TopicInfo]:
+        """What executors' modules declare of topics, by pattern."""
 
     def snapshot(self) -> list[ExecutorReport]:
         """The state of each executor, without what its process uses."""

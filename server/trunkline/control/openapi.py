@@ -24,7 +24,7 @@ from trunkline.control.schemas import (
     ref,
 )
 from trunkline.version import __version__
-from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
+from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.form_fields import ANYTHING, FORM, OCTETS, Declared, Takes, declared
 from trunkline_protocol.health_reports import DetailedHealth, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
@@ -133,8 +133,10 @@ def openapi(infos: Iterable[MethodInfo]) -> dict[str, Any]:
 def _task(info: MethodInfo, components: Components) -> dict[str, Any]:
     properties = {parameter.name: components.add(parameter.schema) for parameter in info.parameters}
     params: Schema = {"type": "object"}
-    if info.pack != CLIENT_PACK:
-        params |= {"properties": properties, "additionalProperties": False}
+    if properties or not info.open:
+        params["properties"] = properties
+    if not info.open:
+        params["additionalProperties"] = False
     required = [parameter.name for parameter in info.parameters if parameter.required]
     if required:
         params["required"] = required
@@ -166,7 +168,7 @@ def _uploads(info: MethodInfo, params: Schema) -> dict[str, Any]:
     """The bodies, beside JSON, of a method that takes files: a form, and the file itself where it is one."""
     takes = {parameter.name: declared(parameter.schema) for parameter in info.parameters}
     files = [one for one in takes.values() if one.takes & (Takes.BYTES | Takes.UPLOAD) and one.takes != ANYTHING]
-    if info.pack == CLIENT_PACK or not files:
+    if info.open or not files:
         return {}
     fields = {name: _field(one, params["properties"][name]) for name, one in takes.items()}
     bodies: dict[str, Any] = {FORM: {"schema": params | {"properties": fields}}}

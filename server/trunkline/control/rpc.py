@@ -11,7 +11,7 @@ from trunkline.control.schemas import Components
 from trunkline.control.topics import TOPICS
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline.version import __version__
-from trunkline_protocol.catalogue import DeclaredError, MethodInfo
+from trunkline_protocol.catalogue import CLIENT_PACK, DeclaredError, MethodInfo, TopicInfo
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
 from trunkline_protocol.reports import Pong
@@ -31,6 +31,8 @@ def describe(info: MethodInfo, components: Components | None = None) -> dict[str
         "streaming": info.streaming,
         "idempotent": info.idempotent,
     }
+    if info.pack == CLIENT_PACK:
+        extension["open"] = info.open
     if info.chunk is not None:
         extension["chunk"] = components.add(info.chunk)
     if info.chunks is not None:
@@ -69,21 +71,30 @@ def _error(declared: DeclaredError, components: Components) -> dict[str, Any]:
 
 
 def _is_by_name(info: MethodInfo) -> bool:
+    if info.pack == CLIENT_PACK:  # its handler gets the params as they are
+        return bool(info.parameters)
     return info.pack == "hub" and METHODS[info.name].is_clients_own
 
 
-def discover(infos: Iterable[MethodInfo]) -> dict[str, Any]:
-    """The OpenRPC document."""
+def discover(infos: Iterable[MethodInfo], topics: Iterable[TopicInfo] = ()) -> dict[str, Any]:
+    """The OpenRPC document.
+
+    Args:
+        topics: what modules declare, beside the hub's own.
+    """
     components = Components()
     methods = [describe(info, components) for info in sorted(infos, key=lambda info: info.name)]
+    own = {topic: {"summary": words, "data": schema_of(data)} for topic, (words, data) in TOPICS.items()}
+    told = {
+        topic.pattern: {"summary": topic.summary, "data": components.add(topic.data)}
+        for topic in sorted(topics, key=lambda topic: topic.pattern)
+    }
     return {
         "openrpc": OPENRPC_VERSION,
         "info": {"title": "Trunkline", "version": __version__},
         "methods": methods,
         "components": {"schemas": components.schemas},
-        "x-trunkline": {
-            "topics": {topic: {"summary": words, "data": schema_of(data)} for topic, (words, data) in TOPICS.items()}
-        },
+        "x-trunkline": {"topics": own | told},
     }
 
 
@@ -92,9 +103,14 @@ def served(view: HubView) -> list[MethodInfo]:
     return [*listed_methods(), *view.registered(), *view.pool.methods.values()]
 
 
+def discovered(view: HubView) -> dict[str, Any]:
+    """The OpenRPC document of a hub, as of now."""
+    return discover(served(view), view.pool.topics.values())
+
+
 def methods(view: HubView) -> Handlers:
     """Handlers of ``rpc.ping`` and ``rpc.discover``."""
-    return replying(RPC_PING, lambda _: _pong(view)) | replying(RPC_DISCOVER, lambda _: discover(served(view)))
+    return replying(RPC_PING, lambda _: _pong(view)) | replying(RPC_DISCOVER, lambda _: discovered(view))
 
 
 def _pong(view: HubView) -> Pong:

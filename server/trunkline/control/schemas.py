@@ -98,16 +98,25 @@ class Components:
     def __init__(self, fixed: Schema | None = None) -> None:
         self.schemas: dict[str, Schema] = dict(fixed or {})
         self._names: dict[tuple[str, str], str] = {}
+        self._last: tuple[Schema, dict[str, str]] = ({}, {})
 
     def add(self, schema: Schema) -> Schema:
         """The schema with references to the components instead of definitions of its own."""
-        definitions = schema.get("$defs", {})
+        definitions: Schema = schema.get("$defs", {})
+        known, names = self._last  # the parameters of a method share their definitions
+        if definitions is not known:
+            names = self._defined(definitions)
+            self._last = definitions, names
+        return dict(self._renamed({key: value for key, value in schema.items() if key != "$defs"}, names))
+
+    def _defined(self, definitions: Schema) -> dict[str, str]:
+        """The final names of definitions, by their own; they are among the components from now on."""
         names = {name: self._define(name, definitions) for name in definitions}
         for name, final in names.items():
             if final not in self.schemas:
                 self.schemas[final] = {}  # reserves the name, for a definition that refers to itself
                 self.schemas[final] = self._renamed(definitions[name], names)
-        return dict(self._renamed({key: value for key, value in schema.items() if key != "$defs"}, names))
+        return names
 
     def _define(self, name: str, definitions: Schema) -> str:
         content = json.dumps({each: definitions[each] for each in sorted(_reachable(name, definitions))})

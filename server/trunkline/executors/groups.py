@@ -7,7 +7,7 @@ group, whose executors own the slots of the keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,7 +18,7 @@ from trunkline.executors.queueing import ANYWHERE, Queue, RoutingKeys, default_o
 from trunkline.executors.specs import GroupSpec
 from trunkline_protocol.backlog import Account
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
+from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure, TopicInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 SLOW_FROM: Final = 0.005
@@ -44,6 +44,7 @@ class ExecutorGroup:
 
     Attributes:
         methods: the catalogue entries of what its executors serve, by name.
+        topics: what their modules declare of topics, by pattern.
         account: counts the calls that wait for it alone; None where that is not told apart.
         mean_run: mean run time of its calls, in seconds.
     """
@@ -54,6 +55,7 @@ class ExecutorGroup:
         self.indexes = indexes
         self.account: Account | None = None
         self.methods: dict[str, MethodInfo] = {}
+        self.topics: dict[str, TopicInfo] = {}
         self.mean_run = 0.01
         self.score = SCORES[spec.strategy]
         self._pool = pool
@@ -83,6 +85,10 @@ class ExecutorGroup:
         if None in catalogues:
             known = self.methods | known
         self.methods = known | {info.name: info for info in newest.methods}
+        topics = {topic.pattern: topic for each in catalogues if each is not None for topic in each.topics}
+        if None in catalogues:
+            topics = self.topics | topics
+        self.topics = topics | {topic.pattern: topic for topic in newest.topics}
 
 
 def make_groups(specs: Sequence[GroupSpec], pool: Sequence[ExecutorHandle]) -> list[ExecutorGroup]:
@@ -187,6 +193,7 @@ class Routes:
         self._technique_of = technique_of
         self.keys = RoutingKeys()
         self.methods: dict[str, MethodInfo] = {}
+        self.topics: dict[str, TopicInfo] = {}
         self.by_method: dict[str, Route] = {}
         self.state = groups[0] if len(groups) == 1 else None
 
@@ -228,8 +235,11 @@ class Routes:
         """The catalogue of an executor of a group without what other groups contradict, which is among the failures."""
         refused: dict[str, ModuleFailure] = {}
         accepted = []
+        differing = self._differing(group, catalogue.topics)
+        for pack, words in differing.items():
+            refused[pack] = ModuleFailure(pack, ErrorCode.INVALID_CONFIGURATION, words)
         for info in catalogue.methods:
-            why = self._contradiction(group, info)
+            why = differing.get(info.pack) or self._contradiction(group, info)
             if why is None:
                 accepted.append(info)
                 if info.routing_key is not None:
@@ -244,7 +254,9 @@ class Routes:
             )
         if not refused:
             return catalogue
-        return msgspec.structs.replace(catalogue, methods=accepted, failed=[*catalogue.failed, *refused.values()])
+        failed = [*catalogue.failed, *refused.values()]
+        topics = [topic for topic in catalogue.topics if topic.pack not in differing]
+        return msgspec.structs.replace(catalogue, methods=accepted, failed=failed, topics=topics)
 
     def drop(self, packs: Collection[str]) -> None:
         """Remove the methods of packs from the groups whose executors do not serve them any more."""
@@ -252,6 +264,11 @@ class Routes:
             for name in [name for name, info in group.methods.items() if info.pack in packs]:
                 if not any(handle.offers(name) for handle in group.executors):
                     del group.methods[name]
+            catalogues = [handle.catalogue for handle in group.executors if handle.catalogue is not None]
+            told = {topic.pattern for catalogue in catalogues for topic in catalogue.topics}
+            group.topics = {
+                name: topic for name, topic in group.topics.items() if topic.pack not in packs or name in told
+            }
         self.rebuild()
 
     def forget(self) -> None:
@@ -263,7 +280,9 @@ class Routes:
         """Make methods, routes and the queues of executors anew from what the groups serve."""
         serving: dict[str, list[ExecutorGroup]] = {}
         self.methods.clear()
+        self.topics.clear()
         for group in self.groups:
+            self.topics.update(group.topics)
             for name, info in group.methods.items():
                 self.methods.setdefault(name, info)
                 serving.setdefault(name, []).append(group)
@@ -276,6 +295,21 @@ class Routes:
         for handle in executors:
             shared = (each for each in queues if isinstance(each, frozenset) and handle.index in each)
             handle.queues = (handle.place, ANYWHERE, *shared)
+
+    def _differing(self, group: ExecutorGroup, topics: Iterable[TopicInfo]) -> dict[str, str]:
+        """The packs of a group that declare a topic otherwise than those of other groups, and what to tell of each.
+
+        One pack in several groups may do so: their executors are replaced one after the other when its code changes.
+        """
+        found: dict[str, str] = {}
+        for topic in topics:
+            for other in self.groups:
+                known = other.topics.get(topic.pattern)
+                if other is group or known is None or known.pack == topic.pack:
+                    continue
+                if (why := topic.contradicts(known)) is not None:
+                    found.setdefault(topic.pack, why)
+        return found
 
     def _contradiction(self, group: ExecutorGroup, info: MethodInfo) -> str | None:
         if info.routing_key is not None and self.state not in (None, group):

@@ -88,6 +88,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         self.quarantine = Quarantine(quarantine)
         self._routes = Routes(self._groups, technique_of)
         self._methods = self._routes.methods
+        self.topics = self._routes.topics
         self._failed = FailedModules(self.executors, self._routes)
         limits = queue_limits or QueueLimits()
         self._backlog = GroupBacklog(self._routes, limits)

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from trunkline.generate.schema import Definition, SchemaReader
-from trunkline.generate.shapes import ANY_OBJECT, Field, Object, Type
+from trunkline.generate.shapes import UNKNOWN, Field, Object, Type
 from trunkline_protocol.catalogue import CLIENT_PACK
 from trunkline_protocol.error_data import common_schema, schemas_by_code
 from trunkline_protocol.errors import ERROR_TABLE
@@ -152,7 +152,7 @@ def _read_method(described: Any, index: int, reader: SchemaReader) -> Method:
     return Method(
         name=name,
         summary=_text(described.get("summary")) or _text(described.get("description")),
-        params=ANY_OBJECT if extension.get("pack") == CLIENT_PACK else _read_params(described, reader),
+        params=_read_params(described, reader, is_open=_is_open(described, extension)),
         result=reader.read(_member(described, "result").get("schema", {}), name),
         chunk=reader.read(extension.get("chunk", {}), name) if streaming else None,
         item=reader.read(extension["input"], name, is_given=False) if "input" in extension else None,
@@ -184,7 +184,13 @@ def _read_topics(document: dict[str, Any], reader: SchemaReader) -> list[Topic]:
     ]
 
 
-def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:
+def _is_open(described: dict[str, Any], extension: dict[str, Any]) -> bool:
+    """Whether params may have members that are not described, as where a client serves the method and says nothing."""
+    says_nothing = extension.get("pack") == CLIENT_PACK and not described.get("params")
+    return extension.get("open", says_nothing) is True
+
+
+def _read_params(described: dict[str, Any], reader: SchemaReader, *, is_open: bool) -> Object:
     name = described["name"]
     params = described.get("params", [])
     if not isinstance(params, list):
@@ -199,7 +205,7 @@ def _read_params(described: dict[str, Any], reader: SchemaReader) -> Object:
         fields[param["name"]] = Field(
             param["name"], reader.read(schema, name, is_given=False), param.get("required") is True, description
         )
-    return Object(tuple(fields.values()))
+    return Object(tuple(fields.values()), UNKNOWN if is_open else None)
 
 
 def _member(value: dict[str, Any], name: str) -> dict[str, Any]:

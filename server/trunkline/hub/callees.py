@@ -48,12 +48,17 @@ class Callee:
 
 
 class ServedMethod:
-    """A registered method and its callees."""
+    """A registered method and its callees.
 
-    __slots__ = ("_turn", "callees", "info")
+    Attributes:
+        schema_bytes: of the JSON Schemas in its catalogue entry, as they were registered.
+    """
+
+    __slots__ = ("_turn", "callees", "info", "schema_bytes")
 
     def __init__(self, info: MethodInfo) -> None:
         self.info = info
+        self.schema_bytes = 0
         self.callees: dict[Connection, Callee] = {}
         self._turn = 0
 

@@ -25,6 +25,7 @@ from trunkline.hub.callee_messages import (
     problem_of,
     require_readable,
 )
+from trunkline.hub.callee_schemas import MAX_SCHEMA_BYTES_IN_ALL, described, schema_bytes
 from trunkline.hub.callees import Callee, ServedMethod
 from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
@@ -145,15 +146,14 @@ class Registrations(CallBackend, Callees):
         others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
         if others >= MAX_REGISTRATIONS:
             raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection registers at most {MAX_REGISTRATIONS} methods")
-        info = MethodInfo(
-            name,
-            params.summary,
-            CLIENT_PACK,
-            params.streaming,
-            idempotent=params.idempotent,
-            timeout_ms=params.timeout_ms,
-        )
+        info, size = described(params), schema_bytes(params)
+        if size:
+            self._require_room(name, size)
         registered = self._registered(connection, info)
+        registered.info, registered.schema_bytes = (
+            info,
+            size,
+        )  # a new version of a service says what is true from now on
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
@@ -165,6 +165,12 @@ class Registrations(CallBackend, Callees):
         callee.limit = params.max_concurrency
         call.settle_result(_encoder.encode(Registered(name, len(registered.callees))))
         self._refill(registered)
+
+    def _require_room(self, name: str, size: int) -> None:
+        others = sum(registered.schema_bytes for other, registered in self._methods.items() if other != name)
+        if others + size > MAX_SCHEMA_BYTES_IN_ALL:
+            words = f"method.register: the JSON Schemas of all methods may have {MAX_SCHEMA_BYTES_IN_ALL} bytes"
+            raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"{words}, {others} are taken: register {name} without")
 
     def _registered(self, connection: Connection, info: MethodInfo) -> ServedMethod:
         """The method that a connection is to serve, with those that serve it already, or without any.

@@ -326,6 +326,15 @@ def _wire_name(parameter: str) -> str:
     return bare if keyword.iskeyword(bare) else parameter
 
 
+def schema_of_given(hint: Any, where: str) -> dict[str, Any]:
+    """The JSON Schema of what is given as a type.
+
+    Raises:
+        TypeError: it has no form on the wire; the message names ``where``.
+    """
+    return _schemas(hint, where, _GIVEN)[1]
+
+
 def _schemas(hint: Any, where: str, config: ConfigDict) -> tuple[Core, dict[str, Any]]:
     """The core schema and the JSON Schema of a type."""
     core = member_schema(core_schema({"value": hint}, where, config), "value")

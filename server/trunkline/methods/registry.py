@@ -15,9 +15,10 @@ from typing import Any, Final, get_type_hints
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
+from trunkline.methods.event_types import declared_topics
 from trunkline.methods.failures import Outcome
 from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
-from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, pack_of
+from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, TopicInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 HOOKS: Final = frozenset({"clear_cache", "cache_names"})
@@ -62,20 +63,23 @@ class Registry:
         self.instances: list[Any] = []
         self.packs: list[str] = []
         self._at_path: dict[str, str] = {}
+        self._topics: dict[str, dict[str, TopicInfo]] = {}
 
     def add_module(self, module: ModuleType) -> Module:
-        """Register everything the module marks: functions, and classes with marked methods.
+        """Register everything the module marks: functions, classes with marked methods, and types of events.
 
         Classes are instantiated without arguments; their ``load(settings)``, where they have one, runs in
         :meth:`load`.
 
         Raises:
-            RegistrationError: nothing is marked, or a name is taken. Nothing of the module is registered then.
+            RegistrationError: nothing is marked, or a name is taken, or another module declares the events of a
+                pattern differently. Nothing of the module is registered then.
         """
         pack = pack_of(module.__name__)
         methods, instances = len(self.methods), len(self.instances)
         self.packs.append(pack)
         try:
+            self._add_topics(module, pack)
             self._add_marked(module, pack)
         except BaseException:
             self.remove(Module(pack, list(self.methods)[methods:], self.instances[instances:]))
@@ -88,6 +92,15 @@ class Registry:
             del self._at_path[self.methods.pop(name).info.http_path]
         self.instances = [each for each in self.instances if not any(each is other for other in module.instances)]
         self.packs.remove(module.pack)
+        self._topics.pop(module.pack, None)
+
+    def _add_topics(self, module: ModuleType, pack: str) -> None:
+        topics = declared_topics(module, pack)
+        for others in self._topics.values():
+            for pattern in topics.keys() & others:
+                if (why := topics[pattern].contradicts(others[pattern])) is not None:
+                    raise RegistrationError(why)
+        self._topics[pack] = topics
 
     def put(self, function: Callable[..., Any], options: MethodOptions, pack: str) -> None:
         """Register one function, in the place of what has its name.
@@ -123,7 +136,7 @@ class Registry:
                 found += 1
         if left := [words for name, words in (marked_by(module) | hidden).items() if name not in self.methods]:
             raise RegistrationError("; ".join(left))
-        if not found:
+        if not found and not self._topics[pack]:
             raise RegistrationError(nothing_marked(module))
 
     def _add_class(self, cls: type[Any], pack: str) -> None:
@@ -272,8 +285,10 @@ class Registry:
         return failure
 
     def catalogue(self) -> Catalogue:
-        """The registered methods, as data."""
-        return Catalogue([bound.info for bound in self.methods.values()], list(self.packs))
+        """The registered methods and topics, as data."""
+        topics = {pattern: topic for each in self._topics.values() for pattern, topic in each.items()}
+        infos = [bound.info for bound in self.methods.values()]
+        return Catalogue(infos, list(self.packs), topics=list(topics.values()))
 
 
 def _marked(cls: type[Any]) -> dict[str, MethodOptions]:

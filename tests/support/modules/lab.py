@@ -16,11 +16,19 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from trunkline import Chunk, Context, ErrorCode, RpcError, method
+from trunkline import Chunk, Context, ErrorCode, RpcError, event, method
 from trunkline.methods import debug
 from trunkline.methods.inputs import InputStream
 
 loaded: dict[str, Any] = {}
+
+
+@event("lab.parcels.*")
+@dataclasses.dataclass
+class Parcel:
+    """When a parcel is somewhere else."""
+
+    place: str
 
 
 def leave(marker: str, text: str = "") -> None:

@@ -14,6 +14,7 @@ import {
 import * as otel from "@opentelemetry/api";
 import { msgpack } from "trunkline/msgpack";
 import { traced, tracedHandler } from "trunkline/opentelemetry";
+import { checked, type StandardSchema } from "trunkline/schema";
 import { createTaskClient, TaskError, type TaskClient } from "trunkline/tasks";
 
 interface Tasks {
@@ -99,6 +100,34 @@ export async function serve(hub: Hub): Promise<number> {
   await hub.call("m", {}, { window: { items: 1 } });
   hub.stream("m", {}, { window: { items: 1 } });
   return sum;
+}
+
+export async function serveChecked(
+  hub: Hub,
+  text: StandardSchema<{ text?: string }, { text: string }>,
+  count: StandardSchema<{ words: string }, { words: number }>,
+): Promise<void> {
+  const contract = { params: text, result: count };
+  await hub.register("node.count", checked(contract, ({ text: given }) => ({ words: given.toUpperCase() })), { idempotent: true });
+  // @ts-expect-error -- the schema makes no such member
+  checked(contract, ({ words }) => ({ words: String(words) }));
+  // @ts-expect-error -- not what the schema of the result takes
+  checked(contract, () => ({ words: 1 }));
+  const chunks = checked(contract, async function* lines({ text: given }, { signal }) {
+    yield signal.aborted;
+    return { words: given };
+  });
+  // @ts-expect-error -- a generator returns the result, too
+  checked(contract, async function* lines() {
+    yield 1;
+    return { words: 1 };
+  });
+  await hub.register("node.chunks", chunks, { streaming: true });
+  const free: unknown = checked({ result: count }, (params: unknown) => ({ words: String(params) }));
+  // @ts-expect-error -- params without a schema are unknown
+  checked({ result: count }, ({ text: given }) => ({ words: String(given) }));
+  // @ts-expect-error -- a schema of a library is no JSON Schema
+  await hub.register("node.plain", () => free, { paramsSchema: "text" });
 }
 
 export function wait(error: unknown): number | undefined {

@@ -27,7 +27,7 @@ def tool(info: MethodInfo) -> mcp_types.Tool:
     schema: dict[str, Any] = {
         "type": "object",
         "properties": {parameter.name: _hoisted(parameter.schema) for parameter in info.parameters},
-        "additionalProperties": not info.parameters and info.pack == "client",
+        "additionalProperties": info.open,
     }
     if required:
         schema["required"] = required

@@ -15,7 +15,7 @@ from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, read_parts
 from trunkline.edge.http.multipart import FormReader
 from trunkline.edge.http.request import JSON_TYPES, media_type, require_uncompressed, unsupported_type
 from trunkline.hub.principal import Principal
-from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
+from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.form_fields import FORM, MAX_FIELDS, OCTETS, Declared, Field, FormParams, declared
 
@@ -90,8 +90,8 @@ async def read_upload(
 
 
 def _parameters(info: MethodInfo) -> dict[str, Declared] | None:
-    """What each parameter takes; None for a method of a client, which does not say what it has."""
-    if info.pack == CLIENT_PACK:
+    """What each parameter takes; None where others may come: for a method of a client that does not say what it has."""
+    if info.open:
         return None
     return {parameter.name: declared(parameter.schema) for parameter in info.parameters}
 
