@@ -87,13 +87,13 @@ async def test_openrpc_and_asyncapi_are_valid(hub: RunningHub) -> None:
 
 @pytest.mark.timeout(400)
 async def test_the_generator_of_openrpc_makes_a_client_that_compiles(hub: RunningHub, tmp_path: Path) -> None:
-    """It cannot quote names: dots in them make TypeScript that is none, whatever the document says."""
+    """It cannot quote names: dots and hyphens in them make TypeScript that is none, whatever the document says."""
     require_packages("@open-rpc/generator", "@open-rpc/client-js", "@types/lodash", "typescript")
     document = hub.get("/openrpc.json").json()
     for method in document["methods"]:
         method["name"] = method["name"].replace(".", "_")
     plain = tmp_path / "openrpc.json"
-    plain.write_text(json.dumps(document))
+    plain.write_text(json.dumps(document).replace('"x-trunkline"', '"x_trunkline"'))
     async with node(SCRIPTS / "generate.mjs", str(plain), str(tmp_path)) as script:
         assert (await script.says("compiled", 12 * PATIENCE))["problems"] == []
     source = (tmp_path / "client" / "typescript" / "src" / "index.ts").read_text()

@@ -18,6 +18,12 @@ calls: list[int] = []
 before_write: Callable[[], Awaitable[None]] | None = None
 jobs: list[Any] = []
 
+JOB = {
+    "id": "1", "method": "documents.process", "status": "queued", "progress": None, "error": None, "last_error": None,
+    "attempts": 0, "priority": "low", "principal": "anonymous", "tenant": "default", "created_at": 1,
+    "started_at": None, "finished_at": None,
+}  # fmt: skip
+
 
 class RecordedEmbeddings(WordEmbeddings):
     @method("embeddings.create", idempotent=True)
@@ -33,7 +39,7 @@ class RecordedEmbeddings(WordEmbeddings):
 def create_job(params: Any) -> dict[str, Any]:
     """What stands in for ``jobs.create`` of the hub."""
     jobs.append({"method": params["method"], "params": params["params"]})
-    return {"id": str(len(jobs)), "status": "queued"}
+    return JOB | {"id": str(len(jobs))}
 
 
 STUBS = {"jobs.create": create_job}
