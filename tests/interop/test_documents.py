@@ -92,8 +92,10 @@ async def test_the_generator_of_openrpc_makes_a_client_that_compiles(hub: Runnin
     document = hub.get("/openrpc.json").json()
     for method in document["methods"]:
         method["name"] = method["name"].replace(".", "_")
+        if method["name"] == "rpc_discover":  # its result is such a document, whose members have hyphens
+            method["result"] = json.loads(json.dumps(method["result"]).replace('"x-', '"x_'))
     plain = tmp_path / "openrpc.json"
-    plain.write_text(json.dumps(document).replace('"x-trunkline"', '"x_trunkline"'))
+    plain.write_text(json.dumps(document))
     async with node(SCRIPTS / "generate.mjs", str(plain), str(tmp_path)) as script:
         assert (await script.says("compiled", 12 * PATIENCE))["problems"] == []
     source = (tmp_path / "client" / "typescript" / "src" / "index.ts").read_text()
