@@ -104,7 +104,7 @@ export interface EventMessage<T = unknown> extends Position {
  * Why events are missing. From the hub: `slow_consumer` (too much waited for this connection), `history` (the
  * position asked for is older than what the hub keeps), `epoch` (it is of another epoch). From this client:
  * `client_slow` (the reader let more wait than `maxQueued`), `missing` (the hub left events out without a word),
- * `disconnected` (a pattern cannot be recovered after a cut).
+ * `disconnected` (a cut after which a pattern could not be recovered).
  */
 export type GapReason =
   | "slow_consumer"
