@@ -12,7 +12,6 @@ import { built } from "./built.mjs";
 
 const client = fileURLToPath(new URL("../../js", import.meta.url));
 
-
 const folder = mkdtempSync(join(tmpdir(), "trunkline-pack-"));
 try {
   // It was built just now: its own scripts would build it again.
@@ -23,7 +22,7 @@ try {
   rmSync(folder, { recursive: true });
 }
 
-for (const [source, name] of [["browser.js", "client.js"], ["msgpack.js", "client-msgpack.js"]]) {
+for (const [source, name] of Object.entries({ "browser.js": "client.js", "msgpack.js": "client-msgpack.js" })) {
   const module = readFileSync(join(client, "dist", source), "utf8").replace(/\n\/\/# sourceMappingURL=.*\n?$/u, "\n");
   writeFileSync(join(built, name), module);
   writeFileSync(join(built, `${name}.gz`), gzipSync(module, { level: 9 }));
