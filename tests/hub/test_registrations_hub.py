@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -91,6 +91,22 @@ async def test_a_stream_with_credit_back_to_the_callee(lab_hub: RunningHub, lab_
         assert [m["params"]["consumed"] for m in credit] == [16, 32]
 
 
+LIKE_NUMBERS: Final = ("4b03d27afec85e46", 1e16, {"commit 85e461": "1e999"}, 0.5)
+"""Values with digits around an e, which may be a number that no double holds, and is none here."""
+
+
+async def test_chunks_that_look_like_numbers_too_large_pass(lab_hub: RunningHub, lab_peer: Peer) -> None:
+    async with callee(lab_hub, "node.hashes", streaming=True) as node:
+        call = await lab_peer.request("node.hashes")
+        request = await asked(node)
+        for index, value in enumerate(LIKE_NUMBERS):
+            await chunk(node, request, index, value)
+        await answer(node, request, None)
+        assert "error" not in await lab_peer.reply(call)
+        chunks = [m["params"]["data"] for m in lab_peer.others if m.get("method") == "stream_chunk"]
+        assert chunks == [*LIKE_NUMBERS, None]
+
+
 async def test_chunks_out_of_order_end_the_call(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with callee(lab_hub, "node.broken", streaming=True) as node:
         call = await lab_peer.request("node.broken")
@@ -105,10 +121,11 @@ async def test_progress(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with callee(lab_hub, "node.slow") as node:
         call = await lab_peer.request("node.slow", metadata={"progress_token": "mine"})
         request = await asked(node)
-        await node.notify("$/progress", {"token": request["metadata"]["progress_token"], "value": 0.5})
+        for value in LIKE_NUMBERS:
+            await node.notify("$/progress", {"token": request["metadata"]["progress_token"], "value": value})
         await answer(node, request, None)
         assert (await lab_peer.reply(call))["result"] is None
-        require({"params": {"token": "mine", "value": 0.5}}, lab_peer.others[0])
+        assert [m["params"] for m in lab_peer.others] == [{"token": "mine", "value": value} for value in LIKE_NUMBERS]
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from trunkline_protocol.codecs.answers import about_request, unreadable
@@ -48,8 +49,10 @@ def test_it_takes_no_longer_for_long_texts() -> None:
 @pytest.mark.parametrize("text", ["1e400", "[-1E+309]", '{"a":' + "1" * 400 + "}", '{"a":' + "1" * 300 + "e20}"])
 def test_numbers_that_no_double_holds(text: str) -> None:
     assert unreadable(text.encode()) is not None
+    assert unreadable(msgspec.Raw(text.encode())) is not None
 
 
 @pytest.mark.parametrize("text", ["1e308", '"1e400"', "[1e-400]", '{"a":' + "1" * 308 + "}", '"5e99"', "null"])
 def test_what_looks_like_one(text: str) -> None:
     assert unreadable(text.encode()) is None
+    assert unreadable(msgspec.Raw(text.encode())) is None

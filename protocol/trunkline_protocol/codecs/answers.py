@@ -61,7 +61,7 @@ def unreadable(data: bytes) -> str | None:
     if _perhaps_too_large(data) is None:
         return None
     try:
-        orjson.loads(data)
+        orjson.loads(memoryview(data))  # of a msgspec.Raw, too, which is no bytes
     except orjson.JSONDecodeError as error:
         return str(error)
     return None
