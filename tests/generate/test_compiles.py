@@ -165,3 +165,15 @@ async def test_the_generated_class_talks_to_a_real_hub(tmp_path: Path, lab_hub: 
         stream = hub.stream("lab.counted", {"n": 3})
         assert [chunk.data async for chunk in stream] == [0, 1, 2]
         assert stream.result == {"counted": 3}
+
+
+def test_one_method_alone_is_typed_in_python(python: Python) -> None:
+    """One signature is no overload, and what the plain hub gives is of any type."""
+    call = document(method("a.b", result={"type": "string"}))
+    assert python.refused(call, 'assert_type(await hub.call("a.b"), str)\nawait hub.call("a.c")') == {2}
+    stream = document(method("a.s", result={"type": "integer"}, streaming=True, chunk={"type": "string"}))
+    use = """\
+stream = hub.stream("a.s")
+assert_type(await stream.wait(), int)
+async for chunk in stream: assert_type(chunk.data, str)"""
+    assert python.refused(stream, use) == set()

@@ -97,9 +97,10 @@ _DEF: Final = {"call": "async def call", "stream": "def stream"}
 
 @dataclass(frozen=True, slots=True)
 class _Signature:
-    """One signature of a function: the line up to its colon, and the summary of its method."""
+    """One signature of a function: the line up to its colon, the type of its result, and the summary of its method."""
 
     text: str
+    result: str
     summary: str
 
 
@@ -142,7 +143,7 @@ def _signature(types: PythonTypes, method: Method, verb: str) -> _Signature:
         result = f"Stream[{_chunk(types, method, method.chunk)}, {result}]"
     given = f"params: {params}" if method.params_required else f"params: {params} | None = None"
     name = f"method: Literal[{quoted(method.name)}]"
-    return _Signature(f"    {_DEF[verb]}(self, {name}, {given}, **options: Any) -> {result}:", method.summary)
+    return _Signature(f"    {_DEF[verb]}(self, {name}, {given}, **options: Any) -> {result}:", result, method.summary)
 
 
 def _chunk(types: PythonTypes, method: Method, data: Type) -> str:
@@ -186,10 +187,12 @@ def _typed(name: str, signatures: list[str], untyped: str, says: str) -> list[st
 
 def _function(verb: str, signatures: list[_Signature]) -> list[str]:
     """The function with all its signatures; one alone is no overload."""
-    waits = "await " if verb == "call" else ""
-    forward = f"        return {waits}self.hub.{verb}(method, params, **options)\n"
+    forward = f"{'await ' if verb == 'call' else ''}self.hub.{verb}(method, params, **options)"
     if len(signatures) < 2:
-        return [f"{only.text}\n{docstring(only.summary, ' ' * 8)}{forward}" for only in signatures]
+        return [
+            f"{only.text}\n{docstring(only.summary, ' ' * 8)}        return cast({quoted(only.result)}, {forward})\n"
+            for only in signatures
+        ]
     overloads = [f"    @overload\n{one.text}\n{docstring(one.summary, ' ' * 8)}        ...\n" for one in signatures]
     untyped = f"    {_DEF[verb]}(self, method: str, params: Any = None, **options: Any) -> Any:\n"
-    return [*overloads, untyped + forward]
+    return [*overloads, f"{untyped}        return {forward}\n"]
