@@ -65,3 +65,8 @@ async def test_a_deadline_of_all_calls_is_not_that_of_streams_nor_of_one_that_ha
             with pytest.raises(UsageError, match="is no stream"):
                 await hub.stream("where").wait()
         assert [call.metadata.get("timeout_ms") for call in mock.calls] == [50, 30_000, None]
+
+
+def test_metadata_that_are_none_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="metadata has to be a mapping or a function, not int"):
+        connect("ws://127.0.0.1:1/ws", metadata=5)  # type: ignore[arg-type]

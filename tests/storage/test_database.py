@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import stat
@@ -134,6 +135,27 @@ def test_what_is_damaged_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
     items.path.write_bytes(whole)
     items.open()
     assert len(names(items)) == 200
+    items.close()
+
+
+def test_a_file_that_was_there_is_not_made_anew_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = database(tmp_path)
+    items.path.touch()  # made, and nothing written: the process ended
+    items.open()
+    put(items, "a")
+    items.close()
+    os.truncate(items.path, 0)
+    with pytest.raises(RpcError, match=r"items\.sqlite is damaged \(it is empty\)"):
+        items.open()
+    items.path.unlink()
+    with caplog.at_level(logging.WARNING):
+        items.open()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{items.path} is gone: there were the items in it; a new file is made"
+    ]
+    assert names(items) == []
     items.close()
 
 

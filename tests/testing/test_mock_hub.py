@@ -441,3 +441,10 @@ async def test_connect_sync_would_wait_for_itself(mock: MockHub) -> None:
             return hub.call("quick")
 
     assert await asyncio.to_thread(program) == 1
+
+
+async def test_what_is_no_error_is_refused_where_the_test_says_it(mock: MockHub) -> None:
+    with pytest.raises(TypeError, match="refuse: error has to be an RpcError, not str"):
+        mock.refuse("a.b", "boom")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="refuse_connections: error has to be an RpcError, not str"):
+        mock.refuse_connections("boom")  # type: ignore[arg-type]

@@ -385,7 +385,10 @@ def connect(
     Raises:
         ConnectError: no connection could be made; ``error`` and ``status`` are the hub's, ``__cause__`` the library's.
         AuthenticationError: the function of the token says that there is none.
+        TypeError: ``metadata`` is neither a mapping nor a function.
     """
+    if not (metadata is None or callable(metadata) or isinstance(metadata, Mapping)):
+        raise TypeError(f"metadata has to be a mapping or a function, not {type(metadata).__name__}")
     policy = Reconnect() if reconnect is True else (reconnect or None)
     connector = Connector(url, token, open_timeout, session and policy is not None, keepalive)
 

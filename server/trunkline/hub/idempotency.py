@@ -368,7 +368,7 @@ class IdempotencyKeys:
         if epoch is not None and epoch != self.epoch:
             words = (
                 f"{what} may have been executed by a hub that is gone, with its idempotency keys (epoch {epoch:.50}, "
-                f"not {self.epoch}): look up what became of it, then repeat it without metadata.idempotency_epoch"
+                f"not {self.epoch}): look up what became of it; a new call of it has no metadata.idempotency_epoch"
             )
             raise RpcError(ErrorCode.WORKER_CRASHED, words, maybe_executed=True, data={"idempotency": "epoch"})
 

@@ -6,6 +6,7 @@ It is in WAL mode with ``synchronous=FULL``: a commit is one sync. Whoever uses 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from trunkline.storage.failures import damaged, told
-from trunkline.storage.locking import lock, require_local
+from trunkline.storage.locking import is_marked, lock, mark, require_local
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_LOG_BYTES: Final = 64 * 2**20
@@ -30,6 +31,8 @@ SETTINGS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
 )
+
+logger = logging.getLogger("trunkline.storage")
 
 
 class Database:
@@ -61,8 +64,8 @@ class Database:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             require_local(self.path.parent)
             undo.callback(self.close)
-            self._take_lock()
-            is_new = not self.path.exists() or self.path.stat().st_size == 0
+            lock_file = self._take_lock()
+            is_new = self._is_new(lock_file)
             self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=0)
             if is_new:
                 self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -72,11 +75,25 @@ class Database:
                 if word != "ok":
                     raise damaged(self.path, " ".join(word.split()))
             self._migrate(self._connection)
+            mark(lock_file)
             undo.pop_all()
 
-    def _take_lock(self) -> None:
+    def _is_new(self, lock_file: int) -> bool:
+        """Whether the file is to be made; one that was there is not made again without a word."""
+        if not self.path.exists():
+            if is_marked(lock_file):
+                logger.warning("%s is gone: there were %s in it; a new file is made", self.path, self._what)
+            return True
+        if self.path.stat().st_size == 0:
+            if is_marked(lock_file):
+                raise damaged(self.path, "it is empty")
+            return True
+        return False
+
+    def _take_lock(self) -> int:
         try:
             self._lock = lock(self.path.with_name("lock"))
+            return self._lock
         except BlockingIOError as error:
             words = f"{self._what} in {self.path.parent} are another hub's: {error.strerror}; stop it, or set another"
             raise RpcError(

@@ -22,6 +22,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 )  # fmt: skip
 """Their locks and syncs hold on one machine only, or not at all: two hubs would have the same state."""
 
+_OWNER_BYTES: Final = 12
+_MARK: Final = b"made\n"
+
 
 def lock(path: Path) -> int:
     """Take a lock, which is held until the descriptor is closed or the process ends. Returns the descriptor.
@@ -35,12 +38,22 @@ def lock(path: Path) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            owner = os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip() or "unknown"
             raise BlockingIOError(errno.EWOULDBLOCK, f"process {owner} has it open") from None
         with contextlib.suppress(OSError):  # a full disk: only the message to others lacks the process's id
-            os.pwrite(descriptor, b"%-11d\n" % os.getpid(), 0)
+            os.pwrite(descriptor, b"%-11d\n" % os.getpid(), 0)  # _OWNER_BYTES
         undo.pop_all()
     return descriptor
+
+
+def is_marked(descriptor: int) -> bool:
+    """Whether :func:`mark` was called with a lock, by this owner or one before."""
+    return os.pread(descriptor, len(_MARK), _OWNER_BYTES) == _MARK
+
+
+def mark(descriptor: int) -> None:
+    """Note in a lock, behind its owner's process id, that what it locks has been made."""
+    os.pwrite(descriptor, _MARK, _OWNER_BYTES)
 
 
 def require_local(folder: Path) -> None:

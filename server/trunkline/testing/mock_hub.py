@@ -295,6 +295,7 @@ class MockHub:
         """Let the next ``times`` calls of a method end with an error, without running it."""
         if times < 1:
             raise ValueError("refuse: times must be 1 or more")
+        _require_error("refuse", error)
         self._script.refuse(method, error, times)
 
     def refuse_connections(self, error: RpcError | None) -> None:
@@ -303,6 +304,8 @@ class MockHub:
         ``RpcError(ErrorCode.UNAUTHENTICATED, "...")`` is a wrong token, ``FORBIDDEN`` an origin that is not allowed,
         and ``RESOURCE_EXHAUSTED`` a hub with too many connections. Open connections stay: see :meth:`cut`.
         """
+        if error is not None:
+            _require_error("refuse_connections", error)
         self._script.no_entry = error
 
     def cut(self) -> None:
@@ -357,3 +360,9 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _require_error(what: str, error: object) -> None:
+    """Refuse what is no typed error where the test says it, and not in the hub's own code later."""
+    if not isinstance(error, RpcError):
+        raise TypeError(f"{what}: error has to be an RpcError, not {type(error).__name__}")
