@@ -183,7 +183,8 @@ describe("tasks", { skip: SKIP_WITHOUT_LAB }, () => {
     });
     const client = createTaskClient({ baseUrl: `http://127.0.0.1:${port}`, retry: { maxRetries: 1, retryDelayMs: 1 } });
     await assert.rejects(client.healthCheck(), { name: "TaskUnavailableError", status: 503, attempts: 2 });
-    await assert.rejects(client.run("any", {}), { status: 503, maybeExecuted: false, attempts: 2 });
+    const message = `POST http://127.0.0.1:${port}/api/v1/any: no connection, nothing was sent: ECONNREFUSED`;
+    await assert.rejects(client.run("any", {}), { name: "TaskUnavailableError", message, status: 503, maybeExecuted: false, attempts: 2 });
   });
 
   test("errors that do not pass are told at once", async () => {
@@ -210,10 +211,112 @@ describe("tasks", { skip: SKIP_WITHOUT_LAB }, () => {
     await assert.rejects(paused.client.analyzeSpeech(paused.params, { signal: meanwhile.signal, retry: { retryDelayMs: 20_000 } }), { cause: reason });
   });
 
+  test("bytes go there and back as Uint8Array", async () => {
+    const client = createTaskClient({ baseUrl: front.url });
+    const bytes = Uint8Array.from({ length: 300 }, (_, index) => index % 256);
+    assert.deepEqual(await client.run("bytes/reverse", { data: bytes }), bytes.toReversed());
+    assert.deepEqual(await client.run("bytes/reverse", { data: bytes.buffer }), bytes.toReversed());
+    assert.deepEqual(await client.run("debug/echo", { value: [{ deep: Buffer.from([0, 255]) }] }), [{ deep: new Uint8Array([0, 255]) }]);
+  });
+
   test("options that make no sense are refused", () => {
     assert.throws(() => createTaskClient({ baseUrl: "ws://a" }), /no http/u);
     assert.throws(() => createTaskClient({ baseUrl: "http://a", timeoutMs: 0 }), /timeoutMs/u);
     assert.throws(() => createTaskClient({ baseUrl: "http://a", retry: { maxRetries: Number.NaN } }), /maxRetries/u);
     assert.throws(() => createTaskClient({ baseUrl: "http://a", retry: { backoffMultiplier: 0.5 } }), /backoffMultiplier/u);
   });
+});
+
+/** A client whose requests meet `answer`, and how many there were. */
+function faked(answer: () => Response | Error): { client: ReturnType<typeof createTaskClient>; sent: () => number } {
+  let count = 0;
+  const fake = (): Promise<Response> => {
+    count += 1;
+    const given = answer();
+    return given instanceof Error ? Promise.reject(given) : Promise.resolve(given);
+  };
+  return { client: createTaskClient({ baseUrl: "http://hub", fetch: fake, retry: { maxRetries: 2, retryDelayMs: 0 } }), sent: () => count };
+}
+
+describe("params that JSON would change are refused by their path, and nothing is sent", () => {
+  const loop: { self?: object } = {};
+  loop.self = loop;
+  const cases: readonly (readonly [object, RegExp])[] = [
+    [{ v: Number.NaN }, /^params\.v is NaN: send a string$/u],
+    [{ v: [0, Infinity] }, /^params\.v\.1 is Infinity: send a string$/u],
+    [{ v: -Infinity }, /^params\.v is -Infinity: send a string$/u],
+    [{ v: 2 ** 60 }, /^params\.v is 1152921504606847000: send a string$/u],
+    [{ v: 1n }, /^params\.v is a BigInt: send a string$/u],
+    [{ v: { w: new Map([[1, 2]]) } }, /^params\.v\.w is a Map, which has no form in JSON$/u],
+    [{ v: new Set([1]) }, /^params\.v is a Set, which has no form in JSON$/u],
+    [{ v: new Float32Array(2) }, /^params\.v is no Uint8Array$/u],
+    [{ v: new DataView(new ArrayBuffer(1)) }, /^params\.v is no Uint8Array$/u],
+    [{ v: new Error("x") }, /^params\.v is a Error, which has no form in JSON$/u],
+    [{ v: [undefined] }, /^params\.v\.0 is undefined: send null$/u],
+    [{ v: () => 1 }, /^params\.v is a function$/u],
+    [{ v: "\uD800" }, /^params\.v has a lone surrogate$/u],
+    [new Map([["v", 1]]), /^params is a Map, which has no form in JSON$/u],
+    [loop, /circular/u],
+  ];
+  for (const [params, message] of cases) {
+    test(message.source, async () => {
+      const { client, sent } = faked(() => Response.json(null));
+      await assert.rejects(client.run("any", params), { name: "TypeError", message });
+      await assert.rejects(client.runInference(params), { name: "TypeError", message });
+      assert.equal(sent(), 0);
+    });
+  }
+});
+
+function failed(cause: unknown): Error {
+  return new TypeError("fetch failed", { cause });
+}
+
+function system(code: string, syscall = ""): Error {
+  return Object.assign(new Error(code), { code, syscall });
+}
+
+describe("no answer", () => {
+  for (const [code, cause] of [
+    ["ECONNREFUSED", system("ECONNREFUSED")],
+    ["ENOTFOUND", system("ENOTFOUND")],
+    ["EAI_AGAIN", system("EAI_AGAIN")],
+    ["EHOSTUNREACH", system("EHOSTUNREACH", "connect")],
+    ["ECONNREFUSED", new AggregateError([system("ECONNREFUSED"), system("ETIMEDOUT", "connect")])],
+  ] as const) {
+    test(`${cause.constructor.name} ${code}: nothing was sent, and it is tried again`, async () => {
+      const { client, sent } = faked(() => failed(cause));
+      const message = `POST http://hub/api/v1/any: no connection, nothing was sent: ${code}`;
+      await assert.rejects(client.run("any", {}), { name: "TaskUnavailableError", message, status: 503, maybeExecuted: false, attempts: 3 });
+      assert.equal(sent(), 3);
+    });
+  }
+
+  for (const cause of [system("ECONNRESET", "read"), system("ETIMEDOUT", "read"), new AggregateError([system("ECONNREFUSED"), system("ECONNRESET")]), undefined]) {
+    test(`${String(cause)}: the answer may be lost`, async () => {
+      const { client } = faked(() => failed(cause));
+      const message = "POST http://hub/api/v1/any: the answer was lost";
+      await assert.rejects(client.run("any", {}), { name: "TaskUnavailableError", message, maybeExecuted: true, attempts: 3 });
+    });
+  }
+
+  test("a port that fetch does not ask is no lost answer, and not tried again", async () => {
+    const client = createTaskClient({ baseUrl: "http://127.0.0.1:1" });
+    const message = "POST http://127.0.0.1:1/api/v1/any: no connection, nothing was sent: bad port";
+    await assert.rejects(client.run("any", {}), { name: "TaskUnavailableError", message, maybeExecuted: false, retryable: false, attempts: 1 });
+  });
+});
+
+test("options that are none are refused by name, and nothing is sent", async () => {
+  const given: object = { baseURL: "http://hub" };
+  assert.throws(() => createTaskClient(given as { baseUrl: string }), { name: "TypeError", message: /^unknown option baseURL: there are baseUrl, /u });
+  const misspelt: object = { retries: 1 };
+  assert.throws(() => createTaskClient({ baseUrl: "http://hub", retry: misspelt }), { name: "TypeError", message: /^unknown option retries: /u });
+  const { client, sent } = faked(() => Response.json(null));
+  const late: object = { timeoutms: 1 };
+  for (const running of [client.run("any", {}, late), client.analyzeSpeech({}, late), client.runInference({}, late), client.healthCheck(late)]) {
+    await assert.rejects(running, { name: "TypeError", message: /^unknown option timeoutms: there are timeoutMs, /u });
+  }
+  await assert.rejects(client.run("any", {}, { retry: misspelt }), { name: "TypeError", message: /^unknown option retries: /u });
+  assert.equal(sent(), 0);
 });

@@ -25,6 +25,12 @@ def analyze(text: str, marker: str) -> Analysed:
     return {"runs": Path(marker).stat().st_size, "text": text}
 
 
+@method("bytes.reverse")
+def reverse(data: bytes) -> bytes:
+    """Only bytes can be reversed so: text and their JSON form are refused."""
+    return data[::-1]
+
+
 @method("models.infer", http="ml/inference", idempotent=True)
 async def infer(seconds: float) -> float:
     """Takes its time."""

@@ -1,6 +1,7 @@
 /**
  * How a task can fail: problem details of the hub (RFC 9457), or no answer at all.
  */
+import { parse } from "../decode.js";
 import type { ErrorName, Recovery } from "../index.js";
 
 /** What an error is made of. */
@@ -112,10 +113,10 @@ export function failureOf(response: Response, text: string): TaskErrorInit {
   };
 }
 
-/** The value of some JSON; undefined for what is none. */
+/** The value of some JSON, bytes as `Uint8Array`; undefined for what is none. */
 export function parsed(text: string): unknown {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch {
     return undefined;
   }

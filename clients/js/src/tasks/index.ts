@@ -3,6 +3,8 @@
  *
  * @packageDocumentation
  */
+import { encode } from "../encode.js";
+import { checkKnown } from "../known.js";
 import { failureOf, parsed, taskError, CANCELLED, TIMEOUT, UNAVAILABLE, type TaskError, type TaskErrorInit } from "./errors.js";
 
 export { TaskCancelledError, TaskError, TaskTimeoutError, TaskUnavailableError } from "./errors.js";
@@ -60,7 +62,10 @@ export type AnyTasks = TaskMap;
 
 type Of<T, P, K extends "params" | "result"> = P extends keyof T ? (T[P] extends Record<K, infer V> ? V : never) : never;
 
-/** Runs tasks of a hub. All reject with a {@link TaskError}. */
+/**
+ * Runs tasks of a hub. All reject with a {@link TaskError}; with a TypeError, and nothing is sent, for an option that is none, or
+ * params that JSON would change, by their path (`params.items.2.x is NaN`). Bytes are `Uint8Array`, in params and results.
+ */
 export interface TaskClient<T extends TaskMap<keyof T & string> = AnyTasks> {
   /** The health of the hub's process. */
   healthCheck(options?: Pick<TaskOptions, "timeoutMs" | "retry" | "signal">): Promise<TaskHealth>;
@@ -76,6 +81,11 @@ export interface TaskClient<T extends TaskMap<keyof T & string> = AnyTasks> {
 const GRACE_MS = 1_000;
 
 const WORKER_OVERLOADED = 2002;
+
+const CLIENT = new Set("baseUrl timeoutMs retry token headers fetch".split(" "));
+const TASK = new Set("timeoutMs retry signal idempotencyKey idempotent priority".split(" "));
+const HEALTH = new Set("timeoutMs retry signal".split(" "));
+const RETRY = new Set("maxRetries retryDelayMs backoffMultiplier".split(" "));
 
 interface Sent {
   readonly url: string;
@@ -94,9 +104,10 @@ interface Sent {
  * answer that is lost costs no second run. A hub that was restarted remembers no keys: once an answer was lost, an
  * attempt that finds nobody, or a hub that starts or stops, is the last, unless the task is `idempotent`.
  *
- * @throws TypeError if an option makes no sense.
+ * @throws TypeError if an option makes no sense, or is none.
  */
 export function createTaskClient<T extends TaskMap<keyof T & string> = AnyTasks>(options: TaskClientOptions): TaskClient<T> {
+  checkKnown(options, CLIENT);
   const base = new URL(options.baseUrl);
   if (base.protocol !== "http:" && base.protocol !== "https:") {
     throw new TypeError(`baseUrl ${base.href} is no http: or https: address`);
@@ -106,28 +117,38 @@ export function createTaskClient<T extends TaskMap<keyof T & string> = AnyTasks>
   above("timeoutMs", options.timeoutMs ?? 30_000);
 
   function run(path: string, params: object, given: TaskOptions = {}): Promise<unknown> {
-    const body = JSON.stringify(params);
-    const headers: Record<string, string> = {
-      "Content-Type": "application/json",
-      "Idempotency-Key": given.idempotencyKey ?? crypto.randomUUID(),
-      ...(given.priority === undefined ? {} : { "X-Priority": given.priority }),
-    };
-    const url = `${root}api/v1/${path.replace(/^\/+/u, "")}`;
-    return attempts(options, given, { url, method: "POST", headers, body, hasKey: true, isIdempotent: given.idempotent === true });
+    return attempts(options, given, () => taskOf(`${root}api/v1/${path.replace(/^\/+/u, "")}`, params, given));
   }
 
   const client = {
     run,
     analyzeSpeech: (params: object, given?: TaskOptions) => run("speech/analyze", params, given),
     runInference: (params: object, given?: TaskOptions) => run("ml/inference", params, given),
-    healthCheck: (given: TaskOptions = {}) =>
-      attempts(options, given, { url: `${root}health`, method: "GET", headers: {}, hasKey: false, isIdempotent: true }),
+    healthCheck: (given: TaskOptions = {}) => attempts(options, given, () => healthOf(`${root}health`, given)),
   };
   return client as TaskClient<T>;
 }
 
-/** Sends it until it is answered, or may not be sent again. */
-async function attempts(options: TaskClientOptions, given: TaskOptions, sent: Sent): Promise<unknown> {
+function healthOf(url: string, given: TaskOptions): Sent {
+  checkKnown(given, HEALTH);
+  return { url, method: "GET", headers: {}, hasKey: false, isIdempotent: true };
+}
+
+function taskOf(url: string, params: object, given: TaskOptions): Sent {
+  checkKnown(given, TASK);
+  const headers: Record<string, string> = {
+    "Content-Type": "application/json",
+    "Idempotency-Key": given.idempotencyKey ?? crypto.randomUUID(),
+    ...(given.priority === undefined ? {} : { "X-Priority": given.priority }),
+  };
+  // Encoded as a member: paths in errors begin with `params`, as they do in calls.
+  const body = encode({ params }).slice('{"params":'.length, -1);
+  return { url, method: "POST", headers, body, hasKey: true, isIdempotent: given.idempotent === true };
+}
+
+/** Sends what `make` gives until it is answered, or may not be sent again; rejects with what `make` throws. */
+async function attempts(options: TaskClientOptions, given: TaskOptions, make: () => Sent): Promise<unknown> {
+  const sent = make();
   const { maxRetries, retryDelayMs, backoffMultiplier } = policy({ ...options.retry, ...defined(given.retry) });
   const timeoutMs = above("timeoutMs", given.timeoutMs ?? options.timeoutMs ?? 30_000);
   const deadline = Date.now() + timeoutMs;
@@ -219,16 +240,31 @@ function unanswered(at: string, cause: unknown, isLate: boolean): Outcome {
     const failure = { status: TIMEOUT, message: `${at}: no answer in time`, maybeExecuted: true, retryable: false, cause };
     return { failure, isLost: true, isOtherHub: false };
   }
-  const maybeExecuted = !isRefused(cause);
-  const message = `${at}: ${maybeExecuted ? "the answer was lost" : "no connection"}`;
-  return { failure: { status: UNAVAILABLE, message, maybeExecuted, retryable: true, cause }, isLost: maybeExecuted, isOtherHub: !maybeExecuted };
+  const why = whyUnsent(cause);
+  const maybeExecuted = why === undefined;
+  const message = `${at}: ${maybeExecuted ? "the answer was lost" : `no connection, nothing was sent: ${why}`}`;
+  const failure = { status: UNAVAILABLE, message, maybeExecuted, retryable: why !== BAD_PORT, cause };
+  return { failure, isLost: maybeExecuted, isOtherHub: !maybeExecuted };
 }
 
-/** Whether nothing was sent: as far as the platform tells, which browsers do not. */
-function isRefused(error: unknown): boolean {
-  const { code, cause } = (error ?? {}) as { code?: unknown; cause?: unknown };
-  const codes: readonly unknown[] = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT", "ConnectionRefused"];
-  return codes.includes(code) || (cause !== undefined && cause !== error && isRefused(cause));
+const UNSENT = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT", "ConnectionRefused"]);
+
+/** What Node says of the ports that no `fetch` asks, 1 among them. It has no code, and does not pass. */
+const BAD_PORT = "bad port";
+
+/** Why nothing was sent, as far as the platform tells, which browsers do not; undefined where something may have been. */
+function whyUnsent(error: unknown): string | undefined {
+  // By members: the platform's errors may be of another realm, as in jest.
+  const { code, syscall, message, errors, cause } = (error ?? {}) as Readonly<Record<string, unknown>>;
+  if (Array.isArray(errors)) {
+    // Of an attempt for each address of a name: one that was not refused may have been heard.
+    const reasons = errors.map((each) => whyUnsent(each));
+    return reasons.includes(undefined) ? undefined : reasons[0];
+  }
+  if (typeof code === "string" && (UNSENT.has(code) || syscall === "connect")) {
+    return code;
+  }
+  return message === BAD_PORT ? BAD_PORT : cause === undefined || cause === error ? undefined : whyUnsent(cause);
 }
 
 function isAborted(signal: AbortSignal | undefined): boolean {
@@ -257,6 +293,7 @@ function paused(ms: number, signal: AbortSignal | undefined): Promise<boolean> {
 }
 
 function policy(retry: TaskRetry = {}): { maxRetries: number; retryDelayMs: number; backoffMultiplier: number } {
+  checkKnown(retry, RETRY);
   return {
     maxRetries: above("retry.maxRetries", retry.maxRetries ?? 3, 0),
     retryDelayMs: above("retry.retryDelayMs", retry.retryDelayMs ?? 1_000, 0),
