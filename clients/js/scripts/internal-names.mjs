@@ -6,7 +6,7 @@
 const NAMES = `
   acknowledge admit again ask atHub awake backOff came current cutOff dead deliver dial endAll ended feed findWebSocket frames
   giveUp goOn grant handler hangUp hasKey head headOf heard interest isAckDue isFinal isForOneHub isEnding isIdempotent isLast isLasting isNumbered
-  isOpen isWritten keepAlive later leave leaving limitFor longest lookUp loseSession lost maxMs mayWait minMs miss notOpened onWrite
+  isOpen isWritten keepAlive later leave leaving limitFor longest lookUp loseSession lost maxMs mayWait minMs notOpened onWrite
   opened packed policy probe readers reasonOf refused replied room served sink started
   states substitute takeAck takeAll takeOut tell tokens told tooLarge ttlMs units unread unregistering unwatch wakeAll watch
   withdraw

@@ -15,6 +15,8 @@ type Fields = Readonly<Record<string, unknown>>;
 /** A connection that says exactly what it is told to. */
 export interface Conversation {
   send(item: Send): void;
+  /** Sends a message, in whatever codec it speaks. */
+  say(message: object): void;
   /** The next message; rejects if the connection closes instead. */
   next(): Promise<unknown>;
   /** The close code; rejects if messages come first. */
@@ -155,7 +157,7 @@ class Script {
 
   async #act(connection: Conversation, step: Step): Promise<void> {
     if ("send" in step) {
-      connection.send({ text: JSON.stringify(this.#fill(step.send)) });
+      connection.say(this.#fill(step.send) as object);
     } else if ("receive" in step) {
       const received = await next(connection);
       this.#require(step.receive, received);
@@ -176,7 +178,7 @@ class Script {
         }
       }
     } else if (step.alive === true) {
-      connection.send({ text: '{"jsonrpc":"2.0","id":"alive","method":"rpc.ping"}' });
+      connection.say({ jsonrpc: "2.0", id: "alive", method: "rpc.ping" });
       this.#require({ id: "alive", result: { pong: true } }, await next(connection));
     } else {
       await assert.rejects(next(connection), /^Error: closed /u);

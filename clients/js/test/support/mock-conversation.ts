@@ -28,6 +28,9 @@ export async function converse(mock: MockHub): Promise<Conversation> {
     send: (item) => {
       socket.send(textOf(item));
     },
+    say: (message) => {
+      socket.send(JSON.stringify(message));
+    },
     next: async () => {
       const { value, done } = await within(5_000, "a message of the mock hub", received.next());
       if (done === true) {
