@@ -18,6 +18,12 @@ async function* counted(n: number): AsyncGenerator {
   return { done: n };
 }
 
+async function drained(chunks: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of chunks) {
+    // Only the end matters.
+  }
+}
+
 test("methods, their errors, and what was called", async () => {
   const mock = new MockHub()
     .method<{ text: string }>("text.upper", ({ text }) => text.toUpperCase())
@@ -41,6 +47,45 @@ test("methods, their errors, and what was called", async () => {
   await within(1_000, "the notification", until(() => mock.calls.length === 5));
   assert.deepEqual(mock.calls[0], { method: "text.upper", params: { text: "a" }, metadata: { tag: 1 }, isNotification: false });
   assert.equal(mock.calls[4]?.isNotification, true);
+  await hub.close();
+});
+
+test("what JSON cannot carry ends the call that it belongs to with 1003, and says where it stands", async () => {
+  let left = 0;
+  const sets = [new Map([["a", 1]]), { deep: [1n] }, { size: Number.NaN }, new Set([1]), () => 1, { text: "\uD800" }];
+  const mock = new MockHub()
+    .method<{ n: number }>("result", ({ n }) => sets[n])
+    .method<{ n: number }>("error", ({ n }) => {
+      throw new RpcError({ code: 4321, message: "no", data: { what: sets[n] } });
+    })
+    .method<{ n: number }>("chunks", async function* chunks({ n }) {
+      try {
+        yield "good";
+        yield sets[n];
+        yield "never";
+      } finally {
+        left += 1;
+      }
+    })
+    .method<{ n: number }>("told", ({ n }, { progress }) => {
+      progress(sets[n]);
+    });
+  const hub = await mock.connect();
+  const places = [["result", "result"], ["error", "error.data.what"], ["chunks", "params.data"], ["told", "params.value"]] as const;
+  for (const [method, place] of places) {
+    for (const n of sets.keys()) {
+      const options = { onProgress: () => undefined, idempotencyKey: `${method} ${n}` };
+      const outcome = method === "chunks" ? drained(hub.stream(method, { n })) : hub.call(method, { n }, options);
+      const error = await within(1_000, `the end of ${method} ${n}`, rejection(outcome));
+      assert.ok(error instanceof RpcError, String(error));
+      assert.deepEqual([error.code, error.errorName, error.maybeExecuted], [1003, "SERIALIZATION_ERROR", true]);
+      assert.ok(error.message.startsWith(`${method}: ${place}`), error.message);
+    }
+  }
+  assert.equal(left, sets.length, "each stream was left");
+  hub.notify("result", { n: 0 });
+  assert.throws(() => mock.publish("orders.1", { list: sets }), /^TypeError: data\.list\.0 is a Map/u);
+  assert.equal(mock.publish("orders.1", 1).offset, 1, "nothing was kept of it");
   await hub.close();
 });
 

@@ -1,7 +1,9 @@
 /**
  * A call that a mock hub runs: its chunks, its input, its deadline, and its one outcome.
  */
+import { encode } from "../encode.js";
 import { ERROR_CODES, RpcError, type RpcErrorInit } from "../index.js";
+import { notSendable } from "../oversize.js";
 import { AsyncQueue } from "../queue.js";
 import { Room } from "../room.js";
 import type { MockContext, MockHandler } from "./mock-connection.js";
@@ -106,7 +108,7 @@ export class CallRun {
     const outcome = await Promise.race([late, this.#run(handler, params)]);
     this.#moved = () => undefined;
     clearTimeout(timer);
-    return outcome;
+    return this.#sendable(outcome);
   }
 
   async #run(handler: MockHandler, params: unknown): Promise<Outcome> {
@@ -139,6 +141,30 @@ export class CallRun {
     return { code: ERROR_CODES.INTERNAL_ERROR, message, maybeExecuted: true, data: { ...this.#told(), error_id: id } };
   }
 
+  /** The outcome, or why it cannot be sent: JSON does not carry it. */
+  #sendable(outcome: Outcome): Outcome {
+    try {
+      encode(outcome);
+      return outcome;
+    } catch (error) {
+      return { error: { ...this.#unsent(error), data: this.#told() } };
+    }
+  }
+
+  /** Sends a message; what JSON does not carry ends the call. */
+  #tell(message: CallMessage): void {
+    try {
+      this.#send(message);
+    } catch (error) {
+      throw new RpcError(this.#unsent(error));
+    }
+  }
+
+  #unsent(error: unknown): RpcErrorInit {
+    const why = error instanceof Error ? error.message : String(error);
+    return { ...notSendable({ message: `${this.method}: ${why}`.replaceAll(/\p{Surrogate}/gu, "\u{FFFD}") }), maybeExecuted: true };
+  }
+
   #told(): object {
     return this.#chunks > 0 ? { chunks: this.#chunks } : {};
   }
@@ -151,7 +177,7 @@ export class CallRun {
       progress: (value) => {
         const { progress_token: token } = this.#metadata;
         if (token !== undefined) {
-          this.#send({ method: "$/progress", params: { token, value } });
+          this.#tell({ method: "$/progress", params: { token, value: value ?? null } });
         }
       },
     };
@@ -186,7 +212,13 @@ export class CallRun {
         return null;
       }
       this.room.add(1);
-      this.#chunk(value, index, false);
+      try {
+        this.#chunk(value, index, false);
+      } catch (error) {
+        // oxlint-disable-next-line no-await-in-loop -- it is the last
+        await chunks.return?.();
+        throw error;
+      }
       this.#chunks += 1;
       this.#moved();
     }
@@ -198,7 +230,7 @@ export class CallRun {
       this.#lastType = isTyped ? value.type : "data";
     }
     const data = isTyped ? value.data : value;
-    const params = { request_id: this.#id, chunk_type: this.#lastType, data, is_final: isFinal, index };
-    this.#send({ method: "stream_chunk", params });
+    const params = { request_id: this.#id, chunk_type: this.#lastType, data: data ?? null, is_final: isFinal, index };
+    this.#tell({ method: "stream_chunk", params });
   }
 }

@@ -2,6 +2,7 @@
  * A hub in memory, for tests of programs that use one: methods, streams, topics, served methods, sessions; and the faults that
  * are hard to come by: cuts, restarts, refusals, delays.
  */
+import { encode } from "../encode.js";
 import { connect, ERROR_CODES, RpcError, type ConnectOptions, type Hub, type Published, type RpcErrorInit, type WebSocketConstructor } from "../index.js";
 import { MockConnection, type MockCall, type MockHandler } from "./mock-connection.js";
 import { faultOfTopic } from "./mock-errors.js";
@@ -81,6 +82,8 @@ export class MockHub {
     if (fault !== undefined) {
       throw new RpcError(fault);
     }
+    // Refused before it is kept: a TypeError that names what JSON does not carry.
+    encode({ data });
     const event = this.topics.publish(topic, data, publisher);
     for (const connection of this.connections) {
       connection.deliver(event);
