@@ -42,6 +42,7 @@ const LEFT_OUT: readonly (readonly [why: string, ...cases: RegExp[]])[] = [
     /^(?:params of the wrong type|params out of range|a parameter is missing|an unknown parameter|too many positional params)$/u,
     /^(?:a stream with wrong params|a method returns what JSON cannot carry: |2 Idempotency keys: refusals release the key)/u,
   ],
+  ["a mock does not look at the schemas that clients say of their methods", /^6: what is no schema of params cannot be registered$/u],
   ["handlers of a mock call no other methods", /^nested call|^6: a method in an executor calls a client$/u],
   ["a mock has no credentials, and takes unknown params of its own methods", /^(?:auth without a token|unknown params of a hub method)$/u],
   [

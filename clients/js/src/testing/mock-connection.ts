@@ -2,16 +2,17 @@
  * One client of a mock hub: its session, subscriptions, calls and the methods that it serves.
  */
 import { encode } from "../encode.js";
-import { ERROR_CODES, type Params, type Published, type RpcErrorInit } from "../index.js";
+import { ERROR_CODES, type Params, type Position, type Published, type RpcErrorInit } from "../index.js";
 import { Session } from "../session.js";
+import { isPattern } from "../topics.js";
 import { CallRun, type Outcome } from "./call-run.js";
 import { MockCallee, PRINCIPAL } from "./mock-callee.js";
 import { DRAINING, faultOfMetadata, faultOfTopic, wireError } from "./mock-errors.js";
 import { unwrapped } from "./mock-keys.js";
-import { contractOf, faultOf, inFlight } from "./mock-params.js";
+import { aboutOf, contractOf, faultOf, faultOfEpoch, inFlight } from "./mock-params.js";
 import type { MockHub } from "./mock-hub.js";
 import type { FarEnd, MockSocket } from "./mock-socket.js";
-import { reaches, type Kept } from "./mock-topics.js";
+import { reaches, type Kept, type PatternPosition } from "./mock-topics.js";
 
 /** What was called. */
 export interface MockCall {
@@ -48,9 +49,6 @@ export interface Message {
 
 const TTL_MS = 60_000;
 const UNNUMBERED = /^(?:auth|rpc\.ping|(?:un)?subscribe|session\..*)$/u;
-const LIMITS = { max_message_bytes: 16_777_216, max_depth: 128, max_batch: 100 };
-const HUB = { name: "trunkline", version: "mock" };
-const ABOUT = { ttl_ms: TTL_MS, limits: LIMITS, hub: HUB };
 
 export class MockConnection implements FarEnd {
   readonly #hub: MockHub;
@@ -225,7 +223,7 @@ export class MockConnection implements FarEnd {
     const reply = (result: unknown): void => {
       this.send({ id, result }, !UNNUMBERED.test(method));
     };
-    const fault = this.#runs.has(id) ? inFlight(id) : (faultOfMetadata(metadata) ?? faultOf(method, params, this.#hub));
+    const fault = this.#runs.has(id) ? inFlight(id) : (faultOfMetadata(metadata) ?? faultOfEpoch(method, metadata, this.#hub) ?? faultOf(method, params, this.#hub));
     if (fault !== undefined) {
       // Under its own id the refusal would end the call that is in flight.
       this.refuse(this.#runs.has(id) ? null : id, fault, !UNNUMBERED.test(method));
@@ -263,7 +261,9 @@ export class MockConnection implements FarEnd {
         this.#hub.sessions.delete(this.#session?.id ?? "");
         return {};
       case "rpc.ping":
-        return { pong: true, time_ms: Date.now(), limits: LIMITS, hub: HUB };
+        return { pong: true, time_ms: Date.now(), ...aboutOf(this.#hub) };
+      case "history":
+        return this.#hub.topics.history(topic, params.after as Position | undefined, params.limit as number | undefined);
       case "unsubscribe":
         return { topic, unsubscribed: this.#subscriptions.delete(topic) };
       case "publish":
@@ -285,7 +285,7 @@ export class MockConnection implements FarEnd {
     if (old !== undefined && session !== undefined && resume !== undefined) {
       const missing = session.resume(resume.received);
       old.#socket?.end(4500, "this session goes on over a newer connection");
-      const opened = { session: session.id, resumed: true, received: session.takeAck(), ...ABOUT };
+      const opened = { session: session.id, resumed: true, received: session.takeAck(), ttl_ms: TTL_MS, ...aboutOf(this.#hub) };
       this.send({ id, result: opened }, false);
       old.#socket = this.#socket;
       this.#heir = old;
@@ -298,15 +298,17 @@ export class MockConnection implements FarEnd {
     }
     const opened = { session: `mock-${sessions.size}-${Math.random().toString(36).slice(2)}`, resumed: false, received: 0 };
     const reason = resume === undefined ? {} : { reason: "unknown" };
-    this.send({ id, result: { ...opened, ...ABOUT, ...reason } }, false);
+    this.send({ id, result: { ...opened, ttl_ms: TTL_MS, ...aboutOf(this.#hub), ...reason } }, false);
     this.#session = new Session(opened.session, TTL_MS);
     sessions.set(opened.session, this);
   }
 
   #subscribe(reply: (result: unknown) => void, params: Readonly<Record<string, unknown>>): void {
     const topic = params.topic as string;
-    const recover = params.recover as { epoch: string; offset: number } | undefined;
-    const joined = this.#hub.topics.join(topic, recover, (params.history as number | undefined) ?? 0);
+    const recover = params.recover as PatternPosition | undefined;
+    const joined = isPattern(topic)
+      ? this.#hub.topics.joinPattern(topic, recover, !this.#subscriptions.has(topic))
+      : this.#hub.topics.join(topic, recover, (params.history as number | undefined) ?? 0);
     reply(joined.reply);
     if (joined.gap !== undefined) {
       this.send({ method: "event.gap", params: joined.gap }, false);

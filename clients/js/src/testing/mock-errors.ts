@@ -19,7 +19,7 @@ const NOT_EXECUTED = new Set<number>([
   ERROR_CODES.WORKER_OVERLOADED,
 ]);
 
-const RESERVED = /^(?:(?:rpc|session|stream|system)\.|\$\/)|^(?:auth|publish|(?:un)?subscribe|method\.(?:un)?register)$/u;
+const RESERVED = /^(?:(?:rpc|session|stream|system)\.|\$\/)|^(?:auth|history|publish|(?:un)?subscribe|method\.(?:un)?register)$/u;
 const TOKEN = String.raw`[^\s.*>\p{Cc}]+`;
 const TOPIC = new RegExp(String.raw`^${TOKEN}(?:\.${TOKEN})*$`, "u");
 const PATTERN = new RegExp(String.raw`^(?:(?:${TOKEN}|\*)(?:\.(?:${TOKEN}|\*))*(?:\.>)?|>)$`, "u");
