@@ -127,3 +127,27 @@ def test_a_method_without_a_name_is_not_left_out_but_refused() -> None:
     found = narrowed({"openrpc": "1.3", "methods": [{"params": []}, 5]}, ("a.*",), ())
     with pytest.raises(DocumentError, match=r"methods\[0\] has no name"):
         read_document(found, ())
+
+
+def described_errors() -> dict[str, Any]:
+    data = {"type": "object", "properties": {"items": {"type": "integer"}}, "required": ["items"]}
+    errors = [{"code": 404, "message": "", "x-trunkline": {"data": data}}, {"code": -7, "message": "no"}]
+    return method("a.b") | {"errors": errors}
+
+
+def test_declared_errors_are_read_by_their_code() -> None:
+    (found,) = read_document(document(described_errors()), ()).methods
+    assert [(error.code, error.data is None) for error in found.errors] == [(-7, True), (404, False)]
+    with pytest.raises(DocumentError, match=r"a\.b: an error has no code"):
+        read_document(document(method("a.b") | {"errors": [{"message": "no"}]}), ())
+
+
+def test_what_a_method_declares_is_in_both_languages() -> None:
+    chunks = {"note": {"type": "string"}, "count": {"type": "integer"}}
+    stream = method("a.s", streaming=True, chunk={}, chunks=chunks)
+    both = document(described_errors(), stream)
+    typescript, python = GENERATORS["typescript"](both), GENERATORS["python"](both)
+    for words in ("note: string;", "count: number;", "Failure<404, {", "items: number;"):
+        assert words in typescript
+    for words in ('Chunk[Literal["note"], str]', 'Chunk[Literal["count"], int]', "def declared_data(", "Literal[404]"):
+        assert words in python
