@@ -10,6 +10,12 @@ import { Watched } from "./support/resilient.js";
 import { rejection } from "./support/scripted.js";
 import { until, within } from "./support/time.js";
 
+function forEver(): Promise<never> {
+  return new Promise(() => {
+    // Nobody settles it.
+  });
+}
+
 async function* counted(n: number): AsyncGenerator {
   for (let index = 0; index < n; index += 1) {
     await Promise.resolve();
@@ -284,4 +290,37 @@ test("answers come as late as they are told to", async () => {
   await hub.call("quick");
   assert.ok(performance.now() - begun >= 59);
   await hub.close();
+});
+
+test("a mock that is closed ends its clients, those that are away, too", async () => {
+  const mock = new MockHub().method("never", forEver);
+  const [hub, away] = [await mock.connect(), await mock.connect()];
+  const call = rejection(hub.call("never"));
+  mock.offline(true);
+  await within(1_000, "both are away", until(() => away.connectionState === "reconnecting"));
+  mock.offline(false);
+  mock.close();
+  assert.equal((await within(1_000, "the end of one", hub.closed)).code, 4502);
+  assert.equal((await within(1_000, "the end of the other", away.closed)).code, 4502);
+  assert.ok((await call) instanceof DisconnectedError);
+});
+
+test("a key is known to one run, and a pattern loses nothing over a cut", async () => {
+  const mock = new MockHub().method("slow", forEver);
+  const hub = await mock.connect();
+  const call = rejection(hub.call("slow", {}, { idempotencyKey: "k" }));
+  const orders = await hub.subscribe<number>("orders.*");
+  mock.publish("orders.1", 1);
+  mock.offline(true);
+  mock.publish("orders.1", 2);
+  mock.publish("orders.2", 3);
+  mock.offline(false);
+  const came = await take(orders, 3);
+  assert.deepEqual(came.map((message) => message.replace(/^.*?\//u, "")).toSorted(), ["orders.1:1", "orders.1:2", "orders.2:1"]);
+  assert.deepEqual((await hub.history("orders.1", { limit: 1 })).events.map(({ data }) => data), [2]);
+  mock.restart();
+  const error = await call;
+  assert.ok(error instanceof RpcError);
+  assert.deepEqual([error.code, error.maybeExecuted], [2001, true]);
+  mock.close();
 });
