@@ -5,6 +5,7 @@
  * @packageDocumentation
  */
 import { ERROR_CODES, RpcError, type Handler, type JsonSchema, type ServedCall } from "../index.js";
+import { isAsyncIterable } from "../iterables.js";
 import type { InputOf, Issue, OutputOf, StandardSchema } from "./standard.js";
 
 export type { InputOf, Issue, JsonSchemaOf, Outcome, OutputOf, StandardSchema } from "./standard.js";
@@ -49,7 +50,7 @@ export function checked<P extends StandardSchema, R extends StandardSchema>(
     const taken = await validated(params, given, "params", ERROR_CODES.INVALID_PARAMS);
     const outcome = await handler(taken as OutputOf<P>, call);
     const check = (value: unknown): Promise<unknown> => validated(result, value, "result", ERROR_CODES.SERIALIZATION_ERROR);
-    return isStream(outcome) ? stream(outcome, check) : check(outcome);
+    return isAsyncIterable(outcome) ? stream(outcome, check) : check(outcome);
   };
   const schemas = {
     params: jsonSchema("params", params, "input", told.paramsSchema),
@@ -81,14 +82,10 @@ function fieldOf({ path = [] }: Issue): string {
 }
 
 async function* stream(
-  chunks: AsyncGenerator<unknown, unknown>,
+  chunks: AsyncIterable<unknown, unknown>,
   check: (value: unknown) => Promise<unknown>,
 ): AsyncGenerator<unknown, unknown> {
   return check(yield* chunks);
-}
-
-function isStream(value: unknown): value is AsyncGenerator<unknown, unknown> {
-  return typeof value === "object" && value !== null && Symbol.asyncIterator in value;
 }
 
 function requireSchema(name: string, schema: StandardSchema | undefined): void {

@@ -3,6 +3,7 @@
  */
 import { encode } from "../encode.js";
 import { ERROR_CODES, RpcError, type RpcErrorInit } from "../index.js";
+import { isAsyncIterable } from "../iterables.js";
 import { notSendable } from "../oversize.js";
 import { AsyncQueue } from "../queue.js";
 import { Room } from "../room.js";
@@ -114,10 +115,10 @@ export class CallRun {
   async #run(handler: MockHandler, params: unknown): Promise<Outcome> {
     try {
       let result: unknown = await handler(params, this.#context());
-      if (typeof result === "object" && result !== null && Symbol.asyncIterator in result) {
+      if (isAsyncIterable(result)) {
         this.isStream = true;
         this.#moved();
-        result = await this.#stream((result as AsyncIterable<unknown>)[Symbol.asyncIterator]());
+        result = await this.#stream(result[Symbol.asyncIterator]());
       }
       return { result: result ?? null };
     } catch (error) {
