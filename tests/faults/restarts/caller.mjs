@@ -1,4 +1,6 @@
-// A caller, like caller.py: `node caller.mjs URL FIRST CALLS AT_ONCE`. Prints the outcome of each call, a line of JSON.
+// A caller, like caller.py: `node caller.mjs URL FIRST CALLS AT_ONCE`. Says that it is connected, waits
+// for a line, then prints the outcome of each call, a line of JSON.
+import { once } from "node:events";
 import { connect, isHubError } from "../../../clients/js/dist/index.js";
 
 const [url, ...numbers] = process.argv.slice(2);
@@ -28,5 +30,8 @@ async function lane() {
   }
 }
 
+console.log("connected");
+await once(process.stdin, "data");
+process.stdin.destroy();
 await Promise.all(Array.from({ length: atOnce }, lane));
 await hub.close();

@@ -1,6 +1,6 @@
 """A caller: ``python -m tests.faults.restarts.caller URL FIRST CALLS AT_ONCE``.
 
-Prints the outcome of each call, a line of JSON.
+Says that it is connected, waits for a line, then prints the outcome of each call, a line of JSON.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ async def main(url: str, first: int, calls: int, at_once: int) -> None:
     """Make all calls."""
     numbers = iter(range(first, first + calls))
     async with connect(url) as hub, asyncio.TaskGroup() as group:
+        print("connected", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
         for _ in itertools.repeat(None, at_once):
             group.create_task(lane(hub, numbers))
 

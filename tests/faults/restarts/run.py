@@ -203,11 +203,12 @@ async def run(plan: Plan) -> Report:
         begun = time.monotonic()
         callers = [
             await asyncio.create_subprocess_exec(
-                *words, lives.url, str(number * each), str(each), str(plan.at_once), stdout=PIPE
+                *words, lives.url, str(number * each), str(each), str(plan.at_once), stdin=PIPE, stdout=PIPE
             )
             for number, words in enumerate(CALLERS)
         ]
         try:
+            await _begin_together(callers)
             async with asyncio.TaskGroup() as group:
                 takers = [group.create_task(progress.take(caller)) for caller in callers]
                 await _restart_meanwhile(plan, lives, progress)
@@ -219,6 +220,17 @@ async def run(plan: Plan) -> Report:
         seconds = round(time.monotonic() - begun, 1)
     verdict = judge(range(each * len(CALLERS)), progress.ended, lives.executed())
     return Report(verdict, seconds, lives.restarted["hub"], lives.restarted["service"])
+
+
+async def _begin_together(callers: list[Process]) -> None:
+    """Let all begin once each is connected: who starts slowly would find the hub away, and be right to fail."""
+    for caller in callers:
+        assert caller.stdout is not None
+        assert await asyncio.wait_for(caller.stdout.readline(), 3 * PATIENCE) == b"connected\n"
+    for caller in callers:
+        assert caller.stdin is not None
+        caller.stdin.write(b"begin\n")
+        await caller.stdin.drain()
 
 
 async def _restart_meanwhile(plan: Plan, lives: Lives, progress: Progress) -> None:
