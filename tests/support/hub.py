@@ -21,6 +21,8 @@ from typing import IO, Any, Final
 
 import psutil
 
+from tests.support import fork_server
+from tests.support.fork_server import Forked
 from tests.support.timing import PATIENCE, START, eventually
 
 MODULES: Final = Path(__file__).with_name("modules")
@@ -50,6 +52,23 @@ class HttpAnswer:
         return json.loads(self.body)
 
 
+def started(
+    program: Sequence[str], cwd: Path | str, env: Mapping[str, str], stdin: int
+) -> Forked | subprocess.Popen[str]:
+    """A process that runs what an interpreter with such arguments would."""
+    if fork_server.fits(env):
+        return Forked(program, cwd=str(cwd), env=env, stdin=stdin)
+    return subprocess.Popen(
+        [sys.executable, *program],
+        cwd=cwd,
+        env=env,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class RunningHub:
     """A hub process. Leaving the ``with`` block stops it by SIGTERM and checks that it ended well.
 
@@ -77,22 +96,14 @@ class RunningHub:
         self._folder = tempfile.TemporaryDirectory(prefix="trunkline-test-")
         self.data = Path(self._folder.name) / "data"
         program = ["-m", "trunkline.cli"] if constants is None else ["-P", str(PATCHED_HUB), json.dumps(constants)]
-        command = [sys.executable, *program, "serve", "--port", "0", "--packs", "none", "--no-demo"]
+        command = [*program, "serve", "--port", "0", "--packs", "none", "--no-demo"]
         command += ["--data", str(self.data), "--executors", str(executors)]
         for name in methods:
             command += ["--methods", name]
         self.executors = executors
         self.spawned_at = time.monotonic()
         self.listening_after = self.ready_after = 0.0
-        self.process = subprocess.Popen(
-            [*command, *arguments],
-            cwd=cwd or self._folder.name,
-            env=clean_environment(env),
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.process = started([*command, *arguments], cwd or self._folder.name, clean_environment(env), stdin)
         self.stdout: list[str] = []
         self.stderr: list[str] = []
         self._said = threading.Condition()

@@ -1,0 +1,232 @@
+"""Hubs as processes that have the product's modules already: forked from a process that did nothing but import them.
+
+Two thirds of what a hub costs until it listens are imports, and the tests start hundreds of hubs. The process that is
+forked has no thread, no loop and no file open beside its outputs; a child of it gets working directory, environment,
+standard files and command line as a new interpreter would, and runs the same module as ``__main__``. What interpreters
+read from their environment when they start is not read again: ``fits`` says where that matters.
+
+Run as a program, ``fork_server.py FD``, this is that process; it ends with the one that started it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import io
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+PRELOADED: Final = ("trunkline.cli.main", "trunkline.hosting.lifecycle", "trunkline.hosting.server")
+"""What a hub imports, and with that nearly all it has when it listens."""
+
+_MAXIMUM: Final = 1 << 17
+"""Bytes of a request: an environment and a command line."""
+
+
+def fits(env: Mapping[str, str]) -> bool:
+    """Whether a process with such an environment may be forked: not where the interpreter itself is told something."""
+    if sys.platform != "linux" or "coverage" in sys.modules:
+        return False
+    changed = {name for name in {*env, *os.environ} if env.get(name) != os.environ.get(name)} - {"PYTHONUNBUFFERED"}
+    return not any(name.startswith(("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "TZ", "FAKETIME")) for name in changed)
+
+
+class Forked:
+    """A process that the fork server started, with what tests use of :class:`subprocess.Popen`.
+
+    Attributes:
+        stdin: None unless it is a pipe.
+    """
+
+    def __init__(
+        self, program: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+    ) -> None:
+        self.args = [sys.executable, *program]
+        self.returncode: int | None = None
+        self.stdin: IO[str] | None = None
+        self._waiting = threading.Lock()
+        out, err, status = os.pipe(), os.pipe(), os.pipe()
+        source, theirs = self._source(stdin)
+        request = {"program": list(program), "cwd": cwd, "env": dict(env)}
+        _server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
+        for fd in {theirs, out[1], err[1], status[1]} - {stdin}:
+            os.close(fd)
+        self.stdin = None if source is None else open(source, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self.stdout: IO[str] = open(out[0], encoding="utf-8")  # noqa: SIM115
+        self.stderr: IO[str] = open(err[0], encoding="utf-8")  # noqa: SIM115
+        self._status = open(status[0], "rb", buffering=0)  # noqa: SIM115
+        self.pid = int.from_bytes(self._status.read(8), "big")
+
+    @staticmethod
+    def _source(stdin: int) -> tuple[int | None, int]:
+        """The own end of a pipe, if there is to be one, and what the process reads from."""
+        if stdin == subprocess.PIPE:
+            theirs, own = os.pipe()
+            return own, theirs
+        return None, os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else stdin
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._look(0.0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not in time.
+        """
+        if (code := self._look(timeout)) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+        return code
+
+    def _look(self, timeout: float | None) -> int | None:
+        with self._waiting:
+            if self.returncode is None:
+                with selectors.DefaultSelector() as selector:
+                    selector.register(self._status, selectors.EVENT_READ)
+                    if selector.select(timeout):
+                        told = self._status.read(8)
+                        assert told is not None
+                        assert len(told) == 8, "the fork server has ended"
+                        self.returncode = int.from_bytes(told, "big", signed=True)
+                        self._status.close()
+            return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+class _Server:
+    """The process that forks, seen from the tests' side: one for each of their processes."""
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAXIMUM)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            )
+        atexit.register(self.close)
+
+    def start(self, request: bytes, fds: list[int]) -> None:
+        socket.send_fds(self._socket, [request], fds)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._process.wait()
+
+
+@functools.cache
+def _server() -> _Server:
+    return _Server()
+
+
+def serve(requests: socket.socket) -> dict[str, object] | None:
+    """Fork for each request until there will be no more; in a child, returns what it has to run, otherwise None."""
+    children: dict[int, int] = {}
+    awake, wakes = socket.socketpair()
+    for end in (awake, wakes):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    with selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        selector.register(awake, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if awake in ready:
+                awake.recv(4096)
+                _reap(children)
+            if requests not in ready:
+                continue
+            request, fds, _, _ = socket.recv_fds(requests, _MAXIMUM, 4)
+            if not request:
+                return None
+            *files, status = fds
+            if (pid := os.fork()) == 0:
+                break
+            os.write(status, pid.to_bytes(8, "big"))
+            children[pid] = status
+            for fd in files:
+                os.close(fd)
+    signal.set_wakeup_fd(-1)
+    for each in (requests, awake, wakes):
+        each.close()
+    for fd in (status, *children.values()):
+        os.close(fd)
+    _take_over(files)
+    found: dict[str, object] = json.loads(request)
+    return found
+
+
+def _reap(children: dict[int, int]) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with open(children.pop(pid), "wb", buffering=0) as told:
+            told.write(os.waitstatus_to_exitcode(status).to_bytes(8, "big", signed=True))
+
+
+def _take_over(files: list[int]) -> None:
+    """Let files be the standard ones, and signals what they are in a new process."""
+    for number, fd in enumerate(files):
+        os.dup2(fd, number)
+        os.close(fd)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout, sys.stderr = _unbuffered(1, "strict"), _unbuffered(2, "backslashreplace")
+
+
+def _unbuffered(fd: int, errors: str) -> io.TextIOWrapper:
+    raw = open(fd, "wb", buffering=0, closefd=False)  # noqa: SIM115
+    return io.TextIOWrapper(raw, encoding="utf-8", errors=errors, write_through=True)
+
+
+def run(program: Sequence[str], cwd: str, env: Mapping[str, str]) -> None:
+    """Be the interpreter of a command line: ``-m MODULE ...`` or ``-P FILE ...``."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    kind, name, *arguments = program
+    sys.argv = [name, *arguments]
+    if kind == "-m":
+        sys.path.insert(0, str(Path.cwd()))
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(name, run_name="__main__")
+
+
+def main() -> None:
+    """Import, and fork."""
+    for module in PRELOADED:
+        __import__(module)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is the tests' to answer
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    if (found := serve(requests)) is not None:
+        run(**found)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()
