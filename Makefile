@@ -1,5 +1,7 @@
 # Two commands do everything: `make run` and `make test`. `make help` lists the rest.
 SHELL := /bin/bash
+# Where it is set, each of the hundreds of processes that the tests start would compile all sources anew.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -67,18 +69,19 @@ $(STAMPS)/python313: pyproject.toml constraints.txt
 	$(VENV313)/bin/pip --disable-pip-version-check -q install -c constraints.txt -e '.[unit]'
 	@touch $@
 
-test-unit-313: ## The same under Python 3.13, where there is one (PYTHON313=...); without one a failure if CI is set
+test-unit-313: ## The same under Python 3.13, where there is one (PYTHON313=...), and coverage-unit's floors; a failure if CI is set and there is none
 ifeq ($(strip $(PYTHON313)),)
 	@echo "no Python 3.13 here: its unit tests are left out (PYTHON313=... names one)"; [ -z "$$CI" ]
 else
 	@$(MAKE) --no-print-directory $(STAMPS)/python313
-	$(VENV313)/bin/pytest -p no:cacheprovider $(UNIT)
+	@$(MAKE) --no-print-directory coverage-unit COVERING=$(VENV313)/bin
 endif
 
 # Collected where the configuration says, by the tests' own processes, their hubs and executors; then summed by room.
-COVERED = TEST_TIMEOUT_SCALE=$${TEST_TIMEOUT_SCALE:-4} $(BIN)/coverage run -m pytest -o timeout=400
-BY_ROOM = $(BIN)/coverage combine -q && $(BIN)/coverage json -q -o build/coverage/report.json && \
-  $(BIN)/python -m scripts.coverage_by_room
+COVERING = $(BIN)
+COVERED = TEST_TIMEOUT_SCALE=$${TEST_TIMEOUT_SCALE:-4} $(COVERING)/coverage run -m pytest -p no:cacheprovider -o timeout=400
+BY_ROOM = $(COVERING)/coverage combine -q && $(COVERING)/coverage json -q -o build/coverage/report.json && \
+  $(COVERING)/python -m scripts.coverage_by_room
 
 coverage: setup ## Run all tests that measure nothing; print how much of each room they ran, fail below coverage-floors.toml
 	@rm -rf build/coverage && mkdir -p build/coverage

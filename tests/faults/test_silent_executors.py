@@ -13,7 +13,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
 from tests.support.timing import PATIENCE, SCALE
 
-HELD_SECONDS: Final = 6
+HELD_SECONDS: Final = 4
 CALLS_PER_SECOND: Final = 20
 WAIT_SECONDS: Final = 0.6 * SCALE
 NOTICED_SECONDS: Final = 1.0

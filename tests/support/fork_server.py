@@ -24,7 +24,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, Self
 
 PRELOADED: Final = ("trunkline.cli.main", "trunkline.hosting.lifecycle", "trunkline.hosting.server")
 """What a hub imports, and with that nearly all it has when it listens."""
@@ -74,6 +74,17 @@ class Forked:
             theirs, own = os.pipe()
             return own, theirs
         return None, os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else stdin
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it, if it runs still, and close its files."""
+        self.kill()
+        self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
