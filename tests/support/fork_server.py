@@ -10,6 +10,7 @@ Run as a program, ``fork_server.py FD``, this is that process; it ends with the 
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import functools
 import io
@@ -22,6 +23,7 @@ import socket
 import subprocess
 import sys
 import threading
+from asyncio.streams import FlowControlMixin
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Self
@@ -41,19 +43,14 @@ def fits(env: Mapping[str, str]) -> bool:
     return not any(name.startswith(("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "TZ", "FAKETIME")) for name in changed)
 
 
-class Forked:
-    """A process that the fork server started, with what tests use of :class:`subprocess.Popen`.
-
-    Attributes:
-        stdin: None unless it is a pipe.
-    """
+class ForkedProcess:
+    """A process that the fork server started, with what tests use of :class:`subprocess.Popen`."""
 
     def __init__(
         self, program: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
     ) -> None:
         self.args = [sys.executable, *program]
-        self.returncode: int | None = None
-        self.stdin: IO[str] | None = None
+        self._code: int | None = None
         self._waiting = threading.Lock()
         out, err, status = os.pipe(), os.pipe(), os.pipe()
         source, theirs = self._source(stdin)
@@ -61,9 +58,7 @@ class Forked:
         _server().start(json.dumps(request).encode(), [theirs, out[1], err[1], status[1]])
         for fd in {theirs, out[1], err[1], status[1]} - {stdin}:
             os.close(fd)
-        self.stdin = None if source is None else open(source, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
-        self.stdout: IO[str] = open(out[0], encoding="utf-8")  # noqa: SIM115
-        self.stderr: IO[str] = open(err[0], encoding="utf-8")  # noqa: SIM115
+        self._fds = source, out[0], err[0]
         self._status = open(status[0], "rb", buffering=0)  # noqa: SIM115
         self.pid = int.from_bytes(self._status.read(8), "big")
 
@@ -75,16 +70,10 @@ class Forked:
             return own, theirs
         return None, os.open(os.devnull, os.O_RDONLY) if stdin == subprocess.DEVNULL else stdin
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Kill it, if it runs still, and close its files."""
-        self.kill()
-        self.wait()
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                stream.close()
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, as :meth:`poll` says it."""
+        return self.poll()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
@@ -102,16 +91,16 @@ class Forked:
 
     def _look(self, timeout: float | None) -> int | None:
         with self._waiting:
-            if self.returncode is None:
+            if self._code is None:
                 with selectors.DefaultSelector() as selector:
                     selector.register(self._status, selectors.EVENT_READ)
                     if selector.select(timeout):
                         told = self._status.read(8)
                         assert told is not None
                         assert len(told) == 8, "the fork server has ended"
-                        self.returncode = int.from_bytes(told, "big", signed=True)
+                        self._code = int.from_bytes(told, "big", signed=True)
                         self._status.close()
-            return self.returncode
+            return self._code
 
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
@@ -125,6 +114,77 @@ class Forked:
     def kill(self) -> None:
         """Send SIGKILL."""
         self.send_signal(signal.SIGKILL)
+
+
+class Forked(ForkedProcess):
+    """One with text as its standard files.
+
+    Attributes:
+        stdin: None unless it is a pipe.
+    """
+
+    def __init__(
+        self, program: Sequence[str], *, cwd: str, env: Mapping[str, str], stdin: int = subprocess.DEVNULL
+    ) -> None:
+        super().__init__(program, cwd=cwd, env=env, stdin=stdin)
+        source, out, err = self._fds
+        self.stdin: IO[str] | None = None
+        if source is not None:
+            self.stdin = open(source, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self.stdout: IO[str] = open(out, encoding="utf-8")  # noqa: SIM115
+        self.stderr: IO[str] = open(err, encoding="utf-8")  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Kill it, if it runs still, and close its files."""
+        self.kill()
+        self.wait()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                stream.close()
+
+
+class ForkedOnLoop(ForkedProcess):
+    """One with streams of the running loop, as :class:`asyncio.subprocess.Process` has them: see :meth:`start`."""
+
+    stdin: asyncio.StreamWriter
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader
+
+    @classmethod
+    async def start(cls, program: Sequence[str], *, cwd: str, env: Mapping[str, str], limit: int) -> Self:
+        """Start a process whose standard files are pipes; streams hold ``limit`` bytes before they wait."""
+        process = cls(program, cwd=cwd, env=env, stdin=subprocess.PIPE)
+        loop = asyncio.get_running_loop()
+        source, out, err = process._fds
+        assert source is not None
+        pipe = os.fdopen(source, "wb", 0)
+        transport, protocol = await loop.connect_write_pipe(lambda: FlowControlMixin(loop), pipe)
+        process.stdin = asyncio.StreamWriter(transport, protocol, None, loop)
+        process.stdout, process.stderr = await _reader(out, limit), await _reader(err, limit)
+        return process
+
+    async def ended(self) -> int:
+        """The exit status, once it has ended."""
+        loop = asyncio.get_running_loop()
+        if (code := self.poll()) is None:
+            readable = asyncio.Event()
+            loop.add_reader(self._status, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(self._status)
+            code = self.wait()
+        return code
+
+
+async def _reader(fd: int, limit: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(limit)
+    pipe = os.fdopen(fd, "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    return reader
 
 
 class _Server:

@@ -8,13 +8,14 @@ import struct
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
+from tests.support.fork_server import ForkedOnLoop, fits
 from tests.support.hub import DEBUG_METHODS, clean_environment, is_alive
 from tests.support.peer import Peer
 from tests.support.timing import PATIENCE, START
@@ -73,7 +74,7 @@ class Program(FramedPeer):
         log: what it wrote to standard error.
     """
 
-    def __init__(self, process: Process, framing: str) -> None:
+    def __init__(self, process: ForkedOnLoop | Process, framing: str) -> None:
         assert process.stdout is not None
         assert process.stdin is not None
         super().__init__(FrameStream(process.stdout, process.stdin, framing))
@@ -103,32 +104,46 @@ class Program(FramedPeer):
 
     async def exit_code(self, within: float = 2 * PATIENCE, *, failed_methods: bool = False) -> int:
         """Wait for its end, whose log has to be free of tracebacks, but for those of methods that are to fail."""
-        code = await asyncio.wait_for(self.process.wait(), within)
+        code = await asyncio.wait_for(self._ended(), within)
         await asyncio.wait_for(self._reading, PATIENCE)
         assert failed_methods or b"Traceback" not in self.log, self.log.decode()
         return code
+
+    async def _ended(self) -> int:
+        if isinstance(self.process, ForkedOnLoop):
+            return await self.process.ended()
+        return await self.process.wait()
 
     async def close(self) -> None:
         """Whatever happened: leave nothing behind."""
         if self.process.returncode is None:
             pids = self.executor_pids()
             self.process.kill()
-            await self.process.wait()
+            await self._ended()
             for pid in pids:
                 if is_alive(pid):
                     psutil.Process(pid).kill()
         self.stream.writer.close()
         await asyncio.wait_for(self._reading, PATIENCE)
-        self.process._transport.close()  # type: ignore[attr-defined]
+        if isinstance(self.process, Process):
+            self.process._transport.close()  # type: ignore[attr-defined]
+
+
+async def started(command: Sequence[str], cwd: str, env: Mapping[str, str] | None) -> ForkedOnLoop | Process:
+    """A command of this interpreter as a process with pipes."""
+    environment = clean_environment(env)
+    if fits(environment):
+        return await ForkedOnLoop.start(command[1:], cwd=cwd, env=environment, limit=64 * 2**20)
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, cwd=cwd, limit=64 * 2**20
+    )
 
 
 @asynccontextmanager
 async def relay(url: str, *arguments: str, framing: str = "packet4") -> AsyncIterator[Program]:
     """Run ``trunkline stdio --connect`` for the length of a ``with`` block."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "trunkline.cli", "stdio", "--framing", framing, "--connect", url, *arguments,
-        stdin=PIPE, stdout=PIPE, stderr=PIPE, env=clean_environment(), limit=64 * 2**20,
-    )  # fmt: skip
+    command = [*STDIO[:4], "--framing", framing, "--connect", url, *arguments]
+    process = await started(command, str(Path.cwd()), None)
     running = Program(process, framing)
     try:
         yield running
@@ -147,10 +162,8 @@ async def program(
     """Run ``trunkline stdio`` for the length of a ``with`` block."""
     named = [part for name in methods for part in ("--methods", name)]
     with tempfile.TemporaryDirectory(prefix="trunkline-test-") as folder:
-        process = await asyncio.create_subprocess_exec(
-            *(*STDIO, "--data", f"{folder}/data", "--framing", framing, *named, *arguments),
-            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=clean_environment(env), cwd=cwd or folder, limit=64 * 2**20,
-        )  # fmt: skip
+        command = [*STDIO, "--data", f"{folder}/data", "--framing", framing, *named, *arguments]
+        process = await started(command, str(cwd or folder), env)
         running = Program(process, framing)
         try:
             yield running
