@@ -99,9 +99,9 @@ test("a listener is given each event in order, waited for, and left alone by wha
   peer.event("orders.1", 2, 2);
   peer.gap("orders.1", 3, 4);
   peer.event("orders.1", 5, 5);
-  await within(5_000, "all events", until(() => heard.length === 3));
+  await within("all events", until(() => heard.length === 3));
   assert.deepEqual([heard, gaps], [["1: 1", "2: 2", "5: 5"], [3, 4]]);
-  await within(5_000, "its error", until(() => uncaught.length === 1));
+  await within("its error", until(() => uncaught.length === 1));
   assert.equal((uncaught[0] as Error).message, "the listener's own");
   const left = subscription.unsubscribe();
   await peer.unsubscribed("orders.1");
@@ -133,6 +133,6 @@ test("who ends it by its signal need not wait to hear so, and is told everything
     asked = await peer.next();
   }
   peer.error(asked.id, 6002);
-  await within(5_000, "the refusal", until(() => unhandled.length > 0));
+  await within("the refusal", until(() => unhandled.length > 0));
   assert.deepEqual(unhandled.map((error) => error instanceof RpcError && error.code), [6002]);
 });

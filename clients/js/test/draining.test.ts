@@ -180,7 +180,7 @@ describe("a real hub", { skip: SKIP_WITHOUT_HUB }, () => {
     }
     callOnce();
     assert.ok(calls.length > 10, "the hub was away for a while");
-    assert.deepEqual(await within(60_000, "all calls", Promise.all(calls)), [...calls.keys()]);
+    assert.deepEqual(await within("all calls", Promise.all(calls)), [...calls.keys()]);
     assert.equal((await work).slept, 1);
   });
 });

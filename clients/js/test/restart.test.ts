@@ -58,7 +58,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     await first.kill();
     const waiting = hub.call("debug.echo", { value: "waited" });
     const second = await brief(t, { port: first.port });
-    assert.equal(await within(20_000, "the call that waited", waiting), "waited");
+    assert.equal(await within("the call that waited", waiting), "waited");
     for (const { maybeExecuted, sessionEnd } of await failures) {
       assert.deepEqual([maybeExecuted, sessionEnd], [true, "unknown"]);
     }
@@ -98,7 +98,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     const open = failure(client.hub.call("debug.sleep", { seconds: 30 }));
     await client.hub.call("rpc.ping");
     proxy.cut();
-    const error = await within(5_000, "the call is settled", open);
+    const error = await within("the call is settled", open);
     assert.deepEqual([error.maybeExecuted, error.sessionEnd], [true, undefined]);
     assert.equal(client.states.length, 1, "settled without a connection");
   });
@@ -117,7 +117,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     proxy.cut();
     await pause(600);
     proxy.isOpen = true;
-    assert.equal(await within(10_000, "the first outcome", keyed), "y".repeat(10));
+    assert.equal(await within("the first outcome", keyed), "y".repeat(10));
     for (const { maybeExecuted, sessionEnd } of await Promise.all(large)) {
       assert.deepEqual([maybeExecuted, sessionEnd], [true, "overflow"]);
     }
@@ -138,7 +138,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     }
     await first.kill();
     await brief(t, { lab: true, port: first.port });
-    const [outcome] = await within(30_000, "the outcome", keyed);
+    const [outcome] = await within("the outcome", keyed);
     assert.ok(outcome.status === "rejected");
     requireRefused(outcome.reason);
     assert.equal(await readFile(marker, "utf8"), "x");
@@ -172,14 +172,14 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
         });
       });
       const call = rejection(client.hub.call("node.half", {}, { idempotencyKey: "k" }));
-      await within(5_000, "the first attempt", failed);
+      await within("the first attempt", failed);
       proxy.isOpen = false;
       await hubs[0].kill();
       await client.until("lost");
       await pause(awayMs);
       proxy.port = hubs[1].port;
       proxy.isOpen = true;
-      const error = await within(15_000, "the outcome", call);
+      const error = await within("the outcome", call);
       await client.until("anew");
       requireRefused(error);
       await client.hub.call("rpc.ping");
@@ -215,7 +215,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     await real.kill();
     await client.until("lost", 2);
     const waiting = failure(client.hub.call("debug.echo"));
-    await within(3_000, "close", client.hub.close());
+    await within("close", client.hub.close());
     assert.deepEqual([(await open).maybeExecuted, (await waiting).maybeExecuted], [true, false]);
     assert.equal(client.story.at(-1), "closed 1000");
   });
@@ -228,7 +228,7 @@ describe("hubs that go away", { skip: SKIP_WITHOUT_LAB }, () => {
     });
     const client = await watched(t, proxy.url);
     proxy.stall();
-    await within(3_000, "close", client.hub.close());
+    await within("close", client.hub.close());
     assert.equal((await client.hub.closed).code, 1000);
   });
 

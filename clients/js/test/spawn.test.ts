@@ -10,7 +10,7 @@ import { ConnectError, DisconnectedError, connect } from "../src/index.js";
 import { spawnHub, type SpawnedHub, type SpawnOptions } from "../src/node/index.js";
 import { SKIP_WITHOUT_LAB } from "./support/real-hub.js";
 import { SOON } from "./support/resilient.js";
-import { BINARY, executorOf, failure, folder, gone, PATIENCE, pidOf, small, Spawned, spawnError } from "./support/spawned.js";
+import { BINARY, executorOf, failure, folder, gone, pidOf, small, Spawned, spawnError } from "./support/spawned.js";
 import { pause, within } from "./support/time.js";
 
 /** A program that starts the hub, after some code of its own. */
@@ -122,7 +122,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     assert.ok(down.state === "restarting");
     assert.deepEqual([down.attempt, down.cause.signal, hub.pid], [1, "SIGKILL", undefined]);
     const queued = client.call("lab.upper", { text: "waited" });
-    assert.equal(await within(PATIENCE, "the call that waited", queued), "WAITED");
+    assert.equal(await within("the call that waited", queued), "WAITED");
     for (const error of await Promise.all([open, broken])) {
       assert.ok(error instanceof DisconnectedError, String(error));
       assert.equal(error.maybeExecuted, true);
@@ -143,7 +143,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     });
     writeFileSync(config, "not = [toml");
     process.kill(pidOf(spawned.hub), "SIGKILL");
-    const { error } = await within(PATIENCE, "it is given up", spawned.hub.closed);
+    const { error } = await within("it is given up", spawned.hub.closed);
     assert.equal(error?.exitCode, 2);
     assert.match(error?.message ?? "", /Invalid value \(at line 1/u);
     assert.equal(spawned.story, "starting running restarting starting restarting starting stopped");
@@ -154,7 +154,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
   test("restart: false", async (t) => {
     const spawned = await Spawned.start(t, { restart: false });
     process.kill(pidOf(spawned.hub), "SIGKILL");
-    const { error } = await within(PATIENCE, "its end", spawned.hub.closed);
+    const { error } = await within("its end", spawned.hub.closed);
     assert.equal(error?.signal, "SIGKILL");
     assert.equal(spawned.story, "starting running stopped");
   });
@@ -170,7 +170,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
         controller.abort(new Error("no longer"));
       },
     });
-    assert.match(String(await within(PATIENCE, "it rejects", failure(starting))), /no longer/u);
+    assert.match(String(await within("it rejects", failure(starting))), /no longer/u);
     const url = /ws:[^\s"]+/u.exec(log.join("\n"))?.[0] ?? "";
     assert.ok((await failure(connect(url))) instanceof ConnectError, `${url} is gone`);
     assert.equal(getEventListeners(controller.signal, "abort").length, 0);
@@ -184,7 +184,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
       const spawned = await Spawned.start(t, { restart: delays });
       process.kill(pidOf(spawned.hub), "SIGKILL");
       await spawned.until(state, state === "starting" ? 2 : 1);
-      await within(PATIENCE, "stop", spawned.hub.stop());
+      await within("stop", spawned.hub.stop());
       const { story } = spawned;
       assert.match(story, /stopping stopped$/u);
       await pause(100);
@@ -209,7 +209,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
       },
     });
     process.kill(pidOf(hub), "SIGKILL");
-    await within(PATIENCE, "its end", hub.closed);
+    await within("its end", hub.closed);
     await Promise.all(stopped);
     assert.deepEqual([pids.length, stopped.length], [1, 1]);
     assert.ok((await failure(hub.connect())) instanceof ConnectError);
@@ -219,13 +219,13 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     const { hub } = await Spawned.start(t, { stopTimeoutMs: 300 });
     const pid = pidOf(hub);
     process.kill(pid, "SIGSTOP");
-    await within(PATIENCE, "stop", hub.stop());
+    await within("stop", hub.stop());
     assert.throws(() => process.kill(pid, 0), { code: "ESRCH" });
   });
 
   test("behind a program that keeps SIGTERM to itself it stops in order", async (t) => {
     const spawned = await Spawned.start(t, { command: wrapper(t, 'process.on("SIGTERM", () => {});') });
-    await within(PATIENCE, "stop", spawned.hub.stop());
+    await within("stop", spawned.hub.stop());
     assert.ok(spawned.log.some((line) => line.includes('"stopped"')), spawned.log.slice(-5).join("\n"));
   });
 

@@ -21,7 +21,7 @@ export async function converse(mock: MockHub): Promise<Conversation> {
   socket.addEventListener("message", ({ data }) => {
     received.push(JSON.parse(String(data)));
   });
-  await within(5_000, "a connection", new Promise<unknown>((resolve) => {
+  await within("a connection", new Promise<unknown>((resolve) => {
     socket.addEventListener("open", resolve);
   }));
   return {
@@ -32,13 +32,13 @@ export async function converse(mock: MockHub): Promise<Conversation> {
       socket.send(JSON.stringify(message));
     },
     next: async () => {
-      const { value, done } = await within(5_000, "a message of the mock hub", received.next());
+      const { value, done } = await within("a message of the mock hub", received.next());
       if (done === true) {
         throw new Error(`closed (${await closed}) instead of one more message`);
       }
       return value;
     },
-    closeCode: () => within(5_000, "the mock hub closes the connection", closed),
+    closeCode: () => within("the mock hub closes the connection", closed),
     terminate: () => {
       socket.close();
     },

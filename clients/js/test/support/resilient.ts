@@ -55,7 +55,6 @@ export class Watched {
         : this.story.filter((word) => word === what).length;
     while (count() < n) {
       await within(
-        15_000,
         `${what} (${n}), after ${this.story.join(", ")}`,
         new Promise<void>((resolve) => {
           this.#wake.push(resolve);

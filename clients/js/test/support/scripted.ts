@@ -47,7 +47,7 @@ export class Peer {
 
   /** The next message of the client. */
   async next(): Promise<Received> {
-    const { value, done } = await within(5_000, "a message from the client", this.#inbox.next());
+    const { value, done } = await within("a message from the client", this.#inbox.next());
     if (done === true) {
       throw new Error("the client sent nothing more");
     }
@@ -183,7 +183,7 @@ export async function listen(
     },
     options,
   );
-  const accept = async (): Promise<Peer> => (await within(5_000, "a connection", peers.next())).value as Peer;
+  const accept = async (): Promise<Peer> => (await within("a connection", peers.next())).value as Peer;
   return { url, accept };
 }
 
@@ -211,7 +211,7 @@ export async function connected(
 export async function rejection(promise: Promise<unknown>): Promise<unknown> {
   let value: unknown;
   try {
-    value = await within(5_000, "a rejection", promise);
+    value = await within("a rejection", promise);
   } catch (error) {
     return error;
   }

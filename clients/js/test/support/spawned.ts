@@ -10,13 +10,11 @@ import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { SpawnError, spawnHub, type SpawnedHub, type SpawnedState, type SpawnOptions } from "../../src/node/index.js";
 import { REPOSITORY } from "./paths.js";
-import { ms, pause, within } from "./time.js";
+import { PATIENCE, pause, within } from "./time.js";
 
 /** The program that the tests start. */
 export const BINARY = process.env.TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 const MODULES = join(REPOSITORY, "tests", "support", "modules");
-/** As long as a slow machine may need for a start or an end. */
-export const PATIENCE = 60_000;
 
 /** Runs a program; resolves with what it says. */
 export const run = promisify(execFile);
@@ -37,7 +35,7 @@ export function small(t: TestContext): SpawnOptions & { readonly args: string[] 
     command: [BINARY],
     args: [...args, "--executors", "1", "--no-demo", "--data", join(folder(t), "data")],
     cwd: MODULES,
-    readyTimeoutMs: ms(PATIENCE),
+    readyTimeoutMs: PATIENCE,
     onLog: () => {},
   };
 }
@@ -80,7 +78,6 @@ export class Spawned {
         return found;
       }
       await within(
-        PATIENCE,
         `${state} for the ${n}. time, after: ${this.story}\n${this.log.slice(-20).join("\n")}`,
         new Promise<void>((resolve) => {
           this.#wake.push(resolve);
@@ -108,7 +105,7 @@ export async function alive(pids: readonly number[]): Promise<number> {
 
 /** Waits until none of these processes runs; kills those that go on. */
 export async function gone(what: string, ...pids: number[]): Promise<void> {
-  const late = performance.now() + ms(PATIENCE);
+  const late = performance.now() + PATIENCE;
   while ((await alive(pids)) > 0) {
     if (performance.now() > late) {
       await run("kill", ["-KILL", ...pids.map(String)]).catch(String);
@@ -132,7 +129,7 @@ export function pidOf(hub: SpawnedHub): number {
 
 /** What a promise rejects with, in the time that hubs need. */
 export async function failure(promise: Promise<unknown>): Promise<unknown> {
-  const [outcome] = await within(2 * PATIENCE, "a rejection", Promise.allSettled([promise]));
+  const [outcome] = await within("a rejection", Promise.allSettled([promise]));
   assert.ok(outcome?.status === "rejected", "it was to fail");
   return outcome.reason;
 }
