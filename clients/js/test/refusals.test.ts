@@ -17,8 +17,7 @@ import {
 } from "../src/index.js";
 import { pauseMs } from "../src/redial.js";
 import { PlainSocket } from "./support/plain-socket.js";
-import { SKIP_WITHOUT_HUB, startHub } from "./support/real-hub.js";
-import { connected, listen, ONE_CONNECTION, rejection, roundTrip, serve, serveBare } from "./support/scripted.js";
+import { connected, listen, ONE_CONNECTION, refusal, rejection, roundTrip, serve, serveBare } from "./support/scripted.js";
 import { until, within } from "./support/time.js";
 
 const WORDS = "the token is not valid";
@@ -65,12 +64,6 @@ function signedOut(): string {
 
 function providerIsDown(): string {
   throw new Error("the id provider is down");
-}
-
-async function refusal(promise: Promise<unknown>): Promise<ConnectError> {
-  const error = await rejection(promise);
-  assert.ok(error instanceof ConnectError, String(error));
-  return error;
 }
 
 test("by HTTP: status, code, name and words are the hub's own", async (t) => {
@@ -265,22 +258,4 @@ test("pauses between attempts follow the outage: nobody is away for more than tw
     return now;
   });
   assert.ok(Math.max(...away) <= 3_000, "of a restart that took 1.5 s");
-});
-
-test("the real hub's own words, by either way", { skip: SKIP_WITHOUT_HUB }, async () => {
-  const hub = await startHub({ env: { TRUNKLINE_TOKEN: "the-only-token-of-this-hub" } });
-  try {
-    for (const Socket of [WebSocket, PlainSocket]) {
-      const wrong = await refusal(connect(hub.url, { WebSocket: Socket, token: "wrong" }));
-      assert.deepEqual([wrong.code, wrong.errorName], [6001, "UNAUTHENTICATED"]);
-      assert.match(wrong.message, /the token is not valid/u);
-      const lost = await refusal(connect(`${hub.url}/nowhere`, { WebSocket: Socket }));
-      assert.match(lost.message, /no WebSocket endpoint at '\/ws\/nowhere'; this hub has \/ws/u);
-    }
-    const foreign = await refusal(connect(hub.url, { WebSocket, headers: { Origin: "http://localhost:5173" } }));
-    assert.deepEqual([foreign.status, foreign.code], [403, 6002]);
-    assert.match(foreign.message, /origin 'http:\/\/localhost:5173' is not allowed; add it to TRUNKLINE_ALLOWED_ORIGINS/u);
-  } finally {
-    await hub.stop();
-  }
 });

@@ -64,7 +64,8 @@ export function serveDebug(mock: MockHub): MockHub {
   return mock
     .method<{ value?: unknown }>("debug.echo", (params) => (Array.isArray(params) ? params[0] : params.value))
     .method<{ seconds: number }>("debug.sleep", async ({ seconds }, { signal }) => {
-      await pause(seconds * 1_000, undefined, { signal });
+      // What a case leaves running keeps no process.
+      await pause(seconds * 1_000, undefined, { signal, ref: false });
       return { slept: seconds };
     })
     .method<{ n: number; interval_ms?: number; fail_at?: number }>("debug.count", counted)

@@ -6,7 +6,7 @@ import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocketServer, type WebSocket } from "ws";
-import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
+import { connect, ConnectError, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
 import { AsyncQueue } from "../../src/queue.js";
 import { CODEC } from "./codec.js";
 import { within } from "./time.js";
@@ -216,6 +216,13 @@ export async function rejection(promise: Promise<unknown>): Promise<unknown> {
     return error;
   }
   throw new Error(`should have been rejected, but gave ${JSON.stringify(value)}`);
+}
+
+/** What keeps a connection from coming about. */
+export async function refusal(promise: Promise<unknown>): Promise<ConnectError> {
+  const error = await rejection(promise);
+  assert.ok(error instanceof ConnectError, String(error));
+  return error;
 }
 
 /** Proves that everything sent before, in both directions, has been handled. */

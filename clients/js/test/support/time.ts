@@ -20,6 +20,18 @@ export async function until(isTrue: () => boolean): Promise<void> {
   }
 }
 
+/** A number that grows, once it has not for a while, or when it reaches `limit`. */
+export async function settled(read: () => number, limit: number): Promise<number> {
+  for (let before = -1; ; ) {
+    const now = read();
+    if (now === before || now >= limit) {
+      return now;
+    }
+    before = now;
+    await pause(200);
+  }
+}
+
 /** The promise's outcome, or a rejection that says what did not happen in {@link PATIENCE}. */
 export async function within<T>(what: string, promise: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
