@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { describe, test, type TestContext } from "node:test";
 import { PACKAGE } from "./support/paths.js";
 import { SKIP_WITHOUT_LAB } from "./support/real-hub.js";
-import { alive, gone, run, small } from "./support/spawned.js";
+import { alive, gone, run, small, standIn } from "./support/spawned.js";
 import { PATIENCE, within } from "./support/time.js";
 
 /** Says its hub's process and that of its executor, while a call is in flight. */
@@ -90,7 +90,7 @@ describe("parents of hubs", { skip: SKIP_WITHOUT_LAB }, () => {
           const error = await hub.connect().catch((reason) => reason);
           console.log(error instanceof core.ConnectError, listeners() === before, Object.keys(node).sort().join());
         });`;
-      const args = [`--input-type=${type}`, "--eval", code, JSON.stringify(small(t))];
+      const args = [`--input-type=${type}`, "--eval", code, JSON.stringify(standIn(t))];
       const { stdout } = await run(process.execPath, args, { cwd: PACKAGE, timeout: PATIENCE });
       assert.equal(stdout.trim(), "true true SpawnError,spawnHub");
     });

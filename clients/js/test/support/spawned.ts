@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
@@ -40,6 +40,29 @@ export function small(t: TestContext): SpawnOptions & { readonly args: string[] 
   };
 }
 
+/**
+ * Options of a program that behaves as the process of a hub does, in a twentieth of its time, and serves nothing: it says that it
+ * listens and is ready, and ends in order after SIGTERM or when its stdin ends. `code` runs before that.
+ */
+export function standIn(t: TestContext, code = ""): SpawnOptions {
+  const file = join(folder(t), "stand-in.mjs");
+  writeFileSync(
+    file,
+    `import { existsSync, writeSync } from "node:fs";
+    import { createServer } from "node:net";
+    ${code}
+    const stop = () => process.exit(0);
+    process.on("SIGTERM", stop);
+    process.stdin.on("end", stop).resume();
+    const server = createServer((socket) => socket.destroy());
+    server.listen(Number(process.argv[process.argv.indexOf("--port") + 1]), "127.0.0.1", () => {
+      const { port } = server.address();
+      console.log("trunkline 0 listening on ws://127.0.0.1:" + port + "/ws\\nready: nothing");
+    });`,
+  );
+  return { command: [process.execPath, file], readyTimeoutMs: PATIENCE };
+}
+
 /** A hub, what became of it, and what it said. */
 export class Spawned {
   readonly states: SpawnedState[] = [];
@@ -52,6 +75,11 @@ export class Spawned {
     spawned.hub = await spawnHub({ ...small(t), ...spawned.listeners(), ...options });
     t.after(() => spawned.hub.stop());
     return spawned;
+  }
+
+  /** The same of a {@link standIn} that runs `code` first. */
+  static async standIn(t: TestContext, { code, ...options }: SpawnOptions & { readonly code?: string } = {}): Promise<Spawned> {
+    return Spawned.start(t, { args: [], cwd: undefined, ...standIn(t, code), ...options });
   }
 
   listeners(): SpawnOptions {
