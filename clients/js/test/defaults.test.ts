@@ -27,12 +27,12 @@ function surfacing(t: TestContext, event: "uncaughtException" | "unhandledReject
 test("metadata and timeout of the connection are those of each call that says nothing else", async (t) => {
   let asked = 0;
   const metadata = (): { traceparent: string } => ({ traceparent: `t${(asked += 1)}` });
-  const { hub, peer } = await connected(t, { metadata, timeoutMs: 5_000 });
-  const calls = [hub.call("a"), hub.call("b", {}, { timeoutMs: 100, metadata: { traceparent: "own", tag: 1 } })];
+  const { hub, peer } = await connected(t, { metadata, timeoutMs: 50_000 });
+  const calls = [hub.call("a"), hub.call("b", {}, { timeoutMs: 60_000, metadata: { traceparent: "own", tag: 1 } })];
   const said = [await peer.next(), await peer.next()];
   assert.deepEqual(said.map((request) => request.metadata), [
-    { traceparent: "t1", timeout_ms: 5_000 },
-    { traceparent: "own", tag: 1, timeout_ms: 100 },
+    { traceparent: "t1", timeout_ms: 50_000 },
+    { traceparent: "own", tag: 1, timeout_ms: 60_000 },
   ]);
   for (const { id } of said) {
     peer.result(id, null);

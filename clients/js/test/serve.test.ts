@@ -187,26 +187,23 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
 
   test("cancelling reaches the handler, and its outcome nobody", async (t) => {
     const hub = await callee(t);
-    let running = 0;
-    let aborted = 0;
+    const told = { running: 0, aborted: 0 };
     await hub.register("node.wait", async (_params, { signal }) => {
-      running += 1;
-      await new Promise((resolve) => {
-        signal.addEventListener("abort", resolve);
-      });
-      aborted += 1;
+      told.running += 1;
+      await once(signal, "abort");
+      told.aborted += 1;
       return "too late";
     });
     const controller = new AbortController();
-    const calls = [
-      caller.call("node.wait", {}, { signal: controller.signal }),
-      caller.call("node.wait", {}, { timeoutMs: 200 }),
-    ];
-    const outcomes = Promise.allSettled(calls);
-    await until(() => running === 2);
+    const call = Promise.allSettled([caller.call("node.wait", {}, { signal: controller.signal })]);
+    await within("it runs", until(() => told.running === 1));
+    // A deadline that passes before the call has begun reaches no handler.
+    for (let timeoutMs = 200; told.running < 2; timeoutMs *= 2) {
+      await Promise.allSettled([caller.call("node.wait", {}, { timeoutMs })]);
+    }
     controller.abort();
-    await outcomes;
-    await within("both are told", until(() => aborted === 2));
+    await call;
+    await within("both are told", until(() => told.aborted === 2));
     assert.equal(await caller.call("debug.echo", { value: 1 }), 1);
   });
 
@@ -248,7 +245,7 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
       return "first";
     });
     const running = caller.call("node.drained");
-    await until(() => calls === 1);
+    await within("it runs", until(() => calls === 1));
     const order: string[] = [];
     async function drain(): Promise<void> {
       await registration.unregister({ drain: true, timeoutMs: 10_000 });
@@ -306,7 +303,7 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
       });
       const call = caller.call(`node.cut.${session}`);
       const outcome = Promise.allSettled([call]);
-      await until(() => begun === 1);
+      await within("it runs", until(() => begun === 1));
       proxy.cut();
       const [result] = await outcome;
       assert.equal(result?.status, session ? "fulfilled" : "rejected");

@@ -78,7 +78,7 @@ export class Spawned {
   }
 
   /** The same of a {@link standIn} that runs `code` first. */
-  static async standIn(t: TestContext, { code, ...options }: SpawnOptions & { readonly code?: string } = {}): Promise<Spawned> {
+  static standIn(t: TestContext, { code, ...options }: SpawnOptions & { readonly code?: string } = {}): Promise<Spawned> {
     return Spawned.start(t, { args: [], cwd: undefined, ...standIn(t, code), ...options });
   }
 
