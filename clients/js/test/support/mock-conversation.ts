@@ -98,6 +98,6 @@ async function* counted(
       throw new RpcError({ code: 3003, message: `debug.count was told to fail at chunk ${index}` });
     }
     yield { index };
-    await pause(interval);
+    await pause(interval, undefined, { ref: false });
   }
 }
