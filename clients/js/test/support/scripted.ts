@@ -36,6 +36,7 @@ export class Peer {
     });
     this.closed = new Promise((resolve) => {
       socket.on("close", (code, reason) => {
+        this.#inbox.end();
         resolve({ code, reason: reason.toString() });
       });
     });
