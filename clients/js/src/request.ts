@@ -103,6 +103,7 @@ export class Request implements Frame {
   packed: Packed;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unwatch: (() => void) | undefined;
+  #later: ReturnType<typeof setTimeout> | undefined;
   /** Why the hub could not take it yet, when it was last put to it. */
   #refusal: string | undefined;
 
@@ -146,7 +147,13 @@ export class Request implements Frame {
   unwatch(): void {
     this.#unwatch?.();
     clearTimeout(this.#timer);
+    clearTimeout(this.#later);
     void this.feed?.stop();
+  }
+
+  /** Calls `act` after a while, unless it is settled by then. */
+  after(delayMs: number, act: () => void): void {
+    this.#later = setTimeout(act, delayMs);
   }
 
   /** Whether it may be put to the next hub when this one takes nothing new, and to this one when that takes it. */

@@ -138,11 +138,9 @@ export class Requests {
       return false;
     }
     request.late(false, error.message);
-    setTimeout(() => {
-      if (this.#inFlight.get(id) === request) {
-        this.#link.send(request, true);
-      }
-    }, delayMs);
+    request.after(delayMs, () => {
+      this.#link.send(request, true);
+    });
     return true;
   }
 

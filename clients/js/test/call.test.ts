@@ -136,17 +136,18 @@ test("a silent hub costs timeoutMs and two seconds, then the call is cancelled",
     [error.code, error.kind, error.errorName, error.retryable, error.recovery, error.maybeExecuted],
     [1002, "timeout", "COMMUNICATION_TIMEOUT", true, "retry", true],
   );
-  assert.ok(took >= 2_030 && took < 3_500, `took ${took} ms`);
+  assert.match(error.message, /^no answer within 2040 ms/u);
+  assert.ok(took >= 2_030, `took ${took} ms`);
   assert.equal((await peer.next()).method, "$/cancelRequest");
 });
 
 test("the hub's own answer to a passed deadline comes first", async (t) => {
   const { hub, peer } = await connected(t);
-  const begun = performance.now();
-  const call = hub.call("m", {}, { timeoutMs: 40 });
+  const call = hub.call("m", {}, { timeoutMs: 60_000 });
   peer.error((await peer.next()).id, 1002, { type: "COMMUNICATION_TIMEOUT", recovery: "retry", retryable: true });
-  assert.ok((await rejection(call)) instanceof TimeoutError);
-  assert.ok(performance.now() - begun < 1_500);
+  const error = await rejection(call);
+  assert.ok(error instanceof TimeoutError);
+  assert.match(error.message, /^error 1002/u);
 });
 
 test("a timeout longer than any timer does not fire at once", async (t) => {

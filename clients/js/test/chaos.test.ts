@@ -95,7 +95,6 @@ describe("chaos", { skip: SKIP_WITHOUT_LAB }, () => {
       }, 30);
       for (let round = 0; round < ROUNDS; round += 1) {
         const [runs, streamed, echoed, sum, counted] = await within(
-          30_000,
           `round ${round}`,
           Promise.all([
             Promise.all(upTo(5).map(() => hub.call("lab.counted_run", { marker }))),
@@ -114,7 +113,7 @@ describe("chaos", { skip: SKIP_WITHOUT_LAB }, () => {
       }
       clearInterval(cutting);
       assert.equal(readFileSync(marker, "utf8").length, ROUNDS * 5);
-      assert.deepEqual((await within(10_000, "the events", events)).toSorted((a, b) => a - b), upTo(ROUNDS * 10).map((n) => n + 1));
+      assert.deepEqual((await within("the events", events)).toSorted((a, b) => a - b), upTo(ROUNDS * 10).map((n) => n + 1));
       const resumed = watched.states.filter((state) => state.state === "connected");
       assert.ok(resumed.length > 3 && resumed.every((state) => state.resumed), `${resumed.length} connections`);
       assert.deepEqual(warnings, []);

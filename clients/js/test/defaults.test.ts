@@ -27,12 +27,12 @@ function surfacing(t: TestContext, event: "uncaughtException" | "unhandledReject
 test("metadata and timeout of the connection are those of each call that says nothing else", async (t) => {
   let asked = 0;
   const metadata = (): { traceparent: string } => ({ traceparent: `t${(asked += 1)}` });
-  const { hub, peer } = await connected(t, { metadata, timeoutMs: 5_000 });
-  const calls = [hub.call("a"), hub.call("b", {}, { timeoutMs: 100, metadata: { traceparent: "own", tag: 1 } })];
+  const { hub, peer } = await connected(t, { metadata, timeoutMs: 50_000 });
+  const calls = [hub.call("a"), hub.call("b", {}, { timeoutMs: 60_000, metadata: { traceparent: "own", tag: 1 } })];
   const said = [await peer.next(), await peer.next()];
   assert.deepEqual(said.map((request) => request.metadata), [
-    { traceparent: "t1", timeout_ms: 5_000 },
-    { traceparent: "own", tag: 1, timeout_ms: 100 },
+    { traceparent: "t1", timeout_ms: 50_000 },
+    { traceparent: "own", tag: 1, timeout_ms: 60_000 },
   ]);
   for (const { id } of said) {
     peer.result(id, null);
@@ -99,9 +99,9 @@ test("a listener is given each event in order, waited for, and left alone by wha
   peer.event("orders.1", 2, 2);
   peer.gap("orders.1", 3, 4);
   peer.event("orders.1", 5, 5);
-  await within(5_000, "all events", until(() => heard.length === 3));
+  await within("all events", until(() => heard.length === 3));
   assert.deepEqual([heard, gaps], [["1: 1", "2: 2", "5: 5"], [3, 4]]);
-  await within(5_000, "its error", until(() => uncaught.length === 1));
+  await within("its error", until(() => uncaught.length === 1));
   assert.equal((uncaught[0] as Error).message, "the listener's own");
   const left = subscription.unsubscribe();
   await peer.unsubscribed("orders.1");
@@ -133,6 +133,6 @@ test("who ends it by its signal need not wait to hear so, and is told everything
     asked = await peer.next();
   }
   peer.error(asked.id, 6002);
-  await within(5_000, "the refusal", until(() => unhandled.length > 0));
+  await within("the refusal", until(() => unhandled.length > 0));
   assert.deepEqual(unhandled.map((error) => error instanceof RpcError && error.code), [6002]);
 });

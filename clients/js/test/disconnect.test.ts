@@ -7,7 +7,7 @@ import { connected, rejection, type Peer } from "./support/scripted.js";
 async function inFlight(hub: Hub, peer: Peer): Promise<{ all: Promise<unknown>[]; settled: () => number }> {
   let count = 0;
   const streams = [hub.stream("s"), hub.stream("s")];
-  const calls = [hub.call("c"), hub.call("c", {}, { timeoutMs: 50 }), hub.call("c")];
+  const calls = [hub.call("c"), hub.call("c", {}, { timeoutMs: 60_000 }), hub.call("c")];
   const loops = streams.map((stream) => stream[Symbol.asyncIterator]().next());
   for (let n = 0; n < streams.length + calls.length; n += 1) {
     await peer.next();

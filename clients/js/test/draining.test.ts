@@ -2,12 +2,11 @@
  * What a hub that is stopping refuses waits for the next one, as if there were no connection.
  */
 import assert from "node:assert/strict";
-import { describe, test, type TestContext } from "node:test";
-import { connect, DisconnectedError, RpcError, TimeoutError, type ConnectOptions } from "../src/index.js";
-import { SKIP_WITHOUT_HUB, startHub } from "./support/real-hub.js";
+import { test, type TestContext } from "node:test";
+import { DisconnectedError, RpcError, TimeoutError, type ConnectOptions } from "../src/index.js";
 import { Watched } from "./support/resilient.js";
 import { listen, rejection, type Peer, type Received } from "./support/scripted.js";
-import { pause, within } from "./support/time.js";
+import { pause } from "./support/time.js";
 
 const REFUSAL = { type: "WORKER_UNAVAILABLE", retryable: true, retry_after_ms: 1_000, draining: true };
 
@@ -154,35 +153,6 @@ test("what waits ends when the client is closed", async (t) => {
   const error = await call;
   assert.ok(error instanceof DisconnectedError);
   assert.equal(error.maybeExecuted, false);
-});
-
-describe("a real hub", { skip: SKIP_WITHOUT_HUB }, () => {
-  test("restarted with work in flight: no call fails, whenever it is made", async (t) => {
-    const first = await startHub();
-    const [hub, worker] = await Promise.all([connect(first.url), connect(first.url)]);
-    t.after(() => Promise.all([hub.close(), worker.close()]));
-    const work = worker.call<{ slept: number }>("debug.sleep", { seconds: 1 });
-    await worker.call("rpc.ping");
-    const calls: Promise<number>[] = [];
-    const callOnce = (): void => {
-      calls.push(hub.call<number>("debug.echo", { value: calls.length }));
-    };
-    callOnce();
-    const next = (async () => {
-      await first.stop();
-      const second = await startHub({ port: first.port });
-      t.after(() => second.kill());
-      return true;
-    })();
-    for (let isBack = false; !isBack; ) {
-      callOnce();
-      isBack = await Promise.race([next, pause(50).then(() => false)]);
-    }
-    callOnce();
-    assert.ok(calls.length > 10, "the hub was away for a while");
-    assert.deepEqual(await within(60_000, "all calls", Promise.all(calls)), [...calls.keys()]);
-    assert.equal((await work).slept, 1);
-  });
 });
 
 /** A hub with a session that reads one call, and says that it reads no other (or does not); then it is gone. */

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { CancelledError, connect, isHubError, RpcError, TimeoutError, type Hub } from "../src/index.js";
 import { SKIP_WITHOUT_HUB, startHub, type RealHub } from "./support/real-hub.js";
 import { rejection } from "./support/scripted.js";
+import { PATIENCE, within } from "./support/time.js";
 
 describe("against the real hub", { skip: SKIP_WITHOUT_HUB }, () => {
   let real: RealHub;
@@ -71,14 +72,12 @@ describe("against the real hub", { skip: SKIP_WITHOUT_HUB }, () => {
   });
 
   test("leaving a stream frees the executor", async () => {
-    const begun = performance.now();
-    for await (const { index } of hub.stream("debug.count", { n: 10_000, interval_ms: 20, size: 10 })) {
+    for await (const { index } of hub.stream("debug.count", { n: 100_000, interval_ms: 20, size: 10 })) {
       if (index === 2) {
         break;
       }
     }
-    await hub.call("debug.echo", { value: 1 });
-    assert.ok(performance.now() - begun < 10_000, "the only executor is busy with a stream nobody reads");
+    await within("the only executor is not busy with a stream nobody reads", hub.call("debug.echo", { value: 1 }));
   });
 
   test("an abort cancels, and the next call is answered", async () => {
@@ -92,11 +91,10 @@ describe("against the real hub", { skip: SKIP_WITHOUT_HUB }, () => {
   });
 
   test("the hub answers a passed deadline before the client's own guard", async () => {
-    const begun = performance.now();
     const error = await rejection(hub.call("debug.sleep", { seconds: 60 }, { timeoutMs: 200 }));
     assert.ok(error instanceof TimeoutError);
     assert.equal(error.recovery, "retry");
-    assert.ok(performance.now() - begun < 1_900, "the answer came from the local guard");
+    assert.doesNotMatch(error.message, /^no answer within/u, "the answer came from the local guard");
   });
 
   test("an unknown method is METHOD_NOT_FOUND, and was not executed", async () => {
@@ -130,7 +128,7 @@ describe("against the real hub", { skip: SKIP_WITHOUT_HUB }, () => {
 
 /** Waits until an executor answers. */
 async function ready(hub: Hub): Promise<void> {
-  const giveUp = performance.now() + 30_000;
+  const giveUp = performance.now() + PATIENCE;
   for (;;) {
     try {
       await hub.call("debug.echo", { value: "ready?" });

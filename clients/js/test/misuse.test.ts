@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { runInNewContext } from "node:vm";
-import { RpcError, type CallOptions, type ConnectionState } from "../src/index.js";
+import { connect, RpcError, type CallOptions, type ConnectionState } from "../src/index.js";
 import { encode } from "../src/encode.js";
 import { States } from "../src/states.js";
 import { connected, rejection, roundTrip } from "./support/scripted.js";
@@ -62,7 +62,7 @@ test("an option that there is none of is refused by name, wherever options are",
   assert.match(String(await rejection(hub.subscribe("x", misspelt))), says);
   assert.match(String(await rejection(hub.register("x", () => 1, misspelt))), says);
   assert.throws(() => hub.stream("x", {}, misspelt), says);
-  assert.match(String(await rejection(connected(t, { maxRetries: 3 } as object))), says);
+  assert.match(String(await rejection(connect("ws://127.0.0.1:1/ws", { maxRetries: 3 } as object))), says);
 });
 
 function wrong(value: unknown): CallOptions {
@@ -80,8 +80,8 @@ test("so it is one level down, and what is no option at all is said", async (t) 
     assert.match(String(await rejection(hub.call("x", {}, wrong(options)))), says);
   }
   assert.throws(() => hub.stream("x", {}, wrong({ window: { item: 3 } })), /unknown option item: there are items, bytes/u);
-  assert.match(String(await rejection(connected(t, wrong({ reconnect: { minDelay: 3 } })))), /unknown option minDelay/u);
-  assert.match(String(await rejection(connected(t, wrong({ token: { token: "x" } })))), /token has to be a string, not object/u);
+  assert.match(String(await rejection(connect("ws://127.0.0.1:1/ws", wrong({ reconnect: { minDelay: 3 } })))), /unknown option minDelay/u);
+  assert.match(String(await rejection(connect("ws://127.0.0.1:1/ws", wrong({ token: { token: "x" } })))), /token has to be a string, not object/u);
   assert.match(String(await rejection(hub.publish("x", 1, wrong({ input: ["x"] })))), /unknown option input/u);
   assert.match(String(await rejection(hub.subscribe("x", (() => 1) as object))), /on\(topic, listener\) takes a listener/u);
   assert.match(String(await rejection(hub.register("x", {} as () => unknown))), /handler has to be a function, not object/u);

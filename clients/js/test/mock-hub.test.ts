@@ -50,7 +50,7 @@ test("methods, their errors, and what was called", async () => {
   const unknown = (await rejection(hub.call("text.lower"))) as RpcError;
   assert.deepEqual([unknown.code, unknown.message], [-32601, `no method 'text.lower': mock.method("text.lower", ...) adds it`]);
   hub.notify("text.seen", { n: 1 });
-  await within(1_000, "the notification", until(() => mock.calls.length === 5));
+  await within("the notification", until(() => mock.calls.length === 5));
   assert.deepEqual(mock.calls[0], { method: "text.upper", params: { text: "a" }, metadata: { tag: 1 }, isNotification: false });
   assert.equal(mock.calls[4]?.isNotification, true);
   await hub.close();
@@ -82,7 +82,7 @@ test("what JSON cannot carry ends the call that it belongs to with 1003, and say
     for (const n of sets.keys()) {
       const options = { onProgress: () => undefined, idempotencyKey: `${method} ${n}` };
       const outcome = method === "chunks" ? drained(hub.stream(method, { n })) : hub.call(method, { n }, options);
-      const error = await within(1_000, `the end of ${method} ${n}`, rejection(outcome));
+      const error = await within(`the end of ${method} ${n}`, rejection(outcome));
       assert.ok(error instanceof RpcError, String(error));
       assert.deepEqual([error.code, error.errorName, error.maybeExecuted], [1003, "SERIALIZATION_ERROR", true]);
       assert.ok(error.message.startsWith(`${method}: ${place}`), error.message);
@@ -132,7 +132,7 @@ test("streams with credit, input, progress, cancels and deadlines", async () => 
       break;
     }
   }
-  await within(1_000, "the generator is left", until(() => left));
+  await within("the generator is left", until(() => left));
   const reports: unknown[] = [];
   const sum = await hub.call("sum", {}, { input: Array.from({ length: 200 }, () => 1), onProgress: (value) => reports.push(value) });
   assert.deepEqual([sum, reports.length], [200, 200]);
@@ -162,7 +162,7 @@ test("topics: events, history, recovery; methods that clients serve", async () =
     }
   }
   assert.deepEqual(seen, [["early", 1], [{ done: 7 }, 2]]);
-  await within(1_000, "the pattern's event", until(() => pattern.length === 1));
+  await within("the pattern's event", until(() => pattern.length === 1));
   await hub.register<{ key: string }>("node.lookup", ({ key }) => ({ key, found: true }));
   assert.deepEqual(await mock.call("node.lookup", { key: "a" }), { key: "a", found: true });
   await Promise.all([hub.close(), other.close()]);
@@ -204,12 +204,12 @@ test("a reply to a client that is away is there when it is back", async () => {
   });
   const hub = await mock.connect();
   const held = hub.call("held");
-  await within(1_000, "it runs", until(() => mock.calls.length === 1));
+  await within("it runs", until(() => mock.calls.length === 1));
   mock.offline(true);
   isHeld = false;
-  await within(1_000, "the answer", until(() => hasAnswered));
+  await within("the answer", until(() => hasAnswered));
   mock.offline(false);
-  assert.equal(await within(1_000, "the reply", held), "kept");
+  assert.equal(await within("the reply", held), "kept");
   await hub.close();
 });
 
@@ -255,13 +255,13 @@ test("a restart: what may have run says so, what drains waits, events since are 
   mock.publish("orders.1", 1);
   assert.match((await take(orders, 1)).join(), /orders\.1:1$/u);
   const slow = rejection(hub.call("slow"));
-  await within(1_000, "it runs", until(() => mock.calls.length === 1));
+  await within("it runs", until(() => mock.calls.length === 1));
   mock.drain();
   const waiting = hub.call("quick");
   mock.restart();
   const error = await slow;
   assert.ok(error instanceof DisconnectedError && error.maybeExecuted);
-  assert.equal(await within(1_000, "the call that waited", waiting), "done");
+  assert.equal(await within("the call that waited", waiting), "done");
   assert.match((await take(orders, 1)).join(), /epoch$/u);
   await hub.close();
 });
@@ -276,10 +276,10 @@ test("refusals: of calls, of connections, and no network", async () => {
   mock.offline(true);
   const waiting = hub.call("quick");
   mock.offline(false);
-  assert.equal(await within(1_000, "it comes back", waiting), "done");
+  assert.equal(await within("it comes back", waiting), "done");
   mock.refuseConnections(4501, "the token is not valid");
   mock.cut();
-  assert.deepEqual(await within(1_000, "the end", hub.closed), { code: 4501, reason: "the token is not valid" });
+  assert.deepEqual(await within("the end", hub.closed), { code: 4501, reason: "the token is not valid" });
 });
 
 test("answers come as late as they are told to", async () => {
@@ -297,11 +297,11 @@ test("a mock that is closed ends its clients, those that are away, too", async (
   const [hub, away] = [await mock.connect(), await mock.connect()];
   const call = rejection(hub.call("never"));
   mock.offline(true);
-  await within(1_000, "both are away", until(() => away.connectionState === "reconnecting"));
+  await within("both are away", until(() => away.connectionState === "reconnecting"));
   mock.offline(false);
   mock.close();
-  assert.equal((await within(1_000, "the end of one", hub.closed)).code, 4502);
-  assert.equal((await within(1_000, "the end of the other", away.closed)).code, 4502);
+  assert.equal((await within("the end of one", hub.closed)).code, 4502);
+  assert.equal((await within("the end of the other", away.closed)).code, 4502);
   assert.ok((await call) instanceof DisconnectedError);
 });
 

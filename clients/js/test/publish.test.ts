@@ -14,9 +14,9 @@ test("an event is published, its position answered", async (t) => {
 
 test("the idempotency key is a param, the deadline metadata", async (t) => {
   const { hub, peer } = await connected(t);
-  const publishing = hub.publish("a", null, { idempotencyKey: "k", timeoutMs: 500 });
+  const publishing = hub.publish("a", null, { idempotencyKey: "k", timeoutMs: 60_000 });
   const { id, params, metadata } = await peer.next();
-  assert.deepEqual([params, metadata], [{ topic: "a", data: null, idempotency_key: "k" }, { timeout_ms: 500 }]);
+  assert.deepEqual([params, metadata], [{ topic: "a", data: null, idempotency_key: "k" }, { timeout_ms: 60_000 }]);
   peer.result(id, { topic: "a", epoch: "e1", offset: 1 });
   await publishing;
 });

@@ -105,13 +105,13 @@ test("what an earlier attempt may have done is not forgotten", async (t) => {
 
 test("a deadline spans all attempts", async (t) => {
   const { hub, peer } = await connected(t, { retry: { attempts: 9, baseDelayMs: 1 } });
-  const call = rejection(hub.call("m", {}, { timeoutMs: 400 }));
+  const call = rejection(hub.call("m", {}, { timeoutMs: 20_000 }));
   await peer.next();
   peer.error(1, 2002, { ...FULL, retry_after_ms: 100 });
   const { metadata } = await peer.next();
-  assert.ok(Number(metadata?.timeout_ms) <= 300, String(metadata?.timeout_ms));
+  assert.ok(Number(metadata?.timeout_ms) <= 19_900, String(metadata?.timeout_ms));
   peer.error(2, 2002, { ...FULL, retry_after_ms: 100_000 });
-  assert.ok((await within(2_000, "there is no time for another", call)) instanceof OverloadedError);
+  assert.ok((await within("there is no time for another", call)) instanceof OverloadedError);
 });
 
 test("a hint that is longer than any call ends it", async (t) => {
@@ -119,7 +119,7 @@ test("a hint that is longer than any call ends it", async (t) => {
   const call = rejection(hub.call("m"));
   await peer.next();
   peer.error(1, 2002, { ...FULL, retry_after_ms: 300_000 });
-  const error = await within(2_000, "there is no time for another", call);
+  const error = await within("there is no time for another", call);
   assert.ok(error instanceof OverloadedError);
   assert.equal(error.retryAfterMs, 300_000);
 });

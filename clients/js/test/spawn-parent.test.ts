@@ -8,8 +8,8 @@ import { createInterface } from "node:readline";
 import { describe, test, type TestContext } from "node:test";
 import { PACKAGE } from "./support/paths.js";
 import { SKIP_WITHOUT_LAB } from "./support/real-hub.js";
-import { alive, gone, PATIENCE, run, small } from "./support/spawned.js";
-import { ms, within } from "./support/time.js";
+import { alive, gone, run, small, standIn } from "./support/spawned.js";
+import { PATIENCE, within } from "./support/time.js";
 
 /** Says its hub's process and that of its executor, while a call is in flight. */
 const WORKING = `
@@ -44,7 +44,7 @@ async function parent(t: TestContext, code: string): Promise<Parent> {
     child.kill("SIGKILL");
   };
   t.after(kill);
-  const lines: unknown[] = await within(PATIENCE, "it speaks", once(createInterface({ input: child.stdout }), "line"));
+  const lines: unknown[] = await within("it speaks", once(createInterface({ input: child.stdout }), "line"));
   return { pid: child.pid ?? 0, said: String(lines[0]), kill };
 }
 
@@ -90,8 +90,8 @@ describe("parents of hubs", { skip: SKIP_WITHOUT_LAB }, () => {
           const error = await hub.connect().catch((reason) => reason);
           console.log(error instanceof core.ConnectError, listeners() === before, Object.keys(node).sort().join());
         });`;
-      const args = [`--input-type=${type}`, "--eval", code, JSON.stringify(small(t))];
-      const { stdout } = await run(process.execPath, args, { cwd: PACKAGE, timeout: ms(PATIENCE) });
+      const args = [`--input-type=${type}`, "--eval", code, JSON.stringify(standIn(t))];
+      const { stdout } = await run(process.execPath, args, { cwd: PACKAGE, timeout: PATIENCE });
       assert.equal(stdout.trim(), "true true SpawnError,spawnHub");
     });
   }

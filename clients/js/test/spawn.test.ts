@@ -10,7 +10,7 @@ import { ConnectError, DisconnectedError, connect } from "../src/index.js";
 import { spawnHub, type SpawnedHub, type SpawnOptions } from "../src/node/index.js";
 import { SKIP_WITHOUT_LAB } from "./support/real-hub.js";
 import { SOON } from "./support/resilient.js";
-import { BINARY, executorOf, failure, folder, gone, PATIENCE, pidOf, small, Spawned, spawnError } from "./support/spawned.js";
+import { alive, BINARY, executorOf, failure, folder, gone, pidOf, small, Spawned, spawnError, standIn } from "./support/spawned.js";
 import { pause, within } from "./support/time.js";
 
 /** A program that starts the hub, after some code of its own. */
@@ -27,7 +27,7 @@ function wrapper(t: TestContext, code: string): [string, string, string] {
   return [process.execPath, file, BINARY];
 }
 
-describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
+describe("spawned hubs", { skip: SKIP_WITHOUT_LAB, concurrency: 3 }, () => {
   test("start, call, stop", async (t) => {
     const { signal } = new AbortController();
     const spawned = await Spawned.start(t, { signal });
@@ -48,7 +48,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
   });
 
   test("await using, environment, and a port of one's own", async (t) => {
-    const first = await Spawned.start(t);
+    const first = await Spawned.standIn(t);
     await first.hub.stop();
     const port = Number(new URL(first.hub.url).port);
     let pid = 0;
@@ -122,7 +122,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     assert.ok(down.state === "restarting");
     assert.deepEqual([down.attempt, down.cause.signal, hub.pid], [1, "SIGKILL", undefined]);
     const queued = client.call("lab.upper", { text: "waited" });
-    assert.equal(await within(PATIENCE, "the call that waited", queued), "WAITED");
+    assert.equal(await within("the call that waited", queued), "WAITED");
     for (const error of await Promise.all([open, broken])) {
       assert.ok(error instanceof DisconnectedError, String(error));
       assert.equal(error.maybeExecuted, true);
@@ -133,28 +133,25 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
   });
 
   test("a hub that fails again and again is given up", async (t) => {
-    const config = join(folder(t), "hub.toml");
-    writeFileSync(config, "");
-    const { args, ...options } = small(t);
-    const spawned = await Spawned.start(t, {
-      ...options,
-      args: [...args, "--config", config],
+    const broken = join(folder(t), "broken");
+    const spawned = await Spawned.standIn(t, {
+      code: `if (existsSync(${JSON.stringify(broken)})) { console.error("it is broken"); process.exit(2); }`,
       restart: { minDelayMs: 1, maxDelayMs: 600_000, maxFailures: 2 },
     });
-    writeFileSync(config, "not = [toml");
+    writeFileSync(broken, "");
     process.kill(pidOf(spawned.hub), "SIGKILL");
-    const { error } = await within(PATIENCE, "it is given up", spawned.hub.closed);
+    const { error } = await within("it is given up", spawned.hub.closed);
     assert.equal(error?.exitCode, 2);
-    assert.match(error?.message ?? "", /Invalid value \(at line 1/u);
+    assert.match(error?.message ?? "", /ended with exit code 2; its last words:\nit is broken/u);
     assert.equal(spawned.story, "starting running restarting starting restarting starting stopped");
     await spawned.hub.stop();
     assert.equal(spawned.hub.state, "stopped");
   });
 
   test("restart: false", async (t) => {
-    const spawned = await Spawned.start(t, { restart: false });
+    const spawned = await Spawned.standIn(t, { restart: false });
     process.kill(pidOf(spawned.hub), "SIGKILL");
-    const { error } = await within(PATIENCE, "its end", spawned.hub.closed);
+    const { error } = await within("its end", spawned.hub.closed);
     assert.equal(error?.signal, "SIGKILL");
     assert.equal(spawned.story, "starting running stopped");
   });
@@ -170,7 +167,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
         controller.abort(new Error("no longer"));
       },
     });
-    assert.match(String(await within(PATIENCE, "it rejects", failure(starting))), /no longer/u);
+    assert.match(String(await within("it rejects", failure(starting))), /no longer/u);
     const url = /ws:[^\s"]+/u.exec(log.join("\n"))?.[0] ?? "";
     assert.ok((await failure(connect(url))) instanceof ConnectError, `${url} is gone`);
     assert.equal(getEventListeners(controller.signal, "abort").length, 0);
@@ -181,10 +178,10 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
   for (const state of ["restarting", "starting"] as const) {
     test(`stopped while ${state}`, async (t) => {
       const delays = state === "restarting" ? { minDelayMs: 1e6, maxDelayMs: 1e9 } : SOON;
-      const spawned = await Spawned.start(t, { restart: delays });
+      const spawned = await Spawned.standIn(t, { restart: delays });
       process.kill(pidOf(spawned.hub), "SIGKILL");
       await spawned.until(state, state === "starting" ? 2 : 1);
-      await within(PATIENCE, "stop", spawned.hub.stop());
+      await within("stop", spawned.hub.stop());
       const { story } = spawned;
       assert.match(story, /stopping stopped$/u);
       await pause(100);
@@ -198,7 +195,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     const stopped: Promise<void>[] = [];
     let starts = 0;
     const hub: SpawnedHub = await spawnHub({
-      ...small(t),
+      ...standIn(t),
       restart: SOON,
       onState: (state) => {
         if (state.state === "running") {
@@ -209,34 +206,34 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
       },
     });
     process.kill(pidOf(hub), "SIGKILL");
-    await within(PATIENCE, "its end", hub.closed);
+    await within("its end", hub.closed);
     await Promise.all(stopped);
     assert.deepEqual([pids.length, stopped.length], [1, 1]);
     assert.ok((await failure(hub.connect())) instanceof ConnectError);
   });
 
   test("a hub that does not obey is killed", async (t) => {
-    const { hub } = await Spawned.start(t, { stopTimeoutMs: 300 });
+    const { hub } = await Spawned.standIn(t, { stopTimeoutMs: 300 });
     const pid = pidOf(hub);
     process.kill(pid, "SIGSTOP");
-    await within(PATIENCE, "stop", hub.stop());
+    await within("stop", hub.stop());
     assert.throws(() => process.kill(pid, 0), { code: "ESRCH" });
   });
 
   test("behind a program that keeps SIGTERM to itself it stops in order", async (t) => {
     const spawned = await Spawned.start(t, { command: wrapper(t, 'process.on("SIGTERM", () => {});') });
-    await within(PATIENCE, "stop", spawned.hub.stop());
+    await within("stop", spawned.hub.stop());
     assert.ok(spawned.log.some((line) => line.includes('"stopped"')), spawned.log.slice(-5).join("\n"));
   });
 
   test("two at once know nothing of each other", async (t) => {
-    const [one, two] = await Promise.all([Spawned.start(t), Spawned.start(t, { restart: SOON })]);
+    const [one, two] = await Promise.all([Spawned.standIn(t), Spawned.standIn(t, { restart: SOON })]);
     assert.notEqual(one.hub.url, two.hub.url);
     process.kill(pidOf(two.hub), "SIGKILL");
     await two.until("running", 2);
     await one.hub.stop();
     assert.equal(two.hub.state, "running");
-    await executorOf(two.hub);
+    assert.equal(await alive([pidOf(two.hub)]), 1);
     assert.equal(one.story, "starting running stopping stopped");
   });
 
@@ -246,7 +243,7 @@ describe("spawned hubs", { skip: SKIP_WITHOUT_LAB }, () => {
     const onLog: SpawnOptions["onLog"] = (line, stream) => {
       heard[stream] += Number(line.length === 999);
     };
-    const { hub } = await Spawned.start(t, { command: wrapper(t, chatter), onLog });
+    const { hub } = await Spawned.standIn(t, { code: chatter, onLog });
     await hub.stop();
     assert.deepEqual(heard, { stdout: 4_000, stderr: 4_000 });
   });

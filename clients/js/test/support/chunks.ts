@@ -3,7 +3,7 @@ import { within } from "./time.js";
 
 /** Reads a stream to its end: the data that came, and what the loop threw. */
 export function drain(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {
-  return within(10_000, "the stream ends", read(stream));
+  return within("the stream ends", read(stream));
 }
 
 async function read(stream: ResultStream): Promise<{ data: unknown[]; error: unknown }> {

@@ -30,7 +30,7 @@ export async function take(subscription: Subscription, n: number): Promise<strin
   const iterator = subscription[Symbol.asyncIterator]();
   const messages: string[] = [];
   while (messages.length < n) {
-    const result = await within(5_000, `message ${messages.length} of ${n}`, iterator.next());
+    const result = await within(`message ${messages.length} of ${n}`, iterator.next());
     if (result.done === true) {
       throw new Error(`the subscription ended after ${messages.join(", ")}`);
     }
@@ -52,6 +52,6 @@ export async function drain(subscription: Subscription): Promise<{ messages: str
     }
     return undefined;
   };
-  const error = await within(10_000, "the subscription ends", read());
+  const error = await within("the subscription ends", read());
   return { messages, error };
 }

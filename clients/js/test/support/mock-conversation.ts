@@ -21,7 +21,7 @@ export async function converse(mock: MockHub): Promise<Conversation> {
   socket.addEventListener("message", ({ data }) => {
     received.push(JSON.parse(String(data)));
   });
-  await within(5_000, "a connection", new Promise<unknown>((resolve) => {
+  await within("a connection", new Promise<unknown>((resolve) => {
     socket.addEventListener("open", resolve);
   }));
   return {
@@ -32,13 +32,13 @@ export async function converse(mock: MockHub): Promise<Conversation> {
       socket.send(JSON.stringify(message));
     },
     next: async () => {
-      const { value, done } = await within(5_000, "a message of the mock hub", received.next());
+      const { value, done } = await within("a message of the mock hub", received.next());
       if (done === true) {
         throw new Error(`closed (${await closed}) instead of one more message`);
       }
       return value;
     },
-    closeCode: () => within(5_000, "the mock hub closes the connection", closed),
+    closeCode: () => within("the mock hub closes the connection", closed),
     terminate: () => {
       socket.close();
     },
@@ -64,7 +64,8 @@ export function serveDebug(mock: MockHub): MockHub {
   return mock
     .method<{ value?: unknown }>("debug.echo", (params) => (Array.isArray(params) ? params[0] : params.value))
     .method<{ seconds: number }>("debug.sleep", async ({ seconds }, { signal }) => {
-      await pause(seconds * 1_000, undefined, { signal });
+      // What a case leaves running keeps no process.
+      await pause(seconds * 1_000, undefined, { signal, ref: false });
       return { slept: seconds };
     })
     .method<{ n: number; interval_ms?: number; fail_at?: number }>("debug.count", counted)
@@ -97,6 +98,6 @@ async function* counted(
       throw new RpcError({ code: 3003, message: `debug.count was told to fail at chunk ${index}` });
     }
     yield { index };
-    await pause(interval);
+    await pause(interval, undefined, { ref: false });
   }
 }

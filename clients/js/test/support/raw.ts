@@ -39,7 +39,7 @@ export class RawConnection {
   static async open(url: string, protocols: string[] = []): Promise<RawConnection> {
     const socket = new WebSocket(url, protocols, { perMessageDeflate: false });
     const connection = new RawConnection(socket);
-    await within(10_000, "a connection", once(socket, "open"));
+    await within("a connection", once(socket, "open"));
     return connection;
   }
 
@@ -70,7 +70,7 @@ export class RawConnection {
 
   /** The next message; rejects if the connection closes instead. */
   async next(): Promise<unknown> {
-    const { value, done } = await within(15_000, "a message of the hub", this.#received.next());
+    const { value, done } = await within("a message of the hub", this.#received.next());
     if (done === true) {
       throw new Error(`closed (${await this.#closed}) instead of one more message`);
     }
@@ -79,7 +79,7 @@ export class RawConnection {
 
   /** The close code; rejects if messages come first or nothing happens. */
   async closeCode(): Promise<number> {
-    const code = await within(15_000, "the hub closes the connection", this.#closed);
+    const code = await within("the hub closes the connection", this.#closed);
     const { value, done } = await this.#received.next();
     if (done !== true) {
       throw new Error(`one more message before the close: ${JSON.stringify(value)}`);

@@ -81,7 +81,7 @@ export async function startHub({ port = 0, env = {}, lab = false, methods: own }
     rmSync(data, { recursive: true, force: true });
   };
   try {
-    const url = await within(60_000, "the hub is ready", ready(child, said, ended));
+    const url = await within("the hub is ready", ready(child, said, ended));
     return { url, port: Number(new URL(url).port), stop, kill };
   } catch (error) {
     child.kill("SIGKILL");
@@ -120,7 +120,7 @@ async function terminate(child: ChildProcess, ended: Promise<string>): Promise<v
   }
   child.kill("SIGTERM");
   try {
-    await within(15_000, "the hub ends after SIGTERM", ended);
+    await within("the hub ends after SIGTERM", ended);
   } catch (error) {
     child.kill("SIGKILL");
     throw error;

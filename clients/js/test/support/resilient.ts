@@ -1,7 +1,9 @@
 /**
  * Clients that come back, and what became of their connection.
  */
-import { connect, type ConnectionState, type ConnectOptions, type Hub } from "../../src/index.js";
+import assert from "node:assert/strict";
+import type { TestContext } from "node:test";
+import { connect, DisconnectedError, RpcError, type ConnectionState, type ConnectOptions, type Hub } from "../../src/index.js";
 import { within } from "./time.js";
 
 /** Comes back at once, so that tests need not wait. */
@@ -55,7 +57,6 @@ export class Watched {
         : this.story.filter((word) => word === what).length;
     while (count() < n) {
       await within(
-        15_000,
         `${what} (${n}), after ${this.story.join(", ")}`,
         new Promise<void>((resolve) => {
           this.#wake.push(resolve);
@@ -63,4 +64,26 @@ export class Watched {
       );
     }
   }
+}
+
+/** A client that is closed when the test ends. */
+export async function watched(t: TestContext, url: string, options?: ConnectOptions): Promise<Watched> {
+  const client = await Watched.connect(url, options);
+  t.after(() => client.hub.close());
+  return client;
+}
+
+/** The lost connection that a promise rejects with, whenever that is. */
+export async function lost(promise: Promise<unknown>): Promise<DisconnectedError> {
+  const [outcome] = await Promise.allSettled([promise]);
+  assert.ok(outcome?.status === "rejected", "it was to fail");
+  assert.ok(outcome.reason instanceof DisconnectedError, String(outcome.reason));
+  return outcome.reason;
+}
+
+/** The hub that was asked again said that another one may have executed the call. */
+export function requireRefused(error: unknown): void {
+  assert.ok(error instanceof RpcError, String(error));
+  const { idempotency } = error.data as { idempotency?: unknown };
+  assert.deepEqual([error.code, error.maybeExecuted, idempotency], [2001, true, "epoch"]);
 }

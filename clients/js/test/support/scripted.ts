@@ -6,7 +6,7 @@ import type { IncomingMessage } from "node:http";
 import type { AddressInfo, Server, Socket } from "node:net";
 import type { TestContext } from "node:test";
 import { WebSocketServer, type WebSocket } from "ws";
-import { connect, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
+import { connect, ConnectError, type CloseInfo, type ConnectOptions, type Hub } from "../../src/index.js";
 import { AsyncQueue } from "../../src/queue.js";
 import { CODEC } from "./codec.js";
 import { within } from "./time.js";
@@ -36,6 +36,7 @@ export class Peer {
     });
     this.closed = new Promise((resolve) => {
       socket.on("close", (code, reason) => {
+        this.#inbox.end();
         resolve({ code, reason: reason.toString() });
       });
     });
@@ -47,7 +48,7 @@ export class Peer {
 
   /** The next message of the client. */
   async next(): Promise<Received> {
-    const { value, done } = await within(5_000, "a message from the client", this.#inbox.next());
+    const { value, done } = await within("a message from the client", this.#inbox.next());
     if (done === true) {
       throw new Error("the client sent nothing more");
     }
@@ -183,7 +184,7 @@ export async function listen(
     },
     options,
   );
-  const accept = async (): Promise<Peer> => (await within(5_000, "a connection", peers.next())).value as Peer;
+  const accept = async (): Promise<Peer> => (await within("a connection", peers.next())).value as Peer;
   return { url, accept };
 }
 
@@ -211,11 +212,18 @@ export async function connected(
 export async function rejection(promise: Promise<unknown>): Promise<unknown> {
   let value: unknown;
   try {
-    value = await within(5_000, "a rejection", promise);
+    value = await within("a rejection", promise);
   } catch (error) {
     return error;
   }
   throw new Error(`should have been rejected, but gave ${JSON.stringify(value)}`);
+}
+
+/** What keeps a connection from coming about. */
+export async function refusal(promise: Promise<unknown>): Promise<ConnectError> {
+  const error = await rejection(promise);
+  assert.ok(error instanceof ConnectError, String(error));
+  return error;
 }
 
 /** Proves that everything sent before, in both directions, has been handled. */

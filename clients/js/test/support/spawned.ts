@@ -3,20 +3,18 @@
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { SpawnError, spawnHub, type SpawnedHub, type SpawnedState, type SpawnOptions } from "../../src/node/index.js";
 import { REPOSITORY } from "./paths.js";
-import { ms, pause, within } from "./time.js";
+import { PATIENCE, pause, within } from "./time.js";
 
 /** The program that the tests start. */
 export const BINARY = process.env.TEST_HUB_PROGRAM ?? join(REPOSITORY, ".venv", "bin", "trunkline");
 const MODULES = join(REPOSITORY, "tests", "support", "modules");
-/** As long as a slow machine may need for a start or an end. */
-export const PATIENCE = 60_000;
 
 /** Runs a program; resolves with what it says. */
 export const run = promisify(execFile);
@@ -37,9 +35,32 @@ export function small(t: TestContext): SpawnOptions & { readonly args: string[] 
     command: [BINARY],
     args: [...args, "--executors", "1", "--no-demo", "--data", join(folder(t), "data")],
     cwd: MODULES,
-    readyTimeoutMs: ms(PATIENCE),
+    readyTimeoutMs: PATIENCE,
     onLog: () => {},
   };
+}
+
+/**
+ * Options of a program that behaves as the process of a hub does, in a twentieth of its time, and serves nothing: it says that it
+ * listens and is ready, and ends in order after SIGTERM or when its stdin ends. `code` runs before that.
+ */
+export function standIn(t: TestContext, code = ""): SpawnOptions {
+  const file = join(folder(t), "stand-in.mjs");
+  writeFileSync(
+    file,
+    `import { existsSync, writeSync } from "node:fs";
+    import { createServer } from "node:net";
+    ${code}
+    const stop = () => process.exit(0);
+    process.on("SIGTERM", stop);
+    process.stdin.on("end", stop).resume();
+    const server = createServer((socket) => socket.destroy());
+    server.listen(Number(process.argv[process.argv.indexOf("--port") + 1]), "127.0.0.1", () => {
+      const { port } = server.address();
+      console.log("trunkline 0 listening on ws://127.0.0.1:" + port + "/ws\\nready: nothing");
+    });`,
+  );
+  return { command: [process.execPath, file], readyTimeoutMs: PATIENCE };
 }
 
 /** A hub, what became of it, and what it said. */
@@ -54,6 +75,11 @@ export class Spawned {
     spawned.hub = await spawnHub({ ...small(t), ...spawned.listeners(), ...options });
     t.after(() => spawned.hub.stop());
     return spawned;
+  }
+
+  /** The same of a {@link standIn} that runs `code` first. */
+  static standIn(t: TestContext, { code, ...options }: SpawnOptions & { readonly code?: string } = {}): Promise<Spawned> {
+    return Spawned.start(t, { args: [], cwd: undefined, ...standIn(t, code), ...options });
   }
 
   listeners(): SpawnOptions {
@@ -80,7 +106,6 @@ export class Spawned {
         return found;
       }
       await within(
-        PATIENCE,
         `${state} for the ${n}. time, after: ${this.story}\n${this.log.slice(-20).join("\n")}`,
         new Promise<void>((resolve) => {
           this.#wake.push(resolve);
@@ -108,7 +133,7 @@ export async function alive(pids: readonly number[]): Promise<number> {
 
 /** Waits until none of these processes runs; kills those that go on. */
 export async function gone(what: string, ...pids: number[]): Promise<void> {
-  const late = performance.now() + ms(PATIENCE);
+  const late = performance.now() + PATIENCE;
   while ((await alive(pids)) > 0) {
     if (performance.now() > late) {
       await run("kill", ["-KILL", ...pids.map(String)]).catch(String);
@@ -132,7 +157,7 @@ export function pidOf(hub: SpawnedHub): number {
 
 /** What a promise rejects with, in the time that hubs need. */
 export async function failure(promise: Promise<unknown>): Promise<unknown> {
-  const [outcome] = await within(2 * PATIENCE, "a rejection", Promise.allSettled([promise]));
+  const [outcome] = await within("a rejection", Promise.allSettled([promise]));
   assert.ok(outcome?.status === "rejected", "it was to fail");
   return outcome.reason;
 }
