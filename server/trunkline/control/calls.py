@@ -6,11 +6,11 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from trunkline.hub.connection import ClientCall, NotificationCall
+from trunkline.hub.connection import ClientCall, Connection, NotificationCall
 from trunkline.hub.dispatch import Handlers, answering, replying
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -88,7 +88,7 @@ def principal_of(call: Call) -> str | None:
     return None if caller is None else caller.name
 
 
-def connection_of(call: Call) -> Any:
+def connection_of(call: Call) -> Connection | None:
     """The connection that made a call; None for calls of methods and of the hub."""
     return call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
 

@@ -52,9 +52,8 @@ from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.registrations import Registrations
-from trunkline.hub.resumption import Resumption
+from trunkline.hub.resumption import Resumption, SessionLink
 from trunkline.hub.router import Router
-from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
