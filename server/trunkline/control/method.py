@@ -55,6 +55,14 @@ class RouterView(Protocol):
     draining: bool
 
 
+class TallyView(Protocol):
+    """The calls of one method that one executor has finished."""
+
+    count: int
+    failed: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class HubView:
     """The parts of the hub that control methods read.
@@ -81,7 +89,7 @@ class HubView:
     presence: Callable[[], dict[str, bool]] = dict
     unstorable: Callable[[], str | None] = lambda: None
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
-    tallies: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    tallies: Callable[[], Mapping[str, Mapping[str, TallyView]]] = dict
     tripped: Callable[[], list[str]] = list
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
@@ -99,7 +107,7 @@ def tools() -> list[MethodInfo]:
     return [info for info in listed_methods() if METHODS[info.name].is_tool]
 
 
-def describe(method: HubMethod[Any]) -> MethodInfo:
+def describe(method: HubMethod[Any, Any]) -> MethodInfo:
     """The catalogue entry of one of the hub's own methods."""
     params = schema_of(method.params)
     required = params.get("required", [])
