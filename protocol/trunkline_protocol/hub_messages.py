@@ -322,6 +322,18 @@ class JobWithResult(JobView, kw_only=True):
     result: Any
 
 
+class JobEvent(msgspec.Struct, omit_defaults=True):
+    """``data`` of an event of ``jobs.<id>``: a job's new state, with a ``result`` that is small, and its ``error``."""
+
+    id: str
+    method: str
+    status: JobStatus
+    attempts: int
+    progress: Any
+    result: Any = msgspec.UNSET
+    error: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
 class JobPage(msgspec.Struct):
     """Jobs, the newest first. ``cursor`` is for the next page; null where this is the last."""
 

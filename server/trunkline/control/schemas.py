@@ -37,11 +37,6 @@ def ref(name: str) -> Schema:
     return {"$ref": COMPONENTS + name}
 
 
-def or_null(schema: Schema) -> Schema:
-    """The schema of the same or null. Not as a list of types, which generators of clients misread."""
-    return {"anyOf": [schema, {"type": "null"}]}
-
-
 ID: Final[Schema] = {"anyOf": [STRING, INTEGER, {"type": "null"}]}
 ERROR: Final = record(
     {
