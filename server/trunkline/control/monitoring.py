@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import working_executors
-from trunkline.control.failures import FailedCalls
+from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
 from trunkline.control.method import HubView
 from trunkline.hub.connection import ClientCall, Connection

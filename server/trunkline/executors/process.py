@@ -33,12 +33,12 @@ from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
 from trunkline.methods.context import Chunk, Context, Host, executors_context
-from trunkline.methods.failures import new_error_id, told, words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
 from trunkline.methods.source_files import forget_sources, loaded_sources
+from trunkline.methods.user_errors import new_error_id, told, words_of
 from trunkline.methods.wire_values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object

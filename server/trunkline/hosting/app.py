@@ -17,7 +17,7 @@ from trunkline.control.audit_trail import audit
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
-from trunkline.control.failures import FailedCalls
+from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools

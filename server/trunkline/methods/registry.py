@@ -16,8 +16,8 @@ from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.event_types import declared_topics
-from trunkline.methods.failures import Outcome
 from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
+from trunkline.methods.user_errors import Outcome
 from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, TopicInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
