@@ -17,6 +17,7 @@ from trunkline_protocol.catalogue import MethodInfo, Parameter, TopicInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
+from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits
 
 _LIMITS: Final = HubLimits(16 * 2**20, MAX_DEPTH, 100)
@@ -121,14 +122,14 @@ def describe(method: HubMethod[Any, Any]) -> MethodInfo:
     )
 
 
-def schema_of(described: type[Any]) -> dict[str, Any]:
+def schema_of(described: type[object]) -> Schema:
     """The JSON Schema of a type, without references, so that each entry of a catalogue is complete."""
     (root,), components = msgspec.json.schema_components([described], ref_template="#/{name}")
-    schema: dict[str, Any] = _inlined(root, components)
+    schema: Schema = _inlined(root, components)
     return schema
 
 
-def _inlined(schema: Any, components: dict[str, Any]) -> Any:
+def _inlined(schema: Any, components: dict[str, Schema]) -> Any:
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)

@@ -16,7 +16,6 @@ from trunkline.control.schemas import (
     RESPONSE,
     STRING,
     Components,
-    Schema,
     array,
     record,
     ref,
@@ -26,6 +25,7 @@ from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.form_fields import ANYTHING, FORM, OCTETS, Declared, Takes, declared
 from trunkline_protocol.health_reports import DetailedServices, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
+from trunkline_protocol.json_schema import Schema
 
 VERSION: Final = "3.1.0"
 PREFIX: Final = "/api/v1/"

@@ -7,8 +7,7 @@ import re
 from typing import Any, Final
 
 from trunkline_protocol.errors import ERROR_TABLE
-
-Schema = dict[str, Any]
+from trunkline_protocol.json_schema import Schema
 
 COMPONENTS: Final = "#/components/schemas/"
 _LOCAL: Final = "#/$defs/"
