@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Self
 
@@ -167,7 +168,7 @@ class Exchange(Door):
         self._waiting_bytes = 0
         self._paused = False
         self._reply: bytes | None = None
-        self._lost: Exception | None = None
+        self._lost: Callable[[], Exception] | None = None
         outbox = Outbox(context.flusher, self, context.outbox_bytes, context.outbox_event_bytes)
         self._connection = ClientConnection(services, outbox, principal, peer, self, number)
 
@@ -232,11 +233,14 @@ class Exchange(Door):
             return False
         self._news.clear()
         if self._lost is not None:
-            raise self._lost
+            raise self._lost()
         return True
 
-    def _lose(self, why: Exception) -> None:
-        """Have whoever waits for the answer get ``why`` instead."""
+    def _lose(self, why: Callable[[], Exception]) -> None:
+        """Have whoever waits for the answer get an exception instead.
+
+        It is made where it is raised: one that is kept, with its traceback, would be a cycle.
+        """
         self._lost = why
         self._news.set()
 
@@ -288,10 +292,7 @@ class Exchange(Door):
 
     @override
     def overflow(self) -> None:
-        words = f"more than {self._context.outbox_bytes} bytes of the answer wait to be read: ask for less, or read on"
-        error = limit_error("outbox_bytes", words, retry_after_ms=None)
-        error.maybe_executed = True
-        self._lose(error)
+        self._lose(functools.partial(_unread, self._context.outbox_bytes))
 
     @override
     def traffic(self) -> Traffic:
@@ -319,6 +320,13 @@ def _ended(code: int, reason: str, *, maybe_executed: bool) -> RpcError:
     if code in (CREDENTIALS_EXPIRED, NOT_AUTHENTICATED):
         return RpcError(ErrorCode.UNAUTHENTICATED, reason, maybe_executed=maybe_executed)
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, reason, maybe_executed=maybe_executed, retry_after_ms=1000)
+
+
+def _unread(limit: int) -> RpcError:
+    words = f"more than {limit} bytes of the answer wait to be read: ask for less, or read on"
+    error = limit_error("outbox_bytes", words, retry_after_ms=None)
+    error.maybe_executed = True
+    return error
 
 
 def _ignore(_payload: bytes) -> None:

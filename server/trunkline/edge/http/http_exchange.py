@@ -102,7 +102,7 @@ class HttpExchange(Exchange):
         while (await receive())["type"] != "http.disconnect":
             pass
         self._connection.give_up()
-        self._lose(PeerLeft())
+        self._lose(PeerLeft)
 
     async def _send_reply(self, form: Form, send: Send) -> None:
         while self._reply is None and not self._is_over():
@@ -153,7 +153,7 @@ class HttpExchange(Exchange):
         self._sending = False
         self._blocks += 1
         if self._lost is not None:
-            raise self._lost
+            raise self._lost()
 
     def _look_for_signs_of_life(self, before: object = None) -> None:
         """Cut off a peer that reads nothing for as long as a WebSocket may be silent; checks again after that time."""
