@@ -61,7 +61,7 @@ def tables() -> str:
     )
 
 
-def _method(row: HubMethod[Any]) -> str:
+def _method(row: HubMethod[Any, Any]) -> str:
     cells = [
         f"`{row.name}`",
         RIGHTS[row.right] + (", before `auth` too" if row.before_auth else ""),

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from trunkline_protocol.binary import SCHEMA as BYTES_SCHEMA
 from trunkline_protocol.binary import from_member, from_text, to_member
+from trunkline_protocol.json_schema import Schema
 
-SCHEMA: Final[dict[str, Any]] = {
+SCHEMA: Final[Schema] = {
     "title": "NDArray",
     "type": "object",
     "properties": {

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.json_schema import Schema
 
 RunsAs = Literal["caller", "method"]
 """Whose rights count for the calls a method makes: those of the outermost caller, or the method's own."""
@@ -29,7 +30,7 @@ class Parameter(msgspec.Struct, frozen=True):
     """One parameter of a method: its JSON Schema, and whether it must be given."""
 
     name: str
-    schema: dict[str, Any]
+    schema: Schema
     required: bool
 
 
@@ -58,7 +59,7 @@ class DeclaredError(msgspec.Struct, frozen=True):
     """An error that a method raises of itself: its code, and the JSON Schema of its own members of ``error.data``."""
 
     code: int
-    data: dict[str, Any] | None = None
+    data: Schema | None = None
 
 
 class MethodInfo(msgspec.Struct, frozen=True):
@@ -93,9 +94,9 @@ class MethodInfo(msgspec.Struct, frozen=True):
     timeout_ms: int | None = None
     max_timeout_ms: int | None = None
     parameters: list[Parameter] = []
-    result: dict[str, Any] = {}
-    chunk: dict[str, Any] | None = None
-    input: dict[str, Any] | None = None
+    result: Schema = {}
+    chunk: Schema | None = None
+    input: Schema | None = None
     http: str | None = None
     runs_as: RunsAs = "caller"
     recovery: list[RecoveryKind] = []
@@ -103,7 +104,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     technique: str | None = None
     kind: Kind | None = None
     batch: BatchLimits | None = None
-    chunks: dict[str, dict[str, Any]] | None = None
+    chunks: dict[str, Schema] | None = None
     errors: list[DeclaredError] = []
     open: bool = False
 
@@ -122,7 +123,7 @@ class TopicInfo(msgspec.Struct, frozen=True):
 
     pattern: str
     summary: str = ""
-    data: dict[str, Any] = {}
+    data: Schema = {}
     pack: str = ""
 
     def contradicts(self, other: TopicInfo | None) -> str | None:

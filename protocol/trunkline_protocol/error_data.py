@@ -5,12 +5,13 @@ Clients are told by these which members they may look for; errors themselves are
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from trunkline_protocol.errors import ErrorCode, Recovery
+from trunkline_protocol.json_schema import Schema
 
 
 class ErrorData(msgspec.Struct):
@@ -93,11 +94,11 @@ _DATA_OF: Final[dict[ErrorCode, type[msgspec.Struct]]] = {
 """Code -> its further members of ``error.data``; of the others nothing more is known."""
 
 
-def common_schema() -> dict[str, Any]:
+def common_schema() -> Schema:
     """The JSON Schema of what ``error.data`` has in every error of the hub."""
     return msgspec.json.schema(ErrorData)
 
 
-def schemas_by_code() -> dict[int, dict[str, Any]]:
+def schemas_by_code() -> dict[int, Schema]:
     """The JSON Schemas of the further members of ``error.data``, by code."""
     return {int(code): msgspec.json.schema(data) for code, data in _DATA_OF.items()}

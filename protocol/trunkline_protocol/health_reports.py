@@ -163,6 +163,20 @@ class DetailedHealth(Health, kw_only=True):
     executors: list[ExecutorReport]
 
 
+class ServiceHealth(msgspec.Struct):
+    """A part of the hub in ``GET /health/detailed``: ``latencyMs`` of one turn of the loop, or from ping to pong."""
+
+    status: Status
+    latency_ms: float | None = msgspec.field(name="latencyMs")
+
+
+class DetailedServices(DetailedHealth, kw_only=True):
+    """The body of ``GET /health/detailed``: the result of ``health.detailed``, and the status of each part by name."""
+
+    uptime: float
+    services: dict[str, ServiceHealth]
+
+
 class Held(msgspec.Struct, frozen=True):
     """Calls of a lane that wait and make no progress: those that only ``executor`` may run, or all of the group."""
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import Id, Priority
 from trunkline_protocol.principals import DEFAULT_TENANT
 
@@ -204,8 +205,8 @@ class RegisterParams(msgspec.Struct, forbid_unknown_fields=True):
     idempotent: bool = False
     max_concurrency: Annotated[int, Meta(description="calls at once, 1 to 10000")] = 32
     timeout_ms: int | None = None
-    params: Annotated[dict[str, Any] | None, Meta(description="JSON Schema, for rpc.discover")] = None
-    result: Annotated[dict[str, Any] | None, Meta(description="JSON Schema, for rpc.discover")] = None
+    params: Annotated[Schema | None, Meta(description="JSON Schema, for rpc.discover")] = None
+    result: Annotated[Schema | None, Meta(description="JSON Schema, for rpc.discover")] = None
 
 
 class Registered(msgspec.Struct):
@@ -320,6 +321,18 @@ class JobWithResult(JobView, kw_only=True):
     """A job and what it returned; null where it has not, or has failed."""
 
     result: Any
+
+
+class JobEvent(msgspec.Struct, omit_defaults=True):
+    """``data`` of an event of ``jobs.<id>``: a job's new state, with a ``result`` that is small, and its ``error``."""
+
+    id: str
+    method: str
+    status: JobStatus
+    attempts: int
+    progress: Any
+    result: Any = msgspec.UNSET
+    error: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
 class JobPage(msgspec.Struct):

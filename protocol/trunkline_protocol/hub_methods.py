@@ -19,6 +19,7 @@ from trunkline_protocol.messages import StreamCredit, StreamPush
 from trunkline_protocol.session import SessionAck, SessionClose, SessionOpen, SessionOpened
 
 P = TypeVar("P", bound=msgspec.Struct)
+R = TypeVar("R")
 
 Right = Literal["anybody", "granted", "subscribe", "publish", "callee", "admin"]
 """Who may call a method.
@@ -38,7 +39,7 @@ the connections that it relays.
 
 
 @dataclass(frozen=True, slots=True)
-class HubMethod(Generic[P]):
+class HubMethod(Generic[P, R]):
     """A method that the hub answers itself. No client and no executor can serve a method of that name.
 
     Attributes:
@@ -56,7 +57,7 @@ class HubMethod(Generic[P]):
     name: str
     summary: str
     params: type[P]
-    result: type[Any]
+    result: type[R]
     right: Right = "granted"
     scope: Scope = "hub"
     idempotent: bool = True
@@ -273,7 +274,7 @@ JOBS_CANCEL: Final = HubMethod(
     said.JobParams, said.CancelledJob,
 )  # fmt: skip
 
-METHODS: Final[dict[str, HubMethod[Any]]] = {
+METHODS: Final[dict[str, HubMethod[Any, Any]]] = {
     row.name: row for row in tuple(globals().values()) if isinstance(row, HubMethod)
 }
 """By name: every constant above."""

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from trunkline_protocol.health_reports import ExecutorReport
+from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits, Id
 
 MAX_CALLS: Final = 500
@@ -45,14 +46,14 @@ class OpenRpcInfo(msgspec.Struct):
 class OpenRpcComponents(msgspec.Struct):
     """``components`` of an OpenRPC document."""
 
-    schemas: dict[str, Any]
+    schemas: dict[str, Schema]
 
 
 class DescribedTopic(msgspec.Struct):
     """When events of a topic are published, and the JSON Schema of their data."""
 
     summary: str
-    data: dict[str, Any]
+    data: Schema
 
 
 class OpenRpcExtension(msgspec.Struct):

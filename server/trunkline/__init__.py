@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trunkline.methods.declaration import Batch, method
     from trunkline.methods.event_types import event
     from trunkline.methods.inputs import InputStream
-    from trunkline.methods.uploads import Upload
+    from trunkline.methods.upload import Upload
     from trunkline_protocol.errors import ErrorCode, RpcError
     from trunkline_protocol.principals import Principal
 
@@ -81,7 +81,7 @@ _HOMES = {
     "ServedCall": "trunkline.client",
     "StreamChunk": "trunkline.client",
     "SyncHub": "trunkline.client",
-    "Upload": "trunkline.methods.uploads",
+    "Upload": "trunkline.methods.upload",
     "UsageError": "trunkline.client",
     "connect": "trunkline.client",
     "connect_sync": "trunkline.client",

@@ -15,7 +15,7 @@ from tests.client.scripted import agreeable, scripted_hub
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Retry, connect
-from trunkline.client.retrying import LONGEST, full_jitter, retry_delay
+from trunkline.client.retrying import LONGEST, Repeats, full_jitter, retry_delay
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 OVERLOADED = RpcError(ErrorCode.WORKER_OVERLOADED, "busy", retry_after_ms=2500)
@@ -44,9 +44,9 @@ UNSENT = DisconnectedError("cut", maybe_executed=False)
 def test_what_may_be_made_again(error: Any, plain: bool, keyed: bool, told: bool, idempotent: bool) -> None:
     """``told``: with a key, and the next hub is told which one knows it."""
 
-    def again(**how: bool) -> bool:
-        how = {"idempotent": False, "keyed": False} | how
-        return retry_delay(error, 1, Retry(), random.random, **how) is not None
+    def again(*, idempotent: bool = False, keyed: bool = False, has_epoch: bool = False) -> bool:
+        repeats = Repeats(Retry(), idempotent, keyed)
+        return retry_delay(error, 1, repeats, random.random, has_epoch=has_epoch) is not None
 
     made = again(), again(keyed=True), again(keyed=True, has_epoch=True), again(idempotent=True)
     assert made == (plain, keyed, told, idempotent)
@@ -54,7 +54,7 @@ def test_what_may_be_made_again(error: Any, plain: bool, keyed: bool, told: bool
 
 def test_attempts_count_the_first_one() -> None:
     def again(attempt: int, retry: Retry | None) -> bool:
-        return retry_delay(UNSENT, attempt, retry, random.random, idempotent=False, keyed=False) is not None
+        return retry_delay(UNSENT, attempt, Repeats(retry), random.random) is not None
 
     assert [again(attempt, Retry(attempts=3)) for attempt in (1, 2, 3, 4)] == [True, True, False, False]
     assert not again(1, Retry(attempts=1))
@@ -64,7 +64,7 @@ def test_attempts_count_the_first_one() -> None:
 def test_waits_grow_and_the_hubs_hint_is_the_least() -> None:
     def delay(error: RpcError | DisconnectedError, attempt: int) -> float | None:
         retry = Retry(attempts=9, base_delay=1.0, factor=3.0)
-        return retry_delay(error, attempt, retry, lambda: 0.5, idempotent=False, keyed=False)
+        return retry_delay(error, attempt, Repeats(retry), lambda: 0.5)
 
     assert [delay(UNSENT, attempt) for attempt in (1, 2, 3)] == [0.5, 1.5, 4.5]
     assert [delay(OVERLOADED, attempt) for attempt in (1, 2, 3)] == [2.5, 2.5, 4.5]

@@ -9,10 +9,11 @@ import pytest
 
 from tests.support.exact import require_exactly
 from tests.support.hub import RunningHub
+from tests.support.openrpc import discover
 from tests.support.peer import Peer, peer
 from trunkline.client import connect
 from trunkline.control.method import listed_methods
-from trunkline.control.rpc import describe, discover
+from trunkline.control.rpc import describe
 from trunkline_protocol.catalogue import MethodInfo, Parameter
 from trunkline_protocol.hub_methods import METHODS
 

@@ -13,13 +13,13 @@ from pydantic import BaseModel, TypeAdapter
 
 from tests.support.exact import require_exactly
 from tests.support.health import empty_view as view
+from tests.support.openrpc import discover
 from tests.support.peer import Peer
 from trunkline.control.asyncapi import FROM_CLIENT, FROM_HUB, MESSAGES, asyncapi
 from trunkline.control.documents import documents
 from trunkline.control.health import HealthWatch
 from trunkline.control.monitoring import CONNECTIONS, EXECUTORS, HEALTH, LOGS, METRICS, REQUESTS
 from trunkline.control.openapi import openapi
-from trunkline.control.rpc import discover
 from trunkline.control.schemas import COMPONENTS, Components
 from trunkline.control.topics import TOPICS
 from trunkline_protocol.binary import BASE64
@@ -161,7 +161,7 @@ async def test_what_a_module_declares_of_topics_is_discovered(lab_peer: Peer) ->
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/openrpc.json", "/asyncapi.json"])
 def test_a_hub_without_executors_has_documents_too(path: str) -> None:
-    require_no_loose_ends(documents(view())[path]())
+    require_no_loose_ends(json.loads(documents(view())[path]()))
 
 
 def test_health_is_as_described() -> None:

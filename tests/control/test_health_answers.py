@@ -18,7 +18,7 @@ from trunkline.hub.principal import ADMIN, Principal
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode
-from trunkline_protocol.health_reports import ExecutorStatus, GroupSeen
+from trunkline_protocol.health_reports import ExecutorStatus, GroupSeen, ServiceHealth
 
 pytestmark = pytest.mark.virtual_time
 
@@ -96,13 +96,13 @@ async def test_it_tells_a_change_and_no_more(hub: Hub) -> None:
 
 async def test_parts_by_name(hub: Hub) -> None:
     told = await detailed_services(hub.health, with_messages=True)
-    assert told["services"].keys() == {"hub", "executor-0"}
-    assert told["services"]["hub"]["status"] == "healthy"
-    assert told["services"]["executor-0"] == {"status": "healthy", "latencyMs": None}
-    assert told["uptime"] == told["uptime_seconds"]
+    assert told.services.keys() == {"hub", "executor-0"}
+    assert told.services["hub"].status == "healthy"
+    assert told.services["executor-0"] == ServiceHealth("healthy", None)
+    assert told.uptime == told.uptime_seconds
 
 
 async def test_info_has_sizes(hub: Hub) -> None:
     told = info(hub.view)
-    assert (told["version"], told["pid"], told["executors"], told["connections"]) == (__version__, os.getpid(), 1, 1)
-    assert (told["packs"], told["methods"]) == ([], 0)
+    assert (told.version, told.pid, told.executors, told.connections) == (__version__, os.getpid(), 1, 1)
+    assert (told.packs, told.methods) == ([], 0)

@@ -27,10 +27,7 @@ class HubEnd:
         self._socket, theirs = socket.socketpair()
         self._socket.setblocking(False)
         theirs.setblocking(False)
-        configuration = {
-            "name": "executor-0", "group": "default", "modules": modules, "settings": settings,
-            "max_concurrency": 4, "python_path": [],
-        }  # fmt: skip
+        configuration = ipc.Configuration("executor-0", "default", modules, settings, max_concurrency=4)
         self._reader = ipc.FrameReader()
         self._frames: list[tuple[int, int, bytes]] = []
         self.closing: list[bool] = []

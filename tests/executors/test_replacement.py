@@ -55,8 +55,8 @@ async def test_the_new_one_serves_while_the_old_one_ends_its_calls(stage: served
 async def test_without_calls_the_old_one_ends_at_once(stage: served.Stage) -> None:
     async with pool_here(replacement=NEW_FIRST) as here:
         await here.pool.replacements.drain("executor-0")
-        await until(lambda: stage.closed == [1], "it is closed")
-        assert len(here.pool.crew.processes) == 1
+        await until(lambda: len(here.pool.crew.processes) == 1, "the old one has ended")
+        assert stage.closed == [1]
         assert await here.result("served.number") == 2
 
 

@@ -12,9 +12,9 @@ import pytest
 from tests.generate.compilers import Python, tsc, with_tsc
 from tests.generate.documents import document, method
 from tests.methods.packs import declared
+from tests.support.openrpc import discover
 from tests.support.timing import SCALE
 from trunkline.control.method import listed_methods
-from trunkline.control.rpc import discover
 from trunkline.generate import GENERATORS
 from trunkline.methods.packs import PACKS, installed_packs
 from trunkline.methods.registry import Registry

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.openrpc import discover
 from trunkline.control.openapi import openapi
-from trunkline.control.rpc import discover
 from trunkline.edge.http.mcp_tools import tool
 from trunkline.generate import GENERATORS
 from trunkline.hub.callee_schemas import MAX_LEVELS, MAX_MEMBERS, MAX_SCHEMA_BYTES, described

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
@@ -113,8 +112,8 @@ async def test_clearing_forgets_what_is_kept() -> None:
 
 async def test_look_ups_are_counted_by_outcome() -> None:
     def counted() -> dict[str, float]:
-        data: Any = next(each for each in FIGURES.snapshot() if each["name"] == "trunkline_cache_requests")
-        return {labels[1]: numbers[0] for labels, numbers in data["series"] if labels[0] == "counted"}
+        figure = next(each for each in FIGURES.snapshot() if each.name == "trunkline_cache_requests")
+        return {labels[1]: numbers[0] for labels, numbers in figure.series if labels[0] == "counted"}
 
     kept: JobCache[str, str, bytes] = JobCache("counted", len, 100, 60.0)
     job, _ = kept.get("a", "a")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pytest
 
 from tests.methods.packs import declared
-from trunkline.control.rpc import discover
+from tests.support.openrpc import discover
 from trunkline.methods.chunk_types import chunk_hints
 from trunkline.methods.context import Chunk
 from trunkline.methods.declaration import RegistrationError

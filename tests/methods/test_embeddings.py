@@ -190,9 +190,9 @@ async def test_vectors_are_those_of_the_library(methods: LocalMethods) -> None:
 
 
 def counted(name: str) -> dict[tuple[str, ...], list[float]]:
-    for data in FIGURES.snapshot():
-        if data["name"] == name:
-            return {tuple(labels): numbers for labels, numbers in data["series"]}
+    for figure in FIGURES.snapshot():
+        if figure.name == name:
+            return dict(figure.series)
     return {}
 
 

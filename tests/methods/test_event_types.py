@@ -10,9 +10,9 @@ import pytest
 from typing_extensions import TypedDict
 
 from tests.methods.packs import ordering
+from tests.support.openrpc import discover
 from trunkline import event
 from trunkline.control.asyncapi import asyncapi
-from trunkline.control.rpc import discover
 from trunkline.generate import GENERATORS
 from trunkline.methods.declaration import RegistrationError
 from trunkline.methods.loading import load_modules

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -23,7 +23,7 @@ class Page:
 
 
 def sent(registry: FigureRegistry) -> bytes:
-    return json.dumps(registry.snapshot()).encode()
+    return msgspec.json.encode(registry.snapshot())
 
 
 def counts(number: float) -> FigureRegistry:
@@ -85,9 +85,9 @@ def test_label_values_are_bounded() -> None:
     counter = registry.counter("a", "A", labels=("who",))
     for number in range(MAX_SERIES + 10):
         counter.add(1, str(number))
-    (data,) = registry.snapshot()
-    assert len(data["series"]) == MAX_SERIES + 1
-    assert data["series"][-1] == [["(other)"], [10.0]]
+    (figure,) = registry.snapshot()
+    assert len(figure.series) == MAX_SERIES + 1
+    assert figure.series[-1] == (("(other)",), [10.0])
 
 
 @pytest.mark.parametrize(

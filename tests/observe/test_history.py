@@ -105,12 +105,12 @@ def test_a_quiet_second_costs_no_record() -> None:
     assert clocked.history.samples(1)[0].methods == {}
 
 
-def test_a_sample_as_data() -> None:
+def test_a_sample_as_a_report() -> None:
     clocked = Clocked()
     clocked.stats.record("m", 0.2, 0, waited=0.1, ran=0.09)
     clocked.second("m", code=ErrorCode.CANCELLED, seconds=0.2)
-    data = clocked.history.samples(1)[0].as_data(clocked.now + 2)
-    assert (data["seconds_ago"], data["seconds"], data["calls"], data["errors"]) == (2, 1, 2, 1)
-    assert 100 <= data["p50_ms"] <= data["p99_ms"] <= 250
-    assert 50 <= data["wait_p50_ms"] <= 100
-    assert 50 <= data["run_p50_ms"] <= 100
+    report = clocked.history.samples(1)[0].report(clocked.now + 2)
+    assert (report.seconds_ago, report.seconds, report.calls, report.errors) == (2, 1, 2, 1)
+    assert 100 <= report.p50_ms <= report.p99_ms <= 250
+    assert 50 <= report.wait_p50_ms <= 100
+    assert 50 <= report.run_p50_ms <= 100

@@ -36,9 +36,9 @@ def test_counts_by_outcome() -> None:
     stats = CallStats()
     for code in (0, 0, ErrorCode.WORKER_CRASHED, 4242, -7):
         stats.record("m", 0.01, code)
-    snapshot = stats.snapshot()["m"]
-    assert (snapshot["count"], snapshot["success"]) == (5, 2)
-    assert snapshot["errors"] == {"WORKER_CRASHED": 1, "APPLICATION_ERROR": 2}
+    report = stats.methods["m"].report()
+    assert (report.count, report.success) == (5, 2)
+    assert report.errors == {"WORKER_CRASHED": 1, "APPLICATION_ERROR": 2}
     assert stats.totals() == (5, 3)
     assert stats.methods["m"].errors.keys() == {ErrorCode.WORKER_CRASHED, APPLICATION_ERROR}, "codes are no labels"
 

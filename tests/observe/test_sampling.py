@@ -32,5 +32,5 @@ def test_a_range_of_a_hub_that_has_no_samples_yet_is_empty() -> None:
 
     view = HubView(Nothing(), Nothing(), CallStats(), time.monotonic(), lambda: 0)  # type: ignore[arg-type]
     said = metrics.get(view, MetricsParams("1m", series=True))
-    assert (said["window_seconds"], said["request_count"], said["requests_per_second"]) == (0, 0, 0)
-    assert (said["methods"], said["series"]) == ({}, [])
+    assert (said.window_seconds, said.request_count, said.requests_per_second) == (0, 0, 0)
+    assert (said.methods, said.series) == ({}, [])

@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { describeEnd, SpawnError } from "../src/node/errors.js";
+import { describeEnd, SpawnError } from "../src/node/spawn-error.js";
 import { Greeting } from "../src/node/greeting.js";
 import { LastLines, LineSplitter, MAX_LINE } from "../src/node/lines.js";
 import { settingsOf, type SpawnOptions } from "../src/node/options.js";

@@ -17,6 +17,7 @@ from trunkline.cli.talk import (
     Url,
     fail,
     print_json,
+    read,
     talk,
     with_hub,
 )
@@ -24,6 +25,7 @@ from trunkline.cli.talk import (
 if TYPE_CHECKING:
     from trunkline.cli.show.progress import Bar, ProgressReading
     from trunkline.client import Hub, Subscription
+    from trunkline_protocol.hub_messages import JobEvent, JobView, JobWithResult
 
 FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 MAX_PAGE: Final = 200
@@ -54,15 +56,17 @@ def list_jobs(
     raw: Raw = False,
 ) -> None:
     """List your jobs (role admin: everybody's)."""
-    params: dict[str, Any] = {"limit": limit} | ({} if status is None else {"status": status.value})
 
     async def run(hub: Hub) -> None:
-        page = await hub.call("jobs.list", params)
+        from trunkline_protocol.hub_messages import JobPage
+
+        answer = await hub.call("jobs.list", {"limit": limit, "status": None if status is None else status.value})
         if raw:
-            print_json(page)
+            print_json(answer)
         else:
-            _print_table(page["jobs"])
-            if page["cursor"] is not None:
+            page = read(answer, JobPage)
+            _print_table(page.jobs)
+            if page.cursor is not None:
                 print("trunkline: there are more jobs; --limit lists up to 200", file=sys.stderr)
 
     talk(url, token, run)
@@ -83,8 +87,10 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
     """Cancel a job that has not ended."""
 
     async def run(hub: Hub) -> None:
-        said = await hub.call("jobs.cancel", {"id": job_id})
-        print("cancelled" if said["cancelled"] else f"not cancelled, the job has ended already: {said['status']}")
+        from trunkline_protocol.hub_messages import CancelledJob
+
+        said = read(await hub.call("jobs.cancel", {"id": job_id}), CancelledJob)
+        print("cancelled" if said.cancelled else f"not cancelled, the job has ended already: {said.status}")
 
     talk(url, token, run)
 
@@ -97,7 +103,7 @@ def watch(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
 
 def result_of(job_id: str, url: str, token: str | None) -> Any:
     """Show a job's progress until it ends; returns its result, or exits where it did not succeed, and at Ctrl-C."""
-    over: list[dict[str, Any]] = []
+    over: list[JobWithResult] = []
 
     async def run() -> None:
         from trunkline.client import connect
@@ -116,13 +122,13 @@ def result_of(job_id: str, url: str, token: str | None) -> Any:
             )
         raise
     (job,) = over
-    if job["status"] != "succeeded":
-        why = f": {job['error']['message']} ({job['error']['code']})" if job["error"] else ""
-        fail(EXIT_FAILED, f"the job {job['status']}{why}" if why else f"the job was {job['status']}")
-    return job["result"]
+    if job.status != "succeeded":
+        why = f": {job.error['message']} ({job.error['code']})" if job.error else ""
+        fail(EXIT_FAILED, f"the job {job.status}{why}" if why else f"the job was {job.status}")
+    return job.result
 
 
-async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
+async def follow(hub: Hub, job_id: str) -> JobWithResult:
     """Show a job's progress until it ends; returns the job as ``jobs.get`` does."""
     from rich.console import Console
 
@@ -131,8 +137,8 @@ async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
     async with hub.subscribe(f"jobs.{job_id}") as events:
         # The job is read after subscribing, so that no change is missed in between.
         job = await _read(hub, job_id)
-        if job["status"] not in FINAL:
-            bar = Bar(Console(stderr=True), job["method"])
+        if job.status not in FINAL:
+            bar = Bar(Console(stderr=True), job.method)
             try:
                 bar.show(_reading(job))
                 await _until_over(hub, events, job_id, bar)
@@ -142,32 +148,34 @@ async def follow(hub: Hub, job_id: str) -> dict[str, Any]:
     return job
 
 
-async def _read(hub: Hub, job_id: str) -> dict[str, Any]:
-    job: dict[str, Any] = await hub.call("jobs.get", {"id": job_id}, idempotent=True)
-    return job
+async def _read(hub: Hub, job_id: str) -> JobWithResult:
+    from trunkline_protocol.hub_messages import JobWithResult
+
+    return read(await hub.call("jobs.get", {"id": job_id}, idempotent=True), JobWithResult)
 
 
 async def _until_over(hub: Hub, events: Subscription, job_id: str, bar: Bar) -> None:
     from trunkline.client import Gap
+    from trunkline_protocol.hub_messages import JobEvent
 
     async for item in events:
         # Missed events, for example while the hub restarted, are replaced by reading the job itself.
-        job = await _read(hub, job_id) if isinstance(item, Gap) else item.data
+        job = await _read(hub, job_id) if isinstance(item, Gap) else read(item.data, JobEvent)
         bar.show(_reading(job))
-        if job["status"] in FINAL:
+        if job.status in FINAL:
             return
 
 
-def _reading(job: dict[str, Any]) -> ProgressReading:
+def _reading(job: JobView | JobEvent) -> ProgressReading:
     """What the bar shows of a job: the fraction done, its status, and its last progress report."""
     from trunkline.cli.show.progress import ProgressReading, read_report
 
-    said = ProgressReading(None, "") if job["progress"] is None else read_report(job["progress"])
-    attempt = f", attempt {job['attempts']}" if job["attempts"] > 1 else ""
-    return ProgressReading(said.fraction, f"{job['status']}{attempt}{said.words and ': ' + said.words}")
+    said = ProgressReading(None, "") if job.progress is None else read_report(job.progress)
+    attempt = f", attempt {job.attempts}" if job.attempts > 1 else ""
+    return ProgressReading(said.fraction, f"{job.status}{attempt}{said.words and ': ' + said.words}")
 
 
-def _print_table(jobs: list[dict[str, Any]]) -> None:
+def _print_table(jobs: list[JobView]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -178,8 +186,8 @@ def _print_table(jobs: list[dict[str, Any]]) -> None:
     for heading in ("ID", "METHOD", "STATUS", "CREATED", "PROGRESS"):
         table.add_column(heading, no_wrap=heading == "ID", overflow="fold")
     for job in jobs:
-        created = datetime.fromtimestamp(job["created_at"] / 1000).strftime("%Y-%m-%d %H:%M:%S")
-        said = "" if job["progress"] is None else str(read_report(job["progress"]))
-        words = job["error"]["message"] if job["error"] else said
-        table.add_row(job["id"], escape(job["method"]), job["status"], created, escape(words))
+        created = datetime.fromtimestamp(job.created_at / 1000).strftime("%Y-%m-%d %H:%M:%S")
+        said = "" if job.progress is None else str(read_report(job.progress))
+        words = job.error["message"] if job.error else said
+        table.add_row(job.id, escape(job.method), job.status, created, escape(words))
     console_for_tables().print(table)

@@ -137,15 +137,20 @@ def serve(
     }
     if stop_with_stdin and sys.stdin is None:
         fail(EXIT_USAGE, "--stop-with-stdin: standard input is closed")
-    settings = read_settings(config, **options)
+    settings = _for_development(read_settings(config, **options), reload=reload, dev=dev)
+    _serve(settings, stop_at_eof=stop_with_stdin, reloads=reload or dev)
+
+
+def _for_development(settings: Settings, *, reload: bool, dev: bool) -> Settings:
+    """The settings, with those of ``--dev``; ends the command where either flag is given and the hub is not local."""
     for given, name in ((reload, "--reload"), (dev, "--dev")):
         if given and not settings.is_loopback:
             fail(EXIT_USAGE, f"{name} is for development: bind 127.0.0.1 instead of {settings.host}, or leave it out")
-    if dev:
-        from trunkline.edge.access.rules import LOOPBACK
+    if not dev:
+        return settings
+    from trunkline.edge.access.rules import LOOPBACK
 
-        settings = settings.with_changes({"debug": True, "allowed_origins": (*settings.allowed_origins, LOOPBACK)})
-    _serve(settings, stop_at_eof=stop_with_stdin, reloads=reload or dev)
+    return settings.with_changes({"debug": True, "allowed_origins": (*settings.allowed_origins, LOOPBACK)})
 
 
 def _serve(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated, Final
 
-import msgspec
 import typer
 
-from trunkline.cli.talk import DEFAULT_URL, TimeoutMs, Token, Url, print_json, talk
+from trunkline.cli.talk import DEFAULT_URL, TimeoutMs, Token, Url, print_json, read, talk
 
 if TYPE_CHECKING:
     from trunkline.client import Hub
@@ -38,6 +37,6 @@ def reload(
         if raw:
             print_json(answer)
         else:
-            print(words_of(msgspec.convert(answer, Reloaded), time.monotonic() - began))
+            print(words_of(read(answer, Reloaded), time.monotonic() - began))
 
     talk(url, token, run)

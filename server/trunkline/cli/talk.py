@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
+import msgspec
 import typer
 
 from trunkline_protocol.binary import to_member
@@ -25,7 +26,7 @@ EXIT_UNREAD: Final = 141
 DEFAULT_URL: Final = "ws://127.0.0.1:8765/ws"
 OWN_VARIABLES: Final = frozenset({"TRUNKLINE_URL", "TRUNKLINE_TOKEN"})
 
-
+Report = TypeVar("Report", bound=msgspec.Struct)
 Url = Annotated[str, typer.Option("--url", envvar="TRUNKLINE_URL", help="WebSocket URL of the hub.")]
 Token = Annotated[str | None, typer.Option(envvar="TRUNKLINE_TOKEN", help="Bearer token, where the hub requires one.")]
 TimeoutMs = Annotated[int | None, typer.Option("--timeout-ms", min=1, help="Deadline in milliseconds.")]
@@ -86,6 +87,14 @@ def read_stdin() -> str:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         fail(EXIT_USAGE, f"standard input is not UTF-8: {error}")
+
+
+def read(answer: Any, report: type[Report]) -> Report:
+    """A hub's answer as the type that this version reads; ends the command where the hub answers otherwise."""
+    try:
+        return msgspec.convert(answer, report)
+    except msgspec.ValidationError as error:
+        fail(EXIT_FAILED, f"the hub answers otherwise than this version of trunkline reads it: {error}")
 
 
 def print_json(value: Any) -> None:

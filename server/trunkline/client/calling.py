@@ -15,39 +15,21 @@ from trunkline.client.connection_state import CloseInfo, DisconnectedError
 from trunkline.client.conversation import Conversation
 from trunkline.client.outgoing import Outgoing, encode_body
 from trunkline.client.pending import Calls, PendingRequest, UnaryCall, located
-from trunkline.client.retrying import Random, Retry, retry_delay
+from trunkline.client.retrying import ONCE, Random, Repeats, Retry, retry_delay
 from trunkline.client.streams import Feeder, Input, ResultStream, StreamCall
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Window
 
 NO_MEMBERS: Final[dict[str, Any]] = {}
 
-PATIENT: Final = Retry(attempts=sys.maxsize)
-"""The retry policy of the client's own calls, such as registrations of a new session: what the hub refuses for a while
+PATIENT: Final = Repeats(Retry(attempts=sys.maxsize), idempotent=True)
+"""The repeats of the client's own calls, such as registrations of a new session: what the hub refuses for a while
 is tried until it is accepted, or refused for good."""
 
 MAX_HINT_MS: Final = 30_000
 """The longest that a call without a timeout waits because the hub says so: the hub's own deadline for a call."""
 
 logger = logging.getLogger("trunkline.client")
-
-
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """Which failures of a call are followed by another attempt.
-
-    Attributes:
-        retry: how often; None for never.
-        idempotent: whether the call may be made again although it may have run.
-        keyed: whether the call has an idempotency key, which the same hub recognises.
-    """
-
-    retry: Retry | None
-    idempotent: bool = False
-    keyed: bool = False
-
-
-ONCE: Final = Repeats(None)
 
 
 class Callers:
@@ -193,8 +175,7 @@ class Callers:
         has_epoch: bool,
     ) -> bool:
         """Wait until the next attempt; returns False where there is none."""
-        how = {"idempotent": repeats.idempotent, "keyed": repeats.keyed, "has_epoch": has_epoch}
-        delay = retry_delay(error, attempt, repeats.retry, self._random, **how)
+        delay = retry_delay(error, attempt, repeats, self._random, has_epoch=has_epoch)
         if delay is None or (deadline is not None and self._loop.time() + delay >= deadline):
             return False
         if deadline is None and isinstance(error, RpcError) and (error.retry_after_ms or 0) > MAX_HINT_MS:
@@ -330,7 +311,7 @@ class OwnRequests:
             return  # the next connection makes the call again
         delay = None
         if isinstance(error, RpcError):
-            delay = retry_delay(error, attempt, PATIENT, self._random, idempotent=True, keyed=False)
+            delay = retry_delay(error, attempt, PATIENT, self._random)
         if delay is None:
             request.failed(error)
             return

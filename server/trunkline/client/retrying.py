@@ -63,6 +63,24 @@ class Retry:
             raise ValueError("Retry: attempts and factor must be 1 or more, base_delay 0 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Which failures of a call are followed by another attempt.
+
+    Attributes:
+        retry: how often; None for never.
+        idempotent: whether the call may be made again although it may have run.
+        keyed: whether the call has an idempotency key, which the same hub recognises.
+    """
+
+    retry: Retry | None
+    idempotent: bool = False
+    keyed: bool = False
+
+
+ONCE: Final = Repeats(None)
+
+
 def pause(away: float, policy: Reconnect, random: Random) -> float:
     """Seconds to wait before the next attempt to connect, after an outage of ``away`` seconds so far.
 
@@ -88,11 +106,11 @@ def full_jitter(attempt: int, base: float, random: Random, *, factor: float = 2.
     return random() * min(cap, bound)
 
 
-def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: bool, has_epoch: bool = False) -> bool:
+def is_safe(error: RpcError | DisconnectedError, repeats: Repeats, *, has_epoch: bool = False) -> bool:
     """Whether a call can be made again without its method running twice, or may run twice."""
-    if not error.maybe_executed or idempotent:
+    if not error.maybe_executed or repeats.idempotent:
         return True
-    if not keyed:
+    if not repeats.keyed:
         return False
     # The hub that answered knows the key, or says that it does not. After a lost connection the next hub may be another
     # one: it has to be told the epoch, so that it can refuse.
@@ -100,28 +118,21 @@ def is_safe(error: RpcError | DisconnectedError, *, idempotent: bool, keyed: boo
 
 
 def retry_delay(
-    error: RpcError | DisconnectedError,
-    attempt: int,
-    retry: Retry | None,
-    random: Random,
-    *,
-    idempotent: bool,
-    keyed: bool,
-    has_epoch: bool = False,
+    error: RpcError | DisconnectedError, attempt: int, repeats: Repeats, random: Random, *, has_epoch: bool = False
 ) -> float | None:
     """Seconds after which to make a call again; None to give up.
 
     Args:
         error: of the last attempt.
         attempt: how many attempts were made.
-        retry: the policy; None for never.
         has_epoch: whether the next attempt names the epoch of the hub that knows the key.
     """
+    retry = repeats.retry
     if retry is None or attempt >= retry.attempts:
         return None
     if isinstance(error, RpcError) and (not error.retryable or isinstance(error, NoConnectionError)):
         return None
-    if not is_safe(error, idempotent=idempotent, keyed=keyed, has_epoch=has_epoch):
+    if not is_safe(error, repeats, has_epoch=has_epoch):
         return None
     delay = full_jitter(attempt - 1, retry.base_delay, random, factor=retry.factor)
     hint = error.retry_after_ms if isinstance(error, RpcError) else None

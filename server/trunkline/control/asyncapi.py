@@ -7,11 +7,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from trunkline.control.method import schema_of
-from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Components, Schema, array, record, ref
+from trunkline.control.schemas import ERROR, INTEGER, REQUEST, RESPONSE, Components, array, record, ref
 from trunkline.control.topics import TOPICS
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import TopicInfo
 from trunkline_protocol.hub_methods import NOTIFICATIONS, HubNotification
+from trunkline_protocol.json_schema import Schema
 
 VERSION: Final = "3.0.0"
 

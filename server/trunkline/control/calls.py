@@ -6,18 +6,15 @@ import heapq
 import itertools
 import time
 from collections.abc import Iterable
-from typing import Any, Final, Protocol
+from typing import Protocol
 
-import msgspec
-
-from trunkline.hub.connection import ClientCall, NotificationCall
-from trunkline.hub.dispatch import Handlers, answering, replying
+from trunkline.hub.connection import ClientCall, Connection, NotificationCall
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import SYSTEM_CALLS, SYSTEM_CANCEL
 from trunkline_protocol.reports import CallInFlight, CallList, CallsParams, CancelledCall, CancelParams
 
-_encoder: Final = msgspec.json.Encoder()
 _numbers = itertools.count(1)
 
 
@@ -42,23 +39,23 @@ class CallsInFlight:
 
     def methods(self) -> Handlers:
         """Handlers of ``system.calls`` and ``system.cancel``."""
-        return replying(SYSTEM_CALLS, self._list) | answering(SYSTEM_CANCEL, self._cancel)
+        return replying(SYSTEM_CALLS, self._list) | replying(SYSTEM_CANCEL, self._cancel)
 
-    def _list(self, params: CallsParams) -> CallList:
+    def _list(self, _call: Call, params: CallsParams) -> CallList:
         now = time.monotonic()
         calls = list(self._router.calls())
         oldest = heapq.nsmallest(params.limit, calls, key=lambda call: call.received)
         listed = [described(call, now) for call in oldest]
         return CallList(listed, len(calls) - len(listed))
 
-    def _cancel(self, call: Call, params: CancelParams) -> None:
+    def _cancel(self, call: Call, params: CancelParams) -> CancelledCall:
         number = params.call
         target = next((other for other in self._router.calls() if other.number == number), None) if number else None
         if target is not None:
             words = f"{target.method} was cancelled by {principal_of(call) or 'the hub'}"
             target.settle_error(RpcError(ErrorCode.CANCELLED, words, maybe_executed=target.maybe_executed))
             target.cancel_execution()
-        call.settle_result(_encoder.encode(CancelledCall(number, target is not None)))
+        return CancelledCall(number, target is not None)
 
 
 def described(call: Call, now: float) -> CallInFlight:
@@ -88,7 +85,7 @@ def principal_of(call: Call) -> str | None:
     return None if caller is None else caller.name
 
 
-def connection_of(call: Call) -> Any:
+def connection_of(call: Call) -> Connection | None:
     """The connection that made a call; None for calls of methods and of the hub."""
     return call.connection if isinstance(call, (ClientCall, NotificationCall)) else None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable
+from typing import Final, Protocol
 
 import msgspec
 
@@ -85,11 +85,11 @@ class ExecutorOrders:
             | answering_later(EXECUTORS_ASSIGN, self._assign)
         )
 
-    def _drain(self, _call: Call, params: DrainParams) -> Coroutine[Any, Any, Drained]:
+    def _drain(self, _call: Call, params: DrainParams) -> Awaitable[Drained]:
         return self._replacements.drain(params.worker_id)
 
-    def _reload(self, _call: Call, params: ReloadParams) -> Coroutine[Any, Any, Reloaded]:
+    def _reload(self, _call: Call, params: ReloadParams) -> Awaitable[Reloaded]:
         return self._replacements.reload(params.group)
 
-    def _assign(self, _call: Call, params: AssignParams) -> Coroutine[Any, Any, Assigned]:
+    def _assign(self, _call: Call, params: AssignParams) -> Awaitable[Assigned]:
         return self._owners.assign(params.key, params.worker_id)

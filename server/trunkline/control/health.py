@@ -15,7 +15,7 @@ from trunkline.control.failing import FailureRates
 from trunkline.control.judgement import NEVER, STOPPING, Seen, changed, judge, without_messages
 from trunkline.control.method import HubView
 from trunkline.control.processes import Processes
-from trunkline.hub.dispatch import Handlers, answering, replying
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.hub.principal import ADMIN
 from trunkline_protocol.calls import Call
 from trunkline_protocol.health_reports import DetailedHealth, ExecutorReport, Health, Serving
@@ -25,8 +25,6 @@ from trunkline_protocol.reports import NoParams
 TICK_SECONDS: Final = 0.25
 READ_EVERY: Final = 4
 """Ticks between two readings of processes."""
-
-_encoder: Final = msgspec.json.Encoder()
 
 
 class HealthWatch:
@@ -149,12 +147,11 @@ class HealthWatch:
 
     def methods(self) -> Handlers:
         """Handlers of ``health.check`` and ``health.detailed``."""
-        return replying(HEALTH_CHECK, lambda _: self.check()) | answering(HEALTH_DETAILED, self._answer)
+        return replying(HEALTH_CHECK, lambda _call, _params: self.check()) | replying(HEALTH_DETAILED, self._answer)
 
-    def _answer(self, call: Call, _params: NoParams) -> None:
+    def _answer(self, call: Call, _params: NoParams) -> DetailedHealth:
         caller = call.caller()
-        told = self.detailed(with_messages=caller is None or ADMIN in caller.roles)
-        call.settle_result(_encoder.encode(told))
+        return self.detailed(with_messages=caller is None or ADMIN in caller.roles)
 
 
 def heading(cause: str) -> str:

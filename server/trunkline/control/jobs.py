@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +14,15 @@ from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.depth import CARRIED_DEPTH, require_depth
 from trunkline_protocol.errors import ErrorCode, RpcError
-from trunkline_protocol.hub_messages import CancelledJob, JobCreateParams, JobListParams, JobPage, JobParams
+from trunkline_protocol.hub_messages import (
+    CancelledJob,
+    JobCreateParams,
+    JobListParams,
+    JobPage,
+    JobParams,
+    JobView,
+    JobWithResult,
+)
 from trunkline_protocol.hub_methods import JOBS_CANCEL, JOBS_CREATE, JOBS_GET, JOBS_LIST
 from trunkline_protocol.messages import CALLERS_OWN
 
@@ -42,7 +50,7 @@ class JobCalls:
             | answering_later(JOBS_CANCEL, self._cancel)
         )
 
-    def _create(self, call: Call, params: JobCreateParams) -> Coroutine[Any, Any, Any]:
+    def _create(self, call: Call, params: JobCreateParams) -> Awaitable[JobView]:
         target, given = params.method, bytes(params.params)
         who = _caller(call)
         if not who.may_call(target):
@@ -57,17 +65,17 @@ class JobCalls:
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)
         return self._jobs.create(who, new)
 
-    def _get(self, call: Call, params: JobParams) -> Coroutine[Any, Any, Any]:
+    def _get(self, call: Call, params: JobParams) -> Awaitable[JobWithResult]:
         return self._jobs.get(_caller(call), params.id)
 
-    def _list(self, call: Call, params: JobListParams) -> Coroutine[Any, Any, JobPage]:
+    def _list(self, call: Call, params: JobListParams) -> Awaitable[JobPage]:
         return self._page(_caller(call), params, _before(params.cursor))
 
     async def _page(self, who: Caller, params: JobListParams, before: int | None) -> JobPage:
         jobs, following = await self._jobs.page(who, params.status, params.limit, before)
         return JobPage(jobs, None if following is None else str(following))
 
-    def _cancel(self, call: Call, params: JobParams) -> Coroutine[Any, Any, CancelledJob]:
+    def _cancel(self, call: Call, params: JobParams) -> Awaitable[CancelledJob]:
         return self._cancelled(_caller(call), params.id)
 
     async def _cancelled(self, who: Caller, job_id: str) -> CancelledJob:

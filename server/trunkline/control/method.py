@@ -17,6 +17,7 @@ from trunkline_protocol.catalogue import MethodInfo, Parameter, TopicInfo
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.health_reports import ExecutorReport, GroupSeen
 from trunkline_protocol.hub_methods import METHODS, HubMethod
+from trunkline_protocol.json_schema import Schema
 from trunkline_protocol.messages import HubIdentity, HubLimits
 
 _LIMITS: Final = HubLimits(16 * 2**20, MAX_DEPTH, 100)
@@ -55,6 +56,14 @@ class RouterView(Protocol):
     draining: bool
 
 
+class TallyView(Protocol):
+    """The calls of one method that one executor has finished."""
+
+    count: int
+    failed: int
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class HubView:
     """The parts of the hub that control methods read.
@@ -81,7 +90,7 @@ class HubView:
     presence: Callable[[], dict[str, bool]] = dict
     unstorable: Callable[[], str | None] = lambda: None
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
-    tallies: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
+    tallies: Callable[[], Mapping[str, Mapping[str, TallyView]]] = dict
     tripped: Callable[[], list[str]] = list
     limits: HubLimits = _LIMITS
     hub: HubIdentity = _HUB
@@ -99,7 +108,7 @@ def tools() -> list[MethodInfo]:
     return [info for info in listed_methods() if METHODS[info.name].is_tool]
 
 
-def describe(method: HubMethod[Any]) -> MethodInfo:
+def describe(method: HubMethod[Any, Any]) -> MethodInfo:
     """The catalogue entry of one of the hub's own methods."""
     params = schema_of(method.params)
     required = params.get("required", [])
@@ -113,14 +122,14 @@ def describe(method: HubMethod[Any]) -> MethodInfo:
     )
 
 
-def schema_of(described: type[Any]) -> dict[str, Any]:
+def schema_of(described: type[object]) -> Schema:
     """The JSON Schema of a type, without references, so that each entry of a catalogue is complete."""
     (root,), components = msgspec.json.schema_components([described], ref_template="#/{name}")
-    schema: dict[str, Any] = _inlined(root, components)
+    schema: Schema = _inlined(root, components)
     return schema
 
 
-def _inlined(schema: Any, components: dict[str, Any]) -> Any:
+def _inlined(schema: Any, components: dict[str, Schema]) -> Any:
     if isinstance(schema, dict):
         if "$ref" in schema:
             return _inlined(components[schema["$ref"].removeprefix("#/")], components)

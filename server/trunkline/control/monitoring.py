@@ -12,14 +12,16 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.connections import ConnectionBook
 from trunkline.control.executors import working_executors
-from trunkline.control.failures import FailedCalls
+from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
 from trunkline.control.method import HubView
 from trunkline.hub.connection import ClientCall, Connection
 from trunkline.observe.metrics import MethodStats, error_name
+from trunkline.observe.tap import LogFields
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.messages import Id
 from trunkline_protocol.reports import (
     ClosedConnection,
     ConnectionsReport,
@@ -57,6 +59,7 @@ MAX_MESSAGE_CHARS: Final = 500
 
 
 T = TypeVar("T")
+IdT = TypeVar("IdT", bound=Id)
 
 
 class Topics(Protocol):
@@ -85,20 +88,8 @@ class LogSource(Protocol):
     def close(self) -> None:
         """Stop collecting records."""
 
-    def take(self) -> tuple[list[dict[str, Any]], int]:
+    def take(self) -> tuple[list[LogFields], int]:
         """The records since the last call, and how many more were dropped."""
-
-
-class _NoLogs:
-    def open(self) -> None:
-        """Collect nothing."""
-
-    def close(self) -> None:
-        """Nothing was collected."""
-
-    def take(self) -> tuple[list[dict[str, Any]], int]:
-        """No records."""
-        return [], 0
 
 
 class _Items(Generic[T]):
@@ -153,7 +144,7 @@ class Monitor:
         view: HubView,
         health: HealthWatch,
         topics: Callable[[], Topics],
-        logs: LogSource | None = None,
+        logs: LogSource,
         failed: FailedCalls | None = None,
     ) -> None:
         self.book = ConnectionBook()
@@ -163,7 +154,7 @@ class Monitor:
         self._health_changed = False
         self._health_said_at = 0.0
         self._topics = topics
-        self._logs = logs or _NoLogs()
+        self._logs = logs
         self._failed = failed
         self._wanted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -396,5 +387,5 @@ def request_id_of(call: Call) -> str | None:
         return None
 
 
-def _short(text: Any) -> Any:
+def _short(text: IdT) -> IdT | str:
     return text[:MAX_ID_CHARS] if isinstance(text, str) else text

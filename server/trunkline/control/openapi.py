@@ -12,22 +12,20 @@ from trunkline.control.schemas import (
     BOOLEAN,
     ERROR,
     INTEGER,
-    NUMBER,
     REQUEST,
     RESPONSE,
     STRING,
     Components,
-    Schema,
     array,
-    or_null,
     record,
     ref,
 )
 from trunkline.version import __version__
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.form_fields import ANYTHING, FORM, OCTETS, Declared, Takes, declared
-from trunkline_protocol.health_reports import DetailedHealth, Health
+from trunkline_protocol.health_reports import DetailedServices, Health
 from trunkline_protocol.hub_methods import CONNECTION_METHODS
+from trunkline_protocol.json_schema import Schema
 
 VERSION: Final = "3.1.0"
 PREFIX: Final = "/api/v1/"
@@ -48,20 +46,7 @@ _FIXED: Final[Schema] = {
     "JsonRpcRequest": REQUEST,
     "JsonRpcResponse": RESPONSE,
     "Health": schema_of(Health),
-    "DetailedHealth": {
-        "allOf": [
-            schema_of(DetailedHealth),
-            record(
-                {
-                    "uptime": NUMBER,
-                    "services": {
-                        "type": "object",
-                        "additionalProperties": record({"status": STRING, "latencyMs": or_null(NUMBER)}),
-                    },
-                }
-            ),
-        ]
-    },
+    "DetailedHealth": schema_of(DetailedServices),
     "Ready": record({"ready": BOOLEAN, "causes": array(STRING)}),
 }
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from trunkline import defaults
-from trunkline.hub.dispatch import Handlers, answering, answering_later
+from trunkline.hub.dispatch import Handlers, answering_later, replying
 from trunkline.hub.internal import call as call_internally
 from trunkline.hub.principal import ADMIN
 from trunkline.hub.router import Router
@@ -72,12 +72,12 @@ class Pipelines:
         """The handlers."""
         return (
             answering_later(PIPELINE_INITIALIZE, self._initialize)
-            | answering(PIPELINE_LIST, self._list)
-            | answering(PIPELINE_GET, self._get)
-            | answering(PIPELINE_DESTROY, self._destroy)
+            | replying(PIPELINE_LIST, self._list)
+            | replying(PIPELINE_GET, self._get)
+            | replying(PIPELINE_DESTROY, self._destroy)
         )
 
-    def _initialize(self, call: Call, params: PipelineInitializeParams) -> Coroutine[Any, Any, str]:
+    def _initialize(self, call: Call, params: PipelineInitializeParams) -> Awaitable[str]:
         size = len(_encoder.encode(params.config))
         if size > MAX_CONFIG_BYTES:
             words = f"{call.method}: config: has {size} bytes; it may have {MAX_CONFIG_BYTES}"
@@ -110,20 +110,19 @@ class Pipelines:
         if len(self._pipelines) >= self.limits.all:
             raise limit_error("max_pipelines", f"there are {len(self._pipelines)} pipelines already")
 
-    def _list(self, call: Call, _params: NoParams) -> None:
-        ids = [pipeline.pipeline_id for pipeline in self._pipelines.values() if _may_see(call, pipeline)]
-        call.settle_result(_encoder.encode(ids))
+    def _list(self, call: Call, _params: NoParams) -> list[str]:
+        return [pipeline.pipeline_id for pipeline in self._pipelines.values() if _may_see(call, pipeline)]
 
-    def _get(self, call: Call, params: PipelineParams) -> None:
-        call.settle_result(_encoder.encode(self._found(call, params.pipeline_id)))
+    def _get(self, call: Call, params: PipelineParams) -> Pipeline:
+        return self._found(call, params.pipeline_id)
 
-    def _destroy(self, call: Call, params: PipelineParams) -> None:
+    def _destroy(self, call: Call, params: PipelineParams) -> DestroyedPipeline:
         pipeline = self._found(call, params.pipeline_id)
         del self._pipelines[pipeline.pipeline_id]
         self._counts[pipeline.principal] -= 1
         if not self._counts[pipeline.principal]:
             del self._counts[pipeline.principal]
-        call.settle_result(_encoder.encode(DestroyedPipeline(pipeline.pipeline_id, True)))
+        return DestroyedPipeline(pipeline.pipeline_id, True)
 
     def _found(self, call: Call, pipeline_id: str) -> Pipeline:
         pipeline = self._pipelines.get(pipeline_id)

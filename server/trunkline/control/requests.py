@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
 from trunkline.control.monitoring import request_id_of
-from trunkline.hub.session_link import SessionLink
 from trunkline.observe.metrics import error_name
 from trunkline_protocol.calls import Call
 
@@ -35,9 +34,9 @@ def request_log(wanted: bool) -> Log | None:
     return log
 
 
-def _described(call: Call, seconds: float, code: int) -> dict[str, Any]:
+def _described(call: Call, seconds: float, code: int) -> dict[str, str | float | None]:
     connection = connection_of(call)
-    said: dict[str, Any] = {
+    said: dict[str, str | float | None] = {
         "method": call.method[:MAX_METHOD_CHARS],
         "outcome": "ok" if not code else error_name(code),
         "code": code,
@@ -50,8 +49,6 @@ def _described(call: Call, seconds: float, code: int) -> dict[str, Any]:
     }
     said["principal"] = principal_of(call)
     if connection is not None:
-        session = connection.session
         said["connection"] = connection.number
-        if isinstance(session, SessionLink) and session.entry is not None:
-            said["session"] = session.entry.label
+        said["session"] = None if connection.session is None else connection.session.label
     return {name: value for name, value in said.items() if value is not None}

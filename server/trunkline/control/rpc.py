@@ -14,7 +14,14 @@ from trunkline.version import __version__
 from trunkline_protocol.catalogue import CLIENT_PACK, DeclaredError, MethodInfo, TopicInfo
 from trunkline_protocol.errors import ERROR_TABLE
 from trunkline_protocol.hub_methods import METHODS, RPC_DISCOVER, RPC_PING
-from trunkline_protocol.reports import Pong
+from trunkline_protocol.reports import (
+    DescribedTopic,
+    OpenRpcComponents,
+    OpenRpcDocument,
+    OpenRpcExtension,
+    OpenRpcInfo,
+    Pong,
+)
 
 OPENRPC_VERSION = "1.3.2"
 
@@ -76,7 +83,7 @@ def _is_by_name(info: MethodInfo) -> bool:
     return info.pack == "hub" and METHODS[info.name].is_clients_own
 
 
-def discover(infos: Iterable[MethodInfo], topics: Iterable[TopicInfo] = ()) -> dict[str, Any]:
+def discover(infos: Iterable[MethodInfo], topics: Iterable[TopicInfo] = ()) -> OpenRpcDocument:
     """The OpenRPC document.
 
     Args:
@@ -84,18 +91,18 @@ def discover(infos: Iterable[MethodInfo], topics: Iterable[TopicInfo] = ()) -> d
     """
     components = Components()
     methods = [describe(info, components) for info in sorted(infos, key=lambda info: info.name)]
-    own = {topic: {"summary": words, "data": schema_of(data)} for topic, (words, data) in TOPICS.items()}
+    own = {topic: DescribedTopic(words, schema_of(data)) for topic, (words, data) in TOPICS.items()}
     told = {
-        topic.pattern: {"summary": topic.summary, "data": components.add(topic.data)}
+        topic.pattern: DescribedTopic(topic.summary, components.add(topic.data))
         for topic in sorted(topics, key=lambda topic: topic.pattern)
     }
-    return {
-        "openrpc": OPENRPC_VERSION,
-        "info": {"title": "Trunkline", "version": __version__},
-        "methods": methods,
-        "components": {"schemas": components.schemas},
-        "x-trunkline": {"topics": own | told},
-    }
+    return OpenRpcDocument(
+        OPENRPC_VERSION,
+        OpenRpcInfo("Trunkline", __version__),
+        methods,
+        OpenRpcComponents(components.schemas),
+        OpenRpcExtension(own | told),
+    )
 
 
 def served(view: HubView) -> list[MethodInfo]:
@@ -103,14 +110,16 @@ def served(view: HubView) -> list[MethodInfo]:
     return [*listed_methods(), *view.registered(), *view.pool.methods.values()]
 
 
-def discovered(view: HubView) -> dict[str, Any]:
+def discovered(view: HubView) -> OpenRpcDocument:
     """The OpenRPC document of a hub, as of now."""
     return discover(served(view), view.pool.topics.values())
 
 
 def methods(view: HubView) -> Handlers:
     """Handlers of ``rpc.ping`` and ``rpc.discover``."""
-    return replying(RPC_PING, lambda _: _pong(view)) | replying(RPC_DISCOVER, lambda _: discovered(view))
+    return replying(RPC_PING, lambda _call, _params: _pong(view)) | replying(
+        RPC_DISCOVER, lambda _call, _params: discovered(view)
+    )
 
 
 def _pong(view: HubView) -> Pong:

@@ -7,8 +7,7 @@ import re
 from typing import Any, Final
 
 from trunkline_protocol.errors import ERROR_TABLE
-
-Schema = dict[str, Any]
+from trunkline_protocol.json_schema import Schema
 
 COMPONENTS: Final = "#/components/schemas/"
 _LOCAL: Final = "#/$defs/"
@@ -35,11 +34,6 @@ def array(items: Schema) -> Schema:
 def ref(name: str) -> Schema:
     """A reference to a schema of the document's components."""
     return {"$ref": COMPONENTS + name}
-
-
-def or_null(schema: Schema) -> Schema:
-    """The schema of the same or null. Not as a list of types, which generators of clients misread."""
-    return {"anyOf": [schema, {"type": "null"}]}
 
 
 ID: Final[Schema] = {"anyOf": [STRING, INTEGER, {"type": "null"}]}

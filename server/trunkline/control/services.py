@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from trunkline.control.health import HealthWatch
+from trunkline_protocol.health_reports import DetailedServices, ExecutorStatus, ServiceHealth, Status
 
 HUB: Final = "hub"
-_WORDS: Final = {"ready": "healthy", "busy": "healthy", "starting": "starting", "stopping": "stopping"}
+_STATUSES: Final[dict[ExecutorStatus, Status]] = {
+    "ready": "healthy",
+    "busy": "healthy",
+    "starting": "starting",
+    "stopping": "stopping",
+}
 
 
-async def detailed_services(health: HealthWatch, *, with_messages: bool) -> dict[str, Any]:
+async def detailed_services(health: HealthWatch, *, with_messages: bool) -> DetailedServices:
     """The result of ``health.detailed`` with ``uptime`` in seconds and ``services: {name: {status, latencyMs}}``.
 
     The latency of the hub is one turn of its event loop; that of an executor is from its last ping to the pong, null
@@ -22,14 +28,11 @@ async def detailed_services(health: HealthWatch, *, with_messages: bool) -> dict
     """
     latency = await loop_latency()
     said = health.detailed(with_messages=with_messages)
-    services: dict[str, dict[str, Any]] = {HUB: {"status": said.status, "latencyMs": round(latency * 1000, 3)}}
-    for executor in said.executors:
-        services[executor.worker_id] = {
-            "status": _WORDS.get(executor.status, "unhealthy"),
-            "latencyMs": executor.latency_ms,
-        }
-    whole: dict[str, Any] = msgspec.to_builtins(said)
-    return whole | {"uptime": said.uptime_seconds, "services": services}
+    services = {HUB: ServiceHealth(said.status, round(latency * 1000, 3))} | {
+        executor.worker_id: ServiceHealth(_STATUSES.get(executor.status, "unhealthy"), executor.latency_ms)
+        for executor in said.executors
+    }
+    return DetailedServices(**msgspec.structs.asdict(said), uptime=said.uptime_seconds, services=services)
 
 
 async def loop_latency() -> float:

@@ -9,6 +9,7 @@ from typing import Protocol
 from trunkline.broker.base import TopicStanding
 from trunkline.hub.dispatch import Handlers, replying
 from trunkline_protocol import reports
+from trunkline_protocol.calls import Call
 from trunkline_protocol.hub_methods import SYSTEM_TOPICS
 from trunkline_protocol.reports import TopicsParams
 
@@ -37,7 +38,7 @@ class TopicList:
         """The handler of ``system.topics``."""
         return replying(SYSTEM_TOPICS, self._list)
 
-    def _list(self, params: TopicsParams) -> reports.TopicList:
+    def _list(self, _call: Call, params: TopicsParams) -> reports.TopicList:
         recent, more = self._topics.recent(params.limit)
         patterns = islice(self._topics.patterns(), params.limit)
         return reports.TopicList(

@@ -41,7 +41,7 @@ class Broadcasts:
             RpcError: 1002, an executor did not answer in time (``data.executors``); or the error of a hook. The others
                 have done it all the same.
         """
-        body = msgspec.json.encode({"hook": hook, "params": params})
+        body = msgspec.json.encode(ipc.Broadcast(hook, params))
         asked: dict[asyncio.Future[list[Any]], str] = {}
         mine: list[int] = []
         for handle in self._executors:

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 
+import msgspec
 from typing_extensions import override
 
 from trunkline.executors.endings import RestartCause, describe_exit
@@ -35,7 +36,7 @@ class InProcess(Supervisor):
         handle.on_wire_lost = heard.set
         transport, _ = await loop.create_connection(lambda: handle, sock=ours)
         try:
-            code = await serve(theirs, self._configuration([]) | {"fresh": True})
+            code = await serve(theirs, msgspec.structs.replace(self._configuration([]), fresh=True))
             await heard.wait()  # of all that it has said
         finally:
             transport.close()

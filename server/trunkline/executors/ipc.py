@@ -33,7 +33,7 @@ PARKED           ex -> hub   empty: the call waits for its reader or its input, 
 UNPARKED         ex -> hub   empty: it goes on
 RELEASE          hub -> ex   ``u64`` slots, one bit each: let go of all that belongs to their routing keys
 RELEASED         ex -> hub   empty: it has; else error object JSON: it could not. The id is that of the RELEASE
-BROADCAST        hub -> ex   JSON ``{hook, params}``: a hook of the pack instances to be called
+BROADCAST        hub -> ex   :class:`Broadcast` as JSON: a hook of the pack instances to be called
 BROADCAST_DONE   ex -> hub   JSON array of what they returned, or error object JSON. The id is that of the BROADCAST
 PING / PONG      both        empty
 ===============  ==========  =====================================================================
@@ -43,7 +43,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from trunkline_protocol.framing import FramingError
 
@@ -94,6 +96,35 @@ _U16: Final = struct.Struct("<H")
 MAX_FRAME: Final = 1 << 30
 
 _CUT: Final = "the body of a frame is cut short"
+
+
+class Configuration(msgspec.Struct):
+    """What an executor is told when it starts, as JSON.
+
+    Attributes:
+        modules, settings, max_concurrency, python_path, rlimits: as in :class:`trunkline.executors.specs.ExecutorSpec`.
+        parent: the hub's process, with which it ends.
+        withheld: names of variables that it does not get.
+        fresh: import modules anew that this process has loaded before.
+    """
+
+    name: str
+    group: str
+    modules: tuple[str, ...]
+    settings: dict[str, Any]
+    max_concurrency: int
+    python_path: tuple[str, ...] = ()
+    parent: int = 0
+    withheld: tuple[str, ...] = ()
+    rlimits: dict[str, int] = {}
+    fresh: bool = False
+
+
+class Broadcast(msgspec.Struct):
+    """The body of a BROADCAST: a hook of the pack instances, and its arguments by name."""
+
+    hook: str
+    params: dict[str, Any]
 
 
 class CallBody(NamedTuple):

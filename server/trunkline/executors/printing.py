@@ -28,7 +28,7 @@ from trunkline.executors.records import (
 )
 from trunkline.log_members import STANDARD
 from trunkline.methods.context import CURRENT_CALL
-from trunkline.methods.failures import Outcome, words_of
+from trunkline.methods.user_errors import Outcome, words_of
 from trunkline_protocol.traces import parse
 
 MAX_LINE_CHARS: Final = 2000

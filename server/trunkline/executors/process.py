@@ -13,7 +13,6 @@ import ctypes
 import faulthandler
 import functools
 import itertools
-import json
 import logging
 import os
 import resource
@@ -33,12 +32,12 @@ from trunkline.executors import ipc
 from trunkline.executors.environment import watch
 from trunkline.executors.printing import finish_output, tell_by_records
 from trunkline.methods.context import Chunk, Context, Host, executors_context
-from trunkline.methods.failures import new_error_id, told, words_of
 from trunkline.methods.figures import FIGURES
 from trunkline.methods.loading import load_modules
 from trunkline.methods.registry import Registry
 from trunkline.methods.runner import MethodRunner
 from trunkline.methods.source_files import forget_sources, loaded_sources
+from trunkline.methods.user_errors import new_error_id, told, words_of
 from trunkline.methods.wire_values import decode, encode
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.codecs.jsonrpc import encode_error_object
@@ -309,14 +308,14 @@ class Executor:
         start_task(self._broadcast(number, body), "broadcast")
 
     async def _broadcast(self, number: int, body: bytes) -> None:
-        asked = msgspec.json.decode(body)
+        asked = msgspec.json.decode(body, type=ipc.Broadcast)
         try:
-            said = msgspec.json.encode(await self._registry.broadcast(asked["hook"], asked["params"]))
+            said = msgspec.json.encode(await self._registry.broadcast(asked.hook, asked.params))
         except RpcError as error:
             said = encode_error_object(error)
         except BaseException as error:
-            logger.exception("the hook %s failed", asked["hook"])
-            words = f"{asked['hook']} failed: {words_of(error)}"
+            logger.exception("the hook %s failed", asked.hook)
+            words = f"{asked.hook} failed: {words_of(error)}"
             said = encode_error_object(RpcError(ErrorCode.INTERNAL_ERROR, words))
         self.wire.send(ipc.frame(ipc.BROADCAST_DONE, number, said))
 
@@ -335,7 +334,7 @@ async def report_figures(send: Callable[[bytes], None]) -> None:
         await asyncio.sleep(STATS_INTERVAL)
 
 
-async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callable[[], None] = lambda: None) -> int:
+async def serve(wire: socket.socket, config: ipc.Configuration, on_closing: Callable[[], None] = lambda: None) -> int:
     """Run one executor until the hub sends STOP or is gone; returns the exit code.
 
     Args:
@@ -343,20 +342,20 @@ async def serve(wire: socket.socket, config: dict[str, Any], on_closing: Callabl
     """
     loop = asyncio.get_running_loop()
     registry = Registry()
-    settings = config["settings"]
+    settings = config.settings
     executor = Executor(
         registry,
-        config["name"],
-        config["group"],
-        max_concurrency=config["max_concurrency"],
+        config.name,
+        config.group,
+        max_concurrency=config.max_concurrency,
         debug=bool(settings.get("debug")),
     )
     await loop.create_connection(lambda: executor.wire, sock=wire)
-    sys.path[:0] = config["python_path"]
-    if config.get("fresh"):
-        forget_sources(config["python_path"])
+    sys.path[:0] = config.python_path
+    if config.fresh:
+        forget_sources(config.python_path)
     began = time.time_ns()
-    failed = await load_modules(registry, config["modules"], settings, executor.own_context())
+    failed = await load_modules(registry, config.modules, settings, executor.own_context())
     sources = loaded_sources(began, (file for failure in failed for file in failure.files))
     if failed and not registry.methods:
         executor.wire.send(ipc.frame(ipc.FAILED, 0, encode_error_object(_all_failed(failed, sources))))
@@ -464,14 +463,14 @@ def run_to_end(work: Coroutine[Any, Any, int]) -> int:
 
 def main() -> None:
     """Run the executor process."""
-    config = json.load(sys.stdin)
-    die_with_parent(config["parent"])
-    set_rlimits(config["rlimits"])
-    watch(config["withheld"])
+    config = msgspec.json.decode(sys.stdin.buffer.read(), type=ipc.Configuration)
+    die_with_parent(config.parent)
+    set_rlimits(config.rlimits)
+    watch(config.withheld)
     os.dup2(2, 1)  # what methods print must not reach the hub's stdout
     faulthandler.enable()  # a crash in native code says where
     keep_signals_from_ending()
-    tell_by_records(config["settings"].get("log_level", "info"), config["modules"])
+    tell_by_records(config.settings.get("log_level", "info"), config.modules)
     wire = socket.socket(fileno=int(sys.argv[1]))
     os.dup(wire.fileno())  # stays open until the process ends, so that the hub hears of its end and not before
     wire.setblocking(False)

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from trunkline.background import keep_up
 from trunkline.executors.endings import OomCounter, RestartCause, why_ended
 from trunkline.executors.environment import executor_environment
 from trunkline.executors.handle import ExecutorHandle
-from trunkline.executors.ipc import STOP, frame
+from trunkline.executors.ipc import STOP, Configuration, frame
 from trunkline.executors.output import OutputReader
 from trunkline.executors.specs import ExecutorSpec
 
@@ -174,20 +176,20 @@ class Supervisor:
         handle.state, handle.ready_since, handle.catalogue = "starting", 0.0, None
         handle.load_failure = None
 
-    def _configuration(self, withheld: Sequence[str]) -> dict[str, Any]:
+    def _configuration(self, withheld: Sequence[str]) -> Configuration:
         """What an executor is told when it starts."""
         spec = self._spec
-        return {
-            "name": self._handle.name,
-            "group": self._handle.group,
-            "modules": spec.modules,
-            "settings": spec.settings | {"group": self._handle.group, "executor": self._handle.number},
-            "max_concurrency": spec.max_concurrency,
-            "parent": os.getpid(),
-            "python_path": spec.python_path,
-            "withheld": withheld,
-            "rlimits": dict(spec.rlimits),
-        }
+        return Configuration(
+            self._handle.name,
+            self._handle.group,
+            spec.modules,
+            spec.settings | {"group": self._handle.group, "executor": self._handle.number},
+            spec.max_concurrency,
+            spec.python_path,
+            os.getpid(),
+            tuple(withheld),
+            dict(spec.rlimits),
+        )
 
     def _spawn(self, wire: socket.socket, printing: int) -> subprocess.Popen[bytes]:
         spec = self._spec
@@ -211,7 +213,7 @@ class Supervisor:
         )
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:
-            stdin.write(json.dumps(self._configuration(withheld)).encode())
+            stdin.write(json.dumps(msgspec.structs.asdict(self._configuration(withheld))).encode())
         return process
 
     async def _wait_exit(self, oom_kills: OomCounter) -> int:

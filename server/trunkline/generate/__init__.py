@@ -1,6 +1,6 @@
 """Typed clients from an OpenRPC document: text in, text out, no IO.
 
-``document.py`` reads the document, ``schema.py`` its JSON Schemas into the types of ``shapes.py``;
+``document.py`` reads the document, ``schema.py`` its JSON Schemas into the types of ``schema_types.py``;
 ``typescript.py`` and ``python.py`` write these in their language.
 """
 

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from trunkline.generate.schema import Definition, SchemaReader
-from trunkline.generate.shapes import UNKNOWN, Field, Object, Type
+from trunkline.generate.schema_types import UNKNOWN, Field, Object, Type
 from trunkline_protocol.catalogue import CLIENT_PACK
 from trunkline_protocol.error_data import common_schema, schemas_by_code
 from trunkline_protocol.errors import ERROR_TABLE

@@ -10,7 +10,7 @@ from typing import Final
 from trunkline.generate.document import Document, Method
 from trunkline.generate.names import plain_lines, quoted
 from trunkline.generate.python_types import PythonTypes, docstring
-from trunkline.generate.shapes import Type
+from trunkline.generate.schema_types import Type
 from trunkline_protocol.errors import ErrorCode
 
 _TYPING: Final = (

@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from trunkline.generate.names import Names, plain_lines, quoted
 from trunkline.generate.schema import Definition
-from trunkline.generate.shapes import (
+from trunkline.generate.schema_types import (
     UNKNOWN,
     Array,
     Constant,

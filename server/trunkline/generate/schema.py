@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12, as pydantic and msgspec write it) -> the types of ``shapes.py``.
+"""JSON Schema (2020-12, as pydantic and msgspec write it) -> the types of ``schema_types.py``.
 
 Where a schema says more than a type can (patterns, ranges, formats), that is left out; what is not understood is
 unknown. The order of what comes out is the order of the document.
@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from urllib.parse import unquote
 
 from trunkline.generate.names import Names, type_name
-from trunkline.generate.shapes import (
+from trunkline.generate.schema_types import (
     ANY_OBJECT,
     BYTES,
     NEVER,

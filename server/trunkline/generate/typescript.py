@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from trunkline.generate.document import Document, Error, Method
 from trunkline.generate.names import plain_lines, quoted
-from trunkline.generate.shapes import (
+from trunkline.generate.schema_types import (
     NEVER,
     Array,
     Constant,

@@ -17,7 +17,7 @@ from trunkline.control.audit_trail import audit
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
 from trunkline.control.executors import ExecutorOrders
-from trunkline.control.failures import FailedCalls
+from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
 from trunkline.control.jobs import JobCalls
 from trunkline.control.method import tools
@@ -52,9 +52,8 @@ from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import Handshake, Principal
 from trunkline.hub.registrations import Registrations
-from trunkline.hub.resumption import Resumption
+from trunkline.hub.resumption import Resumption, SessionLink
 from trunkline.hub.router import Router
-from trunkline.hub.session_link import SessionLink
 from trunkline.hub.sessions import SessionTable
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory

@@ -12,7 +12,7 @@ from trunkline.config import LIVE_SETTINGS, Settings
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.live import apply
 from trunkline.hub.connection import ClientCall
-from trunkline.hub.dispatch import Handlers, answering, replying
+from trunkline.hub.dispatch import Handlers, replying
 from trunkline.observe.secrets import MASK, Redaction, SecretMask
 from trunkline.setting_names import SettingsError
 from trunkline_protocol.administration import (
@@ -30,7 +30,6 @@ from trunkline_protocol.reports import NoParams
 
 NEEDS_RESTART: Final = "cannot change while the hub runs: set it in the file or environment, and restart the hub"
 
-_encoder: Final = msgspec.json.Encoder()
 logger = logging.getLogger("trunkline")
 
 
@@ -47,10 +46,10 @@ class Configuration:
     def methods(self) -> Handlers:
         """The handlers."""
         return (
-            replying(CONFIG_GET, lambda _: report(self._parts.settings))
+            replying(CONFIG_GET, lambda _call, _params: report(self._parts.settings))
             | replying(CONFIG_VALIDATE, self._validate)
-            | answering(CONFIG_UPDATE, self._update)
-            | answering(CONFIG_RELOAD, self._reload)
+            | replying(CONFIG_UPDATE, self._update)
+            | replying(CONFIG_RELOAD, self._reload)
         )
 
     def reload(self) -> list[str]:
@@ -61,30 +60,30 @@ class Configuration:
         """
         return self._become(_read_again(self._parts.settings))
 
-    def _validate(self, params: ConfigParams) -> ValidationResult:
+    def _validate(self, _call: Call, params: ConfigParams) -> ValidationResult:
         present = self._parts.settings
         changed, problems = checked(present, params.config)
         if changed is None:
             return ValidationResult(False, problems, _fixed(params.config.keys() & Settings.model_fields.keys()))
         return ValidationResult(True, [], _fixed(differing(present, changed)))
 
-    def _update(self, call: Call, params: ConfigParams) -> None:
+    def _update(self, call: Call, params: ConfigParams) -> ConfigChanged:
         changed, problems = checked(self._parts.settings, params.config)
         if changed is None:
             raise _refusal(call.method, problems)
-        self._answer(call, self._become(changed))
+        return self._audited(call, self._become(changed))
 
-    def _reload(self, call: Call, _params: NoParams) -> None:
-        self._answer(call, self.reload())
+    def _reload(self, call: Call, _params: NoParams) -> ConfigChanged:
+        return self._audited(call, self.reload())
 
-    def _answer(self, call: Call, names: list[str]) -> None:
+    def _audited(self, call: Call, names: list[str]) -> ConfigChanged:
         caller, audit = call.caller(), self._parts.audit
         if audit is not None:
             who = call.origin()
             connection = who.connection.number if isinstance(who, ClientCall) else 0
             name = "" if caller is None else caller.name
             audit.event("config", principal=name, connection=connection, method=call.method, changed=",".join(names))
-        call.settle_result(_encoder.encode(ConfigChanged(names)))
+        return ConfigChanged(names)
 
     def _become(self, settings: Settings) -> list[str]:
         """Change to other settings, or to none of them."""

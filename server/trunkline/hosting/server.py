@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -40,7 +39,7 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     """The HTTP server, not started yet, and its MCP door, which has to be stopped before it."""
     health = parts.health
     pages = Pages(
-        lambda: msgspec.to_builtins(health.check()),
+        health.check,
         lambda principal: detailed_services(health, with_messages=ADMIN in principal.roles),
         lambda: [heading(cause) for cause in health.missing()],
         MetricsPage(parts.stats, parts.readings(), parts.figures.collect).render,

@@ -8,7 +8,7 @@ from trunkline_protocol.session import ProtocolViolation
 
 
 class Session(Protocol):
-    """The session of a connection; one implementation is :class:`trunkline.hub.session_link.SessionLink`."""
+    """The session of a connection; one implementation is :class:`trunkline.hub.resumption.SessionLink`."""
 
     def receive(self, seq: int, size: int) -> bool:
         """Count a numbered frame of ``size`` bytes. Returns whether it is new, and to be handled."""
@@ -18,6 +18,10 @@ class Session(Protocol):
 
     def send_unnumbered(self, reply: bytes) -> None:
         """Send a reply that is of use to the present socket only, without a number."""
+
+    @property
+    def label(self) -> str | None:
+        """What logs call the session, which is not its id; None where it has ended."""
 
     @property
     def is_attached(self) -> bool:

@@ -11,6 +11,7 @@ from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo, Parameter
 from trunkline_protocol.depth import MAX_DEPTH
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import RegisterParams
+from trunkline_protocol.json_schema import Schema
 
 MAX_SCHEMA_BYTES: Final = 64 * 2**10
 """JSON of one registration's schemas together."""
@@ -33,8 +34,6 @@ _SAYS_MORE: Final = frozenset({"$ref", "allOf", "anyOf", "oneOf", "if", "pattern
 """Keywords by which params may have members that ``properties`` does not name."""
 
 _encode: Final = msgspec.json.Encoder().encode
-
-Schema = dict[str, Any]
 
 
 def schema_bytes(params: RegisterParams) -> int:

@@ -58,9 +58,10 @@ class ClientConnection(Connection):
         principal: Principal,
         peer: str,
         door: Door,
+        number: int | None = None,
     ) -> None:
-        super().__init__(services, outbox, principal, peer, door)
-        self._route = services.router.route
+        super().__init__(services, outbox, principal, peer, door, number)
+        self._route = services.route or services.router.route
         outbox.when_resumed(self._grant_streams)
 
     @override

@@ -97,6 +97,7 @@ class Services:
     Attributes:
         opened, closed: called once with each connection.
         act_as: returns the principal that one acts as, or raises :class:`RpcError`.
+        route: takes each call, with the error that it is refused with, if any; by default the router does.
     """
 
     router: Router
@@ -106,6 +107,7 @@ class Services:
     closed: Callable[[Connection], None]
     callees: Callees | None = None
     act_as: Callable[[Principal, ActAs], Principal] = act_as
+    route: Callable[[Call, RpcError | None], None] | None = None
 
 
 class _Nowhere(Nobody):
@@ -137,6 +139,7 @@ class Connection(ABC):
     With a session the connection outlives its socket: ``door`` is then that of the present socket, or the last one.
 
     Attributes:
+        number: its own, or that of the connection that an HTTP request shares with others before it.
         may_open_session: true while the first message is handled.
         subscriptions: topics and patterns, each with the name of the principal that subscribed.
         trace: metadata for calls without a trace of their own: the trace of the request that opened the connection.
@@ -166,8 +169,9 @@ class Connection(ABC):
         principal: Principal,
         peer: str,
         door: Door,
+        number: int | None = None,
     ) -> None:
-        self.number = next(_numbers)
+        self.number = next(_numbers) if number is None else number
         self.opened_at = time.monotonic()
         self.outbox = outbox
         self.peer = peer

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -19,6 +19,7 @@ from trunkline_protocol.hub_methods import HubMethod, Right
 from trunkline_protocol.messages import UNREADABLE
 
 P = TypeVar("P", bound=msgspec.Struct)
+R = TypeVar("R")
 Handlers = dict[str, HubHandler]
 """Handlers by method name, for :meth:`trunkline.hub.router.Router.handle`."""
 
@@ -29,7 +30,7 @@ _encoder: Final = msgspec.json.Encoder()
 logger = logging.getLogger("trunkline.hub")
 
 
-def answering(method: HubMethod[P], handler: Callable[[Call, P], None]) -> Handlers:
+def answering(method: HubMethod[P, R], handler: Callable[[Call, P], None]) -> Handlers:
     """The handler of a method that is called with the call and its decoded params, and settles the call now or later.
 
     Calls without the required role are refused (6002), as are metadata and params that do not fit (-32602, naming the
@@ -39,7 +40,7 @@ def answering(method: HubMethod[P], handler: Callable[[Call, P], None]) -> Handl
     return {method.name: lambda call: handler(call, check(call))}
 
 
-def answering_connection(method: HubMethod[P], handler: Callable[[ClientCall, P], None]) -> Handlers:
+def answering_connection(method: HubMethod[P, R], handler: Callable[[ClientCall, P], None]) -> Handlers:
     """The handler of a method about the connection: as :func:`answering`, but without connection or id it is -32600."""
     check = _checking(method)
 
@@ -52,8 +53,8 @@ def answering_connection(method: HubMethod[P], handler: Callable[[ClientCall, P]
     return {method.name: answer}
 
 
-def answering_later(method: HubMethod[P], begin: Callable[[Call, P], Coroutine[Any, Any, Any]]) -> Handlers:
-    """The handler of a method that is answered, as JSON, when the coroutine ends that ``begin`` returns.
+def answering_later(method: HubMethod[P, R], begin: Callable[[Call, P], Awaitable[R]]) -> Handlers:
+    """The handler of a method that is answered, as JSON, with what the coroutine that ``begin`` makes returns.
 
     ``begin`` checks what can be checked at once; both may raise :class:`RpcError`. A cancel of the call does not stop
     what has begun.
@@ -65,13 +66,13 @@ def answering_later(method: HubMethod[P], begin: Callable[[Call, P], Coroutine[A
     return answering(method, start)
 
 
-def replying(method: HubMethod[P], reply: Callable[[P], Any]) -> Handlers:
+def replying(method: HubMethod[P, R], reply: Callable[[Call, P], R]) -> Handlers:
     """The handler of a method that is answered at once with what ``reply`` returns for the decoded params, as JSON."""
     check = _checking(method)
-    return {method.name: lambda call: call.settle_result(_encoder.encode(reply(check(call))))}
+    return {method.name: lambda call: call.settle_result(_encoder.encode(reply(call, check(call))))}
 
 
-async def _settle(call: Call, work: Coroutine[Any, Any, Any]) -> None:
+async def _settle(call: Call, work: Awaitable[object]) -> None:
     try:
         call.settle_result(_encoder.encode(await work))
     except RpcError as error:
@@ -81,7 +82,7 @@ async def _settle(call: Call, work: Coroutine[Any, Any, Any]) -> None:
         call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
 
-def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
+def _checking(method: HubMethod[P, R]) -> Callable[[Call], P]:
     """A function that checks a call against its method's row, and returns the decoded params."""
     decoder = msgspec.json.Decoder(method.params)
     role = ROLES.get(method.right)
@@ -101,7 +102,7 @@ def _checking(method: HubMethod[P]) -> Callable[[Call], P]:
     return check
 
 
-def _by_position(decoder: msgspec.json.Decoder[P], method: HubMethod[P], params: bytes) -> P:
+def _by_position(decoder: msgspec.json.Decoder[P], method: HubMethod[P, R], params: bytes) -> P:
     """The params that came as an array: in the order of the members of the method's type."""
     names = [field.encode_name for field in msgspec.structs.fields(method.params)]
     try:

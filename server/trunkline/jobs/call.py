@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 from typing_extensions import override
 
-from trunkline.hub.future_call import FutureCall
+from trunkline.hub.internal import FutureCall
 from trunkline.hub.principal import ADMIN, Principal
 from trunkline.jobs.job import Created, Rights
 from trunkline_protocol.errors import ErrorCode, RpcError

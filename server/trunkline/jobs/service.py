@@ -25,7 +25,7 @@ from trunkline.jobs.store import JobStore
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error, limit_error
-from trunkline_protocol.hub_messages import JobStatus, JobView, JobWithResult
+from trunkline_protocol.hub_messages import JobEvent, JobStatus, JobView, JobWithResult
 from trunkline_protocol.messages import Priority
 from trunkline_protocol.params_digest import params_digest
 from trunkline_protocol.topics import JOBS
@@ -350,18 +350,12 @@ class Jobs:
 
     def _publish(self, job: Job, result: bytes | None) -> None:
         view = self._view(job)
-        data: dict[str, Any] = {
-            "id": job.id,
-            "method": view.method,
-            "status": view.status,
-            "attempts": view.attempts,
-            "progress": view.progress,
-        }
+        event = JobEvent(job.id, view.method, view.status, view.attempts, view.progress)
         if result is not None:
-            data["result"] = msgspec.Raw(result)
+            event.result = msgspec.Raw(result)
         if job.error is not None:
-            data["error"] = job.error
-        self._broker.publish(f"{JOBS}.{job.id}", _encoder.encode(data), None, lambda _: None)
+            event.error = job.error
+        self._broker.publish(f"{JOBS}.{job.id}", _encoder.encode(event), None, lambda _: None)
 
 
 def _may_see(who: Caller, job: Job) -> bool:

@@ -20,7 +20,7 @@ from trunkline.background import start_task
 from trunkline.methods.batching import BATCH_SIZES
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch
-from trunkline.methods.failures import Outcome
+from trunkline.methods.user_errors import Outcome
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 

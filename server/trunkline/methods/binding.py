@@ -15,9 +15,9 @@ from pydantic.fields import FieldInfo
 from trunkline.methods.batched_calls import item_hints
 from trunkline.methods.chunk_types import ChunkHints, chunk_hints
 from trunkline.methods.context import Context
-from trunkline.methods.failures import bounded
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
+from trunkline.methods.user_errors import bounded
 from trunkline.methods.wire_types import Core, core_schema, json_schema, member_schema
 from trunkline.methods.wire_values import Reader, Writer, encode, encode_chunk
 from trunkline_protocol.binary import MARK

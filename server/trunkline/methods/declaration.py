@@ -156,10 +156,12 @@ def method(
     _check_timeouts(name, timeout_ms, max_timeout_ms)
     if batch is not None and not isinstance(batch, Batch):
         raise RegistrationError(f"{name}: batch={batch!r} is no Batch; write batch=Batch(max_items=32)")
-    limits = _limits(name, max_concurrency, max_calls, rate)
-    declared = (name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch)
-    options = (*declared, tuple(recovery), limits, technique, result, _errors(name, errors))
-    return functools.partial(_mark, MethodOptions(*options))
+    limits, codes = _limits(name, max_concurrency, max_calls, rate), _errors(name, errors)
+    options = MethodOptions(
+        name, idempotent, routing_key, timeout_ms, max_timeout_ms, http, runs_as, batch,
+        tuple(recovery), limits, technique, result, codes,
+    )  # fmt: skip
+    return functools.partial(_mark, options)
 
 
 def _check(name: str, http: str | None, runs_as: object, recovery: object) -> None:

@@ -14,7 +14,9 @@ import re
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Final, Literal, TypeVar
+
+from trunkline_protocol.figure import Figure
 
 MAX_SERIES: Final = 256
 """Combinations of label values of one metric; further ones are counted together, as ``(other)``."""
@@ -28,7 +30,8 @@ M = TypeVar("M", bound="Metric")
 class Metric:
     """The common base of counters and histograms."""
 
-    kind = ""
+    kind: Literal["counter", "histogram"]
+    buckets: tuple[float, ...] = ()
 
     def __init__(self, registry: FigureRegistry, name: str, words: str, labels: Sequence[str]) -> None:
         self.name = name
@@ -49,10 +52,10 @@ class Metric:
         self._registry.version += 1
         return found
 
-    def as_data(self) -> dict[str, Any]:
+    def report(self) -> Figure:
         """The metric as it is sent to the hub."""
-        series = [[list(values), numbers.copy()] for values, numbers in self._series.items()]
-        return {"name": self.name, "help": self.words, "kind": self.kind, "labels": self.labels, "series": series}
+        series = [(values, numbers.copy()) for values, numbers in self._series.items()]
+        return Figure(self.name, self.words, self.kind, self.labels, series, self.buckets)
 
 
 class Counter(Metric):
@@ -74,7 +77,7 @@ class Counter(Metric):
 
 
 class MethodHistogram(Metric):
-    """Counts of values by range, by label values."""
+    """Counts of values by range, by label values: of each bucket, and of what is above; and their sum."""
 
     kind = "histogram"
 
@@ -90,10 +93,6 @@ class MethodHistogram(Metric):
             numbers = self._at(values, len(self.buckets) + 2)
             numbers[bisect_left(self.buckets, value)] += 1
             numbers[-1] += value
-
-    def as_data(self) -> dict[str, Any]:
-        """The metric as sent to the hub: a series is the count of each bucket and of what is above, and the sum."""
-        return Metric.as_data(self) | {"buckets": self.buckets}
 
 
 class FigureRegistry:
@@ -128,10 +127,10 @@ class FigureRegistry:
             raise ValueError(f"the histogram {name} exists with the buckets {made.buckets}")
         return made
 
-    def snapshot(self) -> list[dict[str, Any]]:
+    def snapshot(self) -> list[Figure]:
         """The metrics that have counted anything so far."""
         with self.lock:
-            return [metric.as_data() for metric in self._metrics.values() if metric._series]
+            return [metric.report() for metric in self._metrics.values() if metric._series]
 
     def _made(self, name: str, kind: type[M], make: Callable[[], M], labels: Sequence[str]) -> M:
         if not _NAME.fullmatch(name):

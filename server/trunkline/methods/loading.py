@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import RegistrationError
-from trunkline.methods.failures import bounded, new_error_id, told, words_of
 from trunkline.methods.registry import Module, Registry, load_instance
+from trunkline.methods.user_errors import bounded, new_error_id, told, words_of
 from trunkline.methods.wire_values import sendable
 from trunkline_protocol.catalogue import ModuleFailure
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -16,8 +16,8 @@ from trunkline.methods.binding import Binding
 from trunkline.methods.context import Context
 from trunkline.methods.declaration import Batch, MethodOptions, RegistrationError
 from trunkline.methods.event_types import declared_topics
-from trunkline.methods.failures import Outcome
 from trunkline.methods.marks import MARK, hidden_in, marked_by, nothing_marked, place_of
+from trunkline.methods.user_errors import Outcome
 from trunkline_protocol.catalogue import BatchLimits, Catalogue, Kind, Lane, MethodInfo, TopicInfo, pack_of
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -27,6 +27,9 @@ HOOKS: Final = frozenset({"clear_cache", "cache_names"})
 ``clear_cache(cache_type)`` empties the caches of that name, or every one for ``all``, and returns what was in them:
 ``{name: {"entries": 3, "bytes": 1200}}``. ``cache_names()`` returns the names of its caches.
 """
+
+
+STREAMS: Final[frozenset[Kind]] = frozenset({"generator", "async_generator"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,53 +167,12 @@ class Registry:
                 "class with several subclasses cannot have methods, whose name each of them would have"
             )
         kind = kind_of(function)
-        streaming = kind in ("generator", "async_generator")
-        if streaming and options.batch is not None:
-            raise RegistrationError(f"{options.name}: a stream is one call's own; leave out batch=, or return a list")
-        at_once = options.limits is not None and options.limits.max_concurrency is not None
-        if at_once and (kind == "function" or options.batch is not None):
-            raise RegistrationError(
-                f"{options.name}: max_concurrency is for what runs many at once; a plain function runs alone, and a "
-                "batch has max_items"
-            )
-        if options.result is not None and not streaming:
-            raise RegistrationError(f"{options.name}: result= is for streams; annotate what the function returns")
+        _check_kind(options, kind)
         batched = options.batch is not None
+        streaming = kind in STREAMS
         binding = Binding(function, options.name, streaming=streaming, batched=batched, summary=options.result)
-        names = [parameter.name for parameter in binding.parameters]
-        if options.routing_key is not None and options.routing_key not in names:
-            raise RegistrationError(f"{options.name}: routing key {options.routing_key!r} is not one of its parameters")
-        if options.technique is not None and options.technique not in names:
-            raise RegistrationError(f"{options.name}: technique={options.technique!r} is not one of its parameters")
-        if binding.input_name is not None and kind in ("function", "generator"):
-            raise RegistrationError(
-                f"{options.name}: a plain function would hold the thread while it waits for {binding.input_name}; "
-                "make it async def"
-            )
-        info = MethodInfo(
-            name=options.name,
-            summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
-            pack=pack,
-            streaming=streaming,
-            lane="loop" if options.batch is not None else lane_of(kind),
-            idempotent=options.idempotent,
-            routing_key=options.routing_key,
-            timeout_ms=options.timeout_ms,
-            max_timeout_ms=options.max_timeout_ms,
-            parameters=binding.parameters,
-            result=binding.result_schema,
-            chunk=binding.chunk_schema,
-            chunks=binding.chunk_schemas,
-            errors=binding.declared_errors(options.errors),
-            input=None if binding.items is None else binding.items.schema,
-            http=options.http,
-            runs_as=options.runs_as,
-            recovery=list(options.recovery),
-            limits=options.limits,
-            technique=options.technique,
-            kind=kind,
-            batch=None if options.batch is None else BatchLimits(options.batch.max_items, options.batch.max_wait_ms),
-        )
+        _check_parameters(options, binding, kind)
+        info = _info_of(function, options, kind, binding, pack)
         holder = self._at_path.setdefault(info.http_path, options.name)
         if holder != options.name:
             raise RegistrationError(
@@ -329,6 +291,63 @@ async def load_instance(instance: Any, settings: Mapping[str, Any], context: Con
         outcome = load(settings, **wants)
         if inspect.isawaitable(outcome):
             await outcome
+
+
+def _check_kind(options: MethodOptions, kind: Kind) -> None:
+    """Raise RegistrationError where a function of this kind cannot have these options."""
+    name, streaming = options.name, kind in STREAMS
+    if streaming and options.batch is not None:
+        raise RegistrationError(f"{name}: a stream is one call's own; leave out batch=, or return a list")
+    at_once = options.limits is not None and options.limits.max_concurrency is not None
+    if at_once and (kind == "function" or options.batch is not None):
+        raise RegistrationError(
+            f"{name}: max_concurrency is for what runs many at once; a plain function runs alone, and a batch has "
+            "max_items"
+        )
+    if options.result is not None and not streaming:
+        raise RegistrationError(f"{name}: result= is for streams; annotate what the function returns")
+
+
+def _check_parameters(options: MethodOptions, binding: Binding, kind: Kind) -> None:
+    """Raise RegistrationError where an option names a parameter that is none, or a plain function takes input."""
+    name, names = options.name, [parameter.name for parameter in binding.parameters]
+    if options.routing_key is not None and options.routing_key not in names:
+        raise RegistrationError(f"{name}: routing key {options.routing_key!r} is not one of its parameters")
+    if options.technique is not None and options.technique not in names:
+        raise RegistrationError(f"{name}: technique={options.technique!r} is not one of its parameters")
+    if binding.input_name is not None and kind in ("function", "generator"):
+        raise RegistrationError(
+            f"{name}: a plain function would hold the thread while it waits for {binding.input_name}; make it async def"
+        )
+
+
+def _info_of(
+    function: Callable[..., Any], options: MethodOptions, kind: Kind, binding: Binding, pack: str
+) -> MethodInfo:
+    return MethodInfo(
+        name=options.name,
+        summary=(inspect.getdoc(function) or "").partition("\n\n")[0].replace("\n", " "),
+        pack=pack,
+        streaming=kind in STREAMS,
+        lane="loop" if options.batch is not None else lane_of(kind),
+        idempotent=options.idempotent,
+        routing_key=options.routing_key,
+        timeout_ms=options.timeout_ms,
+        max_timeout_ms=options.max_timeout_ms,
+        parameters=binding.parameters,
+        result=binding.result_schema,
+        chunk=binding.chunk_schema,
+        chunks=binding.chunk_schemas,
+        errors=binding.declared_errors(options.errors),
+        input=None if binding.items is None else binding.items.schema,
+        http=options.http,
+        runs_as=options.runs_as,
+        recovery=list(options.recovery),
+        limits=options.limits,
+        technique=options.technique,
+        kind=kind,
+        batch=None if options.batch is None else BatchLimits(options.batch.max_items, options.batch.max_wait_ms),
+    )
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:

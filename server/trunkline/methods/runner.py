@@ -23,11 +23,11 @@ from trunkline.methods.batched_calls import BatchedCalls
 from trunkline.methods.binding import Binding
 from trunkline.methods.context import CURRENT_CALL, Context
 from trunkline.methods.declaration import Batch
-from trunkline.methods.failures import Outcome, UncarriedError, log_failure, unexpected
 from trunkline.methods.inputs import InputStream
 from trunkline.methods.pieces import LARGE
 from trunkline.methods.registry import BoundMethod, Registry
 from trunkline.methods.turns import Turns
+from trunkline.methods.user_errors import Outcome, UncarriedError, log_failure, unexpected
 from trunkline.methods.wire_values import sendable
 from trunkline_protocol.catalogue import ModuleFailure, not_loaded
 from trunkline_protocol.errors import ErrorCode, RpcError

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import CoreConfig, PydanticSerializationError, SchemaSerializer, SchemaValidator, to_jsonable_python
 
 from trunkline.methods.context import Chunk
-from trunkline.methods.failures import UncarriedError, bounded, log_failure, new_error_id, words_of
 from trunkline.methods.pieces import PIECE, large_members, pieces_of, without
+from trunkline.methods.user_errors import UncarriedError, bounded, log_failure, new_error_id, words_of
 from trunkline.methods.wire_types import Core, bare, checking, core_schema, member_schema, nodes, reading, writing
 from trunkline_protocol.arrays import as_plain
 from trunkline_protocol.binary import MARK, to_member, unwrapped

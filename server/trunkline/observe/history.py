@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from trunkline.observe.metrics import CallStats, MethodStats, total_of
+from trunkline_protocol.reports import MetricsSample
 
 FINE_SAMPLES: Final = 300
 COARSE: Final = 10
@@ -67,18 +68,18 @@ class Sample:
         """What it takes, in records."""
         return len(self.methods) + len(self.workers) / WORKERS_A_RECORD
 
-    def as_data(self, now: float) -> dict[str, Any]:
+    def report(self, now: float) -> MetricsSample:
         """The sample for charts: how long ago it ended, counts, and percentiles in milliseconds."""
         total = total_of(self.methods)
-        return {
-            "seconds_ago": round(now - self.ended, 3),
-            "seconds": round(self.seconds, 3),
-            "calls": total.count,
-            "errors": total.failed,
+        return MetricsSample(
+            seconds_ago=round(now - self.ended, 3),
+            seconds=round(self.seconds, 3),
+            calls=total.count,
+            errors=total.failed,
             **total.duration.milliseconds(),
             **total.wait.milliseconds("wait_"),
             **total.run.milliseconds("run_"),
-        }
+        )
 
 
 class History:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, Final
+from typing import Final
 
 from trunkline_protocol.errors import ERROR_TABLE
+from trunkline_protocol.reports import MethodMetrics
 
 BUCKETS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -143,21 +144,21 @@ class MethodStats:
         same.bytes_in, same.bytes_out = self.bytes_in, self.bytes_out
         return same
 
-    def as_data(self) -> dict[str, Any]:
+    def report(self) -> MethodMetrics:
         """The counts for ``metrics.get``, with durations in milliseconds."""
         count = self.count
-        return {
-            "count": count,
-            "success": self.ok,
-            "errors": {error_name(code): number for code, number in self.errors.items()},
-            "mean_ms": round(1000 * self.duration.total / max(1, count), 3),
+        return MethodMetrics(
+            count=count,
+            success=self.ok,
+            errors={error_name(code): number for code, number in self.errors.items()},
+            mean_ms=round(1000 * self.duration.total / max(1, count), 3),
             **self.duration.milliseconds(),
-            "max_ms": round(1000 * self.duration.maximum, 3),
+            max_ms=round(1000 * self.duration.maximum, 3),
             **self.wait.milliseconds("wait_"),
             **self.run.milliseconds("run_"),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-        }
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+        )
 
 
 class CallStats:
@@ -239,10 +240,6 @@ class CallStats:
             errors += failed
         return count, errors
 
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The counts by method, with durations in milliseconds."""
-        return snapshot_of(self.methods)
-
 
 def total_of(methods: dict[str, MethodStats]) -> MethodStats:
     """The counts of several methods, added up."""
@@ -252,9 +249,9 @@ def total_of(methods: dict[str, MethodStats]) -> MethodStats:
     return total
 
 
-def snapshot_of(methods: dict[str, MethodStats]) -> dict[str, dict[str, Any]]:
-    """The counts by method, sorted by name, each as :meth:`MethodStats.as_data`."""
-    return {name: stats.as_data() for name, stats in sorted(methods.items())}
+def reports_of(methods: dict[str, MethodStats]) -> dict[str, MethodMetrics]:
+    """The counts by method, sorted by name."""
+    return {name: stats.report() for name, stats in sorted(methods.items())}
 
 
 def error_name(code: int) -> str:

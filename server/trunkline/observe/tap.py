@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections import deque
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from trunkline.log_members import STANDARD
 from trunkline.observe.secrets import SecretMask
@@ -19,6 +19,9 @@ MAX_KEPT: Final = MAX_RECORDS
 
 NOT_KEPT: Final = frozenset({"trunkline.requests"})
 """Loggers that may speak at each call: while nobody watches, their records cost nothing here."""
+
+LogFields = dict[str, str | float | None]
+"""A record as it is told: the members of :class:`trunkline_protocol.reports.LogRecord`, and the fields of its own."""
 
 MAX_TEXT_CHARS: Final = 2000
 MAX_EXCEPTION_CHARS: Final = 8192
@@ -36,9 +39,9 @@ class LogTap(logging.Handler):
     def __init__(self, mask: SecretMask) -> None:
         super().__init__()
         self._mask = mask
-        self._records: list[dict[str, Any]] = []
+        self._records: list[LogFields] = []
         self._dropped = 0
-        self._kept: deque[dict[str, Any]] = deque(maxlen=MAX_KEPT)
+        self._kept: deque[LogFields] = deque(maxlen=MAX_KEPT)
         self._is_open = False
 
     def start(self) -> None:
@@ -64,7 +67,7 @@ class LogTap(logging.Handler):
         self._is_open = False
         self.take()
 
-    def take(self) -> tuple[list[dict[str, Any]], int]:
+    def take(self) -> tuple[list[LogFields], int]:
         """The records since the last call of this, and the number of records that were dropped."""
         self.acquire()
         try:
@@ -86,8 +89,8 @@ class LogTap(logging.Handler):
         except Exception:  # what cannot be formatted is the logger's trouble, and is said on stderr by logging
             self.handleError(record)
 
-    def _described(self, record: logging.LogRecord) -> dict[str, Any]:
-        said: dict[str, Any] = {
+    def _described(self, record: logging.LogRecord) -> LogFields:
+        said: LogFields = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,

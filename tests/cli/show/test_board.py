@@ -6,44 +6,75 @@ import io
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from trunkline.cli.show.terminal import plain
 from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, ConnectionStatus
 from trunkline.cli.show.top.view import count, duration, ms, render, share
+from trunkline_protocol.health_reports import MethodHealth
 
-FIGURES: dict[str, Any] = {
+TIMES: dict[str, Any] = {f"{kind}p{q}_ms": 1.5 for kind in ("", "wait_", "run_") for q in (50, 95, 99)}
+FIGURES: dict[str, Any] = TIMES | {
     "connections": 7, "subscriptions": 3, "streams": 2, "calls_in_flight": 12, "calls_waiting": 4,
     "calls_per_second": 12345.6, "errors_per_second": 3.0, "errors": {"CANCELLED": 3}, "events_per_second": 9.0,
-    "deliveries_per_second": 90.0, "p50_ms": 0.31, "p95_ms": 12.25, "p99_ms": 1234.5, "rss_mb": 61.2,
+    "deliveries_per_second": 90.0, "bytes_in_per_second": 0.0, "bytes_out_per_second": 0.0, "buffered_bytes": 0,
+    "events_dropped": 0, "p50_ms": 0.31, "p95_ms": 12.25, "p99_ms": 1234.5, "rss_mb": 61.2,
 }  # fmt: skip
 
 
 def executor(number: int, status: str = "ready", **more: Any) -> dict[str, Any]:
     return {
-        "worker_id": f"executor-{number}", "status": status, "pid": 100 + number, "active_requests": 0,
-        "request_count": 0, "error_count": 0, "restarts": 0, "restart_causes": {}, "last_restart": None,
-        "last_failure": None, "memory_usage": {"rss_mb": 36.8, "vms_mb": 43.3, "percent": 0.15},
+        "worker_id": f"executor-{number}", "group": "main", "status": status, "pid": 100 + number,
+        "uptime_seconds": 9.0, "slots": 512, "slots_leaving": 0, "active_requests": 0, "request_count": 0,
+        "error_count": 0, "error_rate": 0.0, "pipelines_loaded": 1, "restarts": 0, "restart_causes": {},
+        "last_restart": None, "last_failure": None, "latency_ms": 0.2, "cpu_percent": None,
+        "memory_usage": {"rss_mb": 36.8, "vms_mb": 43.3, "percent": 0.15},
     } | more  # fmt: skip
 
 
 def health(*executors: dict[str, Any], status: str = "healthy", causes: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"status": status, "causes": list(causes), "executors": list(executors), "uptime_seconds": 4000.0}
+    return {
+        "status": status, "ready": True, "since": 1, "causes": list(causes), "groups": [], "methods": [],
+        "methods_more": 0, "executors": list(executors), "uptime_seconds": 4000.0, "worker_id": "hub",
+        "request_count": 0, "error_count": 0, "error_rate": 0.0, "active_requests": 0, "memory_usage": None,
+        "cpu_percent": None, "pipelines_loaded": 1, "timestamp": "2026-11-30T00:00:00Z", "connections": 1,
+        "waiting_requests": 0,
+    }  # fmt: skip
 
 
 def stats(number: int, **errors: int) -> dict[str, Any]:
-    times = dict.fromkeys(("p50_ms", "p95_ms", "p99_ms", "wait_p95_ms"), 1.5)
-    return {"count": number, "success": number - sum(errors.values()), "errors": errors, **times}
+    return TIMES | {
+        "count": number, "success": number - sum(errors.values()), "errors": errors, "mean_ms": 1.5, "max_ms": 1.5,
+        "bytes_in": 0, "bytes_out": 0,
+    }  # fmt: skip
+
+
+def metrics(seconds: float, **methods: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "window_seconds": seconds, "request_count": 0, "error_count": 0, "requests_per_second": 0.0, "total": stats(0),
+        "active_requests": 0, "waiting_requests": 0, "methods": methods, "workers": {},
+    }  # fmt: skip
 
 
 def running(method: str, age_ms: float) -> dict[str, Any]:
-    call = {"method": method, "age_ms": age_ms, "state": "running", "executor": "executor-0", "principal": "boss"}
-    return call | {"running_ms": age_ms - 30_000.0}
+    return {
+        "call": 1, "method": method, "id": 1, "principal": "boss", "connection": 1, "state": "running",
+        "executor": "executor-0", "age_ms": age_ms, "running_ms": age_ms - 30_000.0, "chunks": 0, "depth": 0,
+        "trace_id": None,
+    }  # fmt: skip
 
 
 def topic(name: str, offset: int, epoch: str = "e") -> dict[str, Any]:
-    return {"topic": name, "epoch": epoch, "offset": offset, "kept": 2, "subscribers": 1}
+    return {
+        "topic": name, "epoch": epoch, "offset": offset, "kept": 2, "kept_bytes": 10, "oldest_at": None,
+        "subscribers": 1,
+    }  # fmt: skip
+
+
+def topics(*listed: dict[str, Any]) -> dict[str, Any]:
+    return {"topics": list(listed), "more": 0, "subscribed": []}
 
 
 @pytest.fixture
@@ -52,14 +83,16 @@ def board() -> Board:
     board = Board("ws://127.0.0.1:8765/ws", ConnectionStatus("connected", 0.0))
     board.hear(METRICS, FIGURES, 100.0)
     board.hear(HEALTH, health(executor(0, "busy", active_requests=3), executor(1)), 100.0)
-    told = executor(0, "busy") | {"cpu_percent": 97.4, "running": [running("debug.sleep", 61_500.0)]}
+    told = executor(0, "busy") | {
+        "cpu_percent": 97.4,
+        "running": [running("debug.sleep", 61_500.0) | {"parked": False}],
+    }
     board.hear(EXECUTORS, {"executors": [told, executor(1) | {"cpu_percent": None, "running": []}]}, 100.0)
-    board.hear(
-        METHODS, {"window_seconds": 60.0, "methods": {"a.few": stats(6), "b.many": stats(600, CANCELLED=60)}}, 100.0
-    )
+    called = {"a.few": stats(6), "b.many": stats(600, CANCELLED=60)}
+    board.hear(METHODS, metrics(60.0, **called), 100.0)
     board.hear(CALLS, {"calls": [running("debug.sleep", 61_500.0)], "more": 0}, 100.0)
-    board.hear(TOPICS, {"topics": [topic("jobs.1", 10), topic("jobs.2", 5)]}, 99.0)
-    board.hear(TOPICS, {"topics": [topic("jobs.1", 11), topic("jobs.2", 45)]}, 101.0)
+    board.hear(TOPICS, topics(topic("jobs.1", 10), topic("jobs.2", 5)), 99.0)
+    board.hear(TOPICS, topics(topic("jobs.1", 11), topic("jobs.2", 45)), 101.0)
     return board
 
 
@@ -120,7 +153,7 @@ def test_what_is_wrong_is_said_in_words(board: Board) -> None:
 
 def test_figures_of_a_process_are_not_shown_for_its_successor(board: Board) -> None:
     board.hear(HEALTH, health(executor(0, pid=7), executor(1)), 101.0)
-    assert [(row["cpu_percent"], row["running"]) for row in board.executors] == [(None, []), (None, [])]
+    assert [(row.cpu_percent, row.running) for row in board.executors] == [(None, []), (None, [])]
 
 
 def test_old_figures_are_called_old(board: Board) -> None:
@@ -152,13 +185,13 @@ def test_what_the_hub_refuses_is_said_and_the_rest_is_shown(board: Board) -> Non
 
 
 def test_rates_of_topics_are_those_of_one_epoch(board: Board) -> None:
-    board.hear(TOPICS, {"topics": [topic("jobs.1", 1, "e2"), topic("new", 3)]}, 102.0)
-    assert [row["per_second"] for row in board.topics] == [None, None]
+    board.hear(TOPICS, topics(topic("jobs.1", 1, "e2"), topic("new", 3)), 102.0)
+    assert [row.per_second for row in board.topics] == [None, None]
 
 
 def test_names_of_others_cannot_steer_the_terminal(board: Board) -> None:
-    board.hear(TOPICS, {"topics": [topic("a\x1b[31m\x9b1m", 1)]}, 102.0)
-    board.hear(METHODS, {"window_seconds": 1.0, "methods": {"[bold]x\r\n": stats(1)}}, 102.0)
+    board.hear(TOPICS, topics(topic("a\x1b[31m\x9b1m", 1)), 102.0)
+    board.hear(METHODS, metrics(1.0, **{"[bold]x\r\n": stats(1)}), 102.0)
     text = drawn(board)
     assert "\x1b" not in text
     assert "\x9b" not in text
@@ -166,8 +199,9 @@ def test_names_of_others_cannot_steer_the_terminal(board: Board) -> None:
 
 
 def test_as_data_is_json(board: Board) -> None:
-    said = json.loads(json.dumps(board.as_data(101.0)))
-    assert (said["state"], said["live"], said["status"], said["age_seconds"]) == ("connected", True, "healthy", 1.0)
+    report = board.report(101.0)
+    assert (report.state, report.live, report.status, report.age_seconds) == ("connected", True, "healthy", 1.0)
+    said = json.loads(msgspec.json.encode(report))
     assert said["metrics"] == FIGURES
     assert [row["method"] for row in said["methods"]] == ["b.many", "a.few"]
     assert said["topics"][0]["per_second"] == 20.0
@@ -177,7 +211,7 @@ def test_before_anything_is_known() -> None:
     board = Board("ws://h/ws", ConnectionStatus("connected", 0.0))
     assert "unknown" in drawn(board)
     assert "first figures are due" in drawn(board, width=120)
-    assert board.as_data(1.0)["metrics"] is None
+    assert board.report(1.0).metrics is None
 
 
 def test_lines_are_shared_out() -> None:
@@ -197,11 +231,28 @@ def test_numbers_are_as_precise_as_they_are_large() -> None:
 
 def test_methods_that_fail_or_are_not_served_are_those_of_the_judgement(board: Board) -> None:
     assert board.concern("a.few") is None
-    failing = {"method": "a.few", "status": "failing", "reason": "fails 100 %, 2.5/s", "since": 7}
-    board.hear(
-        HEALTH, health(executor(0, request_count=4, error_count=1), status="degraded") | {"methods": [failing]}, 101
-    )
-    assert board.concern("a.few") == failing
-    assert board.as_data(101.0)["concerned"] == [failing]
+    failing: dict[str, Any] = {
+        "method": "a.few",
+        "group": "main",
+        "status": "failing",
+        "reason": "fails 100 %, 2.5/s",
+        "since": 7,
+    }
+    said = health(executor(0, request_count=4, error_count=1), status="degraded") | {"methods": [failing]}
+    board.hear(HEALTH, said, 101)
+    expected = MethodHealth(**failing)
+    assert board.concern("a.few") == expected
+    assert board.report(101.0).concerned == [expected]
     shown = drawn(board, 101.0)
     assert "25 %" in shown, "of the calls of an executor"
+
+
+def test_a_hub_that_tells_something_else_is_said_to_and_the_rest_is_shown(board: Board) -> None:
+    board.hear(CALLS, {"calls": [{"method": "a.b"}], "more": 0}, 102.0)
+    board.hear(HEALTH, {"status": "splendid"}, 102.0)
+    text = drawn(board, width=200)
+    assert "the hub tells system.calls otherwise than this version reads it" in line(text, "IN FLIGHT")
+    assert "`call`" in board.refused[CALLS]
+    assert "b.many" in text
+    board.hear(CALLS, {"calls": [running("late.one", 5.0)], "more": 0}, 103.0)
+    assert CALLS not in board.refused

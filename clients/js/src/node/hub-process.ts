@@ -4,7 +4,7 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import type { Readable } from "node:stream";
 import { safely } from "../callbacks.js";
-import { describeEnd, SpawnError, type ProcessEnd } from "./errors.js";
+import { describeEnd, SpawnError, type ProcessEnd } from "./spawn-error.js";
 import { Greeting } from "./greeting.js";
 import { LastLines, LineSplitter } from "./lines.js";
 import type { LogStream, Settings } from "./options.js";

@@ -3,6 +3,6 @@
  *
  * @packageDocumentation
  */
-export { SpawnError } from "./errors.js";
+export { SpawnError } from "./spawn-error.js";
 export { spawnHub, type SpawnedHub } from "./spawn.js";
 export type { LogStream, RestartPolicy, SpawnedState, SpawnEnd, SpawnOptions } from "./options.js";

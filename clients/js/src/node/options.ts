@@ -2,7 +2,7 @@
  * How to start a hub: what may be asked, checked and complete.
  */
 import { MAX_TIMER_MS, checkPositive } from "../timeouts.js";
-import type { SpawnError } from "./errors.js";
+import type { SpawnError } from "./spawn-error.js";
 
 /** Where a line of the hub's output came from. */
 export type LogStream = "stdout" | "stderr";

@@ -4,7 +4,7 @@
 import { performance } from "node:perf_hooks";
 import { connect, type ConnectOptions, type Hub } from "../index.js";
 import { safely } from "../callbacks.js";
-import { SpawnError } from "./errors.js";
+import { SpawnError } from "./spawn-error.js";
 import { HubProcess } from "./hub-process.js";
 import type { Settings, SpawnedState, SpawnEnd } from "./options.js";
 import { Restarts } from "./restarts.js";

@@ -5,9 +5,9 @@
  */
 import { encode } from "../encode.js";
 import { checkKnown } from "../known.js";
-import { failureOf, parsed, taskError, CANCELLED, TIMEOUT, UNAVAILABLE, type TaskError, type TaskErrorInit } from "./errors.js";
+import { failureOf, parsed, taskError, CANCELLED, TIMEOUT, UNAVAILABLE, type TaskError, type TaskErrorInit } from "./task-error.js";
 
-export { TaskCancelledError, TaskError, TaskTimeoutError, TaskUnavailableError } from "./errors.js";
+export { TaskCancelledError, TaskError, TaskTimeoutError, TaskUnavailableError } from "./task-error.js";
 
 /** When tasks are tried again: after `retryDelayMs * backoffMultiplier ** n`, or when the hub says, if that is later. */
 export interface TaskRetry {

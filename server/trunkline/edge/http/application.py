@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -24,9 +25,9 @@ from trunkline.edge.http.documents import document
 from trunkline.edge.http.request import peer_of
 from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.health_reports import DetailedServices, Health
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
 
-Report = Callable[[], dict[str, Any]]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 NOT_KEPT: Final = {"Cache-Control": "no-store"}
@@ -47,14 +48,14 @@ class Pages:
         detailed: the body of ``GET /health/detailed`` for a principal.
         ready: the causes why the hub cannot serve; empty where it can.
         metrics: the body of ``GET /metrics``.
-        documents: the API documents, by path.
+        documents: the API documents as JSON, by path.
     """
 
-    health: Report
-    detailed: Callable[[Principal], Awaitable[dict[str, Any]]]
+    health: Callable[[], Health]
+    detailed: Callable[[Principal], Awaitable[DetailedServices]]
     ready: Callable[[], list[str]]
     metrics: Callable[[], bytes]
-    documents: Mapping[str, Report]
+    documents: Mapping[str, Callable[[], bytes]]
 
 
 def http_app(
@@ -71,7 +72,7 @@ def http_app(
     """
 
     async def get_health(_request: Request) -> Response:
-        return JSONResponse(pages.health(), headers=NOT_KEPT)
+        return _reported(pages.health())
 
     async def get_ready(_request: Request) -> Response:
         missing = pages.ready()
@@ -79,7 +80,7 @@ def http_app(
         return JSONResponse(body, status_code=503 if missing else 200, headers=NOT_KEPT)
 
     async def get_detailed(request: Request) -> Response:
-        return JSONResponse(await pages.detailed(request.state.principal), headers=NOT_KEPT)
+        return _reported(await pages.detailed(request.state.principal))
 
     async def get_metrics(_request: Request) -> Response:
         return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
@@ -100,6 +101,10 @@ def http_app(
         ],
         middleware=cors(allowed_origins),
     )
+
+
+def _reported(report: msgspec.Struct) -> Response:
+    return Response(msgspec.json.encode(report), media_type="application/json", headers=NOT_KEPT)
 
 
 def cors(allowed_origins: Iterable[str]) -> list[Middleware]:

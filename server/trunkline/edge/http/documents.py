@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 NOT_MODIFIED = 304
 
 
-def document(describe: Callable[[], dict[str, Any]]) -> Callable[[Request], Any]:
+def document(describe: Callable[[], bytes]) -> Callable[[Request], Awaitable[Response]]:
     """An endpoint for a JSON document that changes seldom: it responds 304 where the client's ETag is current."""
 
     async def endpoint(request: Request) -> Response:
-        body = orjson.dumps(describe())
+        body = describe()
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         # Methods may change when an executor restarts: the document may be cached, but has to be revalidated.
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

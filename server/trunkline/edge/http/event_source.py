@@ -19,13 +19,15 @@ from trunkline.background import start_task
 from trunkline.edge.context import MAX_CLIENT_CHARS, EdgeContext
 from trunkline.edge.http.answer import Refused, send_refusal
 from trunkline.edge.http.body import PeerLeft
-from trunkline.edge.http.exchange import EVENT_HEADERS, HEARTBEAT, NOTIFICATION, HttpExchange
+from trunkline.edge.http.exchange import NOTIFICATION
+from trunkline.edge.http.http_exchange import EVENT_HEADERS, HEARTBEAT, HttpExchange
 from trunkline.edge.http.request import EVENT_STREAM, admit, require_method
 from trunkline.edge.http.rpc import one_line
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
+from trunkline_protocol.hub_messages import RecoverParams, Subscribed, SubscribeParams
 from trunkline_protocol.hub_methods import EVENT_GAP, SUBSCRIBE
 
 PATH: Final = "/events"
@@ -53,7 +55,7 @@ class _Message(msgspec.Struct):
 
 class _Reply(msgspec.Struct):
     id: int
-    result: dict[str, Any] | None = None
+    result: Subscribed | None = None
     error: dict[str, Any] | None = None
 
 
@@ -123,7 +125,7 @@ class TopicStream(HttpExchange):
         super().__init__(context, services, principal, scope, takes_events=True)
         self._topics = topics
         self._client = Headers(scope=scope).get("user-agent", "")[:MAX_CLIENT_CHARS] or None
-        self._replies: dict[int, dict[str, Any]] = {}
+        self._replies: dict[int, Subscribed] = {}
         self._refusal: RpcError | None = None
         self._ids: dict[str, str] = {}
         self._is_closed = False
@@ -151,9 +153,8 @@ class TopicStream(HttpExchange):
 
     async def _subscribe(self, positions: dict[str, Position]) -> None:
         for number, topic in enumerate(self._topics):
-            params: dict[str, Any] = {"topic": topic}
-            if (position := positions.get(topic)) is not None:
-                params["recover"] = {"epoch": position.epoch, "offset": position.offset}
+            at = positions.get(topic)
+            params = SubscribeParams(topic, None if at is None else RecoverParams(at.epoch, at.offset))
             request = {"jsonrpc": "2.0", "id": number, "method": SUBSCRIBE.name, "params": params}
             self._connection.receive(msgspec.json.encode(request))
         self._connection.outbox.flush()
@@ -210,8 +211,8 @@ class TopicStream(HttpExchange):
             self._refusal = RpcError.from_wire(reply.error)
         elif reply.result is not None:
             self._replies[reply.id] = result = reply.result
-            if result["epoch"] is not None:
-                self._ids[result["topic"]] = _id_of(result["epoch"], result["offset"])
+            if result.epoch is not None:
+                self._ids[result.topic] = _id_of(result.epoch, result.offset)
 
     @override
     def write_event(self, event: Event) -> None:

@@ -18,9 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 from trunkline.background import start_task
 from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
 from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
-from trunkline.edge.http.local_exchange import LocalExchange
+from trunkline.edge.http.exchange import Exchange, ExchangeServices, Reply
 from trunkline.edge.http.request import acting_as, admit, peer_of
-from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -52,7 +51,11 @@ class McpDoor:
     """
 
     def __init__(
-        self, context: EdgeContext, services: Services, methods: Callable[[], Iterable[MethodInfo]], version: str
+        self,
+        context: EdgeContext,
+        services: ExchangeServices,
+        methods: Callable[[], Iterable[MethodInfo]],
+        version: str,
     ) -> None:
         self._context = context
         self._services = services
@@ -146,7 +149,8 @@ class McpDoor:
 
         request = context.request
         assert request is not None  # HTTP has one always
-        exchange = LocalExchange(self._context, self._services, _principal(context), peer_of(request.scope))
+        services, peer = self._services.of(takes_events=True), peer_of(request.scope)
+        exchange = Exchange(self._context, services, _principal(context), peer, "mcp")
         outcome = ToolOutcome(context.session.report_progress)
         try:
             metadata: dict[str, Any] = {"progress_token": PROGRESS_TOKEN, **acting_as(request.headers)}
@@ -155,9 +159,9 @@ class McpDoor:
                 metadata["traceparent"] = traceparent
             reply = await exchange.call(params.name, params.arguments or {}, metadata, outcome.notified)
         except RpcError as error:
-            reply = {"error": error.to_wire()}
+            reply = Reply(error=error.to_wire())
         except Refused as refused:
-            reply = {"error": refused.error.to_wire()}
+            reply = Reply(error=refused.error.to_wire())
         return outcome.result(reply)
 
 

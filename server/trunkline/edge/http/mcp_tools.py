@@ -11,14 +11,17 @@ from typing import Any, Final
 import mcp_types
 import msgspec
 
+from trunkline.edge.http.exchange import Notification, Reply
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.hub_methods import STREAM_CHUNK
 
 MAX_CHUNKS: Final = 10_000
 MAX_CHUNK_BYTES: Final = 4 * 1024 * 1024
 """Limits of a stream's length: a tool's result is one message."""
 
 _encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder().decode
 
 
 def tool(info: MethodInfo) -> mcp_types.Tool:
@@ -68,21 +71,21 @@ class ToolOutcome:
         self._chunk_bytes = 0
         self._is_stream = False
 
-    async def notified(self, message: dict[str, Any]) -> None:
+    async def notified(self, message: Notification) -> None:
         """Take a chunk, or a progress report, and report it to the MCP client.
 
         Raises:
             RpcError: 2003, the stream is longer than one result may be.
         """
-        params = message["params"]
-        if message["method"] == "stream_chunk":
+        params = message.params
+        if message.method == STREAM_CHUNK.name:
             self._is_stream = True
-            if params["is_final"]:
+            if params.is_final:
                 return
-            value = {"type": params["chunk_type"], "data": params["data"]}
+            value = {"type": params.chunk_type, "data": _decode(params.data)}
             self._keep(value)
         else:
-            value = params["value"]
+            value = _decode(params.value)
         self._reports += 1
         await self._report(*progress(value, self._reports))
 
@@ -96,11 +99,11 @@ class ToolOutcome:
                 maybe_executed=True,
             )
 
-    def result(self, reply: dict[str, Any]) -> mcp_types.CallToolResult:
+    def result(self, reply: Reply) -> mcp_types.CallToolResult:
         """The tool's result, from the JSON-RPC response to the call."""
-        if "error" in reply:
-            return failure(reply["error"])
-        return success(reply["result"], self._chunks if self._is_stream else None)
+        if reply.error is not None:
+            return failure(reply.error)
+        return success(_decode(reply.result), self._chunks if self._is_stream else None)
 
 
 def success(value: Any, chunks: list[Any] | None) -> mcp_types.CallToolResult:

@@ -9,15 +9,16 @@ from starlette.types import ASGIApp
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http import event_source
 from trunkline.edge.http.event_source import EventSourceEndpoint
-from trunkline.edge.http.exchange import Watch, exchange_services
+from trunkline.edge.http.exchange import exchange_services
 from trunkline.edge.http.rpc import RpcEndpoint
 from trunkline.edge.http.tasks import PREFIX, TaskEndpoint, TaskPaths
+from trunkline.hub.authentication import Authentication
 from trunkline.hub.router import Router
 from trunkline_protocol.catalogue import MethodInfo
 
 
 def call_doors(
-    context: EdgeContext, router: Router, credentials: Watch, methods: Callable[[], Mapping[str, MethodInfo]]
+    context: EdgeContext, router: Router, credentials: Authentication, methods: Callable[[], Mapping[str, MethodInfo]]
 ) -> dict[str, ASGIApp]:
     """The doors at ``/rpc``, ``/api/v1/`` and ``/events``, by path.
 

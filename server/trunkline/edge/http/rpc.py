@@ -12,9 +12,9 @@ from typing_extensions import override
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, Refused, send_refusal
 from trunkline.edge.http.body import PeerLeft, read_body
-from trunkline.edge.http.exchange import Form, HttpExchange
+from trunkline.edge.http.exchange import ExchangeServices
+from trunkline.edge.http.http_exchange import Form, HttpExchange
 from trunkline.edge.http.request import EVENT_STREAM, accepts, admit, require_json, require_method
-from trunkline.hub.connection import Services
 from trunkline_protocol.errors import ErrorCode
 
 NO_CONTENT: Final = 204
@@ -80,7 +80,7 @@ class RpcEndpoint:
         services: see :func:`trunkline.edge.http.exchange.exchange_services`.
     """
 
-    def __init__(self, context: EdgeContext, services: Services) -> None:
+    def __init__(self, context: EdgeContext, services: ExchangeServices) -> None:
         self._context = context
         self._services = services
 
@@ -92,7 +92,8 @@ class RpcEndpoint:
             principal = admit(self._context, scope, headers)
             require_json(headers)
             takes_events = accepts(headers, EVENT_STREAM)
-            with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
+            services = self._services.of(takes_events)
+            with HttpExchange(self._context, services, principal, scope, takes_events) as exchange:
                 body = await read_body(self._context, principal, headers, receive)
                 await exchange.run(body, RPC_FORM, receive, send)
         except PeerLeft:

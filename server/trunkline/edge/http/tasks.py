@@ -14,7 +14,8 @@ from typing_extensions import override
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, send_answer
 from trunkline.edge.http.body import PeerLeft, read_body
-from trunkline.edge.http.exchange import Form, HttpExchange
+from trunkline.edge.http.exchange import ExchangeServices, decode_notification, decode_reply
+from trunkline.edge.http.http_exchange import Form, HttpExchange
 from trunkline.edge.http.request import (
     EVENT_STREAM,
     accepts,
@@ -26,7 +27,6 @@ from trunkline.edge.http.request import (
 )
 from trunkline.edge.http.rpc import one_line
 from trunkline.edge.http.uploads import read_upload, upload_of
-from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
 from trunkline_protocol.binary import MARK, from_member
 from trunkline_protocol.catalogue import MethodInfo
@@ -47,31 +47,10 @@ _NUMBER: Final = re.compile(r"\d+(\.\d+)?")
 _encoder: Final = msgspec.json.Encoder()
 
 
-class _Failure(msgspec.Struct):
-    error: dict[str, Any]
-
-
-class _Params(msgspec.Struct):
-    """Params of ``stream_chunk`` or ``$/progress``."""
-
-    chunk_type: str = "data"
-    data: msgspec.Raw = msgspec.Raw(b"null")
-    index: int = 0
-    is_final: bool = False
-    value: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Notification(msgspec.Struct):
-    method: str
-    params: _Params
-
-
 _NEAR: Final = 64
 """Where in a result that is bytes the member of binary data begins, whatever blanks are before it."""
 
 _member_decoder: Final = msgspec.json.Decoder(dict[str, str])
-_failure_decoder: Final = msgspec.json.Decoder(_Failure)
-_notification_decoder: Final = msgspec.json.Decoder(_Notification)
 
 
 def problem(error: RpcError, headers: Mapping[str, str], status: int | None = None) -> HttpAnswer:
@@ -127,7 +106,7 @@ class TaskForm(Form):
             return _event(b"result", message[len(_RESULT) : -1])
         if b'"method":' not in message[:32]:
             return _event(b"error", jsonrpc.encode_error_object(_error_of(message)))
-        said = _notification_decoder.decode(message)
+        said = decode_notification(message)
         if said.method == "$/progress":
             return _event(b"progress", bytes(said.params.value))
         if said.params.is_final:
@@ -153,7 +132,7 @@ def _event(name: bytes, data: bytes) -> bytes:
 
 
 def _error_of(reply: bytes) -> RpcError:
-    return RpcError.from_wire(_failure_decoder.decode(reply).error)
+    return RpcError.from_wire(decode_reply(reply).error)
 
 
 class TaskPaths:
@@ -206,7 +185,7 @@ class TaskEndpoint:
         paths: finds a path's method.
     """
 
-    def __init__(self, context: EdgeContext, services: Services, paths: TaskPaths) -> None:
+    def __init__(self, context: EdgeContext, services: ExchangeServices, paths: TaskPaths) -> None:
         self._context = context
         self._services = services
         self._paths = paths
@@ -224,7 +203,8 @@ class TaskEndpoint:
             if takes_events:
                 metadata["progress_token"] = 0
             upload = upload_of(headers, self._paths.info_of(method))
-            with HttpExchange(self._context, self._services, principal, scope, takes_events) as exchange:
+            services = self._services.of(takes_events)
+            with HttpExchange(self._context, services, principal, scope, takes_events) as exchange:
                 # Before an upload: what a method takes, and a large body, are for those who may call it.
                 refusal = exchange.refusal_of(method) if upload and "act_as" not in metadata else None
                 params = b"{}"

@@ -30,7 +30,7 @@ from trunkline.methods.rag.fallback import Answering
 from trunkline.methods.rag.generated import OpenAIGenerator
 from trunkline.methods.rag.responses import ResponseCache, ResponseSettings
 from trunkline.methods.rag.retrieval import BasicParams, Generator, HybridParams, RagOptions, RagRun, basic
-from trunkline.methods.rag.shapes import (
+from trunkline.methods.rag.signatures import (
     Answer,
     AnswerChunk,
     Checked,

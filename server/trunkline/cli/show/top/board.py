@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+import msgspec
+
+from trunkline_protocol.health_reports import SERVING, DetailedHealth, GroupHealth, MethodHealth, Status
+from trunkline_protocol.reports import (
+    CallInFlight,
+    CallList,
+    ExecutorsReport,
+    HubMetrics,
+    MethodMetrics,
+    Metrics,
+    TopicList,
+    TopicReport,
+    WorkingExecutor,
+)
 
 STALE_SECONDS: Final = 3.0
 """Seconds without ``system.metrics``, which comes once a second, after which its figures count as stale."""
@@ -16,7 +30,6 @@ METHODS: Final = "metrics.get"
 CALLS: Final = "system.calls"
 TOPICS: Final = "system.topics"
 
-WORKING: Final = ("ready", "busy")
 LIMIT: Final = 50
 """How many methods, calls and topics a snapshot lists."""
 
@@ -31,6 +44,40 @@ class ConnectionStatus:
     since: float
     why: str = ""
     attempt: int = 0
+
+
+class MethodRow(MethodMetrics, kw_only=True):
+    """A method, and its calls per second."""
+
+    method: str
+    per_second: float
+
+
+class TopicRow(TopicReport, kw_only=True):
+    """A topic, and its events per second; None after one reading."""
+
+    per_second: float | None
+
+
+class BoardReport(msgspec.Struct, kw_only=True):
+    """The board as data, for ``--json``: what is null or empty is not known, and ``refused`` may say why."""
+
+    url: str
+    state: LinkState
+    live: bool
+    age_seconds: float | None
+    refused: dict[str, str]
+    status: Status | None
+    since: int | None
+    causes: list[str] | None
+    groups: list[GroupHealth] | None
+    concerned: list[MethodHealth] | None
+    uptime_seconds: float | None
+    metrics: HubMetrics | None
+    executors: list[WorkingExecutor]
+    methods: list[MethodRow]
+    calls: list[CallInFlight]
+    topics: list[TopicRow]
 
 
 @dataclass(slots=True)
@@ -48,35 +95,45 @@ class Board:
 
     url: str
     link: ConnectionStatus
-    metrics: dict[str, Any] | None = None
+    metrics: HubMetrics | None = None
     metrics_at: float = 0.0
-    health: dict[str, Any] | None = None
+    health: DetailedHealth | None = None
     refused: dict[str, str] = field(default_factory=dict)
-    _executors: list[dict[str, Any]] = field(default_factory=list)
-    _methods: list[dict[str, Any]] = field(default_factory=list)
-    _calls: list[dict[str, Any]] = field(default_factory=list)
+    _executors: list[WorkingExecutor] = field(default_factory=list)
+    _methods: list[MethodRow] = field(default_factory=list)
+    _calls: list[CallInFlight] = field(default_factory=list)
     _calls_more: int = 0
-    _topics: list[dict[str, Any]] = field(default_factory=list)
+    _topics: list[TopicRow] = field(default_factory=list)
     _topics_at: float = 0.0
 
     # --- input ---
 
-    def hear(self, source: str, data: dict[str, Any], now: float) -> None:
-        """Take the data of an event of topic ``source``, or the result of the method ``source``."""
+    def hear(self, source: str, data: Any, now: float) -> None:
+        """Take the data of an event of topic ``source``, or the result of the method ``source``.
+
+        What is not as this version knows it counts as refused: the hub is of another one.
+        """
         self.refused.pop(source, None)
+        try:
+            self._hear(source, data, now)
+        except msgspec.ValidationError as error:
+            self.refuse(source, f"the hub tells {source} otherwise than this version reads it: {error}")
+
+    def _hear(self, source: str, data: Any, now: float) -> None:
         match source:
             case "system.metrics":
-                self.metrics, self.metrics_at = data, now
+                self.metrics, self.metrics_at = msgspec.convert(data, HubMetrics), now
             case "system.executors":
-                self._executors = data["executors"]
+                self._executors = msgspec.convert(data, ExecutorsReport).executors
             case "health.detailed":
-                self.health = data
+                self.health = msgspec.convert(data, DetailedHealth)
             case "metrics.get":
-                self._methods = busiest(data)
+                self._methods = busiest(msgspec.convert(data, Metrics))
             case "system.calls":
-                self._calls, self._calls_more = data["calls"], data["more"]
+                listed = msgspec.convert(data, CallList)
+                self._calls, self._calls_more = listed.calls, listed.more
             case "system.topics":
-                self._topics = rated(data["topics"], self._topics, now - self._topics_at)
+                self._topics = rated(msgspec.convert(data, TopicList).topics, self._topics, now - self._topics_at)
                 self._topics_at = now
 
     def refuse(self, source: str, words: str) -> None:
@@ -116,26 +173,26 @@ class Board:
         return "live" if age <= STALE_SECONDS else f"stale: connected, but no figures for {age:.0f} s"
 
     @property
-    def executors(self) -> list[dict[str, Any]]:
-        """The executors: state and memory by ``health.detailed``, CPU and running calls by ``system.executors``."""
-        told = {row["worker_id"]: row for row in self._executors}
+    def executors(self) -> list[WorkingExecutor]:
+        """The executors: their state by ``health.detailed``, what they run by ``system.executors``."""
+        told = {row.worker_id: row for row in self._executors}
         if self.health is None:
             return list(told.values())
-        blank: dict[str, Any] = {"cpu_percent": None, "running": []}
-        return [
-            blank | {key: told[row["worker_id"]][key] for key in blank} | row
-            if row["worker_id"] in told and told[row["worker_id"]]["pid"] == row["pid"]
-            else blank | row
-            for row in self.health["executors"]
-        ]
+        rows = [WorkingExecutor(**msgspec.structs.asdict(row)) for row in self.health.executors]
+        for row in rows:
+            known = told.get(row.worker_id)
+            if known is not None and known.pid == row.pid:
+                row.running = known.running
+                row.cpu_percent = known.cpu_percent if row.cpu_percent is None else row.cpu_percent
+        return rows
 
     @property
-    def methods(self) -> list[dict[str, Any]]:
+    def methods(self) -> list[MethodRow]:
         """The methods of the last minute, the busiest first."""
         return self._methods
 
     @property
-    def calls(self) -> list[dict[str, Any]]:
+    def calls(self) -> list[CallInFlight]:
         """The calls in flight, the oldest first."""
         return self._calls
 
@@ -145,65 +202,66 @@ class Board:
         return self._calls_more
 
     @property
-    def topics(self) -> list[dict[str, Any]]:
+    def topics(self) -> list[TopicRow]:
         """The recently active topics, those with the highest rate first; a rate is None at first."""
-        return sorted(self._topics, key=lambda row: -(row["per_second"] or 0.0))
+        return sorted(self._topics, key=lambda row: -(row.per_second or 0.0))
 
-    def concern(self, method: str) -> dict[str, Any] | None:
+    def concern(self, method: str) -> MethodHealth | None:
         """The entry of ``health.detailed`` for a method that is not served, or fails; None for others."""
-        concerned: list[dict[str, Any]] = (self.health or {}).get("methods", [])
-        return next((row for row in concerned if row["method"] == method), None)
+        concerned = [] if self.health is None else self.health.methods
+        return next((row for row in concerned if row.method == method), None)
 
     def health_in_words(self) -> tuple[str, str]:
         """The hub's status in one word, and its causes with the number of working executors."""
         if self.health is None:
             return "unknown", self.refused.get(HEALTH, "")
-        rows = self.health["executors"]
-        working = sum(row["status"] in WORKING for row in rows)
+        rows = self.health.executors
+        working = sum(row.status in SERVING for row in rows)
         number = f"{working} of {len(rows)} executor{'' if len(rows) == 1 else 's'} working"
-        return self.health["status"], "; ".join([*self.health["causes"], number])
+        return self.health.status, "; ".join([*self.health.causes, number])
 
-    def as_data(self, now: float) -> dict[str, Any]:
-        """The board as data, for ``--json``."""
-        age = self.age(now)
-        health = self.health or {}
-        return {
-            "url": self.url,
-            "state": self.link.state,
-            "live": self.is_live(now),
-            "age_seconds": None if age is None else round(age, 3),
-            "refused": self.refused,
-            "status": health.get("status"),
-            "since": health.get("since"),
-            "causes": health.get("causes"),
-            "groups": health.get("groups"),
-            "concerned": health.get("methods"),
-            "uptime_seconds": health.get("uptime_seconds"),
-            "metrics": self.metrics,
-            "executors": self.executors,
-            "methods": self.methods[:LIMIT],
-            "calls": self.calls[:LIMIT],
-            "topics": self.topics[:LIMIT],
-        }
-
-
-def busiest(answer: dict[str, Any]) -> list[dict[str, Any]]:
-    """The methods in a result of ``metrics.get``, as rows with ``method`` and ``per_second``, most calls first."""
-    seconds = answer["window_seconds"]
-    rows: Iterable[dict[str, Any]] = (
-        {"method": name, "per_second": round(stats["count"] / seconds, 3) if seconds else 0.0, **stats}
-        for name, stats in answer["methods"].items()
-        if stats["count"]
-    )
-    return sorted(rows, key=lambda row: (-row["count"], row["method"]))
+    def report(self, now: float) -> BoardReport:
+        """The board as data."""
+        age, health = self.age(now), self.health
+        return BoardReport(
+            url=self.url,
+            state=self.link.state,
+            live=self.is_live(now),
+            age_seconds=None if age is None else round(age, 3),
+            refused=self.refused,
+            status=None if health is None else health.status,
+            since=None if health is None else health.since,
+            causes=None if health is None else health.causes,
+            groups=None if health is None else health.groups,
+            concerned=None if health is None else health.methods,
+            uptime_seconds=None if health is None else health.uptime_seconds,
+            metrics=self.metrics,
+            executors=self.executors,
+            methods=self.methods[:LIMIT],
+            calls=self.calls[:LIMIT],
+            topics=self.topics[:LIMIT],
+        )
 
 
-def rated(topics: list[dict[str, Any]], before: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """The rows with ``per_second``, from the offsets of two readings of the same epoch; None after one reading."""
-    known = {(row["topic"], row["epoch"]): row["offset"] for row in before}
+def busiest(answer: Metrics) -> list[MethodRow]:
+    """The methods that were called, most calls first."""
+    seconds = answer.window_seconds
+    rows = [
+        MethodRow(
+            method=name, per_second=round(stats.count / seconds, 3) if seconds else 0.0, **msgspec.structs.asdict(stats)
+        )
+        for name, stats in answer.methods.items()
+        if stats.count
+    ]
+    return sorted(rows, key=lambda row: (-row.count, row.method))
+
+
+def rated(topics: list[TopicReport], before: list[TopicRow], seconds: float) -> list[TopicRow]:
+    """The topics with their rates, from the offsets of two readings of the same epoch."""
+    known = {(row.topic, row.epoch): row.offset for row in before}
     rows = []
     for row in topics:
-        then = known.get((row["topic"], row["epoch"]))
-        rate = None if then is None or seconds <= 0 else round((row["offset"] - then) / seconds, 1)
-        rows.append(row | {"per_second": rate})
+        then = known.get((row.topic, row.epoch))
+        rate = None if then is None or seconds <= 0 else round((row.offset - then) / seconds, 1)
+        rows.append(TopicRow(**msgspec.structs.asdict(row), per_second=rate))
     return rows

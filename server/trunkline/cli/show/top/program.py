@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 from rich.console import Console
 from rich.live import Live
 
@@ -26,7 +26,7 @@ FIRST_FIGURES_SECONDS: Final = 10.0
 """How long a single snapshot waits for ``system.metrics``, which needs two seconds to compare two counts."""
 
 SUBSCRIBED: Final = (METRICS, EXECUTORS)
-ASKED: Final[dict[str, dict[str, Any]]] = {
+ASKED: Final[dict[str, dict[str, str]]] = {
     HEALTH: {},
     METHODS: {"time_range": "1m"},
     CALLS: {},
@@ -92,7 +92,7 @@ class Top:
     async def _ask_all(self) -> None:
         await asyncio.gather(*(self._ask(method, params) for method, params in ASKED.items()))
 
-    async def _ask(self, method: str, params: dict[str, Any]) -> None:
+    async def _ask(self, method: str, params: dict[str, str]) -> None:
         try:
             answer = await self._hub.call(method, params, timeout_ms=ANSWER_MS, retry=False)
         except RpcError as error:
@@ -142,7 +142,7 @@ async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
     top.require_open()
     now = time.monotonic()
     if as_json:
-        sys.stdout.write(json.dumps(top.board.as_data(now), ensure_ascii=False) + "\n")
+        sys.stdout.write(msgspec.json.encode(top.board.report(now)).decode() + "\n")
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         console.print(render(top.board, now))

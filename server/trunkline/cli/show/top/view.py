@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,6 +11,8 @@ from rich.text import Text
 
 from trunkline.cli.show.terminal import plain
 from trunkline.cli.show.top.board import CALLS, METHODS, TOPICS, Board
+from trunkline_protocol.health_reports import SERVING
+from trunkline_protocol.reports import WorkingExecutor
 
 HEAD_LINES: Final = 4
 SECTION_LINES: Final = 2
@@ -107,7 +109,7 @@ def _head(board: Board, now: float, faded: str) -> RenderableType:
     title.add_column(justify="right", no_wrap=True, overflow="ellipsis", ratio=1)
     freshness = Text(plain(board.freshness(now)), "green" if board.is_live(now) else "bold yellow")
     title.add_row(Text.assemble(("trunkline ", "bold"), plain(board.url), "  "), freshness)
-    uptime = "" if board.health is None else f"; up {duration(board.health['uptime_seconds'])}"
+    uptime = "" if board.health is None else f"; up {duration(board.health.uptime_seconds)}"
     health = Text.assemble((status, STATUS_STYLES.get(status, "")), f"  {plain(why)}{uptime}")
     health.no_wrap, health.overflow = True, "ellipsis"
     return Group(title, health, *_figures(board, faded))
@@ -118,13 +120,13 @@ def _figures(board: Board, faded: str) -> list[Text]:
     if m is None:
         return [Text("calls/s -   errors/s -   p50 - p95 - p99 - ms   queue -   in flight -", faded, no_wrap=True)]
     first = (
-        f"calls/s {count(m['calls_per_second'])}   errors/s {count(m['errors_per_second'])}   "
-        f"p50 {ms(m['p50_ms'])} p95 {ms(m['p95_ms'])} p99 {ms(m['p99_ms'])} ms   "
-        f"queue {m['calls_waiting']}   in flight {m['calls_in_flight']}"
+        f"calls/s {count(m.calls_per_second)}   errors/s {count(m.errors_per_second)}   "
+        f"p50 {ms(m.p50_ms)} p95 {ms(m.p95_ms)} p99 {ms(m.p99_ms)} ms   "
+        f"queue {m.calls_waiting}   in flight {m.calls_in_flight}"
     )
     second = (
-        f"events/s {count(m['events_per_second'])}   delivered/s {count(m['deliveries_per_second'])}   "
-        f"connections {m['connections']}   streams {m['streams']}   hub {m['rss_mb']:.0f} MB"
+        f"events/s {count(m.events_per_second)}   delivered/s {count(m.deliveries_per_second)}   "
+        f"connections {m.connections}   streams {m.streams}   hub {m.rss_mb:.0f} MB"
     )
     style = faded or "bold"
     return [
@@ -136,15 +138,15 @@ def _figures(board: Board, faded: str) -> list[Text]:
 def _executors(board: Board) -> _Section:
     rows: list[Row] = []
     for row in board.executors:
-        memory = row["memory_usage"]
+        memory = row.memory_usage
         rows.append(
             (
-                plain(row["worker_id"]),
-                Text(row["status"], STATUS_STYLES.get(row["status"], "")),
-                "-" if row["cpu_percent"] is None else f"{row['cpu_percent']:.0f} %",
-                "-" if memory is None else f"{memory['rss_mb']:.0f} MB",
-                str(row["restarts"]),
-                _failed(row["error_count"], row["request_count"]),
+                plain(row.worker_id),
+                Text(row.status, STATUS_STYLES.get(row.status, "")),
+                "-" if row.cpu_percent is None else f"{row.cpu_percent:.0f} %",
+                "-" if memory is None else f"{memory.rss_mb:.0f} MB",
+                str(row.restarts),
+                _failed(row.error_count, row.request_count),
                 plain(_doing(row)),
             )
         )
@@ -155,31 +157,31 @@ def _failed(errors: int, calls: int) -> Text:
     return Text(f"{100 * errors / calls:.0f} %", "red") if errors else Text("")
 
 
-def _doing(row: dict[str, Any]) -> str:
+def _doing(row: WorkingExecutor) -> str:
     """What an executor runs; where it runs nothing, its last failure or restart."""
-    if row["running"]:
-        first, more = row["running"][0], row["active_requests"] - 1
-        ran = first.get("running_ms") or first["age_ms"]  # an older hub tells the age alone
-        return f"{first['method']} {seconds(ran)}" + (f" + {more}" if more > 0 else "")
-    if row["status"] in ("ready", "busy") or not row["last_failure"]:
-        last = row["last_restart"]
-        return f"(restarted: {last['words']})" if last else ""
-    return str(row["last_failure"])
+    if row.running:
+        first, more = row.running[0], row.active_requests - 1
+        ran = first.age_ms if first.running_ms is None else first.running_ms
+        return f"{first.method} {seconds(ran)}" + (f" + {more}" if more > 0 else "")
+    if row.status in SERVING or not row.last_failure:
+        last = row.last_restart
+        return f"(restarted: {last.words})" if last else ""
+    return row.last_failure
 
 
 def _methods(board: Board) -> _Section:
     rows: list[Row] = []
     for row in board.methods:
-        concern = board.concern(row["method"])
+        concern = board.concern(row.method)
         rows.append(
             (
-                Text(plain(row["method"]), "bold red" if concern else ""),
-                count(row["per_second"]),
-                _failed(sum(row["errors"].values()), row["count"]),
-                ms(row["p50_ms"]),
-                ms(row["p95_ms"]),
-                ms(row["p99_ms"]),
-                ms(row["wait_p95_ms"]),
+                Text(plain(row.method), "bold red" if concern else ""),
+                count(row.per_second),
+                _failed(sum(row.errors.values()), row.count),
+                ms(row.p50_ms),
+                ms(row.p95_ms),
+                ms(row.p99_ms),
+                ms(row.wait_p95_ms),
             )
         )
     columns = ("METHOD (last minute)", ">CALLS/S", ">FAILED", ">P50 MS", ">P95", ">P99", ">WAIT P95")
@@ -189,14 +191,14 @@ def _methods(board: Board) -> _Section:
 def _calls(board: Board) -> _Section:
     rows: list[Row] = [
         (
-            plain(row["method"]),
-            seconds(row["age_ms"]),
-            row["state"],
-            plain(row["executor"] or "-"),
-            plain(row["principal"] or "-"),
+            plain(row.method),
+            seconds(row.age_ms),
+            row.state,
+            plain(row.executor or "-"),
+            plain(row.principal or "-"),
         )
         for row in board.calls
-        if row["method"] != CALLS
+        if row.method != CALLS
     ]
     heading = f"IN FLIGHT (and {board.calls_more:,} more)" if board.calls_more else "IN FLIGHT"
     return _Section((heading, ">AGE", "STATE", "EXECUTOR", "FOR"), rows, board.refused.get(CALLS, ""))
@@ -205,11 +207,11 @@ def _calls(board: Board) -> _Section:
 def _topics(board: Board) -> _Section:
     rows: list[Row] = [
         (
-            plain(row["topic"]),
-            "-" if row["per_second"] is None else count(row["per_second"]),
-            f"{row['offset']:,}",
-            f"{row['subscribers']:,}",
-            f"{row['kept']:,}",
+            plain(row.topic),
+            "-" if row.per_second is None else count(row.per_second),
+            f"{row.offset:,}",
+            f"{row.subscribers:,}",
+            f"{row.kept:,}",
         )
         for row in board.topics
     ]

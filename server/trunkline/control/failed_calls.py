@@ -73,7 +73,7 @@ class FailedCalls:
         self._kept.clear()
         self.bytes = 0
 
-    def _tell(self, params: FailureParams) -> Failure:
+    def _tell(self, _call: Call, params: FailureParams) -> Failure:
         kept = self._kept.get(params.failure)
         if kept is None:
             return Failure(params.failure, kept=False, method=None, params=None, redacted=0)

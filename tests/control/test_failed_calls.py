@@ -10,7 +10,7 @@ import pytest
 from tests.control.test_monitoring_hub import until
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from trunkline.control.failures import MAX_BYTES, MAX_FAILURES, MAX_PARAMS_BYTES, FailedCalls
+from trunkline.control.failed_calls import MAX_BYTES, MAX_FAILURES, MAX_PARAMS_BYTES, FailedCalls
 from trunkline.observe.secrets import SecretMask
 from trunkline_protocol.calls import Call
 
