@@ -14,7 +14,6 @@ _LOCAL: Final = "#/$defs/"
 _DATA: Final = frozenset({"const", "default", "enum", "example", "examples"})
 """Keywords whose values are data: a ``$ref`` in them is no reference."""
 
-NUMBER: Final[Schema] = {"type": "number"}
 INTEGER: Final[Schema] = {"type": "integer"}
 STRING: Final[Schema] = {"type": "string"}
 BOOLEAN: Final[Schema] = {"type": "boolean"}
