@@ -38,6 +38,7 @@ SETTINGS: Final = GivenSettings(
     max_concurrency=4,
     drain_seconds=0.5,
     kill_after=1.0,
+    callee_grace=2.0,
     session_seconds=60.0,
     outbox_event_bytes=2048,
     history_events=40,

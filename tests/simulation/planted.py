@@ -166,12 +166,7 @@ PLANTED: Final[dict[str, Bug]] = {
 }
 
 
-def with_bug(bug: Bug, seed: int) -> Outcome:
-    """Run a seed with a bug."""
-    with bug():
-        return simulate(seed)
-
-
 def first_seed(bug: Bug, seeds: Iterable[int]) -> Outcome | None:
     """The run that finds a bug, of the first of some seeds that does; None if none does."""
-    return next((outcome for seed in seeds if not (outcome := with_bug(bug, seed)).is_clean), None)
+    with bug():
+        return next((outcome for seed in seeds if not (outcome := simulate(seed)).is_clean), None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,9 +20,15 @@ from tests.simulation.leftovers import leftovers, overdue, slow
 from tests.simulation.loop import seeded
 from tests.simulation.states import State
 from tests.simulation.world import World
+from trunkline.client import DisconnectedError
 
 NAMES: Final = ("a", "b", "c")
 """Of the clients."""
+
+VISITOR: Final = "v"
+"""The name of those that come, serve for a while, and go."""
+
+VISITS: Final = 3
 
 SETTLING: Final = 60.0
 """Seconds, virtual, until everything that is open has ended, once nothing is wrong any more."""
@@ -82,14 +89,14 @@ def simulate(seed: int, say: Callable[[str], None] | None = None) -> Outcome:
 
 
 async def _run(seed: int, say: Callable[[str], None] | None, faults: list[str]) -> tuple[World, Met]:
-    world = World(seed, NAMES, say)
+    world = World(seed, (*NAMES, VISITOR), say)
     await world.start()
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(world.client(name)) for name in NAMES]
         await asyncio.gather(*(each.begin(each.worker.start()) for each in clients))
         nemesis = Nemesis(world, clients)
         watching = asyncio.create_task(_watch(world, faults))
-        await asyncio.gather(asyncio.sleep(SECONDS), nemesis.run(schedule(seed, SECONDS)))
+        await asyncio.gather(asyncio.sleep(SECONDS), nemesis.run(schedule(seed, SECONDS)), _visits(world))
         while world.lines.operations < MIN_OPERATIONS:
             await asyncio.sleep(0.05)
         await asyncio.gather(*(each.begin(each.worker.settle(SETTLING)) for each in clients))
@@ -100,6 +107,16 @@ async def _run(seed: int, say: Callable[[str], None] | None, faults: list[str]) 
         faults += leftovers(world)
     await world.hub.stop()
     return world, nemesis.met
+
+
+async def _visits(world: World) -> None:
+    dice = random.Random(f"visits of {world.seed}")
+    for number in range(VISITS):
+        await asyncio.sleep(dice.uniform(0.02, 0.4))
+        async with world.client(f"{VISITOR}{number}", VISITOR) as client:
+            with suppress(DisconnectedError):
+                await client.begin(client.worker.serve())
+            await asyncio.sleep(dice.uniform(0.02, 0.4))
 
 
 async def _watch(world: World, faults: list[str]) -> None:

@@ -126,18 +126,22 @@ class World:
         return Record(self.lines.history, self.lines.ledger)
 
     @asynccontextmanager
-    async def client(self, name: str) -> AsyncIterator[Client]:
-        """A client that is connected."""
+    async def client(self, name: str, serves: str | None = None) -> AsyncIterator[Client]:
+        """A client that is connected.
+
+        Args:
+            serves: the name that it serves methods under; its own by default.
+        """
         client = self.clients[name] = Client(self.loop, name, self.lines)
-        await client.begin(self._connect(client))
+        await client.begin(self._connect(client, serves or name))
         yield client
         await client.begin(client.engine.close())
 
-    async def _connect(self, client: Client) -> None:
+    async def _connect(self, client: Client, serves: str) -> None:
         async def open_link(_url: str, _token: str | None, *, keepalive: float) -> Link:
             return await self._open(client)
 
-        part = Part(client.name, self.seed, self.names, Path(), Path(), load=LOAD)
+        part = Part(serves, self.seed, self.names, Path(), Path(), load=LOAD)
         connector = Connector(f"simulation:{client.name}", None, 10.0, True, KEEPALIVE_SECONDS, open_link=open_link)
         client.engine = Engine(
             connector,

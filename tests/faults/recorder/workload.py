@@ -139,9 +139,7 @@ class Worker:
 
     async def start(self) -> None:
         """Serve, subscribe, begin; returns when the subscriptions stand."""
-        name = self._part.name
-        await self._client.register(f"{SERVED_BY_CLIENTS}echo.{name}", self._serve_echo)
-        await self._client.register(f"{SERVED_BY_CLIENTS}count.{name}", self._serve_count, streaming=True)
+        await self.serve()
         topics = (*self._rng.sample(TOPICS, 2), *([PATTERN] if self._part.patterns else []))
         for topic in topics:
             begun = asyncio.Event()
@@ -149,6 +147,12 @@ class Worker:
             await begun.wait()
         for _ in range(self._part.load.lanes):
             self.begin(self._lane(random.Random(self._rng.random())))
+
+    async def serve(self) -> None:
+        """Serve the methods of this name."""
+        name = self._part.name
+        await self._client.register(f"{SERVED_BY_CLIENTS}echo.{name}", self._serve_echo)
+        await self._client.register(f"{SERVED_BY_CLIENTS}count.{name}", self._serve_count, streaming=True)
 
     def begin(self, doing: Coroutine[Any, Any, None]) -> None:
         """One more thing to do, that has to end when the worker settles."""
