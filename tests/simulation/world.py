@@ -27,7 +27,7 @@ from trunkline.client.retrying import Reconnect, Retry
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import RpcError
 
-LOAD: Final = Load(lanes=8, pause=0.05, large=6_000, items=12, chunks=8, burst=8)
+LOAD: Final = Load(lanes=8, pause=0.05, large=6_000, items=12, chunks=8, burst=8, window=4)
 """Many small operations: what they consist of matters, and not how long it is."""
 
 RECONNECT: Final = Reconnect(0.05, 0.5)

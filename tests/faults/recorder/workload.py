@@ -20,6 +20,7 @@ from tests.faults.recorder.history import Execution, Recorder, Sink
 from trunkline.client import DisconnectedError, Event, Gap, Position
 from trunkline.client.connection_state import Connected, ConnectionState, Reconnecting
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.messages import Window
 
 PATIENT_MS: Final = 10_000
 HASTY_MS: Final = 60, 600
@@ -78,6 +79,7 @@ class Load:
         items: of an input, at most.
         chunks: of a stream, at most.
         burst: events of a burst, at most.
+        window: chunks that a stream may be ahead of a reader that takes its time, at most; 0 where all are quick.
     """
 
     lanes: int = 6
@@ -86,6 +88,7 @@ class Load:
     items: int = 150
     chunks: int = 80
     burst: int = 30
+    window: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +276,19 @@ class Worker:
     async def _streamed(self, rng: random.Random) -> None:
         again = rng.random() < 0.3
         method = "recorded.count.again" if again else "recorded.count"
-        await self.stream(
-            method, rng.randint(0, self._part.load.chunks), rng.uniform(0, 0.02), rerun=("hub",) if again else ()
-        )
+        rerun: Rerun = ("hub",) if again else ()
+        await self._read(rng, method, rerun)
+
+    async def _read(self, rng: random.Random, method: str, rerun: Rerun = ()) -> None:
+        n, interval = rng.randint(0, self._part.load.chunks), rng.uniform(0, 0.02)
+        await self.stream(method, n, interval, rerun=rerun, **self._reading(rng))
+
+    def _reading(self, rng: random.Random) -> dict[str, Any]:
+        """How a stream is read: some readers take their time, and have little room."""
+        window = self._part.load.window
+        if not window or rng.random() < 0.5:
+            return {}
+        return {"pause": rng.uniform(0, 0.03), "window": Window(rng.randint(1, window))}
 
     async def _left(self, rng: random.Random) -> None:
         """Read a part, and go."""
@@ -284,26 +297,44 @@ class Worker:
 
     async def _streamed_by_clients(self, rng: random.Random) -> None:
         method = f"{SERVED_BY_CLIENTS}count.{rng.choice(self._part.served)}"
-        await self.stream(method, rng.randint(0, self._part.load.chunks), rng.uniform(0, 0.02))
+        await self._read(rng, method)
 
     async def stream(
-        self, method: str, n: int, interval: float, *, rerun: Rerun = (), until: int | None = None
+        self,
+        method: str,
+        n: int,
+        interval: float,
+        *,
+        rerun: Rerun = (),
+        until: int | None = None,
+        pause: float = 0,
+        **options: Any,
     ) -> None:
-        """Read a stream of ``n`` chunks, or ``until`` so many have come."""
+        """Read a stream of ``n`` chunks, or ``until`` so many have come. ``options`` are the client's."""
         op = self.recorder.next_op()
         self.recorder.invoke(op, "stream", method=method, work=op, rerun=rerun, expect=n)
         chunks: list[tuple[int, Any]] = []
         params = {"work": op, "n": n, "interval": interval}
-        await self._outcome(op, self._chunks(method, params, chunks, until), chunks=chunks)
+        await self._outcome(op, self._chunks(method, params, chunks, until, pause, options), chunks=chunks)
 
-    async def _chunks(self, method: str, params: Any, chunks: list[tuple[int, Any]], until: int | None) -> Any:
-        stream = await self._client.stream(method, params, timeout_ms=PATIENT_MS)
+    async def _chunks(
+        self,
+        method: str,
+        params: Any,
+        chunks: list[tuple[int, Any]],
+        until: int | None,
+        pause: float,
+        options: Mapping[str, Any],
+    ) -> Any:
+        stream = await self._client.stream(method, params, timeout_ms=PATIENT_MS, **options)
         reading = stream.__aiter__()
         try:
             async for chunk in reading:
                 chunks.append((chunk.index, chunk.data))
                 if until is not None and len(chunks) == until:
                     raise LeftError
+                if pause:
+                    await asyncio.sleep(pause)
         finally:
             if (close := getattr(reading, "aclose", None)) is not None:
                 await close()
