@@ -33,7 +33,7 @@ def leftovers(world: World) -> list[str]:
         found += _of_connection(entry.owner.connection)
         found.append(("frames of a session without an acknowledgement", entry.owner.core.unacknowledged))
     for client in world.clients.values():
-        if client.name != "last":
+        if client.name != "last" and not client.is_dead:
             found += _of_client(client)
     return [f"left at the end: {number} {what}" for what, number in found if number]
 

@@ -30,6 +30,9 @@ VISITOR: Final = "v"
 
 VISITS: Final = 3
 
+DEATHS_SHARE: Final = 0.5
+"""How many of them die, and say no word."""
+
 SETTLING: Final = 60.0
 """Seconds, virtual, until everything that is open has ended, once nothing is wrong any more."""
 
@@ -117,6 +120,8 @@ async def _visits(world: World) -> None:
             with suppress(DisconnectedError):
                 await client.begin(client.worker.serve())
             await asyncio.sleep(dice.uniform(0.02, 0.4))
+            if world.has_short_sessions and dice.random() < DEATHS_SHARE:  # else what it serves waits for it for long
+                client.kill()
 
 
 async def _watch(world: World, faults: list[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from typing_extensions import override
 
 from tests.faults.recorder.history import Execution, Line, Recorder
 from tests.faults.recorder.operations import Record
@@ -80,6 +81,12 @@ class Client(Process):
         self.connection: Connection | None = None
         self.is_refused = False
 
+    @override
+    def kill(self) -> None:
+        super().kill()
+        if self.connection is not None:
+            self.connection.reset()
+
 
 class World:
     """See the file.
@@ -127,7 +134,7 @@ class World:
 
     @asynccontextmanager
     async def client(self, name: str, serves: str | None = None) -> AsyncIterator[Client]:
-        """A client that is connected.
+        """A client that is connected. In the end it closes the connection, unless it has been killed.
 
         Args:
             serves: the name that it serves methods under; its own by default.
@@ -135,7 +142,8 @@ class World:
         client = self.clients[name] = Client(self.loop, name, self.lines)
         await client.begin(self._connect(client, serves or name))
         yield client
-        await client.begin(client.engine.close())
+        if not client.is_dead:
+            await client.begin(client.engine.close())
 
     async def _connect(self, client: Client, serves: str) -> None:
         async def open_link(_url: str, _token: str | None, *, keepalive: float) -> Link:
