@@ -20,10 +20,10 @@ from trunkline.client.link import CLOSE_SECONDS, Link, LinkEnded
 if TYPE_CHECKING:
     from trunkline.edge.websocket.listener import WebSocketListener
 
-HIGH_WATER: Final = 4096
+HIGH_WATER: Final = 2048
 """Bytes on their way above which nothing more is to be written: little, so that it happens."""
 
-LOW_WATER: Final = 1024
+LOW_WATER: Final = 512
 """Bytes on their way below which it goes on."""
 
 RESET: Final = "the connection was reset"

@@ -30,6 +30,9 @@ START_SECONDS: Final = 0.02, 0.2
 WIRE_LATENCY: Final = 0.00005, 0.002
 """Bounds of how long a frame is on its way."""
 
+NO_PIDS: Final = 10_000_000
+"""Numbers from here on are those of no process of this machine."""
+
 FRAMES: Final = 2
 """Opcode of what is written to a wire: any number of frames."""
 
@@ -54,7 +57,7 @@ class Machine:
         self.dice = dice
         self.life = 0
         self._ledger = ledger
-        self._pids = 0
+        self._pids = NO_PIDS
 
     def next_pid(self) -> int:
         """The number of the next process."""

@@ -37,6 +37,9 @@ HUB_ENDS_SHARE: Final = 0.5
 FOLLOWED_SHARE: Final = 0.3
 """How many cuts are followed by another one soon: in the middle of what is resumed."""
 
+CUTS_AFTER_HUB: Final = 3
+"""Cuts soon after the end of a hub."""
+
 DOWN_SECONDS: Final = 0.02, 0.6
 """Bounds of how long there is no hub."""
 
@@ -71,7 +74,11 @@ def schedule(seed: int, seconds: float) -> list[Fault]:
         faults.append(Fault(at, kind, target, dice.uniform(0.02, 0.6)))
         if kind.startswith("cut") and dice.random() < FOLLOWED_SHARE:
             faults.append(Fault(at + dice.uniform(0.0, 0.3), "cut", target, 0.0))
-        if kind in HUB_ENDS and dice.random() < FOLLOWED_SHARE:  # what is to be run again must not be, by the next hub
+        if kind not in HUB_ENDS:
+            continue
+        # While clients come back, and make again what the former hub had.
+        faults += [Fault(at + dice.uniform(0.1, 1.2), "cut", target + number, 0.0) for number in range(CUTS_AFTER_HUB)]
+        if dice.random() < FOLLOWED_SHARE:  # what is to be run again must not be, by the next hub
             faults.append(Fault(max(0.0, at - dice.uniform(0.0, 0.3)), "executors_kill", 0, 0.0))
     return sorted(faults, key=lambda fault: fault.at)
 

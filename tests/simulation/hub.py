@@ -40,8 +40,8 @@ SETTINGS: Final = GivenSettings(
     kill_after=1.0,
     callee_grace=2.0,
     session_seconds=60.0,
-    outbox_event_bytes=2048,
-    history_events=40,
+    outbox_event_bytes=1024,
+    history_events=8,
 )
 """Little room, so that it is used up: few calls at once, few events that wait or are kept."""
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Final
 from unittest.mock import patch
 
 from tests.simulation.run import Outcome, simulate
+from trunkline.client.received_events import Position, _Place
 from trunkline.client.streams import StreamCall
 from trunkline.client.subscribing import Subscription
 from trunkline.executors import pool
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.pool import ExecutorPool
+from trunkline.hosting.app import HubParts
+from trunkline.hub.connection import Connection
 from trunkline.hub.idempotency import IdempotencyKeys
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.registrations import Registrations
@@ -147,6 +151,16 @@ def _chunk_out_of_order(right: Callable[..., Any]) -> Callable[..., Any]:
     return wrong
 
 
+def _former_subscriptions_kept(_right: Callable[..., Any]) -> Callable[..., Any]:
+    def wrong(self: HubParts, newcomer: Connection, own: Connection) -> None:
+        """A session that goes on over a newer connection still has the subscriptions of the former one."""
+        self._closed(newcomer)
+        self._opened(own)
+        asyncio.get_running_loop().call_soon(self.registrations.changed, own)
+
+    return wrong
+
+
 PLANTED: Final[dict[str, Bug]] = {
     "an acknowledgement is lost": _in_place_of(SessionLink, "_acknowledge_now", _lost_acknowledgement),
     "a call is settled twice": _in_place_of(Call, "_settle", _settled_twice),
@@ -161,6 +175,10 @@ PLANTED: Final[dict[str, Bug]] = {
     "a chunk is lost when a session is resumed": _in_place_of(SessionCore, "resume", _chunk_lost_at_resume),
     "calls of a callee that is gone are not answered": _in_place_of(
         Registrations, "gone", _calls_of_gone_callee_forgotten
+    ),
+    "subscriptions of a former connection stay": _in_place_of(HubParts, "_moved", _former_subscriptions_kept),
+    "a new epoch counts before its gap has come": lambda: patch.object(
+        _Place, "position", property(lambda place: Position(place.epoch, place.offset))
     ),
     "a chunk is skipped": _in_place_of(StreamCall, "chunk", _chunk_out_of_order),
 }

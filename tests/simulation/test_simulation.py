@@ -20,7 +20,7 @@ from tests.simulation.run import Outcome, simulate
 CPU_SECONDS: Final = 30.0
 """What the seeds of a test run may take, of this process."""
 
-PLANTED_SEEDS: Final = range(1, 101)
+PLANTED_SEEDS: Final = range(1, 501)
 """Within which every planted bug is found; one of the first few does, as a rule."""
 
 
