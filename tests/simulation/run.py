@@ -39,7 +39,7 @@ SETTLING: Final = 60.0
 SECONDS: Final = 1.8
 """How long things break, virtual, while clients begin new work."""
 
-MIN_OPERATIONS: Final = 220
+MIN_OPERATIONS: Final = 230
 """How many operations are begun, the faults among them, before clients begin nothing new any more."""
 
 WATCH_EVERY: Final = 0.1
