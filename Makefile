@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMPS := .stamps
 PIP := $(BIN)/pip --disable-pip-version-check -q
 
-.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-browser test-interop check bench check-instructions fuzz soak autobahn format deps-debian clean
+.PHONY: help setup run test test-unit test-unit-313 coverage coverage-unit test-browser test-interop check bench check-instructions fuzz simulate soak autobahn format deps-debian clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -137,6 +137,12 @@ FUZZ_SECONDS ?= 60
 fuzz: setup ## Fuzz the codec and the framing with atheris, FUZZ_SECONDS (60) a target; finds stay in build/fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
+SEEDS ?= 2000
+FIRST ?= 1
+
+simulate: setup ## Simulate SEEDS (2000) runs from FIRST (1) on: hub, clients and executors on a loop with virtual time
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS) --first $(FIRST) --jobs 2
+
 SOAK_SECONDS ?= 600
 SOAK_RUNS ?= 10
 
@@ -145,6 +151,7 @@ soak: setup ## Clients at work while things break, SOAK_SECONDS (600) over SOAK_
 	@TEST_KILL_SECONDS=$(SOAK_SECONDS) TEST_CRASH_ROUNDS=$(SOAK_RUNS) \
 	  $(BIN)/pytest tests/methods/test_collection_kills.py tests/methods/test_collection_crashes.py
 	@$(BIN)/python -m tests.faults.endurance --reloads 100 --crashes 1000
+	@$(BIN)/python -m tests.simulation --seeds 1000000 --first $$(date +%s) --jobs 2 --seconds $(SOAK_SECONDS)
 
 autobahn: setup ## Run the Autobahn suite against the WebSocket edge (wants a Python 2.7, skips without one)
 	$(BIN)/python -m tests.autobahn.run $(CASES)

@@ -1,9 +1,11 @@
-"""Connections that are cut again and again: with a session nobody notices."""
+"""Connections that are cut again and again: with a session nobody notices.
+
+That calls have their own answers and run once, and that streams are whole, is shown by `tests/simulation`.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -19,54 +21,19 @@ async def echoes(client: Hub, worker: int, number: int) -> None:
         assert await client.call("debug.echo", {"value": value}) == value
 
 
-@pytest.mark.parametrize("seed", range(4))
-async def test_calls_have_their_own_answers(lab_hub: RunningHub, seed: int) -> None:
-    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
-        async with asyncio.timeout(3 * PATIENCE):
-            while cuts() < 10:
-                await asyncio.gather(*(echoes(client, worker, 10) for worker in range(20)))
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_each_call_runs_once(lab_hub: RunningHub, tmp_path: Path, seed: int) -> None:
-    marker = tmp_path / "runs"
-    calls = 0
-    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
-        async with asyncio.timeout(3 * PATIENCE):
-            while cuts() < 10:
-                calls += 10
-                await asyncio.gather(*(client.call("lab.counted_run", {"marker": str(marker)}) for _ in range(10)))
-    assert len(marker.read_text()) == calls
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_streams_are_whole_and_in_order(lab_hub: RunningHub, seed: int) -> None:
-    async def one(client: Hub) -> None:
-        stream = await client.stream("debug.count", {"n": 300, "interval_ms": 1})
-        assert [chunk.data["index"] async for chunk in stream] == list(range(300))
-        assert stream.result == {"chunks": 300}
-
-    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
-        async with asyncio.timeout(3 * PATIENCE):
-            while cuts() < 10:
-                await asyncio.gather(*(one(client) for _ in range(5)))
-
-
-@pytest.mark.parametrize("seed", range(2))
-async def test_what_is_pushed_arrives_once_and_in_order(lab_hub: RunningHub, seed: int) -> None:
+async def test_what_is_pushed_arrives_once_and_in_order(lab_hub: RunningHub) -> None:
     async def one(client: Hub) -> None:
         stream = await client.stream("lab.echo_input", input=range(500))
         assert [chunk.data async for chunk in stream] == list(range(500))
 
-    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, seed) as cuts:
+    async with through_proxy(lab_hub.port) as (proxy, client), cutting(proxy, 0) as cuts:
         async with asyncio.timeout(3 * PATIENCE):
             while cuts() < 10:
                 await asyncio.gather(*(one(client) for _ in range(3)))
 
 
-@pytest.mark.parametrize("seed", range(2))
-async def test_events_come_once_and_in_order(lab_hub: RunningHub, seed: int) -> None:
-    topic = f"cuts.events{seed}"
+async def test_events_come_once_and_in_order(lab_hub: RunningHub) -> None:
+    topic = "cuts.events"
     seen: list[int] = []
     number = 0
 
@@ -87,7 +54,7 @@ async def test_events_come_once_and_in_order(lab_hub: RunningHub, seed: int) -> 
     ):
         task = asyncio.create_task(read(client))
         await reading.wait()
-        async with cutting(proxy, seed) as cuts:
+        async with cutting(proxy, 0) as cuts:
             while cuts() < 10:
                 await publisher.publish(topic, number)
                 number += 1

@@ -198,6 +198,16 @@ def test_a_new_epoch_is_told() -> None:
     assert taken(arrivals, lost, event(3, epoch="e2")) == [lost, event(3, epoch="e2")]
 
 
+def test_a_new_epoch_that_was_not_told_is_asked_for_once_more() -> None:
+    arrivals = subscribed(9)
+    again(arrivals, 2, 9, recovered=False, epoch="e2")
+    assert arrivals.position("a") == Position(E1, 9), "the gap is still to come"
+    assert again(arrivals, 3, 9, recovered=False, epoch="e2") == ()
+    lost = gap(1, 3, "epoch", epoch="e2")
+    assert taken(arrivals, lost) == [lost]
+    assert arrivals.position("a") == Position("e2", 3)
+
+
 def test_whose_epoch_is_older_than_that_of_another_reader() -> None:
     arrivals = TopicPositions()
     arrivals.start("a", Position("e0", 4), None, recovered=False)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.faults.recorder import checker, summary
-from tests.faults.recorder.history import Appender, Recorder
+from tests.faults.recorder.history import Appender, recorder_in
 from tests.faults.recorder.lives import HubLives
 from tests.faults.recorder.nemesis import CUTS, EXECUTOR_KILLS, HUB_ENDS, MISDEEDS, schedule
 from tests.faults.recorder.node import missing_for_node
@@ -258,7 +258,7 @@ class Bench:
     @asynccontextmanager
     async def worker(self, kind: Callable[[Hub], Any], *, session: bool = True) -> AsyncIterator[Worker]:
         part = Part("a", 1, [], self.history, self.ledger)
-        with closing(Recorder(self.history, part.name)) as recorder, closing(Appender(self.ledger)) as ledger:
+        with closing(recorder_in(self.history, part.name)) as recorder, closing(Appender(self.ledger)) as ledger:
             async with connect(self.proxy.url, session=session) as hub:
                 yield Worker(kind(hub), part, recorder, ledger)
 

@@ -206,6 +206,20 @@ async def test_the_newest_resume_wins(hub: RunningHub) -> None:
             assert (await new.reply(waiting))["result"]["slept"] == 0.3
 
 
+async def test_subscriptions_are_made_again_where_the_hub_has_not_heard_of_the_cut(hub: RunningHub) -> None:
+    """Else the first event of the new connection would be ahead of those that are to be recovered."""
+    async with session_peer(hub) as old, peer(hub.url) as publisher:
+        await old.connection.result("subscribe", {"topic": "session.b"})
+        first = await publisher.result("publish", {"topic": "session.b", "data": 1})
+        async with session_peer(hub, old) as new:
+            for data in (2, 3):
+                await publisher.result("publish", {"topic": "session.b", "data": data})
+            position = {"epoch": first["epoch"], "offset": first["offset"]}
+            await new.connection.request("subscribe", {"topic": "session.b", "recover": position}, id="s")
+            assert (await new.connection.receive())["id"] == "s", "no event came before"
+            assert [(await new.connection.receive())["params"]["data"] for _ in range(2)] == [2, 3]
+
+
 async def test_an_expired_session_ends_its_calls(strict_hub: RunningHub) -> None:
     async with session_peer(strict_hub) as before:
         await before.request("debug.sleep", {"seconds": 30})

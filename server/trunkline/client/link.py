@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import websockets
@@ -174,6 +174,13 @@ async def open_link(url: str, token: str | None, *, keepalive: float = KEEPALIVE
     return Link(socket)
 
 
+class OpenLink(Protocol):
+    """Opens one connection, as :func:`open_link` does."""
+
+    async def __call__(self, url: str, token: str | None, /, *, keepalive: float) -> Link:
+        """Open a connection. The caller limits the time."""
+
+
 def _refusal(url: str, answer: Any) -> ConnectError:
     """The error for an HTTP answer that refuses the connection, with the hub's own words where there are any."""
     status, body = answer.status_code, answer.body or b""
@@ -229,6 +236,7 @@ class Connector:
         timeout: seconds an attempt may take.
         with_session: whether to ask for a session.
         keepalive: seconds between pings, and within which each has to be answered.
+        open_link: opens the connection itself; takes what :func:`open_link` takes.
     """
 
     url: str
@@ -236,6 +244,7 @@ class Connector:
     timeout: float
     with_session: bool
     keepalive: float
+    open_link: OpenLink = field(default=open_link, kw_only=True)
 
     async def open(self, resuming: ClientSession | None) -> Opened:
         """Open a connection, and resume a session or open a new one.
@@ -258,7 +267,7 @@ class Connector:
             raise ConnectError(self.url, str(error) or type(error).__name__) from error
 
     async def _open(self, resuming: ClientSession | None) -> Opened:
-        link = await open_link(self.url, await self._token(), keepalive=self.keepalive)
+        link = await self.open_link(self.url, await self._token(), keepalive=self.keepalive)
         try:
             session = await _open_session(link, resuming) if self.with_session else None
         except NotNow as refusal:

@@ -133,7 +133,8 @@ class _Place:
 
     While a requested replay (or the gap in its place) is still to come, ``horizon`` is 0 or more. An unbroken run of
     events up to there that does not follow ``offset`` was sent for other subscriptions of this connection; the replay
-    brings them again.
+    brings them again. Where the gap is one of another epoch, ``owed`` is the position that it begins at: whoever loses
+    the connection before the gap has come has to ask from there once more.
     """
 
     epoch: str
@@ -141,6 +142,12 @@ class _Place:
     horizon: float = -1
     run: int = 0
     overlooked: int = 0
+    owed: Position | None = None
+
+    @property
+    def position(self) -> Position:
+        """The position that everything up to was delivered, or is a gap."""
+        return self.owed or Position(self.epoch, self.offset)
 
     @property
     def is_starting(self) -> bool:
@@ -182,13 +189,15 @@ class TopicPositions:
         else:
             # A gap that ends at the head is on its way, behind whatever waits for the connection.
             follows = asked.epoch == start.epoch and asked.offset <= start.offset
-            place = _Place(start.epoch, asked.offset if follows else 0, horizon=start.offset)
+            place = _Place(start.epoch, asked.offset, horizon=start.offset)
+            if not follows:
+                place = _Place(start.epoch, 0, horizon=start.offset, owed=asked)
         self._places[topic] = place
 
     def position(self, topic: str) -> Position | None:
         """The position up to which a topic has arrived; None where it is not known."""
         place = self._places.get(topic)
-        return None if place is None else Position(place.epoch, place.offset)
+        return None if place is None else place.position
 
     def restart(self, topic: str, start: Position, asked: Position, *, recovered: bool) -> tuple[Gap, ...]:
         """Begin again with the response to a subscription on another connection.
@@ -254,7 +263,7 @@ class TopicPositions:
     def reached_by(self, pattern: str, limit: int) -> dict[str, Position]:
         """The positions in the topics that a pattern reaches, of those heard of last, ``limit`` at most."""
         reached = ((topic, place) for topic, place in reversed(self._places.items()) if covers(pattern, topic))
-        return {topic: Position(place.epoch, place.offset) for topic, place in islice(reached, limit)}
+        return {topic: place.position for topic, place in islice(reached, limit)}
 
     def copy_from(self, other: TopicPositions, pattern: str) -> None:
         """Take over the positions in the topics that a pattern reaches, but for those that are known."""

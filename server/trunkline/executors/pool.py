@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 from typing_extensions import override
@@ -63,6 +63,8 @@ class ExecutorPool(CallBackend, HandOverHost):
         technique_of: the technique of a pipeline by its id; None for an unknown one.
     """
 
+    crew_kind: ClassVar[type[Crew]] = Crew
+
     def __init__(
         self,
         groups: Sequence[GroupSpec],
@@ -78,7 +80,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         on_figures: Callable[[int, int | None, bytes], None] = lambda _index, _pid, _figures: None,
     ) -> None:
         frames: dict[int, FrameHandler] = {}
-        self.crew = Crew(groups, (frames, self._on_wire_lost), self._on_exit)
+        self.crew = self.crew_kind(groups, (frames, self._on_wire_lost), self._on_exit)
         self.executors = self.crew.executors
         self._groups = make_groups(groups, self.executors)
         self._group_of = [group for group in self._groups for _ in group.indexes]
@@ -191,8 +193,7 @@ class ExecutorPool(CallBackend, HandOverHost):
 
     @override
     def find(self, method: str) -> MethodInfo:
-        info = self._methods.get(method)
-        if info is None:
+        if (info := self._methods.get(method)) is None:
             raise self._failed.unknown(method)
         return info
 

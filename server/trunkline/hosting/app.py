@@ -156,9 +156,9 @@ class HubParts:
             breakers=Breakers(BreakerLimits.of(settings)),
         )
 
-    def _pool(self, settings: Settings) -> ExecutorPool:
+    def _pool(self, settings: Settings, kind: type[ExecutorPool] = ExecutorPool) -> ExecutorPool:
         groups = self._groups(settings)
-        pool = ExecutorPool(
+        pool = kind(
             groups,
             self._route_nested,
             queue_limits=self._queue_limits,
@@ -291,6 +291,7 @@ class HubParts:
     def _moved(self, newcomer: Connection, own: Connection) -> None:
         """A session was resumed: the connection made for its new socket is replaced by the session's own."""
         self._closed(newcomer)
+        self.topics.forget(own)  # of its former socket, where that has not been missed yet
         self._opened(own)
         asyncio.get_running_loop().call_soon(self.registrations.changed, own)
 

@@ -17,7 +17,7 @@ class DeadlineWheel:
     __slots__ = ("_buckets", "_cursor")
 
     def __init__(self, now: float = 0.0) -> None:
-        self._buckets: dict[int, set[Call]] = {}
+        self._buckets: dict[int, dict[Call, None]] = {}  # in a set their order would be that of addresses
         self._cursor = int(now / TICK)
 
     def add(self, call: Call) -> None:
@@ -28,14 +28,14 @@ class DeadlineWheel:
         call.tick = tick
         bucket = self._buckets.get(tick)
         if bucket is None:
-            self._buckets[tick] = {call}
+            self._buckets[tick] = {call: None}
         else:
-            bucket.add(call)
+            bucket[call] = None
 
     def discard(self, call: Call) -> None:
         """Stop watching a call; calls that are not watched are ignored."""
         if (bucket := self._buckets.get(call.tick)) is not None:
-            bucket.discard(call)
+            bucket.pop(call, None)
             if not bucket:
                 del self._buckets[call.tick]
 

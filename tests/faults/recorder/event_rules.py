@@ -28,6 +28,7 @@ class Walk:
         announced: first and last of what was announced as missing of the present epoch.
         got: offsets of the events that came, of the present epoch.
         is_loose: after the gap of a pattern, which says of no topic what is missing.
+        missed: when such gaps came before anything was heard of the topic.
         faults: what was wrong, with the line that shows it.
     """
 
@@ -38,6 +39,7 @@ class Walk:
     announced: list[tuple[int, int]] = field(default_factory=list)
     got: set[int] = field(default_factory=set)
     is_loose: bool = False
+    missed: list[float] = field(default_factory=list)
     faults: list[tuple[Rule, str, Line]] = field(default_factory=list)
 
     def begin(self, epoch: str, offset: int) -> None:
@@ -70,6 +72,8 @@ class Walk:
         assert line.until is not None
         if self.epoch is not None and line.epoch != self.epoch:
             self._turn(line.epoch, line.time)
+        elif self.epoch is None and line.reason == "epoch":
+            self.turns.append(line.time)
         elif line.reason == "missing" and not self.is_loose:
             self._fault("event-order", "the client found a hole that the hub had not announced", line)
         elif self.epoch is not None and line.offset <= self.offset:
@@ -92,7 +96,9 @@ class Walk:
         self.faults.append((rule, words, line))
 
     def heard_of(self, epoch: str, offset: int, at: float) -> bool:
-        """Whether an event that was stored at that time came, or was announced as missing."""
+        """Whether an event that was stored at that time or later came, or was announced as missing."""
+        if any(gap > at for gap in self.missed):
+            return True
         if epoch == self.epoch:
             return offset in self.got or any(first <= offset <= last for first, last in self.announced) or self.is_loose
         return epoch in self.passed or any(turn > at for turn in self.turns) or self.is_loose
@@ -101,13 +107,15 @@ class Walk:
 def walks_of(subscription: Operation) -> dict[str, Walk]:
     """What it heard, by topic."""
     walks: dict[str, Walk] = {}
+    gaps: list[float] = []
     for line in subscription.seen:
         topic = line.topic or subscription.invoke.topic or ""
         if line.kind == "gap" and not line.epoch:
+            gaps.append(line.time)
             for walk in walks.values():
                 walk.is_loose = True
             continue
-        walk = walks.setdefault(topic, Walk())
+        walk = walks.setdefault(topic, Walk(missed=list(gaps)))
         if line.kind == "event":
             walk.event(line)
         elif line.kind == "gap":
@@ -128,6 +136,7 @@ def event_order_and_once(record: Record) -> Iterator[Violation]:
 def event_delivered(record: Record) -> Iterator[Violation]:
     """What was acknowledged reaches everybody who had subscribed before, or they hear that it is missing."""
     stored = [each for each in record.sound("publish") if each.end.kind == "ok"]
+    asked = {work: operations[0].invoke.time for work, operations in record.by_work("publish").items()}
     for subscription in record.sound("subscribe"):
         begun = next((line for line in subscription.seen if line.kind == "begun"), None)
         if begun is None or subscription.end.kind != "ok":
@@ -135,11 +144,10 @@ def event_delivered(record: Record) -> Iterator[Violation]:
         walks = walks_of(subscription)
         for publish in stored:
             topic = publish.invoke.topic or ""
-            if publish.invoke.time < begun.time or not covers(subscription.invoke.topic or "", topic):
+            since = asked[publish.invoke.work or ""]
+            if since < begun.time or not covers(subscription.invoke.topic or "", topic):
                 continue
-            if not walks.get(topic, Walk()).heard_of(
-                publish.end.epoch or "", publish.end.offset or 0, publish.end.time
-            ):
+            if not walks.get(topic, Walk()).heard_of(publish.end.epoch or "", publish.end.offset or 0, since):
                 words = f"{topic} {publish.end.epoch}:{publish.end.offset} was acknowledged, but never came"
                 lines = (*publish.lines, *(line for line in subscription.seen if line.topic == topic))
                 yield Violation("event-delivered", (publish.op, subscription.op), words, lines)

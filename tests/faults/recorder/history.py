@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Protocol
 
 import msgspec
 
@@ -116,14 +116,29 @@ class Appender:
         os.close(self._file)
 
 
-class Recorder:
-    """The history of one process."""
+class Sink(Protocol):
+    """Takes lines, in order."""
 
-    def __init__(self, folder: Path, process: str) -> None:
+    def write(self, line: msgspec.Struct) -> None: ...
+    def close(self) -> None: ...
+
+
+class Recorder:
+    """The history of one process.
+
+    Args:
+        process: its name.
+        lines: takes the lines, and is closed with the recorder.
+
+    Attributes:
+        open: operations without an end so far, with their beginning.
+    """
+
+    def __init__(self, process: str, lines: Sink) -> None:
         self.process = process
-        self._appender = Appender(folder / f"{process}.jsonl")
+        self._lines = lines
         self._count = 0
-        self.open: set[str] = set()
+        self.open: dict[str, Line] = {}
 
     def next_op(self) -> str:
         """A name for the next operation."""
@@ -132,23 +147,29 @@ class Recorder:
 
     def invoke(self, op: str, what: What, **members: Any) -> None:
         """An operation begins."""
-        self.open.add(op)
-        self._write(op, "invoke", what=what, **members)
+        self.open[op] = self._write(op, "invoke", what=what, **members)
 
     def end(self, op: str, kind: Literal["ok", "fail", "info"], **members: Any) -> None:
         """An operation has its outcome."""
-        self.open.discard(op)
+        self.open.pop(op, None)
         self._write(op, kind, **members)
 
     def saw(self, op: str, kind: Literal["begun", "event", "gap", "state"], **members: Any) -> None:
         """Something on the way."""
         self._write(op, kind, **members)
 
-    def _write(self, op: str, kind: Kind, **members: Any) -> None:
-        self._appender.write(Line(time=time.monotonic(), process=self.process, op=op, kind=kind, **members))
+    def _write(self, op: str, kind: Kind, **members: Any) -> Line:
+        line = Line(time=time.monotonic(), process=self.process, op=op, kind=kind, **members)
+        self._lines.write(line)
+        return line
 
     def close(self) -> None:
-        self._appender.close()
+        self._lines.close()
+
+
+def recorder_in(folder: Path, process: str) -> Recorder:
+    """The recorder of a process, which writes its file in a folder of histories."""
+    return Recorder(process, Appender(folder / f"{process}.jsonl"))
 
 
 class BadLine(Exception):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.recorder.checker import HISTORY, LEDGER, check, read_record
-from tests.faults.recorder.history import Appender, Recorder
+from tests.faults.recorder.history import Appender, recorder_in
 from tests.faults.recorder.lives import SESSION_SECONDS, HubLives
 from tests.faults.recorder.nemesis import Fault, Nemesis, heal, schedule
 from tests.faults.recorder.node import NodeWorker, node_worker
@@ -98,7 +98,7 @@ async def _run_with(lives: HubLives, plan: Plan, progress: Callable[[float], Non
         ]
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(worker.start() for worker in workers))
-        recorder = Recorder(plan.folder / HISTORY, "nemesis")
+        recorder = recorder_in(plan.folder / HISTORY, "nemesis")
         stack.callback(recorder.close)
         if plan.session_seconds < SESSION_SECONDS:
             op = recorder.next_op()
@@ -130,7 +130,7 @@ async def _say_the_last(url: str, plan: Plan) -> dict[str, str]:
     """One more event for each topic, that everybody has to hear before the end."""
     part = _part("last", plan)
     last = {}
-    with closing(Recorder(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
+    with closing(recorder_in(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
         async with raw_connect(url) as client:
             worker = Worker(client, part, recorder, ledger)
             for topic in TOPICS:
@@ -147,7 +147,7 @@ def _part(name: str, plan: Plan) -> Part:
 @asynccontextmanager
 async def _culprit(url: str, plan: Plan) -> AsyncIterator[Worker]:
     part = _part("culprit", plan)
-    with closing(Recorder(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
+    with closing(recorder_in(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
         async with connect(url, reconnect=Reconnect(*RECONNECT_SECONDS)) as client:
             yield Worker(client, part, recorder, ledger)
 
@@ -160,7 +160,7 @@ async def _worker(name: str, url: str, plan: Plan) -> AsyncIterator[Worker | Nod
         async with node_worker(url, part, plan.folder / f"{name}.log") as worker:
             yield worker
         return
-    with closing(Recorder(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
+    with closing(recorder_in(part.history, part.name)) as recorder, closing(Appender(part.ledger)) as ledger:
         if kind == "raw":
             async with raw_connect(url) as raw:
                 yield Worker(raw, part, recorder, ledger)

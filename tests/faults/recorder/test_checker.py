@@ -80,6 +80,43 @@ def test_a_key_may_run_once_in_each_life_if_it_was_asked_for_again() -> None:
     assert checker.check(sample.record) == []
 
 
+def test_what_is_declared_idempotent_runs_under_its_key_at_the_next_hub() -> None:
+    sample = Sample()
+    rerun_by_hub(sample, (1, "100"), (2, "101"), key="k")
+    assert checker.check(sample.record) == []
+
+
+def test_a_gap_of_a_pattern_is_one_of_the_topics_that_were_not_heard_of_yet() -> None:
+    sample = Sample()
+    sample.subscribe("b:1", "t.*", epoch=None, offset=None)
+    sample.publish("a:1", 1, "e1")
+    sample.gap("b:1", 0, 0, "epoch", epoch="", topic="t.*")
+    sample.publish("a:2", 1, "e2")
+    sample.event("b:1", 1, "a:2", epoch="e2")
+    sample.line("b:1", "ok")
+    assert checker.check(sample.record) == []
+
+
+def test_a_new_epoch_may_be_the_first_that_is_heard_of_a_topic() -> None:
+    sample = Sample()
+    sample.subscribe("b:1", "t.*", epoch=None, offset=None)
+    sample.publish("a:1", 1, "e1")
+    sample.gap("b:1", 1, 0, "epoch", epoch="e2")
+    sample.line("b:1", "ok")
+    assert checker.check(sample.record) == []
+
+
+def test_what_is_published_again_under_its_key_came_before_later_subscriptions() -> None:
+    sample = Sample()
+    sample.publish("a:1", 1, key="k")
+    sample.subscribe("b:1", "t.*", epoch=None, offset=None)
+    sample.publish("a:2", 1, key="k")
+    sample.publish("a:3", 2)
+    sample.event("b:1", 2, "a:3")
+    sample.line("b:1", "ok")
+    assert checker.check(sample.record) == []
+
+
 def test_short_sessions_may_expire_while_the_hub_lives() -> None:
     sample = Sample()
     sample.invoke("n:1", "fault", method="short_sessions")
@@ -167,7 +204,7 @@ SPOILED: dict[str, tuple[Rule, Spoil]] = {
     ),
     "a key executed by a hub that nobody asked": (
         "keyed-once",
-        lambda s: rerun_by_hub(s, (1, "100"), (2, "101"), key="k2"),
+        both(lambda s: s.call("c:1", key="k2"), lambda s: again(s, "k2", life=2)),
     ),
     "success without execution": ("ok-executed", lambda s: s.call("c:1", executed=0)),
     "success under a key without execution": ("ok-executed", lambda s: s.call("c:1", key="k2", executed=0)),

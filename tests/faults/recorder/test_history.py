@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.recorder import __main__ as command
 from tests.faults.recorder.checker import HISTORY, LEDGER
-from tests.faults.recorder.history import Appender, BadLine, Execution, Recorder, read_history, read_ledger
+from tests.faults.recorder.history import Appender, BadLine, Execution, read_history, read_ledger, recorder_in
 from tests.faults.recorder.samples import Sample
 from tests.support.hub import MODULES, clean_environment
 from tests.support.timing import eventually
@@ -64,7 +64,7 @@ def test_what_a_killed_process_left_of_a_line_spoils_no_other(folder: Path) -> N
 
 
 def test_lines_of_all_processes_come_in_the_order_of_time(folder: Path) -> None:
-    recorders = [Recorder(folder / HISTORY, name) for name in ("b", "a")]
+    recorders = [recorder_in(folder / HISTORY, name) for name in ("b", "a")]
     for recorder in recorders:
         op = recorder.next_op()
         recorder.invoke(op, "call", work=op, expect=1)

@@ -16,20 +16,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from tests.faults.recorder.call_rules import CANCELLED, DISCONNECTED, SERVED_BY_CLIENTS
-from tests.faults.recorder.history import Appender, Execution, Recorder
+from tests.faults.recorder.history import Execution, Recorder, Sink
 from trunkline.client import DisconnectedError, Event, Gap, Position
 from trunkline.client.connection_state import Connected, ConnectionState, Reconnecting
 from trunkline_protocol.errors import RpcError
-
-LANES: Final = 6
-"""Operations of a client at once, about."""
+from trunkline_protocol.messages import Window
 
 PATIENT_MS: Final = 10_000
 HASTY_MS: Final = 60, 600
 """Deadlines; the second one leaves time for an executor to die, but not for another one to start."""
-
-LARGE: Final = 60_000
-"""Characters of a large value, at most."""
 
 RECONNECT_SECONDS: Final = 0.05, 0.5
 """Bounds of the wait before a client comes back: a run is short."""
@@ -74,6 +69,29 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """How much a client does.
+
+    Attributes:
+        lanes: operations at once, about.
+        pause: seconds between two operations of a lane, at most.
+        large: characters of a large value, at most.
+        items: of an input, at most.
+        chunks: of a stream, at most.
+        burst: events of a burst, at most.
+        window: chunks that a stream may be ahead of a reader that takes its time, at most; 0 where all are quick.
+    """
+
+    lanes: int = 6
+    pause: float = 0.1
+    large: int = 60_000
+    items: int = 150
+    chunks: int = 80
+    burst: int = 30
+    window: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What one client is to do.
 
@@ -84,6 +102,7 @@ class Part:
         history: folder of the histories.
         ledger: file.
         patterns: whether it subscribes to a pattern, too.
+        load: how much it does.
     """
 
     name: str
@@ -92,6 +111,7 @@ class Part:
     history: Path
     ledger: Path
     patterns: bool = True
+    load: Load = Load()
 
 
 class Worker:
@@ -104,7 +124,7 @@ class Worker:
         ledger: where it writes down what it is made to do. Both are closed by the caller, after the client.
     """
 
-    def __init__(self, client: Client, part: Part, recorder: Recorder, ledger: Appender) -> None:
+    def __init__(self, client: Client, part: Part, recorder: Recorder, ledger: Sink) -> None:
         self.recorder = recorder
         self._client = client
         self._part = part
@@ -122,16 +142,20 @@ class Worker:
 
     async def start(self) -> None:
         """Serve, subscribe, begin; returns when the subscriptions stand."""
-        name = self._part.name
-        await self._client.register(f"{SERVED_BY_CLIENTS}echo.{name}", self._serve_echo)
-        await self._client.register(f"{SERVED_BY_CLIENTS}count.{name}", self._serve_count, streaming=True)
+        await self.serve()
         topics = (*self._rng.sample(TOPICS, 2), *([PATTERN] if self._part.patterns else []))
         for topic in topics:
             begun = asyncio.Event()
             self._readers.append(asyncio.create_task(self.read(topic, begun)))
             await begun.wait()
-        for _ in range(LANES):
+        for _ in range(self._part.load.lanes):
             self.begin(self._lane(random.Random(self._rng.random())))
+
+    async def serve(self) -> None:
+        """Serve the methods of this name."""
+        name = self._part.name
+        await self._client.register(f"{SERVED_BY_CLIENTS}echo.{name}", self._serve_echo)
+        await self._client.register(f"{SERVED_BY_CLIENTS}count.{name}", self._serve_count, streaming=True)
 
     def begin(self, doing: Coroutine[Any, Any, None]) -> None:
         """One more thing to do, that has to end when the worker settles."""
@@ -166,7 +190,7 @@ class Worker:
         doings = [doing for doing, weight in self._doings() for _ in range(weight)]
         while not self._stopping.is_set():
             await rng.choice(doings)(rng)
-            await asyncio.sleep(rng.uniform(0, 0.1))
+            await asyncio.sleep(rng.uniform(0, self._part.load.pause))
 
     def _doings(self) -> Sequence[tuple[Callable[[random.Random], Awaitable[None]], int]]:
         return (
@@ -182,7 +206,7 @@ class Worker:
 
     async def _large(self, rng: random.Random) -> None:
         """Many segments, both ways."""
-        await self.call("recorded.echo", "x" * rng.randrange(LARGE), 0, timeout_ms=PATIENT_MS)
+        await self.call("recorded.echo", "x" * rng.randrange(self._part.load.large), 0, timeout_ms=PATIENT_MS)
 
     async def _slow(self, rng: random.Random) -> None:
         await self._echo(rng, rng.uniform(0.1, 1.0))
@@ -240,7 +264,7 @@ class Worker:
 
     async def _summed(self, rng: random.Random) -> None:
         op = self.recorder.next_op()
-        numbers = [rng.randrange(1000) for _ in range(rng.randint(0, 150))]
+        numbers = [rng.randrange(1000) for _ in range(rng.randint(0, self._part.load.items))]
         again = rng.random() < 0.3
         method = "recorded.sum.again" if again else "recorded.sum"
         rerun: Rerun = ("hub",) if again else ()
@@ -252,34 +276,65 @@ class Worker:
     async def _streamed(self, rng: random.Random) -> None:
         again = rng.random() < 0.3
         method = "recorded.count.again" if again else "recorded.count"
-        await self.stream(method, rng.randint(0, 80), rng.uniform(0, 0.02), rerun=("hub",) if again else ())
+        rerun: Rerun = ("hub",) if again else ()
+        await self._read(rng, method, rerun)
+
+    async def _read(self, rng: random.Random, method: str, rerun: Rerun = ()) -> None:
+        n, interval = rng.randint(0, self._part.load.chunks), rng.uniform(0, 0.02)
+        await self.stream(method, n, interval, rerun=rerun, **self._reading(rng))
+
+    def _reading(self, rng: random.Random) -> dict[str, Any]:
+        """How a stream is read: some readers take their time, and have little room."""
+        window = self._part.load.window
+        if not window or rng.random() < 0.5:
+            return {}
+        return {"pause": rng.uniform(0, 0.03), "window": Window(rng.randint(1, window))}
 
     async def _left(self, rng: random.Random) -> None:
         """Read a part, and go."""
-        await self.stream("recorded.count", 60, 0.01, until=rng.randint(1, 20))
+        n = self._part.load.chunks
+        await self.stream("recorded.count", n, 0.01, until=rng.randint(1, n // 4))
 
     async def _streamed_by_clients(self, rng: random.Random) -> None:
         method = f"{SERVED_BY_CLIENTS}count.{rng.choice(self._part.served)}"
-        await self.stream(method, rng.randint(0, 60), rng.uniform(0, 0.02))
+        await self._read(rng, method)
 
     async def stream(
-        self, method: str, n: int, interval: float, *, rerun: Rerun = (), until: int | None = None
+        self,
+        method: str,
+        n: int,
+        interval: float,
+        *,
+        rerun: Rerun = (),
+        until: int | None = None,
+        pause: float = 0,
+        **options: Any,
     ) -> None:
-        """Read a stream of ``n`` chunks, or ``until`` so many have come."""
+        """Read a stream of ``n`` chunks, or ``until`` so many have come. ``options`` are the client's."""
         op = self.recorder.next_op()
         self.recorder.invoke(op, "stream", method=method, work=op, rerun=rerun, expect=n)
         chunks: list[tuple[int, Any]] = []
         params = {"work": op, "n": n, "interval": interval}
-        await self._outcome(op, self._chunks(method, params, chunks, until), chunks=chunks)
+        await self._outcome(op, self._chunks(method, params, chunks, until, pause, options), chunks=chunks)
 
-    async def _chunks(self, method: str, params: Any, chunks: list[tuple[int, Any]], until: int | None) -> Any:
-        stream = await self._client.stream(method, params, timeout_ms=PATIENT_MS)
+    async def _chunks(
+        self,
+        method: str,
+        params: Any,
+        chunks: list[tuple[int, Any]],
+        until: int | None,
+        pause: float,
+        options: Mapping[str, Any],
+    ) -> Any:
+        stream = await self._client.stream(method, params, timeout_ms=PATIENT_MS, **options)
         reading = stream.__aiter__()
         try:
             async for chunk in reading:
                 chunks.append((chunk.index, chunk.data))
                 if until is not None and len(chunks) == until:
                     raise LeftError
+                if pause:
+                    await asyncio.sleep(pause)
         finally:
             if (close := getattr(reading, "aclose", None)) is not None:
                 await close()
@@ -298,7 +353,7 @@ class Worker:
 
     async def _burst(self, rng: random.Random) -> None:
         topic = rng.choice(TOPICS)
-        await asyncio.gather(*(self.publish(topic) for _ in range(rng.randint(5, 30))))
+        await asyncio.gather(*(self.publish(topic) for _ in range(rng.randint(5, self._part.load.burst))))
 
     async def publish(self, topic: str, key: str | None = None) -> tuple[str, bool]:
         """Publish the name of the work. Returns it, and whether the hub has acknowledged."""

@@ -10,9 +10,10 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from trunkline import Context, method
 from trunkline.methods.inputs import InputStream
@@ -23,11 +24,19 @@ def _ledger() -> int:
     return os.open(os.environ["RECORDER_LEDGER"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
 
-def executed(work: str) -> None:
-    """The work begins, here and now."""
+def _to_file(work: str) -> None:
     life = int(os.environ["RECORDER_LIFE"])
     line = {"time": time.monotonic(), "work": work, "life": life, "by": str(os.getpid())}
     os.write(_ledger(), json.dumps(line).encode() + b"\n")
+
+
+WRITER: Final[ContextVar[Callable[[str], None]]] = ContextVar("writer", default=_to_file)
+"""Writes down that a work begins."""
+
+
+def executed(work: str) -> None:
+    """The work begins, here and now."""
+    WRITER.get()(work)
 
 
 async def _echo(work: str, value: Any, seconds: float) -> Any:
