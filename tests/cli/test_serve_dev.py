@@ -11,7 +11,7 @@ from tests.support.command import trunkline
 from tests.support.frames import raw_tcp
 from tests.support.hub import RunningHub
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import START
 
 MODULE = """
 from trunkline import method
@@ -49,7 +49,7 @@ async def test_what_a_page_under_development_needs(tmp_path: Path) -> None:
             assert "LookupError: the page's own" in "".join(error["data"]["traceback"])
             assert await page.result("page.version") == 1
             module.write_text(MODULE.format(number=2))
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(START):  # an executor has to load it
                 while await page.result("page.version") != 2:
                     await asyncio.sleep(0.05)  # until the file's change is seen: no event of this test's
 

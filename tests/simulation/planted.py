@@ -20,8 +20,8 @@ from trunkline.hub.connection import Connection
 from trunkline.hub.idempotency import IdempotencyKeys
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.registrations import Registrations
+from trunkline.hub.resumption import SessionLink
 from trunkline.hub.router import Router
-from trunkline.hub.session_link import SessionLink
 from trunkline_protocol.calls import Call
 from trunkline_protocol.session import SessionCore
 
