@@ -12,11 +12,10 @@ import sys
 from pathlib import Path
 
 from tests.support.stored_collections import upsert_of
-from trunkline.methods.vectors.log import Change, Delete
+from trunkline.methods.vectors.changes import Change, Delete
 from trunkline.methods.vectors.store import CollectionStore
 
 DIMENSION = 16
-SEGMENT = 5_000
 IDS = 200
 
 
@@ -33,7 +32,7 @@ def change(number: int) -> list[Change]:
 
 def write(folder: Path, first: int) -> None:
     """Changes from ``first`` on, for ever."""
-    collection = CollectionStore(folder, segment_bytes=SEGMENT).open("c")
+    collection = CollectionStore(folder).open("c")
     assert collection is not None
     number = first
     while True:
@@ -41,7 +40,7 @@ def write(folder: Path, first: int) -> None:
             collection.rebuild()
         if number % 31 == 0:
             collection.close()
-            collection = CollectionStore(folder, segment_bytes=SEGMENT).open("c")
+            collection = CollectionStore(folder).open("c")
             assert collection is not None
         collection.commit(change(number))
         say(f"ack {number}")

@@ -1,4 +1,4 @@
-"""A loss of power, or an error, at every single step that a collection takes on its disk.
+"""A loss of power, or an error, at every single step that SQLite and a collection take on its disk.
 
 The steps of a run are noted once; for each, what a disk may have left if that step was the last one is made as real
 files and opened. What was acknowledged must be there, the change that was on its way all or not at all.
@@ -18,18 +18,15 @@ import pytest
 np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.disks import FailingFiles, QuickFiles, RecordingFiles, SimulatedDisk  # noqa: E402
+from tests.support.disks import FailingDisk, RecordingDisk, SimulatedDisk, using  # noqa: E402
 from tests.support.stored_collections import contents, upsert_of, vector_of  # noqa: E402
 from tests.support.timing import PATIENCE  # noqa: E402
+from trunkline.methods.vectors.changes import Change, Delete  # noqa: E402
 from trunkline.methods.vectors.collection import Collection  # noqa: E402
-from trunkline.methods.vectors.files import Files  # noqa: E402
-from trunkline.methods.vectors.log import Change, Delete  # noqa: E402
 from trunkline.methods.vectors.store import CollectionStore, Manifest  # noqa: E402
 from trunkline_protocol.errors import RpcError  # noqa: E402
 
 DIMENSION = 8
-SEGMENT = 1500
-"""Bytes: so small that there are many segments and snapshots."""
 ROUNDS = int(os.environ.get("TEST_CRASH_ROUNDS", "1"))
 """Seeds to try; with more than one, everything is tried more thoroughly."""
 
@@ -44,8 +41,8 @@ class Run:
         pending: what would be in it with the change that is on its way, or that failed.
     """
 
-    def __init__(self, root: Path, files: Files, seed: int) -> None:
-        self.store = CollectionStore(root, files, SEGMENT)
+    def __init__(self, root: Path, seed: int) -> None:
+        self.store = CollectionStore(root)
         self.state: State = {}
         self.pending: State | None = None
         self.collection: Collection | None = None
@@ -98,7 +95,7 @@ def check(collection: Collection, allowed: list[State]) -> State:
 
 
 def opened(root: Path) -> Collection:
-    collection = CollectionStore(root, QuickFiles(), SEGMENT).open("c")
+    collection = CollectionStore(root).open("c")
     assert collection is not None
     return collection
 
@@ -107,25 +104,26 @@ def opened(root: Path) -> Collection:
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_a_loss_of_power_at_any_step(tmp_path: Path, seed: int) -> None:
     root = tmp_path / "collections"
-    files = RecordingFiles()
-    run = Run(root, files, seed)
     allowed: list[list[State]] = []  # after each step of the disk: what may be in the collection
+    run = Run(root, seed)
+    with using(RecordingDisk(root)) as recorded:
 
-    def note(states: list[State]) -> None:
-        allowed.extend([states] * (len(files.steps) - len(allowed)))
+        def note(states: list[State]) -> None:
+            allowed.extend([states] * (len(recorded.steps) - len(allowed)))
 
-    run.store.create(Manifest(name="c", dimension=DIMENSION, model=None, metadata={}))
-    created = len(files.steps)
-    note([{}])
-    for _ in range(50):
-        before = run.state
-        run.step()
-        note([before, run.state])
-    run.open().close()
-    note([run.state])
+        run.store.create(Manifest(name="c", dimension=DIMENSION, model=None, metadata={}))
+        created = len(recorded.steps)
+        note([{}])
+        for _ in range(50):
+            before = run.state
+            run.step()
+            note([before, run.state])
+        run.open().close()
+        note([run.state])
+    assert {step.kind for step in recorded.steps} >= {"write", "sync", "unlink", "rename", "sync_folder"}
 
     disk, chance = SimulatedDisk(root), random.Random(seed)
-    for number, (step, states) in enumerate(zip(files.steps, allowed, strict=True)):
+    for number, (step, states) in enumerate(zip(recorded.steps, allowed, strict=True)):
         disk.step(step)
         for copy in range(2 if ROUNDS > 1 else 1):
             crashed = tmp_path / f"crash-{copy}"
@@ -148,18 +146,18 @@ def test_a_loss_of_power_at_any_step(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize(("code", "count"), [(errno.ENOSPC, 1), (errno.ENOSPC, 6), (errno.EIO, 1), (errno.EIO, 3)])
 def test_an_error_at_any_step(tmp_path: Path, code: int, count: int) -> None:
     failures = 0
-    for first in range(0, 90, 1 if ROUNDS > 1 else 5):
+    for first in range(0, 200, 1 if ROUNDS > 1 else 7):
         root = tmp_path / str(first)
         CollectionStore(root).create(Manifest(name="c", dimension=DIMENSION, model=None, metadata={}))
-        files = FailingFiles(first, count, code)
-        run = Run(root, files, seed=first % 4)
-        for _ in range(25):
-            try:
-                run.step()
-            except RpcError:
-                settle(run)
-        failures += files.failed
-        run.open().close()
+        run = Run(root, seed=first % 4)
+        with using(FailingDisk(root, first, count, code)) as disk:
+            for _ in range(25):
+                try:
+                    run.step()
+                except RpcError:
+                    settle(run)
+            failures += disk.failed
+            run.open().close()
         collection = opened(root)
         check(collection, [run.state])
         collection.close()

@@ -22,7 +22,7 @@ pytest.importorskip("faiss")
 from tests.methods import collection_writer as writer
 from tests.methods.test_collection_crashes import check
 from tests.support.timing import PATIENCE
-from trunkline.methods.vectors.log import Delete
+from trunkline.methods.vectors.changes import Delete
 from trunkline.methods.vectors.store import CollectionStore, Manifest
 
 SECONDS = float(os.environ.get("TEST_KILL_SECONDS", "4"))

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numpy")
 
+from trunkline.methods.vectors.changes import Item
 from trunkline.methods.vectors.filters import MAX_DEPTH, MAX_MEMBERS, MAX_VALUES, compile_filter
-from trunkline.methods.vectors.log import Item
 from trunkline_protocol.errors import RpcError
 
 

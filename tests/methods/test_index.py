@@ -13,8 +13,8 @@ np = pytest.importorskip("numpy")
 faiss = pytest.importorskip("faiss")
 
 from trunkline.methods.vectors import structures  # noqa: E402
+from trunkline.methods.vectors.changes import Item, Upsert  # noqa: E402
 from trunkline.methods.vectors.index import IndexSpec, VectorIndex  # noqa: E402
-from trunkline.methods.vectors.log import Item, Upsert  # noqa: E402
 from trunkline.methods.vectors.numbers import as_base64, as_vectors  # noqa: E402
 from trunkline_protocol.errors import RpcError  # noqa: E402
 

@@ -175,12 +175,48 @@ def test_damage_that_comes_while_it_is_open_is_told(tmp_path: Path) -> None:
     items.close()
 
 
+def test_a_log_that_a_crash_left_is_damaged_where_transactions_are_lost(tmp_path: Path) -> None:
+    """SQLite itself would leave out, without a word, all that is behind a bit that has changed."""
+    items = database(tmp_path / "open")
+    items.open()
+    ends = []
+    for number in range(5):
+        put(items, str(number), bytes([number]) * 2000)
+        ends.append(items.path.with_name("items.sqlite-wal").stat().st_size)
+    data, log = items.path.read_bytes(), items.path.with_name("items.sqlite-wal").read_bytes()
+    items.close()
+    crashed = database(tmp_path / "crashed")
+
+    def found(changed: bytes) -> int:
+        crashed.path.parent.mkdir(exist_ok=True)
+        crashed.path.write_bytes(data)
+        crashed.path.with_name("items.sqlite-wal").write_bytes(changed)
+        crashed.open()
+        count = len(names(crashed))
+        crashed.close()
+        return count
+
+    assert found(log) == 5
+    for at in range(0, len(log), 397):
+        changed = bytearray(log)
+        changed[at] ^= 1 << at % 8
+        if at < ends[-2]:
+            with pytest.raises(RpcError, match=r"items\.sqlite-wal is damaged .*restore a backup") as told:
+                found(bytes(changed))
+            assert told.value.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED
+            assert crashed.path.with_name("items.sqlite-wal").read_bytes() == changed, "nothing was changed"
+        else:
+            assert found(bytes(changed)) == 4, "the last one may not have been finished"
+    for size in range(0, len(log), 1999):
+        assert found(log[:size]) == sum(end <= size for end in ends), "a transaction that was not finished"
+
+
 def test_a_second_process_is_refused_with_the_first_ones_id(tmp_path: Path, items: Database) -> None:
     code = "import sys; from pathlib import Path; from tests.storage.test_database import database\n"
     code += "database(Path(sys.argv[1])).open()"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=root)
-    assert f"the items in {tmp_path} are another hub's: process {os.getpid()} has it open; stop it" in done.stderr
+    assert f"the items in {tmp_path} cannot be opened: process {os.getpid()} has it open; stop that hub" in done.stderr
     # Nor does a program that knows nothing of our lock.
     with (
         closing(sqlite3.connect(items.path, timeout=0)) as other,

@@ -1,11 +1,9 @@
-"""Collections for tests: vectors that are easy to tell apart, and files as former versions wrote them."""
+"""Collections for tests: vectors that are easy to tell apart, and files that are damaged for a moment."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from trunkline.methods.vectors.log import Item, Upsert, encode_change
+from trunkline.methods.vectors.changes import Item, Upsert
 from trunkline.methods.vectors.store import Collection, CollectionStore, Manifest
 
 
@@ -42,9 +40,9 @@ def contents(collection: Collection) -> dict[str, str]:
     return found
 
 
-def opened(folder: Path, name: str = "c", **options: Any) -> Collection:
+def opened(folder: Path, name: str = "c") -> Collection:
     """A collection that is there, opened."""
-    collection = CollectionStore(folder / "collections", **options).open(name)
+    collection = CollectionStore(folder / "collections").open(name)
     assert collection is not None
     return collection
 
@@ -60,11 +58,6 @@ def make(folder: Path, *commits: Iterable[str]) -> Path:
     return folder / "collections" / "c"
 
 
-def logs(folder: Path) -> list[Path]:
-    """The segments of a collection's log that have something in them."""
-    return [path for path in sorted(folder.glob("log*")) if path.stat().st_size]
-
-
 @contextlib.contextmanager
 def flipped(path: Path, at: int, bit: int) -> Iterator[None]:
     """A file with one bit of a byte changed, in place; as it was behind the block."""
@@ -76,20 +69,3 @@ def flipped(path: Path, at: int, bit: int) -> Iterator[None]:
             yield
         finally:
             os.pwrite(file.fileno(), bytes([byte]), at)
-
-
-def old_record(payload: bytes) -> bytes:
-    """A record of format 1."""
-    crc = zlib.crc32(payload, zlib.crc32(struct.pack("<I", len(payload))))
-    return struct.pack("<4sII", b"TLR1", len(payload), crc) + payload
-
-
-def make_old(folder: Path, *commits: Iterable[str]) -> Path:
-    """The same as :func:`make`, in format 1."""
-    collection = folder / "collections" / "c"
-    collection.mkdir(parents=True)
-    described = {"name": "c", "dimension": 2, "model": None, "metadata": {}, "format_version": 1}
-    (collection / "collection.json").write_text(json.dumps(described))
-    payloads = [encode_change(upsert_of({each: f"text of {each}" for each in ids})) for ids in commits]
-    (collection / "log").write_bytes(b"".join(map(old_record, payloads)))
-    return collection

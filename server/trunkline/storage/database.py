@@ -1,6 +1,6 @@
 """One SQLite file, opened by one process: what a transaction has written is on the disk. All of this blocks.
 
-It is in WAL mode with ``synchronous=FULL``: a commit is one sync. Whoever uses it does so from one thread.
+It is in WAL mode with ``synchronous=FULL``: a commit is one sync. Whoever uses it does so from one thread at a time.
 """
 
 from __future__ import annotations
@@ -9,19 +9,22 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from trunkline.storage.durable import sync
 from trunkline.storage.failures import damaged, told
-from trunkline.storage.locking import is_marked, lock, mark, require_local
+from trunkline.storage.locking import is_at, is_marked, lock, mark, require_local
+from trunkline.storage.log import require_whole
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_LOG_BYTES: Final = 64 * 2**20
 """What the write-ahead log may keep of the disk after a large transaction."""
+PATIENCE: Final = 5.0
+"""Seconds that a shared file is waited for: who reads it beside has it locked for moments only."""
 
 SETTINGS: Final = (
-    "PRAGMA locking_mode = EXCLUSIVE",  # before the file is first looked at: no shared memory then
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA fullfsync = ON",  # on macOS, fsync stops at the drive's cache
@@ -31,8 +34,14 @@ SETTINGS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
 )
+ALONE: Final = "PRAGMA locking_mode = EXCLUSIVE"
+"""Before the file is first looked at: no shared memory then."""
 
 logger = logging.getLogger("trunkline.storage")
+
+
+class InUse(RpcError):
+    """Another process has the file open: 5001."""
 
 
 class Database:
@@ -43,34 +52,51 @@ class Database:
         what: what it holds, for messages ("the jobs").
         versions: the scripts that make the tables: the first one those of an empty file, each of the others changes
             what the version before it left.
+        shared: whether other processes may read it meanwhile. Then a transaction also sees what one that got past
+            the lock has written. Where there is no room on the disk for the memory that this takes, it is not shared.
+        page_bytes: of a page, for a file that is made.
     """
 
-    def __init__(self, path: Path, what: str, versions: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, what: str, versions: Sequence[str], *, shared: bool = False, page_bytes: int = 4096
+    ) -> None:
         self.path = path
         self._log = path.with_name(path.name + "-wal")
         self._what = what
         self._versions = versions
+        self._shared = shared
+        self._page_bytes = page_bytes
         self._lock: int | None = None
+        self._place: os.stat_result | None = None
         self._connection: sqlite3.Connection | None = None
 
-    def open(self) -> None:
+    def open(self, *, existing: bool = False, prepare: Callable[[], None] = lambda: None) -> None:
         """Lock and open the file, look whether it is whole, and bring it to the latest version.
 
+        Args:
+            existing: the file and its folder have to be there.
+            prepare: called with the lock, before the file is looked at.
+
         Raises:
-            RpcError: 5001, another process has it, or it cannot be used; 5002, no room; 3002, it is damaged; 4001, it
-                is on a network file system, or of a later version of Trunkline.
+            InUse: another process has it.
+            RpcError: 5001, it cannot be used; 5002, no room; 3002, it is damaged; 4001, it is on a network file
+                system, or of a later version of Trunkline.
         """
         with told(f"{self._what} in {self.path.parent} cannot be used", self.path), contextlib.ExitStack() as undo:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not existing:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             require_local(self.path.parent)
             undo.callback(self.close)
             lock_file = self._take_lock()
+            prepare()
+            if existing and not self.path.exists():
+                raise damaged(self.path, "it is gone")
             is_new = self._is_new(lock_file)
-            self._connection = sqlite3.connect(self.path, isolation_level=None, timeout=0)
             if is_new:
-                self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            for setting in SETTINGS:
-                self._connection.execute(setting)
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            require_whole(self._log)
+            self._place = self.path.stat()
+            self._connection = self._connect(is_new)
             for (word,) in self._connection.execute("PRAGMA quick_check(1)").fetchall():
                 if word != "ok":
                     raise damaged(self.path, " ".join(word.split()))
@@ -95,10 +121,35 @@ class Database:
             self._lock = lock(self.path.with_name("lock"))
             return self._lock
         except BlockingIOError as error:
-            words = f"{self._what} in {self.path.parent} are another hub's: {error.strerror}; stop it, or set another"
-            raise RpcError(
+            words = (
+                f"{self._what} in {self.path.parent} cannot be opened: {error.strerror}; stop that hub, or set another"
+            )
+            raise InUse(
                 ErrorCode.DATABASE_CONNECTION_ERROR, f"{words} folder (TRUNKLINE_DATA)", retry_after_ms=1000
             ) from None
+
+    def _connect(self, is_new: bool) -> sqlite3.Connection:
+        if self._shared:
+            try:
+                with told("it cannot be shared", self.path):
+                    return self._connected(is_new, shared=True)
+            except RpcError as error:
+                if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
+                    raise
+        return self._connected(is_new, shared=False)
+
+    def _connected(self, is_new: bool, *, shared: bool) -> sqlite3.Connection:
+        with contextlib.ExitStack() as undo:
+            timeout = PATIENCE if shared else 0
+            connection = sqlite3.connect(self.path, isolation_level=None, timeout=timeout, check_same_thread=False)
+            undo.callback(connection.close)
+            if is_new:
+                connection.execute(f"PRAGMA page_size = {self._page_bytes}")
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            for setting in SETTINGS if shared else (ALONE, *SETTINGS):
+                connection.execute(setting)
+            undo.pop_all()
+        return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
@@ -109,7 +160,10 @@ class Database:
             connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
     def close(self) -> None:
-        """Write the log back into the file, and release it."""
+        """Write the log back into the file, and release it.
+
+        Where another file has its place meanwhile, SQLite leaves that one's log alone, and this one's as it is.
+        """
         with contextlib.ExitStack() as last:
             if self._lock is not None:
                 last.callback(os.close, self._lock)
@@ -117,6 +171,22 @@ class Database:
             if self._connection is not None:
                 last.callback(self._connection.close)
                 self._connection = None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether file and lock are still those that were opened: not moved away, nor others in their place."""
+        if self._lock is None or self._place is None:
+            return False
+        try:
+            return is_at(self._lock, self.path.with_name("lock")) and os.path.samestat(self._place, self.path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    @property
+    def size(self) -> int:
+        """What it takes of the disk, with its log, in bytes. Raises as :func:`told`."""
+        with told(f"{self.path} cannot be looked at", self.path):
+            return self.path.stat().st_size + self._log_size()
 
     @contextlib.contextmanager
     def writing(self, what: str, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -129,25 +199,25 @@ class Database:
         Raises:
             RpcError: as :func:`told`.
         """
-        size = self._log_size()
-        try:
-            with told(what, self.path), self._transaction(durable) as transaction:
-                yield transaction
-        except BaseException:
-            self._cut_log(size)
-            raise
+        with told(what, self.path), self._transaction(what, durable) as transaction:
+            yield transaction
 
     @contextlib.contextmanager
-    def _transaction(self, durable: bool) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, what: str, durable: bool) -> Iterator[sqlite3.Connection]:
         connection = self._opened()
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         connection.execute("BEGIN IMMEDIATE")
+        size = self._log_size()
         try:
-            yield connection
-            connection.execute("COMMIT")
+            with told(what, self.path):  # before the log is cut: its length may be what was wrong
+                yield connection
+                connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
+                self._cut_log(size)  # as long as nobody else can write to it
                 connection.execute("ROLLBACK")
+            elif self.is_ours:
+                self._cut_log(size)
             raise
 
     def _log_size(self) -> int:
@@ -171,14 +241,73 @@ class Database:
         with told(what, self.path):
             return self._opened().execute(query, tuple(values)).fetchall()
 
-    def shrink(self) -> None:
-        """Give back to the file system what removed rows have left."""
+    def read_some(self, what: str, query: str, values: Iterable[Any], rows: int) -> Iterator[list[Any]]:
+        """The rows of a query, some at a time.
+
+        Raises:
+            RpcError: as :func:`told`.
+        """
+        with told(what, self.path):
+            cursor = self._opened().execute(query, tuple(values))
+            while some := cursor.fetchmany(rows):
+                yield some
+
+    def shrink(self, pages: int = 0) -> bool:
+        """Give back to the file system what removed rows have left. Returns whether it is all.
+
+        Args:
+            pages: at most so many; 0: all.
+        """
         with told(f"{self.path} cannot be made smaller", self.path):
-            self._opened().executescript(
-                "PRAGMA incremental_vacuum"
-            )  # execute() takes one step of it, which is one page
+            connection = self._opened()
+            # execute() takes one step of it, which is one page
+            connection.executescript(f"PRAGMA incremental_vacuum({pages})")
+            ((left,),) = connection.execute("PRAGMA freelist_count").fetchall()
+            return bool(left == 0)
+
+    def write_back(self) -> None:
+        """Write the log back into the file, and cut it to nothing."""
+        with told(f"{self.path} cannot be written", self.path):
+            self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.ProgrammingError("it is not open")
         return self._connection
+
+
+@contextlib.contextmanager
+def making(path: Path, versions: Sequence[str], page_bytes: int) -> Iterator[sqlite3.Connection]:
+    """A new file that is written at once: whole and synced behind the block; its name is not synced.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be written; what there is of it is of no use.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size = {page_bytes}")
+        for setting in ("auto_vacuum = INCREMENTAL", "journal_mode = OFF", "synchronous = OFF"):
+            connection.execute(f"PRAGMA {setting}")
+        connection.executescript(f"BEGIN; {'; '.join(versions)}; PRAGMA user_version = {len(versions)}")
+        yield connection
+        connection.execute("COMMIT")
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_beside(path: Path, what: str, query: str) -> list[Any]:
+    """The rows of a query on a file that is shared, perhaps by another process, which is not disturbed.
+
+    Raises:
+        RpcError: as :func:`told`.
+    """
+    with (
+        told(what, path),
+        contextlib.closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=PATIENCE)
+        ) as beside,
+    ):
+        return beside.execute(query).fetchall()

@@ -29,3 +29,27 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a small file as a whole: readers, and a start after a crash, find the old one or the new one.
+
+    Raises:
+        OSError: the old file is still there, or the new one is, but maybe not durably.
+    """
+    unfinished = path.with_name(path.name + ".new")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        unfinished.rename(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

@@ -49,7 +49,7 @@ def told(what: str, path: Path) -> Iterator[None]:
 
 def damaged(path: Path, why: str) -> RpcError:
     """The error of a file that is not what was written."""
-    words = f"{path} is damaged ({why}): stop the hub and restore a backup, or move the file away to begin without it"
+    words = f"{path} is damaged ({why}): stop the hub and restore a backup, or move its folder away to begin without it"
     return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words)
 
 

@@ -30,9 +30,9 @@ def lock(path: Path) -> int:
     """Take a lock, which is held until the descriptor is closed or the process ends. Returns the descriptor.
 
     Raises:
-        BlockingIOError: another process holds it; the message has its id.
+        BlockingIOError: another process holds it; the message has its id. Or it was moved or removed just now.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.ExitStack() as undo:
         undo.callback(os.close, descriptor)
         try:
@@ -40,10 +40,20 @@ def lock(path: Path) -> int:
         except BlockingIOError:
             owner = os.pread(descriptor, _OWNER_BYTES, 0).decode(errors="replace").strip() or "unknown"
             raise BlockingIOError(errno.EWOULDBLOCK, f"process {owner} has it open") from None
+        if not is_at(descriptor, path):  # the lock of a folder that is gone does not lock the one that has its name now
+            raise BlockingIOError(errno.EWOULDBLOCK, "it was moved or removed just now")
         with contextlib.suppress(OSError):  # a full disk: only the message to others lacks the process's id
             os.pwrite(descriptor, b"%-11d\n" % os.getpid(), 0)  # _OWNER_BYTES
         undo.pop_all()
     return descriptor
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether a path leads to the file of a descriptor."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def is_marked(descriptor: int) -> bool:

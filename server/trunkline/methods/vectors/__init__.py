@@ -16,9 +16,9 @@ from trunkline import Context, ErrorCode, InputStream, RpcError, method
 from trunkline.methods.embeddings.client import embed
 from trunkline.methods.vectors import collection_methods, lexical_methods
 from trunkline.methods.vectors.arrivals import Arrival, Arrivals
+from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
-from trunkline.methods.vectors.log import Change, Delete, Item, Upsert
 from trunkline.methods.vectors.numbers import as_vectors
 from trunkline.methods.vectors.query import query_vector, same_space
 from trunkline.methods.vectors.shapes import (
@@ -268,7 +268,7 @@ class VectorMethods(lexical_methods.LexicalMethods):
         claim: Claim | None,
         matches: Callable[[Item], bool] | None,
     ) -> Upserted:
-        """Apply an upsert, on the executor's thread, so that log and index have one order."""
+        """Apply an upsert, on the executor's thread, so that file and index have one order."""
         collection.check_open()
         told: Upserted = {"upserted": len(upsert.items)}
         late: list[str] = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from trunkline.methods.vectors.log import Item
+from trunkline.methods.vectors.changes import Item
 
 
 @dataclass(slots=True, eq=False)

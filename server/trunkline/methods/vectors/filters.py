@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.vectors.log import Item
+from trunkline.methods.vectors.changes import Item
 
 MAX_DEPTH: Final = 16
 MAX_MEMBERS: Final = 256

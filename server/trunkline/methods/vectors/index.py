@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from trunkline.methods.vectors.log import Item, Upsert
+from trunkline.methods.vectors.changes import Item, Upsert
 from trunkline.methods.vectors.structures import (
     POINTS_PER_LIST,
     Abandoned,

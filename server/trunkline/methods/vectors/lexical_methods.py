@@ -12,13 +12,13 @@ from typing_extensions import TypedDict
 from trunkline import Context, ErrorCode, RpcError, method
 from trunkline.background import start_task
 from trunkline.methods.vectors import collection_methods
+from trunkline.methods.vectors.changes import Item
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.filters import compile_filter
 from trunkline.methods.vectors.fusion import Candidate, Fusion, fuse
 from trunkline.methods.vectors.index import Match
 from trunkline.methods.vectors.lexical import LexicalIndex, Scores
 from trunkline.methods.vectors.lexicon import Lexicon
-from trunkline.methods.vectors.log import Item
 from trunkline.methods.vectors.query import query_vector
 from trunkline.methods.vectors.shapes import Filter, FoundItem, Matches, Metadata, Name, TopK, Vector, found_item
 

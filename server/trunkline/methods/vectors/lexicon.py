@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from trunkline.methods.vectors.changes import Change, Delete
 from trunkline.methods.vectors.lexical import LexicalIndex
-from trunkline.methods.vectors.log import Change, Delete
 
 
 class Lexicon:

@@ -13,7 +13,7 @@ from trunkline import Context, ErrorCode, RpcError
 from trunkline.background import start_task
 from trunkline.methods.vectors.collection import Collection
 from trunkline.methods.vectors.index import Building, IndexSpec, VectorIndex
-from trunkline.methods.vectors.store import CollectionLocked, CollectionStore, Manifest
+from trunkline.methods.vectors.store import CollectionStore, InUse, Manifest
 
 LOCK_PATIENCE: Final = 5.0
 """Seconds to wait for a collection that another process has: mostly an executor that is just dying."""
@@ -28,7 +28,7 @@ logger = logging.getLogger("trunkline.vectors")
 class CollectionOwner:
     """The collections of one data folder, as far as this executor owns them.
 
-    Everything that touches a collection runs on the executor's one thread, so that log and index have one order.
+    Everything that touches a collection runs on the executor's one thread, so that file and index have one order.
     """
 
     def __init__(self) -> None:
@@ -91,14 +91,9 @@ class CollectionOwner:
             try:
                 opened: Collection | None = await ctx.run_in_thread(function, name)
                 return opened
-            except CollectionLocked as error:
+            except InUse:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise RpcError(
-                        ErrorCode.DATABASE_CONNECTION_ERROR,
-                        f"collection {name!r} is in use: {error}. Two hubs must not share a data folder "
-                        "(TRUNKLINE_DATA): stop one, or give it another",
-                        retry_after_ms=1000,
-                    ) from error
+                    raise
             await asyncio.sleep(LOCK_RETRY)
 
     def _open_now(self, name: str) -> Collection | None:
@@ -135,9 +130,8 @@ class CollectionOwner:
     async def rebuild(self, collection: Collection, spec: IndexSpec | None, ctx: Context) -> None:
         """Compact the collection and build its index anew, while it answers. See :meth:`Collection.rebuild`."""
         spec = collection.check_index(spec or collection.index.spec)
-        compaction = await self.run(collection, ctx, collection.begin_compaction)
-        await asyncio.to_thread(compaction.ended.wait)
-        await self.run(collection, ctx, collection.end_compaction, compaction)
+        while not await self.run(collection, ctx, collection.shrink):
+            pass
         await self.run(collection, ctx, collection.set_index, spec)
         self._give_up_building(collection.index)
         building = self.build_if_due(collection, ctx)

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from trunkline import ErrorCode, RpcError
+from trunkline.methods.vectors.changes import Item
 from trunkline.methods.vectors.index import IndexSpec, Kind, Match, Metric
-from trunkline.methods.vectors.log import Item
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.numbers import as_base64
 

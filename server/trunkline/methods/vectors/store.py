@@ -2,9 +2,9 @@
 
 ::
 
-    <data>/collections/<name>/collection.json    what the collection is; replaced as a whole (vectors/manifest.py)
-    <data>/collections/<name>/lock, owner        who has it open (vectors/ownership.py)
-    <data>/collections/<name>/log-*, snapshot-*  what is in it (vectors/recovery.py)
+    <data>/collections/<name>/collection.sqlite    what the collection is, and what is in it (vectors/rows.py)
+    <data>/collections/<name>/lock                 flock of the process that has it open, and its id
+    <data>/collections/<name>/collection.json      what keeps former versions from it (vectors/former)
 
 All of this blocks; call it from the executor's thread.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import time
@@ -21,13 +22,15 @@ from pathlib import Path
 from typing import Final
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.vectors.collection import SEGMENT_BYTES, Collection
-from trunkline.methods.vectors.files import UNFINISHED, Files, discard, opened, storage
-from trunkline.methods.vectors.manifest import Manifest, read_manifest, write_manifest
-from trunkline.methods.vectors.ownership import CollectionLocked, take
-from trunkline.methods.vectors.recovery import segment_path
+from trunkline.methods.vectors import former, rows
+from trunkline.methods.vectors.collection import Collection
+from trunkline.methods.vectors.manifest import Manifest
+from trunkline.methods.vectors.rows import CollectionFile
+from trunkline.storage.database import InUse
+from trunkline.storage.durable import sync_folder
+from trunkline.storage.failures import told
 
-__all__ = ["Collection", "CollectionLocked", "CollectionStore", "Manifest"]
+__all__ = ["Collection", "CollectionStore", "InUse", "Manifest"]
 
 ABANDONED_AFTER: Final = 60.0
 """Seconds after which a folder that was never finished is taken for left behind."""
@@ -38,19 +41,15 @@ class CollectionStore:
 
     Args:
         root: made if it is not there.
-        files: the file system.
-        segment_bytes: see :class:`Collection`.
 
     Raises:
         RpcError: 5001 or 5002, the root cannot be made.
     """
 
-    def __init__(self, root: Path, files: Files | None = None, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._files = files or Files()
-        self._segment_bytes = segment_bytes
-        with storage(f"the folder {root}"):
-            root.mkdir(parents=True, exist_ok=True)
+        with told(f"the folder {root}", root):
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._sweep()
 
     def _sweep(self) -> None:
@@ -68,7 +67,9 @@ class CollectionStore:
             if folder.name.startswith(".") or not folder.is_dir():
                 continue
             try:
-                manifest = read_manifest(folder)
+                with told(str(folder), folder):
+                    is_there = (folder / rows.FILE).exists()
+                    manifest = rows.read_manifest(folder) if is_there else former.read_manifest(folder)
                 if manifest is not None:
                     yield manifest
             except RpcError as error:
@@ -81,21 +82,20 @@ class CollectionStore:
             RpcError: 5001 or 5002; 4001 where the name is taken.
         """
         folder = self._root / f".new-{manifest.name}-{secrets.token_hex(4)}"
-        with storage(f"collection {manifest.name!r}"):
+        with told(f"collection {manifest.name!r}", folder):
             try:
-                self._files.make_folder(folder)
-                with opened(self._files, segment_path(folder, first=1, generation=0)):
-                    pass
-                write_manifest(self._files, folder, manifest)
+                folder.mkdir(mode=0o700)
+                rows.make(folder / rows.FILE, manifest, (0, 0), (), ())
+                former.write_manifest(folder, manifest)
                 self._name(folder, manifest.name)
-                self._files.sync_folder(self._root)
+                sync_folder(self._root)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
 
     def _name(self, folder: Path, name: str) -> None:
         try:
-            self._files.rename(folder, self._root / name)
+            folder.rename(self._root / name)
         except OSError as error:
             if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"collection {name!r} exists already") from error
@@ -105,30 +105,28 @@ class CollectionStore:
         """Lock a collection and read it. None: there is no such collection.
 
         Raises:
-            CollectionLocked: another process has it.
-            RpcError: 4001, another format; 3002, damaged files; 5001 or 5002, other trouble.
+            InUse: another process has it.
+            RpcError: 4001, another format, or on a network file system; 3002, damaged files; 5001 or 5002, other
+                trouble.
         """
         folder = self._root / name
-        with storage(f"collection {name!r}"), contextlib.ExitStack() as undo:
-            if not self._is_here(folder, name):
-                return None
-            ownership = take(folder, self._files)
-            if ownership is None:
-                return None
-            undo.callback(ownership.release)
-            manifest = read_manifest(folder)
-            if manifest is None:
-                return None
-            for path in folder.glob(f"*{UNFINISHED}"):
-                discard(self._files, path)
-            collection = Collection(folder, manifest, ownership, self._files, self._segment_bytes)
+        if not _is_collection(folder):
+            return None
+        file = CollectionFile(folder, name)
+        with contextlib.ExitStack() as undo:
+            try:
+                file.open(lambda: former.convert(folder))
+            except RpcError:
+                if not _is_collection(folder):  # it was deleted meanwhile
+                    return None
+                raise
+            undo.callback(file.close)
+            if file.manifest.name != name:
+                return None  # a file system that ignores case would open "A" as "a"
+            collection = Collection(file)
+            former.remove(folder)
             undo.pop_all()
             return collection
-
-    def _is_here(self, folder: Path, name: str) -> bool:
-        """Whether a folder has the collection of this name: a file system that ignores case would open "A" as "a"."""
-        manifest = read_manifest(folder)
-        return manifest is not None and manifest.name == name
 
     def delete(self, collection: Collection) -> None:
         """Delete a collection with all its items. It is gone at once; a crash meanwhile leaves no half of it.
@@ -139,9 +137,13 @@ class CollectionStore:
         name = collection.manifest.name
         collection.check_owner()
         discarded = self._root / f".deleted-{name}-{secrets.token_hex(4)}"
-        with storage(f"collection {name!r}"):
-            self._files.rename(self._root / name, discarded)
-            self._files.sync_folder(self._root)
+        with told(f"collection {name!r}", self._root / name):
+            os.rename(self._root / name, discarded)
+            sync_folder(self._root)
         collection.deleted = True
         collection.close()
         shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _is_collection(folder: Path) -> bool:
+    return (folder / rows.FILE).exists() or (folder / former.DESCRIPTION).exists()

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from trunkline import ErrorCode, RpcError
-from trunkline.methods.vectors.log import Item
+from trunkline.methods.vectors.changes import Item
 
 MAX_REMEMBERED: Final = 100_000
 """Documents of a collection whose last turn is known. Of one that is forgotten no claim is valid any more."""

@@ -1,4 +1,4 @@
-"""Snapshots of a collection: all its live items and vectors, and how much of the log they include.
+"""Snapshots as former versions wrote them: all live items and vectors, and how much of the log they include.
 
 A snapshot is one file. Integers and floats are little-endian::
 
@@ -6,11 +6,9 @@ A snapshot is one file. Integers and floats are little-endian::
       header  = "TLSNAP02" | u64 position | u64 generation | u64 count | u64 dimension | zeros up to 64 bytes
                 position: of the last record that it includes; generation: of the owner that wrote it
       vectors = count x dimension float32, row by row
-      items   = pages, in the order of the rows: u32 length | JSON, as in the log (vectors/log.py)
+      items   = pages, in the order of the rows: u32 length | JSON, as in the log (records.py)
     trailer = u32 CRC-32 of each block of the body | u64 length of the body | u32 length of a block
               | u32 CRC-32 of the trailer up to here | "TLSE"
-
-It is written beside its place, synced, read back from the disk, and only then takes its name.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -26,8 +24,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from trunkline.methods.vectors.files import UNFINISHED, Files, discard, opened
-from trunkline.methods.vectors.log import Item, decode_items, encode_items
+from trunkline.methods.vectors.changes import Item
+from trunkline.methods.vectors.former.records import decode_items
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,12 +33,6 @@ if TYPE_CHECKING:
 MARK: Final = b"TLSNAP02"
 END_MARK: Final = b"TLSE"
 HEADER_BYTES: Final = 64
-BLOCK: Final = 1 << 20
-"""Bytes that have one checksum."""
-SYNC_EVERY: Final = 32 * BLOCK
-"""Bytes between syncs: what waits to be written holds up the sync of an upsert's record."""
-PAGE: Final = 1024
-"""Items that are one JSON."""
 
 _HEADER: Final = struct.Struct("<8sQQQQ")
 _CRC: Final = struct.Struct("<I")
@@ -72,80 +64,6 @@ class Snapshot:
     vectors: NDArray[np.float32]
 
 
-def write_snapshot(files: Files, path: Path, snapshot: Snapshot, step: Callable[[], None]) -> int:
-    """Write a snapshot, whole or not at all; the folder is not synced yet.
-
-    Args:
-        step: called now and then, and before the file gets its name; what it raises ends the writing.
-
-    Returns:
-        The size of the snapshot, in bytes.
-
-    Raises:
-        OSError: the file cannot be written.
-        Damaged: what was read back is not what was written.
-    """
-    unfinished = path.with_name(path.name + UNFINISHED)
-    discard(files, unfinished)
-    try:
-        with opened(files, unfinished) as descriptor:
-            writer = _Writer(files, descriptor, step)
-            _write_body(writer, snapshot)
-            writer.finish()
-        verify(unfinished, step)
-        step()
-        files.rename(unfinished, path)
-    except BaseException:
-        discard(files, unfinished)
-        raise
-    return path.stat().st_size
-
-
-def _write_body(writer: _Writer, snapshot: Snapshot) -> None:
-    items, vectors = snapshot.items, np.ascontiguousarray(snapshot.vectors, dtype="<f4")
-    header = _HEADER.pack(MARK, snapshot.position, snapshot.generation, *vectors.shape)
-    writer.write(header.ljust(HEADER_BYTES, b"\0"))
-    if len(items):
-        writer.write(vectors.data.cast("B"))
-    for start in range(0, len(items), PAGE):
-        page = encode_items(items[start : start + PAGE])
-        writer.write(_LENGTH.pack(len(page)) + page)
-
-
-class _Writer:
-    """Appends a body and keeps the checksums of its blocks."""
-
-    def __init__(self, files: Files, descriptor: int, step: Callable[[], None]) -> None:
-        self._files, self._descriptor, self._step = files, descriptor, step
-        self._crcs: list[int] = []
-        self._crc = self._size = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            piece = rest[: BLOCK - self._size % BLOCK]
-            rest = rest[len(piece) :]
-            self._crc = zlib.crc32(piece, self._crc)
-            self._files.write(self._descriptor, piece)
-            self._size += len(piece)
-            if self._size % BLOCK == 0:
-                self._end_block()
-
-    def _end_block(self) -> None:
-        self._crcs.append(self._crc)
-        self._crc = 0
-        if self._size % SYNC_EVERY == 0:
-            self._files.sync(self._descriptor)
-        self._step()
-
-    def finish(self) -> None:
-        if self._size % BLOCK:
-            self._end_block()
-        trailer = struct.pack(f"<{len(self._crcs)}I", *self._crcs) + _TRAILER.pack(self._size, BLOCK)
-        self._files.write(self._descriptor, trailer + _CRC.pack(zlib.crc32(trailer)) + END_MARK)
-        self._files.sync(self._descriptor)
-
-
 def read_snapshot(path: Path, dimension: int) -> Snapshot:
     """Read a snapshot; every byte of it is checked.
 
@@ -168,23 +86,6 @@ def read_snapshot(path: Path, dimension: int) -> Snapshot:
         if body.at != body.size or len(items) != count:
             raise Damaged(path, body.at, f"is behind {len(items)} items, and there should be {count}")
     return Snapshot(position, generation, items, vectors)
-
-
-def verify(path: Path, step: Callable[[], None] = lambda: None) -> None:
-    """Compare a file with its checksums. On Linux it is read from the disk, not from memory.
-
-    Raises:
-        OSError: the file cannot be read.
-        Damaged: the file is not what was written.
-    """
-    with path.open("rb", buffering=0) as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        body = _Body(path, file)
-        buffer = memoryview(bytearray(BLOCK))
-        while rest := body.size - body.at:
-            step()
-            body.read_into(buffer[: min(BLOCK, rest)])
 
 
 class _Body:

@@ -1,10 +1,10 @@
-"""The log of a collection: its records as bytes. Pure; :mod:`trunkline.methods.vectors.collection` does the IO.
+"""The records of a log as former versions wrote them, as bytes. Pure.
 
 A log is segments: files of records, one behind the other, and nothing else. Integers and floats are little-endian::
 
     record  = "TLR2" | u64 position | u64 generation | u32 length | u32 crc | u32 header crc | payload
               position:    1 for a collection's first record, and one more for each that follows
-              generation:  of the owner that wrote it; see vectors/ownership.py
+              generation:  of the owner that wrote it; it grew with each opening
               length, crc: of the payload, in bytes; CRC-32
               header crc:  CRC-32 of the header up to here
     payload = u8 kind | u32 size | head | body             size: of the head, in bytes
@@ -18,9 +18,8 @@ A log is segments: files of records, one behind the other, and nothing else. Int
       body  = their payloads
 
     record of format 1 = "TLR1" | u32 length | u32 crc | payload     crc: of the length field and the payload
-                                                                     read, but not written any more
 
-A record is written and synced before the next one is begun, so only the last one can be incomplete. What is left of
+A record was written and synced before the next one was begun, so only the last one can be incomplete. What is left of
 it is a beginning of a record, in which sectors that never reached the disk may read as zeros. Anything else that is
 no record is damage, and so is anything at all that has a record behind it: that is what the mark is for. (Format 1
 has no header crc: there, damage done later to the very last record cannot be told from an incomplete one.)
@@ -31,15 +30,14 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from trunkline.methods.vectors.changes import Change, Delete, Item, Upsert
 
 MARK: Final = b"TLR2"
 OLD_MARK: Final = b"TLR1"
@@ -60,33 +58,6 @@ class RecordError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """An item of a collection, without its vector."""
-
-    id: str
-    text: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Upsert:
-    """Items and their vectors, a row an item. Their ids differ."""
-
-    items: Sequence[Item]
-    vectors: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Items to remove; those that are not there do not matter."""
-
-    ids: Sequence[str]
-
-
-Change = Upsert | Delete
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """A whole record.
 
@@ -103,12 +74,6 @@ class Record:
 
 
 # --- records ---
-
-
-def encode_record(position: int, generation: int, payload: bytes) -> bytes:
-    """A payload as a record."""
-    header = _HEADER.pack(MARK, position, generation, len(payload), zlib.crc32(payload), 0)[: -_CRC.size]
-    return b"".join((header, _CRC.pack(zlib.crc32(header)), payload))
 
 
 def read_records(data: memoryview) -> Iterator[Record]:
@@ -195,21 +160,6 @@ def _lacks_sector(data: memoryview, start: int) -> bool:
 # --- payloads ---
 
 
-def encode_change(change: Change) -> bytes:
-    """A change as a payload."""
-    if isinstance(change, Delete):
-        return _payload(DELETE, _json(list(change.ids)))
-    return _payload(UPSERT, encode_items(change.items), change.vectors.astype("<f4").tobytes())
-
-
-def encode_changes(changes: Sequence[Change]) -> bytes:
-    """Changes that are committed together, as one payload."""
-    payloads = [*map(encode_change, changes)]
-    if len(payloads) == 1:
-        return payloads[0]
-    return _payload(GROUP, struct.pack(f"<{len(payloads)}I", *map(len, payloads)), *payloads)
-
-
 def decode_changes(payload: memoryview, dimension: int) -> list[Change]:
     """The changes that a payload holds, in their order.
 
@@ -231,16 +181,6 @@ def decode_changes(payload: memoryview, dimension: int) -> list[Change]:
         raise RecordError(f"a record that means nothing: {type(error).__name__}: {error}") from error
 
 
-def encode_items(items: Sequence[Item]) -> bytes:
-    """Items as JSON, in UTF-8."""
-    return _json(
-        [
-            {"id": item.id, "metadata": item.metadata} | ({} if item.text is None else {"text": item.text})
-            for item in items
-        ]
-    )
-
-
 def decode_items(data: memoryview | bytes) -> list[Item]:
     """JSON as items.
 
@@ -251,10 +191,6 @@ def decode_items(data: memoryview | bytes) -> list[Item]:
     return items
 
 
-def _payload(kind: int, head: bytes, *body: bytes) -> bytes:
-    return b"".join((_PAYLOAD.pack(kind, len(head)), head, *body))
-
-
 def _parts(head: memoryview, body: memoryview) -> Iterator[memoryview]:
     start = 0
     for (length,) in struct.iter_unpack("<I", head):
@@ -262,10 +198,6 @@ def _parts(head: memoryview, body: memoryview) -> Iterator[memoryview]:
             raise ValueError("a part is longer than the whole")
         yield body[start : start + length]
         start += length
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 def _decode(data: memoryview | bytes, type: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The log's bytes: what is written is read, and what is not whole is told from what is damaged."""
+"""Logs of former versions: what was written is read, and what is not whole is told from what is damaged."""
 
 from __future__ import annotations
 
@@ -11,17 +11,12 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
-from tests.support.stored_collections import old_record  # noqa: E402
-from trunkline.methods.vectors.log import (  # noqa: E402
-    SECTOR,
-    Delete,
-    Item,
+from tests.support.disks import SECTOR  # noqa: E402
+from tests.support.former_collections import encode_change, encode_changes, encode_record, old_record  # noqa: E402
+from trunkline.methods.vectors.changes import Delete, Item, Upsert  # noqa: E402
+from trunkline.methods.vectors.former.records import (  # noqa: E402
     RecordError,
-    Upsert,
     decode_changes,
-    encode_change,
-    encode_changes,
-    encode_record,
     read_records,
     tail_damage,
 )

@@ -1,32 +1,31 @@
-"""Reading a collection's folder: the newest good snapshot, and the log behind it.
+"""Reading a collection's folder as former versions wrote it: the newest good snapshot, and the log behind it.
 
 ::
 
-    snapshot-<position>-<generation>    see vectors/snapshot.py
-    log-<first>-<generation>            a segment of the log (vectors/log.py): its first position, and who wrote it
+    snapshot-<position>-<generation>    see snapshot.py
+    log-<first>-<generation>            a segment of the log (records.py): its first position, and who wrote it
     log                                 the log of format 1, whose first position is 1
 
-An owner writes to segments of its own only, and the first one begins behind everything that it has read. So a record
+An owner wrote to segments of its own only, and the first one began behind everything that it had read. So a record
 that an earlier owner still wrote, unacknowledged, is known by its place: the next owner's segment begins before it.
 Nothing in the folder is changed here.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from trunkline.methods.vectors.log import Change, Delete, Item, RecordError, decode_changes, read_records, tail_damage
-from trunkline.methods.vectors.snapshot import Damaged, read_snapshot
+from trunkline.methods.vectors.changes import Change, Delete, Item
+from trunkline.methods.vectors.former.records import RecordError, decode_changes, read_records, tail_damage
+from trunkline.methods.vectors.former.snapshot import Damaged, read_snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,16 +66,6 @@ class Contents:
         """The greatest generation of any file."""
         generations = [each.generation for each in self.segments] + [each.generation for each in self.snapshots]
         return max(generations, default=0)
-
-
-def segment_path(folder: Path, first: int, generation: int) -> Path:
-    """The path of a segment."""
-    return folder / f"log-{first:012d}-{generation:08d}"
-
-
-def snapshot_path(folder: Path, position: int, generation: int) -> Path:
-    """The path of a snapshot."""
-    return folder / f"snapshot-{position:012d}-{generation:08d}"
 
 
 def list_contents(folder: Path) -> Contents:
@@ -155,14 +144,10 @@ class Recovered:
     Attributes:
         table: what is in the collection.
         position: of the last record that counts.
-        snapshot: the one that reading began with.
-        fallback: whether a newer snapshot is damaged, and everything was there without it.
     """
 
     table: Table
     position: int = 0
-    snapshot: SnapshotFile | None = None
-    fallback: bool = False
 
 
 def recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
@@ -174,23 +159,6 @@ def recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
     """
     if not contents.segments and not contents.snapshots:
         raise Damaged(folder, 0, "has neither a log nor a snapshot")
-    with _collector_paused():
-        return _recover(contents, folder, dimension)
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
     first_problem: Damaged | None = None
     usable = [each for each in contents.snapshots if not _is_fenced(each, contents.segments)]
     newest = max((each.position for each in usable), default=0)
@@ -202,7 +170,6 @@ def _recover(contents: Contents, folder: Path, dimension: int) -> Recovered:
         except Damaged as error:
             first_problem = first_problem or error
             continue
-        recovered.fallback = first_problem is not None
         if first_problem is not None:
             logger.warning(
                 "%s; nothing is lost: an older snapshot and the log behind it have everything", first_problem
@@ -225,7 +192,7 @@ def _start(file: SnapshotFile | None, dimension: int) -> Recovered:
         raise Damaged(
             file.path, 0, f"says position {snapshot.position}, generation {snapshot.generation}: not its name"
         )
-    return Recovered(Table(dimension, snapshot.items, snapshot.vectors), snapshot.position, file)
+    return Recovered(Table(dimension, snapshot.items, snapshot.vectors), snapshot.position)
 
 
 class _Replay:

@@ -1,0 +1,347 @@
+"""The file of a collection: what it is and what is in it, as rows of SQLite. All of this blocks.
+
+Every row has a CRC-32 of what is in it, and the collection's row says how many items there are: what SQLite itself does
+not notice (``quick_check``), reading does. Texts are UTF-8; such as are no Unicode are kept as Python's
+``surrogatepass`` writes them.
+
+``generation`` grows with each opening, and ``position`` with each commit. A commit begins by moving the collection's
+row from the generation and position that its owner has last seen to the next ones: where another process has opened it
+or written meanwhile, however it got past the lock, nothing is moved, and nothing of the commit is stored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from pydantic import ValidationError
+
+from trunkline import ErrorCode, RpcError
+from trunkline.methods.vectors.changes import Change, Delete, Item
+from trunkline.methods.vectors.manifest import Manifest
+from trunkline.storage.database import Database, making, read_beside
+from trunkline.storage.failures import damaged
+from trunkline_protocol.principals import DEFAULT_TENANT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILE: Final = "collection.sqlite"
+PAGE_BYTES: Final = 8192
+"""Four items with vectors of 384 numbers, and little that is empty."""
+AT_ONCE: Final = 1024
+"""Rows that are read at a time."""
+SHRUNK_AT_ONCE: Final = 1024
+"""Pages that are given back at a time."""
+
+TABLES: Final = """
+CREATE TABLE collection (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    description TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+);
+CREATE TABLE items (
+    number INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    id TEXT NOT NULL,
+    text TEXT,
+    metadata TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    change INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    UNIQUE (tenant, id)
+)
+"""
+
+_STATE: Final = "SELECT description, generation, position, count, crc FROM collection"
+_MOVE: Final = """
+UPDATE collection SET description = ?, generation = ?, position = ?, count = ?, crc = ?
+WHERE generation = ? AND position = ?
+"""
+_ITEMS: Final = """
+SELECT CAST(id AS BLOB), CAST(text AS BLOB), CAST(metadata AS BLOB), vector, change, crc FROM items
+WHERE +tenant = ? -- not by the index, whose order is another
+"""
+_PUT: Final = """
+INSERT INTO items (tenant, id, text, metadata, vector, change, crc)
+VALUES (CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)
+ON CONFLICT (tenant, id) DO UPDATE
+SET text = excluded.text, metadata = excluded.metadata, vector = excluded.vector, change = excluded.change,
+    crc = excluded.crc
+"""
+_REMOVE: Final = "DELETE FROM items WHERE tenant = CAST(? AS TEXT) AND id = CAST(? AS TEXT)"
+_TENANT: Final = DEFAULT_TENANT.encode()
+
+logger = logging.getLogger("trunkline.vectors")
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_decoder: Final = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+class CollectionFile:
+    """The file of a collection.
+
+    Attributes:
+        manifest: what the collection is.
+        generation: of this opening: greater than that of any before.
+        position: of the last commit, which is the number of commits ever made.
+        count: of the items.
+
+    Args:
+        folder: the collection's.
+        name: the collection's, for messages.
+    """
+
+    manifest: Manifest
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder = folder
+        self._what = f"collection {name!r}"
+        self._database = Database(folder / FILE, self._what, [TABLES], shared=True, page_bytes=PAGE_BYTES)
+        self.generation = self.position = self.count = self._stored_generation = 0
+
+    def open(self, prepare: Callable[[], None]) -> None:
+        """Lock and open the file. Then come :meth:`read`, which changes nothing in one that is damaged, :meth:`claim`.
+
+        Args:
+            prepare: called with the lock, before the file is looked at.
+
+        Raises:
+            RpcError: as :meth:`Database.open`; 3002 also where the collection's row is not what was written.
+        """
+        self._database.open(existing=True, prepare=prepare)
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            rows = self._database.read(self._what, _STATE)
+            self.manifest, self._stored_generation, self.position, self.count = _state(rows, self._database.path)
+            self.generation = self._stored_generation + 1
+            undo.pop_all()
+
+    def close(self) -> None:
+        """Release the file."""
+        self._database.close()
+
+    @property
+    def size(self) -> int:
+        """What it takes of the disk, in bytes."""
+        return self._database.size
+
+    # --- reading ---
+
+    def read(self) -> tuple[list[Item], NDArray[np.float32]]:
+        """All items, and their vectors, a row an item.
+
+        Raises:
+            RpcError: 3002, a row is not what was written, or missing.
+        """
+        items: list[Item] = []
+        vectors = np.empty((self.count, self.manifest.dimension), dtype="<f4")
+        with _collector_paused():
+            for rows in self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE):
+                end = len(items) + len(rows)
+                self._check(rows)
+                if end > self.count:
+                    raise damaged(self._database.path, f"it has more items than {self.count}")
+                data = b"".join([row[3] for row in rows])
+                vectors[len(items) : end] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
+                items += _items(rows)
+        if len({item.id for item in items}) != self.count:
+            raise damaged(self._database.path, f"it has {len(items)} items, and should have {self.count} that differ")
+        return items, vectors
+
+    def _check(self, rows: list[Any]) -> None:
+        length = 4 * self.manifest.dimension
+        for id, text, metadata, vector, change, crc in rows:
+            try:
+                is_whole = _crc(id, text, metadata, vector, change) == crc and len(vector) == length
+            except TypeError:
+                is_whole = False
+            if not is_whole:
+                raise damaged(self._database.path, f"item {id!r:.200} is not what was written")
+
+    # --- writing ---
+
+    def claim(self) -> None:
+        """Record this opening, as long as nobody has changed the file since it was opened.
+
+        Raises:
+            RpcError: as :meth:`commit`, but not 5002: a full disk can be read, and the first change records it.
+        """
+        try:
+            self._move(self.manifest, self.position, self.count, ())
+        except RpcError as error:
+            if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
+                raise
+            logger.warning("%s is opened to be read; its first change wants room on the disk: %s", self._what, error)
+
+    def commit(self, changes: Sequence[Change], manifest: Manifest, count: int) -> None:
+        """Make changes, in their order, with one sync for all. When this raises, none of them is there.
+
+        Args:
+            manifest: what the collection is from now on.
+            count: of the items, behind the changes.
+
+        Raises:
+            RpcError: 5002, disk full; 5001, other trouble, or another process has written to it.
+        """
+        self._move(manifest, self.position + 1, count, changes)
+
+    def describe(self, manifest: Manifest) -> None:
+        """Change what the collection is.
+
+        Raises:
+            RpcError: as :meth:`commit`.
+        """
+        self._move(manifest, self.position, self.count, ())
+
+    def _move(self, manifest: Manifest, position: int, count: int, changes: Iterable[Change]) -> None:
+        self.check_owner()
+        state = (_described(manifest), self.generation, position, count)
+        with self._database.writing(self._what) as transaction:
+            seen = (self._stored_generation, self.position)
+            if transaction.execute(_MOVE, (*state, _state_crc(*state), *seen)).rowcount != 1:
+                raise self._not_ours()
+            for change in changes:
+                _write(transaction, change, position)
+        self._stored_generation = self.generation
+        self.manifest, self.position, self.count = manifest, position, count
+
+    def check_owner(self) -> None:
+        """Check that the file is still at its place, and this process's.
+
+        Raises:
+            RpcError: 5001, it is not.
+        """
+        if not self._database.is_ours:
+            raise self._not_ours()
+
+    def _not_ours(self) -> RpcError:
+        return RpcError(
+            ErrorCode.DATABASE_CONNECTION_ERROR,
+            f"{self._folder} is not this process's any more: another one has it, or it was moved. Nothing was "
+            "acknowledged: try again, and if two hubs share this data folder (TRUNKLINE_DATA), stop one",
+            retry_after_ms=1000,
+        )
+
+    def shrink(self) -> bool:
+        """Give some of the room that deleted items have left back to the file system. Returns whether that was all.
+
+        Raises:
+            RpcError: as :meth:`commit`.
+        """
+        self.check_owner()
+        is_all = self._database.shrink(SHRUNK_AT_ONCE)
+        if is_all:
+            self._database.write_back()
+        return is_all
+
+
+def make(path: Path, manifest: Manifest, state: tuple[int, int], items: Sequence[Item], vectors: Any) -> None:
+    """Make the file of a collection: it is whole and synced when this returns; its name is not synced.
+
+    Args:
+        state: generation and position.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be written.
+    """
+    generation, position = state
+    described = (_described(manifest), generation, position, len(items))
+    with making(path, [TABLES], PAGE_BYTES) as transaction:
+        transaction.execute("INSERT INTO collection VALUES (1, ?, ?, ?, ?, ?)", (*described, _state_crc(*described)))
+        transaction.executemany(_PUT, _rows(items, vectors, position))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """What a collection is, whoever has it open.
+
+    Raises:
+        RpcError: 3002, the file is damaged; 5001, it cannot be read.
+    """
+    path = folder / FILE
+    return _state(read_beside(path, f"collection {folder.name!r}", _STATE), path)[0]
+
+
+def _state(rows: list[Any], path: Path) -> tuple[Manifest, int, int, int]:
+    try:
+        ((described, generation, position, count, crc),) = rows
+        if _state_crc(described, generation, position, count) != crc:
+            raise ValueError
+        return Manifest.model_validate_json(described), generation, position, count
+    except (ValueError, TypeError, ValidationError) as error:
+        raise damaged(path, "the description of the collection is not what was written") from error
+
+
+def _state_crc(described: str, generation: int, position: int, count: int) -> int:
+    return zlib.crc32(f"{described}\0{generation}\0{position}\0{count}".encode())
+
+
+def _described(manifest: Manifest) -> str:
+    return json.dumps(manifest.model_dump())
+
+
+def _write(transaction: sqlite3.Connection, change: Change, position: int) -> None:
+    if isinstance(change, Delete):
+        transaction.executemany(_REMOVE, [(_TENANT, _encoded(each)) for each in change.ids])
+    else:
+        transaction.executemany(_PUT, _rows(change.items, change.vectors, position))
+
+
+def _rows(items: Iterable[Item], vectors: Iterable[Any], change: int) -> Iterator[tuple[Any, ...]]:
+    for item, vector in zip(items, vectors, strict=True):
+        id, text = _encoded(item.id), None if item.text is None else _encoded(item.text)
+        metadata, data = _encoded(_encoder.encode(item.metadata)), vector.astype("<f4", copy=False).tobytes()
+        yield _TENANT, id, text, metadata, data, change, _crc(id, text, metadata, data, change)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _crc(id: bytes, text: bytes | None, metadata: bytes, vector: bytes, change: int) -> int:
+    head = (_TENANT, id, metadata) if text is None else (_TENANT, id, metadata, text)
+    return zlib.crc32(
+        vector, zlib.crc32(b"\0".join(head), change & 0xFFFFFFFF)
+    )  # it begins with another for each change
+
+
+def _items(rows: list[Any]) -> list[Item]:
+    """Rows as items. What is no Unicode, or no JSON, Python's standard library reads as it wrote it."""
+    ids, texts, metadata, *_ = zip(*rows, strict=True)
+    try:
+        decoded = _decoder.decode(b"[%b]" % b",".join(metadata))
+        return [
+            *map(Item, map(bytes.decode, ids), [None if text is None else text.decode() for text in texts], decoded)
+        ]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return [
+            Item(_text(id), None if text is None else _text(text), json.loads(_text(each)))
+            for id, text, each in zip(ids, texts, metadata, strict=True)
+        ]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Reading makes as many objects as there are items, and none of them is garbage: looking takes most of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
