@@ -56,7 +56,8 @@ async def test_all_executors_are_replaced_and_what_differs_is_told(code: Code) -
         assert [each["worker_id"] for each in said["executors"]] == ["executor-0", "executor-1"]
         assert {each["pid"] for each in said["executors"]}.isdisjoint(before)
         assert (said["added"], said["removed"], said["failed"]) == (["code.two"], ["code.one"], [])
-        assert await versions(connection) == {"two"}
+        assert await versions(connection) == {"two"}, "saved in the second of the first, with as many bytes"
+        assert not (code.folder / "__pycache__").exists()
         code.let_go("held")
         assert (await connection.reply(held))["result"] == "one"
 

@@ -23,6 +23,12 @@ SEEDS: Final = range(1, 101)
 PLANTED_SEEDS: Final = range(1, 501)
 """Within which every planted bug is found; one of the first few does, as a rule."""
 
+FOUND_BY: Final = {
+    "a new epoch counts before its gap has come": 68,
+    "subscriptions of a former connection stay": 89,
+}
+"""Seeds to try first, which spares the search; where the product's steps are others meanwhile, another seed finds them."""
+
 
 def require_clean(outcome: Outcome) -> None:
     found = "\n".join([*outcome.faults, checker.described(outcome.violations)])
@@ -58,7 +64,8 @@ def test_a_seed_is_a_schedule() -> None:
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found_and_nothing_without_it(name: str) -> None:
-    found = first_seed(PLANTED[name], PLANTED_SEEDS)
+    hint = FOUND_BY.get(name, PLANTED_SEEDS[0])
+    found = first_seed(PLANTED[name], [hint, *PLANTED_SEEDS])
     assert found is not None
     require_clean(simulate(found.seed))
 
