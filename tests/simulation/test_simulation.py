@@ -27,7 +27,7 @@ FOUND_BY: Final = {
     "a new epoch counts before its gap has come": 68,
     "subscriptions of a former connection stay": 89,
 }
-"""Seeds to try first, which spares the search; where the product's steps are others meanwhile, another seed finds them."""
+"""Seeds to try first, which spares the search; where the product takes other steps, another seed finds them."""
 
 
 def require_clean(outcome: Outcome) -> None:
