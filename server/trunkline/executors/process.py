@@ -354,9 +354,8 @@ async def serve(wire: socket.socket, config: ipc.Configuration, on_closing: Call
     sys.path[:0] = config.python_path
     if config.fresh:
         forget_sources(config.python_path)
-    if not all(name.startswith("trunkline.") for name in config.modules):
-        # By what is cached, code that is saved twice in a second, with as many bytes, would be what it was at first.
-        sys.dont_write_bytecode = True
+    # Python's cache goes by seconds and sizes: code that is saved twice in a second would be what it was at first.
+    sys.dont_write_bytecode |= not all(name.startswith("trunkline.") for name in config.modules)
     began = time.time_ns()
     failed = await load_modules(registry, config.modules, settings, executor.own_context())
     sources = loaded_sources(began, (file for failure in failed for file in failure.files))
