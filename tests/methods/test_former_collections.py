@@ -33,7 +33,7 @@ from trunkline.methods import vectors  # noqa: E402
 from trunkline.methods.local import LocalMethods  # noqa: E402
 from trunkline.methods.vectors.changes import Delete  # noqa: E402
 from trunkline.methods.vectors.former.snapshot import Snapshot  # noqa: E402
-from trunkline_protocol.errors import RpcError  # noqa: E402
+from trunkline_protocol.errors import ErrorCode, RpcError  # noqa: E402
 
 CONVERTED = ["collection.json", "collection.sqlite", "lock"]
 
@@ -89,6 +89,21 @@ async def test_a_former_folder_is_converted_when_it_is_opened(tmp_path: Path, bu
     assert collection.delete(["a", "x"]) == 1
     collection.close()
     assert has(tmp_path, "b", "c", "d")
+
+
+def test_former_files_that_were_put_beside_the_new_one_are_no_leftovers(tmp_path: Path) -> None:
+    """An older version goes on with its copy of the folder, laid over the converted one."""
+    folder = make_2(tmp_path, ["a"])
+    shutil.copytree(folder, tmp_path / "kept")
+    assert has(tmp_path, "a")
+    shutil.copytree(tmp_path / "kept", folder, dirs_exist_ok=True)
+    write_segment(folder, 2, 1, payload_of(["b"]))
+    before = files(folder)
+    with pytest.raises(RpcError, match="has two states of collection 'c'") as caught:
+        opened(tmp_path)
+    assert (caught.value.code, files(folder)) == (ErrorCode.PIPELINE_INITIALIZATION_FAILED, before)
+    (folder / "collection.sqlite").unlink()
+    assert has(tmp_path, "a", "b")
 
 
 def test_everything_that_was_committed_together_and_of_any_shape_is_converted(tmp_path: Path) -> None:

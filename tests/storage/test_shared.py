@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +48,20 @@ def test_it_is_read_beside_as_it_is_at_the_last_commit(items: Database) -> None:
     assert [*items.read_some("no names", NAMES, (), 1)] == [[("a",)], [("b",)]]
     assert items.read("no size", "PRAGMA page_size") == [(8192,)]
     assert items.size > 2 * 8192
+
+
+def test_while_another_program_writes_nothing_is_written_and_the_words_say_what_to_end(
+    items: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items.close()
+    monkeypatch.setattr("trunkline.storage.database.PATIENCE", 0.01)
+    items.open(existing=True)
+    with contextlib.closing(sqlite3.connect(items.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RpcError, match=r"b was not put: database is locked .*another program writes to it") as told:
+            put(items, "b")
+    assert told.value.code == ErrorCode.DATABASE_CONNECTION_ERROR
+    put(items, "b")
 
 
 def test_what_cannot_be_read_beside_is_told(tmp_path: Path) -> None:

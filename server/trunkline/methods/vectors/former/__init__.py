@@ -75,7 +75,7 @@ def convert(folder: Path) -> None:
     """Make the file of a collection of its former files, if it has none. They stay as they are: see :func:`remove`.
 
     Raises:
-        RpcError: 3002, the former files are damaged; 4001, of a later format.
+        RpcError: 3002, the former files are damaged, or were put beside the file; 4001, of a later format.
         OSError, sqlite3.Error: files cannot be read or written.
     """
     unfinished = folder / (rows.FILE + UNFINISHED)
@@ -83,7 +83,11 @@ def convert(folder: Path) -> None:
         path.unlink()
     manifest = read_manifest(folder)
     contents = list_contents(folder)
-    if (folder / rows.FILE).exists() or manifest is None:
+    if (folder / rows.FILE).exists():
+        if manifest is not None and manifest.format_version < FORMAT_VERSION:
+            raise _two_states(folder, manifest)
+        return
+    if manifest is None:
         return
     if manifest.format_version == FORMAT_VERSION and not contents.segments and not contents.snapshots:
         return  # it is not a former file that is gone
@@ -107,6 +111,15 @@ def convert(folder: Path) -> None:
         raise
     sync_folder(folder)
     logger.info("collection %s is in one file now", manifest.name, extra={"items": len(items), "path": str(folder)})
+
+
+def _two_states(folder: Path, manifest: Manifest) -> RpcError:
+    return RpcError(
+        ErrorCode.PIPELINE_INITIALIZATION_FAILED,
+        f"{folder} has two states of collection {manifest.name!r}: {rows.FILE}, and beside it files of format "
+        f"{manifest.format_version}, which an older version wrote or a backup brought. Nothing was changed: move away "
+        f"what you do not want, {rows.FILE} with its -wal and -shm, or {DESCRIPTION} with log* and snapshot-*",
+    )
 
 
 def _generation(folder: Path, contents: Contents) -> int:
