@@ -1,7 +1,7 @@
 """Prints how much of each room tests have run, lines and branches together, and holds it to ``coverage-floors.toml``.
 
-``python -m scripts.coverage_by_room unit REPORT`` reads what ``coverage json`` wrote, and fails where a room is below
-the floor that the table ``[unit]`` has for it; a room without one has none there. ``make coverage-unit`` does it all.
+``python -m scripts.coverage_by_room REPORT`` reads what ``coverage json`` wrote, and fails where a room is below the floor
+that it has there; some have none. ``make coverage-unit`` does it all.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ def lines(rooms: Mapping[str, Summary], floors: Mapping[str, float]) -> Iterable
 def main() -> None:
     """Print the table; exit with 1 where a room is below its floor."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("part", choices=("unit", "all"), help="which table of coverage-floors.toml holds")
     parser.add_argument("report", type=Path, help="what coverage json wrote")
     arguments = parser.parse_args()
-    floors = tomllib.loads(FLOORS.read_text(encoding="utf-8"))[arguments.part]
+    floors = tomllib.loads(FLOORS.read_text(encoding="utf-8"))["floors"]
     rooms = by_room(msgspec.json.decode(arguments.report.read_bytes(), type=Report))
     sys.stdout.writelines(f"{line}\n" for line in lines(rooms, floors))
     if below := complaints(rooms, floors):
