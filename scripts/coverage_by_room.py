@@ -1,7 +1,7 @@
 """Prints how much of each room tests have run, lines and branches together, and holds it to ``coverage-floors.toml``.
 
-``python -m scripts.coverage_by_room REPORT`` reads what ``coverage json`` wrote, and fails where a room is below the floor
-that it has there; some have none. ``make coverage-unit`` does it all.
+``python -m scripts.coverage_by_room REPORT`` reads what ``coverage json`` wrote, and fails where a room is below the
+floor that it has there; some have none. ``make coverage-unit`` does it all.
 """
 
 from __future__ import annotations
