@@ -181,7 +181,8 @@ from trunkline_protocol.errors import RpcError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = JobStore(Path(sys.argv[1]))
 store.open(1)
-store.create(created(1), b'{"n":[1,2,3]}')
+params = b"[%b]" % (b"1," * 50_000)  # the log is longer now than what was written back of it
+store.create(created(1, params), params)
 size = (Path(sys.argv[1]) / "jobs.sqlite-wal").stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5000, resource.RLIM_INFINITY))  # the write stops in the middle
 for action in (

@@ -300,3 +300,78 @@ def test_files_are_for_their_user_alone_where_the_process_says_so(tmp_path: Path
     items.close()
     assert set(modes.values()) == {0o600}
     assert set(modes) == {"items.sqlite", "items.sqlite-wal", "lock"}
+
+
+def crashed(items: Database, folder: Path) -> Database:
+    """A file as a crash leaves it: a copy of an open one, with its log and its lock."""
+    folder.mkdir()
+    for name in ("items.sqlite", "items.sqlite-wal", "lock"):
+        (folder / name).write_bytes(items.path.with_name(name).read_bytes())
+    return database(folder)
+
+
+def refused(items: Database, words: str) -> None:
+    """It is, twice, with nothing changed."""
+    before = {path.name: path.read_bytes() for path in items.path.parent.iterdir() if path.name != "lock"}
+    for _ in range(2):
+        with pytest.raises(RpcError, match=words) as told:
+            items.open()
+        assert told.value.code == ErrorCode.PIPELINE_INITIALIZATION_FAILED
+    after = {path.name: path.read_bytes() for path in items.path.parent.iterdir() if path.name != "lock"}
+    assert after == before
+
+
+def test_a_log_that_was_removed_or_emptied_after_a_crash_is_told(items: Database, tmp_path: Path) -> None:
+    items.note_opening()
+    put(items, "a")
+    for size in (None, 0, 32):
+        left = crashed(items, tmp_path / str(size))
+        log = left.path.with_name("items.sqlite-wal")
+        log.unlink() if size is None else os.truncate(log, size)
+        refused(left, r"items\.sqlite-wal is damaged \(it is empty or gone, .* remove .*lock\)")
+        left.path.with_name("lock").unlink()  # as the message says
+        left.open()
+        assert names(left) == []
+        left.close()
+
+
+def test_a_log_that_is_another_files_is_told(items: Database, tmp_path: Path) -> None:
+    """A backup that was put over the file of a crash: SQLite itself would change it by that file's transactions."""
+    put(items, "a")
+    items.close()
+    backup = items.path.read_bytes()
+    items.open()
+    items.note_opening()
+    put(items, "b")
+    left = crashed(items, tmp_path / "crashed")
+    left.path.write_bytes(backup)
+    refused(left, r"items\.sqlite-wal is damaged \(items\.sqlite is another file .*move the log away\)")
+    left.path.with_name("items.sqlite-wal").unlink()
+    left.open()
+    assert names(left) == ["a"]
+    left.close()
+
+
+def test_a_crash_without_any_damage_is_none(items: Database, tmp_path: Path) -> None:
+    """Nor is a move of the folder, a second crash, a written log, or an end."""
+    items.note_opening()
+    put(items, "a")
+    first = crashed(items, tmp_path / "first")
+    first.open()
+    first.note_opening()
+    first.write_back()
+    second = crashed(first, tmp_path / "second")
+    second.open()
+    second.note_opening()
+    put(second, "b", durable=False)
+    third = crashed(second, tmp_path / "third")
+    for each in (first, second):
+        each.close()
+        each.open()
+        each.close()
+    third.open()
+    assert names(third) == ["a", "b"]
+    third.close()
+    third.path.write_bytes(items.path.read_bytes())  # another file, where nothing has crashed
+    third.open()
+    third.close()

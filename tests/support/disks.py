@@ -153,7 +153,8 @@ class RecordingDisk:
         self._do(Step("make_folder", Path(path)), "mkdir", path, mode, **kwargs)
 
     def os_truncate(self, path: Any, size: int) -> None:
-        self._do(Step("truncate", Path(path), size), "truncate", path, size)
+        where = self._where(path) if isinstance(path, int) else Path(path)
+        self._do(Step("truncate", where, size), "truncate", path, size)
 
 
 class FailingDisk(RecordingDisk):
@@ -206,18 +207,24 @@ class File:
             reached = [step for step in self.pending if chance.random() < 0.5]
         if reached and reached[-1].kind == "write" and chance.random() < 0.7:
             last = reached.pop()
-            reached += _parts(last, chance)
+            reached += _parts(last, chance, len(self.durable))
         return _written(self.durable, reached)
 
 
-def _parts(step: Step, chance: random.Random) -> Iterator[Step]:
-    """Some of the sectors of a write, or its beginning."""
+def _parts(step: Step, chance: random.Random, length: int) -> Iterator[Step]:
+    """Some of the sectors of a write, or its beginning. Of a sector that was there before, all is old or all is new."""
     if chance.random() < 0.5:
-        yield Step("write", step.path, step.value[: chance.randint(0, len(step.value))], step.offset)
+        end = step.offset + chance.randint(0, len(step.value))
+        if end < length:
+            end -= end % SECTOR
+        yield Step("write", step.path, step.value[: max(0, end - step.offset)], step.offset)
         return
-    for at in range(0, len(step.value), SECTOR):
+    at = step.offset
+    while at < step.offset + len(step.value):
+        end = at - at % SECTOR + SECTOR
         if chance.random() < 0.5:
-            yield Step("write", step.path, step.value[at : at + SECTOR], step.offset + at)
+            yield Step("write", step.path, step.value[at - step.offset : end - step.offset], at)
+        at = end
 
 
 def _written(data: bytes, steps: list[Step]) -> bytes:

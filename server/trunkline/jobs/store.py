@@ -91,6 +91,7 @@ class JobStore:
         try:
             self._convert()
             jobs = list(self._load())
+            self._database.note_opening()
             interrupted = Interrupted(now)
             for job in jobs:
                 if job.status == "running":

@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from trunkline.storage.durable import sync
 from trunkline.storage.failures import damaged, told
-from trunkline.storage.locking import is_at, is_marked, lock, mark, require_local
-from trunkline.storage.log import require_whole
+from trunkline.storage.locking import end_opening, is_at, is_marked, lock, mark, note_opening, opening_in, require_local
+from trunkline.storage.log import require_of, require_whole
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_LOG_BYTES: Final = 64 * 2**20
@@ -69,9 +71,12 @@ class Database:
         self._lock: int | None = None
         self._place: os.stat_result | None = None
         self._connection: sqlite3.Connection | None = None
+        self._end: weakref.finalize[[int], Database] | None = None
 
     def open(self, *, existing: bool = False, prepare: Callable[[], None] = lambda: None) -> None:
         """Lock and open the file, look whether it is whole, and bring it to the latest version.
+
+        Then comes :meth:`note_opening`, as soon as the file may be changed.
 
         Args:
             existing: the file and its folder have to be there.
@@ -94,6 +99,8 @@ class Database:
             is_new = self._is_new(lock_file)
             if is_new:
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            elif opening := opening_in(lock_file):
+                require_of(opening, self.path, self._log, self.path.with_name("lock"))
             require_whole(self._log)
             self._place = self.path.stat()
             self._connection = self._connect(is_new)
@@ -159,16 +166,53 @@ class Database:
         for number, script in enumerate(self._versions[version:], version + 1):
             connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
 
+    def note_opening(self) -> None:
+        """Give file and lock a number that the other one has, too: after a crash, only the log between them is used.
+
+        From here on the log holds a transaction, so that one that is empty, or gone, was not left like that. Where
+        there is no room on the disk, or another program reads just now what the log has, nothing is noted.
+
+        Raises:
+            RpcError: as :func:`told`, but not 5002.
+        """
+        assert self._lock is not None
+        if self._end is not None:
+            self._end.detach()
+        # An interpreter that ends closes the connection, which removes the log.
+        self._end = weakref.finalize(self, _ended, self._lock)
+        opening = 1 + secrets.randbelow(2**31 - 1)
+        what = f"{self._what} in {self.path.parent} cannot be used"
+        with told(what, self.path):
+            end_opening(self._lock)
+        try:
+            with self.writing(what) as transaction:
+                transaction.execute(f"PRAGMA application_id = {opening}")
+            with told(what, self.path):
+                # The file is not looked at by hand: closing it would end SQLite's own locks.
+                ((is_busy, frames, written),) = self._opened().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                if not is_busy and frames == written:
+                    note_opening(self._lock, opening)
+        except RpcError as error:
+            if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
+                raise
+
     def close(self) -> None:
         """Write the log back into the file, and release it.
 
         Where another file has its place meanwhile, SQLite leaves that one's log alone, and this one's as it is.
         """
         with contextlib.ExitStack() as last:
-            if self._lock is not None:
-                last.callback(os.close, self._lock)
-                self._lock = None
+            if self._end is not None:
+                self._end.detach()
+            if self._lock is None:
+                return
+            lock_file, self._lock = self._lock, None
+            last.callback(os.close, lock_file)
             if self._connection is not None:
+                if not _ended(lock_file):  # the file may say it, too
+                    with contextlib.suppress(sqlite3.Error):
+                        self._connection.execute("PRAGMA application_id = 0")
+                    last.callback(_ended, lock_file)
                 last.callback(self._connection.close)
                 self._connection = None
 
@@ -267,13 +311,25 @@ class Database:
 
     def write_back(self) -> None:
         """Write the log back into the file, and cut it to nothing."""
+        assert self._lock is not None
         with told(f"{self.path} cannot be written", self.path):
+            end_opening(self._lock)
             self._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.note_opening()
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise sqlite3.ProgrammingError("it is not open")
         return self._connection
+
+
+def _ended(lock_file: int) -> bool:
+    """Whether it could be noted that an opening has ended."""
+    try:
+        end_opening(lock_file)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

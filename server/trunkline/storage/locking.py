@@ -6,11 +6,14 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Final
 
 import psutil
 
+from trunkline.storage.durable import sync
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -24,6 +27,8 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 
 _OWNER_BYTES: Final = 12
 _MARK: Final = b"made\n"
+_OPENING: Final = struct.Struct(">II")
+"""Behind the mark: an opening and its CRC-32."""
 
 
 def lock(path: Path) -> int:
@@ -64,6 +69,36 @@ def is_marked(descriptor: int) -> bool:
 def mark(descriptor: int) -> None:
     """Note in a lock, behind its owner's process id, that what it locks has been made."""
     os.pwrite(descriptor, _MARK, _OWNER_BYTES)
+
+
+def opening_in(descriptor: int) -> int:
+    """The opening that was noted in a lock last; 0 if it ended, there was none, or the note was not finished."""
+    noted = os.pread(descriptor, _OPENING.size, _OWNER_BYTES + len(_MARK))
+    if len(noted) < _OPENING.size:
+        return 0
+    opening, crc = _OPENING.unpack(noted)
+    return int(opening) if zlib.crc32(noted[:4]) == crc else 0
+
+
+def note_opening(descriptor: int, opening: int) -> None:
+    """Note in a lock, durably, which opening of what it locks has begun, by a number of 32 bits.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    os.pwrite(descriptor, _MARK + _OPENING.pack(opening, zlib.crc32(opening.to_bytes(4))), _OWNER_BYTES)
+    sync(descriptor)
+
+
+def end_opening(descriptor: int) -> None:
+    """Note in a lock, durably, that the opening has ended. This takes no room on the disk.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if opening_in(descriptor):
+        os.truncate(descriptor, _OWNER_BYTES + len(_MARK))
+        sync(descriptor)
 
 
 def require_local(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A write-ahead log that a crash has left: whether transactions in it are lost. All of this blocks.
+"""A write-ahead log that a crash has left: whether it is the file's, and what of it is lost. All of this blocks.
 
 SQLite reads such a log up to the first frame that is not what was written, and takes the rest for a transaction that
 was not finished. It is one only where no other transaction is behind it: each was synced before the next began. The
@@ -19,6 +19,8 @@ _CHECKED: Final = 8
 """Bytes of a frame's header that its checksum is of, before the page."""
 _BIG_ENDIAN: Final = 1
 _MASK: Final = 0xFFFFFFFF
+_APPLICATION_ID: Final = 68
+"""Its offset in the file (sqlite.org/fileformat2.html#application_id)."""
 
 
 def require_whole(log: Path) -> None:
@@ -54,6 +56,30 @@ def require_whole(log: Path) -> None:
             behind += 1
     if behind > 1:
         raise damaged(log, f"frame {bad} is not what was written, and {behind} transactions are lost with it")
+
+
+def _opening_of(path: Path) -> int:
+    """The number that a file was given when it was opened (its ``application_id``); 0: none."""
+    with path.open("rb") as file:
+        file.seek(_APPLICATION_ID)
+        return int.from_bytes(file.read(4))
+
+
+def require_of(opening: int, path: Path, log: Path, lock: Path) -> None:
+    """Check that the log of an opening that did not end is there, and that file and log belong together.
+
+    Raises:
+        RpcError: 3002, they do not, or the log is gone or empty.
+        OSError: they cannot be read.
+    """
+    size = log.stat().st_size if log.exists() else 0
+    if _opening_of(path) == opening:
+        if size <= _HEADER.size:
+            words = "it is empty or gone, and with it what was written last before the crash"
+            raise damaged(log, f"{words}; if it was written back by hand, or can be done without, remove {lock}")
+    elif size > _HEADER.size:
+        words = f"{path.name} is another file than the one it was written for"
+        raise damaged(log, f"{words}; if that one was restored, move the log away")
 
 
 def _checksum(data: memoryview, order: str, sums: tuple[int, int]) -> tuple[int, int]:

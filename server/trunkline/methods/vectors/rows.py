@@ -180,6 +180,7 @@ class CollectionFile:
         """
         try:
             self._move(self.manifest, self.position, self.count, ())
+            self._database.note_opening()
         except RpcError as error:
             if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
                 raise
