@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
+from tests.support.timing import SCALE
 from tests.support.unit import UnitPart
 from tests.support.virtual_time import VirtualClockLoop
 
@@ -32,7 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Select the unit part where it was asked for; what ``@given`` tries without a word is as much as elsewhere."""
+    """Select the unit part where it was asked for; what ``@given`` tries without a word is as much as elsewhere.
+
+    A test that hangs is ended later where all takes longer.
+    """
+    if config.getoption("timeout") is None:
+        config.option.timeout = float(config.getini("timeout")) * SCALE
     if config.getoption("unit"):
         config.pluginmanager.register(UnitPart())
     from tests.fuzz.profile import fuzzing  # which looks at what the unit part sets

@@ -117,6 +117,6 @@ async def peer(
         ping_interval=None,
         close_timeout=1,
         proxy=None,
-        **options,
+        **{"open_timeout": PATIENCE} | options,
     ) as socket:
         yield kind(socket)
