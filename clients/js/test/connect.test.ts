@@ -7,6 +7,7 @@ import { WebSocket } from "ws";
 import { connect as connectInBrowser } from "../src/browser.js";
 import { connect, ConnectError } from "../src/index.js";
 import { PlainSocket } from "./support/plain-socket.js";
+import { ownPort } from "./support/ports.js";
 import { connected, listen, ONE_CONNECTION, rejection, roundTrip, serveBare } from "./support/scripted.js";
 import { pause, stoppedClock, within } from "./support/time.js";
 
@@ -65,12 +66,8 @@ test("a refused handshake is a ConnectError", async (t) => {
   assert.deepEqual([error.kind, error.name, error.maybeExecuted], ["connect", "ConnectError", false]);
 });
 
-test("nobody there is a ConnectError", async (t) => {
-  const server = createServer();
-  const url = await serveBare(t, server);
-  await new Promise((resolve) => {
-    server.close(resolve);
-  });
+test("nobody there is a ConnectError", async () => {
+  const url = `ws://127.0.0.1:${await ownPort()}/ws`;
   assert.ok((await rejection(connect(url))) instanceof ConnectError);
   const error = await rejection(connect(url, { WebSocket }));
   assert.ok(error instanceof ConnectError);

@@ -3,7 +3,6 @@
  */
 import assert from "node:assert/strict";
 import { createServer as createHttpServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { WebSocket } from "ws";
 import {
@@ -17,6 +16,7 @@ import {
 } from "../src/index.js";
 import { pauseMs } from "../src/redial.js";
 import { PlainSocket } from "./support/plain-socket.js";
+import { ownPort } from "./support/ports.js";
 import { connected, listen, ONE_CONNECTION, refusal, rejection, roundTrip, serve, serveBare } from "./support/scripted.js";
 import { EARLY_MS, stoppedClock, until, within } from "./support/time.js";
 
@@ -146,14 +146,7 @@ function answerAll(socket: WebSocket): void {
 
 /** A port on which nobody listens until the function is called. */
 async function laterHub(t: TestContext): Promise<{ url: string; begin: () => Promise<void> }> {
-  const probe = createHttpServer();
-  await new Promise<void>((resolve) => {
-    probe.listen(0, "127.0.0.1", resolve);
-  });
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => {
-    probe.close(resolve);
-  });
+  const port = await ownPort();
   const begin = async (): Promise<void> => {
     await serve(t, answerAll, { ...JSON_ALONE, port });
   };
