@@ -22,6 +22,12 @@ export const EARLY_MS = 2;
 export function stoppedClock(t: TestContext): (ms: number) => void {
   let now = Math.ceil(performance.now());
   t.mock.timers.enable({ apis: ["setTimeout"] });
+  const { clearTimeout: stop } = globalThis;
+  t.mock.method(globalThis, "clearTimeout", (timer: NodeJS.Timeout | undefined) => {
+    // One of an earlier test, whose connection is only now seen to be gone: it would keep the process.
+    never(timer);
+    stop(timer);
+  });
   t.mock.method(performance, "now", () => now);
   return (ms) => {
     now += ms;
