@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, async_playwright
+from playwright.async_api import Browser, BrowserContext, async_playwright, expect
+
+from tests.support.timing import PATIENCE
 
 ROOT: Final = Path(__file__).parents[2]
 BUNDLE: Final = ROOT / "clients" / "js" / "dist" / "index.js"
@@ -20,6 +22,11 @@ CHROMIUM_FLAGS: Final = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+MOMENT: Final = PATIENCE * 1000
+"""Milliseconds in which a page shows what it has to: only what never comes takes so long."""
+
+expect.set_options(timeout=MOMENT)
 
 
 def chromium() -> str:
@@ -47,6 +54,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
     """A fresh profile, in which every page can import the client from ``/trunkline.js``."""
     context = await browser.new_context()
+    context.set_default_timeout(3 * MOMENT)
     await context.route("**/trunkline.js", lambda route: route.fulfill(path=BUNDLE, content_type="text/javascript"))
     yield context
     await context.close()

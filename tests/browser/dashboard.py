@@ -12,13 +12,11 @@ from typing import Final
 
 from playwright.async_api import BrowserContext, ConsoleMessage, Page, Request, expect
 
+from tests.browser.conftest import MOMENT
 from tests.support.hub import RunningHub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE
 
 VIEWS: Final = ("overview", "executors", "requests", "connections", "topics", "logs", "console")
-MOMENT: Final = PATIENCE * 1000
-"""How long Playwright waits for what has to happen, in milliseconds."""
 
 
 @asynccontextmanager
@@ -55,7 +53,7 @@ async def show(page: Page, view: str) -> None:
 
 async def says(page: Page, word: str) -> None:
     """Wait until the page says so of its own state."""
-    await expect(page.locator(".belief b")).to_have_text(word, timeout=MOMENT)
+    await expect(page.locator(".belief b")).to_have_text(word, timeout=3 * MOMENT)
 
 
 @asynccontextmanager

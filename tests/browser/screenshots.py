@@ -11,7 +11,7 @@ from typing import Final, Literal
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.conftest import CHROMIUM_FLAGS, ROOT, chromium
-from tests.browser.dashboard import MOMENT, VIEWS, dashboard, load, says, show
+from tests.browser.dashboard import VIEWS, dashboard, load, says, show
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.peer import peer
 
@@ -42,9 +42,9 @@ async def take(browser: Browser, hub: RunningHub) -> None:
         await prepare(page)
         await asyncio.sleep(WORK_SECONDS)
         os.kill(max(hub.executor_pids()), signal.SIGKILL)
-        await expect(page.locator(".banner")).to_contain_text("SIGKILL", timeout=MOMENT)
+        await expect(page.locator(".banner")).to_contain_text("SIGKILL")
         await picture(page, "executor-down")
-        await expect(page.locator(".banner")).not_to_contain_text("executor-", timeout=MOMENT)
+        await expect(page.locator(".banner")).not_to_contain_text("executor-")
         await asyncio.sleep(5)
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
@@ -81,7 +81,7 @@ async def prepare(page: Page) -> None:
     await page.locator("#param-n").fill("16")
     await page.locator("#param-interval_ms").fill("45")
     await page.get_by_role("button", name="Stream it").click()
-    await expect(page.locator(".outcome .state")).to_have_text("ok", timeout=MOMENT)
+    await expect(page.locator(".outcome .state")).to_have_text("ok")
     await show(page, "overview")
 
 

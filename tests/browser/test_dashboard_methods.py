@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext, expect
 
-from tests.browser.dashboard import MOMENT, dashboard, says, show
+from tests.browser.dashboard import dashboard, says, show
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import peer
 from trunkline.executors import supervisor
@@ -26,18 +26,18 @@ async def test_the_console_lists_what_is_served_by_now(
         async with peer(hub.url) as caller, dashboard(context, hub) as page:
             await says(page, "Live")
             banner = page.locator(".banner")
-            await expect(banner).to_contain_text("module mended could not be loaded", timeout=MOMENT)
+            await expect(banner).to_contain_text("module mended could not be loaded")
             await expect(banner.get_by_text("weights.bin")).to_have_count(1)
             next_step = "loaded again by trunkline reload" if others else "executor-0 is started again"
-            await expect(banner).to_contain_text(next_step, timeout=MOMENT)
+            await expect(banner).to_contain_text(next_step)
             await show(page, "console")
             names = page.get_by_role("list", name="Methods")
-            await expect(names.get_by_text("rpc.discover", exact=True)).to_be_visible(timeout=MOMENT)
+            await expect(names.get_by_text("rpc.discover", exact=True)).to_be_visible()
             await expect(names.get_by_text("mended.ping")).to_have_count(0)
             mended.touch()
             if others:
                 await caller.result("executors.reload")
-            await expect(names.get_by_text("mended.ping")).to_be_visible(timeout=MOMENT)
+            await expect(names.get_by_text("mended.ping")).to_be_visible()
 
 
 async def test_methods_that_are_not_served_are_one_row_a_reason(context: BrowserContext) -> None:
@@ -49,7 +49,7 @@ async def test_methods_that_are_not_served_are_one_row_a_reason(context: Browser
             os.kill(pid, signal.SIGKILL)
             methods = page.get_by_role("region", name="Methods", exact=True).last
             row = methods.get_by_role("row").filter(has_text="no executor of the group default answers")
-            await expect(row).to_have_count(1, timeout=MOMENT)
+            await expect(row).to_have_count(1)
             await expect(methods.get_by_text("debug.echo")).to_have_count(0)
             await row.get_by_role("button").click()
             await expect(methods.get_by_text("debug.echo")).to_be_visible()
@@ -59,5 +59,5 @@ async def test_methods_that_are_not_served_are_one_row_a_reason(context: Browser
             async with peer(hub.url) as caller:
                 await caller.request("debug.echo", {"value": 1})
                 waiting = page.get_by_role("region", name="In flight").last.get_by_role("row").nth(1)
-                await expect(waiting).to_contain_text("queued", timeout=MOMENT)
+                await expect(waiting).to_contain_text("queued")
                 await expect(waiting.get_by_role("cell").nth(2)).to_have_text("–")

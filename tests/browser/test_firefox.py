@@ -10,6 +10,7 @@ from typing import Any, Final
 from tests.browser.firefox import firefox, firefox_page
 from tests.support.hub import ready_hub
 from tests.support.peer import peer
+from tests.support.ports import reserved_port
 from tests.support.timing import PATIENCE
 
 WORD: Final = "document.querySelector('.belief b')?.textContent"
@@ -32,9 +33,9 @@ def from_firefox(message: Any) -> dict[str, Any] | None:
 
 
 async def test_firefox_calls_streams_and_comes_back(tmp_path: Path) -> None:
-    with ready_hub() as hub:
+    with reserved_port() as port, ready_hub(arguments=("--port", str(port))) as hub:
         async with firefox_page(f"http://127.0.0.1:{hub.port}/#/console", tmp_path) as page:
-            await page.until(WORD, "Live")
+            await page.until(WORD, "Live", within=3 * PATIENCE)
             await page.type(".methods input", "debug.echo")
             await page.until("document.querySelectorAll('.methods li').length", 1)
             await page.click(".methods li button")
@@ -53,6 +54,6 @@ async def test_firefox_calls_streams_and_comes_back(tmp_path: Path) -> None:
             await page.until(WORD, "Reconnecting")
             await page.evaluate("location.hash = '#/overview'")
             await page.until("document.querySelector('.banner .headline')?.textContent.startsWith('Not live')")
-            with ready_hub(arguments=("--port", str(hub.port))):
+            with ready_hub(arguments=("--port", str(port))):
                 await page.until(WORD, "Live", within=3 * PATIENCE)
                 await page.until("document.querySelector('.banner .headline').textContent", "Healthy")

@@ -16,10 +16,11 @@ from typing import Final
 
 import pytest
 
+from tests.support.ports import reserved_port
 from tests.support.timing import eventually
 
 IDLE_SECONDS: Final = 2
-"""After so long without a byte both cut a connection."""
+"""After so long without a byte both cut a connection, unless told otherwise."""
 
 NGINX: Final = """daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr warn;
 events {{ worker_connections 512; }}
@@ -71,12 +72,10 @@ BARE: Final = {
 class ReverseProxy:
     """One of them, in front of a port. Use :func:`reverse_proxy`."""
 
-    def __init__(self, name: str, program: str, folder: Path, target: int, configuration: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+    def __init__(self, name: str, program: str, folder: Path, port: int, configuration: str) -> None:
+        self.port = port
         config = folder / f"{name}.conf"
-        text = configuration.format(folder=folder, port=self.port, target=target, idle=IDLE_SECONDS)
-        config.write_text(text)
+        config.write_text(configuration)
         self._command = [program, "-c", str(config)] if name == "nginx" else [program, "-db", "-f", str(config)]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -101,17 +100,24 @@ class ReverseProxy:
 
 
 @contextmanager
-def reverse_proxy(name: str, target: int, configurations: Mapping[str, str] = CONFIGURATIONS) -> Iterator[ReverseProxy]:
-    """nginx or haproxy in front of a port of this machine; skipped where it is not installed, but not in CI."""
+def reverse_proxy(
+    name: str, target: int, configurations: Mapping[str, str] = CONFIGURATIONS, *, idle: int = IDLE_SECONDS
+) -> Iterator[ReverseProxy]:
+    """nginx or haproxy in front of a port of this machine; skipped where it is not installed, but not in CI.
+
+    Args:
+        idle: seconds without a byte after which it cuts a connection.
+    """
     program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if program is None:
         reason = f"no {name} on the path: make deps-debian installs it"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    with tempfile.TemporaryDirectory(prefix="trunkline-proxy-") as folder:
+    with tempfile.TemporaryDirectory(prefix="trunkline-proxy-") as folder, reserved_port() as port:
         Path(folder).chmod(0o755)
-        proxy = ReverseProxy(name, program, Path(folder), target, configurations[name])
+        configuration = configurations[name].format(folder=folder, port=port, target=target, idle=idle)
+        proxy = ReverseProxy(name, program, Path(folder), port, configuration)
         proxy.start()
         try:
             yield proxy

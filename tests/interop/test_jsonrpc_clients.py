@@ -182,7 +182,9 @@ def curl(*arguments: str) -> str:
         if os.environ.get("CI") == "true":
             pytest.fail("curl is missing")
         pytest.skip("curl is missing: install curl")
-    done = subprocess.run([program, "-sS", "--max-time", "20", *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [program, "-sS", "--max-time", str(3 * PATIENCE), *arguments], capture_output=True, text=True, check=True
+    )
     return done.stdout
 
 

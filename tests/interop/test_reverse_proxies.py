@@ -23,12 +23,16 @@ RARE_PINGS = {"TRUNKLINE_PING_INTERVAL": "60"}
 
 @pytest.mark.parametrize("name", PROXIES)
 async def test_fault_29_heartbeats_hold_a_silent_connection(name: str) -> None:
-    with ready_hub(env=FREQUENT_PINGS) as hub, reverse_proxy(name, hub.port) as proxy:
-        async with peer(f"ws://127.0.0.1:{proxy.port}/ws") as connection:
-            slow = await connection.request("debug.sleep", {"seconds": 2 * IDLE_SECONDS + 1})
-            assert "result" in await connection.reply(slow)
-            await asyncio.sleep(2 * IDLE_SECONDS)  # the proxy is not to cut it
-            assert (await connection.result("rpc.ping"))["pong"] is True
+    idle = 3 * IDLE_SECONDS  # pings may be late, if the hub stands still for a while
+    with ready_hub(env=FREQUENT_PINGS) as hub, reverse_proxy(name, hub.port, idle=idle) as proxy:
+        url = f"ws://127.0.0.1:{proxy.port}/ws"
+        async with peer(url) as waiting, peer(url) as silent:
+            slow = await waiting.request("debug.sleep", {"seconds": idle + 2})
+            assert "result" in await waiting.reply(
+                slow, 4 * PATIENCE
+            )  # meanwhile the proxy is not to cut the other, either
+            for connection in (waiting, silent):
+                assert (await connection.result("rpc.ping"))["pong"] is True
 
 
 @pytest.mark.parametrize("name", PROXIES)
@@ -38,7 +42,7 @@ async def test_fault_29_without_heartbeats_the_proxy_cuts_and_a_session_does_not
             states: list[str] = []
             async with connect(f"ws://127.0.0.1:{proxy.port}/ws") as client:
                 client.on_connection_state(lambda change: states.append(change.state))
-                assert await client.call("debug.sleep", {"seconds": IDLE_SECONDS + 2}) is not None
+                assert await client.call("debug.sleep", {"seconds": 3 * IDLE_SECONDS}) is not None
             assert states[:2] == ["reconnecting", "connected"], "the proxy did not cut it"
             async with asyncio.timeout(PATIENCE):
                 await silent.socket.wait_closed()
@@ -117,7 +121,7 @@ async def test_whom_a_trusted_proxy_forwards_for_is_in_the_audit_log(name: str, 
         ) as socket:
             await socket.send('{"jsonrpc":"2.0","id":1,"method":"rpc.ping"}')
             await socket.recv()
-        eventually(lambda: '"event":"call"' in audit.read_text(), "the audit log has the call")
+        eventually(lambda: audit.exists() and '"event":"call"' in audit.read_text(), "the audit log has the call")
     peers = {json.loads(line)["peer"] for line in audit.read_text().splitlines()}
     # The proxy adds the address it saw, which is a trusted one, too, here: so the next one counts.
     assert peers == {"203.0.113.7:0"}

@@ -62,6 +62,7 @@ describe("a hub with a token, and room for one session", { skip: SKIP_WITHOUT_HU
     await client.hub.call("rpc.ping");
     proxy.cut();
     assert.equal((await open).slept, 1);
+    await client.until("resumed");
     assert.deepEqual(client.story, ["try 1", "try 2", "try 3", "resumed"]);
     assert.deepEqual(asked, [TOKEN, ...tokens]);
     const failed = client.states[2];

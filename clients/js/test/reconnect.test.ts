@@ -12,9 +12,9 @@ import { connect, DisconnectedError, TimeoutError, type ConnectOptions } from ".
 import { hubMethods, SKIP_WITHOUT_METHODS } from "./support/hub-methods.js";
 import { PACKAGE } from "./support/paths.js";
 import { PlainSocket } from "./support/plain-socket.js";
-import { SOON, Watched } from "./support/resilient.js";
-import { listen, rejection, type Peer, type Received } from "./support/scripted.js";
-import { PATIENCE, pause, within } from "./support/time.js";
+import { NEVER, SOON, Watched } from "./support/resilient.js";
+import { listen, rejection, roundTrip, type Peer, type Received } from "./support/scripted.js";
+import { PATIENCE, pause, stoppedClock, until, within } from "./support/time.js";
 
 interface Played {
   readonly watched: Watched;
@@ -107,8 +107,14 @@ test("after a cut it resumes, sends what the hub has not, and drops what it has 
 });
 
 test("what came is acknowledged a little later, or after 32 frames", async (t) => {
-  const { peer } = await opened(t);
+  const pass = stoppedClock(t);
+  const { watched, peer } = await opened(t);
   peer.send({ method: "stream.credit", params: { request_id: "h:1", consumed: 0 }, seq: 1 });
+  await roundTrip(watched.hub, peer);
+  pass(199);
+  // Nothing was acknowledged yet.
+  await roundTrip(watched.hub, peer);
+  pass(1);
   assert.deepEqual((await peer.next()).params, { received: 1 });
   peer.together(() => {
     for (let seq = 2; seq <= 33; seq += 1) {
@@ -199,7 +205,7 @@ for (const answer of ["error", "nonsense"] as const) {
 }
 
 test("what waits is bounded, in messages and in length, together with what is not acknowledged", async (t) => {
-  const { watched, peer } = await opened(t, { maxQueued: 3, reconnect: { minDelayMs: 60_000, maxDelayMs: 60_000 } });
+  const { watched, peer } = await opened(t, { maxQueued: 3, reconnect: NEVER });
   const { hub } = watched;
   const kept = rejection(hub.call("kept"));
   peer.cut();
@@ -220,8 +226,7 @@ test("what waits is bounded, in messages and in length, together with what is no
 });
 
 test("maxQueuedBytes, and 0 for nothing at all", async (t) => {
-  const slow = { minDelayMs: 60_000, maxDelayMs: 60_000 };
-  const first = await opened(t, { maxQueuedBytes: 300, reconnect: slow });
+  const first = await opened(t, { maxQueuedBytes: 300, reconnect: NEVER });
   first.peer.cut();
   await first.watched.until("lost");
   const text = "x".repeat(100);
@@ -229,7 +234,7 @@ test("maxQueuedBytes, and 0 for nothing at all", async (t) => {
   assert.match(String(await rejection(first.watched.hub.call("b", { text: text + text }))), /maxQueuedBytes \(300\)/u);
   await first.watched.hub.close();
   await waiting;
-  const second = await opened(t, { maxQueued: 0, reconnect: slow });
+  const second = await opened(t, { maxQueued: 0, reconnect: NEVER });
   second.peer.cut();
   await second.watched.until("lost");
   assert.match(String(await rejection(second.watched.hub.call("a"))), /maxQueued \(0\)/u);
@@ -259,8 +264,7 @@ test("deadlines and signals count while a call waits, and it is never sent", asy
 });
 
 test("a session is given up when the hub must have given it up, without a connection", async (t) => {
-  const slow = { minDelayMs: 60_000, maxDelayMs: 60_000 };
-  const { watched, peer } = await opened(t, { reconnect: slow, retry: false }, 50);
+  const { watched, peer } = await opened(t, { reconnect: NEVER, retry: false }, 50);
   const open = rejection(watched.hub.call("open"));
   await next(peer);
   peer.cut();
@@ -290,7 +294,7 @@ test("a listener that throws harms nobody, and one that left hears nothing", asy
   peer.cut();
   await accepted(accept, { resumed: true });
   await watched.until("resumed");
-  await pause(5);
+  await within("both errors", until(() => surfaced.length === 2));
   assert.deepEqual([heard, surfaced], [[], [bug, bug]]);
 });
 
@@ -307,8 +311,7 @@ test("the network, or the page, comes back: it tries at once", async (t) => {
       delete globals[name];
     }
   });
-  const slow = { minDelayMs: 1e9, maxDelayMs: 1e9 };
-  const { watched, peer, accept } = await opened(t, { reconnect: slow });
+  const { watched, peer, accept } = await opened(t, { reconnect: NEVER });
   peer.cut();
   await watched.until("lost");
   network.dispatchEvent(new Event("online"));

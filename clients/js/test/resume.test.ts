@@ -155,7 +155,7 @@ describe("cuts", { skip: SKIP_WITHOUT_LAB }, () => {
     const subscribing = hub.subscribe("offline.a");
     hub.notify("publish", { topic: "offline.a", data: "told" });
     const stream = hub.stream("debug.count", { n: 3 });
-    const call = hub.call("debug.echo", { value: 7 }, { timeoutMs: 10_000 });
+    const call = hub.call("debug.echo", { value: 7 }, { timeoutMs: PATIENCE });
     await watched.until("lost", 3);
     proxy.isOpen = true;
     assert.equal(await call, 7);

@@ -9,7 +9,7 @@ import { Proxy } from "./support/proxy.js";
 import { SKIP_WITHOUT_HUB, startHub, type RealHub } from "./support/real-hub.js";
 import { Watched } from "./support/resilient.js";
 import { rejection } from "./support/scripted.js";
-import { pause, settled, until, within } from "./support/time.js";
+import { PATIENCE, pause, settled, until, within } from "./support/time.js";
 
 async function* count({ n }: { n: number }, call: ServedCall): AsyncGenerator<number, object> {
   call.progress("begun");
@@ -24,7 +24,7 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
   let caller: Hub;
 
   before(async () => {
-    real = await startHub();
+    real = await startHub({ env: { TRUNKLINE_CALLEE_GRACE: "60" } });
     caller = await connect(real.url, { retry: false });
   });
 
@@ -48,9 +48,9 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     });
     await hub.register("node.nothing", async () => {});
     const metadata = { traceparent: "00-x", principal: { name: "root" } };
-    assert.equal(await caller.call("node.double", { n: 21 }, { timeoutMs: 5_000, metadata }), 42);
+    assert.equal(await caller.call("node.double", { n: 21 }, { timeoutMs: PATIENCE, metadata }), 42);
     assert.equal(told?.metadata.traceparent, "00-x");
-    assert.ok(Number(told?.metadata.timeout_ms) <= 5_000);
+    assert.ok(Number(told?.metadata.timeout_ms) <= PATIENCE);
     const { roles = [], ...who } = told?.principal ?? {};
     assert.deepEqual(who, { name: "anonymous", tenant: "default", claims: {} }, "the hub says it, no caller");
     assert.ok(roles.includes("callee"));
@@ -197,13 +197,13 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     const controller = new AbortController();
     const call = Promise.allSettled([caller.call("node.wait", {}, { signal: controller.signal })]);
     await within("it runs", until(() => told.running === 1));
-    // A deadline that passes before the call has begun reaches no handler.
+    // A deadline that passes before the call has begun reaches no handler, and one that is told late may have another one tried.
     for (let timeoutMs = 200; told.running < 2; timeoutMs *= 2) {
       await Promise.allSettled([caller.call("node.wait", {}, { timeoutMs })]);
     }
     controller.abort();
     await call;
-    await within("both are told", until(() => told.aborted === 2));
+    await within("all are told", until(() => told.aborted === told.running));
     assert.equal(await caller.call("debug.echo", { value: 1 }), 1);
   });
 
@@ -248,12 +248,14 @@ describe("served methods", { skip: SKIP_WITHOUT_HUB }, () => {
     await within("it runs", until(() => calls === 1));
     const order: string[] = [];
     async function drain(): Promise<void> {
-      await registration.unregister({ drain: true, timeoutMs: 10_000 });
+      await registration.unregister({ drain: true, timeoutMs: PATIENCE });
       order.push("drained");
     }
     const drained = drain();
+    // Once this is answered the hub has been told that it drains; once the next one is, the late call is there.
+    await first.call("rpc.ping");
     const late = caller.call("node.drained");
-    await first.call("debug.echo", { value: 1 });
+    await caller.call("rpc.ping");
     order.push("finish");
     finish.abort();
     assert.equal(await running, "first");

@@ -2,12 +2,17 @@
  * What a spawned hub is made of, without a hub.
  */
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { describe, test } from "node:test";
+import { HubProcess } from "../src/node/hub-process.js";
 import { describeEnd, SpawnError } from "../src/node/spawn-error.js";
 import { Greeting } from "../src/node/greeting.js";
 import { LastLines, LineSplitter, MAX_LINE } from "../src/node/lines.js";
 import { settingsOf, type SpawnOptions } from "../src/node/options.js";
 import { Restarts } from "../src/node/restarts.js";
+import { folder, standIn } from "./support/spawned.js";
+import { PATIENCE, stoppedClock, until, within } from "./support/time.js";
 
 function linesOf(...pieces: string[]): string[] {
   const lines: string[] = [];
@@ -134,4 +139,48 @@ test("errors say how it ended, and what it said last", () => {
   assert.equal(error.message, "the hub ended with exit code 2; its last words:\na\nb");
   assert.deepEqual([error.exitCode, error.signal, error.stderr], [2, undefined, ["a", "b"]]);
   assert.equal(describeEnd({ exitCode: null, signal: "SIGKILL" }), "was ended by SIGKILL");
+});
+
+/** Whether there is a process, or what is left of one that nobody has asked how it ended. */
+function isThere(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
+
+/** Stands still until there is such a file: no event comes to this process meanwhile. */
+function standStillUntil(file: string): void {
+  const giveUp = Date.now() + PATIENCE;
+  while (!existsSync(file)) {
+    assert.ok(Date.now() < giveUp, `no ${file}`);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+  }
+}
+
+test("the last words of a hub are heard, though this process stands still for longer than it waits for them", async (t) => {
+  const pass = stoppedClock(t);
+  const said = join(folder(t), "said");
+  // One that has its output from it, and speaks when it is gone.
+  const heir = `import { writeFileSync, writeSync } from "node:fs";
+    const look = setInterval(() => {
+      if (process.ppid !== Number(process.argv[1])) {
+        writeSync(2, "the last words\\n");
+        writeFileSync(process.argv[2], "");
+        clearInterval(look);
+      }
+    }, 1);`;
+  const code = `import { spawn } from "node:child_process";
+    const args = ["--input-type=module", "--eval", ${JSON.stringify(heir)}, String(process.pid), ${JSON.stringify(said)}];
+    spawn(process.execPath, args, { stdio: "inherit" });`;
+  const log: string[] = [];
+  const hub = new HubProcess(settingsOf({ ...standIn(t, code), onLog: (line) => log.push(line) }), 0);
+  const { pid } = await hub.up();
+  process.kill(pid, "SIGKILL");
+  await within("its end is noticed", until(() => !isThere(pid)));
+  standStillUntil(said);
+  pass(1_000);
+  await within("its end", hub.ended);
+  assert.equal(log.at(-1), "the last words");
 });

@@ -12,6 +12,7 @@ import {
   type Subscription,
 } from "../src/index.js";
 import { drain, short, take } from "./support/messages.js";
+import { NEVER } from "./support/resilient.js";
 import { connected, rejection, roundTrip, type Peer } from "./support/scripted.js";
 import { pause, within } from "./support/time.js";
 
@@ -290,7 +291,7 @@ test("close() ends subscriptions at once: loops are given what came, and end", a
 });
 
 test("close() while there is no connection ends loops as quietly", async (t) => {
-  const { hub, peer } = await connected(t, { reconnect: { minDelayMs: 60_000, maxDelayMs: 60_000 } });
+  const { hub, peer } = await connected(t, { reconnect: NEVER });
   const subscription = await subscribed(hub, peer);
   const reading = drain(subscription);
   const lost = new Promise((resolve) => {

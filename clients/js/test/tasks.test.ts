@@ -9,7 +9,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { createTaskClient, TaskError, TaskTimeoutError, TaskUnavailableError } from "trunkline/tasks";
+import { ownPort } from "./support/ports.js";
 import { SKIP_WITHOUT_LAB, startHub, type RealHub } from "./support/real-hub.js";
+import { stoppedClock, within } from "./support/time.js";
 
 type Fault = "pass" | "lose" | "cut" | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: object };
 
@@ -152,7 +154,9 @@ describe("tasks", { skip: SKIP_WITHOUT_LAB }, () => {
     await assert.rejects(client.analyzeSpeech(params), { name: "TaskUnavailableError", retryAfterMs: 3_600_000, attempts: 1 });
   });
 
-  test("a slow method is 408, by the hub's word", async () => {
+  test("a slow method is 408, by the hub's word", async (t) => {
+    // Only the hub's time passes.
+    stoppedClock(t);
     const { client } = prepared();
     await assert.rejects(client.runInference({ seconds: 60 }, { timeoutMs: 200 }), (error: unknown) => {
       assert.ok(error instanceof TaskTimeoutError);
@@ -161,26 +165,27 @@ describe("tasks", { skip: SKIP_WITHOUT_LAB }, () => {
     });
   });
 
-  test("a hub that says nothing is 408, too", async () => {
-    const silent = createServer(() => {});
+  test("a hub that says nothing is 408, too", async (t) => {
+    const pass = stoppedClock(t);
+    const silent = createServer();
+    const asked = new Promise((resolve) => {
+      silent.once("request", resolve);
+    });
     await new Promise<void>((resolve) => {
       silent.listen(0, "127.0.0.1", resolve);
     });
     const client = createTaskClient({ baseUrl: `http://127.0.0.1:${(silent.address() as AddressInfo).port}` });
-    await assert.rejects(client.run("any", {}, { timeoutMs: 1 }), { name: "TaskTimeoutError", status: 408, code: undefined, maybeExecuted: true });
+    const running = client.run("any", {}, { timeoutMs: 1 });
+    const failing = assert.rejects(running, { name: "TaskTimeoutError", status: 408, code: undefined, maybeExecuted: true });
+    await within("it is asked", asked);
+    pass(1_001);
+    await within("the client gives up", failing);
     silent.close();
     silent.closeAllConnections();
   });
 
   test("nobody there is 503, and nothing ran", async () => {
-    const gone = createServer();
-    await new Promise<void>((resolve) => {
-      gone.listen(0, "127.0.0.1", resolve);
-    });
-    const { port } = gone.address() as AddressInfo;
-    await new Promise((resolve) => {
-      gone.close(resolve);
-    });
+    const port = await ownPort();
     const client = createTaskClient({ baseUrl: `http://127.0.0.1:${port}`, retry: { maxRetries: 1, retryDelayMs: 1 } });
     await assert.rejects(client.healthCheck(), { name: "TaskUnavailableError", status: 503, attempts: 2 });
     const message = `POST http://127.0.0.1:${port}/api/v1/any: no connection, nothing was sent: ECONNREFUSED`;

@@ -1,5 +1,5 @@
 # A WebSocket client of the BEAM that knows nothing of Trunkline: gun, as RabbitMQ ships it.
-# Usage: elixir -pa <ebin of gun and cowlib> -pa <Trunkline.JSON> gun.exs PORT
+# Usage: elixir -pa <ebin of gun and cowlib> -pa <Trunkline.JSON> gun.exs PORT SILENT_MS
 defmodule Gun do
   import ExUnit.Assertions
   alias Trunkline.JSON
@@ -23,7 +23,7 @@ defmodule Gun do
     message
   end
 
-  def json_rpc(port) do
+  def json_rpc(port, silent_ms) do
     gun = open(port, "/ws", ["trunkline.v1+json"])
     say(gun, %{jsonrpc: "2.0", id: 1, method: "debug.echo", params: %{value: %{"a" => "ü"}}})
     assert hear(gun) == %{"jsonrpc" => "2.0", "id" => 1, "result" => %{"a" => "ü"}}
@@ -38,9 +38,9 @@ defmodule Gun do
     say(gun, %{jsonrpc: "2.0", id: 2, method: "debug.echo", params: %{value: big}})
     assert hear(gun)["result"] == big
 
-    # The hub pings every 0.2 s and cuts off who does not answer within 0.2 s; gun answers by itself.
+    # The hub pings every 0.2 s and cuts off who does not answer in less than this; gun answers by itself.
     :gun.ws_send(gun, {:ping, "still there?"})
-    Process.sleep(1500)
+    Process.sleep(silent_ms)
     say(gun, %{jsonrpc: "2.0", id: 3, method: "rpc.ping"})
     assert hear(gun)["result"]["pong"]
 
@@ -62,6 +62,6 @@ defmodule Gun do
 end
 
 {:ok, _} = Application.ensure_all_started(:gun)
-[port] = System.argv()
-Gun.json_rpc(String.to_integer(port))
-Gun.phoenix(String.to_integer(port))
+[port, silent_ms] = Enum.map(System.argv(), &String.to_integer/1)
+Gun.json_rpc(port, silent_ms)
+Gun.phoenix(port)

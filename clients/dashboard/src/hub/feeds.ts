@@ -66,6 +66,7 @@ const FEEDS: Readonly<Record<string, Take>> = {
 export function feed(hub: Hub): void {
   startAnew();
   refused.value = {};
+  // Metrics come last: what makes the page call itself live comes once it hears of everything else.
   for (const topic of asks.topics) {
     void follow(hub, topic);
   }

@@ -159,8 +159,11 @@ function endOf(child: ChildProcess): Promise<ProcessEnd> {
     });
     child.once("exit", (exitCode, signal) => {
       const timer = setTimeout(() => {
-        child.stdout?.destroy();
-        child.stderr?.destroy();
+        // Where this process stood still, what was said meanwhile is read first: in this turn of the loop, after its timers.
+        setImmediate(() => {
+          child.stdout?.destroy();
+          child.stderr?.destroy();
+        });
       }, OUTPUT_GRACE_MS);
       child.once("close", () => {
         clearTimeout(timer);

@@ -9,6 +9,9 @@ import { within } from "./time.js";
 /** Comes back at once, so that tests need not wait. */
 export const SOON = { minDelayMs: 1, maxDelayMs: 50 };
 
+/** Does not come back while a test lasts: of delays that are drawn from so many days none is short. */
+export const NEVER = { minDelayMs: 1e9, maxDelayMs: 1e9 };
+
 export class Watched {
   readonly hub: Hub;
   readonly states: ConnectionState[] = [];

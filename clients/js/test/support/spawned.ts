@@ -10,6 +10,7 @@ import type { TestContext } from "node:test";
 import { promisify } from "node:util";
 import { SpawnError, spawnHub, type SpawnedHub, type SpawnedState, type SpawnOptions } from "../../src/node/index.js";
 import { REPOSITORY } from "./paths.js";
+import { ownPort } from "./ports.js";
 import { PATIENCE, pause, within } from "./time.js";
 
 /** The program that the tests start. */
@@ -72,7 +73,8 @@ export class Spawned {
 
   static async start(t: TestContext, options: SpawnOptions = {}): Promise<Spawned> {
     const spawned = new Spawned();
-    spawned.hub = await spawnHub({ ...small(t), ...spawned.listeners(), ...options });
+    // A port that nobody else is given while it is started again.
+    spawned.hub = await spawnHub({ ...small(t), port: await ownPort(), ...spawned.listeners(), ...options });
     t.after(() => spawned.hub.stop());
     return spawned;
   }
