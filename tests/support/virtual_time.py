@@ -47,6 +47,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while nothing runs, as where the process stands still."""
+        self._clock.now += seconds
+
 
 class VirtualClockLoop(VirtualLoop):
     """One whose time is :func:`time.monotonic`'s, too, until it is closed. It begins at the real one's."""
