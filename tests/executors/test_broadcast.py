@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
+from tests.support.native import native_hold
 from tests.support.peer import peer
 from tests.support.timing import PATIENCE, until
 from trunkline_protocol.errors import ErrorCode
@@ -49,18 +51,15 @@ async def test_one_that_fails_is_named_and_the_others_have_done_it(hub: RunningH
         assert "clear_cache failed" in error["message"]
 
 
-async def test_one_that_does_not_answer_is_a_typed_error() -> None:
+async def test_one_that_does_not_answer_is_a_typed_error(tmp_path: Path) -> None:
     constants = {"trunkline.control.caches:SECONDS": 0.5}
-    with ready_hub("caching", cwd=MODULES, constants=constants) as hub:
-        (stopped,) = hub.executor_pids()
-        os.kill(stopped, signal.SIGSTOP)
-        try:
-            async with peer(hub.url) as client:
-                error = await client.error("cache.clear", ["kept"])
-                assert (error["code"], error["data"]["maybe_executed"]) == (ErrorCode.COMMUNICATION_TIMEOUT, True)
-                assert error["data"]["executors"] == ["executor-0"]
-        finally:
-            os.kill(stopped, signal.SIGCONT)
+    with ready_hub("caching", "lab", cwd=MODULES, constants=constants) as hub, native_hold(tmp_path) as hold:
+        async with peer(hub.url) as client:
+            await client.request("lab.native", hold.params)
+            await hold.runs()
+            error = await client.error("cache.clear", ["kept"])
+            assert (error["code"], error["data"]["maybe_executed"]) == (ErrorCode.COMMUNICATION_TIMEOUT, True)
+            assert error["data"]["executors"] == ["executor-0"]
 
 
 async def test_one_that_dies_meanwhile_holds_nothing_any_more(hub: RunningHub) -> None:
