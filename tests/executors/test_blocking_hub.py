@@ -11,7 +11,7 @@ import pytest
 from tests.hub.callers import as_who, tokens_file
 from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.match import require
-from tests.support.timing import until
+from tests.support.timing import SCALE, until
 from trunkline_protocol.errors import ErrorCode
 
 ENTRIES = {"ann": 'methods = ["plain.*", "own.*", "loop.*", "waiters.*"]\npublish = []', "root": 'roles = ["admin"]'}
@@ -39,11 +39,20 @@ async def test_plain_functions_that_call_each_other_do_not_deadlock_one_executor
 async def test_it_ends_with_the_deadline_and_with_a_cancel(hub: RunningHub) -> None:
     async with as_who(hub, "ann") as ann:
         wait = {"method": "loop.forever"}
-        require(
-            {"code": ErrorCode.COMMUNICATION_TIMEOUT}, await ann.error("plain.ends", wait, metadata={"timeout_ms": 300})
-        )
+
+        async def begun(times: int) -> None:
+            async def seen() -> bool:
+                return bool((await ann.result("waiters.seen")).count("forever begun") == times)
+
+            await until(seen, "what it waits for has begun")
+
+        deadline = {"timeout_ms": int(1500 * SCALE)}
+        asked = await ann.request("plain.ends", wait, metadata=deadline)
+        await begun(1)
+        require({"error": {"code": ErrorCode.COMMUNICATION_TIMEOUT}}, await ann.reply(asked))
         asked = await ann.request("plain.ends", wait)
         assert await ann.result("plain.upper", {"text": "a"}) == "A", "others run meanwhile"
+        await begun(2)
         await ann.cancel(asked)
         require({"error": {"code": ErrorCode.CANCELLED}}, await ann.reply(asked))
 

@@ -11,12 +11,15 @@ import pytest
 
 from tests.support.hub import RunningHub
 from tests.support.match import require
+from tests.support.native import native_hold
 from tests.support.peer import Peer, is_reply, peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually
 from trunkline_protocol.errors import ErrorCode
 
 CODES = {"cancel": ErrorCode.CANCELLED, "deadline": ErrorCode.COMMUNICATION_TIMEOUT}
-NATIVE_SECONDS = 1.0
+
+DEADLINE_MS = int(1500 * SCALE)
+"""Milliseconds that a call is given which has to have begun before its deadline."""
 
 
 @pytest.fixture
@@ -63,7 +66,8 @@ async def test_a_coroutine_gives_its_slot_back(slot_peer: Peer, how: str) -> Non
 async def test_a_stream_gives_its_slot_back(slot_peer: Peer, how: str) -> None:
     """Its first chunk shows that it runs; then it is silent until its end."""
     params = {"n": 2, "interval_ms": 60_000}
-    call = await slot_peer.request("debug.count", params, metadata={"timeout_ms": 500 if how == "deadline" else 60_000})
+    metadata = {"timeout_ms": DEADLINE_MS if how == "deadline" else 60_000}
+    call = await slot_peer.request("debug.count", params, metadata=metadata)
     require({"method": "stream_chunk", "params": {"index": 0}}, await slot_peer.receive())
     waiting = await slot_peer.request("debug.echo", {"value": "next"})
     if how == "cancel":
@@ -78,31 +82,33 @@ async def test_a_stream_gives_its_slot_back(slot_peer: Peer, how: str) -> None:
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_native_code_is_answered_for_at_once_and_may_finish(slot_peer: Peer, tmp_path: Path, how: str) -> None:
     """Nothing can stop it: its caller does not wait for it, the next one does, and its process lives on."""
-    marker = tmp_path / "m"
     pid = (await slot_peer.result("debug.pid"))["pid"]
-    params = {"marker": str(marker), "seconds": NATIVE_SECONDS}
-    metadata = {"timeout_ms": 300 if how == "deadline" else 60_000}
-    call = await slot_peer.request("lab.stuck", params, metadata=metadata)
-    await asyncio.to_thread(eventually, lambda: marker.exists() and marker.stat().st_size, "it runs")
-    behind = await slot_peer.request("debug.spin", {"seconds": 0})
-    if how == "cancel":
-        await slot_peer.cancel(call)
-    assert await order_of_replies(slot_peer, 2) == [call, behind]
+    metadata = {"timeout_ms": DEADLINE_MS if how == "deadline" else 60_000}
+    with native_hold(tmp_path) as hold:
+        call = await slot_peer.request("lab.native", hold.params, metadata=metadata)
+        await hold.runs()
+        behind = await slot_peer.request("debug.spin", {"seconds": 0})
+        if how == "cancel":
+            await slot_peer.cancel(call)
+        assert await order_of_replies(slot_peer, 1) == [call]
+    assert await order_of_replies(slot_peer, 1) == [behind]
     executor = await active(slot_peer, 0)
     assert (executor["restarts"], executor["pid"]) == (0, pid)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 async def test_a_native_call_that_waits_is_never_run(slot_peer: Peer, tmp_path: Path, how: str) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    running = await slot_peer.request("lab.stuck", {"marker": str(first), "seconds": NATIVE_SECONDS})
-    await asyncio.to_thread(eventually, first.exists, "the first one runs")
+    second = tmp_path / "second"
     metadata = {"timeout_ms": 200 if how == "deadline" else 60_000}
-    waiting = await slot_peer.request("lab.stuck", {"marker": str(second), "seconds": 0}, metadata=metadata)
-    if how == "cancel":
-        await slot_peer.cancel(waiting)
-    # Answered while the first one holds the executor: it waits in the hub, or was sent ahead into the executor.
-    assert await order_of_replies(slot_peer, 2) == [waiting, running]
+    with native_hold(tmp_path) as hold:
+        running = await slot_peer.request("lab.native", hold.params)
+        await hold.runs()
+        waiting = await slot_peer.request("lab.stuck", {"marker": str(second), "seconds": 0}, metadata=metadata)
+        if how == "cancel":
+            await slot_peer.cancel(waiting)
+        # Answered while the first one holds the executor: it waits in the hub, or was sent ahead into the executor.
+        assert await order_of_replies(slot_peer, 1) == [waiting]
+    assert await order_of_replies(slot_peer, 1) == [running]
     await slot_peer.result("debug.spin", {"seconds": 0})
     assert not second.exists()
 
@@ -139,7 +145,7 @@ async def test_the_deadline_of_the_outer_call_ends_three_levels_below(slot_peer:
     marker = tmp_path / "m"
     inner = {"method": "lab.cleanup", "params": {"marker": str(marker)}}
     params = {"method": "debug.call", "params": {"method": "debug.call", "params": inner}}
-    call = await slot_peer.request("debug.call", params, metadata={"timeout_ms": 1000})
+    call = await slot_peer.request("debug.call", params, metadata={"timeout_ms": DEADLINE_MS})
     await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "the innermost runs")
     message = await slot_peer.receive()
     assert is_reply(message, call)

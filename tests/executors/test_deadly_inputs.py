@@ -17,8 +17,9 @@ from typing_extensions import override
 from tests.support.groups import one_group
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
+from tests.support.native import native_hold
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, START, eventually, until
+from tests.support.timing import PATIENCE, SCALE, START, eventually, until
 from trunkline.executors import supervisor
 from trunkline.executors.pool import ExecutorPool
 from trunkline.executors.quarantine import QuarantineLimits
@@ -142,50 +143,48 @@ async def avoids_one(connection: Peer) -> int:
         while True:
             probes = [await connection.request("debug.pid") for _ in range(6)]  # they take turns over all that hear
             with contextlib.suppress(TimeoutError):
-                # Shorter than the second after which debug.spin lets its executor hear for a moment.
                 pids = {(await connection.reply(probe, within=0.6))["result"]["pid"] for probe in probes}
                 if len(pids) == 1:
                     return int(pids.pop())
 
 
 async def test_fault_15_neighbours_of_a_stuck_executor_are_unharmed(hub_of_two: RunningHub, tmp_path: Path) -> None:
-    marker = tmp_path / "m"
-    async with peer(hub_of_two.url) as connection, peer(hub_of_two.url) as neighbour:
-        died = await deaths(connection)
-        await whole_again(connection, died)
-        before = hub_of_two.executor_pids()
-        params = {"marker": str(marker), "seconds": 60}
-        # What ends it is the cancel, however long the machine takes up to there.
-        stuck = await connection.request("lab.stuck", params, metadata={"timeout_ms": 120_000})
-        await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
-        other = await avoids_one(neighbour)
-        # Not idempotent, and longer than the other lives: one that went to the stuck executor would be lost.
-        streams = [await neighbour.request("debug.count", {"n": 100, "interval_ms": 30}) for _ in range(4)]
-        await connection.cancel(stuck)
-        require({"error": {"code": ErrorCode.CANCELLED}}, await connection.reply(stuck))
-        for stream in streams:
-            assert (await neighbour.reply(stream, within=2 * PATIENCE))["result"] == {"chunks": 100}
-        await whole_again(connection, died + 1)
-        after = hub_of_two.executor_pids()
-        assert before & after == {other}
-        assert len(after) == 2
+    with native_hold(tmp_path) as hold:
+        async with peer(hub_of_two.url) as connection, peer(hub_of_two.url) as neighbour:
+            died = await deaths(connection)
+            await whole_again(connection, died)
+            before = hub_of_two.executor_pids()
+            # What ends it is the cancel, however long the machine takes up to there.
+            stuck = await connection.request("lab.native", hold.params, metadata={"timeout_ms": 120_000})
+            await hold.runs()
+            other = await avoids_one(neighbour)
+            # Not idempotent, and longer than the other lives: one that went to the stuck executor would be lost.
+            streams = [await neighbour.request("debug.count", {"n": 100, "interval_ms": 30}) for _ in range(4)]
+            await connection.cancel(stuck)
+            require({"error": {"code": ErrorCode.CANCELLED}}, await connection.reply(stuck))
+            for stream in streams:
+                assert (await neighbour.reply(stream, within=2 * PATIENCE))["result"] == {"chunks": 100}
+            await whole_again(connection, died + 1)
+            after = hub_of_two.executor_pids()
+            assert before & after == {other}
+            assert len(after) == 2
 
 
 async def test_fault_15_what_waits_for_a_silent_executor_runs_when_it_hears_again(
     hub_of_one: RunningHub, tmp_path: Path
 ) -> None:
     """The only one there is holds the interpreter lock for a while, as it may: what comes meanwhile is not lost."""
-    marker = tmp_path / "m"
     async with peer(hub_of_one.url) as connection:
-        stuck = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 3})
-        await asyncio.to_thread(eventually, lambda: letters(marker), "it runs")
-        await asyncio.sleep(
-            1.0
-        )  # it is to count as silent, which nothing tells; if it does not yet, the rest holds too
-        late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
-        require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
-        waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
-        keyed = await connection.request("lab.owned", {"key": "k", "value": 7})
+        with native_hold(tmp_path) as hold:
+            stuck = await connection.request("lab.native", hold.params)
+            await hold.runs()
+            # It is to count as silent, which nothing tells; if it does not yet, the rest holds too.
+            await asyncio.sleep(1.0)
+            late = await connection.error("debug.sleep", {"seconds": 0}, metadata={"timeout_ms": 50})
+            require({"code": ErrorCode.COMMUNICATION_TIMEOUT}, late)
+            waiting = [await connection.request("debug.echo", {"value": n}) for n in range(50)]
+            keyed = await connection.request("lab.owned", {"key": "k", "value": 7})
+            await connection.result("rpc.ping")
         assert [(await connection.reply(call))["result"] for call in waiting] == list(range(50))
         assert (await connection.reply(keyed))["result"]["value"] == 7
         assert "result" in await connection.reply(stuck)
@@ -262,7 +261,8 @@ async def ask(pool: ExecutorPool, method: str, params: bytes) -> bytes:
 async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) -> None:
     marker = tmp_path / "m"
     poison = b'{"marker":"%b","poison":true}' % str(marker).encode()
-    async with running_pool(QuarantineLimits(kills=2, seconds=1.0)) as pool:
+    seconds = 1.5 * SCALE
+    async with running_pool(QuarantineLimits(kills=2, seconds=seconds)) as pool:
         for kills in (1, 2):
             with pytest.raises(RpcError, match="died") as caught:
                 await ask(pool, "lab.deadly_once", poison)
@@ -281,7 +281,7 @@ async def test_fault_16_released_after_a_while_and_on_probation(tmp_path: Path) 
         with pytest.raises(RpcError, match="3 executors died while running") as caught:
             await ask(pool, "lab.deadly_once", poison)
         assert caught.value.retry_after_ms is not None
-        assert caught.value.retry_after_ms > 1000, "twice as long"
+        assert caught.value.retry_after_ms > 1000 * seconds, "twice as long"
         assert letters(marker) == 3
 
 

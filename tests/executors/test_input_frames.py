@@ -333,7 +333,7 @@ async def test_a_cancel_ends_the_wait_and_frees_everything(lab: Pool, tmp_path: 
 async def test_a_crash_ends_it(lab: Pool) -> None:
     call = lab.call("lab.sum")
     call.push(1)
-    await until(lambda: lab.load == 0, "it waits for more")
+    await until(lambda: call.executor is not None and lab.load == 0, "it runs, and waits for more")
     os.kill(lab.pid(), signal.SIGKILL)
     error = await call.error()
     assert (error.code, error.maybe_executed) == (ErrorCode.WORKER_CRASHED, True)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import time
-
 from tests.support.hub import ready_hub
 from tests.support.peer import peer
-from tests.support.timing import SCALE
 from trunkline.executors.balancing import SCORES, choose
 from trunkline.executors.handle import MAX_PARAMS_BYTES, ExecutorHandle
 from trunkline_protocol.calls import Call
 
 
 async def test_a_hundred_streams_that_wait_all_begin_at_once_on_one_executor() -> None:
-    """As those of language models: a first word, and then a wait. With 32 slots the last began after nine seconds."""
+    """As those of language models: a first word, and then a wait. With 32 slots the last began after three waits."""
     with ready_hub(executors=1) as hub:
         async with peer(hub.url) as connection:
             await connection.result("debug.echo")
-            sent = time.perf_counter()
-            streams = [await connection.request("debug.count", {"n": 2, "interval_ms": 5_000}) for _ in range(100)]
+            streams = [await connection.request("debug.count", {"n": 2, "interval_ms": 60_000}) for _ in range(100)]
             begun: set[int] = set()
             while len(begun) < len(streams):
                 message = await connection.receive()
                 if message.get("method") == "stream_chunk":
                     begun.add(message["params"]["request_id"])
-            # Twenty milliseconds where nothing else runs; this has to hold where much does.
-            assert time.perf_counter() - sent < 0.5 * SCALE
+                    assert message["params"]["index"] == 0, "one has gone on, and others have not begun"
             for each in streams:
                 await connection.cancel(each)
 

@@ -13,7 +13,7 @@ from tests.support.frames import TEXT, frame, raw_socket
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, eventually, number_in, standstill, until
+from tests.support.timing import PATIENCE, SCALE, eventually, number_in, standstill, until
 from trunkline_protocol.errors import ErrorCode
 
 MIB = 2**20
@@ -73,8 +73,8 @@ async def test_large_chunks_reach_a_reader_however_slow(stream_hub: RunningHub, 
 async def test_a_waiting_stream_is_not_idle(stream_hub: RunningHub) -> None:
     async with peer(stream_hub.url, max_queue=1) as slow:
         params = {"n": 3000, "size": 10_000}
-        stream = await slow.request("lab.big_chunks", params, metadata={"timeout_ms": 700})
-        await asyncio.sleep(1.0)  # longer than the idle limit, but it is the reader who is slow
+        stream = await slow.request("lab.big_chunks", params, metadata={"timeout_ms": int(1500 * SCALE)})
+        await asyncio.sleep(2 * SCALE)  # longer than the idle limit, but it is the reader who is slow
         assert (await slow.reply(stream, within=3 * PATIENCE))["result"] == {"chunks": 3000}
 
 

@@ -125,6 +125,7 @@ def test_a_late_call_behind_a_function_that_may_run_is_held_up(lane: Lane) -> No
     assert group.killed == [0]
 
 
+@pytest.mark.virtual_time
 async def test_one_that_does_not_hear_gets_nothing_new_until_it_does() -> None:
     handle = executor()
     watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
@@ -140,6 +141,7 @@ async def test_one_that_does_not_hear_gets_nothing_new_until_it_does() -> None:
     assert not handle.silent
 
 
+@pytest.mark.virtual_time
 async def test_coroutines_that_wait_are_no_silence() -> None:
     handle = executor()
     watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)
@@ -193,6 +195,7 @@ async def silenced(seconds: float) -> tuple[ExecutorHandle, Watchdog]:
     return handle, watchdog
 
 
+@pytest.mark.virtual_time
 async def test_what_was_learnt_at_a_silence_is_not_forgotten_at_the_first_pong() -> None:
     handle, watchdog = await silenced(1.0)
     assert (handle.silent, handle.shunned) == (False, True), "a method may hold the lock again"
@@ -203,6 +206,7 @@ async def test_what_was_learnt_at_a_silence_is_not_forgotten_at_the_first_pong()
     assert not handle.shunned, "what may have silenced it is over"
 
 
+@pytest.mark.virtual_time
 async def test_after_ten_times_as_long_a_silence_is_forgotten() -> None:
     handle, watchdog = await silenced(1.0)
     watchdog.listen(handle.last_frame_at + 9.0)
@@ -212,6 +216,7 @@ async def test_after_ten_times_as_long_a_silence_is_forgotten() -> None:
     assert not handle.shunned, "it works, for all that is known"
 
 
+@pytest.mark.virtual_time
 async def test_one_that_was_sent_calls_is_asked_soon_whether_it_hears() -> None:
     handle = executor()
     watchdog = Watchdog([handle], KILL_AFTER, lambda *_: None)

@@ -155,11 +155,13 @@ async def measured(
 async def at_rest(hub: RunningHub, operator: Peer) -> Usage:
     """What is used when all that was replaced has ended."""
 
-    async def quiet() -> Any:
+    async def quiet() -> bool:
         health = await operator.result("health.check")
-        return health["status"] == "healthy" and Usage.of(hub.process.pid).processes == hub.executors
+        connections = (await operator.result("system.info"))["connections"]
+        alone = connections == 1 and Usage.of(hub.process.pid).processes == hub.executors
+        return bool(alone and health["status"] == "healthy")
 
-    await until(quiet, "the executors are there, and no others", 3 * PATIENCE)
+    await until(quiet, "the executors are there, no others, and the operator alone", 3 * PATIENCE)
     return Usage.of(hub.process.pid)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.health import heard_health
 from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.jobs import job, until
 from tests.support.match import require
@@ -34,7 +35,7 @@ async def require_unharmed(connection: Peer, pid: int) -> None:
     """The same process answers, in both of its lanes."""
     assert await connection.result("endings.pid", within=PATIENCE) == pid
     assert await connection.result("endings.thread_pid", within=PATIENCE) == pid
-    (executor,) = (await connection.result("health.detailed"))["executors"]  # its methods fail, of which health tells
+    (executor,) = (await heard_health(connection))["executors"]  # its methods fail, of which health tells
     assert (executor["status"], executor["restarts"]) == ("ready", 0)
 
 

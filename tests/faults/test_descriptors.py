@@ -48,12 +48,14 @@ async def test_fault_28_accept_pauses_and_existing_connections_live() -> None:
 
 
 async def connect_until_refused(hub: RunningHub, stack: AsyncExitStack) -> list[Peer]:
+    """Connect until the hub says that it cannot any more: that it is not quick enough may be the machine's doing."""
     peers: list[Peer] = []
     while True:
         try:
             peers.append(await stack.enter_async_context(peer(hub.url, open_timeout=1)))
         except TimeoutError:
-            return peers
+            if any("out of file descriptors" in line for line in hub.stderr):
+                return peers
 
 
 async def late(hub: RunningHub) -> object:
@@ -76,9 +78,8 @@ async def test_nothing_leaks_over_many_connections() -> None:
             await asyncio.gather(*(come_and_go(start + number) for number in range(50)))
         eventually(lambda: "trunkline_connections 0" in hub.get("/metrics").body.decode(), "all are gone")
         eventually(lambda: descriptors(hub) <= before + 2, f"as many descriptors as before ({before})")
-        page = hub.get("/metrics").body.decode()
-        assert "trunkline_subscriptions 0" in page
-        assert "trunkline_calls_in_flight 0" in page
+        for gauge in ("trunkline_subscriptions", "trunkline_calls_in_flight"):
+            eventually(lambda: f"{gauge} 0" in hub.get("/metrics").body.decode(), f"{gauge} is 0")  # noqa: B023
 
 
 async def test_more_connections_than_allowed_are_told_so() -> None:

@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 
+from tests.faults.test_hand_over import loading_stalls
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, is_alive, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually, until
 from trunkline.executors.supervisor import pause
 from trunkline_protocol.errors import ErrorCode
 
 pytestmark = pytest.mark.alone  # it measures time under load
+
+DEADLINE_MS = int(1500 * SCALE)
+"""Milliseconds after which something is to happen, and before which something else has to have happened."""
 
 CRASHED = {
     "code": ErrorCode.WORKER_CRASHED,
@@ -90,7 +94,7 @@ async def test_fault_14_everything_in_flight_gets_its_own_outcome() -> None:
             (pid,) = hub.executor_pids()
             os.kill(pid, signal.SIGKILL)
             for each in lost:
-                require(CRASHED, (await connection.reply(each, within=SOON))["error"])
+                require(CRASHED, (await connection.reply(each))["error"])
             # Nobody is there to run it yet: it waits for the respawned executor, its owner.
             assert (await connection.result("lab.owned", {"key": "k"}))["worker"] != pid
             hub.executor_pids()
@@ -101,20 +105,21 @@ async def test_fault_14_a_call_that_waits_to_run_again_may_have_been_executed(
     tmp_path: Path, key: dict[str, str]
 ) -> None:
     """It killed an executor and is queued again: whatever ends it now, it has run."""
-    with lab() as hub:
+    with ready_hub("lab", "keeper", cwd=MODULES, env={"KEEPER": str(tmp_path)}) as hub:
         async with peer(hub.url) as connection:
             marker = tmp_path / "deadline"
-            error = await connection.error(
-                "lab.always_fatal", {"marker": str(marker)}, metadata={"timeout_ms": 400, **key}
-            )
+            with loading_stalls(tmp_path):
+                metadata = {"timeout_ms": DEADLINE_MS, **key}
+                error = await connection.error("lab.always_fatal", {"marker": str(marker)}, metadata=metadata)
             require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": True}}, error)
-            assert marker.read_text()
+            assert marker.read_text() == "x"
             await whole_again(connection)
             marker = tmp_path / "cancel"
-            call = await connection.request("lab.always_fatal", {"marker": str(marker)})
-            await asyncio.to_thread(eventually, marker.exists, "it runs")
-            await connection.cancel(call)
-            error = (await connection.reply(call))["error"]
+            with loading_stalls(tmp_path):
+                call = await connection.request("lab.always_fatal", {"marker": str(marker)})
+                await asyncio.to_thread(eventually, marker.exists, "it runs")
+                await connection.cancel(call)
+                error = (await connection.reply(call))["error"]
             require({"code": ErrorCode.CANCELLED, "data": {"maybe_executed": True}}, error)
             hub.executor_pids()
 
@@ -128,20 +133,22 @@ async def test_fault_14_a_call_that_kills_everyone_is_given_up(tmp_path: Path) -
             hub.executor_pids()
 
 
-async def test_fault_14_while_one_is_down_the_other_serves_and_health_says_so() -> None:
-    with ready_hub(executors=2) as hub:
+async def test_fault_14_while_one_is_down_the_other_serves_and_health_says_so(tmp_path: Path) -> None:
+    options: Any = {"cwd": MODULES, "executors": 2, "env": {"KEEPER": str(tmp_path)}}
+    with ready_hub(DEBUG_METHODS, "keeper", **options) as hub:
         async with peer(hub.url) as connection:
-            require(CRASHED, await connection.error("debug.crash"))
-            statuses, restarts = set(), 0
-            async with asyncio.timeout(PATIENCE):
-                while "healthy" not in statuses or not restarts:
-                    assert await connection.result("debug.echo", {"value": 1}, within=SOON) == 1
-                    health = await connection.result("health.detailed")
-                    statuses.add(health["status"])
-                    restarts = sum(executor["restarts"] for executor in health["executors"])
-                    assert hub.get("/ready").status == 200, "one of two serves"
-                    assert bool(health["causes"]) == (health["status"] == "degraded")
-            assert statuses == {"degraded", "healthy"}
+
+            async def told(status: str) -> dict[str, Any] | None:
+                assert await connection.result("debug.echo", {"value": 1}) == 1
+                health: dict[str, Any] = await connection.result("health.detailed")
+                assert bool(health["causes"]) == (health["status"] != "healthy")
+                return health if health["status"] == status and hub.get("/ready").status == 200 else None
+
+            with loading_stalls(tmp_path):
+                require(CRASHED, await connection.error("debug.crash"))
+                await until(lambda: told("degraded"), "one of two serves")
+            health = await until(lambda: told("healthy"), "both serve")
+            assert sum(executor["restarts"] for executor in health["executors"]) == 1
             hub.executor_pids()
 
 
@@ -150,8 +157,8 @@ async def test_fault_14_restarts_back_off() -> None:
         async with peer(hub.url) as connection:
             downtimes = []
             for _ in range(3):
-                await connection.error("debug.crash")
                 started = time.monotonic()
+                await connection.error("debug.crash")
                 await whole_again(connection)
                 downtimes.append(time.monotonic() - started)
             assert all(down >= pause(number) for number, down in enumerate(downtimes, 1)), downtimes
@@ -163,15 +170,18 @@ async def test_fault_15_stuck_in_native_code() -> None:
         before = hub.executor_pids()
         async with peer(hub.url) as connection:
             started = time.monotonic()
-            stuck = await connection.request("debug.spin", {"seconds": 60}, metadata={"timeout_ms": 400})
-            others = [await connection.request("debug.pid") for _ in range(20)]
+            stuck = await connection.request("debug.spin", {"seconds": 60}, metadata={"timeout_ms": DEADLINE_MS})
+            others = {await connection.request("debug.pid") for _ in range(20)}
+            answered: set[int] = set()
+            while len(others) > 10:  # the other executor's calls are not held up
+                message = await connection.receive()
+                assert message["id"] != stuck, message
+                others.remove(message["id"])
+                answered.add(message["result"]["pid"])
+            assert len(answered) == 1
             error = (await connection.reply(stuck))["error"]
-            waited = time.monotonic() - started
             require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": True}}, error)
-            assert 0.4 <= waited < 0.4 + 0.3 * SCALE, "at the deadline and not later"
-            answered = [message["result"]["pid"] for message in connection.others]
-            assert len(answered) >= 10, "the other executor's calls were held up"
-            assert len(set(answered)) == 1
+            assert DEADLINE_MS / 1000 <= time.monotonic() - started < PATIENCE, "at the deadline, not at its end"
             # Calls that had been sent to the stuck one are idempotent: they run again elsewhere.
             for each in others:
                 assert "result" in await connection.reply(each)
@@ -185,15 +195,14 @@ async def test_fault_15_stuck_in_native_code() -> None:
 
 async def test_fault_15_a_cancel_that_native_code_does_not_hear(tmp_path: Path) -> None:
     marker = tmp_path / "m"
-    with lab(env={"TRUNKLINE_KILL_AFTER": "0.5"}) as hub:
+    with lab(env={"TRUNKLINE_KILL_AFTER": str(DEADLINE_MS / 1000)}) as hub:
         (before,) = hub.executor_pids()
         async with peer(hub.url) as connection:
             stuck = await connection.request("lab.deaf", {"marker": str(marker)})
             await asyncio.to_thread(eventually, marker.exists, "it runs")
             await connection.cancel(stuck)
-            started = time.monotonic()
             assert (await connection.reply(stuck))["error"]["code"] == ErrorCode.CANCELLED
-            assert time.monotonic() - started < 0.3 * SCALE
+            assert is_alive(before), "its caller does not wait until it is killed"
             await asyncio.to_thread(eventually, lambda: not is_alive(before), "it is killed")
             assert (await connection.result("debug.pid"))["pid"] != before
             hub.executor_pids()
@@ -202,13 +211,15 @@ async def test_fault_15_a_cancel_that_native_code_does_not_hear(tmp_path: Path) 
 async def test_fault_15_native_work_within_its_deadline_is_left_alone(tmp_path: Path) -> None:
     """Even where a coroutine beside it cannot hear its cancel, while a function holds the interpreter lock."""
     marker = tmp_path / "m"
-    with lab(env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
+    kill_after = DEADLINE_MS / 1000
+    longer = kill_after + 0.6
+    with lab(env={"TRUNKLINE_KILL_AFTER": str(kill_after)}) as hub:
         async with peer(hub.url) as connection:
-            assert await connection.result("debug.spin", {"seconds": 1.2}) == {"spun": 1.2}
+            assert await connection.result("debug.spin", {"seconds": longer}) == {"spun": longer}
             health = await connection.result("health.detailed")
             assert health["executors"][0]["restarts"] == 0
             waiting = await connection.request("debug.sleep", {"seconds": 30})
-            working = await connection.request("lab.stuck", {"marker": str(marker), "seconds": 1.5})
+            working = await connection.request("lab.stuck", {"marker": str(marker), "seconds": longer})
             await asyncio.to_thread(eventually, marker.exists, "it runs")
             await connection.cancel(waiting)
             assert "result" in await connection.reply(working)

@@ -51,7 +51,7 @@ def impatient(folder: Path) -> Iterator[RunningHub]:
     """Two executors, which have little time to hand over, and do so of themselves."""
     env = {
         "KEEPER": str(folder),
-        "TRUNKLINE_HAND_OVER_SECONDS": str(0.5 * SCALE),
+        "TRUNKLINE_HAND_OVER_SECONDS": str(1.5 * SCALE),
         "TRUNKLINE_REBALANCE_SECONDS": "0.2",
     }
     with ready_hub("keeper", cwd=MODULES, executors=2, env=env) as hub:

@@ -12,6 +12,7 @@ import pytest
 import websockets
 
 from tests.protocol.test_conformance import CASES, to_send
+from tests.support.health import heard_health
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
@@ -31,8 +32,7 @@ async def inflict(word: str, hub: RunningHub) -> None:
             await hold(case, hub)
             assert await bystander.result("debug.echo", {"value": case["name"]}) == case["name"]
         require({"result": {"slept": 0.3}}, await bystander.reply(running))
-        health = await bystander.result("health.check")
-        assert health["ready"], "whatever other tests made fail"
+        assert (await heard_health(bystander))["ready"], "whatever other tests made fail"
 
 
 async def hold(case: dict[str, Any], hub: RunningHub) -> None:
@@ -62,14 +62,18 @@ async def test_fault_03_bad_envelopes(debug_hub: RunningHub) -> None:
     await inflict("fault 3", debug_hub)
 
 
-async def test_fault_04_an_id_in_flight(debug_peer: Peer) -> None:
-    slow = await debug_peer.request("debug.sleep", {"seconds": 0.2}, id=7)
-    for _ in range(20):
-        await debug_peer.request("debug.echo", {"value": "second"}, id=7)
-    for _ in range(20):
-        refused = await debug_peer.receive()
-        require({"id": None, "error": {"code": -32600, "data": {"duplicate_id": 7}}}, refused)
-    require({"result": {"slept": 0.2}}, await debug_peer.reply(slow))
+async def test_fault_04_an_id_in_flight(debug_hub: RunningHub, debug_peer: Peer) -> None:
+    async with peer(debug_hub.url) as callee:
+        await callee.result("method.register", {"method": "in.flight"})
+        slow = await debug_peer.request("in.flight", id=7)
+        asked = await callee.receive()
+        for _ in range(20):
+            await debug_peer.request("debug.echo", {"value": "second"}, id=7)
+        for _ in range(20):
+            refused = await debug_peer.receive()
+            require({"id": None, "error": {"code": -32600, "data": {"duplicate_id": 7}}}, refused)
+        await callee.send({"jsonrpc": "2.0", "id": asked["id"], "result": "first"})
+        require({"result": "first"}, await debug_peer.reply(slow))
     assert await debug_peer.result("debug.echo", {"value": "again"}, id=7) == "again"
 
 

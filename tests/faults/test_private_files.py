@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import stat
 import subprocess
@@ -32,9 +33,13 @@ def umask(mask: int) -> Iterator[None]:
 
 def open_to_others(root: Path) -> list[str]:
     """Everything from a folder on that somebody else could use, with its mode."""
-    found = [root, *root.rglob("*")]
-    modes = [(path, stat.S_IMODE(path.lstat().st_mode)) for path in found if not path.is_symlink()]
-    return [f"{path} {mode:o}" for path, mode in modes if mode != (0o700 if path.is_dir() else 0o600)]
+    found = []
+    for path in [root, *root.rglob("*")]:
+        with contextlib.suppress(FileNotFoundError):  # a hub that runs may have put another in its place
+            mode = path.lstat().st_mode
+            if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) != (0o700 if stat.S_ISDIR(mode) else 0o600):
+                found.append(f"{path} {stat.S_IMODE(mode):o}")
+    return found
 
 
 def expose(root: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.support.frames import TEXT, frame, upgraded
 from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually, until
 
 pytestmark = pytest.mark.alone  # it measures time under load
 
@@ -26,13 +26,13 @@ async def in_flight(connection: Peer) -> int:
     return int((await connection.result("health.check"))["active_requests"])
 
 
-async def settled(connection: Peer, within: float) -> float:
-    """Seconds until no call is in flight but the one that asks."""
-    started = time.monotonic()
-    async with asyncio.timeout(within):
-        while await in_flight(connection) > 1:
-            await asyncio.sleep(0.01)
-    return time.monotonic() - started
+async def settled(connection: Peer) -> None:
+    """Wait until no call is in flight but the one that asks: sooner than any of them would end by itself."""
+
+    async def alone() -> bool:
+        return await in_flight(connection) == 1
+
+    await until(alone, "the calls of who vanished are gone")
 
 
 @pytest.mark.parametrize("how", ["reset", "close"])
@@ -41,7 +41,7 @@ async def test_fault_12_queued_and_cooperative_work_of_a_vanished_client_is_gone
         async with peer(hub.url) as watcher:
             vanishing = await asyncio.to_thread(upgraded, hub.port)
             for number in range(10):  # two run, eight wait
-                call = {"jsonrpc": "2.0", "id": number, "method": "debug.sleep", "params": {"seconds": 30}}
+                call = {"jsonrpc": "2.0", "id": number, "method": "debug.sleep", "params": {"seconds": 600}}
                 vanishing.sendall(frame(TEXT, json.dumps(call).encode()))
             async with asyncio.timeout(PATIENCE):
                 while await in_flight(watcher) < 11:
@@ -49,7 +49,7 @@ async def test_fault_12_queued_and_cooperative_work_of_a_vanished_client_is_gone
             if how == "reset":  # no FIN: the peer's machine is gone and comes back
                 vanishing.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             vanishing.close()
-            assert await settled(watcher, PATIENCE) < SOON
+            await settled(watcher)
             assert await watcher.result("debug.echo", {"value": 1}) == 1, "the slots are free"
 
 
@@ -62,8 +62,8 @@ async def test_fault_12_work_whose_caller_vanished_cleans_up(tmp_path: Path) -> 
                 # In flight is not running yet: what is cancelled before it began has nothing to clean up.
                 await asyncio.to_thread(eventually, Path(f"{marker}.started").exists, "it runs")
                 vanishing.socket.transport.abort()
-            assert await settled(watcher, PATIENCE) < SOON
-            await asyncio.to_thread(eventually, marker.exists, "the method has cleaned up", SOON)
+            await settled(watcher)
+            await asyncio.to_thread(eventually, marker.exists, "the method has cleaned up")
 
 
 async def test_fault_25_a_crowd_that_comes_back_at_once_starves_nobody() -> None:
@@ -84,7 +84,7 @@ async def test_fault_25_a_crowd_that_comes_back_at_once_starves_nobody() -> None
             waits.sort()
             said = f"who was connected waited {waits[len(waits) // 2]:.3f} s, at worst {waits[-1]:.3f} s"
             assert waits[len(waits) * 9 // 10] < 0.4 * SCALE, said
-            assert waits[-1] < 2.5 * SCALE, said
+            assert waits[-1] < PATIENCE / 2, said
         await settled_connections(hub)
 
 

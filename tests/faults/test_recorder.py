@@ -303,10 +303,12 @@ async def bench(lives: HubLives, ledger: Path, folder: Path) -> AsyncIterator[Be
 
 
 async def cut_while_it_runs(bench: Bench, worker: Worker, patience: float) -> None:
-    """Without a session, a cut ends the call."""
+    """Without a session, a cut ends the call, whose answer cannot have come."""
+    bench.proxy.stall("to_client")
     worker.begin(worker.call("recorded.echo", 7, 0.3, timeout_ms=PATIENT_MS))
     await bench.executed(1)
     bench.proxy.cut()
+    bench.proxy.resume()
     await worker.settle(patience)
 
 

@@ -21,7 +21,7 @@ from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, SCALE, eventually
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -237,13 +237,13 @@ async def test_fault_12_who_comes_back_in_time_finds_the_work_going_on(lab_hub: 
 async def test_fault_15_the_outcome_of_a_stuck_executor_waits_for_the_client(tmp_path: Path) -> None:
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=2, env={"TRUNKLINE_KILL_AFTER": "0.3"}) as hub:
         marker = tmp_path / "m"
+        pids = hub.executor_pids()
         async with session_peer(hub) as before, peer(hub.url) as other:
             before.sent += 1
             stuck = {"jsonrpc": "2.0", "id": "stuck", "method": "lab.deaf", "params": {"marker": str(marker)}, "seq": 1}
-            await before.connection.send(stuck | {"metadata": {"timeout_ms": 500}})
+            await before.connection.send(stuck | {"metadata": {"timeout_ms": int(1500 * SCALE)}})
             await exists(marker, "it runs")
             before.cut()
-            pids = hub.executor_pids()
             await asyncio.to_thread(eventually, lambda: pids - hub.executor_pids(), "the stuck executor was killed")
             assert [await other.result("debug.echo", {"value": n}) for n in range(20)] == list(range(20))
         async with session_peer(hub, before) as after:

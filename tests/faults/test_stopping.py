@@ -152,6 +152,7 @@ def test_fault_24_ctrl_c_in_a_terminal_stops_an_idle_hub_at_once_and_leaves_no_t
         assert not [line for line in hub.stderr if "did not stop in time" in line], "nothing was waited for"
 
 
+@pytest.mark.virtual_time
 async def test_closes_are_spread_over_time_the_oldest_first() -> None:
     closed: list[tuple[int, float]] = []
     loop = asyncio.get_running_loop()

@@ -22,7 +22,7 @@ from tests.support.framed import packet
 from tests.support.hub import DEBUG_METHODS, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 from trunkline_protocol.errors import ErrorCode
 
 MIB = 2**20
@@ -66,13 +66,14 @@ class Sender:
 
     def __init__(self, socket: Any) -> None:
         self._socket = socket
-        self._going_on = asyncio.Event()
+        self._sent, self._going_on = asyncio.Event(), asyncio.Event()
         self.task = asyncio.create_task(self._send())
 
     async def _send(self) -> None:
         async def fragments() -> AsyncIterator[str]:
             yield json.dumps({"jsonrpc": "2.0", "id": 1, "method": "rpc.ping", "params": {}})
             yield " " * PART
+            self._sent.set()
             await self._going_on.wait()
             yield " "
 
@@ -94,6 +95,7 @@ class Sender:
 
     async def arrived(self) -> None:
         """The hub has what was sent before."""
+        await asyncio.wait_for(self._sent.wait(), PATIENCE)
         await (await self._socket.ping())
 
 
@@ -102,7 +104,6 @@ async def sender(hub: RunningHub, name: str) -> AsyncIterator[Sender]:
     socket = await websockets.connect(hub.url, additional_headers=as_who(name))
     sending = Sender(socket)
     try:
-        await asyncio.sleep(0)
         yield sending
     finally:
         await sending.close()
@@ -122,6 +123,18 @@ async def part_of_a_frame(hub: RunningHub, name: str, size: int) -> tuple[asynci
     writer.write(b"\x81\xff" + ANNOUNCED.to_bytes(8, "big") + bytes(4) + b" " * size)
     await writer.drain()
     return reader, writer
+
+
+async def has_read(hub: RunningHub, writer: asyncio.StreamWriter) -> None:
+    """Wait until the hub has read what was sent: neither end's kernel holds anything of it, as far as it tells."""
+    own, hubs = (f":{port:04X}" for port in (writer.get_extra_info("sockname")[1], hub.port))
+
+    def held(table: Path = Path("/proc/net/tcp")) -> bool:
+        rows = [line.split()[1:5] for line in table.read_text().splitlines()[1:]] if table.exists() else []
+        queues = [queue for local, remote, _, queue in rows if {local[-5:], remote[-5:]} == {own, hubs}]
+        return any(int(each, 16) for queue in queues for each in queue.split(":"))
+
+    await until(lambda: not writer.transport.get_write_buffer_size() and not held(), "the hub has read it")
 
 
 async def close_code(reader: asyncio.StreamReader) -> tuple[int, str]:
@@ -165,6 +178,7 @@ async def test_frames_fragments_and_bodies_have_one_total(hub: RunningHub, path:
     async with sender(hub, "ann") as fragments, peer(hub.url, as_who("ann")) as ann:
         await fragments.arrived()
         _, frame = await part_of_a_frame(hub, "ann", PART)
+        await has_read(hub, frame)
         await ann.result("debug.echo", {"value": 1})
         body, writer = await body_in_part(hub, "ann", 3 * MIB, path)
         answer = await body.readuntil(b"\r\n\r\n")
@@ -183,6 +197,8 @@ async def test_frames_fragments_and_bodies_have_one_total(hub: RunningHub, path:
 async def test_where_all_is_too_much_who_has_most_gives_way(hub: RunningHub) -> None:
     anns, first = await body_in_part(hub, "ann", 7 * MIB // 2)
     reader, second = await part_of_a_frame(hub, "bob", 2 * MIB)
+    for each in (first, second):
+        await has_read(hub, each)
     async with peer(hub.url, as_who("carl")) as carl, sender(hub, "carl") as fragments:
         await fragments.arrived()
         _, more = await part_of_a_frame(hub, "carl", PART)

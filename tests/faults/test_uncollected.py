@@ -25,7 +25,7 @@ from websockets.typing import Subprotocol
 
 from tests.support.framed import packet
 from tests.support.hub import clean_environment
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually
 
 NUMBER = 16
 WATCHED = (
@@ -96,7 +96,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Uncollected]:
 
 
 async def until_ready(hub: Uncollected) -> None:
-    async with asyncio.timeout(PATIENCE), hub.websocket() as peer:
+    async with asyncio.timeout(START), hub.websocket() as peer:
         while "result" not in await ask(peer, "debug.echo", {"value": 1}):
             await asyncio.sleep(0.05)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import struct
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,7 +94,10 @@ class Program(FramedPeer):
         assert (await self.result("debug.echo", {"value": 1}, within=START)) == 1
 
     def executor_pids(self) -> list[int]:
-        return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]
+        try:
+            return [child.pid for child in psutil.Process(self.process.pid).children() if is_alive(child.pid)]
+        except psutil.NoSuchProcess:
+            return []
 
     def end_input(self) -> None:
         """EOF."""
@@ -118,11 +123,12 @@ class Program(FramedPeer):
         """Whatever happened: leave nothing behind."""
         if self.process.returncode is None:
             pids = self.executor_pids()
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                self.process.kill()
             await self._ended()
-            for pid in pids:
-                if is_alive(pid):
-                    psutil.Process(pid).kill()
+            for pid in filter(is_alive, pids):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.stream.writer.close()
         await asyncio.wait_for(self._reading, PATIENCE)
         if isinstance(self.process, Process):

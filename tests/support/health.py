@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from tests.support.peer import Peer
+from tests.support.timing import until
 from trunkline.control.method import HubView
 from trunkline.observe.metrics import CallStats
 from trunkline_protocol.calls import Call
@@ -49,3 +51,13 @@ class IdleRouter:
 def empty_view() -> HubView:
     """A hub that has nothing and does nothing."""
     return HubView(NoExecutors(), IdleRouter(), CallStats(), 0.0, lambda: 0)
+
+
+async def heard_health(connection: Peer) -> dict[str, Any]:
+    """The detailed health, once no executor is silent, which on a busy machine each may be for a moment."""
+
+    async def heard() -> dict[str, Any] | None:
+        found: dict[str, Any] = await connection.result("health.detailed")
+        return None if any(each["status"] == "silent" for each in found["executors"]) else found
+
+    return await until(heard, "each executor answers")

@@ -14,6 +14,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
+from tests.support.timing import SCALE
 from trunkline.config import load_settings
 from trunkline.hosting.lifecycle import HubProcess
 from trunkline.hosting.runtime import event_loop_runner
@@ -35,7 +36,7 @@ async def serve(folder: Path) -> None:
         executors=1,
         data=folder / "data",
         uds_framed=folder / "framed.sock",
-        session_seconds=0.2,
+        session_seconds=1.5 * SCALE,  # who comes back at once has to be in time
     )
     hub = HubProcess(settings)
     loop = asyncio.get_running_loop()

@@ -11,7 +11,9 @@ import selectors
 import time
 from typing import Any, Final
 
-IDLE_SECONDS: Final = 1.0
+from tests.support.timing import PATIENCE
+
+IDLE_SECONDS: Final = PATIENCE
 """Real seconds that a loop without timers waits for a thread or a socket before it says that nothing will happen."""
 
 
@@ -44,6 +46,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._clock.now
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while nothing runs, as where the process stands still."""
+        self._clock.now += seconds
 
 
 class VirtualClockLoop(VirtualLoop):

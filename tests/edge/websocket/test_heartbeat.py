@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.virtual_time import VirtualLoop
 from trunkline.defaults import PING_INTERVAL, PING_TIMEOUT
-from trunkline.edge.websocket.heartbeat import Heartbeat
+from trunkline.edge.websocket.heartbeat import STALL, Heartbeat
 
 pytestmark = pytest.mark.virtual_time
 
@@ -58,6 +59,26 @@ async def test_silence_is_found_within_interval_and_timeout_and_only_once() -> N
     await line.beat(5)
     assert len(line.pings) == 1
     assert line.lost == [pytest.approx(line.pings[0] + TIMEOUT)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_hub_that_stood_still_reads_before_it_judges(answers: bool) -> None:
+    """The loop of the hub runs what is due before it reads."""
+
+    def stand_still(line: Line) -> None:
+        if len(line.pings) > 1:
+            return sign(line)
+        loop = line._loop
+        assert isinstance(loop, VirtualLoop)
+        loop.call_later(TIMEOUT / 2, loop.pass_time, TIMEOUT)
+        if answers:  # it is read when what was due has run
+            loop.call_later(TIMEOUT + TIMEOUT / 2 + 0.01, lambda: setattr(line, "signs", line.signs + 1))
+        return None
+
+    line = Line(stand_still)
+    await line.beat(4.25)
+    late = line.pings[0] + TIMEOUT + TIMEOUT / 2
+    assert line.lost == ([] if answers else [pytest.approx(late + STALL)])
 
 
 async def test_signs_before_the_ping_do_not_count() -> None:

@@ -115,6 +115,15 @@ def deaf(marker: str) -> None:
     ctypes.PyDLL(None).sleep(60)  # unlike CDLL, it keeps the lock, and never gives it up in between
 
 
+@method("lab.native")
+def native(marker: str) -> None:
+    """Native code that holds the interpreter lock for as long as the test has the file at ``marker.lock`` locked."""
+    with open(f"{marker}.lock") as lock:
+        leave(marker)
+        while ctypes.PyDLL(None).flock(lock.fileno(), 1):  # LOCK_SH; a signal ends the wait
+            pass
+
+
 @method("lab.cleanup")
 async def cleanup(marker: str) -> None:
     """A coroutine that leaves a trace when it is cancelled."""

@@ -128,6 +128,7 @@ async def letters(text: str) -> AsyncIterator[str]:
 @method("loop.forever", idempotent=True)
 async def forever() -> None:
     """Never ends."""
+    SEEN.append("forever begun")
     try:
         await asyncio.sleep(3600)
     finally:

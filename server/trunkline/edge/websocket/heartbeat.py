@@ -6,6 +6,10 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Final
+
+STALL: Final = 0.05
+"""Seconds by which a look at the answer is late where the hub itself stood still, and after which it looks again."""
 
 logger = logging.getLogger("trunkline.edge")
 
@@ -36,6 +40,7 @@ class Heartbeat:
         "_on_silence",
         "_ping",
         "_signs",
+        "_stalled",
         "_timeout",
         "_timer",
     )
@@ -57,6 +62,7 @@ class Heartbeat:
         self._on_silence = on_silence
         self._before: object = None
         self._delivered: int | None = None
+        self._stalled = False
         self._due: float | None = None  # deadline of the answer to a ping, while one is waited for
         self._loop = asyncio.get_running_loop()
         # Jitter: peers that connected at the same time, after a restart, must not be pinged at the same time for ever.
@@ -90,6 +96,8 @@ class Heartbeat:
             fetching = delivered is not None and delivered != self._delivered
             if fetching or self._signs() != self._before:
                 self._due = None
+            elif now - self._due > STALL and not self._stalled:
+                self._due, self._stalled = now + STALL, True  # what has come meanwhile is still to be read
             else:
                 return now >= self._due
         return False
@@ -99,6 +107,6 @@ class Heartbeat:
             self._before = self._signs()
             self._ping()
             self._delivered = self._delivery()
-            self._due = now + self._timeout
+            self._due, self._stalled = now + self._timeout, False
         else:
             self._ping()
