@@ -191,7 +191,7 @@ class RunningHub:
         assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
         self.require_no_orphans()
 
-    def require_no_orphans(self, within: float = 2.0) -> None:
+    def require_no_orphans(self, within: float = PATIENCE) -> None:
         """No executor that was ever seen is alive soon after the hub ended."""
         pids = self._executor_pids
         eventually(lambda: not any(map(is_alive, pids)), f"the executors {pids} are gone", within)
