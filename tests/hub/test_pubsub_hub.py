@@ -22,7 +22,7 @@ _names = itertools.count()
 
 @pytest.fixture(scope="module")
 def hub() -> Iterator[RunningHub]:
-    """A hub with little memory; its executors need not be ready for any of this."""
+    """A hub with little memory; its executors need not be ready for most of this."""
     env = {
         "TRUNKLINE_HISTORY_EVENTS": str(HISTORY),
         "TRUNKLINE_MAX_SUBSCRIPTIONS": str(MAX_SUBSCRIPTIONS),
@@ -222,6 +222,7 @@ async def test_many_listeners(hub: RunningHub, topic: str) -> None:
 
 
 async def test_the_hub_says_who_comes_goes_and_calls(hub: RunningHub) -> None:
+    await asyncio.to_thread(hub.ready)  # until then a method that it does not know might be served yet
     async with peer(hub.url) as watcher:
         await watcher.result("subscribe", {"topic": "system.*"})
         async with peer(hub.url) as guest:
