@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -36,7 +37,7 @@ import pytest
 from tests.support.hub import RunningHub, clean_environment
 from tests.support.pages import REPOSITORY, Block, blocks_of, pages
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually
 from tests.support.tiny_model import tiny_model
 
 __all__ = ["tiny_model"]
@@ -159,7 +160,7 @@ async def run(block: Block, folder: Path, hub: RunningHub) -> None:
         await take_lines(code.splitlines(), staying, folder, env, hub)
     else:
         with started(command, folder, env, stderr=subprocess.PIPE) as process:
-            words = await asyncio.to_thread(process.communicate, timeout=3 * PATIENCE)
+            words = await asyncio.to_thread(process.communicate, timeout=START)
         assert process.returncode == 0, "\n".join(words)
 
 
@@ -212,10 +213,10 @@ def started(
 
 
 async def said(process: subprocess.Popen[str], text: str) -> None:
-    """Wait until a process says something."""
+    """Wait until a process, which may have just been started, says something."""
     assert process.stdout is not None
     heard = ""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(START):
         while text not in heard:
             line = await asyncio.to_thread(process.stdout.readline)
             assert line, f"it ended and did not say {text!r}:\n{heard}"
@@ -248,12 +249,12 @@ async def take_lines(lines: list[str], staying: set[int], folder: Path, env: dic
             before = subscriptions(hub)
             process = stack.enter_context(started(["bash", "-ec", line], folder, env))
             if number not in staying:
-                assert await asyncio.to_thread(process.wait, PATIENCE) == 0, line
+                assert await asyncio.to_thread(process.wait, START) == 0, line
             elif "trunkline serve" in line:
                 await said(process, "ready:")
             else:
                 going.append(process)
-                await asyncio.to_thread(eventually, partial(has_more_than, before, hub), line)
+                await asyncio.to_thread(eventually, partial(has_more_than, before, hub), line, START)
         for process in going:
             await said(process, "\n")
 
@@ -269,6 +270,9 @@ def subscriptions(hub: RunningHub) -> float:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port that a program may listen at later: below those that the system gives to whoever asks for any."""
+    while True:
+        with socket.socket() as listener, suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port := random.randrange(20_000, 32_000)))
+            return port

@@ -15,7 +15,7 @@ from tests.hub.callers import as_who, tokens_file
 from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.jobs import until
 from tests.support.match import require
-from tests.support.timing import eventually
+from tests.support.timing import eventually, records_in
 from trunkline_protocol.errors import ErrorCode
 
 HEAD: Final = """
@@ -192,7 +192,7 @@ async def test_the_audit_names_both_at_every_depth(hub: RunningHub, audit_file: 
     ]
 
     def missing() -> list[dict[str, Any]]:
-        said = [json.loads(line) for line in audit_file.read_text().splitlines()]
+        said = records_in(audit_file)
         return [want for want in wanted if not any(want.items() <= line.items() for line in said)]
 
     eventually(lambda: not missing(), "each call is in the audit with both")

@@ -22,7 +22,7 @@ async def test_a_method_that_fails_is_given_a_rest(tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     broken.touch()
     asked = {"broken": str(broken)}
-    env = {"TRUNKLINE_BREAKER_RATIO": "0.5", "TRUNKLINE_BREAKER_CALLS": "5", "TRUNKLINE_BREAKER_SECONDS": "0.3"}
+    env = {"TRUNKLINE_BREAKER_RATIO": "0.5", "TRUNKLINE_BREAKER_CALLS": "5", "TRUNKLINE_BREAKER_SECONDS": "300"}
     with ready_hub("fickle", cwd=MODULES, env=env, constants=OFTEN) as hub:
         async with peer(hub.url) as client:
 
@@ -34,10 +34,15 @@ async def test_a_method_that_fails_is_given_a_rest(tmp_path: Path) -> None:
             await until(refused, "the breaker opens")
             error = await client.error("fickle.ask", asked)
             assert (error["data"]["maybe_executed"], error["data"]["breaker"]) == (False, "open")
-            assert error["data"]["retry_after_ms"] <= 300
+            assert 0 < error["data"]["retry_after_ms"] <= 300_000
             assert metric(hub, "trunkline_breakers_opened_total") == 1
             causes = (await client.result("health.detailed"))["causes"]
             assert any("fickle.ask" in cause and "breaker" in cause for cause in causes)
+            # Where there are to be none it closes; the next time it opens, it is for a moment.
+            await client.result("config.update", {"config": {"breaker_ratio": 0}})
+            await until(lambda: metric(hub, 'trunkline_breakers{state="open"}') == 0, "it is closed")
+            await client.result("config.update", {"config": {"breaker_ratio": 0.5, "breaker_seconds": 0.3}})
+            await until(refused, "it opens again")
             broken.unlink()
 
             async def serves() -> bool:

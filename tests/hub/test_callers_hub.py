@@ -16,7 +16,7 @@ from tests.support.hub import MODULES, RunningHub, ready_hub
 from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer
-from tests.support.timing import eventually
+from tests.support.timing import eventually, records_in
 
 ENTRIES: Final = {
     "ann": 'roles = ["reader"]\ntenant = "acme"\nclaims = {team = "blue", floors = [1, 2]}',
@@ -176,7 +176,7 @@ async def test_audit_and_tables_tell_the_tenant(hub: RunningHub, audit_file: Pat
         assert (peers["ann"], peers["root"]) == ("acme", "default")
 
     def audited() -> bool:
-        lines = [json.loads(line) for line in audit_file.read_text().splitlines()]
+        lines = records_in(audit_file)
         named = {
             (line["event"], line.get("method"), line["tenant"]) for line in lines if line.get("principal") == "ann"
         }

@@ -10,6 +10,7 @@ import pytest
 from tests.support.hub import ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
+from tests.support.timing import SCALE
 from trunkline_protocol.errors import ErrorCode
 
 
@@ -74,10 +75,11 @@ async def test_who_waits_for_credit_holds_no_slot() -> None:
 
 
 async def test_waiting_for_credit_is_no_silence(debug_peer: Peer) -> None:
-    metadata = {"window": {"items": 2}, "timeout_ms": 200}
+    seconds = 1.5 * SCALE
+    metadata = {"window": {"items": 2}, "timeout_ms": 1000 * seconds}
     stream = await debug_peer.request("debug.count", {"n": 4}, metadata=metadata)
     assert await chunks(debug_peer, stream, 2) == [0, 1]
-    await asyncio.sleep(0.5)  # longer than its timeout: that is what is tested
+    await asyncio.sleep(1.1 * seconds)  # longer than its timeout: that is what is tested
     await credit(debug_peer, stream, 2)
     assert (await debug_peer.reply(stream))["result"] == {"chunks": 4}
 

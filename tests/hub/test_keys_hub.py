@@ -37,16 +37,18 @@ async def test_work_with_a_key_runs_once(mortal_hub: RunningHub, tmp_path: Path)
 
 
 async def test_a_second_call_joins_and_cancels_alone(lab_hub: RunningHub, tmp_path: Path) -> None:
+    params = {"folder": str(tmp_path), "method": "debug.echo"}
     async with peer(lab_hub.url) as first, peer(lab_hub.url) as second:
-        one = await first.request("debug.sleep", {"seconds": 0.4}, metadata=keyed(tmp_path))
+        one = await first.request("lab.calls_later", params, metadata=keyed(tmp_path))
         await first.result("rpc.ping")
-        other = await second.request("debug.sleep", {"seconds": 0.4}, metadata=keyed(tmp_path))
+        other = await second.request("lab.calls_later", params, metadata=keyed(tmp_path))
         await second.result("rpc.ping")
         await first.cancel(one)
         require({"error": {"code": ErrorCode.CANCELLED}}, await first.reply(one))
+        (tmp_path / "go").touch()
         assert "result" in await second.reply(other)
         # Whoever cancelled may still have the outcome.
-        assert "result" in await first.call("debug.sleep", {"seconds": 0.4}, metadata=keyed(tmp_path))
+        assert "result" in await first.call("lab.calls_later", params, metadata=keyed(tmp_path))
 
 
 async def test_the_last_cancel_reaches_the_executor(lab_hub: RunningHub, tmp_path: Path) -> None:
@@ -77,12 +79,16 @@ async def test_refusals_release_the_key(lab_peer: Peer, tmp_path: Path) -> None:
 
 
 async def test_a_stream_with_a_key(lab_peer: Peer, tmp_path: Path) -> None:
-    slow = await lab_peer.request("debug.count", {"n": 3, "interval_ms": 100}, metadata=keyed(tmp_path))
-    error = await lab_peer.error("debug.count", {"n": 3, "interval_ms": 100}, metadata=keyed(tmp_path))
+    window = {"window": {"items": 1}}
+    slow = await lab_peer.request("debug.count", {"n": 3}, metadata=keyed(tmp_path, **window))
+    error = await lab_peer.error("debug.count", {"n": 3}, metadata=keyed(tmp_path, **window))
     require({"code": ErrorCode.INVALID_REQUEST, "data": {"idempotency": "in_use", "maybe_executed": True}}, error)
-    assert (await lab_peer.reply(slow))["result"] == {"chunks": 3}
-    assert [m["params"]["index"] for m in lab_peer.others] == [0, 1, 2, 3]
-    error = await lab_peer.error("debug.count", {"n": 3, "interval_ms": 100}, metadata=keyed(tmp_path))
+    indexes = []
+    while "result" not in (message := lab_peer.others.pop(0) if lab_peer.others else await lab_peer.receive()):
+        indexes.append(message["params"]["index"])
+        await lab_peer.notify("stream.credit", {"request_id": slow, "consumed": len(indexes)})
+    assert (message["id"], message["result"], indexes) == (slow, {"chunks": 3}, [0, 1, 2, 3])
+    error = await lab_peer.error("debug.count", {"n": 3}, metadata=keyed(tmp_path, **window))
     require({"code": ErrorCode.INVALID_REQUEST, "data": {"idempotency": "executed", "maybe_executed": True}}, error)
 
 

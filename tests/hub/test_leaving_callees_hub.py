@@ -12,7 +12,6 @@ from tests.support.hub import RunningHub
 from tests.support.jobs import job, until
 from tests.support.match import require
 from tests.support.peer import Peer
-from tests.support.timing import SOON
 from trunkline_protocol.errors import ErrorCode
 
 CRASHED = {"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}
@@ -122,7 +121,7 @@ async def test_members_of_a_batch_end_too(lab_hub: RunningHub, lab_peer: Peer) -
             await asked(node)
         await unregister(node, "leave.batch")
         node.socket.transport.abort()
-        for error in await lab_peer.receive(SOON):
+        for error in await lab_peer.receive():
             require({"error": CRASHED}, error)
 
 

@@ -41,11 +41,13 @@ async def chunk(connection: Peer, request: Any, index: int, data: Any) -> None:
 
 async def test_a_call_reaches_the_client_and_its_answer_the_caller(lab_hub: RunningHub, lab_peer: Peer) -> None:
     async with callee(lab_hub, "node.lookup") as node:
-        call = await lab_peer.request("node.lookup", {"key": "a"}, metadata={"timeout_ms": 5000, "traceparent": "00-x"})
+        call = await lab_peer.request(
+            "node.lookup", {"key": "a"}, metadata={"timeout_ms": 60_000, "traceparent": "00-x"}
+        )
         request = await asked(node)
         require({"method": "node.lookup", "params": {"key": "a"}, "metadata": {"traceparent": "00-x"}}, request)
         assert request["id"].startswith("h:")
-        assert 0 < request["metadata"]["timeout_ms"] <= 5000
+        assert 0 < request["metadata"]["timeout_ms"] <= 60_000
         await answer(node, request, {"found": True})
         assert (await lab_peer.reply(call))["result"] == {"found": True}
 

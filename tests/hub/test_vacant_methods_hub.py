@@ -11,7 +11,7 @@ import pytest
 
 from tests.hub.test_leaving_callees_hub import asked_in_session
 from tests.hub.test_registrations_hub import answer, asked, callee
-from tests.hub.test_sessions_hub import SessionPeer, session_peer
+from tests.hub.test_sessions_hub import SessionPeer, is_away, session_peer
 from tests.support.hub import RunningHub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
@@ -58,7 +58,7 @@ async def test_calls_wait_for_a_service_that_is_restarted(patient_hub: RunningHu
         async with callee(patient_hub, name) as node:
             if how == "abort":
                 node.socket.transport.abort()
-        await until(lambda: _is_away(caller, name), "the hub has noticed")
+        await until(lambda: is_away(caller, name), "the hub has noticed")
         calls = [await caller.request(name, {"n": n}, metadata=NEVER) for n in range(3)]
         async with callee(patient_hub, name) as again:
             for _ in calls:
@@ -73,6 +73,7 @@ async def test_a_client_that_closes_its_session_may_come_back(patient_hub: Runni
             await register(node, "back.session")
             await node.request("session.close")
             await node.connection.socket.wait_closed()
+        await until(lambda: is_away(caller, "back.session"), "the hub has noticed")
         call = await caller.request("back.session", metadata=NEVER)
         async with callee(patient_hub, "back.session") as again:
             await answer(again, await asked(again), "back")
@@ -81,9 +82,13 @@ async def test_a_client_that_closes_its_session_may_come_back(patient_hub: Runni
 
 async def test_after_the_grace_waiting_calls_end_and_the_name_is_unknown(hub: RunningHub) -> None:
     async with peer(hub.url) as caller:
-        async with callee(hub, "grace.over"):
-            pass
-        error = (await caller.call("grace.over", metadata=NEVER))["error"]
+        async with callee(hub, "grace.over", max_concurrency=1) as node:
+            running = await caller.request("grace.over", metadata=NEVER)
+            await asked(node)
+            behind = await caller.request("grace.over", metadata=NEVER)
+            await caller.result("rpc.ping")  # the hub has it while there is a callee
+        require({"error": {"code": ErrorCode.WORKER_CRASHED}}, await caller.reply(running))
+        error = (await caller.reply(behind))["error"]
         require(NOBODY, error)
         assert "grace.over" in error["message"]
         require({"code": ErrorCode.METHOD_NOT_FOUND}, await caller.error("grace.over"))
@@ -93,6 +98,7 @@ async def test_a_deadline_that_is_shorter_counts(patient_hub: RunningHub) -> Non
     async with peer(patient_hub.url) as caller:
         async with callee(patient_hub, "grace.short"):
             pass
+        await until(lambda: is_away(caller, "grace.short"), "the hub has noticed")
         error = (await caller.call("grace.short", metadata={"timeout_ms": 50}))["error"]
         require({"code": ErrorCode.COMMUNICATION_TIMEOUT, "data": {"maybe_executed": False}}, error)
 
@@ -163,6 +169,7 @@ async def test_calls_do_not_wait_for_what_is_served_otherwise_now(patient_hub: R
     async with peer(patient_hub.url) as caller:
         async with callee(patient_hub, "other.contract"):
             pass
+        await until(lambda: is_away(caller, "other.contract"), "the hub has noticed")
         call = await waiting(patient_hub, caller, "other.contract")
         async with callee(patient_hub, "other.contract", idempotent=True) as node:
             require(NOBODY, (await caller.reply(call))["error"])
@@ -183,7 +190,7 @@ async def test_another_version_takes_the_place_of_a_client_that_was_killed(patie
         running = await caller.request("deploy.me", metadata=NEVER)
         await asked_in_session(killed)
         killed.cut()
-        await until(lambda: _is_away(caller, "deploy.me"), "the hub has noticed")
+        await until(lambda: is_away(caller, "deploy.me"), "the hub has noticed")
         async with callee(patient_hub, "deploy.me", idempotent=True) as node:
             error = (await caller.reply(running))["error"]
             require({"code": ErrorCode.WORKER_CRASHED, "data": {"maybe_executed": True}}, error)
@@ -192,11 +199,6 @@ async def test_another_version_takes_the_place_of_a_client_that_was_killed(patie
             assert (await caller.reply(call))["result"] == "version 2"
             async with session_peer(patient_hub, killed) as late:
                 require({"resumed": False, "reason": "unknown"}, late.opened)
-
-
-async def _is_away(caller: Peer, name: str) -> bool:
-    methods = (await caller.result("health.detailed"))["methods"]
-    return any(each["method"] == name and each["status"] == "unavailable" for each in methods)
 
 
 async def test_one_that_is_connected_keeps_its_place(patient_hub: RunningHub) -> None:
@@ -224,7 +226,7 @@ async def test_nobody_takes_the_place_of_another_principals_client(tmp_path: Pat
             await register(killed, "anns.own")
             killed.cut()
         async with peer(hub.url, {"Authorization": "Bearer bob"}) as bob:
-            await until(lambda: _is_away(bob, "anns.own"), "the hub has noticed")
+            await until(lambda: is_away(bob, "anns.own"), "the hub has noticed")
             error = await bob.error("method.register", {"method": "anns.own", "streaming": True})
             assert error["code"] == ErrorCode.INVALID_PARAMS
             assert "it is away" in error["message"]

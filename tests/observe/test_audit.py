@@ -308,6 +308,28 @@ def test_closing_writes_what_waits(path: Path) -> None:
     assert len(lines(path)) == 10_000
 
 
+def test_a_process_that_stands_still_while_it_closes_has_not_waited_for_the_disk(path: Path) -> None:
+    log = AuditLog(path)
+    one_call(log)
+    writer, joined = log._writer, []
+
+    class StandsStill:
+        """At first the time to wait is over and the thread has not had its turn."""
+
+        def join(self, timeout: float) -> None:
+            joined.append(timeout)
+            if len(joined) > 1:
+                writer.join(PATIENCE)
+
+        def is_alive(self) -> bool:
+            return len(joined) == 1 or writer.is_alive()
+
+    log._writer = StandsStill()  # type: ignore[assignment]
+    log.close()
+    assert len(joined) == 2
+    assert len(lines(path)) == 1
+
+
 def test_closing_does_not_wait_for_a_dead_disk(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -22,6 +23,9 @@ START: Final = 4 * PATIENCE
 
 SOON: Final = 1 * SCALE
 """Seconds for what has to happen at once on a busy machine."""
+
+TIMER_GRAIN: Final = 0.002
+"""Seconds that a timer of another process may seem early: uvloop counts whole milliseconds, and rounds."""
 
 
 def eventually(condition: Callable[[], object], what: str, within: float = PATIENCE) -> None:
@@ -67,3 +71,9 @@ async def standstill(state: Callable[[], T], within: float = START) -> T:
 def number_in(marker: Path) -> int:
     """The number that another process has written to a file so far; 0 before."""
     return int(marker.read_text() or 0) if marker.exists() else 0
+
+
+def records_in(file: Path) -> list[Any]:
+    """The JSON of each line that another process has written to a file so far; one that it is just writing is none."""
+    whole, _, _ = file.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.splitlines()]

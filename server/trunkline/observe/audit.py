@@ -40,6 +40,7 @@ REPORT_SECONDS: Final = 30.0
 """Between two errors in the hub's log about the same trouble."""
 
 CLOSE_SECONDS: Final = 2.0
+_CLOSE_STEPS: Final = 20
 MAX_TEXT_CHARS: Final = 256
 """Of a method, name or reason; peers choose methods."""
 
@@ -168,9 +169,11 @@ class AuditLog:
         """Write what waits and close the file; gives up on a disk that does not answer for 2 s."""
         self._closing = True
         self._wake()
-        self._writer.join(CLOSE_SECONDS)
-        if self._writer.is_alive():
-            logger.error("audit log: the disk does not answer; lines are lost", extra={"path": str(self._path)})
+        for _ in range(_CLOSE_STEPS):  # a process that stands still for two seconds has not waited for the disk
+            self._writer.join(CLOSE_SECONDS / _CLOSE_STEPS)
+            if not self._writer.is_alive():
+                return
+        logger.error("audit log: the disk does not answer; lines are lost", extra={"path": str(self._path)})
 
     def _add(self, line: bytes) -> None:
         added = self._added + len(line)

@@ -146,10 +146,40 @@ SOON = datetime(2100, 1, 1, tzinfo=UTC)
 PAST = datetime(2021, 2, 3, tzinfo=UTC)
 
 
-def test_expiry_is_put_on_the_monotonic_clock(tmp_path: Path) -> None:
+class Clocks:
+    """Both clocks of the process, which goes on only where the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, wall: float | None = None) -> None:
+        self.now, self.wall = time.monotonic(), time.time() if wall is None else wall
+        self.stands_still = 0.0
+        monkeypatch.setattr(time, "monotonic", self._monotonic)
+        monkeypatch.setattr(time, "time", self._time)
+
+    def _monotonic(self) -> float:
+        now = self.now
+        self.now, self.wall, self.stands_still = now + self.stands_still, self.wall + self.stands_still, 0.0
+        return now
+
+    def _time(self) -> float:
+        return self.wall
+
+
+def test_expiry_is_put_on_the_monotonic_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clocks = Clocks(monkeypatch)
     principal = found(loaded(tmp_path, entry(more=f"expires = {SOON.isoformat()}")))
-    assert principal.expires is not None
-    assert principal.expires - time.monotonic() == pytest.approx(SOON.timestamp() - time.time(), abs=0.5)
+    assert principal.expires == pytest.approx(clocks.now + SOON.timestamp() - clocks.wall, abs=0.001)
+
+
+def test_a_hub_that_stands_still_between_the_two_clocks_revokes_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = entry(more=f"expires = {SOON.isoformat()}")
+    clocks = Clocks(monkeypatch)
+    principal = found(loaded(tmp_path, text))
+    again = loaded(tmp_path, text)
+    clocks.stands_still = 2.0
+    assert not again.revoked(principal)
+    assert clocks.stands_still == 0.0, "it did stand still"
 
 
 @pytest.mark.parametrize("value", [PAST.isoformat(), "2020-01-01", "2020-01-01T00:00:00+02:00"])
@@ -161,8 +191,9 @@ def test_an_expired_token_is_refused(tmp_path: Path, value: str) -> None:
     assert TOKEN not in str(caught.value)
 
 
-def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path) -> None:
+def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     today = datetime.now(UTC).date()
+    Clocks(monkeypatch, wall=datetime(today.year, today.month, today.day, 12, tzinfo=UTC).timestamp())
     with pytest.raises(RpcError, match="expired"):
         loaded(tmp_path, entry(more=f"expires = {today}")).find(TOKEN)
     assert loaded(tmp_path, entry(more=f"expires = {today + timedelta(days=1)}")).find(TOKEN) is not None

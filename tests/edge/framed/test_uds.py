@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import json
 import os
 import socket
 import stat
@@ -23,7 +22,7 @@ from tests.support.framed import FramedPeer, packet, unix_peer
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer
-from tests.support.timing import PATIENCE, SCALE, SOON, eventually
+from tests.support.timing import PATIENCE, SCALE, SOON, eventually, records_in
 from trunkline.config import load_settings
 from trunkline.edge.framed.unix import UnixSocket
 from trunkline.setting_names import SettingsError
@@ -113,7 +112,7 @@ def strict_hub(strict_paths: Paths) -> Iterator[RunningHub]:
     """One that asks its peers soon whether they are there, keeps little for them, and writes down who they are."""
     env = {
         "TRUNKLINE_PING_INTERVAL": "0.2",
-        "TRUNKLINE_PING_TIMEOUT": "2",
+        "TRUNKLINE_PING_TIMEOUT": str(3 * SCALE),
         "TRUNKLINE_OUTBOX_BYTES": str(256 * 1024),
         "TRUNKLINE_AUDIT_FILE": str(strict_paths.audit),
     }
@@ -243,8 +242,7 @@ def test_every_peer_is_named_in_the_audit(strict_hub: RunningHub, strict_paths: 
         assert peer.recv(1000)
 
     def is_named() -> bool:
-        whole, _, _ = strict_paths.audit.read_text().rpartition("\n")
-        entries = [json.loads(line) for line in whole.splitlines()]
+        entries = records_in(strict_paths.audit)
         return name in {entry.get("peer") for entry in entries if entry.get("method") == "rpc.ping"}
 
     eventually(is_named, "the peer is in the audit file")

@@ -66,31 +66,29 @@ class ServerEvent:
 
 
 class EventStream:
-    """An answer of server-sent events.
-
-    Attributes:
-        comments: how many came.
-    """
+    """An answer of server-sent events."""
 
     def __init__(self, answer: http.client.HTTPResponse) -> None:
         self.status = answer.status
         self.headers = {k.lower(): v for k, v in answer.getheaders()}
-        self.comments = 0
         self._answer = answer
 
     def __iter__(self) -> Iterator[ServerEvent]:
         name, data = "message", ""
         while line := self._answer.readline().decode():
             line = line.rstrip("\n")
-            if line.startswith(":"):
-                self.comments += 1
-            elif line.startswith("event: "):
+            if line.startswith("event: "):
                 name = line.removeprefix("event: ")
             elif line.startswith("data: "):
                 data += line.removeprefix("data: ")
             elif not line and data:
                 yield ServerEvent(name, json.loads(data))
                 name, data = "message", ""
+
+    def heartbeat(self) -> None:
+        """Wait for the next comment, before any event."""
+        while not (line := self._answer.readline().decode()).startswith(":"):
+            assert line == "\n", f"{line!r} came"
 
     def body(self) -> Any:
         """Where it is no stream after all."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -14,6 +15,8 @@ from tests.support.match import require
 from tests.support.timing import eventually
 from trunkline.edge.http.documents import has_tag
 
+T = TypeVar("T")
+
 DOCUMENTS = ["/openapi.json", "/openrpc.json", "/asyncapi.json"]
 
 
@@ -23,13 +26,17 @@ def get(hub: RunningHub, path: str, headers: dict[str, str] | None = None, metho
 
 @pytest.mark.parametrize("path", DOCUMENTS)
 def test_documents_are_kept_and_asked_about(debug_hub: RunningHub, path: str) -> None:
-    first = get(debug_hub, path)
+    def ask() -> tuple[HttpAnswer, HttpAnswer, HttpAnswer]:
+        first = get(debug_hub, path)
+        tag = first.headers["etag"]
+        return first, get(debug_hub, path, {"If-None-Match": tag}), get(debug_hub, path, method="HEAD")
+
+    # Unless meanwhile a method has gone whose client was of a test before.
+    first, again, head = well(ask, lambda answers: answers[0].headers["etag"] == answers[2].headers["etag"])
     assert (first.status, first.headers["content-type"]) == (200, "application/json")
     assert first.headers["cache-control"] == "private, no-cache"
-    again = get(debug_hub, path, {"If-None-Match": first.headers["etag"]})
     assert (again.status, again.body) == (304, b"")
     assert again.headers["etag"] == first.headers["etag"]
-    head = get(debug_hub, path, method="HEAD")
     assert (head.status, head.body, head.headers["content-length"]) == (200, b"", str(len(first.body)))
 
 
@@ -49,22 +56,38 @@ def test_who_may_see_them(token_hub: RunningHub, path: str) -> None:
 
 
 def test_openrpc_is_what_discover_answers(debug_hub: RunningHub) -> None:
-    assert get(debug_hub, "/openrpc.json").json() == rpc(debug_hub, request("rpc.discover")).json()["result"]
+    def are_the_same() -> bool:
+        return bool(get(debug_hub, "/openrpc.json").json() == rpc(debug_hub, request("rpc.discover")).json()["result"])
+
+    eventually(are_the_same, "nothing else is in it: unless meanwhile a method has gone, of a test before")
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/health/detailed"])
 def test_health_is_not_kept(debug_hub: RunningHub, path: str) -> None:
-    answer = get(debug_hub, path, method="HEAD")
-    assert (answer.status, answer.body, answer.headers["cache-control"]) == (200, b"", "no-store")
+    answer = well(lambda: get(debug_hub, path, method="HEAD"), lambda answer: answer.status == 200)
+    assert (answer.body, answer.headers["cache-control"]) == (b"", "no-store")
 
 
-def executor_latencies(hub: RunningHub) -> list[float | None]:
-    services = get(hub, "/health/detailed").json()["services"]
-    return [service["latencyMs"] for name, service in services.items() if name != "hub"]
+def well(ask: Callable[[], T], is_well: Callable[[T], object]) -> T:
+    """The first answer that says so: executors that stand still for a moment change it, and come back."""
+    answers: list[T] = []
+
+    def is_so() -> object:
+        answers.append(ask())
+        return is_well(answers[-1])
+
+    eventually(is_so, "it is well")
+    return answers[-1]
+
+
+def has_latencies(health: Any) -> bool:
+    """Each executor has answered a ping, and is heard."""
+    others = [service["latencyMs"] for name, service in health["services"].items() if name != "hub"]
+    return bool(health["status"] == "healthy" and all(others))
 
 
 def test_detailed_health(well_hub: RunningHub) -> None:
-    health = get(well_hub, "/health/detailed").json()
+    health = well(lambda: get(well_hub, "/health/detailed").json(), has_latencies)
     number = {"$type": "number"}
     require({"status": "healthy", "uptime": number, "causes": [], "connections": number}, health)
     assert datetime.fromisoformat(health["timestamp"]).tzinfo is not None
@@ -72,9 +95,7 @@ def test_detailed_health(well_hub: RunningHub) -> None:
     for service in health["services"].values():
         assert service.keys() == {"status", "latencyMs"}
         assert service["status"] == "healthy"
-    assert 0 <= health["services"]["hub"]["latencyMs"] < 10_000
-    eventually(lambda: all(executor_latencies(well_hub)), "each executor has answered a ping")
-    assert all(latency is not None and 0 < latency < 60_000 for latency in executor_latencies(well_hub))
+        assert 0 <= service["latencyMs"] < 60_000
     assert [executor["worker_id"] for executor in health["executors"]] == ["executor-0", "executor-1"]
 
 

@@ -18,7 +18,7 @@ from tests.edge.http.http_client import EVENTS, JSON, connected, encoded, events
 from tests.support.frames import raw_tcp
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, TIMER_GRAIN, eventually, records_in
 from trunkline_protocol.errors import ErrorCode
 
 ECHO = request("debug.echo", params={"value": 1})
@@ -41,13 +41,13 @@ def head(path: str = "/rpc", *lines: str) -> bytes:
 # --- bodies ---
 
 
-def test_a_body_at_the_limit(impatient_hub: RunningHub) -> None:
-    assert len(rpc(impatient_hub, of_size(LIMIT)).json()["result"]) > LIMIT - 200
+def test_a_body_at_the_limit(patient_hub: RunningHub) -> None:
+    assert len(rpc(patient_hub, of_size(LIMIT)).json()["result"]) > LIMIT - 200
 
 
 @pytest.mark.parametrize("path", ["/rpc", "/api/v1/debug/echo"])
-def test_fault_07_a_body_above_the_limit(impatient_hub: RunningHub, path: str) -> None:
-    answer = send(impatient_hub, path, of_size(LIMIT + 1))
+def test_fault_07_a_body_above_the_limit(patient_hub: RunningHub, path: str) -> None:
+    answer = send(patient_hub, path, of_size(LIMIT + 1))
     assert (answer.status, answer.headers["connection"]) == (413, "close")
     require(
         {"error": {"code": ErrorCode.INVALID_REQUEST, "data": {"limit": "TRUNKLINE_MAX_MESSAGE_BYTES"}}}, answer.json()
@@ -60,9 +60,9 @@ def test_fault_07_17_mib_is_refused_before_it_is_kept(debug_hub: RunningHub) -> 
     assert debug_hub.rss() - before < 8 * 2**20
 
 
-async def test_a_refusal_is_not_lost_on_a_peer_that_still_sends(impatient_hub: RunningHub) -> None:
+async def test_a_refusal_is_not_lost_on_a_peer_that_still_sends(patient_hub: RunningHub) -> None:
     """A socket closed with bytes unread is reset, and the answer with it."""
-    async with raw_tcp(impatient_hub.port) as socket:
+    async with raw_tcp(patient_hub.port) as socket:
         await socket.write(head("/rpc", "Content-Length: 5000000"))
         for _ in range(50):
             await socket.write(b"x" * 100_000)
@@ -70,22 +70,31 @@ async def test_a_refusal_is_not_lost_on_a_peer_that_still_sends(impatient_hub: R
         assert await socket.ended()
 
 
-async def test_fault_07_a_body_of_no_length(impatient_hub: RunningHub) -> None:
+async def test_fault_07_a_body_of_no_length(patient_hub: RunningHub) -> None:
+    before = patient_hub.rss()
+    async with raw_tcp(patient_hub.port) as socket:
+        await socket.write(head("/rpc", "Transfer-Encoding: chunked"))
+        for _ in range(40):
+            await socket.write(chunked(b"x" * 50_000))
+        assert (await socket.http_answer()).status == 413
+        assert patient_hub.rss() - before < 8 * 2**20
+
+
+async def test_fault_07_a_body_that_never_ends_is_cut_off(impatient_hub: RunningHub) -> None:
     before = impatient_hub.rss()
     async with raw_tcp(impatient_hub.port) as socket:
-        await socket.write(head("/rpc", "Transfer-Encoding: chunked"))
         part = chunked(b"x" * 50_000)
-        for _ in range(40):
-            await socket.write(part)
-        answered = time.monotonic()
+        began = time.monotonic()
+        await socket.write(head("/rpc", "Transfer-Encoding: chunked") + part * (LIMIT // 50_000 + 1))
         assert (await socket.http_answer()).status == 413
         await socket.write_until_cut(part, IMPATIENCE + PATIENCE)
-        assert time.monotonic() - answered >= IMPATIENCE / 2, "what is on its way to the hub gets time to arrive"
+        waited = time.monotonic() - began
+        assert waited >= IMPATIENCE - TIMER_GRAIN, "what is on its way to the hub gets time to arrive"
         assert impatient_hub.rss() - before < 8 * 2**20
 
 
-async def test_a_chunked_body(impatient_hub: RunningHub) -> None:
-    async with raw_tcp(impatient_hub.port) as socket:
+async def test_a_chunked_body(patient_hub: RunningHub) -> None:
+    async with raw_tcp(patient_hub.port) as socket:
         body = encoded(ECHO)
         await socket.write(head("/rpc", "Transfer-Encoding: chunked"))
         for at in range(0, len(body), 7):
@@ -100,24 +109,24 @@ async def test_fault_09_a_body_that_never_comes(impatient_hub: RunningHub, sent:
         started = time.monotonic()
         await socket.write(head("/rpc", "Content-Length: 500") + sent)
         assert (await socket.http_answer()).status == 408
-        assert time.monotonic() - started >= IMPATIENCE
+        assert time.monotonic() - started >= IMPATIENCE - TIMER_GRAIN
         assert await socket.ended()
 
 
-async def test_expect_100_continue(impatient_hub: RunningHub) -> None:
-    async with raw_tcp(impatient_hub.port) as socket:
+async def test_expect_100_continue(patient_hub: RunningHub) -> None:
+    async with raw_tcp(patient_hub.port) as socket:
         body = encoded(ECHO)
         await socket.write(head("/rpc", f"Content-Length: {len(body)}", "Expect: 100-continue"))
         assert (await socket.http_answer()).status == 100
         await socket.write(body)
         assert (await socket.http_answer()).status == 200
-    async with raw_tcp(impatient_hub.port) as socket:
+    async with raw_tcp(patient_hub.port) as socket:
         await socket.write(head("/rpc", f"Content-Length: {LIMIT + 1}", "Expect: 100-continue"))
         assert (await socket.http_answer()).status == 413
 
 
-async def test_pipelined_requests_are_answered_in_order(impatient_hub: RunningHub) -> None:
-    async with raw_tcp(impatient_hub.port) as socket:
+async def test_pipelined_requests_are_answered_in_order(patient_hub: RunningHub) -> None:
+    async with raw_tcp(patient_hub.port) as socket:
         parts = []
         for number in range(20):
             body = encoded(request("debug.sleep", id=number, params={"seconds": 0.02 if number % 2 else 0}))
@@ -142,7 +151,7 @@ def bearer(name: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("limits") / "tokens.toml"
-    file.write_text(entry("all") + entry("echoer", methods=["debug.echo"]) + entry("slow", rate=1.0) + entry("gone"))
+    file.write_text(entry("all") + entry("echoer", methods=["debug.echo"]) + entry("slow", rate=0.02) + entry("gone"))
     return file
 
 
@@ -173,13 +182,13 @@ def test_fault_10_tokens_roles_rates_and_the_audit_file(guarded_hub: RunningHub,
     assert send(hub, "/health/detailed", b"", bearer("echoer"), "GET").status == 403
     assert rpc(hub, ECHO, bearer("slow")).json()["result"] == 1
     limited = send(hub, "/api/v1/debug/echo", {}, bearer("slow"))
-    assert (limited.status, limited.headers["retry-after"]) == (429, "1")
+    assert limited.status == 429
+    assert 0 < int(limited.headers["retry-after"]) <= 50
 
     told = {("all", "debug.echo", "ok"), ("echoer", "debug.pid", "FORBIDDEN"), ("slow", "debug.echo", "RATE_LIMITED")}
 
     def is_written() -> bool:
-        whole, _, _ = tokens.with_name("audit.log").read_text().rpartition("\n")
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = records_in(tokens.with_name("audit.log"))
         calls = {(line["principal"], line["method"], line["outcome"]) for line in lines if "method" in line}
         return told <= calls and any(line.get("outcome") == "UNAUTHENTICATED" for line in lines)
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.edge.conftest import IMPATIENT, LIMIT
+from tests.edge.conftest import LIMIT
 from tests.edge.http.http_client import JSON, send
 from tests.support.forms import BOUNDARY, FORM, form, part
 from tests.support.frames import raw_tcp
@@ -33,14 +33,6 @@ MANY: Final = 50
 @pytest.fixture(scope="module")
 def files_hub() -> Iterator[RunningHub]:
     with ready_hub("files", cwd=MODULES) as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def small_hub() -> Iterator[RunningHub]:
-    """One of little patience, which takes bodies of :data:`LIMIT`."""
-    env = {"TRUNKLINE_MAX_MESSAGE_BYTES": str(LIMIT)}
-    with ready_hub("files", cwd=MODULES, env=env, constants=IMPATIENT) as hub:
         yield hub
 
 
@@ -257,12 +249,12 @@ def test_who_may_not_call_learns_nothing_of_the_method(tmp_path: Path) -> None:
 # --- sizes and patience ---
 
 
-def test_the_limit_is_that_of_a_message(small_hub: RunningHub) -> None:
+def test_the_limit_is_that_of_a_message(patient_hub: RunningHub) -> None:
     whole = form(part("data", b"x" * (LIMIT - 100)))
     assert len(whole) <= LIMIT
-    assert upload(small_hub, "same", whole).status == 200
+    assert upload(patient_hub, "same", whole).status == 200
     for body, headers in ((whole + b"x" * LIMIT, FORM), (b"x" * (LIMIT + 1), WAV)):
-        answer = upload(small_hub, "same", body, headers)
+        answer = upload(patient_hub, "same", body, headers)
         assert answer.status == 413
         assert answer.json()["error"]["data"]["limit"] == "TRUNKLINE_MAX_MESSAGE_BYTES"
 
@@ -279,16 +271,16 @@ def head(length: str, path: str = "same") -> bytes:
     return "\r\n".join(lines).encode()
 
 
-async def test_a_gigabyte_is_refused_when_it_is_announced(small_hub: RunningHub) -> None:
-    async with raw_tcp(small_hub.port) as socket:
+async def test_a_gigabyte_is_refused_when_it_is_announced(patient_hub: RunningHub) -> None:
+    async with raw_tcp(patient_hub.port) as socket:
         await socket.write(head("Content-Length: 1000000000"))
         assert (await socket.http_answer()).status == 413
 
 
-async def test_a_form_that_never_ends(small_hub: RunningHub) -> None:
+async def test_a_form_that_never_ends(patient_hub: RunningHub, impatient_hub: RunningHub) -> None:
     """Neither in bytes nor in time: a transfer without a length, and one that stands still."""
-    before = small_hub.rss()
-    async with raw_tcp(small_hub.port) as socket:
+    before = patient_hub.rss()
+    async with raw_tcp(patient_hub.port) as socket:
         await socket.write(head("Transfer-Encoding: chunked"))
         piece = form(part("data", b"x" * 1000))[:-20]
         await socket.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -296,8 +288,8 @@ async def test_a_form_that_never_ends(small_hub: RunningHub) -> None:
         for _ in range(40):
             await socket.write(b"%x\r\n%b\r\n" % (len(almost), almost))
         assert (await socket.http_answer()).status == 413
-    assert small_hub.rss() - before < 16 * 2**20
-    async with raw_tcp(small_hub.port) as socket:
+    assert patient_hub.rss() - before < 16 * 2**20
+    async with raw_tcp(impatient_hub.port) as socket:
         await socket.write(head("Content-Length: 5000") + form(part("data", b"x"))[:-20])
         assert (await socket.http_answer()).status == 408
 

@@ -11,15 +11,18 @@ import functools
 import importlib.metadata
 import signal
 import socket
+import time
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvicorn
 
-from tests.support.timing import PATIENCE, SOON
+from tests.support.timing import PATIENCE, TIMER_GRAIN
+from trunkline.edge.http import protocol
 from trunkline.edge.http.protocol import LINGER_SECONDS, BoundedHttpProtocol
 from trunkline.edge.http.request_head import RequestHeads
 from trunkline.edge.http.server import HttpServer
@@ -161,6 +164,21 @@ async def test_pipelined_requests_are_answered_in_turn_and_none_is_kept() -> Non
         assert protocol.cycle.response_complete
 
 
+@pytest.mark.parametrize("head", [b"", b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\n"], ids=["silence", "half a head"])
+async def test_fault_09_a_handshake_that_never_comes(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def application(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError("it went to the application")
+
+    monkeypatch.setattr(protocol, "HEAD_TIMEOUT", 0.2)
+    async with serving(application) as here:
+        began = time.monotonic()
+        async with here.connected() as (reader, writer):
+            writer.write(head)
+            with suppress(ConnectionResetError):
+                assert await reader.read() == b""
+        assert time.monotonic() - began >= 0.2 - TIMER_GRAIN
+
+
 class Door(asyncio.Protocol):
     """Writes down what uvicorn calls for an upgrade."""
 
@@ -219,11 +237,11 @@ async def test_the_server_leaves_signals_alone_and_ends_idle_connections_when_it
         await answer(send)
 
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    async with serving(application) as here, here.connected() as (reader, writer):
+    # Much longer than this waits, it would leave an idle connection open by itself.
+    async with serving(application, timeout_keep_alive=3600) as here, here.connected() as (reader, writer):
         writer.write(b"GET / " + HEAD + b"\r\n")
         await reader.readuntil(b"done")
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
         assert here.server.started
         here.server.should_exit = True
-        async with asyncio.timeout(2 * SOON):
-            assert await reader.read() == b"", "an idle connection was left open"
+        assert await reader.read() == b"", "an idle connection was left open"

@@ -188,16 +188,16 @@ async def test_frames_after_our_close_frame_are_ignored(socket: RawSocket) -> No
     assert await socket.ended()
 
 
-async def test_the_largest_message_goes_through(impatient_hub: RunningHub) -> None:
-    async with raw_socket(impatient_hub.port) as socket:
+async def test_the_largest_message_goes_through(patient_hub: RunningHub) -> None:
+    async with raw_socket(patient_hub.port) as socket:
         await socket.write(frame(TEXT, ECHO + b" " * (LIMIT - len(ECHO))))
         await requires_reply(socket)
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-async def test_a_larger_message_is_1009(impatient_hub: RunningHub, pieces: int) -> None:
+async def test_a_larger_message_is_1009(patient_hub: RunningHub, pieces: int) -> None:
     size = LIMIT + 1
-    async with raw_socket(impatient_hub.port) as socket:
+    async with raw_socket(patient_hub.port) as socket:
         if pieces == 1:
             await socket.write(frame(TEXT, b" " * size))
         else:
@@ -206,16 +206,16 @@ async def test_a_larger_message_is_1009(impatient_hub: RunningHub, pieces: int) 
         await requires_close(socket, 1009)
 
 
-async def test_an_announced_giant_is_refused_before_it_is_sent(impatient_hub: RunningHub) -> None:
-    before = impatient_hub.rss()
-    async with raw_socket(impatient_hub.port) as socket:
+async def test_an_announced_giant_is_refused_before_it_is_sent(patient_hub: RunningHub) -> None:
+    before = patient_hub.rss()
+    async with raw_socket(patient_hub.port) as socket:
         await socket.write(b"\x81\xff" + (1 << 40).to_bytes(8, "big") + b"mask")
         await requires_close(socket, 1009)
-    assert impatient_hub.rss() - before < 4 * 2**20
+    assert patient_hub.rss() - before < 4 * 2**20
 
 
-async def test_a_length_with_its_highest_bit_set(impatient_hub: RunningHub) -> None:
-    async with raw_socket(impatient_hub.port) as socket:
+async def test_a_length_with_its_highest_bit_set(patient_hub: RunningHub) -> None:
+    async with raw_socket(patient_hub.port) as socket:
         await socket.write(b"\x81\xff" + (1 << 63).to_bytes(8, "big") + b"mask")
         got = await socket.frame()
         assert got.close_code in (1002, 1009)

@@ -12,6 +12,8 @@ from tests.edge.websocket.test_door import TOKEN, bearer
 from tests.support.frames import raw_tcp
 from tests.support.hub import RunningHub, ready_hub
 from tests.support.match import require
+from tests.support.timing import until
+from trunkline.edge.websocket import refusal
 from trunkline_protocol.errors import ErrorCode
 
 OFFERED = "trunkline.v1+json, trunkline.refusal"
@@ -67,16 +69,30 @@ async def test_a_full_hub_may_be_asked_again(hub: RunningHub) -> None:
         assert int.from_bytes((await three.frame()).payload[:2], "big") == 1013
 
 
-async def test_so_many_at_a_time_and_no_more(hub: RunningHub) -> None:
-    async def refused() -> int:
-        async with raw_tcp(hub.port) as socket:
-            answer = await socket.upgrade(headers={"Sec-WebSocket-Protocol": OFFERED})
-            await asyncio.sleep(0.5)  # it says nothing, and stays
-            return answer.status
+@pytest.fixture
+def patient_refuser() -> Iterator[RunningHub]:
+    """One that waits for a minute for the answer to its close frame."""
+    with RunningHub(env={"TRUNKLINE_TOKEN": TOKEN}, constants={f"{refusal.__name__}:CLOSE_TIMEOUT": 60.0}) as running:
+        yield running
 
-    statuses = await asyncio.gather(*(refused() for _ in range(300)))
+
+async def test_so_many_at_a_time_and_no_more(patient_refuser: RunningHub) -> None:
+    hub, statuses = patient_refuser, list[int]()
+    all_answered = asyncio.Event()
+
+    async def refused() -> None:
+        async with raw_tcp(hub.port) as socket:
+            statuses.append((await socket.upgrade(headers={"Sec-WebSocket-Protocol": OFFERED})).status)
+            if len(statuses) == 300:
+                all_answered.set()
+            await all_answered.wait()  # it says nothing, and stays
+
+    await asyncio.gather(*(refused() for _ in range(300)))
     assert statuses.count(101) == 256
     assert statuses.count(403) == 44
-    async with raw_tcp(hub.port) as socket:
-        await asyncio.sleep(3)
-        assert (await socket.upgrade(headers={"Sec-WebSocket-Protocol": OFFERED})).status == 101, "none is kept"
+
+    async def is_told() -> bool:
+        async with raw_tcp(hub.port) as socket:
+            return (await socket.upgrade(headers={"Sec-WebSocket-Protocol": OFFERED})).status == 101
+
+    await until(is_told, "none is kept")

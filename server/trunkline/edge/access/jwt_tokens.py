@@ -6,7 +6,6 @@ PyJWT is imported when JWTs are configured and not before: it is the extra ``[au
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline import defaults
+from trunkline.edge.access.expiry import on_monotonic_clock
 from trunkline.edge.access.grants import PATTERN_KEYS, Grants, Roles
 from trunkline.edge.access.jwt_keys import VerifyingKey, looks_like_pem, read_keys
 from trunkline.hub.principal import Principal
@@ -110,7 +110,7 @@ class JwtTokens:
             name,
             _role_names(claims),
             _own_grants(claims),
-            expires=time.monotonic() + min(int(claims["exp"]), _NEVER) + self._options.leeway - time.time(),
+            expires=on_monotonic_clock(min(int(claims["exp"]), _NEVER) + self._options.leeway),
             credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
             tenant=_tenant(claims, self._options.tenant_claim),
             claims=_told(claims, self._options.claims),

@@ -39,6 +39,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.edge.access.expiry import on_monotonic_clock
 from trunkline.edge.access.grants import Grants, Roles
 from trunkline.hub.principal import Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -88,7 +89,7 @@ class _Admission:
 
     def expires(self) -> float | None:
         """The expiry on the monotonic clock, as of now; None for never."""
-        return None if self.expires_at is None else time.monotonic() + self.expires_at - time.time()
+        return None if self.expires_at is None else on_monotonic_clock(self.expires_at)
 
 
 class TokensFile:
