@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import sys
@@ -117,11 +118,14 @@ class Program(FramedPeer):
     async def close(self) -> None:
         """Whatever happened: leave nothing behind."""
         if self.process.returncode is None:
-            pids = self.executor_pids()
-            self.process.kill()
+            pids: list[int] = []
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends meanwhile
+                pids = self.executor_pids()
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
             await self._ended()
             for pid in pids:
-                if is_alive(pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
                     psutil.Process(pid).kill()
         self.stream.writer.close()
         await asyncio.wait_for(self._reading, PATIENCE)

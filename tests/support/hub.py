@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -182,7 +183,7 @@ class RunningHub:
         self.wait_ended(0)
 
     def wait_ended(self, code: int, *, within: float = 2 * PATIENCE) -> None:
-        """Wait for its end and check exit code and leftovers."""
+        """Wait for its end, and until all it said is read; check exit code and leftovers."""
         try:
             found = self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -190,8 +191,9 @@ class RunningHub:
         self._has_ended = True
         assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
         self.require_no_orphans()
+        self._finish_reading()
 
-    def require_no_orphans(self, within: float = 2.0) -> None:
+    def require_no_orphans(self, within: float = PATIENCE) -> None:
         """No executor that was ever seen is alive soon after the hub ended."""
         pids = self._executor_pids
         eventually(lambda: not any(map(is_alive, pids)), f"the executors {pids} are gone", within)
@@ -203,14 +205,18 @@ class RunningHub:
             self.process.kill()
             self.process.wait()
         for pid in pids | self._executor_pids:
-            if is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
-        for reader in self._readers:
-            reader.join(PATIENCE)
+            with contextlib.suppress(ProcessLookupError):  # it ends by itself meanwhile
+                if is_alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+        self._finish_reading()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
         self._folder.cleanup()
+
+    def _finish_reading(self) -> None:
+        for reader in self._readers:
+            reader.join(PATIENCE)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
         """GET over HTTP."""

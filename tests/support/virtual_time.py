@@ -11,7 +11,9 @@ import selectors
 import time
 from typing import Any, Final
 
-IDLE_SECONDS: Final = 1.0
+from tests.support.timing import PATIENCE
+
+IDLE_SECONDS: Final = PATIENCE
 """Real seconds that a loop without timers waits for a thread or a socket before it says that nothing will happen."""
 
 
