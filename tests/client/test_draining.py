@@ -26,6 +26,8 @@ from trunkline.client import DisconnectedError, Hub, Reconnect, Retry, connect
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 
 SOON = Reconnect(0.001, 0.05)
+LONG_MS = 10 * 60_000
+"""For a hub to start again, however busy the machine is."""
 
 
 def stopping(*, maybe_executed: bool = False, of: int = 1) -> Answer:
@@ -389,7 +391,7 @@ def hub() -> Iterator[RunningHub]:
 
 async def test_a_restart_with_work_in_flight_fails_no_call(hub: RunningHub) -> None:
     async with (
-        connect(hub.url) as client,
+        connect(hub.url, reconnect=SOON, timeout_ms=LONG_MS) as client,
         restarted_at_work(hub, lambda number: client.call("debug.echo", {"value": number})) as calls,
     ):
         assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(len(calls)))
@@ -399,7 +401,7 @@ async def test_a_restart_with_work_in_flight_fails_no_call(hub: RunningHub) -> N
 async def test_nor_does_it_behind_a_relay(hub: RunningHub) -> None:
     async with relay(hub.url) as program:
         await program.until_ready()
-        ask = functools.partial(program.request, "debug.echo")
+        ask = functools.partial(program.request, "debug.echo", metadata={"timeout_ms": LONG_MS})
         async with restarted_at_work(hub, lambda number: ask({"value": number})) as ids:
             replies = [await program.reply(await each, 4 * PATIENCE) for each in ids]
     assert [reply["error"] for reply in replies if "error" in reply] == []
