@@ -187,12 +187,15 @@ def test_as_json(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [("import os\nos._exit(7)", "it exited with code 7"), ("import time\ntime.sleep(60)", "it was not ready after")],
+    ("text", "start_timeout", "words"),
+    [
+        ("import os\nos._exit(7)", 60, "it exited with code 7"),
+        ("import time\ntime.sleep(60)", 3, "it was not ready after"),
+    ],
     ids=["exit", "hang"],
 )
-def test_a_module_that_ends_or_hangs_its_process(tmp_path: Path, text: str, words: str) -> None:
+def test_a_module_that_ends_or_hangs_its_process(tmp_path: Path, text: str, start_timeout: int, words: str) -> None:
     (tmp_path / "rude.py").write_text(text)
-    done = trunkline("check", "rude", cwd=tmp_path, env={"TRUNKLINE_START_TIMEOUT": "3"})
+    done = trunkline("check", "rude", cwd=tmp_path, env={"TRUNKLINE_START_TIMEOUT": str(start_timeout)})
     assert done.returncode == 1
     assert words in done.stdout

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline, trunkline_process
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, clean_environment, ready_hub
-from tests.support.timing import SCALE
+from tests.support.timing import SCALE, START
 from trunkline.cli.show.tables import StreamPrinter
 
 MOST_CPU_SECONDS = 2.5 * SCALE
@@ -150,8 +150,8 @@ def test_discover_without_a_hub() -> None:
     requires_failure(trunkline("discover", "--url", NO_HUB), 3, NO_HUB)
 
 
-def test_doctor_finds_the_hub(debug_hub: RunningHub) -> None:
-    done = trunkline_process("doctor", "--url", debug_hub.url)
+def test_doctor_finds_the_hub(well_hub: RunningHub) -> None:
+    done = trunkline_process("doctor", "--url", well_hub.url)
     assert re.search(r"ok\s+picows: 2\.3", done.stdout)
     assert re.search(r"ok\s+hub: \S+ is healthy", done.stdout)
 
@@ -228,7 +228,7 @@ def test_command_line_over_environment_over_file(tmp_path: Path) -> None:
         executors=1,
     )
     with hub:
-        ready = hub.wait_for(r"^ready: (\d+) executors")
+        ready = hub.wait_for(r"^ready: (\d+) executors", within=START)
         assert ready[1] == "1", "the command line wins"
         hub.wait_for('"event": "listening"')  # said at level info: the environment wins over the file
         done = trunkline("call", "lab.upper", '["x"]', "--url", hub.url)

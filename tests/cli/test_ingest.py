@@ -20,7 +20,7 @@ for library in ("faiss", "trafilatura", "pypdf", "markitdown", "docx", "reportla
 from tests.methods.document_files import pdf, word_model  # noqa: E402
 from tests.support.command import COMMAND, requires_failure, trunkline, trunkline_process  # noqa: E402
 from tests.support.hub import RunningHub, clean_environment, ready_hub  # noqa: E402
-from tests.support.timing import PATIENCE, eventually  # noqa: E402
+from tests.support.timing import PATIENCE, START, eventually  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("tests.methods.packs.slow_embeddings", "trunkline.methods.vectors", "trunkline.methods.documents")
@@ -166,7 +166,7 @@ def test_control_c_cancels(hub: RunningHub, root: Path, tmp_path: Path) -> None:
     with subprocess.Popen(
         command, cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        eventually((root / "waiting").exists, "the text is being embedded")
+        eventually((root / "waiting").exists, "the text is being embedded", START)
         running.send_signal(signal.SIGINT)
         stdout, stderr = running.communicate(timeout=PATIENCE)
     assert (running.returncode, stdout, stderr) == (130, "", "")

@@ -17,7 +17,7 @@ from tests.support.command import COMMAND, requires_failure, trunkline, trunklin
 from tests.support.hub import MODULES, RunningHub, clean_environment, ready_hub
 from tests.support.jobs import job, until
 from tests.support.peer import peer
-from tests.support.timing import PATIENCE, eventually
+from tests.support.timing import PATIENCE, START, eventually
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def read_until(descriptor: int, words: str) -> str:
         shown += os.read(descriptor, 4096).decode()
         return words in shown
 
-    eventually(seen, words)
+    eventually(seen, words, START)  # a program starts first
     return shown
 
 

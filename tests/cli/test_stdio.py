@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -102,13 +101,30 @@ async def test_the_parent_has_every_role_whatever_token_the_hub_wants() -> None:
         assert (await peer.reply(asked))["result"] == "X"
 
 
-async def test_calls_wait_for_executors_and_the_hub_answers_for_itself() -> None:
-    async with program(methods=("slow_load",), cwd=MODULES) as peer:
-        early = await peer.request("slow.ping")
+LATE = """
+import asyncio, pathlib
+from trunkline import method
+
+class Late:
+    async def load(self, settings):
+        while not pathlib.Path("go").exists():
+            await asyncio.sleep(0.01)
+
+    @method("late.ping")
+    async def ping(self) -> str:
+        return "pong"
+"""
+
+
+async def test_calls_wait_for_executors_and_the_hub_answers_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    async with program(methods=("late",), cwd=tmp_path) as peer:
+        early = await peer.request("late.ping")
         assert (await peer.result("health.check", within=START))["status"] == "starting", (
             "answered while the first one waits"
         )
-        assert "result" in await peer.reply(early)
+        (tmp_path / "go").touch()
+        assert "result" in await peer.reply(early, within=START)
 
 
 async def test_executors_that_cannot_load_are_told() -> None:
@@ -261,8 +277,8 @@ def test_wrong_usage_is_2() -> None:
 async def test_a_port_beside_it(shared: Program) -> None:
     async with program("--port", "0") as peer:
         await peer.started()
-        addresses = [line for line in peer.log.decode().splitlines() if "listening on ws://" in line]
-        assert len(addresses) == 1
+        await until(lambda: b"listening on ws://" in peer.log, "it says where")
+        assert peer.log.count(b"listening on ws://") == 1
     listening = [c for c in psutil.Process(shared.process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
     assert not listening, "no port unless one is asked for"
 
@@ -307,7 +323,7 @@ async def test_a_length_that_cannot_be_is_told_and_ends_it() -> None:
         error = (await peer.receive())["error"]
         require({"code": ErrorCode.INVALID_REQUEST, "data": {"limit": "TRUNKLINE_MAX_MESSAGE_BYTES"}}, error)
         assert "4294967295" in error["message"]
-        if psutil.pid_exists(peer.process.pid) and peer.process.returncode is None:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may be gone already
             assert psutil.Process(peer.process.pid).memory_info().rss < before + 32 * 2**20
         assert await peer.exit_code() == 1
 
@@ -406,10 +422,10 @@ def test_kill_9_of_the_parent_ends_all(tmp_path: Path) -> None:
         "hub.stdout.readline(); print(hub.pid, flush=True); signal.pause()\n"
     )
     call = request(1, "debug.count", {"n": 10_000, "interval_ms": 50}).decode()
+    env = clean_environment({"TRUNKLINE_DRAIN_SECONDS": "600"})
     process = subprocess.Popen(
-        [sys.executable, "-c", parent, call],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_environment(),
-    )  # fmt: skip
+        [sys.executable, "-c", parent, call], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env
+    )
     assert process.stdout is not None
     hub = int(process.stdout.readline())
     family = [hub, *(child.pid for child in psutil.Process(hub).children())]
@@ -417,6 +433,5 @@ def test_kill_9_of_the_parent_ends_all(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    began = time.monotonic()
-    eventually(lambda: not any(map(is_alive, family)), "hub and executors are gone", 2 * PATIENCE)
-    assert time.monotonic() - began < 8 * SCALE, "it did not wait for a call nobody wants"
+    what = "hub and executors are gone, without waiting for a call that nobody wants"
+    eventually(lambda: not any(map(is_alive, family)), what, 2 * PATIENCE)

@@ -108,16 +108,18 @@ class ScriptedHub:
         self.received: list[dict[str, Any]] = []
         self.url = ""
 
+    def answers_to(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """Take a message of a client."""
+        if message.get("method") == "session.open" and self._no_sessions:
+            return [refused(message, -32601, "no sessions here")]
+        self.received.append(message)
+        answers = self._answer(message)
+        return agreeable(message) if answers is None and "id" in message else answers or []
+
     async def handle(self, socket: ServerConnection) -> None:
         self._sockets.append(socket)
         async for text in socket:
-            message = json.loads(text)
-            if message.get("method") == "session.open" and self._no_sessions:
-                await self._send(socket, [refused(message, -32601, "no sessions here")])
-                continue
-            self.received.append(message)
-            answers = self._answer(message)
-            await self._send(socket, agreeable(message) if answers is None and "id" in message else answers or [])
+            await self._send(socket, self.answers_to(json.loads(text)))
             async with self._changed:
                 self._changed.notify_all()
 
@@ -129,9 +131,9 @@ class ScriptedHub:
         """End the newest client's TCP connection without a word."""
         self._sockets[-1].transport.abort()
 
-    async def wait_for(self, method: str, number: int = 1) -> dict[str, Any]:
+    async def wait_for(self, method: str, number: int = 1, *, within: float = PATIENCE) -> dict[str, Any]:
         """Wait until so many calls of a method came and were answered; returns the last of them."""
-        async with asyncio.timeout(PATIENCE), self._changed:
+        async with asyncio.timeout(within), self._changed:
             await self._changed.wait_for(lambda: len(self.calls(method)) >= number)
         return next(itertools.islice(self.calls(method), number - 1, None))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from tests.client.faults import QUICK, Changes, through_proxy
 from tests.support.hub import RunningHub
+from tests.support.ports import reserved_port
 from tests.support.timing import PATIENCE
 from trunkline.client import AuthenticationError, ConnectError, DisconnectedError, Reconnect, connect
 
@@ -39,14 +39,14 @@ async def test_one_that_was_made_may_be_used_once_more(lab_hub: RunningHub) -> N
             assert await hub.call("debug.echo", {"value": value}) == value
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where nobody listens but who the test starts."""
+    with reserved_port() as number:
+        yield number
 
 
-async def test_a_hub_that_is_not_there_yet_is_waited_for() -> None:
-    port = free_port()
+async def test_a_hub_that_is_not_there_yet_is_waited_for(port: int) -> None:
     url = f"ws://127.0.0.1:{port}/ws"
     with pytest.raises(ConnectError):
         await connect(url)
@@ -64,8 +64,8 @@ async def _first_echo(url: str) -> str:
         return str(await hub.call("debug.echo", {"value": "there"}))
 
 
-async def test_a_wait_can_be_cancelled() -> None:
-    waiting = asyncio.create_task(_first_echo(f"ws://127.0.0.1:{free_port()}/ws"))
+async def test_a_wait_can_be_cancelled(port: int) -> None:
+    waiting = asyncio.create_task(_first_echo(f"ws://127.0.0.1:{port}/ws"))
     await asyncio.sleep(0.1)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

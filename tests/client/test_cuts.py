@@ -6,6 +6,7 @@ That calls have their own answers and run once, and that streams are whole, is s
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from tests.client.faults import Changes, cutting, through_proxy
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
 from trunkline.client import Connected, Event, Gap, Hub, connect, received_events
+from trunkline.client.link import KEEPALIVE_SECONDS
 
 
 async def echoes(client: Hub, worker: int, number: int) -> None:
@@ -223,6 +225,8 @@ async def test_a_connection_that_hangs_is_given_up(lab_hub: RunningHub) -> None:
         proxy.stall()
         call = asyncio.create_task(client.call("debug.echo", {"value": "x" * size}))
         await changes.wait_for("reconnecting")
+        reconnector = client._reconnector  # what follows may take its time
+        reconnector._connector = replace(reconnector._connector, keepalive=KEEPALIVE_SECONDS)
         proxy.resume()
         proxy.cut()
         assert len(await asyncio.wait_for(call, 2 * PATIENCE)) == size

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,15 +15,19 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.client.faults import Changes
 from tests.client.scripted import Answer, ScriptedHub, final, opened, reply, scripted_hub, successive
+from tests.client.scripted_memory import client_in_memory
 from tests.support.framed import relay
-from tests.support.hub import RunningHub, ready_hub
+from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.match import require
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE, SCALE
+from tests.support.ports import reserved_port
+from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Hub, Reconnect, Retry, connect
 from trunkline_protocol.errors import ErrorCode, RpcError, draining_error
 
 SOON = Reconnect(0.001, 0.05)
+LONG_MS = 10 * 60_000
+"""For a hub to start again, however busy the machine is."""
 
 
 def stopping(*, maybe_executed: bool = False, of: int = 1) -> Answer:
@@ -69,22 +74,47 @@ async def test_it_is_asked_nothing_twice_on_one_connection() -> None:
         assert await call == {}
 
 
+@pytest.mark.virtual_time
 async def test_its_deadline_goes_on_and_the_next_hub_is_told_what_is_left() -> None:
-    async with client_of(stopping()) as (hub, client), asyncio.timeout(PATIENCE):
+    reconnect = Reconnect(2, 2)
+    async with client_in_memory(stopping(), sessions=True, reconnect=reconnect) as (hub, client):
         call = asyncio.create_task(client.call("work", timeout_ms=20_000))
         await hub.wait_for("work")
-        await asyncio.sleep(0.05)  # of its deadline
+        await asyncio.sleep(5)  # of its deadline
         await hub.cut()
-        assert (await call)["timeout_ms"] <= 19_950
+        assert (await call)["timeout_ms"] == pytest.approx(14_000, abs=1), "one second until the next connection"
 
 
+@pytest.mark.virtual_time
 async def test_it_does_not_wait_longer_than_its_deadline() -> None:
-    async with client_of(stopping(), reconnect=Reconnect(60, 60)) as (hub, client), asyncio.timeout(PATIENCE):
+    async with client_in_memory(stopping(), sessions=True) as (hub, client):
+        begun = asyncio.get_running_loop().time()
         call = asyncio.create_task(client.call("work", timeout_ms=100))
         await hub.wait_for("work")
         with pytest.raises(RpcError) as caught:
             await call
         assert (caught.value.code, caught.value.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, False)
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(0.1)
+
+
+NOT_YET = RpcError(ErrorCode.WORKER_UNAVAILABLE, "still starting", maybe_executed=False, retry_after_ms=20)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("refusal", [draining_error(maybe_executed=False), NOT_YET], ids=["stopping", "starting"])
+async def test_a_refusal_that_comes_after_its_deadline_ends_it_at_once(refusal: RpcError) -> None:
+    """The grace that a hub has for its own words about a deadline is for calls that it may have executed."""
+    async with client_in_memory(successive(lambda _hub, _message: []), sessions=True) as (hub, client):
+        call = asyncio.create_task(client.call("work", timeout_ms=1000))
+        asked = await hub.wait_for("work")
+        await asyncio.sleep(1.5)
+        refused_at = asyncio.get_running_loop().time()
+        await hub.send({"jsonrpc": "2.0", "id": asked["id"], "error": refusal.to_wire()})
+        with pytest.raises(RpcError) as caught:
+            await call
+        assert (caught.value.code, caught.value.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, False)
+        assert asyncio.get_running_loop().time() == pytest.approx(refused_at)
+        assert len(hub.calls("work")) == 1
 
 
 async def test_a_stream_waits_too() -> None:
@@ -291,14 +321,16 @@ async def test_other_calls_are_told(options: dict[str, Any], data: dict[str, Any
         assert len(hub.calls("work")) <= 2
 
 
+@pytest.mark.virtual_time
 async def test_it_waits_as_long_as_its_deadline_allows_and_says_for_what() -> None:
-    async with scripted_hub(starting(10_000)) as hub, connect(hub.url) as client, asyncio.timeout(PATIENCE):
+    async with client_in_memory(starting(10_000)) as (hub, client):
+        begun = asyncio.get_running_loop().time()
         with pytest.raises(RpcError, match="it was not taken in time: the executors are still starting") as caught:
             await client.call("work", timeout_ms=200)
         assert (caught.value.code, caught.value.maybe_executed) == (ErrorCode.COMMUNICATION_TIMEOUT, False)
         deadlines = [call["metadata"]["timeout_ms"] for call in hub.calls("work")]
-        assert deadlines == sorted(deadlines, reverse=True)
-        assert deadlines[-1] < 200
+        assert deadlines[:10] == pytest.approx([*range(200, 0, -20)], abs=1)
+        assert asyncio.get_running_loop().time() - begun == pytest.approx(0.2)
 
 
 # --- real hubs ---
@@ -350,32 +382,37 @@ def follow(hub: RunningHub) -> RunningHub:
     return RunningHub(arguments=("--port", str(hub.port))).__enter__()
 
 
-async def test_a_restart_with_work_in_flight_fails_no_call() -> None:
-    with ready_hub() as hub:
-        async with (
-            connect(hub.url) as client,
-            restarted_at_work(hub, lambda number: client.call("debug.echo", {"value": number})) as calls,
-        ):
-            assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(len(calls)))
-            assert len(calls) > 10, "the hub was away for a while"
+@pytest.fixture
+def hub() -> Iterator[RunningHub]:
+    """One that the test stops: nobody else gets its port before the next one does."""
+    with reserved_port() as port, ready_hub(arguments=("--port", str(port))) as running:
+        yield running
 
 
-async def test_nor_does_it_behind_a_relay() -> None:
-    with ready_hub() as hub:
-        async with relay(hub.url) as program:
-            await program.until_ready()
-            ask = functools.partial(program.request, "debug.echo")
-            async with restarted_at_work(hub, lambda number: ask({"value": number})) as ids:
-                replies = [await program.reply(await each, 4 * PATIENCE) for each in ids]
+async def test_a_restart_with_work_in_flight_fails_no_call(hub: RunningHub) -> None:
+    async with (
+        connect(hub.url, reconnect=SOON, timeout_ms=LONG_MS) as client,
+        restarted_at_work(hub, lambda number: client.call("debug.echo", {"value": number})) as calls,
+    ):
+        assert await asyncio.wait_for(asyncio.gather(*calls), 4 * PATIENCE) == list(range(len(calls)))
+        assert len(calls) > 10, "the hub was away for a while"
+
+
+async def test_nor_does_it_behind_a_relay(hub: RunningHub) -> None:
+    async with relay(hub.url) as program:
+        await program.until_ready()
+        ask = functools.partial(program.request, "debug.echo", metadata={"timeout_ms": LONG_MS})
+        async with restarted_at_work(hub, lambda number: ask({"value": number})) as ids:
+            replies = [await program.reply(await each, 4 * PATIENCE) for each in ids]
     assert [reply["error"] for reply in replies if "error" in reply] == []
     assert [reply["result"] for reply in replies] == list(range(len(ids)))
     assert len(ids) > 10, "the hub was away for a while"
 
 
-async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_goes_on() -> None:
-    with ready_hub() as hub:
+async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_goes_on(tmp_path: Path) -> None:
+    with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, env={"TRUNKLINE_DRAIN_SECONDS": "60"}) as hub:
         async with peer(hub.url) as client:
-            running = await client.request("debug.sleep", {"seconds": 2 * SCALE})
+            running = await client.request("lab.calls_later", {"folder": str(tmp_path), "method": "debug.echo"})
             await client.result("rpc.ping")
             hub.process.terminate()
             async with asyncio.timeout(PATIENCE):
@@ -387,5 +424,6 @@ async def test_what_a_stopping_hub_refuses_says_so_and_what_it_answers_itself_go
             require({"topic": "a"}, await client.result("subscribe", {"topic": "a"}))
             require({"topic": "a"}, await client.result("publish", {"topic": "a", "data": 1}))
             require({"method": "mine"}, await client.result("method.register", {"method": "mine"}))
+            (tmp_path / "go").touch()
             assert "result" in await client.reply(running)
             await asyncio.to_thread(hub.wait_ended, 0)

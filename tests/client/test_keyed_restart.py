@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.client.faults import QUICK, Changes
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub
 from tests.support.match import require
 from tests.support.peer import peer
+from tests.support.ports import reserved_port
 from tests.support.timing import PATIENCE, eventually
 from trunkline.client import DisconnectedError, Retry, connect
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -28,23 +30,35 @@ def lab(port: int = 0, data: Path | None = None) -> RunningHub:
     return RunningHub((DEBUG_METHODS, "lab"), cwd=MODULES, arguments=arguments).__enter__().ready()
 
 
+async def runs(marker: Path) -> None:
+    """Wait until the method has run so far that it has left its letter."""
+    await asyncio.to_thread(eventually, lambda: marker.exists() and marker.read_text() == "x", "it runs")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of one hub after the other, and nobody else."""
+    with reserved_port() as number:
+        yield number
+
+
 async def killed(hub: RunningHub) -> None:
     hub.executor_pids()
     hub.process.send_signal(signal.SIGKILL)
     await asyncio.to_thread(hub.wait_ended, -9)
 
 
-async def test_a_keyed_call_of_a_killed_hub_runs_once_and_its_caller_is_told(tmp_path: Path) -> None:
+async def test_a_keyed_call_of_a_killed_hub_runs_once_and_its_caller_is_told(tmp_path: Path, port: int) -> None:
     marker = tmp_path / "runs"
-    first = await asyncio.to_thread(lab)
+    first = await asyncio.to_thread(lab, port)
     second: RunningHub | None = None
     try:
         async with connect(first.url, retry=PATIENT, reconnect=QUICK) as client, asyncio.timeout(6 * PATIENCE):
             params = {"marker": str(marker)}
             call = asyncio.create_task(client.call("lab.counted_wait", params, idempotency_key="k"))
-            await asyncio.to_thread(eventually, marker.exists, "it runs")
+            await runs(marker)
             await killed(first)
-            second = await asyncio.to_thread(lab, first.port)
+            second = await asyncio.to_thread(lab, port)
             with pytest.raises(RpcError) as caught:
                 await call
             require(EPOCH, caught.value.to_wire())
@@ -57,17 +71,17 @@ async def test_a_keyed_call_of_a_killed_hub_runs_once_and_its_caller_is_told(tmp
             second.discard()
 
 
-async def test_without_a_session_nobody_told_the_epoch_and_nothing_is_repeated(tmp_path: Path) -> None:
+async def test_without_a_session_nobody_told_the_epoch_and_nothing_is_repeated(tmp_path: Path, port: int) -> None:
     marker = tmp_path / "runs"
-    first = await asyncio.to_thread(lab)
+    first = await asyncio.to_thread(lab, port)
     second: RunningHub | None = None
     try:
         async with connect(first.url, retry=PATIENT, reconnect=QUICK, session=False) as client:
             changes = Changes(client)
             call = asyncio.create_task(client.call("lab.counted_wait", {"marker": str(marker)}, idempotency_key="k"))
-            await asyncio.to_thread(eventually, marker.exists, "it runs")
+            await runs(marker)
             await killed(first)
-            second = await asyncio.to_thread(lab, first.port)
+            second = await asyncio.to_thread(lab, port)
             with pytest.raises(DisconnectedError) as caught:
                 await asyncio.wait_for(call, PATIENCE)
             assert caught.value.maybe_executed

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
+from tests.support.ports import reserved_port
 from tests.support.proxy import Direction, Proxy
-from tests.support.timing import PATIENCE
+from tests.support.timing import PATIENCE, until
 
 
 @asynccontextmanager
@@ -94,6 +95,7 @@ async def test_a_cut_at_a_byte() -> None:
     async with echo_server() as port, Proxy(port) as proxy, through(proxy) as (reader, writer):
         proxy.cut_after(5, "to_client")
         writer.write(b"0123456789")
+        await proxy.wait_accepted(1)
         await proxy.wait_open(0)
         assert proxy.passed["to_client"] == 5
         with pytest.raises(ConnectionResetError):
@@ -105,6 +107,7 @@ async def test_a_stall_passes_nothing_on_until_it_is_over(direction: Direction |
     async with echo_server() as port, Proxy(port) as proxy, through(proxy) as (reader, writer):
         proxy.stall(direction)
         writer.write(b"late")
+        await until(lambda: proxy.arrived["to_client" if direction == "to_client" else "to_hub"] == 4, "it is held")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(reader.read(1), 0.2)
         assert proxy.passed["to_client"] == 0
@@ -152,8 +155,7 @@ async def test_refusals() -> None:
 
 
 async def test_nobody_behind_it_is_a_reset() -> None:
-    async with echo_server() as port:
-        pass
-    async with Proxy(port) as proxy:
-        with pytest.raises(ConnectionError):
-            await first_byte(proxy)
+    with reserved_port() as port:
+        async with Proxy(port) as proxy:
+            with pytest.raises(ConnectionError):
+                await first_byte(proxy)

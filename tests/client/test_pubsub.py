@@ -271,8 +271,13 @@ async def test_subscriptions_the_hub_refuses(client: Hub, topic: str, recover: P
 
 async def test_when_the_hub_dies_subscriptions_end() -> None:
     with ready_hub() as hub:
-        async with connect(hub.url, reconnect=False) as client, client.subscribe("a") as events:
+        async with (
+            connect(hub.url, reconnect=False) as client,
+            client.subscribe("a") as events,
+            client.subscribe("a") as witness,
+        ):
             await client.publish("a", 1)
+            await some(witness, 1)  # it has arrived
             hub.process.kill()
             assert offsets(await some(events, 1)) == [1]
             with pytest.raises(DisconnectedError):

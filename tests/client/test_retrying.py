@@ -12,6 +12,7 @@ import pytest
 
 from tests.client.faults import QUICK
 from tests.client.scripted import agreeable, scripted_hub
+from tests.client.scripted_memory import client_in_memory
 from tests.support.hub import RunningHub
 from tests.support.timing import PATIENCE
 from trunkline.client import DisconnectedError, Retry, connect
@@ -145,34 +146,38 @@ async def test_the_rules_over_the_wire(
     assert keys == {options.get("idempotency_key")}
 
 
+@pytest.mark.virtual_time
 async def test_retry_after_is_waited_for() -> None:
-    async with scripted_hub(failing(error(6003, retry_after_ms=300), None)) as hub, connect(hub.url) as client:
+    async with client_in_memory(failing(error(6003, retry_after_ms=300), None)) as (_hub, client):
         loop = asyncio.get_running_loop()
         before = loop.time()
         assert await client.call("work", retry=SOON) == "done"
-        assert loop.time() - before >= 0.3
+        assert loop.time() - before == pytest.approx(0.3)
 
 
-async def test_a_hint_that_is_longer_than_any_call_ends_it() -> None:
+@pytest.mark.virtual_time
+async def test_a_hint_that_is_longer_than_any_call_ends_it_at_once() -> None:
     late = error(6003, retry_after_ms=300_000)
-    async with scripted_hub(failing(late, late, None)) as hub, connect(hub.url) as client:
+    async with client_in_memory(failing(late, late, None)) as (hub, client):
+        loop = asyncio.get_running_loop()
+        before = loop.time()
         for timeout_ms in (None, 2000):
             with pytest.raises(RpcError) as caught:
-                await asyncio.wait_for(client.call("work", timeout_ms=timeout_ms), 2.0)
+                await client.call("work", timeout_ms=timeout_ms)
             assert caught.value.retry_after_ms == 300_000
+        assert loop.time() == before
         assert len(hub.calls("work")) == 2
 
 
+@pytest.mark.virtual_time
 async def test_the_deadline_spans_all_attempts() -> None:
-    async with scripted_hub(failing(*[BUSY] * 50, None)) as hub, connect(hub.url) as client:
-        retry = Retry(attempts=99, base_delay=0.1, factor=1)
+    async with client_in_memory(failing(*[BUSY] * 50, None)) as (hub, client):
+        retry = Retry(attempts=99, base_delay=0.12, factor=1)
         with pytest.raises(RpcError) as caught:
             await client.call("work", timeout_ms=400, retry=retry)
         assert caught.value.code == 2002, "what was wrong last, and not that the time is over"
         left = [message["metadata"]["timeout_ms"] for message in hub.calls("work")]
-        assert left[0] == 400
-        assert sorted(left, reverse=True) == left
-        assert left[-1] < 400
+        assert left == pytest.approx([400, 340, 280, 220, 160, 100, 40], abs=1)
 
 
 async def test_a_call_that_waits_for_its_next_attempt_can_be_cancelled_and_ends_with_the_client() -> None:

@@ -30,7 +30,8 @@ async def test_one_that_drains_waits_for_its_calls_and_others_for_its_successor(
         call = asyncio.create_task(caller.call("serve.drained"))
         await began(running)
         drained = asyncio.create_task(registration.unregister(drain=True))
-        await callee.call("debug.echo", {"value": 1})
+        for _ in range(2):  # it is written while the first one is answered, and read before the second
+            await callee.call("rpc.ping")
         late = asyncio.create_task(caller.call("serve.drained"))
         await caller.call("debug.echo", {"value": 1})
         assert not drained.done()

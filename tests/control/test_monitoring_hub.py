@@ -13,11 +13,13 @@ import pytest
 
 from tests.support.hub import DEBUG_METHODS, MODULES, RunningHub, ready_hub
 from tests.support.peer import Peer, peer
-from tests.support.timing import PATIENCE
+from tests.support.timing import START
 from tests.support.timing import until as reached
 
 ADMIN = "an-admins-token-0001"
 WORKER = "a-workers-token-0002"
+FLOOD = 1000
+"""Log records, in no time."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         )
     )
     tokens.chmod(0o600)
-    env = {"TRUNKLINE_TOKENS_FILE": str(tokens), "TRUNKLINE_MAX_CONCURRENCY": "1"}
+    env = {"TRUNKLINE_TOKENS_FILE": str(tokens), "TRUNKLINE_MAX_CONCURRENCY": "1", "TRUNKLINE_MAX_BATCH": str(FLOOD)}
     with ready_hub(DEBUG_METHODS, "lab", cwd=MODULES, executors=1, env=env) as running:
         yield running
 
@@ -41,13 +43,12 @@ def as_(token: str) -> dict[str, str]:
 
 async def until(one: Peer, topic: str, found: Callable[[Any], Any]) -> Any:
     """Wait for an event of a topic in which ``found`` finds something; that."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(START):
         while True:
-            for message in [*one.others, await one.receive()]:
-                params = message.get("params", {})
-                if message.get("method") == "event" and params["topic"] == topic and (it := found(params["data"])):
-                    return it
-            one.others.clear()
+            message = one.others.pop(0) if one.others else await one.receive(START)
+            params = message.get("params", {})
+            if message.get("method") == "event" and params["topic"] == topic and (it := found(params["data"])):
+                return it
 
 
 async def listed(admin: Peer, number: int) -> list[dict[str, Any]]:
@@ -149,38 +150,41 @@ async def test_connections_tell_their_clients_name(hub: RunningHub) -> None:
     async with peer(hub.url, headers=as_(ADMIN)) as admin:
         await admin.result("subscribe", {"topic": "system.connections"})
 
-        async def table(number: int) -> list[dict[str, Any]]:
-            def enough(data: Any) -> Any:
-                return data["connections"] if len(data["connections"] or ()) == number else None
+        def row_of(data: Any, client: str) -> Any:
+            return next((row for row in data["connections"] or () if row["client"] == client), None)
 
-            return await until(admin, "system.connections", enough)  # type: ignore[no-any-return]
+        def has_sent(data: Any) -> Any:
+            row = row_of(data, "the tests/1.0")
+            return row if row is not None and row["received_bytes"] > 5000 else None
 
         async with peer(hub.url, headers=as_(WORKER), user_agent_header="the tests/1.0") as worker:
             await worker.result("debug.echo", {"value": "x" * 5000})
-            rows = await table(2)
-            row = next(row for row in rows if row["principal"] == "worker")
-            assert (row["transport"], row["client"]) == ("websocket", "the tests/1.0")
-            assert row["received_bytes"] > 5000
+            row = await until(admin, "system.connections", has_sent)
+            assert (row["transport"], row["principal"]) == ("websocket", "worker")
             assert row["sent_bytes"] is None or row["sent_bytes"] > 5000
-        await table(1)
+
+        def is_alone(data: Any) -> Any:
+            return data if len(data["connections"] or ()) == 1 else None
+
+        assert row_of(await until(admin, "system.connections", is_alone), "the tests/1.0") is None
 
 
 async def test_requests_tell_where_their_time_went(hub: RunningHub) -> None:
     async with peer(hub.url, headers=as_(ADMIN)) as admin, peer(hub.url, headers=as_(WORKER)) as worker:
         await admin.result("subscribe", {"topic": "system.requests"})
-        metadata = {"request_id": "order-7"}
-        ids = [await worker.request("debug.sleep", {"seconds": 0.2}, metadata=metadata) for _ in range(2)]
-        for request_id in ids:
-            await worker.reply(request_id)
+        sleep = {"jsonrpc": "2.0", "method": "debug.sleep", "params": {"seconds": 0.2}}
+        order = {"metadata": {"request_id": "order-7"}}
+        await worker.send([sleep | order | {"id": number} for number in range(2)])  # a batch: both come at once
+        assert len(await worker.receive()) == 2
         seen: list[dict[str, Any]] = []
 
         def both(data: Any) -> Any:
-            seen.extend(request for request in data["requests"] if request["method"] == "debug.sleep")
+            seen.extend(request for request in data["requests"] if request["request_id"] == "order-7")
             return len(seen) >= 2
 
         await until(admin, "system.requests", both)
         first, second = seen
-        assert first["request_id"] == second["request_id"] == "order-7"
+        assert first["method"] == second["method"] == "debug.sleep"
         assert first["executor"] == "executor-0"
         assert first["run_ms"] >= 190
         assert second["queue_ms"] >= 150
@@ -204,8 +208,7 @@ async def test_logs_are_told_and_hold_no_token(hub: RunningHub) -> None:
 async def test_a_flood_of_logs_is_told_in_part_and_counted(hub: RunningHub) -> None:
     async with peer(hub.url, headers=as_(ADMIN)) as admin:
         await admin.result("subscribe", {"topic": "system.logs"})
-        for _ in range(1000):
-            await admin.notify("no.such.method")
+        await admin.send([{"jsonrpc": "2.0", "method": "no.such.method"}] * FLOOD)  # a batch: all come at once
         await admin.result("rpc.ping")
         told = dropped = 0
 
@@ -213,8 +216,8 @@ async def test_a_flood_of_logs_is_told_in_part_and_counted(hub: RunningHub) -> N
             nonlocal told, dropped
             told += sum("no.such.method" in record["event"] for record in data["records"])
             dropped += data["dropped"]
-            return told + dropped >= 1000
+            return told + dropped >= FLOOD
 
         await until(admin, "system.logs", all_of_them)
         assert dropped > 0
-        assert told < 1000
+        assert told < FLOOD

@@ -56,14 +56,19 @@ def main() -> None:
     """Fork writers, one at a time."""
     for line in sys.stdin:
         folder, first = line.rsplit(" ", 1)
+        told, tell = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
+                os.read(told, 1)  # its pid is the first that is said
                 write(Path(folder), int(first))
             finally:
                 os._exit(1)
         say(f"pid {pid}")
+        os.write(tell, b"!")
         os.waitpid(pid, 0)
+        os.close(told)
+        os.close(tell)
         say("dead")
 
 

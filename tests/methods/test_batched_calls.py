@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.methods.packs import batched
+from tests.support.timing import PATIENCE
 from trunkline.methods.declaration import Batch, RegistrationError, method
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import Registry
@@ -39,7 +40,8 @@ async def test_one_alone_runs_at_once_and_what_comes_meanwhile_is_the_next_batch
     assert batched.batches == [["a"]]
     params = [{"text": text, "times": 2} for text in "bcdefg"]
     others = [asyncio.ensure_future(methods.call("batched.upper", each)) for each in params]
-    await asyncio.sleep(0)
+    for _ in range(10):  # until all of them wait for the first one
+        await asyncio.sleep(0)
     batched.gate.set()
     assert await first == "A"
     assert await asyncio.gather(*others) == [text * 2 for text in "BCDEFG"]
@@ -124,7 +126,7 @@ async def test_a_cancel_reaches_the_function_once_nobody_wants_its_batch(methods
 
 async def runs(*last: str) -> None:
     """Wait until these were the last numbers to run."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while [number for batch in batched.batches for number in batch][-len(last) :] != list(last):
             await asyncio.sleep(0.001)
 
@@ -137,7 +139,7 @@ async def test_a_plain_function_that_runs_is_waited_for(methods: LocalMethods) -
     running = methods._runner._running
     assert len(running) == 1, "its thread is not free, so that its slot is not"
     batched.gate.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while running:
             await asyncio.sleep(0.001)
 

@@ -280,7 +280,7 @@ async def test_whatever_a_pass_raises_ends_its_jobs_and_the_thread_goes_on(error
         bad, good = jobs(1, 1)
         bad.value = 0
         batcher.put([bad], "bad")
-        await asyncio.wait([bad.future], timeout=PATIENCE / 5)
+        await asyncio.wait([bad.future], timeout=PATIENCE)
         assert bad.future.done(), "its caller waits for ever"
         assert type(error).__name__ in repr(bad.future.exception())
         batcher.put([good], "good")
@@ -295,7 +295,7 @@ async def test_a_pass_that_returns_too_few_or_too_many_fails_by_name(results: An
     try:
         (job,) = jobs(1)
         batcher.put([job], "one")
-        await asyncio.wait([job.future], timeout=PATIENCE / 5)
+        await asyncio.wait([job.future], timeout=PATIENCE)
         assert job.future.done(), "its caller waits for ever"
         assert "results for 1 values" in repr(job.future.exception()) or results is None
         assert batcher._thread.is_alive()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.methods.packs import bounded
+from tests.support.timing import PATIENCE
 from trunkline.methods.declaration import RegistrationError, method
 from trunkline.methods.local import LocalMethods
 from trunkline.methods.registry import Registry
@@ -25,7 +26,7 @@ async def methods() -> AsyncIterator[LocalMethods]:
 
 
 async def settled(ready: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not ready():
             await asyncio.sleep(0)
 

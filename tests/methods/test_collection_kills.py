@@ -53,12 +53,13 @@ def test_what_an_owner_acknowledged_before_it_was_killed_is_there(tmp_path: Path
         until = time.monotonic() + SECONDS
         while kills < 5 or time.monotonic() < until:
             print(tmp_path, number, file=process.stdin, flush=True)
-            pid = int(process.stdout.readline().split()[1])
+            word, pid = process.stdout.readline().split()
+            assert word == "pid"
             if kills % 4:  # else it may still be opening
                 assert process.stdout.readline() == f"ack {number}\n"
                 state, number = apply(state, number), number + 1
             time.sleep(chance.uniform(0, 0.15))
-            os.kill(pid, signal.SIGKILL)
+            os.kill(int(pid), signal.SIGKILL)
             while (line := process.stdout.readline()) != "dead\n":
                 assert line == f"ack {number}\n"
                 state, number = apply(state, number), number + 1

@@ -11,6 +11,7 @@ import pytest
 for library in ("bm25s", "semantic_text_splitter"):
     pytest.importorskip(library)
 
+from tests.support.timing import SCALE  # noqa: E402
 from trunkline.edge.http import tasks as http_tasks  # noqa: E402
 from trunkline.methods.documents import extract  # noqa: E402
 from trunkline.methods.documents.formats import clean  # noqa: E402
@@ -26,7 +27,7 @@ LINEAR = 3 * TIMES
 SHORT = 0.02
 """Seconds that say nothing of how they grow."""
 
-PATIENCE = 20
+PATIENCE = 30 * SCALE
 """Seconds after which a text is taken for one that never ends. Regular expressions look after signals now and then."""
 
 LINES: dict[str, Callable[[int], str]] = {

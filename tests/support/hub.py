@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -182,7 +183,7 @@ class RunningHub:
         self.wait_ended(0)
 
     def wait_ended(self, code: int, *, within: float = 2 * PATIENCE) -> None:
-        """Wait for its end and check exit code and leftovers."""
+        """Wait for its end, and until all it said is read; check exit code and leftovers."""
         try:
             found = self.process.wait(within)
         except subprocess.TimeoutExpired:
@@ -192,6 +193,7 @@ class RunningHub:
             reader.join(PATIENCE)
         assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
         self.require_no_orphans()
+        self._finish_reading()
 
     def require_no_orphans(self) -> None:
         """No executor that was ever seen outlives the hub."""
@@ -213,6 +215,10 @@ class RunningHub:
             if stream is not None:
                 stream.close()
         self._folder.cleanup()
+
+    def _finish_reading(self) -> None:
+        for reader in self._readers:
+            reader.join(PATIENCE)
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> HttpAnswer:
         """GET over HTTP."""

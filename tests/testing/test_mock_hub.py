@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.modules import broken_load, lab
-from tests.support.timing import until
+from tests.support.timing import PATIENCE, until
 from trunkline import (
     ConnectError,
     Context,
@@ -313,7 +313,7 @@ async def test_refused_connections_and_no_network(mock: MockHub) -> None:
     assert failure.value.error.code == ErrorCode.UNAUTHENTICATED
     assert await hub.call("quick") == "done", "those that are open stay"
     mock.cut()
-    assert (await asyncio.wait_for(hub.closed, 5)).code == 4501
+    assert (await asyncio.wait_for(hub.closed, PATIENCE)).code == 4501
     mock.refuse_connections(None)
     async with mock.connect() as again:
         assert await again.call("quick") == "done"

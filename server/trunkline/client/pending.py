@@ -315,7 +315,7 @@ class Calls:
             self._limit_wait(call)
         elif call.deadline is None and self._loop.time() >= call.waits_until:
             return False
-        call.is_written, call.is_late, call.refusal = False, True, error
+        self._wait_again(call, error)
         assert error.retry_after_ms is not None
         self._loop.call_later(error.retry_after_ms / 1000, self._ask_again, call)
         return True
@@ -332,9 +332,16 @@ class Calls:
         """Queue a call that no hub has acted on for the next connection; returns False where that is not possible."""
         if not call.survives or not self._conversation.hold(call):
             return False
-        call.is_written, call.is_late, call.refusal = False, True, None
+        self._wait_again(call, None)
         self._limit_wait(call)
         return True
+
+    def _wait_again(self, call: PendingRequest, refusal: RpcError | None) -> None:
+        """Let a call that no hub has wait until its deadline: no answer may come later, as for one that was written."""
+        call.is_written, call.is_late, call.refusal = False, True, refusal
+        if isinstance(call, UnaryCall) and call.timer is not None and call.deadline is not None:
+            call.timer.cancel()
+            call.timer = self._loop.call_at(call.deadline, self._overdue, call)
 
     def reported(self, params: dict[str, Any]) -> None:
         """Handle ``$/progress``."""
@@ -365,8 +372,7 @@ class Calls:
                 call.is_over = True
                 self._conversation.withdraw(call)
             elif call.is_written:
-                call.is_written = False
-                call.is_late = True
+                self._wait_again(call, call.refusal)
                 again.append(call)
         self._conversation.send_first(again)
 

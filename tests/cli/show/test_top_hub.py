@@ -24,7 +24,7 @@ from tests.support.command import trunkline_process as trunkline
 from tests.support.hub import RunningHub, clean_environment, ready_hub
 from tests.support.peer import peer
 from tests.support.proxy import Proxy
-from tests.support.timing import PATIENCE, until
+from tests.support.timing import PATIENCE, START
 
 ROWS, COLUMNS = 30, 80
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -65,8 +65,8 @@ class Screen:
         os.close(self._other)
 
     async def shows(self, pattern: str) -> None:
-        """Wait until what is drawn from now on matches."""
-        start, limit = len(self.raw), time.monotonic() + PATIENCE
+        """Wait until what is drawn from now on matches: it may have to start first."""
+        start, limit = len(self.raw), time.monotonic() + START
         while re.search(pattern, ESCAPES.sub("", self.raw[start:])) is None:
             assert time.monotonic() < limit, f"{pattern!r} is not shown:\n{ESCAPES.sub('', self.raw[start:])[-3000:]}"
             assert self.process.returncode is None, self.raw[-2000:]
@@ -148,10 +148,10 @@ def test_as_json(well_hub: RunningHub) -> None:
 
 async def test_a_connection_that_is_lost_meanwhile_is_1(well_hub: RunningHub) -> None:
     async with Proxy(well_hub.port) as proxy:
+        proxy.cut_after(1000, "to_client")  # when it has begun, and waits for the figures
         snapshot = asyncio.create_task(asyncio.to_thread(trunkline, "top", "--once", "--url", proxy.url))
-        await until(lambda: proxy.open and proxy.passed["to_client"] >= 1000, "it has begun, and waits for the figures")
+        await proxy.wait_accepted(1, within=START)
         proxy.refuse()
-        proxy.cut()
         requires_failure(await snapshot, 1)
 
 

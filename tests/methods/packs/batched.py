@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from tests.support.timing import PATIENCE
 from trunkline import Batch, Context, ErrorCode, RpcError, method
 
 batches: list[list[str]] = []
@@ -15,7 +16,7 @@ gate = threading.Event()
 def upper(text: list[str], times: list[int]) -> list[str]:
     """On the thread; the first batch waits for the gate."""
     batches.append(list(text))
-    gate.wait(10)
+    gate.wait(PATIENCE)
     return [one.upper() * n for one, n in zip(text, times, strict=True)]
 
 
