@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
@@ -189,11 +188,9 @@ class RunningHub:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the hub does not end:\n{self.words}") from None
         self._has_ended = True
-        for reader in self._readers:  # all it has said is in the lists when this returns
-            reader.join(PATIENCE)
+        self._finish_reading()
         assert found == code, f"exit code {found}, expected {code}:\n{self.words}"
         self.require_no_orphans()
-        self._finish_reading()
 
     def require_no_orphans(self) -> None:
         """No executor that was ever seen outlives the hub."""
@@ -209,14 +206,14 @@ class RunningHub:
         for pid in filter(is_alive, pids | self._executor_pids):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for reader in self._readers:
-            reader.join(PATIENCE)
+        self._finish_reading()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
                 stream.close()
         self._folder.cleanup()
 
     def _finish_reading(self) -> None:
+        """All it has said is in the lists when this returns."""
         for reader in self._readers:
             reader.join(PATIENCE)
 
