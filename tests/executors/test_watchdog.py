@@ -10,7 +10,15 @@ import pytest
 from trunkline.executors import ipc
 from trunkline.executors.handle import ExecutorHandle
 from trunkline.executors.quarantine import Quarantine, QuarantineLimits
-from trunkline.executors.watchdog import MEASURE_EVERY, RECOVERY_SECONDS, KillPace, Watchdog, count_kill, suspects_of
+from trunkline.executors.watchdog import (
+    IDLE_PONG_WITHIN,
+    MEASURE_EVERY,
+    RECOVERY_SECONDS,
+    KillPace,
+    Watchdog,
+    count_kill,
+    suspects_of,
+)
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import Lane, MethodInfo
 
@@ -55,6 +63,21 @@ def test_nobody_is_killed_before_its_time() -> None:
     group = Group(2)
     group.watchdog.look(KILL_AFTER)
     assert group.killed == []
+
+
+def test_time_in_which_the_hub_stood_still_is_nobodys() -> None:
+    """What executors have said meanwhile is still to be read: neither a pong nor an outcome is late by that."""
+    group = Group(2)
+    (idle,) = group.executors[1:]
+    idle.in_flight.clear()
+    idle.overdue.clear()
+    idle.ping_sent_at = 1.0
+    group.watchdog.stood_still(60.0)
+    group.watchdog.look(60.0 + KILL_AFTER)
+    assert group.killed == []
+    assert idle.ping_sent_at == 61.0
+    group.watchdog.look(61.1 + IDLE_PONG_WITHIN)
+    assert group.killed == [0, 1]
 
 
 def test_one_after_the_other_each_when_the_last_has_loaded() -> None:

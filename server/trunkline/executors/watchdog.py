@@ -24,6 +24,9 @@ QUIET_AFTER: Final = 0.05
 """Seconds without a frame after which an executor that was sent calls is pinged, and then without a pong after which
 others are given work first."""
 
+STALL: Final = 0.05
+"""Seconds by which a look is late where the hub itself stood still: frames may have come that it has yet to read."""
+
 LOOK_EVERY: Final = 5
 """Times that executors are listened to, every QUIET_AFTER, for each look at what is late."""
 
@@ -97,6 +100,13 @@ class Watchdog:
                 continue
             if not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
                 self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
+
+    def stood_still(self, seconds: float) -> None:
+        """Give executors as much more time as the hub could not read what they have said."""
+        for handle in self._executors:
+            if handle.ping_sent_at:
+                handle.ping_sent_at += seconds
+            handle.overdue.update((key, limit + seconds) for key, limit in handle.overdue.items())
 
     def listen(self, now: float) -> None:
         """Find executors that do not answer, and ping those that have been quiet; to be called every QUIET_AFTER.
