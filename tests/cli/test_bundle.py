@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import websockets
 
 from tests.support.command import COMMAND, NO_HUB, requires_failure, trunkline
 from tests.support.hub import RunningHub, clean_environment, ready_hub
@@ -125,6 +126,7 @@ async def test_everything_is_there_and_no_secret_is(planted: Planted, tmp_path: 
     assert failing["debug.fail"]["last_error"]["type"] == "INTERNAL_ERROR"
     assert any("debug.fail fails" in cause for cause in said["health.json"]["causes"])
     assert "debug.fail fails" in found["checks.txt"].decode()
+    assert {"settings", "disk", "open files"} <= {each["name"] for each in said["checks.json"]}
     require({"name": "hub", "state": "failed"}, {k: said["checks.json"][-1][k] for k in ("name", "state")})
     assert b"trunkline_calls_total" in found["metrics.txt"]
     assert any(record["logger"].startswith("trunkline") for record in said["log.json"]["records"])
@@ -191,6 +193,23 @@ def test_a_hub_that_does_not_answer_is_told_of_in_time(planted: Planted, tmp_pat
         (hub, *_executors) = json.loads(found["processes.json"])
         assert (hub["pid"], hub["status"]) == (planted.hub.process.pid, "stopped")
     assert all(each["seconds"] < 4 * PATIENCE for each in json.loads(found["manifest.json"])["parts"])
+
+
+async def test_a_hub_that_falls_silent_after_the_handshake_costs_its_own_parts(tmp_path: Path) -> None:
+    async def say_nothing(connection: websockets.ServerConnection) -> None:
+        async for _frame in connection:
+            pass
+
+    async with websockets.serve(say_nothing, "127.0.0.1", 0) as server:
+        url = f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}/ws"
+        arguments = ("doctor", "--bundle", "hub.zip", "--url", url, "--part-seconds", "3")
+        done = await asyncio.to_thread(trunkline, *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done
+    found = await asyncio.to_thread(lambda: files((tmp_path / "hub.zip").read_bytes()))
+    why = states(found)
+    assert {why[name] for name in OF_THE_HUB if name != "metrics.txt"} == {"not there within 3 s"}
+    listed = json.loads(found["manifest.json"])["parts"]
+    assert max(each["seconds"] for each in listed) < 3 + PATIENCE, "it is not asked to tidy up either"
 
 
 def test_without_a_hub_there_is_what_is_here(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -65,11 +65,11 @@ async def _connected(url: str, token: str | None, seconds: float) -> AsyncIterat
                 await hub.close()
 
 
-def _sources(hub: Hub, seconds: float) -> dict[str, Callable[[], Awaitable[Any]]]:
-    def asked(method: str, params: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
+def _sources(hub: Hub, seconds: float) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
+    def asked(method: str, params: dict[str, Any]) -> Callable[[], Coroutine[Any, Any, Any]]:
         return lambda: hub.call(method, params, timeout_ms=round(1000 * seconds), retry=False)
 
-    def heard(topic: str) -> Callable[[], Awaitable[Any]]:
+    def heard(topic: str) -> Callable[[], Coroutine[Any, Any, Any]]:
         return lambda: next_event(hub, topic)
 
     calls = {name: asked(method, params) for name, (method, params) in ASKED.items()}
@@ -126,13 +126,10 @@ def metrics_page(url: str, token: str | None, seconds: float) -> str:
     if parts.scheme not in ("ws", "wss"):
         raise LookupError(f"there is no metrics page at a URL of {parts.scheme}")
     kind = http.client.HTTPSConnection if parts.scheme == "wss" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=seconds)
-    try:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=seconds)) as connection:
         connection.request("GET", parts.path.rpartition("/")[0] + "/metrics", headers=headers)
-        answer = connection.getresponse()
-        if answer.status != http.client.OK:
-            raise LookupError(f"GET /metrics: {answer.status} {answer.reason}")
-        return answer.read(MAX_PAGE).decode(errors="replace")
-    finally:
-        connection.close()
+        with connection.getresponse() as answer:
+            if answer.status != http.client.OK:
+                raise LookupError(f"GET /metrics: {answer.status} {answer.reason}")
+            return answer.read(MAX_PAGE).decode(errors="replace")
