@@ -49,6 +49,7 @@ LIBRARIES: dict[str, set[str]] = {
     "trunkline.hosting": {"uvicorn", "uvloop", "starlette", *COMMON},
     "trunkline.testing": {"uvicorn", *COMMON},
     "trunkline.cli": {"ir_measures", "pydantic", "rich", "semantic_text_splitter", "typer", "websockets", *COMMON},
+    "trunkline.cli.bundle": {"psutil", *COMMON},
     "trunkline.cli.show": {"msgspec", "rich"},
 }
 """Room -> the libraries beside the standard one. The longest name that fits a module is its room."""

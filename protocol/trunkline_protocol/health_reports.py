@@ -1,7 +1,7 @@
 """Health: what a hub can serve now, since when something cannot be served, and why. One definition for all who ask.
 
-``status`` of hub and groups: ``healthy``; ``degraded``, where something cannot be served or fails; ``unhealthy``, where
-nothing can be served; ``starting`` and ``stopping``. ``since`` is in milliseconds since 1970.
+``status`` of hub and groups: ``healthy``; ``degraded``, where something cannot be served, fails or runs out;
+``unhealthy``, where nothing can be served; ``starting`` and ``stopping``. ``since`` is in milliseconds since 1970.
 """
 
 from __future__ import annotations

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     executors: int = Field(default_factory=default_executors, ge=0, le=256, description="0 = in the hub's process")
     groups: Groups = Field({}, description="groups of executors, by name; none = one of everything")
     data: Path = Field(Path("data"), description="folder for collections and jobs")
+    disk_warning_bytes: Annotated[int | None, LIVE] = Field(
+        None, ge=0, description="free bytes below which health warns; unset = 5 %, 0 = never"
+    )
     documents_root: str | None = Field(
         None, description="folder whose files documents.process may read, or several joined by ':'; unset = none"
     )

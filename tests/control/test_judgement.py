@@ -39,6 +39,18 @@ def look(
     return judge(Seen(draining, groups, failing, clients, unstorable, at), before)
 
 
+def test_what_runs_out_is_a_cause_and_nothing_is_unserved() -> None:
+    words = "the disk of /data has 1.5 GiB free of 40 GiB: make room before writes fail"
+    judged = judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, low=[words]), NEVER)
+    assert (judged.status, judged.ready, judged.causes[0]) == ("degraded", True, words)
+    assert without_messages(judged).causes[0] == words
+    (only,) = judged.methods
+    assert only.method == "lab.quick"
+    assert not changed(
+        judge(Seen(False, [group(("ready", 0))], [BROKEN], {}, None, 1000, low=["1.4 GiB"]), judged), judged
+    )
+
+
 def held(lane: Lane, executor: str | None = None) -> Held:
     return Held(lane, executor, f"{lane} calls wait")
 

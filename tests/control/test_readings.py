@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.control.monitored_hub import Hub
 from tests.hub.pubsub import PubSub
 from tests.support.health import executor_report
 from trunkline.control.connections import ConnectionBook
-from trunkline.control.data_folder import Disk
+from trunkline.control.data_folder import Disk, Low
 from trunkline.control.readings import Readings
 from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.connection import Traffic
@@ -23,6 +24,8 @@ from trunkline.observe.page import MetricsPage, Reading
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode
 from trunkline_protocol.health_reports import GroupSeen, Memory
+
+DISK = Disk(100, 7, None, (Low((1, "bytes"), Path("/data"), "7 bytes"),))
 
 
 class Read:
@@ -35,7 +38,7 @@ class Read:
         self.readings = Readings(
             self.hub.view, self.hub.health, ConnectionBook(), lambda: self.doors, self.topics.topics,
             self.topics.fanout, SessionTable[Any](), Registrations(self.hub.router.backend), lambda: 4096, lambda: 2,
-            lambda: 1, lambda: Disk(100, 7), lambda: {"queued": 3}, self.breakers, 1234.5,
+            lambda: 1, lambda: DISK, lambda: {"queued": 3}, self.breakers, 1234.5,
         )  # fmt: skip
 
     def __getitem__(self, name: str) -> Any:
@@ -76,7 +79,7 @@ async def test_breakers_and_what_others_count(read: Read) -> None:
     assert (read["breakers"]["open"], read["breakers_opened"]) == (1, 1)
     assert (read["audit_lost"], read["quarantined_inputs"], read["jobs"]) == (2, 1, {"queued": 3})
     assert (read["history_bytes"], read["start_time_seconds"]) == (4096, 1234.5)
-    assert (read["disk_free_bytes"], read["disk_bytes"]) == (7, 100)
+    assert (read["disk_free_bytes"], read["disk_bytes"], read["disk_low"]) == (7, 100, 1)
     assert 0 < read["open_descriptors"] < read["max_descriptors"]
 
 

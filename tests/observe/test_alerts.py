@@ -156,7 +156,7 @@ async def test_descriptors_that_run_out(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills(hub: RunningHub, tmp_path: Path) -> None:
-    full = scrape(hub, trunkline_disk_free_bytes=3e9, trunkline_disk_bytes=1e11)
+    full = scrape(hub, trunkline_disk_free_bytes=3e9, trunkline_disk_bytes=1e11, trunkline_disk_low=1)
     require_firing(tmp_path, goes_on(scrape(hub), full), {"TrunklineDisk"}, "TrunklineDisk")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trunkline.observe import logs
-from trunkline.observe.secrets import MASK, Redaction, SecretMask
+from trunkline.observe.secrets import MASK, Redaction, SecretMask, secrets_of
 from trunkline.observe.tap import MAX_KEPT, MAX_RECORDS, LogTap
 
 
@@ -29,11 +29,26 @@ def test_a_secret_is_nowhere(before: str, secret: str, after: str) -> None:
         ("base64url.bearer.phx.c2VjcmV0", "base64url.bearer.phx.***"),
         ("GET /socket/websocket?vsn=2.0.0&token=s3cr3t HTTP", "GET /socket/websocket?vsn=2.0.0&token=*** HTTP"),
         ("jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl.", "jwt ***."),
+        ("GET /v1?a=1&signing-key=s3cr3t&b=2", "GET /v1?a=1&signing-key=***&b=2"),
+        ("at postgres://ada:s3cr3t@db:5432/x, not", "at postgres://***@db:5432/x, not"),
+        ("at redis://:p@ss@db and https://s3cr3t@git.example/x", "at redis://***@db and https://***@git.example/x"),
+        ("http://host/ask?of=ada@example.org ws://host", "http://host/ask?of=ada@example.org ws://host"),
         ("a bearer of news; token=7 of 9 tokens", "a bearer of news; token=7 of 9 tokens"),
     ],
 )
 def test_what_looks_like_a_credential(text: str, masked: str) -> None:
     assert SecretMask()(text) == masked
+
+
+def test_the_secrets_of_an_environment() -> None:
+    environment = {
+        "PATH": "/bin",
+        "PGPASSWORD": "one",
+        "MY_API_KEY": "two",
+        "DSN": "postgres://u:three@h/d",
+        "KEYS": "4",
+    }
+    assert sorted(secrets_of(environment)) == ["4", "one", "three", "two"]
 
 
 def test_the_longer_secret_goes_first() -> None:

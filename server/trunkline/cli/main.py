@@ -289,12 +289,37 @@ def discover(
 
 
 @app.command()
-def doctor(url: Url = DEFAULT_URL, token: Token = None) -> None:
-    """Check this installation, and the hub if one is running."""
+def doctor(
+    url: Url = DEFAULT_URL,
+    token: Token = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the hub's settings.")] = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write all that is known as a ZIP archive; '-' is standard output."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact/--no-redact", help="Leave names, addresses and what methods say out of FILE.")
+    ] = True,
+    part_seconds: Annotated[float, typer.Option(min=0.1, help="Seconds that each part of FILE may take.")] = 5.0,
+) -> None:
+    """Check this installation, and the hub if one is running.
+
+    With --bundle, write what is needed to understand the hub into one archive instead: checks, versions, settings,
+    health, figures, log, limits, processes. There is no secret in it. What is missing is named, with the reason; the
+    exit code is 0 if the archive was written.
+    """
     from trunkline.cli.doctor import run_checks
     from trunkline.cli.show.tables import print_checks
 
-    checks = asyncio.run(run_checks(url, token))
+    if config is not None and not config.is_file():
+        fail(EXIT_USAGE, f"no such configuration file: {config}")
+    if bundle is not None:
+        from trunkline.cli.bundle.command import Wish, write_bundle
+
+        write_bundle(bundle, Wish(url, token, config, part_seconds, redact), force=force)
+        return
+    checks = asyncio.run(run_checks(url, token, config))
     print_checks(checks)
     if any(check.state == "failed" for check in checks):
         raise typer.Exit(EXIT_FAILED)

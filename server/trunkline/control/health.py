@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from trunkline.control.data_folder import Disk
 from trunkline.control.failing import FailureRates
 from trunkline.control.judgement import NEVER, STOPPING, Seen, changed, judge, without_messages
 from trunkline.control.method import HubView
@@ -49,7 +50,7 @@ class HealthWatch:
         self._said = self._judged = NEVER
         self._timer: asyncio.TimerHandle | None = None
         self._ticks = 0
-        self._unstorable: str | None = None
+        self._disk = Disk()
         self._clients: dict[str, bool] = {}
 
     def start(self) -> None:
@@ -65,7 +66,7 @@ class HealthWatch:
         self.start()  # first, so that the timer goes on where a look fails
         self.failures.take(self._clock())
         if self._ticks % READ_EVERY == 0:
-            self._unstorable, self._clients = self._view.unstorable(), self._view.presence()
+            self._disk, self._clients = self._view.disk(), self._view.presence()
             pids = [executor.pid for executor in self._view.pool.snapshot() if executor.pid is not None]
             self.processes.read([os.getpid(), *pids])
         self._ticks += 1
@@ -79,9 +80,9 @@ class HealthWatch:
         view = self._view
         failing = self.failures.failing(self._clock())
         at = int(time.time() * 1000)
-        seen = Seen(
-            view.router.draining, view.pool.groups(), failing, self._clients, self._unstorable, at, view.tripped()
-        )
+        low = [each.text for each in self._disk.low]
+        groups, draining = view.pool.groups(), view.router.draining
+        seen = Seen(draining, groups, failing, self._clients, self._disk.trouble, at, view.tripped(), low)
         self._judged = judge(seen, self._judged)
         return self._judged
 

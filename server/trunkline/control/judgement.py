@@ -9,9 +9,10 @@ degraded      a part cannot be served: an executor, a kind of call, a module of 
 healthy       else
 ============  =========================================================================
 
-The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served
-or a method fails. ``ready``: something can be served, and no group starts for the first time. A group that cannot be
-loaded does not make a hub unready whose other groups serve: who probes it would take those away, too.
+The hub is unhealthy where none of its groups can serve anything, and degraded where something of it cannot be served,
+a method fails, or room for data runs out. ``ready``: something can be served, and no group starts for the first time. A
+group that cannot be loaded does not make a hub unready whose other groups serve: who probes it would take those away,
+too.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class Seen:
         unstorable: why nothing can be stored in the data folder; None where it can.
         at: milliseconds since 1970.
         tripped: the circuit breakers that are not closed, in words.
+        low: what runs out on the disks of the data folder, in words.
     """
 
     draining: bool
@@ -76,6 +78,7 @@ class Seen:
     unstorable: str | None
     at: int
     tripped: Sequence[str] = ()
+    low: Sequence[str] = ()
 
 
 NEVER: Final = Serving(status="starting", ready=False, since=0, causes=[], groups=[], methods=[], methods_more=0)
@@ -95,7 +98,7 @@ def judge(seen: Seen, before: Serving) -> Serving:
         status=status,
         ready=not seen.draining and _is_ready(groups),
         since=before.since if before.status == status and before.since else seen.at,
-        causes=[*causes, *seen.tripped, *_in_words(methods)],
+        causes=[*causes, *seen.low, *seen.tripped, *_in_words(methods)],
         groups=groups,
         methods=methods[:MAX_METHODS],
         methods_more=max(0, len(methods) - MAX_METHODS) + left_out,
@@ -126,7 +129,7 @@ def _status(seen: Seen, groups: list[GroupHealth], methods: list[MethodHealth]) 
         return "stopping"
     if groups and not any(group.ready for group in groups):
         return "starting" if all(group.status == "starting" for group in groups) else "unhealthy"
-    concerned = seen.tripped or any(not is_away(method) for method in methods)
+    concerned = seen.low or seen.tripped or any(not is_away(method) for method in methods)
     return "degraded" if concerned or any(group.status != "healthy" for group in groups) else "healthy"
 
 

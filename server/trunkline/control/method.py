@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from trunkline.control.data_folder import Disk
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
 from trunkline.version import __version__
@@ -73,7 +74,7 @@ class HubView:
         connections: how many connections are open now.
         registered: the methods that clients serve.
         presence: the names of those, and whether one of their clients is connected.
-        unstorable: returns why nothing can be stored in the data folder; None where it can.
+        disk: returns what is free in the data folder, why nothing can be stored there, and what runs out soon.
         lately: returns the samples of the last so many seconds, the oldest first.
         tallies: returns what each executor has finished since the hub started, by method: count, failed, seconds.
         tripped: returns which circuit breakers are not closed, and why, in words.
@@ -88,7 +89,7 @@ class HubView:
     connections: Callable[[], int]
     registered: Callable[[], list[MethodInfo]] = list
     presence: Callable[[], dict[str, bool]] = dict
-    unstorable: Callable[[], str | None] = lambda: None
+    disk: Callable[[], Disk] = Disk
     lately: Callable[[float], list[Sample]] = lambda _seconds: []
     tallies: Callable[[], Mapping[str, Mapping[str, TallyView]]] = dict
     tripped: Callable[[], list[str]] = list

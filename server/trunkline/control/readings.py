@@ -103,6 +103,7 @@ class Readings:
         disk = self.disk()
         yield _gauge("trunkline_disk_free_bytes", "Bytes that are free on the disk of the data folder", disk.free)
         yield _gauge("trunkline_disk_bytes", "Size of the disk of the data folder", disk.size)
+        yield _gauge("trunkline_disk_low", "Whether room for jobs or collections runs out", bool(disk.low))
 
     def _calls(self) -> Iterable[Reading]:
         view = self.view

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from trunkline.broker.keys import PublishKeyLimits
 from trunkline.broker.memory import HistoryLimits, MemoryBroker
 from trunkline.config import Settings
-from trunkline.control import HubView, control_methods, data_folder
+from trunkline.control import HubView, control_methods
 from trunkline.control.audit_trail import audit
 from trunkline.control.caches import CacheCalls
 from trunkline.control.calls import CallsInFlight
+from trunkline.control.data_folder import DataFolder, Disk
 from trunkline.control.executors import ExecutorOrders
 from trunkline.control.failed_calls import FailedCalls
 from trunkline.control.health import HealthWatch
@@ -143,6 +144,7 @@ class HubParts:
         mask = SecretMask(settings.secrets)
         self.log_tap = LogTap(mask)
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
+        self.data_folder = DataFolder(settings.data, settings.disk_warning_bytes)
 
     def _groups(self, settings: Settings) -> list[GroupSpec]:
         return group_specs(settings)
@@ -182,13 +184,17 @@ class HubParts:
             lambda: len(self.context.listeners),
             self.registrations.infos,
             self.registrations.presence,
-            lambda: self.jobs.trouble or data_folder.look(settings.data).trouble,
+            self._disk,
             self.sampler.lately,
             lambda: tallies(self.pool.crew),
             lambda: self.router.breakers.words(time.monotonic()),
             HubLimits(settings.max_message_bytes, MAX_DEPTH, settings.max_batch),
             idempotency_epoch=self.router.keys.epoch,
         )
+
+    def _disk(self) -> Disk:
+        disk = self.data_folder.look()
+        return disk if self.jobs.trouble is None else disk._replace(trouble=self.jobs.trouble)
 
     def _broker(self, settings: Settings) -> MemoryBroker:
         return MemoryBroker(
@@ -329,7 +335,7 @@ class HubParts:
             lambda: self.broker.history_bytes,
             lambda: self.audit.lost if self.audit is not None else 0,
             lambda: self.pool.quarantine.quarantined(time.monotonic()),
-            lambda: data_folder.look(self.settings.data),
+            self._disk,
             self.jobs.counts,
             self.router.breakers,
         )

@@ -39,6 +39,7 @@ def _observe(parts: HubParts, settings: Settings) -> None:
     logging.getLogger().setLevel(settings.log_level.upper())
     parts.log_request = request_log(settings.log_requests)
     parts.failed.wanted = settings.keep_failed_params
+    parts.data_folder.warn_below = settings.disk_warning_bytes
 
 
 def _limit_calls(parts: HubParts, settings: Settings) -> None:

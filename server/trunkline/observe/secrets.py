@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 MASK: Final = "***"
@@ -16,7 +16,8 @@ _CREDENTIALS: Final = re.compile(
     (\bbearer[ ]+)[A-Za-z0-9._~+/=-]{6,}             # an Authorization header
     | (trunkline\.bearer\.)[A-Za-z0-9_-]+            # a subprotocol
     | (base64url\.bearer\.phx\.)[A-Za-z0-9_+/=-]+
-    | ([?&](?:token|access_token|api_key)=)[^&\s"']+  # a query
+    | ([?&][\w.-]*(?:token|key|secret|password)=)[^&\s"']+  # a query
+    | (://)[^/?#\s"']+(?=@)                           # the user and password of a URL
     # A JWT, perhaps behind something that ends with a dash. That there are dots is looked at first, once a word.
     | (?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+\.)
       ([A-Za-z0-9_-]*?)\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*
@@ -27,6 +28,16 @@ _CREDENTIALS: Final = re.compile(
 _SECRET_NAMES: Final = re.compile(
     r"(?i)pass(word|wd|phrase|code)|secret|credential|authorization|cookie|(private|api|access)[-_]?key|token$"
 )
+
+
+_SECRET_VARIABLES: Final = re.compile(r"(?i)(key|token|secret|passw(or)?d|passphrase|credentials?|headers)s?$")
+_PASSWORD: Final = re.compile(r"://[^/?#\s:@]*:([^/?#\s]+)@")
+
+
+def secrets_of(environment: Mapping[str, str]) -> list[str]:
+    """The secrets among variables: values whose name tells of one, and the passwords of URLs."""
+    named = [value for name, value in environment.items() if _SECRET_VARIABLES.search(name)]
+    return named + [found for value in environment.values() for found in _PASSWORD.findall(value)]
 
 
 class SecretMask:
