@@ -373,6 +373,40 @@ async def test_what_a_crash_left_is_swept(tmp_path: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == [".new-c-3", "c"], "one may be in the making"
 
 
+async def test_a_folder_that_was_renamed_is_said(tmp_path: Path) -> None:
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        await methods.call("collections.create", {"name": "old", "dimension": 2})
+    (tmp_path / "collections" / "old").rename(tmp_path / "collections" / "new")
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        (listed,) = (await methods.call("collections.list", {}))["collections"]
+        assert listed["name"] == "new"
+        with pytest.raises(RpcError, match="/new holds collection 'old': give the folder that name") as told:
+            await methods.call("vectors.search", {"collection": "new", "vector": [1, 2]})
+        assert listed["error"] in told.value.message
+        with pytest.raises(RpcError, match="old"):
+            await methods.call("vectors.search", {"collection": "old", "vector": [1, 2]})
+
+
+async def test_a_collection_that_lies_elsewhere_is_deleted_there(tmp_path: Path) -> None:
+    """A link to another disk: what is deleted does not lie about there, and nothing else is."""
+    (tmp_path / "collections").mkdir()
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        for name in ("a", "b"):
+            await methods.call("collections.create", {"name": name, "dimension": 2})
+    for name in ("a", "b"):
+        (tmp_path / "collections" / name).rename(tmp_path / name)
+        (tmp_path / "collections" / name).symlink_to(tmp_path / name)
+    (tmp_path / "b" / "notes.txt").touch()
+    async with LocalMethods(vectors, settings={"data_dir": str(tmp_path)}) as methods:
+        for name in ("a", "b"):
+            item = {"id": "1", "vector": [1, 2]}
+            await methods.call("vectors.upsert", {"collection": name, "items": [item]})
+            await methods.call("collections.delete", {"name": name})
+    assert not (tmp_path / "a").exists()
+    assert [each.name for each in (tmp_path / "b").iterdir()] == ["notes.txt"]
+    assert list((tmp_path / "collections").iterdir()) == []
+
+
 async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(RpcError, match="file") as caught:

@@ -55,7 +55,7 @@ class CollectionStore:
     def _sweep(self) -> None:
         """Remove what a crash left of deleting or creating."""
         for folder in self._root.glob(".deleted-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         for folder in self._root.glob(".new-*"):
             with contextlib.suppress(OSError):
                 if time.time() - folder.stat().st_mtime > ABANDONED_AFTER:
@@ -70,7 +70,9 @@ class CollectionStore:
                 with told(str(folder), folder):
                     is_there = (folder / rows.FILE).exists()
                     manifest = rows.read_manifest(folder) if is_there else former.read_manifest(folder)
-                if manifest is not None:
+                if manifest is not None and manifest.name != folder.name:
+                    yield folder.name, _renamed(folder, manifest.name).message
+                elif manifest is not None:
                     yield manifest
             except RpcError as error:
                 yield folder.name, error.message
@@ -106,8 +108,8 @@ class CollectionStore:
 
         Raises:
             InUse: another process has it.
-            RpcError: 4001, another format, or on a network file system; 3002, damaged files; 5001 or 5002, other
-                trouble.
+            RpcError: 4001, another format, on a network file system, or a folder of another name; 3002, damaged files;
+                5001 or 5002, other trouble.
         """
         folder = self._root / name
         if not _is_collection(folder):
@@ -122,7 +124,9 @@ class CollectionStore:
                 raise
             undo.callback(file.close)
             if file.manifest.name != name:
-                return None  # a file system that ignores case would open "A" as "a"
+                if file.manifest.name.casefold() == name.casefold():
+                    return None  # a file system that ignores case would open "A" as "a"
+                raise _renamed(folder, file.manifest.name)
             collection = Collection(file)
             former.remove(folder)
             undo.pop_all()
@@ -142,7 +146,25 @@ class CollectionStore:
             sync_folder(self._root)
         collection.deleted = True
         collection.close()
+        _remove(discarded)
+
+
+def _remove(discarded: Path) -> None:
+    """Remove a folder. Where it is a link to one, the collection's own files there, and that folder if it is empty."""
+    if discarded.is_symlink():
+        target = discarded.resolve()
+        with contextlib.suppress(OSError):
+            for file in [*target.glob(f"{rows.FILE}*"), target / former.DESCRIPTION, target / "lock"]:
+                file.unlink(missing_ok=True)
+            discarded.unlink()
+            target.rmdir()
+    else:
         shutil.rmtree(discarded, ignore_errors=True)
+
+
+def _renamed(folder: Path, name: str) -> RpcError:
+    words = f"{folder} holds collection {name!r}: give the folder that name, or export the collection and import it"
+    return RpcError(ErrorCode.INVALID_CONFIGURATION, f"{words} as {folder.name!r}")
 
 
 def _is_collection(folder: Path) -> bool:
