@@ -398,6 +398,14 @@ def test_an_archive_that_was_made_to_do_harm_changes_nothing(
     assert not (tmp_path / "new").exists()
 
 
+def test_words_of_an_archive_do_not_reach_the_terminal_as_they_are(archive: Path, tmp_path: Path) -> None:
+    words = {"kind": "jobs", "name": "\x1b]0;title\x07", "why": "\x1b[2J\ntrunkline: all is well"}
+    rewritten(archive, lambda manifest, _: manifest["left_out"].append(words))
+    done = restore(tmp_path / "new", archive)
+    require_done(done)
+    assert f"{archive} lacks jobs ?]0;title?: ?[2J?trunkline: all is well\n" in done.stderr
+
+
 def test_the_archives_that_the_others_are_made_of_can_be_restored(archive: Path, tmp_path: Path) -> None:
     rewritten(archive, lambda *_: None)
     require_done(restore(tmp_path / "new", archive))

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -253,3 +254,24 @@ def test_what_was_acknowledged_is_there_after_any_kill(tmp_path: Path) -> None:
         store.close()
         assert len(known) >= len({job_id for _, job_id in said})
         assert sql(folder, "SELECT count(*) FROM jobs WHERE damaged IS NOT NULL") == [(0,)]
+
+
+def test_a_hub_whose_lock_was_removed_writes_nothing_any_more(tmp_path: Path) -> None:
+    """Another one has the folder then, and runs these jobs."""
+    first, _ = opened(tmp_path)
+    first.create(job := created(), PARAMS)
+    (tmp_path / "lock").unlink()
+    second, (taken,) = opened(tmp_path)
+    writes: list[Callable[[], None]] = [
+        lambda: first.create(created(2), PARAMS),
+        lambda: first.append(job.id, Started(5), durable=True),
+        lambda: first.finish(job.id, Failed(3, 1, {"code": 1}), None),
+    ]
+    for write in writes:
+        with pytest.raises(RpcError, match=r"is not this hub's any more: another one has it.*stop one") as raised:
+            write()
+        assert raised.value.code == ErrorCode.DATABASE_CONNECTION_ERROR
+    second.append(taken.id, Started(5), durable=True)
+    first.close()
+    second.close()
+    assert [(each.id, each.attempts) for each in read(tmp_path)] == [(job.id, 1)]

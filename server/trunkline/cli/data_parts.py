@@ -97,7 +97,7 @@ def part_in(stored: ArchivedFile) -> Part:
     part = JOBS if stored.kind == "jobs" else collection(stored.name)
     if (stored.kind, stored.name, stored.path) != (part.kind, part.name, part.member) or not _is_named(part):
         raise ArchiveError(
-            f"{stored.kind:.100} {stored.name!r:.200} in {stored.path!r:.200} is no part of a data folder"
+            f"{stored.kind!r:.100} {stored.name!r:.200} in {stored.path!r:.200} is no part of a data folder"
         )
     return part
 

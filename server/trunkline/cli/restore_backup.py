@@ -48,7 +48,7 @@ def restore_backup(folder: Path, file: Path, names: Sequence[str], no_jobs: bool
             archive = Archive(opened)
             wanted = _wanted(archive, names, no_jobs)
             for left_out in archive.contents.left_out:
-                typer.echo(f"trunkline: {file} lacks {left_out.kind} {left_out.name}: {left_out.why}", err=True)
+                _say(f"{file} lacks {left_out.kind} {left_out.name}: {left_out.why}")
             total = sum(stored.bytes for _, stored in wanted)
             with progress_bar("restoring", total, in_bytes=True) as (progress, task):
                 _Restoring(folder, archive, str(file), lambda done: progress.advance(task, done)).run(wanted, replace)
@@ -58,6 +58,11 @@ def restore_backup(folder: Path, file: Path, names: Sequence[str], no_jobs: bool
             fail(EXIT_FAILED, *refused.args)
     for part, stored in wanted:
         typer.echo(f"restored {part.what}: {stored.items}", err=True)
+
+
+def _say(words: str) -> None:
+    """Print a line whose words are those of an archive, which may be anybody's: without what moves a cursor."""
+    typer.echo(f"trunkline: {''.join(each if each.isprintable() else '?' for each in words)}", err=True)
 
 
 def _allow_many_locks() -> None:
@@ -158,7 +163,7 @@ class _Restoring:
             )
         data_parts.complete(found, folder.path)
         for words in found.damaged_jobs:
-            typer.echo(f"trunkline: damaged when it was backed up: {words}", err=True)
+            _say(f"damaged when it was backed up: {words}")
 
     def _put(self, part: Part, folder: StagedFolder) -> None:
         try:
