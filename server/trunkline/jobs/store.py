@@ -254,14 +254,14 @@ def _require_data(copy: sqlite3.Connection, job: Job) -> None:
         ValueError: they are not.
     """
     if isinstance(job.outcome, Succeeded):
-        what, query, wanted = "result", _RESULT, (job.outcome.size, job.outcome.crc)
+        what, query, wanted = "result is", _RESULT, (job.outcome.size, job.outcome.crc)
     elif job.is_over:
         return
     else:
-        what, query, wanted = "params", _PARAMS, (job.created.size, job.created.crc)
+        what, query, wanted = "params are", _PARAMS, (job.created.size, job.created.crc)
     ((data,),) = copy.execute(query, [job.id]).fetchall() or [(b"",)]
     if not isinstance(data, bytes) or (len(data), zlib.crc32(data)) != wanted:
-        raise ValueError(f"its {what} are not what was written")
+        raise ValueError(f"its {what} not what was written")
 
 
 def _insert(transaction: sqlite3.Connection, created: Created) -> None:
