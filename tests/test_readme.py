@@ -9,7 +9,7 @@ A comment before each block of code says what becomes of it:
 - ``<!-- file: NAME -->``: it is a file, for the others; ``<!-- methods: NAME -->``: one that the hub serves.
 - ``<!-- not run: WHY -->``.
 
-Other than in the text are: the port; the model, which is a tiny one; and, where a block serves, packs and data folder.
+Other than in the text are: the port; the model, which is a tiny one; the data folder; and, where a block serves, packs.
 ``$ID`` is the newest job.
 """
 
@@ -167,7 +167,7 @@ async def run(block: Block, folder: Path, hub: RunningHub) -> None:
 async def variables(block: Block, folder: Path, port: int, hub: RunningHub) -> dict[str, str]:
     """The environment that a block has."""
     path = f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}"
-    found = {"PATH": path, "TRUNKLINE_URL": f"ws://127.0.0.1:{port}/ws"}
+    found = {"PATH": path, "TRUNKLINE_URL": f"ws://127.0.0.1:{port}/ws", "TRUNKLINE_DATA": str(hub.data)}
     if "trunkline serve" in block.code:
         found |= {"TRUNKLINE_PORT": str(port), "TRUNKLINE_PACKS": "none", "TRUNKLINE_DATA": str(folder / f"data{port}")}
     if "$ID" in block.code:

@@ -72,7 +72,7 @@ def test_time_in_which_the_hub_stood_still_is_nobodys() -> None:
     idle.in_flight.clear()
     idle.overdue.clear()
     idle.ping_sent_at = 1.0
-    group.watchdog.stood_still(60.0)
+    group.watchdog.listen(60.0, 60.0)
     group.watchdog.look(60.0 + KILL_AFTER)
     assert group.killed == []
     assert idle.ping_sent_at == 61.0

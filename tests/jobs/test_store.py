@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import msgspec
 import pytest
 
 from tests.support.timing import PATIENCE
+from trunkline.jobs.former import FormerFiles
 from trunkline.jobs.job import Created, Failed, Job, Progressed, Started, Succeeded
-from trunkline.jobs.store import JobStore
+from trunkline.jobs.store import JobStore, check_copy
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 PARAMS = b'{"n":[1,2,3]}'
@@ -254,3 +256,55 @@ def test_what_was_acknowledged_is_there_after_any_kill(tmp_path: Path) -> None:
         store.close()
         assert len(known) >= len({job_id for _, job_id in said})
         assert sql(folder, "SELECT count(*) FROM jobs WHERE damaged IS NOT NULL") == [(0,)]
+
+
+def test_a_hub_whose_lock_was_removed_writes_nothing_any_more(tmp_path: Path) -> None:
+    """Another one has the folder then, and runs these jobs."""
+    first, _ = opened(tmp_path)
+    first.create(job := created(), PARAMS)
+    (tmp_path / "lock").unlink()
+    second, (taken,) = opened(tmp_path)
+    writes: list[Callable[[], None]] = [
+        lambda: first.create(created(2), PARAMS),
+        lambda: first.append(job.id, Started(5), durable=True),
+        lambda: first.finish(job.id, Failed(3, 1, {"code": 1}), None),
+    ]
+    for write in writes:
+        with pytest.raises(RpcError, match=r"is not this hub's any more: another one has it.*stop one") as raised:
+            write()
+        assert raised.value.code == ErrorCode.DATABASE_CONNECTION_ERROR
+    second.append(taken.id, Started(5), durable=True)
+    first.close()
+    second.close()
+    assert [(each.id, each.attempts) for each in read(tmp_path)] == [(job.id, 1)]
+
+
+def test_a_copy_is_read_job_by_job(tmp_path: Path) -> None:
+    """Those that are damaged are named: events, the params of a job without an outcome, the result of another."""
+    for number in range(1, 7):
+        events = [Started(2), Succeeded(3, 1, len(RESULT), zlib.crc32(RESULT))] if number < 4 else []
+        made(tmp_path, *events, number=number)
+    made(tmp_path, Started(2), Failed(3, 1, {"code": 1}), number=7)
+    path = tmp_path / "jobs.sqlite"
+    assert check_copy(path, path) == (7, [])
+    sql(tmp_path, "UPDATE events SET crc = 1 WHERE job LIKE '%1' AND position = 2")
+    sql(tmp_path, "UPDATE results SET data = x'00' WHERE job LIKE '%2'")
+    sql(tmp_path, "UPDATE results SET data = 1 WHERE job LIKE '%3'")
+    sql(tmp_path, "DELETE FROM params WHERE job LIKE '%5'")
+    sql(tmp_path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    assert check_copy(path, path) == (
+        7,
+        [
+            f"job {1:032x}: event 3: it is not what was written",
+            f"job {2:032x}: its result is not what was written",
+            f"job {3:032x}: its result is not what was written",
+            f"job {5:032x}: its params are not what was written",
+        ],
+    )
+
+
+def test_files_of_an_older_version_are_told(tmp_path: Path) -> None:
+    FormerFiles(tmp_path).require_none()
+    (tmp_path / "a.job").touch()
+    with pytest.raises(RpcError, match="are as an older version wrote them: a hub converts them when it starts"):
+        FormerFiles(tmp_path).require_none()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trunkline.storage.database import Database, InUse, making, read_beside
-from trunkline.storage.durable import replace_file
+from trunkline.storage.durable import replace_file, whole_file
 from trunkline.storage.locking import lock
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -155,3 +155,36 @@ def test_a_small_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         replace_file(path, b"three")
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    unfinished = tmp_path / "file.part"
+    unfinished.write_text("what a process that was killed has left")
+    unfinished.chmod(0o644)
+    with whole_file(path) as output:
+        output.write(b"new")
+        assert path.read_text() == "old"
+        with pytest.raises(BlockingIOError), whole_file(path):
+            raise AssertionError("two have it")
+    assert (path.read_text(), path.stat().st_mode & 0o777) == ("new", 0o600)
+
+    def fail() -> None:
+        with whole_file(path) as output:
+            output.write(b"newer")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("file", "new")]
+
+
+def test_a_file_that_another_process_has_just_finished_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file.part").write_text("finished, and renamed right now")
+    monkeypatch.setattr("trunkline.storage.durable.is_at", lambda *_: False)
+    with pytest.raises(BlockingIOError, match="another process writes it"), whole_file(tmp_path / "file"):
+        raise AssertionError("it is opened")
+    assert (tmp_path / "file.part").read_text() == "finished, and renamed right now"

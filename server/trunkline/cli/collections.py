@@ -154,29 +154,24 @@ class FileProblem(Exception):
 
 @contextmanager
 def written(file: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which gets its name when it is complete; only its owner may read it, as the collection."""
+    """A file to write to, which gets its name when it is complete; only its owner may read it, as the collection.
+
+    Raises:
+        FileProblem: it cannot be written.
+    """
     if file == "-":
         yield sys.stdout.buffer
         return
-    unfinished = Path(f"{file}.part")
+    from trunkline.storage.durable import USED_UP, whole_file
+
     try:
-        with open(unfinished, "wb", opener=_private) as output:
+        with whole_file(Path(file)) as output:
             yield output
-        unfinished.replace(file)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         if error.filename is None and error.errno is None:  # an error of the connection, not of the file
             raise
-        raise FileProblem(f"{file}: {error.strerror or error}") from error
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-
-
-def _private(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)  # an unfinished file that was left behind may have other permissions
-    return descriptor
+        remedy = ": nothing was changed; free some of it and try again" if error.errno in USED_UP else ""
+        raise FileProblem(f"{file}: {error.strerror or error}{remedy}") from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trunkline.cli.backup import backup, restore
 from trunkline.cli.check import check
 from trunkline.cli.collections import collections_app
 from trunkline.cli.convert_model import convert_model
@@ -392,6 +393,8 @@ app.command()(check)
 app.command()(reload_command)
 app.command()(top)
 app.command()(ingest)
+app.command()(backup)
+app.command()(restore)
 app.command("eval")(evaluate)
 app.command("convert-model")(convert_model)
 app.command("generate-client")(generate_client)

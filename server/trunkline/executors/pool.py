@@ -35,7 +35,7 @@ from trunkline.executors.quarantine import Quarantine, QuarantineLimits
 from trunkline.executors.queueing import HeldInput, Queue, open_input
 from trunkline.executors.replacement import ReplacementLimits, Replacements
 from trunkline.executors.specs import GroupSpec
-from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, STALL, Watchdog, count_kill
+from trunkline.executors.watchdog import LOOK_EVERY, QUIET_AFTER, Watchdog, count_kill
 from trunkline_protocol.backlog import QueueLimits
 from trunkline_protocol.calls import NO_DEADLINE, Call, CallBackend
 from trunkline_protocol.catalogue import Catalogue, Lane, MethodInfo, ModuleFailure
@@ -479,14 +479,11 @@ class ExecutorPool(CallBackend, HandOverHost):
             logger.warning("executor exited", extra={"executor": handle.name, "cause": cause})
 
     async def _tick_forever(self) -> None:
-        now = time.monotonic()
         for tick in itertools.count():
-            due = now + QUIET_AFTER
+            due = time.monotonic() + QUIET_AFTER
             await asyncio.sleep(QUIET_AFTER)
             now = time.monotonic()
-            if now - due > STALL:
-                self.watchdog.stood_still(now - due)
-            self.watchdog.listen(now)
+            self.watchdog.listen(now, now - due)
             if tick % LOOK_EVERY:
                 continue
             self.watchdog.look(now)

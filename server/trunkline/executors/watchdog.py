@@ -25,7 +25,7 @@ QUIET_AFTER: Final = 0.05
 others are given work first."""
 
 STALL: Final = 0.05
-"""Seconds by which a look is late where the hub itself stood still: frames may have come that it has yet to read."""
+"""Seconds by which a look is late that count as the hub's own standstill."""
 
 LOOK_EVERY: Final = 5
 """Times that executors are listened to, every QUIET_AFTER, for each look at what is late."""
@@ -101,18 +101,16 @@ class Watchdog:
             if not handle.busy and handle.ping_sent_at and now - handle.ping_sent_at > IDLE_PONG_WITHIN:
                 self._kill(handle, f"it was idle and did not answer a ping for {IDLE_PONG_WITHIN:.0f} s")
 
-    def stood_still(self, seconds: float) -> None:
-        """Give executors as much more time as the hub could not read what they have said."""
-        for handle in self._executors:
-            if handle.ping_sent_at:
-                handle.ping_sent_at += seconds
-            handle.overdue.update((key, limit + seconds) for key, limit in handle.overdue.items())
-
-    def listen(self, now: float) -> None:
+    def listen(self, now: float, late: float = 0.0) -> None:
         """Find executors that do not answer, and ping those that have been quiet; to be called every QUIET_AFTER.
 
         Where one does not answer, a method blocks its loop or holds the interpreter lock, or a signal has stopped it.
+
+        Args:
+            late: seconds by which the call is: the hub itself stood still, and has yet to read what they said.
         """
+        if late > STALL:
+            self._grant(late)
         for handle in self._executors:
             if handle.state not in ("ready", "stopping"):
                 continue
@@ -127,6 +125,13 @@ class Watchdog:
                 handle.busy and now - handle.pinged_at >= MEASURE_EVERY
             ):
                 handle.ping(now)
+
+    def _grant(self, seconds: float) -> None:
+        """Give executors more time to answer, and calls to end."""
+        for handle in self._executors:
+            if handle.ping_sent_at:
+                handle.ping_sent_at += seconds
+            handle.overdue.update((key, limit + seconds) for key, limit in handle.overdue.items())
 
     def _kill_late(self, handle: ExecutorHandle, now: float) -> bool:
         for key in [key for key, limit in handle.overdue.items() if now > limit]:

@@ -20,6 +20,7 @@ import msgspec
 
 from trunkline.jobs.job import Job
 from trunkline.storage.failures import told
+from trunkline_protocol.errors import ErrorCode, RpcError
 
 JOB: Final = ".job"
 PARAMS: Final = ".params"
@@ -65,6 +66,16 @@ class FormerFiles:
                 params = None if job.is_over else _read(path.with_suffix(PARAMS))
                 jobs.append(FormerJob(job, [data for data, _ in records], params, _read(path.with_suffix(RESULT))))
         return sorted(jobs, key=lambda former: former.job.created.number)
+
+    def require_none(self) -> None:
+        """Check that there are none.
+
+        Raises:
+            RpcError: 4001, there are jobs among them.
+        """
+        if any(self._folder.glob("*" + JOB)):
+            words = f"the jobs in {self._folder} are as an older version wrote them: a hub converts them when it starts"
+            raise RpcError(ErrorCode.INVALID_CONFIGURATION, words)
 
     def remove(self) -> None:
         """Remove the files that were read, and what belonged to none of them.

@@ -16,6 +16,7 @@ import logging
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,10 @@ import msgspec
 from trunkline.jobs.former import FormerFiles, FormerJob
 from trunkline.jobs.job import Created, Event, Interrupted, Job, Outcome, Started, Succeeded, WrongEvent
 from trunkline.storage.database import Database
+from trunkline.storage.snapshot import copy_of
 from trunkline_protocol.errors import ErrorCode, RpcError
+
+FILE: Final = "jobs.sqlite"
 
 TABLES: Final = """
 CREATE TABLE jobs (
@@ -72,7 +76,7 @@ class JobStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._database = Database(folder / "jobs.sqlite", "the jobs", [TABLES])
+        self._database = Database(folder / FILE, "the jobs", [TABLES], shared=True)
 
     def exists(self) -> bool:
         """Whether the folder is there, that is, whether there ever was a job."""
@@ -119,7 +123,7 @@ class JobStore:
     def _set_aside(self, job_id: str, why: str) -> None:
         path = self._database.path
         logger.error("job %s in %s cannot be read: %s. It does not run, and stays there", job_id, path, why)
-        with self._database.writing(f"job {job_id} cannot be set aside") as transaction:
+        with self._writing(f"job {job_id} cannot be set aside") as transaction:
             transaction.execute("UPDATE jobs SET damaged = ? WHERE id = ?", (why, job_id))
 
     def result(self, job: Job) -> bytes:
@@ -149,7 +153,7 @@ class JobStore:
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble.
         """
-        with self._database.writing("the job was not created") as transaction:
+        with self._writing("the job was not created") as transaction:
             _insert(transaction, created)
             _append(transaction, created.id, _encoder.encode(created))
             transaction.execute(_ADD_PARAMS, (created.id, params))
@@ -176,7 +180,7 @@ class JobStore:
         Raises:
             RpcError: 5002, the disk is full; 5001, other trouble. Nothing was added, then.
         """
-        with self._database.writing(f"job {job_id} cannot be recorded", durable=durable) as transaction:
+        with self._writing(f"job {job_id} cannot be recorded", durable=durable) as transaction:
             _append(transaction, job_id, _encoder.encode(event))
 
     def finish(self, job_id: str, outcome: Outcome, result: bytes | None) -> None:
@@ -185,7 +189,7 @@ class JobStore:
         Raises:
             RpcError: as :meth:`append`.
         """
-        with self._database.writing(f"the outcome of job {job_id} cannot be recorded") as transaction:
+        with self._writing(f"the outcome of job {job_id} cannot be recorded") as transaction:
             if result is not None:
                 transaction.execute(_ADD_RESULT, (job_id, result))
             _append(transaction, job_id, _encoder.encode(outcome))
@@ -194,11 +198,22 @@ class JobStore:
     def forget(self, job_ids: Iterable[str]) -> None:
         """Remove jobs. What cannot be removed now is forgotten again by the next hub."""
         try:
-            with self._database.writing("old jobs cannot be removed", durable=False) as transaction:
+            with self._writing("old jobs cannot be removed", durable=False) as transaction:
                 transaction.executemany("DELETE FROM jobs WHERE id = ?", [(job_id,) for job_id in job_ids])
             self._database.shrink()
         except RpcError as error:
             logger.warning("%s", error)
+
+    def _writing(self, what: str, *, durable: bool = True) -> AbstractContextManager[sqlite3.Connection]:
+        """A transaction, unless another hub got past the lock, which was removed or moved: it runs these jobs, too."""
+        if not self._database.is_ours:
+            words = f"{what}: {self._folder} is not this hub's any more: another one has it, or it was moved"
+            raise RpcError(
+                ErrorCode.DATABASE_CONNECTION_ERROR,
+                f"{words}; if two hubs share this data folder (TRUNKLINE_DATA), stop one",
+                retry_after_ms=1000,
+            )
+        return self._database.writing(what, durable=durable)
 
     # --- the former format ---
 
@@ -206,11 +221,48 @@ class JobStore:
         """Take over what former versions wrote, some files a job: all of them, or none."""
         former = FormerFiles(self._folder)
         if jobs := former.read(replayed):
-            with self._database.writing(f"the former files in {self._folder} cannot be converted") as transaction:
+            with self._writing(f"the former files in {self._folder} cannot be converted") as transaction:
                 for job in jobs:
                     _take_over(transaction, job)
             logger.info("the jobs are in one file now", extra={"jobs": len(jobs), "path": str(self._database.path)})
         former.remove()
+
+
+def check_copy(path: Path, original: Path) -> tuple[int, list[str]]:
+    """Read a copy of the jobs' file that nobody writes to. Returns their number, and of each that is damaged, why.
+
+    Args:
+        original: what it is a copy of, for messages.
+
+    Raises:
+        RpcError: as :func:`~trunkline.storage.snapshot.copy_of`.
+    """
+    with copy_of(path, original, [TABLES]) as copy:
+        ((count,),) = copy.execute("SELECT count(*) FROM jobs").fetchall()
+        why = []
+        for job_id, records in itertools.groupby(copy.execute(_ALL_EVENTS), key=lambda row: row[0]):
+            try:
+                _require_data(copy, replayed((event, crc) for _, event, crc in records))
+            except ValueError as error:
+                why.append(f"job {job_id}: {error}")
+    return count, why
+
+
+def _require_data(copy: sqlite3.Connection, job: Job) -> None:
+    """Check that the params of a job without an outcome, or its result, are what was written.
+
+    Raises:
+        ValueError: they are not.
+    """
+    if isinstance(job.outcome, Succeeded):
+        what, query, wanted = "result is", _RESULT, (job.outcome.size, job.outcome.crc)
+    elif job.is_over:
+        return
+    else:
+        what, query, wanted = "params are", _PARAMS, (job.created.size, job.created.crc)
+    ((data,),) = copy.execute(query, [job.id]).fetchall() or [(b"",)]
+    if not isinstance(data, bytes) or (len(data), zlib.crc32(data)) != wanted:
+        raise ValueError(f"its {what} not what was written")
 
 
 def _insert(transaction: sqlite3.Connection, created: Created) -> None:

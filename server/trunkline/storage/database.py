@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from trunkline.storage.durable import sync
+from trunkline.storage.durable import is_at, sync
 from trunkline.storage.failures import damaged, told
-from trunkline.storage.locking import end_opening, is_at, is_marked, lock, mark, note_opening, opening_in, require_local
-from trunkline.storage.log import require_of, require_whole
+from trunkline.storage.locking import end_opening, is_marked, lock, mark, note_opening, require_local
+from trunkline.storage.log import require_whole
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 MAX_LOG_BYTES: Final = 64 * 2**20
@@ -99,9 +99,7 @@ class Database:
             is_new = self._is_new(lock_file)
             if is_new:
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            elif opening := opening_in(lock_file):
-                require_of(opening, self.path, self._log, self.path.with_name("lock"))
-            require_whole(self._log)
+            require_whole(self.path, None if is_new else lock_file)
             self._place = self.path.stat()
             self._connection = self._connect(is_new)
             for (word,) in self._connection.execute("PRAGMA quick_check(1)").fetchall():

@@ -6,8 +6,9 @@ import contextlib
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 USED_UP: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 """Error numbers of a resource that has run out: space, quota, memory, descriptors."""
@@ -29,6 +30,44 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_at(descriptor: int, path: Path) -> bool:
+    """Whether a path leads to the file of a descriptor."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, for its owner alone, which gets its name behind the block: whole, synced, or not at all.
+
+    Until then it is ``<name>.part``, which one process at a time has.
+
+    Raises:
+        BlockingIOError: another process writes it.
+        OSError: it cannot be written; what there is of it is removed.
+    """
+    unfinished = path.with_name(path.name + ".part")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as output:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_at(descriptor, unfinished):  # whoever had it has finished just now
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process writes it")
+        try:
+            os.fchmod(descriptor, 0o600)  # one that was left behind may have other permissions
+            os.ftruncate(descriptor, 0)
+            yield output
+            output.flush()
+            sync(descriptor)
+            unfinished.rename(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+    sync_folder(path.parent)
 
 
 def replace_file(path: Path, data: bytes) -> None:

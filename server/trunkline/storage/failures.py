@@ -50,10 +50,18 @@ def told(what: str, path: Path) -> Iterator[None]:
         raise _unusable(what, where) from error
 
 
-def damaged(path: Path, why: str) -> RpcError:
+class Damaged(RpcError):
+    """A file is not what was written: 3002. ``why`` is what was found."""
+
+    def __init__(self, words: str, why: str) -> None:
+        super().__init__(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words)
+        self.why = why
+
+
+def damaged(path: Path, why: str) -> Damaged:
     """The error of a file that is not what was written."""
     words = f"{path} is damaged ({why}): stop the hub and restore a backup, or move its folder away to begin without it"
-    return RpcError(ErrorCode.PIPELINE_INITIALIZATION_FAILED, words)
+    return Damaged(words, why)
 
 
 def _no_room(what: str, why: str) -> RpcError:

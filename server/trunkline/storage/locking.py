@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from trunkline.storage.durable import sync
+from trunkline.storage.durable import is_at, sync
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
@@ -51,14 +51,6 @@ def lock(path: Path) -> int:
             os.pwrite(descriptor, b"%-11d\n" % os.getpid(), 0)  # _OWNER_BYTES
         undo.pop_all()
     return descriptor
-
-
-def is_at(descriptor: int, path: Path) -> bool:
-    """Whether a path leads to the file of a descriptor."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except (FileNotFoundError, NotADirectoryError):
-        return False
 
 
 def is_marked(descriptor: int) -> bool:

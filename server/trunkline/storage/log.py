@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from trunkline.storage.failures import damaged
+from trunkline.storage.locking import opening_in
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
@@ -23,13 +24,25 @@ _APPLICATION_ID: Final = 68
 """Its offset in the file (sqlite.org/fileformat2.html#application_id)."""
 
 
-def require_whole(log: Path) -> None:
-    """Check that no transaction is lost that was synced. The very last one cannot be told from an unfinished one.
+def require_whole(path: Path, lock_file: int | None) -> None:
+    """Check that a file's log is its own, and that no transaction is lost that was synced.
+
+    The very last one cannot be told from an unfinished one.
+
+    Args:
+        lock_file: the descriptor of the lock, which notes what has not ended; None, there is none.
 
     Raises:
-        RpcError: 3002, one is lost.
-        OSError: the log cannot be read.
+        RpcError: 3002, it is not, or one is lost.
+        OSError: file or log cannot be read.
     """
+    log = path.with_name(path.name + "-wal")
+    if lock_file is not None and (opening := opening_in(lock_file)):
+        _require_of(opening, path, log, path.with_name("lock"))
+    _require_frames(log)
+
+
+def _require_frames(log: Path) -> None:
     try:
         data = memoryview(log.read_bytes())
     except FileNotFoundError:
@@ -65,13 +78,8 @@ def _opening_of(path: Path) -> int:
         return int.from_bytes(file.read(4))
 
 
-def require_of(opening: int, path: Path, log: Path, lock: Path) -> None:
-    """Check that the log of an opening that did not end is there, and that file and log belong together.
-
-    Raises:
-        RpcError: 3002, they do not, or the log is gone or empty.
-        OSError: they cannot be read.
-    """
+def _require_of(opening: int, path: Path, log: Path, lock: Path) -> None:
+    """Check that the log of an opening that did not end is there, and that file and log belong together."""
     size = log.stat().st_size if log.exists() else 0
     if _opening_of(path) == opening:
         if size <= _HEADER.size:

@@ -19,7 +19,7 @@ import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ from trunkline.methods.vectors.changes import Change, Delete, Item
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.storage.database import Database, making, read_beside
 from trunkline.storage.failures import damaged
+from trunkline.storage.snapshot import copy_of
 from trunkline_protocol.principals import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -148,27 +149,12 @@ class CollectionFile:
         items: list[Item] = []
         vectors = np.empty((self.count, self.manifest.dimension), dtype="<f4")
         with _collector_paused():
-            for rows in self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE):
-                end = len(items) + len(rows)
-                self._check(rows)
-                if end > self.count:
-                    raise damaged(self._database.path, f"it has more items than {self.count}")
+            some = self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE)
+            for rows in _whole(some, self.manifest.dimension, self.count, self._database.path):
                 data = b"".join([row[3] for row in rows])
-                vectors[len(items) : end] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
+                vectors[len(items) : len(items) + len(rows)] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
                 items += _items(rows)
-        if len({item.id for item in items}) != self.count:
-            raise damaged(self._database.path, f"it has {len(items)} items, and should have {self.count} that differ")
         return items, vectors
-
-    def _check(self, rows: list[Any]) -> None:
-        length = 4 * self.manifest.dimension
-        for id, text, metadata, vector, change, crc in rows:
-            try:
-                is_whole = _crc(id, text, metadata, vector, change) == crc and len(vector) == length
-            except TypeError:
-                is_whole = False
-            if not is_whole:
-                raise damaged(self._database.path, f"item {id!r:.200} is not what was written")
 
     # --- writing ---
 
@@ -272,6 +258,56 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / FILE
     return _state(read_beside(path, f"collection {folder.name!r}", _STATE), path)[0]
+
+
+class Copied(NamedTuple):
+    """What a copy of a collection's file holds, all of it as it was written."""
+
+    manifest: Manifest
+    position: int
+    items: int
+
+
+def check_copy(path: Path, original: Path) -> Copied:
+    """Read a copy of a collection's file that nobody writes to. Returns what is in it.
+
+    Args:
+        original: what it is a copy of, for messages.
+
+    Raises:
+        RpcError: as :func:`~trunkline.storage.snapshot.copy_of`; 3002 also where a row is not what was written.
+    """
+    with copy_of(path, original, [TABLES]) as copy:
+        manifest, _, position, count = _state(copy.execute(_STATE).fetchall(), original)
+        cursor = copy.execute(_ITEMS, [DEFAULT_TENANT])
+        for _rows in _whole(iter(lambda: cursor.fetchmany(AT_ONCE), []), manifest.dimension, count, original):
+            pass
+    return Copied(manifest, position, count)
+
+
+def _whole(some: Iterable[list[Any]], dimension: int, count: int, path: Path) -> Iterator[list[Any]]:
+    """The rows of items, as long as each is what was written; behind the last one they have to be as many as said.
+
+    Raises:
+        RpcError: 3002, they are not.
+    """
+    ids: set[bytes] = set()
+    read = 0
+    for rows in some:
+        for id, text, metadata, vector, change, crc in rows:
+            try:
+                is_whole = _crc(id, text, metadata, vector, change) == crc and len(vector) == 4 * dimension
+            except TypeError:
+                is_whole = False
+            if not is_whole:
+                raise damaged(path, f"item {id!r:.200} is not what was written")
+            ids.add(id)
+        read += len(rows)
+        if read > count:
+            raise damaged(path, f"it has more items than {count}")
+        yield rows
+    if len(ids) != count:
+        raise damaged(path, f"it has {read} items, and should have {count} that differ")
 
 
 def _state(rows: list[Any], path: Path) -> tuple[Manifest, int, int, int]:

@@ -25,7 +25,8 @@ MAX_DIMENSION: Final = 16_384
 MAX_METADATA: Final = 64 * 1024
 """Bytes of one item's metadata, as JSON."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$")]
+NAME: Final = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
 Id = Annotated[str, Field(min_length=1, max_length=512)]
 Ids = Annotated[list[Id], Field(max_length=MAX_ITEMS)]
 Vector = Annotated[list[float] | str, Field(union_mode="left_to_right")]

@@ -27,6 +27,7 @@ from trunkline.methods.vectors.former.recovery import Contents, list_contents, r
 from trunkline.methods.vectors.former.snapshot import Damaged
 from trunkline.methods.vectors.manifest import FORMAT_VERSION, Manifest
 from trunkline.storage.durable import replace_file, sync_folder
+from trunkline.storage.failures import damaged
 
 DESCRIPTION: Final = "collection.json"
 OWNER: Final = "owner"
@@ -111,6 +112,29 @@ def convert(folder: Path) -> None:
         raise
     sync_folder(folder)
     logger.info("collection %s is in one file now", manifest.name, extra={"items": len(items), "path": str(folder)})
+
+
+def require_converted(folder: Path) -> None:
+    """Check that all of a collection is in its file, as it is once this version has opened it.
+
+    Raises:
+        RpcError: 4001, it has not; 3002, there are two states of it, or none.
+        OSError: the folder cannot be read.
+    """
+    manifest = read_manifest(folder)
+    is_former = manifest is not None and manifest.format_version < FORMAT_VERSION
+    if (folder / rows.FILE).exists():
+        if manifest is not None and is_former:
+            raise _two_states(folder, manifest)
+        return
+    contents = list_contents(folder)
+    if not is_former and not contents.segments and not contents.snapshots:
+        raise damaged(folder / rows.FILE, "it is gone")
+    raise RpcError(
+        ErrorCode.INVALID_CONFIGURATION,
+        f"{folder} is as an older version wrote it: a running hub converts it at its first use, as trunkline "
+        f"collections stats {folder.name}",
+    )
 
 
 def _two_states(folder: Path, manifest: Manifest) -> RpcError:

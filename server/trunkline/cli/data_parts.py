@@ -1,0 +1,160 @@
+"""What of a data folder is backed up: each collection, and the jobs. The rest is made anew, or is not kept there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from trunkline.jobs import store as jobs
+from trunkline.jobs.former import FormerFiles
+from trunkline.methods.packs import PACKS, missing_modules
+from trunkline.storage.archive import ArchivedFile, ArchiveError
+from trunkline.storage.failures import damaged
+from trunkline_protocol.errors import ErrorCode, RpcError
+
+if TYPE_CHECKING:
+    from trunkline.methods.vectors.manifest import Manifest
+
+Kind = Literal["collection", "jobs"]
+
+
+class Part(NamedTuple):
+    """A collection, or the jobs, and where it is: the folder below the data folder, and its file in that."""
+
+    kind: Kind
+    name: str
+    folder: str
+    file: str
+
+    @property
+    def what(self) -> str:
+        """What it is, for messages."""
+        return f"collection {self.name!r}" if self.kind == "collection" else "the jobs"
+
+    @property
+    def member(self) -> str:
+        """The name of its file in an archive."""
+        return f"{self.folder}/{self.file}"
+
+    def is_wanted(self, names: Collection[str], no_jobs: bool) -> bool:
+        """Whether it is among the collections that are named, or where none is, among all that there is."""
+        if self.kind == "jobs":
+            return not names and not no_jobs
+        return not names or self.name in names
+
+
+class Found(NamedTuple):
+    """What is in a copy: how many items or jobs, a line for each damaged job, and of a collection what it is."""
+
+    items: int
+    position: int | None = None
+    manifest: Manifest | None = None
+    damaged_jobs: Sequence[str] = ()
+
+
+JOBS: Final = Part("jobs", "jobs", "jobs", jobs.FILE)
+
+
+def collection(name: str) -> Part:
+    """The part that is a collection.
+
+    Raises:
+        RpcError: 4002, this installation cannot read one.
+    """
+    if missing := missing_modules("vectors"):
+        words = f"collections need {', '.join(missing)}: pip install 'trunkline[{PACKS['vectors'].extra}]'"
+        raise RpcError(ErrorCode.MISSING_DEPENDENCIES, words)
+    from trunkline.methods.vectors import rows
+
+    return Part("collection", name, f"collections/{name}", rows.FILE)
+
+
+def parts_of(data: Path) -> Iterator[Part]:
+    """What there is in a data folder, the jobs first: what one has done that is over in the copy is in a later copy.
+
+    Raises:
+        OSError: a folder cannot be read.
+        RpcError: as :func:`collection`.
+    """
+    if (data / JOBS.folder).is_dir():
+        yield JOBS
+    root = data / "collections"
+    if root.is_dir():
+        for folder in sorted(root.iterdir()):
+            if folder.is_dir() and not folder.name.startswith(".") and _is_named(part := collection(folder.name)):
+                yield part
+
+
+def part_in(stored: ArchivedFile) -> Part:
+    """The part that an archived file is, by what the manifest says of it.
+
+    Raises:
+        ArchiveError: it is none.
+        RpcError: as :func:`collection`.
+    """
+    part = JOBS if stored.kind == "jobs" else collection(stored.name)
+    if (stored.kind, stored.name, stored.path) != (part.kind, part.name, part.member) or not _is_named(part):
+        raise ArchiveError(
+            f"{stored.kind!r:.100} {stored.name!r:.200} in {stored.path!r:.200} is no part of a data folder"
+        )
+    return part
+
+
+def _is_named(part: Part) -> bool:
+    if part.kind == "jobs":
+        return True
+    from trunkline.methods.vectors.shapes import NAME
+
+    return re.fullmatch(NAME, part.name) is not None
+
+
+def require_converted(part: Part, folder: Path) -> None:
+    """Check that a part has the file of this version.
+
+    Raises:
+        RpcError: 4001, files of an older version are there; 3002, none.
+        OSError: the folder cannot be read.
+    """
+    if part.kind == "jobs":
+        FormerFiles(folder).require_none()
+        if not (folder / part.file).exists():
+            raise damaged(folder / part.file, "it is gone")
+        return
+    from trunkline.methods.vectors import former
+
+    former.require_converted(folder)
+
+
+def check(part: Part, copy: Path, original: Path) -> Found:
+    """Read all that is in a copy of a part's file.
+
+    Args:
+        original: what it is a copy of, for messages.
+
+    Raises:
+        RpcError: 3002, it is damaged; 4001, it is of a later version of Trunkline, or another collection's; 5001.
+    """
+    if part.kind == "jobs":
+        count, damaged_jobs = jobs.check_copy(copy, original)
+        return Found(count, damaged_jobs=damaged_jobs)
+    from trunkline.methods.vectors import rows
+
+    copied = rows.check_copy(copy, original)
+    if copied.manifest.name != part.name:
+        words = f"{original} is collection {copied.manifest.name!r}, which is opened by no other name"
+        raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"{words}: move its folder")
+    return Found(copied.items, copied.position, copied.manifest)
+
+
+def complete(found: Found, folder: Path) -> None:
+    """Add what else a folder has beside the file in which something was found.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if found.manifest is not None:
+        from trunkline.methods.vectors import former
+
+        former.write_manifest(folder, found.manifest)
