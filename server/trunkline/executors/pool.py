@@ -482,8 +482,7 @@ class ExecutorPool(CallBackend, HandOverHost):
         for tick in itertools.count():
             due = time.monotonic() + QUIET_AFTER
             await asyncio.sleep(QUIET_AFTER)
-            now = time.monotonic()
-            self.watchdog.listen(now, now - due)
+            self.watchdog.listen(now := time.monotonic(), now - due)
             if tick % LOOK_EVERY:
                 continue
             self.watchdog.look(now)
