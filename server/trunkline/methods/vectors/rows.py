@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 FILE: Final = "collection.sqlite"
 PAGE_BYTES: Final = 8192
 """Four items with vectors of 384 numbers, and little that is empty."""
-AT_ONCE: Final = 1024
-"""Rows that are read at a time."""
+AT_ONCE: Final = 64
+"""Rows that are read at a time: with vectors of 384 numbers, what a core's own cache holds."""
 SHRUNK_AT_ONCE: Final = 1024
 """Pages that are given back at a time."""
 
@@ -139,14 +139,16 @@ class CollectionFile:
 
     # --- reading ---
 
-    def read(self) -> tuple[list[Item], NDArray[np.float32]]:
-        """All items, and their vectors, a row an item.
+    def read(self, vectors: NDArray[np.float32]) -> list[Item]:
+        """Read all items. Then comes :meth:`require`.
+
+        Args:
+            vectors: where their vectors are put, a row an item; it has :attr:`count` rows.
 
         Raises:
             RpcError: 3002, a row is not what was written, or missing.
         """
         items: list[Item] = []
-        vectors = np.empty((self.count, self.manifest.dimension), dtype="<f4")
         with _collector_paused():
             for rows in self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE):
                 end = len(items) + len(rows)
@@ -156,15 +158,23 @@ class CollectionFile:
                 data = b"".join([row[3] for row in rows])
                 vectors[len(items) : end] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
                 items += _items(rows)
-        if len({item.id for item in items}) != self.count:
-            raise damaged(self._database.path, f"it has {len(items)} items, and should have {self.count} that differ")
-        return items, vectors
+        self.require(len(items))
+        return items
+
+    def require(self, count: int) -> None:
+        """Check how many items were read, or how many of these differ.
+
+        Raises:
+            RpcError: 3002, it should have another number of them.
+        """
+        if count != self.count:
+            raise damaged(self._database.path, f"it has {count} items, and should have {self.count} that differ")
 
     def _check(self, rows: list[Any]) -> None:
         length = 4 * self.manifest.dimension
         for id, text, metadata, vector, change, crc in rows:
             try:
-                is_whole = _crc(id, text, metadata, vector, change) == crc and len(vector) == length
+                is_whole = len(vector) == length and _crc(id, text, metadata, vector, change) == crc
             except TypeError:
                 is_whole = False
             if not is_whole:
