@@ -120,7 +120,7 @@ class CollectionFile:
         Raises:
             RpcError: as :meth:`Database.open`; 3002 also where the collection's row is not what was written.
         """
-        self._database.open(existing=True, prepare=prepare)
+        self._database.open(existing=True, prepare=prepare, checked=False)
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             rows = self._database.read(self._what, _STATE)
@@ -140,16 +140,16 @@ class CollectionFile:
     # --- reading ---
 
     def read(self, vectors: NDArray[np.float32]) -> list[Item]:
-        """Read all items. Then comes :meth:`require`.
+        """Read all items, and have SQLite look through all pages meanwhile. Then comes :meth:`require`.
 
         Args:
             vectors: where their vectors are put, a row an item; it has :attr:`count` rows.
 
         Raises:
-            RpcError: 3002, a row is not what was written, or missing.
+            RpcError: 3002, a row is not what was written, or missing, or a page is damaged.
         """
         items: list[Item] = []
-        with _collector_paused():
+        with self._database.checking(), _collector_paused():
             for rows in self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE):
                 end = len(items) + len(rows)
                 self._check(rows)
