@@ -4,8 +4,6 @@ Random vectors of length 1 are upserted in batches, each acknowledged on disk, i
 go, one at a time and by turns, to the hub and to a faiss index of the same kind and parameters in this process, on one
 thread, as in the executor. An HNSW index is built by ``collections.rebuild`` of the same collection.
 
-With ``--reopen`` the hub is then killed (SIGKILL) and started again with what is on disk, until a search is answered.
-
 Targets: at every size, p50 and p99 of the hub at most 1.3 times those of faiss + 1 ms; 10,000 vectors a minute; an item
 is found by a search at most 100 ms after its upsert was acknowledged.
 """
@@ -25,7 +23,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -161,42 +158,14 @@ async def measure(hub: Hub, options: argparse.Namespace) -> bool:
     return met and rate >= VECTORS_PER_MINUTE and found < FOUND_MS
 
 
-async def searchable(url: str, dimension: int) -> int:
-    """Wait until the collection answers; the number of its items."""
-    async with connect(url, reconnect=False) as hub:
-        query = {"collection": "bench", "vector": text_of(unit_vectors(1, dimension, seed=2)[0]), "top_k": TOP_K}
-        await hub.call("vectors.search", query, timeout_ms=600_000)
-        return int((await hub.call("collections.stats", {"name": "bench"}))["count"])
-
-
-async def reopen(command: list[str], options: argparse.Namespace) -> None:
-    """Start a hub on what a killed one has left, and print how long it takes to be searchable, start included."""
-    started = time.perf_counter()
-    with process(*command) as server:
-        ready = time.perf_counter() - started
-        count = await searchable(server.url, options.dimension)
-        seconds = time.perf_counter() - started
-    print(
-        f"after SIGKILL: {count:,} items searchable in {seconds:.1f} s, {ready:.1f} s of them until the hub was ready"
-    )
-
-
 async def run(options: argparse.Namespace) -> bool:
     command = [
         sys.executable, "-m", "trunkline.cli", "serve", "--port", "0", "--packs", "vectors", "--no-demo",
         "--executors", "1", "--data",
     ]  # fmt: skip
-    with tempfile.TemporaryDirectory(dir=options.folder) as data:
-        with process(*command, data) as server:
-            async with connect(server.url, reconnect=False) as hub:
-                met = await measure(hub, options)
-            if options.reopen:
-                family = psutil.Process(server.pid)
-                for each in (*family.children(recursive=True), family):
-                    each.kill()
-        if options.reopen:
-            await reopen([*command, data], options)
-        return met
+    with tempfile.TemporaryDirectory(dir=options.folder) as data, process(*command, data) as server:
+        async with connect(server.url, reconnect=False) as hub:
+            return await measure(hub, options)
 
 
 def sizes(text: str) -> list[int]:
@@ -210,7 +179,6 @@ def main() -> None:
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--queries", type=int, default=300)
     parser.add_argument("--batch", type=int, default=1024, help="items of one upsert")
-    parser.add_argument("--reopen", action="store_true", help="kill the hub at the end, and time its return")
     parser.add_argument("--folder", help="where the collection is written; by default where temporary files go")
     if not asyncio.run(run(parser.parse_args())):
         sys.exit(1)

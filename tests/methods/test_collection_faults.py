@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("faiss")
 
+from tests.support.damage import damage_index
 from tests.support.disks import RecordingDisk, using
 from tests.support.small_disk import fill
 from tests.support.stored_collections import contents, make, opened, upsert_of
@@ -204,6 +205,32 @@ async def test_rows_that_are_not_what_was_written_are_an_error(tmp_path: Path, d
         await stats(tmp_path)
     assert caught.value.code == (5001 if "table" in says else 4001 if "later" in says else 3002)
     assert str(path) in caught.value.message
+
+
+def test_damage_that_no_row_shows_is_an_error(tmp_path: Path) -> None:
+    path = make(tmp_path, ["a"], ["b"], ["c"]) / "collection.sqlite"
+    damage_index(path)
+    damaged = path.read_bytes()
+    with pytest.raises(RpcError, match=r"collection.sqlite is damaged \(.* Page \d") as caught:
+        opened(tmp_path)
+    assert (caught.value.code, path.read_bytes() == damaged) == (3002, True)
+
+
+def test_an_item_that_is_there_twice_is_an_error(tmp_path: Path) -> None:
+    path = make(tmp_path, ["a"], ["b"], ["c"]) / "collection.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.executescript(
+            """
+            CREATE TABLE all_items AS SELECT * FROM items;
+            UPDATE all_items SET (id, text, metadata, vector, change, crc) =
+                (SELECT id, text, metadata, vector, change, crc FROM items WHERE id = 'a') WHERE id = 'b';
+            DROP TABLE items;
+            ALTER TABLE all_items RENAME TO items;
+            """
+        )
+    with pytest.raises(RpcError, match="it has 2 items, and should have 3 that differ") as caught:
+        opened(tmp_path)
+    assert caught.value.code == 3002
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,10 @@ def upsert(**vectors: list[float]) -> Upsert:
     return Upsert([Item(name, f"text of {name}") for name in vectors], rows)
 
 
+def filled(spec: IndexSpec, items: list[Item], vectors: Any) -> VectorIndex:
+    return VectorIndex(spec, items, structures.Flat.of(spec, vectors))
+
+
 def search(index: VectorIndex, *numbers: float, top_k: int = 10, **options: Any) -> list[tuple[str, float]]:
     vector = as_vectors([numbers], len(numbers), index.spec.metric, ["query"])[0]
     return [(match.item.id, round(match.score, 4)) for match in index.search(vector, top_k, **options)]
@@ -52,7 +56,7 @@ def test_scores_of_other_metrics_are_higher_where_it_is_nearer(metric: Any, expe
     vectors = np.array([[4, 2 * 12**0.5], [1, 0], [0, 0], [-1, 0]], dtype=np.float32)
     if metric == "euclidean":
         vectors = np.array([[6, 0], [2, 0], [0, 0], [-2, 0]], dtype=np.float32)
-    index = VectorIndex(IndexSpec(2, metric), [Item(each) for each in ("long", "near", "zero", "back")], vectors)
+    index = filled(IndexSpec(2, metric), [Item(each) for each in ("long", "near", "zero", "back")], vectors)
     assert sorted(search(index, 2, 0), key=lambda found: (-found[1], found[0])) == expected
     assert search(index, 2, 0, min_score=expected[1][1]) == expected[:2]
 
@@ -86,7 +90,7 @@ def test_what_is_deleted_is_not_found() -> None:
 
 def test_what_a_filter_found_is_not_remembered_beyond_a_change() -> None:
     vectors = as_vectors([[n, 1.0] for n in range(3000)], 2, "cosine", [""] * 3000)
-    index = VectorIndex(FLAT, [Item(f"{n}", None, {"n": n}) for n in range(3000)], vectors)
+    index = filled(FLAT, [Item(f"{n}", None, {"n": n}) for n in range(3000)], vectors)
     tried: list[str] = []
 
     def matches(item: Item) -> bool:
@@ -259,7 +263,7 @@ def test_changes_during_a_building_are_in_what_was_built(kind: Any, monkeypatch:
     model = Model("cosine")
     change = Upsert([Item(f"i{n}", None, {"n": n}) for n in range(600)], gaussian(random, 600, 8, "cosine"))
     model.upsert(change)
-    index = VectorIndex(IndexSpec(8, "cosine", kind), change.items, change.vectors)
+    index = filled(IndexSpec(8, "cosine", kind), [*change.items], change.vectors)
     assert (index.is_exact, index.due) == (True, True)
     building = index.begin_building()
     assert not index.due, "it is being built"
@@ -284,9 +288,7 @@ def test_changes_during_a_building_are_in_what_was_built(kind: Any, monkeypatch:
 @pytest.mark.usefixtures("early")
 def test_an_abandoned_building_changes_nothing() -> None:
     random = np.random.default_rng(4)
-    index = VectorIndex(
-        IndexSpec(8, "dot", "hnsw"), [Item(f"{n}") for n in range(400)], gaussian(random, 400, 8, "dot")
-    )
+    index = filled(IndexSpec(8, "dot", "hnsw"), [Item(f"{n}") for n in range(400)], gaussian(random, 400, 8, "dot"))
     building = index.begin_building()
     building.abandoned = True
     building.work()
@@ -300,7 +302,7 @@ def test_an_index_can_become_one_of_another_kind() -> None:
     random = np.random.default_rng(7)
     vectors = gaussian(random, 500, 8, "cosine")
     items = [Item(f"{n}") for n in range(500)]
-    index, model = VectorIndex(IndexSpec(8), items, vectors), Model("cosine")
+    index, model = filled(IndexSpec(8), items, vectors), Model("cosine")
     model.upsert(Upsert(items, vectors))
     index.outdate(IndexSpec(8))
     assert index.due is False, "there is nothing to be gained"
@@ -318,7 +320,7 @@ def test_an_index_can_become_one_of_another_kind() -> None:
 def test_lists_are_trained_anew_when_they_are_outgrown() -> None:
     random = np.random.default_rng(5)
     vectors = gaussian(random, 1700, 8, "cosine")
-    index = VectorIndex(IndexSpec(8, "cosine", "ivf"), [Item(f"{n}") for n in range(400)], vectors[:400])
+    index = filled(IndexSpec(8, "cosine", "ivf"), [Item(f"{n}") for n in range(400)], vectors[:400])
     index.build()
     assert (index.due,) == (False,)
     index.upsert(Upsert([Item(f"{n}") for n in range(400, 1700)], vectors[400:]))

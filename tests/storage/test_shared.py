@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.damage import damage_index
 from trunkline.storage.database import Database, InUse, making, read_beside
 from trunkline.storage.durable import replace_file, whole_file
 from trunkline.storage.locking import lock
@@ -67,6 +68,39 @@ def test_while_another_program_writes_nothing_is_written_and_the_words_say_what_
 def test_what_cannot_be_read_beside_is_told(tmp_path: Path) -> None:
     with pytest.raises(RpcError, match="no names: unable to open database file"):
         read_beside(tmp_path / "absent.sqlite", "no names", NAMES)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_pages_are_looked_through_while_rows_are_read(items: Database, shared: bool) -> None:
+    items.close()
+    opened = Database(items.path, "the items", [TABLE], shared=shared)
+    opened.open(existing=True, checked=False)
+    with opened.checking():
+        assert opened.read("no names", NAMES) == [("a",)]
+    with pytest.raises(KeyError), opened.checking():
+        raise KeyError
+    opened.close()
+    damage_index(items.path)
+    entered: list[bool] = []
+
+    def read() -> None:
+        with opened.checking():
+            entered.append(True)
+            raise KeyError
+
+    opened.open(existing=True, checked=False)
+    with pytest.raises(RpcError, match=r"items\.sqlite is damaged \(.* Page \d") as told:
+        read()
+    opened.close()
+    assert (told.value.code, len(entered)) == (ErrorCode.PIPELINE_INITIALIZATION_FAILED, int(shared))
+
+
+def test_pages_are_looked_through_before_tables_are_changed(items: Database) -> None:
+    items.close()
+    damage_index(items.path)
+    later = Database(items.path, "the items", [TABLE, "DROP TABLE items"], shared=True)
+    with pytest.raises(RpcError, match=r"items\.sqlite is damaged"):
+        later.open(existing=True, checked=False)
 
 
 def test_one_that_has_to_be_there_is_not_made(tmp_path: Path) -> None:

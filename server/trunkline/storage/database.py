@@ -12,6 +12,7 @@ import secrets
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ SETTINGS: Final = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA cell_size_check = ON",
 )
+CHECK: Final = "PRAGMA quick_check(1)"
 ALONE: Final = "PRAGMA locking_mode = EXCLUSIVE"
 """Before the file is first looked at: no shared memory then."""
 
@@ -66,14 +68,14 @@ class Database:
         self._log = path.with_name(path.name + "-wal")
         self._what = what
         self._versions = versions
-        self._shared = shared
+        self._shared = self._is_shared = shared
         self._page_bytes = page_bytes
         self._lock: int | None = None
         self._place: os.stat_result | None = None
         self._connection: sqlite3.Connection | None = None
         self._end: weakref.finalize[[int], Database] | None = None
 
-    def open(self, *, existing: bool = False, prepare: Callable[[], None] = lambda: None) -> None:
+    def open(self, *, existing: bool = False, prepare: Callable[[], None] = lambda: None, checked: bool = True) -> None:
         """Lock and open the file, look whether it is whole, and bring it to the latest version.
 
         Then comes :meth:`note_opening`, as soon as the file may be changed.
@@ -81,6 +83,7 @@ class Database:
         Args:
             existing: the file and its folder have to be there.
             prepare: called with the lock, before the file is looked at.
+            checked: whether to look through its pages; else :meth:`checking` does, before anything is written.
 
         Raises:
             InUse: another process has it.
@@ -102,10 +105,11 @@ class Database:
             require_whole(self.path, None if is_new else lock_file)
             self._place = self.path.stat()
             self._connection = self._connect(is_new)
-            for (word,) in self._connection.execute("PRAGMA quick_check(1)").fetchall():
-                if word != "ok":
-                    raise damaged(self.path, " ".join(word.split()))
-            self._migrate(self._connection)
+            version = self._version(self._connection)
+            if checked or version < len(self._versions):
+                self._require_whole(self._connection.execute(CHECK).fetchall())
+            for number, script in enumerate(self._versions[version:], version + 1):
+                self._connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
             mark(lock_file)
             undo.pop_all()
 
@@ -133,7 +137,32 @@ class Database:
                 ErrorCode.DATABASE_CONNECTION_ERROR, f"{words} folder (TRUNKLINE_DATA)", retry_after_ms=1000
             ) from None
 
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[None]:
+        """Look through the pages while the block reads rows: where the file is shared, on another core.
+
+        Behind the block both are done. Where both fail, this raises what is wrong with the pages.
+
+        Raises:
+            RpcError: 3002, a page is not as it should be; and as :func:`told`.
+        """
+        if not self._is_shared:
+            self._require_whole(self.read(self._what, CHECK))
+            yield
+            return
+        with ThreadPoolExecutor(1, "quick_check") as beside:
+            found = beside.submit(read_beside, self.path, self._what, CHECK)
+            try:
+                yield
+            finally:
+                self._require_whole(found.result())
+
+    def _require_whole(self, found: list[tuple[str]]) -> None:
+        if found != [("ok",)]:
+            raise damaged(self.path, " ".join(" ".join(word for (word,) in found).split()))
+
     def _connect(self, is_new: bool) -> sqlite3.Connection:
+        self._is_shared = self._shared
         if self._shared:
             try:
                 with told("it cannot be shared", self.path):
@@ -141,6 +170,7 @@ class Database:
             except RpcError as error:
                 if error.code != ErrorCode.INSUFFICIENT_RESOURCES:
                     raise
+                self._is_shared = False
         return self._connected(is_new, shared=False)
 
     def _connected(self, is_new: bool, *, shared: bool) -> sqlite3.Connection:
@@ -156,13 +186,13 @@ class Database:
             undo.pop_all()
         return connection
 
-    def _migrate(self, connection: sqlite3.Connection) -> None:
+    def _version(self, connection: sqlite3.Connection) -> int:
+        version: int
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         if version > len(self._versions):
             words = f"{self.path} is of a later version of Trunkline ({version}, this one knows {len(self._versions)})"
             raise RpcError(ErrorCode.INVALID_CONFIGURATION, f"{words}: install that, or restore a backup")
-        for number, script in enumerate(self._versions[version:], version + 1):
-            connection.executescript(f"BEGIN; {script}; PRAGMA user_version = {number}; COMMIT")
+        return version
 
     def note_opening(self) -> None:
         """Give file and lock a number that the other one has, too: after a crash, only the log between them is used.

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Item(msgspec.Struct, frozen=True):
-    """An item of a collection, without its vector."""
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """An item of a collection, without its vector.
+
+    Nothing in it refers to an item, so the garbage collector need not look at what may be millions of them.
+    """
 
     id: str
     text: str | None = None

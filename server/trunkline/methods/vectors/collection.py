@@ -13,6 +13,7 @@ from trunkline.methods.vectors.index import IndexSpec, VectorIndex
 from trunkline.methods.vectors.lexicon import Lexicon
 from trunkline.methods.vectors.manifest import Manifest
 from trunkline.methods.vectors.rows import CollectionFile
+from trunkline.methods.vectors.structures import Flat
 from trunkline.methods.vectors.versions import Versions
 
 
@@ -38,7 +39,10 @@ class Collection:
         self.lexicon: Lexicon | None = None
         self.versions = Versions(file.generation)
         self._file = file
-        self.index = VectorIndex(file.manifest.spec, *file.read())
+        spec = file.manifest.spec
+        structure = Flat(spec, file.count)
+        self.index = VectorIndex(spec, file.read(structure.memory), structure)
+        file.require(len(self.index))
         file.claim()
 
     # --- figures ---

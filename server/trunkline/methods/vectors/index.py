@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -63,16 +64,12 @@ class VectorIndex:
 
     Args:
         items: to begin with; their ids differ.
-        vectors: theirs, a row an item; of length 1 where the metric is cosine.
+        structure: has just their vectors, a row an item; of length 1 where the metric is cosine.
     """
 
-    def __init__(self, spec: IndexSpec, items: Sequence[Item] = (), vectors: NDArray[np.float32] | None = None) -> None:
+    def __init__(self, spec: IndexSpec, items: Sequence[Item] = (), structure: Structure | None = None) -> None:
         self.spec = spec
-        self._fill(Flat(spec, vectors), items)
-
-    def _fill(self, structure: Structure, items: Sequence[Item]) -> None:
-        """Begin anew with a structure that has just the vectors of these items."""
-        self._structure = structure
+        self._structure = Flat(spec) if structure is None else structure
         self._items: list[Item | None] = list(items)
         self._rows = {item.id: row for row, item in enumerate(items)}
         self._live = np.ones(max(16, len(items)), dtype=np.bool_)
@@ -432,9 +429,5 @@ class Building:
                 self.index.upsert(Upsert(items, vectors))
 
     def _build(self, items: list[Item], vectors: NDArray[np.float32]) -> None:
-        index = VectorIndex(self._spec)
-        try:
-            index._fill(build(self._spec, vectors, lambda: not self.abandoned), items)
-        except Abandoned:
-            return
-        self.index = index
+        with contextlib.suppress(Abandoned):
+            self.index = VectorIndex(self._spec, items, build(self._spec, vectors, lambda: not self.abandoned))

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 FILE: Final = "collection.sqlite"
 PAGE_BYTES: Final = 8192
 """Four items with vectors of 384 numbers, and little that is empty."""
-AT_ONCE: Final = 1024
-"""Rows that are read at a time."""
+AT_ONCE: Final = 64
+"""Rows that are read at a time: with vectors of 384 numbers, what a core's own cache holds."""
 SHRUNK_AT_ONCE: Final = 1024
 """Pages that are given back at a time."""
 
@@ -121,7 +121,7 @@ class CollectionFile:
         Raises:
             RpcError: as :meth:`Database.open`; 3002 also where the collection's row is not what was written.
         """
-        self._database.open(existing=True, prepare=prepare)
+        self._database.open(existing=True, prepare=prepare, checked=False)
         with contextlib.ExitStack() as undo:
             undo.callback(self.close)
             rows = self._database.read(self._what, _STATE)
@@ -140,21 +140,31 @@ class CollectionFile:
 
     # --- reading ---
 
-    def read(self) -> tuple[list[Item], NDArray[np.float32]]:
-        """All items, and their vectors, a row an item.
+    def read(self, vectors: NDArray[np.float32]) -> list[Item]:
+        """Read all items, and have SQLite look through all pages meanwhile. Then comes :meth:`require`.
+
+        Args:
+            vectors: where their vectors are put, a row an item; it has :attr:`count` rows.
 
         Raises:
-            RpcError: 3002, a row is not what was written, or missing.
+            RpcError: 3002, a row is not what was written, or missing, or a page is damaged.
         """
         items: list[Item] = []
-        vectors = np.empty((self.count, self.manifest.dimension), dtype="<f4")
-        with _collector_paused():
+        with self._database.checking(), _collector_paused():
             some = self._database.read_some(self._what, _ITEMS, [DEFAULT_TENANT], AT_ONCE)
             for rows in _whole(some, self.manifest.dimension, self.count, self._database.path):
                 data = b"".join([row[3] for row in rows])
                 vectors[len(items) : len(items) + len(rows)] = np.frombuffer(data, dtype="<f4").reshape(len(rows), -1)
                 items += _items(rows)
-        return items, vectors
+        return items
+
+    def require(self, count: int) -> None:
+        """Check how many of the items that were read differ.
+
+        Raises:
+            RpcError: 3002, not as many as there should be.
+        """
+        _require_count(count, self.count, self._database.path)
 
     # --- writing ---
 
@@ -280,8 +290,9 @@ def check_copy(path: Path, original: Path) -> Copied:
     with copy_of(path, original, [TABLES]) as copy:
         manifest, _, position, count = _state(copy.execute(_STATE).fetchall(), original)
         cursor = copy.execute(_ITEMS, [DEFAULT_TENANT])
-        for _rows in _whole(iter(lambda: cursor.fetchmany(AT_ONCE), []), manifest.dimension, count, original):
-            pass
+        some = iter(lambda: cursor.fetchmany(AT_ONCE), [])
+        ids = {row[0] for rows in _whole(some, manifest.dimension, count, original) for row in rows}
+        _require_count(len(ids), count, original)
     return Copied(manifest, position, count)
 
 
@@ -291,23 +302,25 @@ def _whole(some: Iterable[list[Any]], dimension: int, count: int, path: Path) ->
     Raises:
         RpcError: 3002, they are not.
     """
-    ids: set[bytes] = set()
-    read = 0
+    length, read = 4 * dimension, 0
     for rows in some:
         for id, text, metadata, vector, change, crc in rows:
             try:
-                is_whole = _crc(id, text, metadata, vector, change) == crc and len(vector) == 4 * dimension
+                is_whole = len(vector) == length and _crc(id, text, metadata, vector, change) == crc
             except TypeError:
                 is_whole = False
             if not is_whole:
                 raise damaged(path, f"item {id!r:.200} is not what was written")
-            ids.add(id)
         read += len(rows)
         if read > count:
             raise damaged(path, f"it has more items than {count}")
         yield rows
-    if len(ids) != count:
-        raise damaged(path, f"it has {read} items, and should have {count} that differ")
+    _require_count(read, count, path)
+
+
+def _require_count(found: int, count: int, path: Path) -> None:
+    if found != count:
+        raise damaged(path, f"it has {found} items, and should have {count} that differ")
 
 
 def _state(rows: list[Any], path: Path) -> tuple[Manifest, int, int, int]:

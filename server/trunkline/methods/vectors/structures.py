@@ -88,13 +88,23 @@ Found = tuple["NDArray[np.float32]", "NDArray[np.int64]"]
 
 
 class Flat:
-    """A structure that compares every vector. Rows can be replaced, moved and cut off."""
+    """A structure that compares every vector. Rows can be replaced, moved and cut off.
 
-    def __init__(self, spec: IndexSpec, vectors: NDArray[np.float32] | None = None) -> None:
+    Args:
+        count: rows it has to begin with, all zeros, for :attr:`memory` to be filled.
+    """
+
+    def __init__(self, spec: IndexSpec, count: int = 0) -> None:
         self._dimension = spec.dimension
         self._index: Any = faiss.IndexFlat(spec.dimension, spec.faiss_metric)
-        if vectors is not None:
-            self.add(vectors)
+        self._resize(count)
+
+    @classmethod
+    def of(cls, spec: IndexSpec, vectors: NDArray[np.float32]) -> Flat:
+        """The structure of these vectors."""
+        flat = cls(spec)
+        flat.add(vectors)
+        return flat
 
     def add(self, vectors: NDArray[np.float32]) -> None:
         """Append rows."""
@@ -102,7 +112,7 @@ class Flat:
 
     def replace(self, rows: list[int], vectors: NDArray[np.float32]) -> None:
         """Put other vectors into rows that are there."""
-        self._memory()[rows] = vectors
+        self.memory[rows] = vectors
 
     def remove(self, rows: list[int]) -> list[tuple[int, int]]:
         """Cut rows off: the last ones fill the places of those before them.
@@ -113,7 +123,7 @@ class Flat:
         Returns:
             The moves that were made: from which row to which.
         """
-        memory = self._memory()
+        memory = self.memory
         left = len(memory) - len(rows)
         gone = set(rows)
         moved = list(
@@ -125,11 +135,15 @@ class Flat:
         )
         if moved:
             memory[[target for _, target in moved]] = memory[[source for source, _ in moved]]
-        self._index.codes.resize(left * self._dimension * 4)
-        self._index.ntotal = left
+        self._resize(left)
         return moved
 
-    def _memory(self) -> NDArray[np.float32]:
+    def _resize(self, count: int) -> None:
+        self._index.codes.resize(count * self._dimension * 4)
+        self._index.ntotal = count
+
+    @property
+    def memory(self) -> NDArray[np.float32]:
         """The index's own memory, a row a vector; valid until the index changes its size."""
         count = self._index.ntotal
         flat: NDArray[np.float32] = faiss.rev_swig_ptr(self._index.get_xb(), count * self._dimension)
@@ -137,7 +151,7 @@ class Flat:
 
     def vectors(self, rows: list[int] | None = None) -> NDArray[np.float32]:
         """A copy of some rows, or of all."""
-        memory = self._memory()
+        memory = self.memory
         return memory.copy() if rows is None else memory[rows]
 
     def search(self, query: NDArray[np.float32], k: int, allowed: NDArray[np.bool_] | None, share: float) -> Found:
@@ -245,7 +259,7 @@ def build(spec: IndexSpec, vectors: NDArray[np.float32], go_on: Callable[[], boo
         Abandoned: ``go_on`` said so.
     """
     if spec.kind == "flat" or len(vectors) < spec.flat_below:
-        return Flat(spec, vectors)
+        return Flat.of(spec, vectors)
     return Graph(spec, vectors, go_on) if spec.kind == "hnsw" else Lists(spec, vectors, go_on)
 
 
