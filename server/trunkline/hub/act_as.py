@@ -20,13 +20,14 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
         known: the principal of that name, where the hub has credentials for one.
 
     Raises:
-        RpcError: 6002, the gateway may not; -32602, that is no principal.
+        RpcError: 6002, the gateway may not, or the name cannot stand in its patterns; -32602, that is no principal.
     """
     require_gateway(gateway)
     _require_valid(named)
     claims = named.claims or {}
     if known is None:
-        rights = frozenset[str](), gateway.methods, gateway.subscribe, gateway.publish
+        patterns = gateway.stated or (gateway.methods, gateway.subscribe, gateway.publish)
+        rights = frozenset[str](), *patterns
         tenant = named.tenant or DEFAULT_TENANT
     else:
         if lacking := sorted(known.roles & ROLES - gateway.roles):
@@ -36,6 +37,10 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
         tenant = known.tenant
         claims = named.claims if named.claims is not None else dict(known.claims)
     other = Principal(named.principal, *rights, tenant=tenant, claims=claims)
+    try:
+        other = other if known is not None else other.named()
+    except ValueError as error:
+        raise RpcError(ErrorCode.FORBIDDEN, f"{gateway.name} may not act as {named.principal}: {error}") from None
     return replace(other, expires=gateway.expires, credential=gateway.credential, actor=gateway.name)
 
 

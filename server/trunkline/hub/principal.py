@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
+from trunkline.hub.placeholders import Patterns, filled
 from trunkline_protocol.hub_methods import METHODS, Right
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
@@ -43,13 +44,15 @@ class Principal:
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
         actor: the gateway that acts as the principal; empty where it calls itself.
+        stated: methods, subscribe and publish with their placeholders, for those that the principal acts as; None where
+            there are none.
     """
 
     name: str
     roles: frozenset[str] = frozenset()
-    methods: tuple[str, ...] | None = None
-    subscribe: tuple[str, ...] | None = None
-    publish: tuple[str, ...] | None = None
+    methods: Patterns = None
+    subscribe: Patterns = None
+    publish: Patterns = None
     rate: float | None = None
     expires: float | None = None
     credential: str = ""
@@ -57,6 +60,7 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     actor: str = ""
+    stated: tuple[Patterns, Patterns, Patterns] | None = None
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
@@ -87,6 +91,18 @@ class Principal:
         own = Principal(self.name, self.roles, None, None, None, *same)
         object.__setattr__(own, "_encoded", self.encoded)
         return own
+
+    def named(self) -> Principal:
+        """The principal whose name and tenant are in its patterns, in place of ``{principal}`` and ``{tenant}``.
+
+        Raises:
+            ValueError: its name or tenant cannot stand there; the message says why.
+        """
+        stated = self.methods, self.subscribe, self.publish
+        methods, subscribe, publish = (filled(patterns, self.name, self.tenant) for patterns in stated)
+        if (methods, subscribe, publish) == stated:
+            return self
+        return replace(self, methods=methods, subscribe=subscribe, publish=publish, stated=stated)
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.

@@ -195,6 +195,16 @@ def test_a_hook_that_fails_lets_nobody_in_and_leaks_nothing(
     assert_not_logged(caplog, "a-secret-token")
 
 
+def test_the_patterns_of_a_hooks_principal_are_filled() -> None:
+    def hook(asked: Handshake) -> Principal:
+        return Principal(str(asked.token), subscribe=("users.{principal}.>",))
+
+    credentials = Credentials(hook=hook)
+    assert credentials.authenticate(handshake("ann")).subscribe == ("users.ann.>",)
+    error = refusal(lambda: credentials.authenticate(handshake("*")))
+    assert (error.code, "'*' cannot stand" in error.message) == (ErrorCode.UNAUTHENTICATED, True)
+
+
 def test_where_the_hook_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     refusal(lambda: Credentials(hook=leaking).authenticate(handshake("a-secret-token")))
     assert (vars(caplog.records[0])["error"], __file__ in vars(caplog.records[0])["at"]) == ("KeyError", True)

@@ -194,6 +194,14 @@ def test_roles_and_patterns() -> None:
     assert (own.methods, own.subscribe, own.publish) == (("debug.*",), ("jobs.>",), ())
 
 
+def test_patterns_are_filled_with_sub_and_tenant() -> None:
+    user = admitted(signed(sub="ann", tenant="acme", subscribe=["users.{principal}.>", "{tenant}.>"]))
+    assert user.subscribe == ("users.ann.>", "acme.>")
+    reason = "its names do not fit its rights: the principal 'a.b' cannot stand in the pattern 'users.{principal}.>'"
+    assert reason in refusal(signed(sub="a.b", subscribe=["users.{principal}.>"]))
+    assert "subscribe hold what is no pattern" in refusal(signed(subscribe=["users.{user}.>"]))
+
+
 def tampered(token: str) -> str:
     header, _, signature = token.split(".")
     return f"{header}.{part(claims(sub='root', roles=['admin']))}.{signature}"

@@ -127,6 +127,16 @@ def test_grants_add_up(
     )
 
 
+def test_patterns_are_filled_with_name_and_tenant(tmp_path: Path) -> None:
+    role = '[roles.user]\nsubscribe = ["users.{principal}.>", "{tenant}.>"]\n'
+    more = 'roles = ["user"]\ntenant = "acme"\npublish = ["in.{principal}"]'
+    file = role + entry(more=more) + entry("bob", OTHER_SHA256, 'roles = ["user"]')
+    tokens = loaded(tmp_path, file)
+    assert found(tokens).subscribe == ("users.alice.>", "acme.>")
+    assert (found(tokens).publish, found(tokens, OTHER).subscribe) == (("in.alice",), ("users.bob.>", "default.>"))
+    assert not loaded(tmp_path, file).revoked(found(tokens))
+
+
 def test_an_unknown_role_grants_nothing_and_takes_the_rest() -> None:
     roles = Roles({"reader": Grants(methods=("rag.*",))})
 
@@ -198,6 +208,11 @@ def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path) -> None:
         (entry(more='methods = ["a..b"]'), "tokens[0] ('alice').methods: 'a..b' is no pattern"),
         (entry(more='subscribe = ["a.>.b"]'), "tokens[0] ('alice').subscribe: 'a.>.b'"),
         (entry(more='publish = [""]'), "tokens[0] ('alice').publish: ''"),
+        (entry(more='subscribe = ["a.{user}"]'), "subscribe: 'a.{user}' has {user}; patterns may have {principal} and"),
+        (
+            entry(name="a.b", more='publish = ["of.{principal}.>"]'),
+            "tokens[0] ('a.b'): the principal 'a.b' cannot stand in the pattern 'of.{principal}.>'",
+        ),
         (entry(more="rate = 0"), "tokens[0] ('alice').rate: must be"),
         (entry(more="rate = nan"), "tokens[0] ('alice').rate: must be"),
         (entry(more="rate = inf"), "tokens[0] ('alice').rate: must be"),

@@ -182,7 +182,11 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
             "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
         )
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
-    return principal if principal.credential else replace(principal, credential="hook")
+    try:
+        named = principal.named()
+    except ValueError as error:
+        raise RpcError(ErrorCode.UNAUTHENTICATED, f"{principal.name!r:.100} cannot connect: {error}") from None
+    return named if named.credential else replace(named, credential="hook")
 
 
 def _report(error: Exception) -> None:

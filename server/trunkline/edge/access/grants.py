@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline.hub.placeholders import PLACEHOLDERS, Patterns, unknown_placeholder
 from trunkline.hub.principal import ADMIN, ROLES, Principal
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
@@ -18,6 +19,8 @@ PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
 class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits, as a role or a token states them. A limit that is not stated (None) does not apply.
 
+    Patterns may have ``{principal}`` and ``{tenant}``, for the name and tenant of whoever they are granted to.
+
     Attributes:
         methods: patterns of methods that may be called.
         subscribe: patterns of topics that may be subscribed to.
@@ -25,9 +28,9 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rate: calls a second, above 0.
     """
 
-    methods: tuple[str, ...] | None = None
-    subscribe: tuple[str, ...] | None = None
-    publish: tuple[str, ...] | None = None
+    methods: Patterns = None
+    subscribe: Patterns = None
+    publish: Patterns = None
     rate: float | None = None
 
     def fault(self) -> str | None:
@@ -38,6 +41,9 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     return (
                         f"{key}: {pattern!r:.100} is no pattern (tokens joined by dots, * for one, a last > for more)"
                     )
+                if unknown := unknown_placeholder(pattern):
+                    known = " and ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+                    return f"{key}: {pattern!r:.100} has {unknown:.100}; patterns may have {known}"
         if self.rate is not None and not (self.rate > 0 and math.isfinite(self.rate)):
             return "rate: must be a number of calls a second above 0"
         return None
@@ -78,6 +84,9 @@ class Roles:
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
             credential, tenant, claims: see :class:`Principal`.
+
+        Raises:
+            ValueError: name or tenant cannot stand where patterns have ``{principal}`` or ``{tenant}``.
         """
         claimed = frozenset(claimed)
         known = claimed & self._known
@@ -96,7 +105,7 @@ class Roles:
             credential,
             tenant=tenant,
             claims=claims,
-        )
+        ).named()
 
     def unknown(self, claimed: Iterable[str]) -> list[str]:
         """The names that are not roles of this hub, sorted."""
@@ -108,6 +117,6 @@ class Roles:
         return frozenset(name for name in names if self._defined.get(name) != other._defined.get(name))
 
 
-def _union(limits: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+def _union(limits: Iterable[Patterns]) -> Patterns:
     stated = [limit for limit in limits if limit is not None]
     return tuple(dict.fromkeys(pattern for limit in stated for pattern in limit)) if stated else None

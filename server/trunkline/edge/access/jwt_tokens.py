@@ -106,15 +106,19 @@ class JwtTokens:
         if not is_name(name):
             raise _refused("its sub is no name (1 to 256 printable characters)")
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
-        return roles.principal(
-            name,
-            _role_names(claims),
-            _own_grants(claims),
-            expires=time.monotonic() + min(int(claims["exp"]), _NEVER) + self._options.leeway - time.time(),
-            credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
-            tenant=_tenant(claims, self._options.tenant_claim),
-            claims=_told(claims, self._options.claims),
-        )
+        expires = time.monotonic() + min(int(claims["exp"]), _NEVER) + self._options.leeway - time.time()
+        try:
+            return roles.principal(
+                name,
+                _role_names(claims),
+                _own_grants(claims),
+                expires=expires,
+                credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
+                tenant=_tenant(claims, self._options.tenant_claim),
+                claims=_told(claims, self._options.claims),
+            )
+        except ValueError as error:
+            raise _refused(f"its names do not fit its rights: {error}") from None
 
     def _claims(self, token: str) -> dict[str, Any]:
         try:

@@ -149,9 +149,12 @@ class TokensFile:
             if digest in admissions:
                 raise ValueError(f"{where}.sha256: is already that of {admissions[digest].principal.name!r:.100}")
             credential = _CREDENTIAL + digest[:16]
-            principal = roles.principal(
-                entry.name, entry.roles, entry, credential=credential, tenant=entry.tenant, claims=entry.claims
-            )
+            try:
+                principal = roles.principal(
+                    entry.name, entry.roles, entry, credential=credential, tenant=entry.tenant, claims=entry.claims
+                )
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
             admissions[digest] = _Admission(principal, _expiry(entry.expires, where))
         return cls(roles, admissions)
 
