@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trunkline.hub.principal import ACT_AS, ROLES, Principal
+from trunkline.hub.principal import ACT_AS, ROLES, Principal, not_granted
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import ActAs
@@ -57,8 +57,7 @@ def require_call(other: Principal, method: str) -> None:
         words = f"metadata.act_as: {method} is about the connection, which is {other.actor}'s: call it without"
         raise RpcError(ErrorCode.INVALID_PARAMS, words)
     if not other.may_call(method):
-        words = f"{other.name} may not call {method:.200}, as which {other.actor} acts"
-        raise RpcError(ErrorCode.FORBIDDEN, words)
+        raise not_granted(other, "methods", method, f", as which {other.actor} acts")
 
 
 def _require_valid(named: ActAs) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from trunkline.hub.placeholders import Patterns, filled
+from trunkline_protocol.calls import Caller
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS, Right
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
@@ -134,6 +136,25 @@ class Principal:
         if (right == "subscribe" and self.subscribe) or (right == "publish" and self.publish):
             return True
         return _any_reaches(allowed, method)
+
+
+Granted = Literal["methods", "subscribe", "publish"]
+"""A right that patterns grant."""
+
+_VERBS: Final[dict[Granted, str]] = {"methods": "call", "subscribe": "subscribe to", "publish": "publish to"}
+
+
+def not_granted(who: Caller, right: Granted, name: str, why: str = "") -> RpcError:
+    """FORBIDDEN 6002 that names who wants what, the right that is missing, and where rights are granted.
+
+    Args:
+        why: words that follow the name.
+    """
+    words = f"{who.name} may not {_VERBS[right]} {name:.200}{why}"
+    needs = f"no pattern of its {right} reaches it"
+    if right == "subscribe" and is_system(name):
+        needs = "it takes the role admin, or a pattern of its subscribe that begins with system."
+    return RpcError(ErrorCode.FORBIDDEN, f"{words}: {needs} (granted by tokens file, JWT or hook)")
 
 
 def _any_reaches(patterns: tuple[str, ...], name: str) -> bool:

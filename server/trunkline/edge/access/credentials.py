@@ -28,6 +28,9 @@ NEEDS_CREDENTIALS: Final = (
 
 _STATIC: Final = Principal("token", ROLES, credential="static")
 
+HOOK_CREDENTIAL: Final = "hook"
+"""The credential of principals that the hook returns without one."""
+
 logger = logging.getLogger("trunkline.edge")
 
 
@@ -67,7 +70,9 @@ class Credentials:
         self._hook = hook
         self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
         self._jwt = None if jwt is None else JwtTokens(jwt)
-        if self._tokens is not None and not self._tokens and jwt is None:  # a reload may take the last one away
+        if (
+            self._tokens is not None and not self._tokens and jwt is None and hook is None
+        ):  # a reload may take the last one away
             raise ValueError(f"{tokens_file}: has no tokens: make one with 'trunkline token NAME >> {tokens_file}'")
 
     @property
@@ -88,7 +93,7 @@ class Credentials:
         if handshake.token is not None and (principal := self._known(handshake.token)) is not None:
             return principal
         if self._hook is not None:
-            return _ask(self._hook, handshake)
+            return self._roles.limited(_ask(self._hook, handshake))
         raise RpcError(
             ErrorCode.UNAUTHENTICATED, NEEDS_CREDENTIALS if handshake.token is None else "the token is not valid"
         )
@@ -109,7 +114,7 @@ class Credentials:
         """
         require_gateway(gateway)
         known = None if self._tokens is None else self._tokens.named(named.principal, named.tenant)
-        return act_as(gateway, named, known)
+        return self._roles.limited(act_as(gateway, named, known))
 
     def _known(self, token: str) -> Principal | None:
         if self._static is not None and hmac.compare_digest(_bytes(token), self._static):
@@ -137,7 +142,7 @@ class Credentials:
         tokens = None if self._tokens_path is None else TokensFile.load(self._tokens_path)
         jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options)
         self._tokens, self._jwt = tokens, jwt
-        return Revocation(tokens, before.changed(self._roles))
+        return Revocation(tokens, before.changed(self._roles), not before.same_defaults(self._roles))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +150,20 @@ class Revocation:
     """What a reload means for principals that authenticated before it.
 
     Called with a principal, it returns whether that has to be disconnected: because its entry is gone, grants other
-    rights or ends sooner, or because it holds a role by JWT that is defined differently now. JWTs whose key is gone
-    stay valid until they expire.
+    rights or ends sooner, because it holds a role by JWT that is defined differently now, or because others are the
+    rights of those to whom nothing is granted. JWTs whose key is gone stay valid until they expire.
     """
 
     _tokens: TokensFile | None
     _changed_roles: frozenset[str]
+    _other_defaults: bool
 
     def __call__(self, principal: Principal) -> bool:
         """Whether a principal's rights have changed."""
         if principal.credential.startswith(JWT_CREDENTIAL):
-            return bool(principal.roles & self._changed_roles)
+            return self._other_defaults or bool(principal.roles & self._changed_roles)
+        if principal.credential == HOOK_CREDENTIAL:
+            return self._other_defaults
         return self._tokens is not None and self._tokens.revoked(principal)
 
     def is_final(self, principal: Principal) -> bool:
@@ -186,7 +194,7 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
         named = principal.named()
     except ValueError as error:
         raise RpcError(ErrorCode.UNAUTHENTICATED, f"{principal.name!r:.100} cannot connect: {error}") from None
-    return named if named.credential else replace(named, credential="hook")
+    return named if named.credential else replace(named, credential=HOOK_CREDENTIAL)
 
 
 def _report(error: Exception) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +16,11 @@ from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
 
 PATTERN_KEYS: Final = ("methods", "subscribe", "publish")
+
+MAX_TOLD: Final = 64
+"""Roles that are not defined and are told in the log, once each."""
+
+logger = logging.getLogger("trunkline.edge")
 
 
 class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,11 +65,30 @@ class Roles:
     Grants add up: a principal may do what its own patterns or any of its roles allow. Where none of them states a
     limit, there is none. A role the hub does not know grants nothing: its holder is limited to what is granted
     otherwise and, where nothing is, to the hub's basic methods. Only an ``admin`` is not limited by such a role.
+
+    Args:
+        defined: by name.
+        default_role: what those have who claim no role; None for nothing.
+        deny_by_default: whether what nothing states is denied, except to an ``admin``.
+
+    Raises:
+        ValueError: there is no such default role.
     """
 
-    def __init__(self, defined: Mapping[str, Grants] | None = None) -> None:
+    def __init__(
+        self,
+        defined: Mapping[str, Grants] | None = None,
+        default_role: str | None = None,
+        *,
+        deny_by_default: bool = False,
+    ) -> None:
         self._defined = dict(defined or {})
         self._known = ROLES | self._defined.keys()
+        if default_role is not None and default_role not in self._defined:
+            raise ValueError(f"default_role: no role {default_role!r:.100}; define it as [roles.<name>]")
+        self._default = frozenset[str]() if default_role is None else frozenset({default_role})
+        self._denies = deny_by_default
+        self._told: set[str] = set()
 
     def principal(
         self,
@@ -79,7 +105,7 @@ class Roles:
 
         Args:
             name: of the principal.
-            claimed: role names, known or not.
+            claimed: role names, known or not; the default role stands for none.
             own: what the credential itself grants; its ``rate`` takes precedence over those of roles, of which the
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
@@ -88,13 +114,14 @@ class Roles:
         Raises:
             ValueError: name or tenant cannot stand where patterns have ``{principal}`` or ``{tenant}``.
         """
-        claimed = frozenset(claimed)
+        claimed = frozenset(claimed) or self._default
         known = claimed & self._known
+        self._tell(claimed - known)
         limits = [own, *(self._defined[role] for role in sorted(known & self._defined.keys()))]
         rates = [limit.rate for limit in limits if limit.rate is not None]
         if claimed - known and ADMIN not in known:
             limits.append(_NOTHING)
-        return Principal(
+        granted = Principal(
             name,
             known,
             _union(limit.methods for limit in limits),
@@ -105,11 +132,30 @@ class Roles:
             credential,
             tenant=tenant,
             claims=claims,
-        ).named()
+        )
+        return self.limited(granted).named()
+
+    def limited(self, principal: Principal) -> Principal:
+        """The principal without what nothing states, where that is denied by default."""
+        stated = principal.methods, principal.subscribe, principal.publish
+        if not self._denies or ADMIN in principal.roles or None not in stated:
+            return principal
+        methods, subscribe, publish = (() if patterns is None else patterns for patterns in stated)
+        return replace(principal, methods=methods, subscribe=subscribe, publish=publish)
+
+    def _tell(self, unknown: frozenset[str]) -> None:
+        for name in sorted(unknown - self._told)[: MAX_TOLD - len(self._told)]:
+            self._told.add(name)
+            words = "a token has a role that is not defined, and grants nothing: define it as [roles.<name>]"
+            logger.warning(words, extra={"role": name[:100]})
 
     def unknown(self, claimed: Iterable[str]) -> list[str]:
         """The names that are not roles of this hub, sorted."""
         return sorted(frozenset(claimed) - self._known)
+
+    def same_defaults(self, other: Roles) -> bool:
+        """Whether both grant the same to those without a role, and where nothing is stated."""
+        return (self._default, self._denies) == (other._default, other._denies)
 
     def changed(self, other: Roles) -> frozenset[str]:
         """Names of the roles that the two objects define differently."""
