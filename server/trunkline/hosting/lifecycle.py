@@ -203,7 +203,7 @@ class HubProcess:
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         parts.process_limits.stop()
-        served = parts.registrations.infos()
+        served = parts.registrations.kept()
         await asyncio.to_thread(served_methods.keep, self.settings.data.absolute(), served)
         await parts.jobs.stop()
         drain_seconds, close_seconds = stop_seconds(self.settings)

@@ -46,6 +46,7 @@ class Principal:
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
         actor: the gateway that acts as the principal; empty where it calls itself.
+        register: methods the principal may register, with the role callee.
         stated: methods, subscribe and publish with their placeholders, for those that the principal acts as; None where
             there are none.
     """
@@ -62,6 +63,7 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     actor: str = ""
+    register: Patterns = None
     stated: tuple[Patterns, Patterns, Patterns] | None = None
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
@@ -101,10 +103,11 @@ class Principal:
             ValueError: its name or tenant cannot stand there; the message says why.
         """
         stated = self.methods, self.subscribe, self.publish
-        methods, subscribe, publish = (filled(patterns, self.name, self.tenant) for patterns in stated)
-        if (methods, subscribe, publish) == stated:
+        *acted, register = (filled(patterns, self.name, self.tenant) for patterns in (*stated, self.register))
+        if (*acted, register) == (*stated, self.register):
             return self
-        return replace(self, methods=methods, subscribe=subscribe, publish=publish, stated=stated)
+        methods, subscribe, publish = acted
+        return replace(self, methods=methods, subscribe=subscribe, publish=publish, register=register, stated=stated)
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.
@@ -128,6 +131,10 @@ class Principal:
             return self.has_role(ADMIN) or _any_covers(self.subscribe or (), pattern)
         return self.subscribe is None or _any_covers(self.subscribe, pattern)
 
+    def may_register(self, method: str) -> bool:
+        """Whether the principal may serve a method of this valid name, as far as patterns say; it takes a role, too."""
+        return self.register is None or _any_reaches(self.register, method)
+
     def _is_granted(self, method: str, allowed: tuple[str, ...]) -> bool:
         row = METHODS.get(method)
         right: Right = "granted" if row is None else row.right
@@ -138,10 +145,15 @@ class Principal:
         return _any_reaches(allowed, method)
 
 
-Granted = Literal["methods", "subscribe", "publish"]
+Granted = Literal["methods", "subscribe", "publish", "register"]
 """A right that patterns grant."""
 
-_VERBS: Final[dict[Granted, str]] = {"methods": "call", "subscribe": "subscribe to", "publish": "publish to"}
+_VERBS: Final[dict[Granted, str]] = {
+    "methods": "call",
+    "subscribe": "subscribe to",
+    "publish": "publish to",
+    "register": "register",
+}
 
 
 def not_granted(who: Caller, right: Granted, name: str, why: str = "") -> RpcError:
