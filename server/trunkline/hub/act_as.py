@@ -26,17 +26,19 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
     _require_valid(named)
     claims = named.claims or {}
     if known is None:
-        patterns = gateway.stated or (gateway.methods, gateway.subscribe, gateway.publish)
-        rights = frozenset[str](), *patterns
+        patterns = gateway.stated or (gateway.methods, gateway.subscribe, gateway.publish, gateway.collections)
+        roles, rights = frozenset[str](), patterns
         tenant = named.tenant or DEFAULT_TENANT
     else:
         if lacking := sorted(known.roles & ROLES - gateway.roles):
             words = f"{gateway.name} may not act as {known.name}, which has a role that it has not: {lacking[0]}"
             raise RpcError(ErrorCode.FORBIDDEN, words)
-        rights = known.roles, known.methods, known.subscribe, known.publish
+        roles, rights = known.roles, (known.methods, known.subscribe, known.publish, known.collections)
         tenant = known.tenant
         claims = named.claims if named.claims is not None else dict(known.claims)
-    other = Principal(named.principal, *rights, tenant=tenant, claims=claims)
+    methods, subscribe, publish, collections = rights
+    other = Principal(named.principal, roles, methods, subscribe, publish, tenant=tenant, claims=claims)
+    other = replace(other, collections=collections)
     try:
         other = other if known is not None else other.named()
     except ValueError as error:

@@ -11,7 +11,7 @@ from trunkline.hub.placeholders import Patterns, filled
 from trunkline_protocol.calls import Caller
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS, Right
-from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal
+from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal, reaches
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
@@ -46,9 +46,10 @@ class Principal:
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
         actor: the gateway that acts as the principal; empty where it calls itself.
+        collections: collections the principal may use, through whatever method.
         register: methods the principal may register, with the role callee.
-        stated: methods, subscribe and publish with their placeholders, for those that the principal acts as; None where
-            there are none.
+        stated: methods, subscribe, publish and collections with their placeholders, for those that the principal acts
+            as; None where there are none.
     """
 
     name: str
@@ -63,16 +64,20 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     actor: str = ""
+    collections: Patterns = None
     register: Patterns = None
-    stated: tuple[Patterns, Patterns, Patterns] | None = None
+    stated: tuple[Patterns, Patterns, Patterns, Patterns] | None = None
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def encoded(self) -> bytes:
         """Name, roles, tenant and claims as JSON, as executors and callees get them; encoded once."""
         if not self._encoded:
-            object.__setattr__(self, "_encoded", encode_principal(self.name, self.roles, self.tenant, self.claims))
+            object.__setattr__(self, "_encoded", self._encode())
         return self._encoded
+
+    def _encode(self) -> bytes:
+        return encode_principal(self.name, self.roles, self.tenant, self.claims, self.collections)
 
     def has_role(self, role: str) -> bool:
         """Whether a role's rights are the principal's; never where a method calls with rights of its own."""
@@ -81,7 +86,7 @@ class Principal:
     def as_method(self, method: str) -> Principal:
         """The principal of calls that a method with rights of its own makes on behalf of this one.
 
-        It is the same one; every method and topic is allowed, except what requires a role.
+        It is the same one; every method and topic is allowed, except what requires a role, but no other collection.
         """
         same = (
             self.rate,
@@ -91,6 +96,7 @@ class Principal:
             self.tenant,
             self.claims,
             self.actor,
+            self.collections,
         )
         own = Principal(self.name, self.roles, None, None, None, *same)
         object.__setattr__(own, "_encoded", self.encoded)
@@ -102,12 +108,12 @@ class Principal:
         Raises:
             ValueError: its name or tenant cannot stand there; the message says why.
         """
-        stated = self.methods, self.subscribe, self.publish
+        stated = self.methods, self.subscribe, self.publish, self.collections
         *acted, register = (filled(patterns, self.name, self.tenant) for patterns in (*stated, self.register))
         if (*acted, register) == (*stated, self.register):
             return self
-        methods, subscribe, publish = acted
-        return replace(self, methods=methods, subscribe=subscribe, publish=publish, register=register, stated=stated)
+        rights: dict[str, Any] = dict(zip(("methods", "subscribe", "publish", "collections"), acted, strict=True))
+        return replace(self, **rights, register=register, stated=stated)
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.
@@ -131,6 +137,11 @@ class Principal:
             return self.has_role(ADMIN) or _any_covers(self.subscribe or (), pattern)
         return self.subscribe is None or _any_covers(self.subscribe, pattern)
 
+    def require_collection(self, collection: str) -> None:
+        """Refuse (6002) a collection that the principal may not use, also where a method acts with its own rights."""
+        if not reaches(self.collections, collection):
+            raise not_granted(self, "collections", collection)
+
     def may_register(self, method: str) -> bool:
         """Whether the principal may serve a method of this valid name, as far as patterns say; it takes a role, too."""
         return self.register is None or _any_reaches(self.register, method)
@@ -145,13 +156,14 @@ class Principal:
         return _any_reaches(allowed, method)
 
 
-Granted = Literal["methods", "subscribe", "publish", "register"]
+Granted = Literal["methods", "subscribe", "publish", "collections", "register"]
 """A right that patterns grant."""
 
 _VERBS: Final[dict[Granted, str]] = {
     "methods": "call",
     "subscribe": "subscribe to",
     "publish": "publish to",
+    "collections": "use the collection",
     "register": "register",
 }
 

@@ -15,7 +15,7 @@ from trunkline.hub.principal import ADMIN, ROLES, Principal
 from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS
 from trunkline_protocol.topics import valid_pattern
 
-PATTERN_KEYS: Final = ("methods", "subscribe", "publish", "register")
+PATTERN_KEYS: Final = ("methods", "subscribe", "publish", "collections", "register")
 
 MAX_TOLD: Final = 64
 """Roles that are not defined and are told in the log, once each."""
@@ -32,6 +32,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         methods: patterns of methods that may be called.
         subscribe: patterns of topics that may be subscribed to.
         publish: patterns of topics that may be published to.
+        collections: patterns of collections that may be used.
         register: patterns of methods that may be registered, by those who have the role ``callee``.
         rate: calls a second, above 0.
     """
@@ -39,6 +40,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     methods: Patterns = None
     subscribe: Patterns = None
     publish: Patterns = None
+    collections: Patterns = None
     register: Patterns = None
     rate: float | None = None
 
@@ -58,7 +60,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return None
 
 
-_NOTHING: Final = Grants(methods=(), subscribe=(), publish=(), register=())
+_NOTHING: Final = Grants(methods=(), subscribe=(), publish=(), collections=(), register=())
 
 
 class Roles:
@@ -134,17 +136,17 @@ class Roles:
             credential,
             tenant=tenant,
             claims=claims,
+            collections=_union(limit.collections for limit in limits),
             register=_union(limit.register for limit in limits),
         )
         return self.limited(granted).named()
 
     def limited(self, principal: Principal) -> Principal:
         """The principal without what nothing states, where that is denied by default."""
-        stated = principal.methods, principal.subscribe, principal.publish, principal.register
-        if not self._denies or ADMIN in principal.roles or None not in stated:
+        if not self._denies or ADMIN in principal.roles:
             return principal
-        methods, subscribe, publish, register = (() if patterns is None else patterns for patterns in stated)
-        return replace(principal, methods=methods, subscribe=subscribe, publish=publish, register=register)
+        denied: dict[str, Any] = {key: () for key in PATTERN_KEYS if getattr(principal, key) is None}
+        return replace(principal, **denied)
 
     def _tell(self, unknown: frozenset[str]) -> None:
         for name in sorted(unknown - self._told)[: MAX_TOLD - len(self._told)]:
