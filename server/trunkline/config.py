@@ -58,8 +58,8 @@ _LISTS = (
 )  # fmt: skip
 
 CREDENTIALS = (
-    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_algorithms", "jwt_audience", "jwt_issuer", "authenticate",
-    "llm_api_key",
+    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_keys_url", "jwt_algorithms", "jwt_audience", "jwt_issuer",
+    "authenticate", "llm_api_key",
 )  # fmt: skip
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     tokens_file: Path | None = Field(None, description="TOML file of principals, their tokens' SHA-256 and roles")
     jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that verifies JWTs")
     jwt_keys_file: Path | None = Field(None, description="PEM or JWKS file of public keys for JWTs")
+    jwt_keys_url: str | None = Field(None, description="https URL of the issuer's JWKS, fetched and kept up to date")
+    jwt_keys_seconds: float = Field(300.0, ge=10, description="how often the JWKS at jwt_keys_url is fetched")
     jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
     jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
     jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
@@ -333,8 +335,9 @@ class Settings(BaseSettings):
             )
         if self.executors == 0 and not self.is_loopback:
             raise ValueError(f"executors 0 is for debuggers: bind 127.0.0.1 instead of {self.host}")
-        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not (self.jwt_key or self.jwt_keys_file):
-            raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")
+        keys = self.jwt_key or self.jwt_keys_file or self.jwt_keys_url
+        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not keys:
+            raise ValueError("TRUNKLINE_JWT_* is set, but none of TRUNKLINE_JWT_KEY, _KEYS_FILE and _KEYS_URL")
         return self
 
     @field_serializer("uds_mode", when_used="json")
@@ -374,8 +377,8 @@ class Settings(BaseSettings):
     @property
     def authenticates(self) -> bool:
         """Whether clients have to authenticate."""
-        ways = (self.token, self.tokens_file, self.jwt_key, self.jwt_keys_file, self.authenticate)
-        return any(way is not None for way in ways)
+        by_jwt = (self.jwt_key, self.jwt_keys_file, self.jwt_keys_url)
+        return any(way is not None for way in (self.token, self.tokens_file, self.authenticate, *by_jwt))
 
     @property
     def secrets(self) -> list[str]:

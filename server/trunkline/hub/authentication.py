@@ -77,8 +77,8 @@ class Authentication:
                 other = f"{principal.name} of tenant {principal.tenant}"
                 words = f"this connection belongs to {before.name} of tenant {before.tenant}"
                 raise RpcError(ErrorCode.FORBIDDEN, f"{words}; open another one to authenticate as {other}")
-        except RpcError:
-            if before is PENDING:
+        except RpcError as error:
+            if before is PENDING and error.retry_after_ms is None:  # else it may be right soon
                 asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
             raise
         self._admit(connection, principal)

@@ -46,6 +46,7 @@ class Principal:
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
         actor: the gateway that acts as the principal; empty where it calls itself.
+        key: names the key that its JWT was verified with, for revocation; else empty.
         collections: collections the principal may use, through whatever method.
         register: methods the principal may register, with the role callee.
         stated: methods, subscribe, publish and collections with their placeholders, for those that the principal acts
@@ -64,6 +65,7 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     actor: str = ""
+    key: str = field(default="", repr=False)
     collections: Patterns = None
     register: Patterns = None
     stated: tuple[Patterns, Patterns, Patterns, Patterns] | None = None
@@ -96,6 +98,7 @@ class Principal:
             self.tenant,
             self.claims,
             self.actor,
+            self.key,
             self.collections,
         )
         own = Principal(self.name, self.roles, None, None, None, *same)

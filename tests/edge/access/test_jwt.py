@@ -359,7 +359,8 @@ MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf
     [
         ({"audience": None}, "TRUNKLINE_JWT_AUDIENCE is not set"),
         ({"audience": ""}, "TRUNKLINE_JWT_AUDIENCE is not set"),
-        ({"key": None}, "set one of TRUNKLINE_JWT_KEY and TRUNKLINE_JWT_KEYS_FILE"),
+        ({"key": None}, "set one of TRUNKLINE_JWT_KEY, TRUNKLINE_JWT_KEYS_FILE and"),
+        ({"key": None, "keys_url": "https://id.example", "algorithms": ("HS256",)}, "public keys; they do not go with"),
         ({"keys_file": Path("x")}, "set one of"),
         ({"algorithms": ("none",)}, "'none' means unsigned tokens"),
         ({"algorithms": ("HS256", "None")}, "'none' means unsigned tokens"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import inspect
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from trunkline.edge.access.grants import Roles
-from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
+from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, UnknownKeyError, looks_like_jwt
+from trunkline.edge.access.key_set_url import fetch
 from trunkline.edge.access.tokens import TokensFile
 from trunkline.hub.act_as import act_as, require_gateway
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
@@ -27,6 +29,9 @@ NEEDS_CREDENTIALS: Final = (
 )
 
 _STATIC: Final = Principal("token", ROLES, credential="static")
+
+RETRY_MS: Final = 2000
+"""The hint of a refusal while keys are fetched."""
 
 HOOK_CREDENTIAL: Final = "hook"
 """The credential of principals that the hook returns without one."""
@@ -69,7 +74,9 @@ class Credentials:
         self._jwt_options = jwt
         self._hook = hook
         self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
-        self._jwt = None if jwt is None else JwtTokens(jwt)
+        self._key_set = None if jwt is None or jwt.keys_url is None else fetch(jwt.keys_url)
+        self._jwt = None if jwt is None else JwtTokens(jwt, self._key_set)
+        self.ask_keys: Callable[[str], bool] = lambda _kid: False
         if (
             self._tokens is not None and not self._tokens and jwt is None and hook is None
         ):  # a reload may take the last one away
@@ -122,7 +129,15 @@ class Credentials:
         if self._tokens is not None and (principal := self._tokens.find(token)) is not None:
             return principal
         if self._jwt is not None and looks_like_jwt(token):
-            return self._jwt.principal(token, self._roles)
+            try:
+                return self._jwt.principal(token, self._roles)
+            except UnknownKeyError as error:
+                if not self.ask_keys(error.kid):
+                    raise
+                words = "the JWT is signed with a key that this hub does not have yet; it looks for it: try again"
+                raise RpcError(
+                    ErrorCode.WORKER_UNAVAILABLE, words, maybe_executed=False, retry_after_ms=RETRY_MS
+                ) from None
         return None
 
     @property
@@ -140,9 +155,23 @@ class Credentials:
         """
         before = self._roles
         tokens = None if self._tokens_path is None else TokensFile.load(self._tokens_path)
-        jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options)
+        jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options, self._key_set)
         self._tokens, self._jwt = tokens, jwt
-        return Revocation(tokens, before.changed(self._roles), not before.same_defaults(self._roles))
+        return Revocation(tokens, before.changed(self._roles), not before.same_defaults(self._roles), jwt)
+
+    def use_key_set(self, text: str) -> Revocation:
+        """Verify JWTs with another key set from the URL of the settings from now on.
+
+        Returns, raises:
+            As :meth:`reload`.
+        """
+        assert self._jwt_options is not None
+        self._jwt, self._key_set = JwtTokens(self._jwt_options, text), text
+        return Revocation(self._tokens, frozenset(), False, self._jwt)
+
+    def has_kid(self, kid: str) -> bool:
+        """Whether a key that JWTs are verified with is called so."""
+        return self._jwt is not None and self._jwt.has_kid(kid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +180,18 @@ class Revocation:
 
     Called with a principal, it returns whether that has to be disconnected: because its entry is gone, grants other
     rights or ends sooner, because it holds a role by JWT that is defined differently now, or because others are the
-    rights of those to whom nothing is granted. JWTs whose key is gone stay valid until they expire.
+    rights of those to whom nothing is granted, or because the key of its JWT is gone.
     """
 
     _tokens: TokensFile | None
     _changed_roles: frozenset[str]
     _other_defaults: bool
+    _jwt: JwtTokens | None
 
     def __call__(self, principal: Principal) -> bool:
         """Whether a principal's rights have changed."""
+        if principal.key and self._jwt is not None and not self._jwt.has_key(principal.key):
+            return True
         if principal.credential.startswith(JWT_CREDENTIAL):
             return self._other_defaults or bool(principal.roles & self._changed_roles)
         if principal.credential == HOOK_CREDENTIAL:

@@ -104,6 +104,7 @@ class Roles:
         credential: str,
         tenant: str = DEFAULT_TENANT,
         claims: Mapping[str, Any] = NO_CLAIMS,
+        key: str = "",
     ) -> Principal:
         """The principal with the rights that these roles and grants add up to.
 
@@ -113,7 +114,7 @@ class Roles:
             own: what the credential itself grants; its ``rate`` takes precedence over those of roles, of which the
                 highest counts.
             expires: on the clock of :func:`time.monotonic`.
-            credential, tenant, claims: see :class:`Principal`.
+            credential, tenant, claims, key: see :class:`Principal`.
 
         Raises:
             ValueError: name or tenant cannot stand where patterns have ``{principal}`` or ``{tenant}``.
@@ -136,6 +137,7 @@ class Roles:
             credential,
             tenant=tenant,
             claims=claims,
+            key=key,
             collections=_union(limit.collections for limit in limits),
             register=_union(limit.register for limit in limits),
         )
