@@ -65,6 +65,10 @@ class Caller(Protocol):
         """Patterns of the topics that the principal may publish to; None sets no limit."""
 
     @property
+    def collections(self) -> tuple[str, ...] | None:
+        """Patterns of the collections that the principal may use; None sets no limit."""
+
+    @property
     def acting(self) -> str:
         """The method whose own rights these are; empty where they are the principal's."""
 
@@ -84,8 +88,11 @@ class Caller(Protocol):
     def may_subscribe(self, pattern: str) -> bool:
         """Whether the principal may subscribe to everything that a valid topic or pattern covers."""
 
+    def require_collection(self, collection: str) -> None:
+        """Refuse (6002) a collection that the principal may not use, also where a method acts with its own rights."""
+
     def as_method(self, method: str) -> Caller:
-        """The same principal with the rights of a method that is declared ``runs_as="method"``."""
+        """The same principal with the rights of a method declared ``runs_as="method"``, and its own collections."""
 
 
 class CallExecution(Protocol):

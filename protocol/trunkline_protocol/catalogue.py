@@ -23,6 +23,9 @@ Kind = Literal["function", "coroutine", "generator", "async_generator"]
 """What a method is in Python, by which it is run."""
 
 CLIENT_PACK: Final = "client"
+VECTORS_PACK: Final = "vectors"
+"""The pack that keeps collections: the routing keys of its methods are names of collections."""
+
 """What stands for the pack in the entries of methods that clients serve."""
 
 

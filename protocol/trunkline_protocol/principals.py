@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from trunkline_protocol.topics import matches
+
 DEFAULT_TENANT: Final = "default"
 """The tenant of principals whose credentials name none."""
 
@@ -31,27 +33,50 @@ class Principal(msgspec.Struct, frozen=True):
         roles: built-in roles, and those of the tokens file.
         tenant: whose it is; ``default`` where the credentials name none.
         claims: those of the credentials that the hub's settings pass on; not to be changed.
+        collections: patterns of the collections that it may use; None sets no limit.
     """
 
     name: str
     roles: frozenset[str] = frozenset()
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = NO_CLAIMS
+    collections: tuple[str, ...] | None = None
+
+    def may_use(self, collection: str) -> bool:
+        """Whether the principal may use a collection. The hub has checked the one that a call names."""
+        return reaches(self.collections, collection)
+
+
+def reaches(patterns: tuple[str, ...] | None, collection: str) -> bool:
+    """Whether patterns of collections allow one of this name."""
+    return patterns is None or ">" in patterns or any(matches(pattern, collection) for pattern in patterns)
 
 
 _encoder: Final = msgspec.json.Encoder()
 
 
-def encode_principal(name: str, roles: Iterable[str], tenant: str, claims: Mapping[str, Any]) -> bytes:
-    """A principal as JSON, as executors and callees get it."""
-    return _encoder.encode({"name": name, "roles": sorted(roles), "tenant": tenant, "claims": dict(claims)})
+def encode_principal(
+    name: str,
+    roles: Iterable[str],
+    tenant: str,
+    claims: Mapping[str, Any],
+    collections: tuple[str, ...] | None = None,
+) -> bytes:
+    """A principal as JSON, as executors and callees get it; without collections where it may use all."""
+    members = {"name": name, "roles": sorted(roles), "tenant": tenant, "claims": dict(claims)}
+    return _encoder.encode(members if collections is None else members | {"collections": collections})
 
 
 def principal_from(members: Mapping[str, Any]) -> Principal:
     """The principal that these members describe; unknown ones are ignored."""
     claims = MappingProxyType(dict(members.get("claims") or {}))
+    collections = members.get("collections")
     return Principal(
-        members["name"], frozenset(members.get("roles") or ()), members.get("tenant", DEFAULT_TENANT), claims
+        members["name"],
+        frozenset(members.get("roles") or ()),
+        members.get("tenant", DEFAULT_TENANT),
+        claims,
+        None if collections is None else tuple(collections),
     )
 
 

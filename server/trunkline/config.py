@@ -31,7 +31,7 @@ from pydantic_settings import (
 
 from trunkline import defaults
 from trunkline.group_settings import Groups, GroupSettings, default_executors
-from trunkline.setting_names import PREFIX, SettingsError, require_origins, unknown_key, unknown_variables
+from trunkline.setting_names import PREFIX, SettingsError, parted, problems_of, require_origins, unknown_variables
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
 from trunkline_protocol.topics import valid_pattern
@@ -58,8 +58,8 @@ _LISTS = (
 )  # fmt: skip
 
 CREDENTIALS = (
-    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_algorithms", "jwt_audience", "jwt_issuer", "authenticate",
-    "llm_api_key",
+    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_keys_url", "jwt_algorithms", "jwt_audience", "jwt_issuer",
+    "authenticate", "llm_api_key",
 )  # fmt: skip
 """Settings that are never blank: a variable that was to hold a secret and is empty would leave the door open."""
 
@@ -97,6 +97,8 @@ class Settings(BaseSettings):
     tokens_file: Path | None = Field(None, description="TOML file of principals, their tokens' SHA-256 and roles")
     jwt_key: SecretStr | None = Field(None, description="HMAC secret or PEM public key that verifies JWTs")
     jwt_keys_file: Path | None = Field(None, description="PEM or JWKS file of public keys for JWTs")
+    jwt_keys_url: str | None = Field(None, description="https URL of the issuer's JWKS, fetched and kept up to date")
+    jwt_keys_seconds: float = Field(300.0, ge=10, description="how often the JWKS at jwt_keys_url is fetched")
     jwt_algorithms: Names = Field((), description="accepted algorithms; default HS256 where the key is a secret")
     jwt_audience: str | None = Field(None, description="audience that aud must contain; required with JWTs")
     jwt_issuer: str | None = Field(None, description="issuer that iss must be; unset = not checked")
@@ -336,8 +338,9 @@ class Settings(BaseSettings):
             )
         if self.executors == 0 and not self.is_loopback:
             raise ValueError(f"executors 0 is for debuggers: bind 127.0.0.1 instead of {self.host}")
-        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not (self.jwt_key or self.jwt_keys_file):
-            raise ValueError("TRUNKLINE_JWT_* is set, but neither TRUNKLINE_JWT_KEY nor TRUNKLINE_JWT_KEYS_FILE")
+        keys = self.jwt_key or self.jwt_keys_file or self.jwt_keys_url
+        if (self.jwt_audience or self.jwt_issuer or self.jwt_algorithms) and not keys:
+            raise ValueError("TRUNKLINE_JWT_* is set, but none of TRUNKLINE_JWT_KEY, _KEYS_FILE and _KEYS_URL")
         return self
 
     @field_serializer("uds_mode", when_used="json")
@@ -367,7 +370,7 @@ class Settings(BaseSettings):
         try:
             changed = GivenSettings(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
         except ValidationError as error:
-            raise SettingsError(_problems(error)) from None
+            raise SettingsError(problems_of(error, _names_in)) from None
         changed._file, changed._options = self._file, self._options
         changed._origins = self._origins | {
             name: "update" for name in changes if getattr(changed, name) != getattr(self, name)
@@ -377,8 +380,8 @@ class Settings(BaseSettings):
     @property
     def authenticates(self) -> bool:
         """Whether clients have to authenticate."""
-        ways = (self.token, self.tokens_file, self.jwt_key, self.jwt_keys_file, self.authenticate)
-        return any(way is not None for way in ways)
+        by_jwt = (self.jwt_key, self.jwt_keys_file, self.jwt_keys_url)
+        return any(way is not None for way in (self.token, self.tokens_file, self.authenticate, *by_jwt))
 
     @property
     def secrets(self) -> list[str]:
@@ -458,9 +461,11 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = FileSettings(**said)
     except ValidationError as error:
-        raise SettingsError([*_split(unknown_settings()), *_problems(error)]) from None  # its own text shows values
+        raise SettingsError(
+            [*parted(unknown_settings()), *problems_of(error, _names_in)]
+        ) from None  # its own text shows values
     if unknown := unknown_settings(settings.executor_env):
-        raise SettingsError(_split(unknown))
+        raise SettingsError(parted(unknown))
     settings._file, settings._options = config, said
     settings._origins = _origins(config, said)
     return settings
@@ -480,20 +485,5 @@ def _origins(config: Path | None, options: Collection[str]) -> dict[str, Origin]
     return found
 
 
-def _split(problems: list[str]) -> list[tuple[str, str]]:
-    return [(name, words) for name, _, words in (problem.partition(": ") for problem in problems)]
-
-
-def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    return [
-        (".".join(map(str, item["loc"])), _words(item))
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
-def _words(item: Any) -> str:
-    if item["type"] == "extra_forbidden":
-        name = ".".join(map(str, item["loc"]))
-        known = GroupSettings.model_fields if item["loc"][0] == "groups" else Settings.model_fields
-        return unknown_key(name, known).removeprefix(f"{name}: ")
-    return str(item["msg"]).removeprefix("Value error, ")
+def _names_in(part: str) -> Collection[str]:
+    return GroupSettings.model_fields if part == "groups" else Settings.model_fields

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, Final
 
 PREFIX: Final = "TRUNKLINE_"
 
@@ -77,3 +77,27 @@ def require_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if origin not in ("*", "loopback") and not re.fullmatch(r"[A-Za-z][\w+.-]*://[^/\s]+/?", origin):
             raise ValueError(f"{origin!r:.100} is no origin such as https://app.example or http://localhost:5173")
     return origins
+
+
+def parted(problems: Sequence[str]) -> list[tuple[str, str]]:
+    """Problems as pairs of a name and words."""
+    return [(name, words) for name, _, words in (problem.partition(": ") for problem in problems)]
+
+
+def problems_of(
+    found: Iterable[Mapping[str, Any]], names_in: Callable[[str], Collection[str]]
+) -> list[tuple[str, str]]:
+    """The problems of settings that are not valid, as pairs of a name and words.
+
+    Args:
+        found: as pydantic lists them.
+        names_in: the names that there are in a part of the settings, by its first name.
+    """
+    return [(".".join(map(str, item["loc"])), _words(item, names_in)) for item in found]
+
+
+def _words(item: Mapping[str, Any], names_in: Callable[[str], Collection[str]]) -> str:
+    if item["type"] == "extra_forbidden":
+        name = ".".join(map(str, item["loc"]))
+        return unknown_key(name, names_in(str(item["loc"][0]))).removeprefix(f"{name}: ")
+    return str(item["msg"]).removeprefix("Value error, ")

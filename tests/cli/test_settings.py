@@ -20,8 +20,8 @@ from trunkline.setting_names import SettingsError
 SERVE: Final = ("serve", "--port", "0", "--packs", "none", "--no-demo")
 
 BY_WHICH_ONE_AUTHENTICATES: Final = (
-    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_algorithms", "jwt_audience", "jwt_issuer", "authenticate",
-    "llm_api_key",
+    "token", "tokens_file", "jwt_key", "jwt_keys_file", "jwt_keys_url", "jwt_algorithms", "jwt_audience", "jwt_issuer",
+    "authenticate", "llm_api_key",
 )  # fmt: skip
 
 

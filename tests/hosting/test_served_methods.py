@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from trunkline.hosting.served_methods import FILE, keep, take
+from trunkline.hub.callees import KeptMethod
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 
 METHODS = [
-    MethodInfo("a.b", "Does it.", CLIENT_PACK, streaming=True),
-    MethodInfo("c", pack=CLIENT_PACK, idempotent=True),
+    KeptMethod(MethodInfo("a.b", "Does it.", CLIENT_PACK, streaming=True), ("node", "acme")),
+    KeptMethod(MethodInfo("c", pack=CLIENT_PACK, idempotent=True), ("anonymous", "default")),
 ]
 
 

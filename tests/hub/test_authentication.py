@@ -30,14 +30,16 @@ class Rig:
 
     Attributes:
         admitted: the names of the principals ``changed`` was told of.
+        serves: the methods that the connection serves.
     """
 
     def __init__(self, principal: Principal, seconds: float = NEVER) -> None:
         self.tokens: dict[str, Principal] = {"alice": ALICE, "bob": Principal("bob")}
         self.asked: list[tuple[str, str]] = []
         self.admitted: list[str] = []
+        self.serves: list[str] = []
         self.backend = FakeBackend()
-        self.authentication = Authentication(self._authenticate, seconds, self._changed)
+        self.authentication = Authentication(self._authenticate, seconds, self._changed, self._may_keep)
         self.router = Router(self.backend, lambda *_: None)
         self.router.handle(self.authentication.methods())
         self.router.handle({"rpc.ping": lambda call: call.settle_result(b'{"pong":true}')})
@@ -55,6 +57,9 @@ class Rig:
 
     def _changed(self, changed: Connection) -> None:
         self.admitted.append(changed.principal.name)
+
+    def _may_keep(self, _connection: Connection, principal: Principal) -> bool:
+        return all(map(principal.may_register, self.serves))
 
     def send(self, message: Any) -> None:
         self.connection.receive(json.dumps(message).encode())
@@ -267,6 +272,18 @@ async def test_new_permissions_count_from_the_next_call_on(make: Make) -> None:
     rig.backend.calls[0].settle_result(b"5")
     require({"id": 1, "result": 5}, rig.door.said()[-1])
     await rig.stays_open()
+
+
+async def test_methods_that_may_not_be_served_any_more_end_the_connection(make: Make) -> None:
+    rig = make(ALICE)
+    rig.serves = ["node.a"]
+    rig.tokens["same"] = Principal("alice", register=("node.*",))
+    rig.auth("same")
+    await rig.stays_open()
+    rig.tokens["less"] = Principal("alice", register=("other.*",))
+    rig.auth("less")
+    code, reason = await rig.closed_with(SOON)
+    assert (code, "methods that it serves" in reason) == (CREDENTIALS_EXPIRED, True)
 
 
 async def test_subscriptions_that_are_not_allowed_any_more_end_the_connection(make: Make) -> None:

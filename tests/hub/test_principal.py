@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trunkline.hub.principal import ANONYMOUS, ROLES, Principal, _any_reaches_cached
+from trunkline.hub.principal import ANONYMOUS, ROLES, Granted, Principal, _any_reaches_cached, not_granted
+from trunkline_protocol.errors import ErrorCode
 
 ADMIN = Principal("admin", frozenset({"admin"}))
 FREE = Principal("free")
@@ -139,6 +140,17 @@ def test_the_anonymous_principal_may_do_everything_but_speak_for_the_hub() -> No
     assert ANONYMOUS.may_subscribe("system.>")
     assert ANONYMOUS.may_publish("x")
     assert not ANONYMOUS.may_publish("system.x")
+
+
+def test_a_refusal_names_the_right_and_where_it_is_granted() -> None:
+    rights: tuple[Granted, ...] = ("methods", "subscribe", "publish")
+    for right, name in zip(rights, ("rag.execute", "logs.a", "logs.a"), strict=True):
+        error = not_granted(NOTHING, right, name)
+        assert error.code == ErrorCode.FORBIDDEN
+        assert f"no pattern of its {right} reaches it (granted by tokens file, JWT or hook)" in error.message
+        assert error.message.startswith("nothing may not ")
+    assert "role admin, or a pattern of its subscribe" in not_granted(NOTHING, "subscribe", "system.logs").message
+    assert len(not_granted(NOTHING, "methods", "x" * 10_000).message) < 1000
 
 
 def test_names_that_peers_choose_do_not_fill_the_memory() -> None:

@@ -22,8 +22,8 @@ from trunkline.executors.queueing import DEFAULT_GROUP
 from trunkline.executors.specs import ExecutorSpec, GroupSpec
 from trunkline.hosting.app import HubParts
 from trunkline.hosting.lifecycle import CLOSE_RESTART, EXECUTOR_ABORT_GRACE, EXECUTOR_STOP_GRACE
+from trunkline.hub.callees import KeptMethod
 from trunkline.hub.principal import Handshake
-from trunkline_protocol.catalogue import MethodInfo
 
 EXECUTORS: Final = 2
 GOODBYE_SECONDS: Final = 2.5
@@ -93,7 +93,7 @@ class SimulatedHub:
         self._trace = trace
         self._dice = dice
 
-    async def start(self, expected: Sequence[MethodInfo]) -> None:
+    async def start(self, expected: Sequence[KeptMethod]) -> None:
         """Begin to accept connections.
 
         Args:
@@ -101,7 +101,7 @@ class SimulatedHub:
         """
         await self.process.begin(self._start(expected))
 
-    async def _start(self, expected: Sequence[MethodInfo]) -> None:
+    async def _start(self, expected: Sequence[KeptMethod]) -> None:
         parts = self.parts = _Parts(self._settings)
         self.crew.settle(self._machine, self.process)
         parts.registrations.expect(expected)
@@ -148,9 +148,9 @@ class SimulatedHub:
             executor.kill()
         self.process.kill()
 
-    async def stop(self) -> Sequence[MethodInfo]:
+    async def stop(self) -> Sequence[KeptMethod]:
         """Stop as upon SIGTERM. Returns the methods that clients served."""
-        served = list(self.parts.registrations.infos())
+        served = list(self.parts.registrations.kept())
         await self.process.begin(self._stop())
         self.is_listening = False
         for connection in list(self.connections):

@@ -25,7 +25,7 @@ from trunkline.client.engine import Engine
 from trunkline.client.hub import MAX_QUEUED, MAX_QUEUED_BYTES, CallDefaults, Hub
 from trunkline.client.link import KEEPALIVE_SECONDS, Connector, Link
 from trunkline.client.retrying import Reconnect, Retry
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline.hub.callees import KeptMethod
 from trunkline_protocol.errors import RpcError
 
 LOAD: Final = Load(lanes=8, pause=0.05, large=6_000, items=12, chunks=8, burst=8, window=4)
@@ -120,7 +120,7 @@ class World:
             self.loop, self.trace, self.dice, self.machine, SHORT_SESSIONS if self.has_short_sessions else SETTINGS
         )
 
-    async def start(self, expected: Sequence[MethodInfo] = ()) -> None:
+    async def start(self, expected: Sequence[KeptMethod] = ()) -> None:
         """Begin the next life of the hub."""
         if self.hub.process.is_dead:
             self.hub = self._next_life()

@@ -59,6 +59,8 @@ export interface Principal {
   readonly tenant: string;
   /** What the hub passes on of the credentials. */
   readonly claims: Readonly<Record<string, unknown>>;
+  /** Patterns of the collections that it may use; left out where it may use all. */
+  readonly collections?: readonly string[];
 }
 
 /** A request of the hub: a call of a method that this client may serve. */

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from trunkline.hub.dispatch import Handlers, answering_later
-from trunkline.hub.principal import ADMIN, Principal
+from trunkline.hub.principal import ADMIN, Principal, not_granted
 from trunkline.jobs.service import Jobs, NewJob
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -54,7 +54,7 @@ class JobCalls:
         target, given = params.method, bytes(params.params)
         who = _caller(call)
         if not who.may_call(target):
-            raise RpcError(ErrorCode.FORBIDDEN, f"jobs.create: {who.name} may not call {target:.200}")
+            raise not_granted(who, "methods", target, ", which the job would")
         if given[:1] not in (b"{", b"["):
             raise RpcError(
                 ErrorCode.INVALID_PARAMS, f"jobs.create: params: must be an object or array, as of {target:.200}"

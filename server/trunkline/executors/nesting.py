@@ -103,7 +103,7 @@ class _ExecutorsOwn:
 
     name, roles, tenant, claims = EXECUTOR.name, EXECUTOR.roles, EXECUTOR.tenant, EXECUTOR.claims
     encoded = ENCODED_EXECUTOR
-    methods = subscribe = publish = None
+    methods = subscribe = publish = collections = None
     acting = actor = ""
 
     def has_role(self, _role: str) -> bool:
@@ -117,6 +117,9 @@ class _ExecutorsOwn:
 
     def may_subscribe(self, pattern: str) -> bool:
         return not is_system(pattern)
+
+    def require_collection(self, _collection: str) -> None:
+        """Refuse none."""
 
     def as_method(self, _method: str) -> _ExecutorsOwn:
         return self

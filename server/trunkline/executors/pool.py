@@ -207,7 +207,7 @@ class ExecutorPool(CallBackend, HandOverHost):
             route = self._routes.of(call)
             queue, chosen = route.queue, route.choose(info.lane)
         else:
-            call.slot = slot_of(self._routes.keys.value(info, call.params))
+            call.slot = slot_of(self._routes.keys.allowed(info, call))
             queue, chosen = self.owners.choose(call.slot, info.lane)
         if chosen is not None:
             self.dispatch(chosen, call)

@@ -9,7 +9,7 @@ import msgspec
 
 from trunkline_protocol.backlog import Backlog
 from trunkline_protocol.calls import Call
-from trunkline_protocol.catalogue import Lane, MethodInfo
+from trunkline_protocol.catalogue import VECTORS_PACK, Lane, MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError, limit_error
 from trunkline_protocol.inputs import InputWindow
 
@@ -81,6 +81,17 @@ class RoutingKeys:
         if value is None:
             raise _no_string(info, key)
         return value
+
+    def allowed(self, info: MethodInfo, call: Call) -> str:
+        """The value of a call's routing key. Every use of a collection comes here, whoever makes the call for whom.
+
+        Raises:
+            RpcError: 6002, it is a collection that the call's principal may not use; or as :meth:`value`.
+        """
+        key = self.value(info, call.params)
+        if info.pack == VECTORS_PACK and (caller := call.caller()) is not None:
+            caller.require_collection(key)
+        return key
 
     def optional(self, info: MethodInfo, name: str, params: bytes) -> str | None:
         """The value of a parameter; None where it is left out, or null.

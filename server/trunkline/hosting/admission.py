@@ -18,9 +18,11 @@ def credentials(settings: Settings) -> Credentials:
         ConfigurationError: a setting cannot work; the message names it.
     """
     with_jwt = settings.jwt_key is not None or settings.jwt_keys_file is not None
+    with_jwt = with_jwt or settings.jwt_keys_url is not None
     options = JwtOptions(
         key=settings.jwt_key.get_secret_value() if settings.jwt_key else None,
         keys_file=settings.jwt_keys_file,
+        keys_url=settings.jwt_keys_url,
         algorithms=settings.jwt_algorithms,
         audience=settings.jwt_audience,
         issuer=settings.jwt_issuer,

@@ -93,7 +93,7 @@ class HubParts:
 
     def __init__(self, settings: Settings, executors_changed: Callable[[], None]) -> None:
         self.settings = settings
-        self._executors_changed = executors_changed
+        self._changed = executors_changed
         self._keys = (settings.idempotency_keys, settings.idempotency_keys_per_principal)
         self._queue_limits = QueueLimits(
             settings.queue_limit, settings.queue_limit_per_connection, settings.queue_bytes
@@ -123,7 +123,10 @@ class HubParts:
             self.router.keys.require_epoch,
         )
         self.authentication = Authentication(
-            self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
+            self.credentials.authenticate_token,
+            settings.auth_seconds,
+            self._authenticated,
+            self.registrations.may_keep,
         )
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
@@ -300,6 +303,10 @@ class HubParts:
         self.topics.forget(own)  # of its former socket, where that has not been missed yet
         self._opened(own)
         asyncio.get_running_loop().call_soon(self.registrations.changed, own)
+
+    def _executors_changed(self) -> None:
+        self.registrations.executors_changed()
+        self._changed()
 
     def _authenticated(self, connection: Connection) -> None:
         if self.audit is not None:

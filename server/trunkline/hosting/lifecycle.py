@@ -13,6 +13,8 @@ from typing import Any, Final
 from trunkline.background import start_task
 from trunkline.config import Settings
 from trunkline.edge.acceptor import raise_descriptor_limit
+from trunkline.edge.access.credentials import Revocation
+from trunkline.edge.access.key_set_url import KeyRefresh
 from trunkline.edge.framed.dialects import Speech
 from trunkline.edge.framed.stdio import StandardIo
 from trunkline.edge.http.mcp import McpDoor
@@ -53,6 +55,10 @@ class HubProcess:
         self._strict = settings.strict
         self._refusal: ConfigurationError | None = None
         self.parts = HubParts(settings, self._executors_changed)
+        self._keys: KeyRefresh | None = None
+        if settings.jwt_keys_url is not None:
+            self._keys = KeyRefresh(settings.jwt_keys_url, settings.jwt_keys_seconds, self._key_set)
+            self.parts.credentials.ask_keys = self._keys.ask
         self._configuration = Configuration(self.parts)
         self.parts.router.handle(self._configuration.methods())
 
@@ -99,6 +105,13 @@ class HubProcess:
         except (ValueError, OSError) as error:
             logger.error("reload failed, the previous tokens, roles and keys stay in force: %s", error)
             return
+        if self._keys is not None:
+            self._keys.refresh()
+        logger.info("reloaded", extra={"revoked_connections": self._close_revoked(revoked)})
+
+    def _close_revoked(self, revoked: Revocation) -> int:
+        """Close the connections, and end the sessions, of principals whose rights are others now. Returns how many."""
+        parts = self.parts
         closed = parts.context.close_where(revoked.is_final, NOT_AUTHENTICATED, "your credentials were revoked")
         closed += parts.context.close_where(
             lambda principal: revoked(principal) and not revoked.is_final(principal),
@@ -108,7 +121,14 @@ class HubProcess:
         for entry in parts.sessions.table.entries():
             if revoked.is_final(entry.owner.connection.principal):
                 parts.sessions.table.end(entry, "revoked")
-        logger.info("reloaded", extra={"revoked_connections": closed})
+        return closed
+
+    def _key_set(self, text: str) -> Callable[[str], bool]:
+        """Verify JWTs with another key set; connections whose key is gone are closed 4001."""
+        credentials = self.parts.credentials
+        if closed := self._close_revoked(credentials.use_key_set(text)):
+            logger.info("keys of JWTs are gone", extra={"revoked_connections": closed})
+        return credentials.has_kid
 
     async def _reload_changed_code(self) -> None:
         replacements = self.parts.pool.replacements
@@ -182,6 +202,8 @@ class HubProcess:
         self.parts.registrations.expect(await asyncio.to_thread(served_methods.take, data))
         self.parts.pool.start()
         self.parts.process_limits.start()
+        if self._keys is not None:
+            self._keys.start()
         self.parts.jobs.start()
         self.parts.sampler.start()
         self.parts.health.start()
@@ -203,7 +225,9 @@ class HubProcess:
         parts = self.parts
         logger.info("stopping", extra={"in_flight": parts.router.in_flight})
         parts.process_limits.stop()
-        served = parts.registrations.infos()
+        if self._keys is not None:
+            self._keys.stop()
+        served = parts.registrations.kept()
         await asyncio.to_thread(served_methods.keep, self.settings.data.absolute(), served)
         await parts.jobs.stop()
         drain_seconds, close_seconds = stop_seconds(self.settings)

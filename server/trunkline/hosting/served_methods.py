@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from trunkline_protocol.catalogue import MethodInfo
+from trunkline.hub.callees import KeptMethod
 
 FILE: Final = "served.json"
 """In the data folder."""
@@ -17,7 +17,7 @@ FILE: Final = "served.json"
 logger = logging.getLogger("trunkline")
 
 
-def keep(data: Path, methods: Sequence[MethodInfo]) -> None:
+def keep(data: Path, methods: Sequence[KeptMethod]) -> None:
     """Write down methods. Blocks. A failure is logged: the next hub knows them when their clients are back."""
     if not methods:
         return
@@ -30,13 +30,13 @@ def keep(data: Path, methods: Sequence[MethodInfo]) -> None:
         logger.warning("the methods that clients serve cannot be kept for the next hub: %s", error)
 
 
-def take(data: Path) -> list[MethodInfo]:
+def take(data: Path) -> list[KeptMethod]:
     """The methods that the hub before wrote down, once; none where it wrote nothing, or what cannot be read. Blocks."""
     path = data / FILE
     try:
         content = path.read_bytes()
         path.unlink()
-        return msgspec.json.decode(content, type=list[MethodInfo])
+        return msgspec.json.decode(content, type=list[KeptMethod])
     except FileNotFoundError:
         return []
     except (OSError, msgspec.MsgspecError) as error:

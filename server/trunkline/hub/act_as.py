@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from trunkline.hub.principal import ACT_AS, ROLES, Principal
+from trunkline.hub.principal import ACT_AS, ROLES, Principal, not_granted
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS
 from trunkline_protocol.messages import ActAs
@@ -20,22 +20,29 @@ def act_as(gateway: Principal, named: ActAs, known: Principal | None = None) -> 
         known: the principal of that name, where the hub has credentials for one.
 
     Raises:
-        RpcError: 6002, the gateway may not; -32602, that is no principal.
+        RpcError: 6002, the gateway may not, or the name cannot stand in its patterns; -32602, that is no principal.
     """
     require_gateway(gateway)
     _require_valid(named)
     claims = named.claims or {}
     if known is None:
-        rights = frozenset[str](), gateway.methods, gateway.subscribe, gateway.publish
+        patterns = gateway.stated or (gateway.methods, gateway.subscribe, gateway.publish, gateway.collections)
+        roles, rights = frozenset[str](), patterns
         tenant = named.tenant or DEFAULT_TENANT
     else:
         if lacking := sorted(known.roles & ROLES - gateway.roles):
             words = f"{gateway.name} may not act as {known.name}, which has a role that it has not: {lacking[0]}"
             raise RpcError(ErrorCode.FORBIDDEN, words)
-        rights = known.roles, known.methods, known.subscribe, known.publish
+        roles, rights = known.roles, (known.methods, known.subscribe, known.publish, known.collections)
         tenant = known.tenant
         claims = named.claims if named.claims is not None else dict(known.claims)
-    other = Principal(named.principal, *rights, tenant=tenant, claims=claims)
+    methods, subscribe, publish, collections = rights
+    other = Principal(named.principal, roles, methods, subscribe, publish, tenant=tenant, claims=claims)
+    other = replace(other, collections=collections)
+    try:
+        other = other if known is not None else other.named()
+    except ValueError as error:
+        raise RpcError(ErrorCode.FORBIDDEN, f"{gateway.name} may not act as {named.principal}: {error}") from None
     return replace(other, expires=gateway.expires, credential=gateway.credential, actor=gateway.name)
 
 
@@ -52,8 +59,7 @@ def require_call(other: Principal, method: str) -> None:
         words = f"metadata.act_as: {method} is about the connection, which is {other.actor}'s: call it without"
         raise RpcError(ErrorCode.INVALID_PARAMS, words)
     if not other.may_call(method):
-        words = f"{other.name} may not call {method:.200}, as which {other.actor} acts"
-        raise RpcError(ErrorCode.FORBIDDEN, words)
+        raise not_granted(other, "methods", method, f", as which {other.actor} acts")
 
 
 def _require_valid(named: ActAs) -> None:

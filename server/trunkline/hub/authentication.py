@@ -29,6 +29,7 @@ class Authentication:
         authenticate: returns the principal of a token and a peer's address; raises :class:`RpcError` 6001.
         seconds: how long a connection without credentials may stay.
         changed: called with each connection that has a new principal.
+        may_keep: whether the methods that a connection serves may be served by this principal.
     """
 
     def __init__(
@@ -36,10 +37,12 @@ class Authentication:
         authenticate: Callable[[str, str], Principal],
         seconds: float,
         changed: Callable[[Connection], None] = lambda _: None,
+        may_keep: Callable[[Connection, Principal], bool] = lambda _, _principal: True,
     ) -> None:
         self._authenticate = authenticate
         self._seconds = seconds
         self._changed = changed
+        self._may_keep = may_keep
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
     def methods(self) -> Handlers:
@@ -74,8 +77,8 @@ class Authentication:
                 other = f"{principal.name} of tenant {principal.tenant}"
                 words = f"this connection belongs to {before.name} of tenant {before.tenant}"
                 raise RpcError(ErrorCode.FORBIDDEN, f"{words}; open another one to authenticate as {other}")
-        except RpcError:
-            if before is PENDING:
+        except RpcError as error:
+            if before is PENDING and error.retry_after_ms is None:  # else it may be right soon
                 asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
             raise
         self._admit(connection, principal)
@@ -93,4 +96,8 @@ class Authentication:
             # Removing the subscriptions silently would lose events: the client reconnects, and gets the refusal.
             asyncio.get_running_loop().call_soon(
                 connection.close, CREDENTIALS_EXPIRED, "the new credentials do not allow all subscriptions"
+            )
+        elif not self._may_keep(connection, principal):
+            asyncio.get_running_loop().call_soon(
+                connection.close, CREDENTIALS_EXPIRED, "the new credentials do not allow all methods that it serves"
             )

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from typing import Final
+
 import msgspec
 
 from trunkline.hub.connection import Connection
 from trunkline.hub.outliers import Standing
+from trunkline.hub.principal import Principal
 from trunkline_protocol.calls import Call
 from trunkline_protocol.catalogue import MethodInfo
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_messages import Unregistered
+
+MAX_ATTEMPTS: Final = 3
+
+PATIENCE: Final = 1.0
+"""Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
+
+Owner = tuple[str, str]
+"""Name and tenant of a principal."""
+
+
+class KeptMethod(msgspec.Struct, frozen=True):
+    """A method that clients of ``owner`` serve, for the next hub."""
+
+    info: MethodInfo
+    owner: Owner
 
 
 class Callee:
@@ -51,16 +71,30 @@ class ServedMethod:
     """A registered method and its callees.
 
     Attributes:
+        owner: the principal of all its callees; nobody else can register the name while they are there or may be back.
         schema_bytes: of the JSON Schemas in its catalogue entry, as they were registered.
     """
 
-    __slots__ = ("_turn", "callees", "info", "schema_bytes")
+    __slots__ = ("_turn", "callees", "info", "owner", "schema_bytes")
 
-    def __init__(self, info: MethodInfo) -> None:
+    def __init__(self, info: MethodInfo, owner: Owner) -> None:
         self.info = info
+        self.owner = owner
         self.schema_bytes = 0
         self.callees: dict[Connection, Callee] = {}
         self._turn = 0
+
+    def require_owner(self, principal: Principal) -> None:
+        """Refuse (6002) a principal whose method it is not; whose it is, others are not told."""
+        if self.owner != owner_of(principal):
+            words = f"method.register: {self.info.name} is served by another principal than {principal.name} of tenant"
+            more = "it is free once that has unregistered it, or has been gone for TRUNKLINE_CALLEE_GRACE"
+            raise RpcError(ErrorCode.FORBIDDEN, f"{words} {principal.tenant}; {more}")
+
+    def disagreement(self) -> RpcError:
+        """The error for who would serve it with other flags than its callees do."""
+        words = "is registered already, with other streaming or idempotent: all its callees have to agree"
+        return RpcError(ErrorCode.INVALID_PARAMS, f"{self.info.name} {words}")
 
     def next_callee(self, now: float) -> Callee | None:
         """The least busy callee that is attached, has room and is not ejected; equals take turns. None without one.
@@ -84,6 +118,27 @@ class ServedMethod:
             other.standing for other in self.callees.values() if other is not callee and other.connection.is_attached
         ]
         return callee.standing.answered(code, now, others)
+
+
+def may_move(call: Call) -> bool:
+    """Whether a call whose callee has disconnected may run at another one: idempotent, no chunks yet, attempts left."""
+    idempotent = call.info is not None and call.info.idempotent
+    return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
+
+
+def how_cancelled(call: Call, since: float) -> int:
+    """The code that a cancelled call counts as, for outlier ejection of its callee.
+
+    A passed deadline is the callee's failure, unless it got the call with hardly any time left.
+    """
+    now = time.monotonic()
+    timed_out = now >= call.deadline and now - since >= PATIENCE
+    return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
+
+
+def owner_of(principal: Principal) -> Owner:
+    """Whose the methods are that a principal registers."""
+    return principal.name, principal.tenant
 
 
 def _busy(callee: Callee) -> float:

@@ -14,7 +14,7 @@ from trunkline.hub.act_as import require_call
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.connection import ClientCall, Connection, Door, NotificationCall, Services
 from trunkline.hub.outbox import Outbox
-from trunkline.hub.principal import PENDING, Principal
+from trunkline.hub.principal import PENDING, Principal, not_granted
 from trunkline_protocol import hub_methods
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
@@ -199,7 +199,7 @@ class ClientConnection(Connection):
             return RpcError(ErrorCode.UNAUTHENTICATED, f"{method} was refused: the first call has to be auth {{token}}")
         if method not in self._allowed:
             if not principal.may_call(method):
-                return RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method:.200}")
+                return not_granted(principal, "methods", method)
             if len(self._allowed) < MAX_REMEMBERED:
                 self._allowed = self._allowed | {method}
         return None

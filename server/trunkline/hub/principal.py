@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from trunkline.hub.placeholders import Patterns, filled
+from trunkline_protocol.calls import Caller
+from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.hub_methods import METHODS, Right
-from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal
+from trunkline_protocol.principals import DEFAULT_TENANT, NO_CLAIMS, encode_principal, reaches
 from trunkline_protocol.topics import MAX_TOPIC_CHARS, covers, is_hubs_own, is_system, matches
 
 ADMIN: Final = "admin"
@@ -43,13 +46,18 @@ class Principal:
         tenant: whose principal it is.
         claims: what methods are told of its credentials, beside name, roles and tenant; JSON.
         actor: the gateway that acts as the principal; empty where it calls itself.
+        key: names the key that its JWT was verified with, for revocation; else empty.
+        collections: collections the principal may use, through whatever method.
+        register: methods the principal may register, with the role callee.
+        stated: methods, subscribe, publish and collections with their placeholders, for those that the principal acts
+            as; None where there are none.
     """
 
     name: str
     roles: frozenset[str] = frozenset()
-    methods: tuple[str, ...] | None = None
-    subscribe: tuple[str, ...] | None = None
-    publish: tuple[str, ...] | None = None
+    methods: Patterns = None
+    subscribe: Patterns = None
+    publish: Patterns = None
     rate: float | None = None
     expires: float | None = None
     credential: str = ""
@@ -57,14 +65,21 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS, hash=False)
     actor: str = ""
+    key: str = field(default="", repr=False)
+    collections: Patterns = None
+    register: Patterns = None
+    stated: tuple[Patterns, Patterns, Patterns, Patterns] | None = None
     _encoded: bytes = field(default=b"", init=False, repr=False, compare=False)
 
     @property
     def encoded(self) -> bytes:
         """Name, roles, tenant and claims as JSON, as executors and callees get them; encoded once."""
         if not self._encoded:
-            object.__setattr__(self, "_encoded", encode_principal(self.name, self.roles, self.tenant, self.claims))
+            object.__setattr__(self, "_encoded", self._encode())
         return self._encoded
+
+    def _encode(self) -> bytes:
+        return encode_principal(self.name, self.roles, self.tenant, self.claims, self.collections)
 
     def has_role(self, role: str) -> bool:
         """Whether a role's rights are the principal's; never where a method calls with rights of its own."""
@@ -73,7 +88,7 @@ class Principal:
     def as_method(self, method: str) -> Principal:
         """The principal of calls that a method with rights of its own makes on behalf of this one.
 
-        It is the same one; every method and topic is allowed, except what requires a role.
+        It is the same one; every method and topic is allowed, except what requires a role, but no other collection.
         """
         same = (
             self.rate,
@@ -83,10 +98,25 @@ class Principal:
             self.tenant,
             self.claims,
             self.actor,
+            self.key,
+            self.collections,
         )
         own = Principal(self.name, self.roles, None, None, None, *same)
         object.__setattr__(own, "_encoded", self.encoded)
         return own
+
+    def named(self) -> Principal:
+        """The principal whose name and tenant are in its patterns, in place of ``{principal}`` and ``{tenant}``.
+
+        Raises:
+            ValueError: its name or tenant cannot stand there; the message says why.
+        """
+        stated = self.methods, self.subscribe, self.publish, self.collections
+        *acted, register = (filled(patterns, self.name, self.tenant) for patterns in (*stated, self.register))
+        if (*acted, register) == (*stated, self.register):
+            return self
+        rights: dict[str, Any] = dict(zip(("methods", "subscribe", "publish", "collections"), acted, strict=True))
+        return replace(self, **rights, register=register, stated=stated)
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.
@@ -110,6 +140,15 @@ class Principal:
             return self.has_role(ADMIN) or _any_covers(self.subscribe or (), pattern)
         return self.subscribe is None or _any_covers(self.subscribe, pattern)
 
+    def require_collection(self, collection: str) -> None:
+        """Refuse (6002) a collection that the principal may not use, also where a method acts with its own rights."""
+        if not reaches(self.collections, collection):
+            raise not_granted(self, "collections", collection)
+
+    def may_register(self, method: str) -> bool:
+        """Whether the principal may serve a method of this valid name, as far as patterns say; it takes a role, too."""
+        return self.register is None or _any_reaches(self.register, method)
+
     def _is_granted(self, method: str, allowed: tuple[str, ...]) -> bool:
         row = METHODS.get(method)
         right: Right = "granted" if row is None else row.right
@@ -118,6 +157,31 @@ class Principal:
         if (right == "subscribe" and self.subscribe) or (right == "publish" and self.publish):
             return True
         return _any_reaches(allowed, method)
+
+
+Granted = Literal["methods", "subscribe", "publish", "collections", "register"]
+"""A right that patterns grant."""
+
+_VERBS: Final[dict[Granted, str]] = {
+    "methods": "call",
+    "subscribe": "subscribe to",
+    "publish": "publish to",
+    "collections": "use the collection",
+    "register": "register",
+}
+
+
+def not_granted(who: Caller, right: Granted, name: str, why: str = "") -> RpcError:
+    """FORBIDDEN 6002 that names who wants what, the right that is missing, and where rights are granted.
+
+    Args:
+        why: words that follow the name.
+    """
+    words = f"{who.name} may not {_VERBS[right]} {name:.200}{why}"
+    needs = f"no pattern of its {right} reaches it"
+    if right == "subscribe" and is_system(name):
+        needs = "it takes the role admin, or a pattern of its subscribe that begins with system."
+    return RpcError(ErrorCode.FORBIDDEN, f"{words}: {needs} (granted by tokens file, JWT or hook)")
 
 
 def _any_reaches(patterns: tuple[str, ...], name: str) -> bool:

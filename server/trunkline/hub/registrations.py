@@ -26,9 +26,11 @@ from trunkline.hub.callee_messages import (
     require_readable,
 )
 from trunkline.hub.callee_schemas import MAX_SCHEMA_BYTES_IN_ALL, described, schema_bytes
-from trunkline.hub.callees import Callee, ServedMethod
+from trunkline.hub.callees import Callee, KeptMethod, ServedMethod, how_cancelled, may_move, owner_of
 from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
+from trunkline.hub.held_registrations import HeldRegistrations
+from trunkline.hub.principal import CALLEE, Principal, not_granted
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
@@ -45,13 +47,8 @@ from trunkline_protocol.topics import valid_topic
 MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
 
-MAX_ATTEMPTS: Final = 3
-
 MAX_VACANT: Final = 4096
 """Methods without a callee that stay known for their grace; beyond it names are forgotten at once."""
-
-PATIENCE: Final = 1.0
-"""Seconds that a callee must have had for a timeout to count as its failure: with less, the deadline was too short."""
 
 RETRY_AFTER_MS: Final = 1000
 """The hint of a refusal because too many calls wait for callees, whose speed the hub does not know."""
@@ -99,6 +96,7 @@ class Registrations(CallBackend, Callees):
         self._running: dict[str, _Running] = {}
         self._backlog: Backlog[str] = Backlog(queue_limits or QueueLimits(), lambda: RETRY_AFTER_MS)
         self._ids = itertools.count(1)
+        self._held = HeldRegistrations(self._register)
 
     def methods(self) -> Handlers:
         """Handlers of ``method.register`` and ``method.unregister``."""
@@ -108,6 +106,19 @@ class Registrations(CallBackend, Callees):
     def infos(self) -> list[MethodInfo]:
         """The catalogue entries of the methods that clients serve now."""
         return [registered.info for registered in self._methods.values()]
+
+    def kept(self) -> list[KeptMethod]:
+        """The methods that clients serve now, for the next hub."""
+        return [KeptMethod(registered.info, registered.owner) for registered in self._methods.values()]
+
+    def may_keep(self, connection: Connection, principal: Principal) -> bool:
+        """Whether a connection would still be allowed to register all that it serves, as this principal."""
+        own = self._of_connection.get(connection, {})
+        return not own or (principal.has_role(CALLEE) and all(map(principal.may_register, own)))
+
+    def executors_changed(self) -> None:
+        """Decide on registrations that came before it was known what the executors serve."""
+        self._held.executors_changed()
 
     def presence(self) -> dict[str, bool]:
         """The names of the methods, and whether one of their clients is connected: else they wait to be resumed."""
@@ -139,6 +150,11 @@ class Registrations(CallBackend, Callees):
             )
         if (why := reserved(name)) is not None:
             raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
+        if not connection.principal.may_register(name):
+            raise not_granted(connection.principal, "register", name)
+        if name not in self._methods and (starting := self._not_known_yet(name)) is not None:
+            self._held.hold(call, params, starting)
+            return
         if self._is_executors(name):
             words = f"method.register: {name} is a method of the executors; register another name"
             raise RpcError(ErrorCode.FORBIDDEN, words)
@@ -150,10 +166,7 @@ class Registrations(CallBackend, Callees):
         if size:
             self._require_room(name, size)
         registered = self._registered(connection, info)
-        registered.info, registered.schema_bytes = (
-            info,
-            size,
-        )  # a new version of a service says what is true from now on
+        registered.info, registered.schema_bytes = info, size  # what the new version of a service says is true now
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
@@ -176,20 +189,29 @@ class Registrations(CallBackend, Callees):
         """The method that a connection is to serve, with those that serve it already, or without any.
 
         Raises:
-            RpcError: -32602, others serve it in another way.
+            RpcError: 6002, another principal serves it; -32602, others serve it in another way.
         """
         registered = self._methods.get(info.name)
+        if registered is not None:
+            registered.require_owner(connection.principal)
         if registered is not None and _contract(registered.info) != _contract(info):
             for callee in tuple(registered.callees.values()):
-                if callee.connection.principal.name == connection.principal.name:
-                    callee.connection.give_way()
+                callee.connection.give_way()
             if registered.callees:
-                raise _disagreement(registered)
+                raise registered.disagreement()
             self._withdraw(info.name)
             registered = None
         if registered is None:
-            registered = self._methods[info.name] = ServedMethod(info)
+            registered = self._methods[info.name] = ServedMethod(info, owner_of(connection.principal))
         return registered
+
+    def _not_known_yet(self, name: str) -> RpcError | None:
+        """Why it is not known yet whether a method is one of the executors; None where it is known."""
+        try:
+            self._executors.find(name)
+        except RpcError as error:
+            return error if error.code == ErrorCode.WORKER_UNAVAILABLE else None
+        return None
 
     def _is_executors(self, name: str) -> bool:
         try:
@@ -237,12 +259,13 @@ class Registrations(CallBackend, Callees):
         else:
             self._vacant[name] = asyncio.get_running_loop().call_later(self.grace, self._withdraw, name)
 
-    def expect(self, methods: Iterable[MethodInfo]) -> None:
+    def expect(self, methods: Iterable[KeptMethod]) -> None:
         """Hold methods vacant: clients served them at the hub before this one, and are about to come back."""
-        for info in methods:
-            if info.name not in self._methods and reserved(info.name) is None:
-                self._methods[info.name] = ServedMethod(info)
-                self._vacate(info.name)
+        for kept in methods:
+            name = kept.info.name
+            if name not in self._methods and reserved(name) is None:
+                self._methods[name] = ServedMethod(kept.info, kept.owner)
+                self._vacate(name)
 
     def _withdraw(self, name: str) -> None:
         """Forget a method that nobody serves, and end the calls that wait for it."""
@@ -277,7 +300,7 @@ class Registrations(CallBackend, Callees):
         call.executor = None
         # The present callees may have registered the name with other flags than the call was routed by.
         is_served = registered is not None and _contract(registered.info) == _contract(call.info)
-        if registered is not None and is_served and _may_move(call):
+        if registered is not None and is_served and may_move(call):
             self._backlog.push_front(call, call.method)
             self._refill(registered)
             return
@@ -346,7 +369,7 @@ class Registrations(CallBackend, Callees):
         elif (running := self._running.get(_id_of(call))) is not None and running.call is call:
             running.callee.connection.outbox.send(jsonrpc.encode_cancel(_id_of(call)))
             # No answer is awaited: a callee that ignores the cancel must not occupy its slot for ever.
-            self._finished(_id_of(call), running, _how_cancelled(call, running.since))
+            self._finished(_id_of(call), running, how_cancelled(call, running.since))
 
     @override
     def grant(self, call: Call, consumed: int) -> None:
@@ -463,30 +486,6 @@ def _id_of(call: Call) -> str:
 
 def _contract(info: MethodInfo) -> tuple[bool, bool]:
     return info.streaming, info.idempotent
-
-
-def _may_move(call: Call) -> bool:
-    """Whether a call whose callee has disconnected may run at another one: idempotent, no chunks yet, attempts left."""
-    idempotent = call.info is not None and call.info.idempotent
-    return idempotent and not call.chunks and call.attempts < MAX_ATTEMPTS
-
-
-def _how_cancelled(call: Call, since: float) -> int:
-    """The code that a cancelled call counts as, for outlier ejection of its callee.
-
-    A passed deadline is the callee's failure, unless it got the call with hardly any time left.
-    """
-    now = time.monotonic()
-    timed_out = now >= call.deadline and now - since >= PATIENCE
-    return ErrorCode.COMMUNICATION_TIMEOUT if timed_out else ErrorCode.CANCELLED
-
-
-def _disagreement(registered: ServedMethod) -> RpcError:
-    away = not any(callee.connection.is_attached for callee in registered.callees.values())
-    words = "is registered already, with other streaming or idempotent: all its callees have to agree"
-    if away:
-        words += "; it is away: register again once its session has ended (TRUNKLINE_SESSION_SECONDS)"
-    return RpcError(ErrorCode.INVALID_PARAMS, f"{registered.info.name} {words}")
 
 
 def _nobody(name: str) -> RpcError:

@@ -17,6 +17,7 @@ from trunkline.hub.breaker import BreakerLimits, Breakers
 from trunkline.hub.deadlines import TICK, DeadlineWheel
 from trunkline.hub.idempotency import IdempotencyKeys, KeyLimits
 from trunkline.hub.method_limits import DeclaredLimits
+from trunkline.hub.principal import not_granted
 from trunkline_protocol.calls import DEFAULT_TIMEOUT_MS, NO_DEADLINE, PRIORITIES, Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
 from trunkline_protocol.codecs.jsonrpc import decode_metadata
@@ -48,11 +49,9 @@ def _trace_of(call: Call) -> TraceContext | None:
 def _require_right(call: Call) -> None:
     caller = call.caller()
     if caller is not None and not caller.may_call(call.method):
-        words = f"{caller.name} may not call {call.method:.200}"
         origin = call.origin()
-        if origin is not call:
-            words += f", which its call of {origin.method:.200} needs"
-        raise RpcError(ErrorCode.FORBIDDEN, words)
+        why = "" if origin is call else f", which its call of {origin.method:.200} needs"
+        raise not_granted(caller, "methods", call.method, why)
 
 
 Recorder = Callable[[Call, str | None, float, int], None]

@@ -14,6 +14,7 @@ from trunkline.hub.dispatch import Handlers, answering, answering_connection
 from trunkline.hub.fanout import Fanout
 from trunkline.hub.limits import ConnectionLimits
 from trunkline.hub.outbox import Outbox
+from trunkline.hub.principal import not_granted
 from trunkline.hub.subscription_totals import SubscriptionTotals
 from trunkline_protocol.calls import Call, Caller
 from trunkline_protocol.codecs.jsonrpc import decode_metadata, encode_gap
@@ -125,7 +126,7 @@ class Subscriptions:
         if not valid_pattern(topic):
             raise _bad_topic(topic, "pattern")
         if not connection.principal.may_subscribe(topic):
-            raise RpcError(ErrorCode.FORBIDDEN, f"{connection.principal.name} may not subscribe to {topic}")
+            raise not_granted(connection.principal, "subscribe", topic)
         if topic not in connection.subscriptions:
             self._require_room(connection, topic)
         if params.recover is not None and params.history:
@@ -335,7 +336,7 @@ def _require_publishable(caller: Caller | None, topic: str, data: bytes) -> None
         if is_hubs_own(topic):
             raise RpcError(ErrorCode.FORBIDDEN, f"{topic}: topics under system., and those of jobs, are the hub's own")
         if caller is not None:
-            raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not publish to {topic}")
+            raise not_granted(caller, "publish", topic)
     if json_is_too_much(data):
         raise too_much("publish: data")
     require_depth(data, "publish: data", levels=CARRIED_DEPTH)

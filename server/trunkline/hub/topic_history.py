@@ -9,6 +9,7 @@ import msgspec
 
 from trunkline.broker.base import Broker, Joined
 from trunkline.hub.dispatch import Handlers, answering
+from trunkline.hub.principal import not_granted
 from trunkline_protocol.calls import Call
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.events import Event, Position
@@ -38,7 +39,7 @@ class TopicHistory:
             raise RpcError(ErrorCode.INVALID_PARAMS, f"history: {topic!r:.300} is not a valid topic, without wildcards")
         caller = call.caller()
         if caller is not None and not caller.may_subscribe(topic):
-            raise RpcError(ErrorCode.FORBIDDEN, f"{caller.name} may not subscribe to {topic}")
+            raise not_granted(caller, "subscribe", topic)
         asked = None if after is None else Position(after.epoch, after.offset)
 
         def all_kept(answer: Joined | RpcError) -> None:

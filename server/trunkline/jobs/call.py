@@ -35,6 +35,7 @@ def creator_of(created: Created) -> Principal:
         tenant=created.tenant,
         claims=created.claims,
         actor=created.actor,
+        collections=rights.collections,
     )
 
 

@@ -44,6 +44,7 @@ class Rights(msgspec.Struct, frozen=True):
     subscribe: tuple[str, ...] | None = None
     publish: tuple[str, ...] | None = None
     acting: str = ""
+    collections: tuple[str, ...] | None = None
 
 
 class Created(msgspec.Struct, frozen=True, kw_only=True, tag="created", tag_field="event"):

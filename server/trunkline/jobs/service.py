@@ -238,7 +238,7 @@ class Jobs:
             method=new.method,
             principal=who.name,
             roles=tuple(sorted(who.roles)),
-            rights=Rights(who.methods, who.subscribe, who.publish, who.acting),
+            rights=Rights(who.methods, who.subscribe, who.publish, who.acting, who.collections),
             tenant=who.tenant,
             claims=dict(who.claims),
             actor=who.actor,

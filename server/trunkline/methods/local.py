@@ -259,7 +259,7 @@ class LocalMethods:
         self._running.add(call_id)
         outcome.future.add_done_callback(lambda _: self._running.discard(call_id))
         who = principal or self._principal
-        encoded = encode_principal(who.name, who.roles, who.tenant, who.claims)
+        encoded = encode_principal(who.name, who.roles, who.tenant, who.claims, who.collections)
         about = msgspec.json.encode(metadata), deadline, depth, self._worker_id, encoded
         context = Context(_LocalHost(self), call_id, method, *about)
         self._runner.start(call_id, given, context, outcome)

@@ -16,6 +16,7 @@ from trunkline.edge.access.jwt_tokens import JwtOptions
 from trunkline.edge.access.tokens import digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, ROLES, Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import ActAs
 
 STATIC = "the static token"
 # Fixed, for they are in the names of tests, which have to be the same in every process.
@@ -195,6 +196,16 @@ def test_a_hook_that_fails_lets_nobody_in_and_leaks_nothing(
     assert_not_logged(caplog, "a-secret-token")
 
 
+def test_the_patterns_of_a_hooks_principal_are_filled() -> None:
+    def hook(asked: Handshake) -> Principal:
+        return Principal(str(asked.token), subscribe=("users.{principal}.>",))
+
+    credentials = Credentials(hook=hook)
+    assert credentials.authenticate(handshake("ann")).subscribe == ("users.ann.>",)
+    error = refusal(lambda: credentials.authenticate(handshake("*")))
+    assert (error.code, "'*' cannot stand" in error.message) == (ErrorCode.UNAUTHENTICATED, True)
+
+
 def test_where_the_hook_failed_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     refusal(lambda: Credentials(hook=leaking).authenticate(handshake("a-secret-token")))
     assert (vars(caplog.records[0])["error"], __file__ in vars(caplog.records[0])["at"]) == ("KeyError", True)
@@ -262,6 +273,40 @@ def test_a_hooks_principal_is_the_hooks_business(tokens_file: Path) -> None:
     principal = credentials.authenticate(handshake("x"))
     tokens_file.write_text("")
     assert not credentials.reload()(principal)
+
+
+def test_denied_by_default_holds_for_every_way_in(all_ways: Credentials, tokens_file: Path) -> None:
+    tokens = (LISTED, signed(), None)
+    before = [all_ways.authenticate(handshake(token)) for token in tokens]
+    assert all(principal.may_call("text.upper") for principal in before)
+    tokens_file.write_text("deny_by_default = true\n" + FILE)
+    revoked = all_ways.reload()
+    assert all(map(revoked, before)), "their rights are others now"
+    assert not any(map(revoked.is_final, before))
+    for token in tokens:
+        principal = all_ways.authenticate(handshake(token))
+        assert (principal.methods, principal.subscribe, principal.publish) == ((), (), ())
+        assert not all_ways.reload()(principal)
+    static = all_ways.authenticate(handshake(STATIC))
+    assert static.methods is None
+    acted = all_ways.act_as(static, ActAs("ann"))
+    assert (acted.methods, acted.subscribe, acted.publish) == ((), (), ()), "whom a gateway without limits acts as"
+
+
+def test_a_file_of_defaults_alone_goes_with_a_hook(tokens_file: Path) -> None:
+    tokens_file.write_text("deny_by_default = true")
+    assert Credentials(tokens_file=tokens_file, hook=by_hook).authenticate(handshake(None)).methods == ()
+    with pytest.raises(ValueError, match="has no tokens"):
+        Credentials(tokens_file=tokens_file)
+
+
+def test_the_default_role_is_that_of_jwts_without_one(all_ways: Credentials, tokens_file: Path) -> None:
+    before = all_ways.authenticate(handshake(signed()))
+    tokens_file.write_text('default_role = "reader"\n' + FILE)
+    assert all_ways.reload()(before)
+    assert all_ways.authenticate(handshake(signed())).roles == {"reader"}
+    assert all_ways.authenticate(handshake(signed(roles=["nobody"]))).roles == frozenset()
+    assert all_ways.authenticate(handshake(None)).roles == frozenset(), "a hook says itself what its principals may"
 
 
 def test_a_broken_file_changes_nothing(without_hook: Credentials, tokens_file: Path) -> None:

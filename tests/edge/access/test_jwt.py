@@ -196,6 +196,14 @@ def test_roles_and_patterns() -> None:
     assert (own.methods, own.subscribe, own.publish) == (("debug.*",), ("jobs.>",), ())
 
 
+def test_patterns_are_filled_with_sub_and_tenant() -> None:
+    user = admitted(signed(sub="ann", tenant="acme", subscribe=["users.{principal}.>", "{tenant}.>"]))
+    assert user.subscribe == ("users.ann.>", "acme.>")
+    reason = "its names do not fit its rights: the principal 'a.b' cannot stand in the pattern 'users.{principal}.>'"
+    assert reason in refusal(signed(sub="a.b", subscribe=["users.{principal}.>"]))
+    assert "subscribe hold what is no pattern" in refusal(signed(subscribe=["users.{user}.>"]))
+
+
 def tampered(token: str) -> str:
     header, _, signature = token.split(".")
     return f"{header}.{part(claims(sub='root', roles=['admin']))}.{signature}"
@@ -353,7 +361,8 @@ MFwwDQYJKoZIhvcNAQEBBQADSwAwSAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf
     [
         ({"audience": None}, "TRUNKLINE_JWT_AUDIENCE is not set"),
         ({"audience": ""}, "TRUNKLINE_JWT_AUDIENCE is not set"),
-        ({"key": None}, "set one of TRUNKLINE_JWT_KEY and TRUNKLINE_JWT_KEYS_FILE"),
+        ({"key": None}, "set one of TRUNKLINE_JWT_KEY, TRUNKLINE_JWT_KEYS_FILE and"),
+        ({"key": None, "keys_url": "https://id.example", "algorithms": ("HS256",)}, "public keys; they do not go with"),
         ({"keys_file": Path("x")}, "set one of"),
         ({"algorithms": ("none",)}, "'none' means unsigned tokens"),
         ({"algorithms": ("HS256", "None")}, "'none' means unsigned tokens"),

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from trunkline.edge.access.grants import Grants, Roles
+from trunkline.edge.access.grants import MAX_TOLD, Grants, Roles
 from trunkline.edge.access.tokens import TokensFile, digest_of, new_token
+from trunkline.hub.act_as import act_as
 from trunkline.hub.principal import ANONYMOUS, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.messages import ActAs
 
 # Fixed, for they are in the names of tests, which have to be the same in every process.
 TOKEN = "a-token-of-these-tests-as-long-as-a-new-one"
@@ -127,6 +129,26 @@ def test_grants_add_up(
     )
 
 
+def test_patterns_are_filled_with_name_and_tenant(tmp_path: Path) -> None:
+    role = '[roles.user]\nsubscribe = ["users.{principal}.>", "{tenant}.>"]\n'
+    more = 'roles = ["user"]\ntenant = "acme"\npublish = ["in.{principal}"]'
+    file = role + entry(more=more) + entry("bob", OTHER_SHA256, 'roles = ["user"]')
+    tokens = loaded(tmp_path, file)
+    assert found(tokens).subscribe == ("users.alice.>", "acme.>")
+    assert (found(tokens).publish, found(tokens, OTHER).subscribe) == (("in.alice",), ("users.bob.>", "default.>"))
+    assert not loaded(tmp_path, file).revoked(found(tokens))
+
+
+def test_a_role_that_is_not_defined_is_told_once_and_not_without_end(caplog: pytest.LogCaptureFixture) -> None:
+    roles = Roles()
+    for _ in range(2):
+        roles.principal("p", ["nobody", "admin"], Grants(), credential="c")
+    assert [vars(record)["role"] for record in caplog.records] == ["nobody"]
+    for number in range(2 * MAX_TOLD):
+        roles.principal("p", [f"r{number}"], Grants(), credential="c")
+    assert len(caplog.records) == MAX_TOLD
+
+
 def test_an_unknown_role_grants_nothing_and_takes_the_rest() -> None:
     roles = Roles({"reader": Grants(methods=("rag.*",))})
 
@@ -140,6 +162,38 @@ def test_an_unknown_role_grants_nothing_and_takes_the_rest() -> None:
     assert principal("nobody", "reader").methods == ("rag.*",)
     assert principal("nobody", "reader").publish == ()
     assert principal("nobody", "admin").methods is None
+
+
+GUEST = 'default_role = "guest"\n[roles.guest]\nmethods = ["who.*"]\n'
+
+
+def test_the_default_role_is_that_of_those_without_one(tmp_path: Path) -> None:
+    one = found(loaded(tmp_path, GUEST + entry()))
+    assert (one.roles, one.methods, one.publish) == (frozenset({"guest"}), ("who.*",), None)
+    own = found(loaded(tmp_path, GUEST + entry(more='methods = ["rag.*"]')))
+    assert own.methods == ("rag.*", "who.*")
+    callee = found(loaded(tmp_path, GUEST + entry(more='roles = ["callee"]')))
+    assert (callee.roles, callee.methods) == (frozenset({"callee"}), None)
+
+
+@pytest.mark.parametrize("more", ["", 'roles = ["callee"]', 'roles = ["act_as"]', 'roles = ["free"]'])
+def test_denied_by_default_is_what_nothing_states(tmp_path: Path, more: str) -> None:
+    denying = "deny_by_default = true\n" + ROLES_TEXT
+    one = found(loaded(tmp_path, denying + entry(more=more)))
+    assert (one.methods, one.subscribe, one.publish) == ((), (), ())
+    assert one.may_call("rpc.ping"), "what is for anybody"
+    assert not any((one.may_call("text.upper"), one.may_subscribe("a"), one.may_publish("a")))
+    some = found(loaded(tmp_path, denying + entry(more='roles = ["reader"]')))
+    assert (some.methods, some.subscribe, some.publish) == (("rag.*",), ("jobs.>",), ())
+    admin = found(loaded(tmp_path, denying + entry(more='roles = ["admin"]')))
+    assert (admin.methods, admin.subscribe, admin.publish) == (None, None, None)
+
+
+def test_denied_by_default_keeps_what_a_gateways_users_are_given(tmp_path: Path) -> None:
+    more = 'roles = ["act_as"]\nmethods = ["of.{principal}.*"]'
+    gateway = found(loaded(tmp_path, "deny_by_default = true\n" + entry(more=more)))
+    ann = act_as(gateway, ActAs("ann"))
+    assert (ann.methods, ann.subscribe) == (("of.ann.*",), ())
 
 
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
@@ -229,6 +283,14 @@ def test_a_date_ends_with_the_day_before_in_utc(tmp_path: Path, monkeypatch: pyt
         (entry(more='methods = ["a..b"]'), "tokens[0] ('alice').methods: 'a..b' is no pattern"),
         (entry(more='subscribe = ["a.>.b"]'), "tokens[0] ('alice').subscribe: 'a.>.b'"),
         (entry(more='publish = [""]'), "tokens[0] ('alice').publish: ''"),
+        (entry(more='subscribe = ["a.{user}"]'), "subscribe: 'a.{user}' has {user}; patterns may have {principal} and"),
+        (
+            entry(name="a.b", more='publish = ["of.{principal}.>"]'),
+            "tokens[0] ('a.b'): the principal 'a.b' cannot stand in the pattern 'of.{principal}.>'",
+        ),
+        ('default_role = "guest"', "default_role: no role 'guest'; define it as [roles.<name>]"),
+        ('default_role = "admin"', "default_role: no role 'admin'"),
+        ("deny_by_default = 1", "deny_by_default"),
         (entry(more="rate = 0"), "tokens[0] ('alice').rate: must be"),
         (entry(more="rate = nan"), "tokens[0] ('alice').rate: must be"),
         (entry(more="rate = inf"), "tokens[0] ('alice').rate: must be"),

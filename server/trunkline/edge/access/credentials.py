@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 import inspect
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from trunkline.edge.access.grants import Roles
-from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, looks_like_jwt
+from trunkline.edge.access.jwt_tokens import JWT_CREDENTIAL, JwtOptions, JwtTokens, UnknownKeyError, looks_like_jwt
+from trunkline.edge.access.key_set_url import fetch
 from trunkline.edge.access.tokens import TokensFile
 from trunkline.hub.act_as import act_as, require_gateway
 from trunkline.hub.principal import ANONYMOUS, ROLES, Authenticate, Handshake, Principal
@@ -27,6 +29,12 @@ NEEDS_CREDENTIALS: Final = (
 )
 
 _STATIC: Final = Principal("token", ROLES, credential="static")
+
+RETRY_MS: Final = 2000
+"""The hint of a refusal while keys are fetched."""
+
+HOOK_CREDENTIAL: Final = "hook"
+"""The credential of principals that the hook returns without one."""
 
 logger = logging.getLogger("trunkline.edge")
 
@@ -66,8 +74,12 @@ class Credentials:
         self._jwt_options = jwt
         self._hook = hook
         self._tokens = None if tokens_file is None else TokensFile.load(tokens_file)
-        self._jwt = None if jwt is None else JwtTokens(jwt)
-        if self._tokens is not None and not self._tokens and jwt is None:  # a reload may take the last one away
+        self._key_set = None if jwt is None or jwt.keys_url is None else fetch(jwt.keys_url)
+        self._jwt = None if jwt is None else JwtTokens(jwt, self._key_set)
+        self.ask_keys: Callable[[str], bool] = lambda _kid: False
+        if (
+            self._tokens is not None and not self._tokens and jwt is None and hook is None
+        ):  # a reload may take the last one away
             raise ValueError(f"{tokens_file}: has no tokens: make one with 'trunkline token NAME >> {tokens_file}'")
 
     @property
@@ -88,7 +100,7 @@ class Credentials:
         if handshake.token is not None and (principal := self._known(handshake.token)) is not None:
             return principal
         if self._hook is not None:
-            return _ask(self._hook, handshake)
+            return self._roles.limited(_ask(self._hook, handshake))
         raise RpcError(
             ErrorCode.UNAUTHENTICATED, NEEDS_CREDENTIALS if handshake.token is None else "the token is not valid"
         )
@@ -109,7 +121,7 @@ class Credentials:
         """
         require_gateway(gateway)
         known = None if self._tokens is None else self._tokens.named(named.principal, named.tenant)
-        return act_as(gateway, named, known)
+        return self._roles.limited(act_as(gateway, named, known))
 
     def _known(self, token: str) -> Principal | None:
         if self._static is not None and hmac.compare_digest(_bytes(token), self._static):
@@ -117,7 +129,15 @@ class Credentials:
         if self._tokens is not None and (principal := self._tokens.find(token)) is not None:
             return principal
         if self._jwt is not None and looks_like_jwt(token):
-            return self._jwt.principal(token, self._roles)
+            try:
+                return self._jwt.principal(token, self._roles)
+            except UnknownKeyError as error:
+                if not self.ask_keys(error.kid):
+                    raise
+                words = "the JWT is signed with a key that this hub does not have yet; it looks for it: try again"
+                raise RpcError(
+                    ErrorCode.WORKER_UNAVAILABLE, words, maybe_executed=False, retry_after_ms=RETRY_MS
+                ) from None
         return None
 
     @property
@@ -135,9 +155,23 @@ class Credentials:
         """
         before = self._roles
         tokens = None if self._tokens_path is None else TokensFile.load(self._tokens_path)
-        jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options)
+        jwt = None if self._jwt_options is None else JwtTokens(self._jwt_options, self._key_set)
         self._tokens, self._jwt = tokens, jwt
-        return Revocation(tokens, before.changed(self._roles))
+        return Revocation(tokens, before.changed(self._roles), not before.same_defaults(self._roles), jwt)
+
+    def use_key_set(self, text: str) -> Revocation:
+        """Verify JWTs with another key set from the URL of the settings from now on.
+
+        Returns, raises:
+            As :meth:`reload`.
+        """
+        assert self._jwt_options is not None
+        self._jwt, self._key_set = JwtTokens(self._jwt_options, text), text
+        return Revocation(self._tokens, frozenset(), False, self._jwt)
+
+    def has_kid(self, kid: str) -> bool:
+        """Whether a key that JWTs are verified with is called so."""
+        return self._jwt is not None and self._jwt.has_kid(kid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,17 +179,23 @@ class Revocation:
     """What a reload means for principals that authenticated before it.
 
     Called with a principal, it returns whether that has to be disconnected: because its entry is gone, grants other
-    rights or ends sooner, or because it holds a role by JWT that is defined differently now. JWTs whose key is gone
-    stay valid until they expire.
+    rights or ends sooner, because it holds a role by JWT that is defined differently now, or because others are the
+    rights of those to whom nothing is granted, or because the key of its JWT is gone.
     """
 
     _tokens: TokensFile | None
     _changed_roles: frozenset[str]
+    _other_defaults: bool
+    _jwt: JwtTokens | None
 
     def __call__(self, principal: Principal) -> bool:
         """Whether a principal's rights have changed."""
+        if principal.key and self._jwt is not None and not self._jwt.has_key(principal.key):
+            return True
         if principal.credential.startswith(JWT_CREDENTIAL):
-            return bool(principal.roles & self._changed_roles)
+            return self._other_defaults or bool(principal.roles & self._changed_roles)
+        if principal.credential == HOOK_CREDENTIAL:
+            return self._other_defaults
         return self._tokens is not None and self._tokens.revoked(principal)
 
     def is_final(self, principal: Principal) -> bool:
@@ -182,7 +222,11 @@ def _ask(hook: Authenticate, handshake: Handshake) -> Principal:
             "the authenticate hook returned a Principal whose claims cannot be carried", extra={"fault": fault}
         )
         raise RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
-    return principal if principal.credential else replace(principal, credential="hook")
+    try:
+        named = principal.named()
+    except ValueError as error:
+        raise RpcError(ErrorCode.UNAUTHENTICATED, f"{principal.name!r:.100} cannot connect: {error}") from None
+    return named if named.credential else replace(named, credential=HOOK_CREDENTIAL)
 
 
 def _report(error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -32,6 +33,8 @@ class VerifyingKey:
     material: Any = field(repr=False)
     algorithms: tuple[str, ...]
     kid: str | None = None
+    digest: str = ""
+    """Of what the key was read from: the same for the same key, whatever set it is in."""
 
 
 def looks_like_pem(text: str) -> bool:
@@ -39,20 +42,26 @@ def looks_like_pem(text: str) -> bool:
     return "-----BEGIN" in text
 
 
-def read_keys(key: str | None, keys_file: Path | None, algorithms: Mapping[str, Algorithm]) -> tuple[VerifyingKey, ...]:
+def read_keys(
+    key: str | None, keys_file: Path | None, algorithms: Mapping[str, Algorithm], key_set: tuple[str, str] | None = None
+) -> tuple[VerifyingKey, ...]:
     """All keys that fit the pinned algorithms, at least one.
 
     Args:
         key: an HMAC secret or PEM; or else
         keys_file: PEM or JWKS.
+        key_set: or else, where a JWKS is, and its text.
         algorithms: the pinned ones, by name.
 
     Raises:
         ValueError: the file cannot be read, there is no such key, or one is private or too short; shows no key.
     """
     where, text = ("TRUNKLINE_JWT_KEY", key) if keys_file is None else (str(keys_file), _read(keys_file))
+    where, text = (where, text) if key_set is None else key_set
     assert text is not None
-    if looks_like_pem(text):
+    if key_set is not None:
+        found = list(_from_jwks(text, where, algorithms))
+    elif looks_like_pem(text):
         found = list(_from_pem(text, where, algorithms))
     elif keys_file is not None:
         found = list(_from_jwks(text, where, algorithms))
@@ -113,4 +122,6 @@ def _fitting(
         if fault := algorithm.check_key_length(material):
             raise ValueError(f"{where}: the key is too weak for {name}: {fault}")
         names.append(name)
-    return VerifyingKey(material, tuple(names), kid)
+    said = source if isinstance(source, str) else json.dumps(source, sort_keys=True)
+    digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return VerifyingKey(material, tuple(names), kid, digest)

@@ -1,4 +1,4 @@
-"""Bearer tokens that are JWTs (RFC 7519), checked with PyJWT. Algorithms are pinned; keys are never fetched.
+"""Bearer tokens that are JWTs (RFC 7519), checked with PyJWT. Algorithms are pinned; no JWT says where keys are.
 
 PyJWT is imported when JWTs are configured and not before: it is the extra ``[auth]``.
 """
@@ -38,13 +38,17 @@ _REASONS: Final = {
 what the peer sent."""
 
 
+_NO_KEY: Final = "it is signed with a key this hub does not have"
+
+
 @dataclass(frozen=True, slots=True)
 class JwtOptions:
     """The settings for JWTs.
 
     Attributes:
-        key: an HMAC secret, or public keys in PEM. Exactly one of this and ``keys_file``.
+        key: an HMAC secret, or public keys in PEM. Exactly one of this and the next two.
         keys_file: public keys in PEM, or a JSON Web Key Set (RFC 7517).
+        keys_url: where a JSON Web Key Set is.
         algorithms: the only ones accepted; empty stands for HS256 where ``key`` is a secret.
         audience: what ``aud`` has to contain.
         issuer: what ``iss`` has to be; None accepts any.
@@ -55,6 +59,7 @@ class JwtOptions:
 
     key: str | None = field(default=None, repr=False)
     keys_file: Path | None = None
+    keys_url: str | None = None
     algorithms: tuple[str, ...] = ()
     audience: str | None = None
     issuer: str | None = None
@@ -68,12 +73,13 @@ class JwtTokens:
 
     Args:
         options: what the settings say.
+        key_set: the text of the key set at ``options.keys_url``.
 
     Raises:
         ValueError: PyJWT is missing, or the options cannot work together or would not be safe.
     """
 
-    def __init__(self, options: JwtOptions) -> None:
+    def __init__(self, options: JwtOptions, key_set: str | None = None) -> None:
         try:
             import jwt
         except ImportError as error:
@@ -89,7 +95,17 @@ class JwtTokens:
         for name in self._algorithms:
             if name not in available:
                 raise ValueError(f"TRUNKLINE_JWT_ALGORITHMS: {name!r:.40} is unknown, or needs trunkline[auth]")
-        self._keys = read_keys(options.key, options.keys_file, {name: available[name] for name in self._algorithms})
+        pinned = {name: available[name] for name in self._algorithms}
+        at = None if options.keys_url is None or key_set is None else (options.keys_url, key_set)
+        self._keys = read_keys(options.key, options.keys_file, pinned, at)
+
+    def has_key(self, digest: str) -> bool:
+        """Whether a key is still among those that JWTs are verified with."""
+        return any(key.digest == digest for key in self._keys)
+
+    def has_kid(self, kid: str) -> bool:
+        """Whether a key is called so."""
+        return any(key.kid == kid for key in self._keys)
 
     def principal(self, token: str, roles: Roles) -> Principal:
         """The principal of a JWT. It expires when the token does, leeway included.
@@ -101,22 +117,27 @@ class JwtTokens:
         Raises:
             RpcError: 6001; the message says why the token is refused, and shows nothing of it.
         """
-        claims = self._claims(token)
+        claims, key = self._claims(token)
         name, jti = claims["sub"], claims.get("jti")
         if not is_name(name):
             raise _refused("its sub is no name (1 to 256 printable characters)")
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
-        return roles.principal(
-            name,
-            _role_names(claims),
-            _own_grants(claims),
-            expires=on_monotonic_clock(min(int(claims["exp"]), _NEVER) + self._options.leeway),
-            credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
-            tenant=_tenant(claims, self._options.tenant_claim),
-            claims=_told(claims, self._options.claims),
-        )
+        expires = on_monotonic_clock(min(int(claims["exp"]), _NEVER) + self._options.leeway)
+        try:
+            return roles.principal(
+                name,
+                _role_names(claims),
+                _own_grants(claims),
+                expires=expires,
+                credential=f"{JWT_CREDENTIAL}{jti if isinstance(jti, str) and is_name(jti) else digest}",
+                tenant=_tenant(claims, self._options.tenant_claim),
+                claims=_told(claims, self._options.claims),
+                key=key,
+            )
+        except ValueError as error:
+            raise _refused(f"its names do not fit its rights: {error}") from None
 
-    def _claims(self, token: str) -> dict[str, Any]:
+    def _claims(self, token: str) -> tuple[dict[str, Any], str]:
         try:
             header = self._jwt.get_unverified_header(token)
             keys = self._candidates(header.get("alg"), header.get("kid"))
@@ -133,15 +154,17 @@ class JwtTokens:
         if algorithm not in self._algorithms:
             raise _refused(f"it is not signed with {' or '.join(self._algorithms)}")
         keys = [key for key in self._keys if algorithm in key.algorithms and (not (kid and key.kid) or kid == key.kid)]
+        if not keys and isinstance(kid, str):
+            raise UnknownKeyError(kid)
         if not keys:
-            raise _refused("it is signed with a key this hub does not have")
+            raise _refused(_NO_KEY)
         return keys
 
-    def _verified(self, token: str, keys: list[VerifyingKey]) -> dict[str, Any]:
+    def _verified(self, token: str, keys: list[VerifyingKey]) -> tuple[dict[str, Any], str]:
         options = self._options
         for number, key in enumerate(keys, 1):
             try:
-                return self._jwt.decode(
+                claims = self._jwt.decode(
                     token,
                     key.material,
                     algorithms=list(key.algorithms),
@@ -150,6 +173,7 @@ class JwtTokens:
                     leeway=options.leeway,
                     options={"require": ["exp", "sub", "aud"]},
                 )
+                return claims, key.digest
             except self._jwt.InvalidSignatureError:
                 if number == len(keys):
                     raise
@@ -162,8 +186,8 @@ def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
     Raises:
         ValueError: they are not, or it is unclear which they are.
     """
-    if (options.key is None) == (options.keys_file is None):
-        raise ValueError("set one of TRUNKLINE_JWT_KEY and TRUNKLINE_JWT_KEYS_FILE")
+    if [options.key, options.keys_file, options.keys_url].count(None) != 2:
+        raise ValueError("set one of TRUNKLINE_JWT_KEY, TRUNKLINE_JWT_KEYS_FILE and TRUNKLINE_JWT_KEYS_URL")
     is_secret = options.key is not None and not looks_like_pem(options.key)
     algorithms = options.algorithms or (("HS256",) if is_secret else ())
     if not algorithms:
@@ -176,6 +200,8 @@ def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
             "TRUNKLINE_JWT_ALGORITHMS mixes HMAC with public keys: whoever knows the public key could sign with it as "
             "an HMAC secret; name one kind"
         )
+    if options.keys_url is not None and True in symmetric:
+        raise ValueError(f"TRUNKLINE_JWT_KEYS_URL has public keys; they do not go with {algorithms[0]:.40}")
     if options.key is not None and is_secret not in symmetric:
         kind = "a secret" if is_secret else "a public key, which is no secret"
         raise ValueError(f"TRUNKLINE_JWT_KEY is {kind}; that does not go with {algorithms[0]:.40}")
@@ -185,6 +211,14 @@ def pinned_algorithms(options: JwtOptions) -> tuple[str, ...]:
 def looks_like_jwt(token: str) -> bool:
     """Whether a token has a JWT's three parts."""
     return token.count(".") == 2
+
+
+class UnknownKeyError(RpcError):
+    """The refusal of a JWT whose ``kid`` is no key of this hub."""
+
+    def __init__(self, kid: str) -> None:
+        super().__init__(ErrorCode.UNAUTHENTICATED, f"the JWT is refused: {_NO_KEY}")
+        self.kid = kid[:256]
 
 
 def _refused(reason: str) -> RpcError:

@@ -2,6 +2,9 @@
 
 .. code-block:: toml
 
+    default_role = "reader"
+    deny_by_default = true
+
     [roles.reader]
     methods = ["rag.*", "vectors.search"]
     subscribe = ["orders.>"]
@@ -79,6 +82,8 @@ class _Entry(Grants, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class _Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tokens: tuple[_Entry, ...] = ()
     roles: dict[str, Grants] = {}
+    default_role: str | None = None
+    deny_by_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class TokensFile:
                 raise ValueError(f"roles: {name!r:.100} is not a name (1 to 256 printable characters)")
             if fault := grants.fault():
                 raise ValueError(f"roles.{name}.{fault}")
-        roles = Roles(document.roles)
+        roles = Roles(document.roles, document.default_role, deny_by_default=document.deny_by_default)
         admissions: dict[str, _Admission] = {}
         for index, entry in enumerate(document.tokens):
             where = f"tokens[{index}] ({entry.name!r:.100})"
@@ -150,9 +155,12 @@ class TokensFile:
             if digest in admissions:
                 raise ValueError(f"{where}.sha256: is already that of {admissions[digest].principal.name!r:.100}")
             credential = _CREDENTIAL + digest[:16]
-            principal = roles.principal(
-                entry.name, entry.roles, entry, credential=credential, tenant=entry.tenant, claims=entry.claims
-            )
+            try:
+                principal = roles.principal(
+                    entry.name, entry.roles, entry, credential=credential, tenant=entry.tenant, claims=entry.claims
+                )
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
             admissions[digest] = _Admission(principal, _expiry(entry.expires, where))
         return cls(roles, admissions)
 

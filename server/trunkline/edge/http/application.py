@@ -23,8 +23,8 @@ from trunkline.edge.http.client_packages import client_packages
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
 from trunkline.edge.http.request import peer_of
-from trunkline.hub.principal import Handshake, Principal
-from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline.hub.principal import Handshake, Principal, not_granted
+from trunkline_protocol.errors import RpcError
 from trunkline_protocol.health_reports import DetailedServices, Health
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
 
@@ -150,7 +150,7 @@ def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) 
         try:
             principal = access.admit(Handshake(request.url.path, peer_of(request.scope), headers, find_token(headers)))
             if method is not None and not principal.may_call(method):
-                raise RpcError(ErrorCode.FORBIDDEN, f"{principal.name} may not call {method}")
+                raise not_granted(principal, "methods", method)
             request.state.principal = principal
         except RpcError as error:
             return error_response(error)

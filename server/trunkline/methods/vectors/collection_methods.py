@@ -100,12 +100,14 @@ class CollectionMethods:
 
     @method("collections.list", idempotent=True)
     async def list(self, ctx: Context) -> CollectionList:
-        """List all collections, by name."""
+        """List all collections that the caller may use, by name."""
         manifests = await ctx.run_in_thread(lambda: [*self.owner.store.manifests()])
+        may_use = ctx.principal.may_use
         return {
             "collections": [
                 description(each) if isinstance(each, Manifest) else {"name": each[0], "error": each[1]}
                 for each in manifests
+                if may_use(each.name if isinstance(each, Manifest) else each[0])
             ]
         }
 
