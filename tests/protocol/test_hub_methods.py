@@ -25,6 +25,7 @@ ELSEWHERE = {
     "server/trunkline/client/engine.py",  # see below
     "server/trunkline/cli/show/top/board.py",  # what it asks for
     "server/trunkline/edge/access/grants.py",  # keys of the tokens file
+    "server/trunkline/hub/principal.py",  # rights, called as there
 }
 """Files in which some of the names stand together for another reason."""
 

@@ -115,8 +115,9 @@ class Principal:
         *acted, register = (filled(patterns, self.name, self.tenant) for patterns in (*stated, self.register))
         if (*acted, register) == (*stated, self.register):
             return self
-        rights: dict[str, Any] = dict(zip(("methods", "subscribe", "publish", "collections"), acted, strict=True))
-        return replace(self, **rights, register=register, stated=stated)
+        methods, subscribe, publish, collections = acted
+        own = replace(self, methods=methods, subscribe=subscribe, publish=publish, collections=collections)
+        return replace(own, register=register, stated=stated)
 
     def may_call(self, method: str) -> bool:
         """Whether the principal may call a method. Hot path: without patterns this is one comparison.
@@ -162,13 +163,8 @@ class Principal:
 Granted = Literal["methods", "subscribe", "publish", "collections", "register"]
 """A right that patterns grant."""
 
-_VERBS: Final[dict[Granted, str]] = {
-    "methods": "call",
-    "subscribe": "subscribe to",
-    "publish": "publish to",
-    "collections": "use the collection",
-    "register": "register",
-}
+_VERBS: Final = {"methods": "call", "collections": "use the collection", "register": "register"}
+"""What a right allows; the rights to topics are called as what they allow."""
 
 
 def not_granted(who: Caller, right: Granted, name: str, why: str = "") -> RpcError:
@@ -177,7 +173,7 @@ def not_granted(who: Caller, right: Granted, name: str, why: str = "") -> RpcErr
     Args:
         why: words that follow the name.
     """
-    words = f"{who.name} may not {_VERBS[right]} {name:.200}{why}"
+    words = f"{who.name} may not {_VERBS.get(right, f'{right} to')} {name:.200}{why}"
     needs = f"no pattern of its {right} reaches it"
     if right == "subscribe" and is_system(name):
         needs = "it takes the role admin, or a pattern of its subscribe that begins with system."
