@@ -370,7 +370,7 @@ class Settings(BaseSettings):
         try:
             changed = GivenSettings(**{name: getattr(self, name) for name in Settings.model_fields} | changes)
         except ValidationError as error:
-            raise SettingsError(problems_of(error, _names_in)) from None
+            raise SettingsError(_problems(error)) from None
         changed._file, changed._options = self._file, self._options
         changed._origins = self._origins | {
             name: "update" for name in changes if getattr(changed, name) != getattr(self, name)
@@ -461,9 +461,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = FileSettings(**said)
     except ValidationError as error:
-        raise SettingsError(
-            [*parted(unknown_settings()), *problems_of(error, _names_in)]
-        ) from None  # its own text shows values
+        raise SettingsError([*parted(unknown_settings()), *_problems(error)]) from None  # its own text shows values
     if unknown := unknown_settings(settings.executor_env):
         raise SettingsError(parted(unknown))
     settings._file, settings._options = config, said
@@ -487,3 +485,7 @@ def _origins(config: Path | None, options: Collection[str]) -> dict[str, Origin]
 
 def _names_in(part: str) -> Collection[str]:
     return GroupSettings.model_fields if part == "groups" else Settings.model_fields
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    return problems_of(error.errors(include_url=False, include_context=False, include_input=False), _names_in)
