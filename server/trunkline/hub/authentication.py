@@ -18,6 +18,7 @@ from trunkline_protocol.hub_methods import AUTH
 
 CREDENTIALS_EXPIRED: Final = 4001
 NOT_AUTHENTICATED: Final = 4501
+TRY_AGAIN_LATER: Final = 1013
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -29,6 +30,7 @@ class Authentication:
         authenticate: returns the principal of a token and a peer's address; raises :class:`RpcError` 6001.
         seconds: how long a connection without credentials may stay.
         changed: called with each connection that has a new principal.
+        require_room: raises :class:`RpcError` where a principal has as many connections as it may.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class Authentication:
         authenticate: Callable[[str, str], Principal],
         seconds: float,
         changed: Callable[[Connection], None] = lambda _: None,
+        require_room: Callable[[Principal], None] = lambda _: None,
     ) -> None:
         self._authenticate = authenticate
         self._seconds = seconds
         self._changed = changed
+        self._require_room = require_room
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
     def methods(self) -> Handlers:
@@ -74,9 +78,14 @@ class Authentication:
                 other = f"{principal.name} of tenant {principal.tenant}"
                 words = f"this connection belongs to {before.name} of tenant {before.tenant}"
                 raise RpcError(ErrorCode.FORBIDDEN, f"{words}; open another one to authenticate as {other}")
-        except RpcError:
             if before is PENDING:
-                asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
+                self._require_room(principal)
+        except RpcError as error:
+            if before is PENDING:
+                code, reason = NOT_AUTHENTICATED, "the token is not valid"
+                if error.retryable:  # a limit: the same token may do later
+                    code, reason = TRY_AGAIN_LATER, error.message
+                asyncio.get_running_loop().call_soon(connection.close, code, reason)
             raise
         self._admit(connection, principal)
         left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
+from trunkline.edge.http.answer import Refused, send_refusal
 from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
 from trunkline.edge.http.exchange import Exchange, ExchangeServices, Reply
 from trunkline.edge.http.request import acting_as, admit, peer_of
@@ -77,7 +77,7 @@ class McpDoor:
                     raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
                 receive = _replayed(body, receive)
         except Refused as refused:
-            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), refused.headers))
+            await send_refusal(send, refused)
             return
         except PeerLeft:
             return
