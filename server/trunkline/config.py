@@ -170,6 +170,10 @@ class Settings(BaseSettings):
         ge=0,
         description="subscriptions of one principal; a pattern counts once a token",
     )
+    max_registrations_per_principal: LiveInt = Field(
+        0, ge=0, description="methods that the connections of one principal serve; 0 = no limit"
+    )
+    max_mcp_sessions_per_principal: LiveInt = Field(0, ge=0, description="MCP sessions of one principal; 0 = no limit")
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0, description=OF_ONE)

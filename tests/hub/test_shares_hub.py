@@ -22,8 +22,9 @@ from trunkline.edge.access import failures
 from trunkline.edge.access.tokens import new_token
 from trunkline_protocol.errors import ErrorCode
 
-TOKENS: Final = {name: new_token() for name in ("ops", "ann", "ben", "eve", "new")}
-TENANTS: Final = {"ann": "acme", "ben": "acme"}
+TOKENS: Final = {name: new_token() for name in ("ops", "ann", "ben", "eve", "new", "server", "other", "other eve")}
+TENANTS: Final = {"ann": "acme", "ben": "acme", "other eve": "elsewhere"}
+ROLES: Final = {"ops": ["admin"], "server": ["callee"], "other": ["callee"]}
 FEW: Final = 8
 """Connections that may wait for their peers to authenticate."""
 
@@ -39,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def hub(folder: Path) -> Iterator[RunningHub]:
     entries = [
-        f'[[tokens]]\nname = "{name}"\nsha256 = "{digest}"\ntenant = "{TENANTS.get(name, "others")}"\n'
-        f"roles = {['admin'] if name == 'ops' else []}\n"
+        f'[[tokens]]\nname = "{name.removeprefix("other ")}"\nsha256 = "{digest}"\n'
+        f'tenant = "{TENANTS.get(name, "others")}"\nroles = {ROLES.get(name, [])}\n'
         for name, (_token, digest) in TOKENS.items()
     ]
     (tokens := folder / "tokens.toml").write_text("\n".join(entries))
@@ -194,3 +195,57 @@ async def test_an_address_that_guesses_tokens(hub: RunningHub, ops: Peer, folder
     refused = await until(lambda: found if len(found := audited()) == 5 else None, "the refusals are audited")
     assert [line["outcome"] for line in refused] == ["UNAUTHENTICATED"] * 3 + ["RATE_LIMITED"] * 2
     assert refused[-1]["limit"] == "TRUNKLINE_FAILED_LOGINS"
+
+
+async def test_methods_that_a_principal_serves(hub: RunningHub, ops: Peer) -> None:
+    await limit(ops, max_registrations_per_principal=3)
+    named = {"limit": "TRUNKLINE_MAX_REGISTRATIONS_PER_PRINCIPAL", "of": "principal", "max": 3}
+    async with come(hub, "server") as one, come(hub, "server") as two, come(hub, "other") as other:
+        for served, name in ((one, "a.one"), (one, "a.two"), (two, "a.one")):
+            await served.result("method.register", {"method": name})
+        await one.result("method.register", {"method": "a.one", "max_concurrency": 5})  # anew: it serves it already
+        for served in (one, two):
+            error = await served.error("method.register", {"method": "a.three"})
+            require({"code": ErrorCode.RESOURCE_EXHAUSTED, "data": named}, error)
+        await other.result("method.register", {"method": "b.one"})
+        for number in range(5):
+            await one.result("method.unregister", {"method": "a.two"})
+            await one.result("method.register", {"method": "a.two"}, id=f"again {number}")
+        await two.socket.close()
+
+        async def has_room() -> bool:
+            return "result" in await one.call("method.register", {"method": "a.three"})
+
+        await until(has_room, "what a client served is given back when it is gone")
+        require({"data": named}, await one.error("method.register", {"method": "a.four"}))
+
+
+def mcp(hub: RunningHub, method: str, name: str, session: str | None = None) -> tuple[int, str | None, bytes]:
+    """The status of a request to ``/mcp``, the session that it names, and the body."""
+    connection = http.client.HTTPConnection(hub.host, hub.port, timeout=60)
+    headers = {"Authorization": f"Bearer {TOKENS[name][0]}", "Content-Type": "application/json"}
+    headers["Accept"] = "application/json, text/event-stream"
+    if session is not None:
+        headers["Mcp-Session-Id"] = session
+    params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    try:
+        connection.request(method, "/mcp", body if method == "POST" else None, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers.get("mcp-session-id"), answer.read()
+    finally:
+        connection.close()
+
+
+async def test_mcp_sessions_of_a_principal(hub: RunningHub, ops: Peer) -> None:
+    await limit(ops, max_mcp_sessions_per_principal=2)
+    opened = [mcp(hub, "POST", "eve") for _ in range(2)]
+    assert [status for status, _, _ in opened] == [200, 200]
+    status, _, body = mcp(hub, "POST", "eve")
+    assert status == 503
+    named = {"limit": "TRUNKLINE_MAX_MCP_SESSIONS_PER_PRINCIPAL", "of": "principal", "max": 2}
+    require({"error": {"code": ErrorCode.RESOURCE_EXHAUSTED, "data": named}}, json.loads(body))
+    assert mcp(hub, "POST", "ann")[0] == 200, "another one has its own"
+    assert mcp(hub, "DELETE", "other eve", opened[0][1])[0] == 404, "of another tenant, whatever its name"
+    assert mcp(hub, "DELETE", "eve", opened[0][1])[0] == 200
+    assert mcp(hub, "POST", "eve")[0] == 200

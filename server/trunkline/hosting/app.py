@@ -102,6 +102,7 @@ class HubParts:
         self.credentials = credentials(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
+        self.shares = Shares(_share_limits(settings))
         self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
@@ -123,7 +124,6 @@ class HubParts:
             settings.unsigned_topics,
             self.router.keys.require_epoch,
         )
-        self.shares = Shares(_share_limits(settings))
         self.logins = FailedLogins(
             self._principal_of,
             settings.failed_logins,
@@ -368,6 +368,8 @@ def _share_limits(settings: Settings) -> ShareLimits:
         max_connections_per_address=settings.max_connections_per_address,
         max_calls_per_principal=settings.max_calls_per_principal,
         max_calls_per_tenant=settings.max_calls_per_tenant,
+        max_registrations_per_principal=settings.max_registrations_per_principal,
+        max_mcp_sessions_per_principal=settings.max_mcp_sessions_per_principal,
     )
 
 

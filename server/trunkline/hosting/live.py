@@ -54,6 +54,8 @@ def _limit_calls(parts: HubParts, settings: Settings) -> None:
     shares.max_connections_per_tenant = settings.max_connections_per_tenant
     shares.max_connections_per_address = settings.max_connections_per_address
     shares.max_calls_per_principal = settings.max_calls_per_principal
+    shares.max_registrations_per_principal = settings.max_registrations_per_principal
+    shares.max_mcp_sessions_per_principal = settings.max_mcp_sessions_per_principal
     parts.context.services.rates.limit(settings.rate_limit, settings.rate_burst)
     parts.logins.limit_to(settings.failed_logins)
     parts.context.services.tenant_rates.limit(settings.rate_limit_per_tenant)

@@ -202,6 +202,10 @@ class Connection(ABC):
         share.calls += running
         self.share = share
 
+    def require_registration(self) -> None:
+        """Refuse one more method where the principal serves as many as it may (2003)."""
+        self._services.shares.require_registration(self.share)
+
     def close(self, code: int, reason: str) -> None:
         """End the connection with a close code and a reason."""
         self.door.close(code, reason)

@@ -146,6 +146,8 @@ class Registrations(CallBackend, Callees):
         others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
         if others >= MAX_REGISTRATIONS:
             raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection registers at most {MAX_REGISTRATIONS} methods")
+        if name not in own:
+            connection.require_registration()
         info, size = described(params), schema_bytes(params)
         if size:
             self._require_room(name, size)
@@ -157,6 +159,7 @@ class Registrations(CallBackend, Callees):
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
+            connection.share.registrations += 1
         registered.callees[connection] = callee
         if (vacancy := self._vacant.pop(name, None)) is not None:
             vacancy.cancel()
@@ -213,7 +216,8 @@ class Registrations(CallBackend, Callees):
 
     def _forget_if_done(self, callee: Callee, name: str) -> None:
         if callee.is_leaving and not callee.running:
-            self._of_connection.get(callee.connection, {}).pop(name, None)
+            if self._of_connection.get(callee.connection, {}).pop(name, None) is not None:
+                callee.connection.share.registrations -= 1
             callee.tell_drained(name)
 
     def _leave(self, name: str, connection: Connection, *, for_good: bool) -> None:
@@ -257,6 +261,7 @@ class Registrations(CallBackend, Callees):
     @override
     def gone(self, connection: Connection) -> None:
         own = self._of_connection.pop(connection, {})
+        connection.share.registrations -= len(own)
         for name, callee in own.items():
             if not callee.is_leaving:
                 self._leave(name, connection, for_good=False)

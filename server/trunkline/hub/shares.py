@@ -33,6 +33,8 @@ class ShareLimits:
     max_connections_per_address: int = 0
     max_calls_per_principal: int = 0
     max_calls_per_tenant: int = 0
+    max_registrations_per_principal: int = 0
+    max_mcp_sessions_per_principal: int = 0
 
 
 class Share:
@@ -55,12 +57,13 @@ class Share:
 
 
 class PrincipalShare(Share):
-    """The share of a principal, and that of its ``tenant``."""
+    """The share of a principal, that of its ``tenant``, and how many methods its connections serve."""
 
-    __slots__ = ("tenant",)
+    __slots__ = ("registrations", "tenant")
 
     def __init__(self, name: str, tenant: Share) -> None:
         self.tenant = tenant
+        self.registrations = 0
         super().__init__("principal", name)
 
 
@@ -164,6 +167,28 @@ class Shares:
             raise self._counted(_too_many_connections("max_connections_per_principal", share, own))
         if all_of_it and share.tenant.connections >= all_of_it:
             raise self._counted(_too_many_connections("max_connections_per_tenant", share.tenant, all_of_it))
+
+    def require_registration(self, share: PrincipalShare) -> None:
+        """Refuse one more method of a principal that serves as many as it may.
+
+        Raises:
+            RpcError: 2003, ``max_registrations_per_principal``.
+        """
+        limit = self.limits.max_registrations_per_principal
+        if limit and share.registrations >= limit:
+            words = f"principal {share.name} serves {share.registrations} methods, and may serve {limit}"
+            raise self._counted(share_error("max_registrations_per_principal", share.of, limit, words))
+
+    def require_mcp_session(self, principal: Principal, sessions: int) -> None:
+        """Refuse one more MCP session of a principal that has as many as it may.
+
+        Raises:
+            RpcError: 2003, ``max_mcp_sessions_per_principal``.
+        """
+        limit = self.limits.max_mcp_sessions_per_principal
+        if limit and sessions >= limit:
+            words = f"principal {principal.name} has {sessions} MCP sessions open, and may have {limit}; end some"
+            raise self._counted(share_error("max_mcp_sessions_per_principal", "principal", limit, words))
 
     def _counted(self, error: RpcError) -> RpcError:
         self.refused.count(error)
