@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support.timing import until
 from trunkline.edge import pending
 from trunkline.edge.access import failures
 from trunkline.edge.access.tokens import new_token
+from trunkline.edge.http import protocol
 from trunkline_protocol.errors import ErrorCode
 
 TOKENS: Final = {name: new_token() for name in ("ops", "ann", "ben", "eve", "new", "server", "other", "other eve")}
@@ -28,8 +30,13 @@ ROLES: Final = {"ops": ["admin"], "server": ["callee"], "other": ["callee"]}
 FEW: Final = 8
 """Connections that may wait for their peers to authenticate."""
 
-SLOW: Final = {f"{pending.__name__}:MAX_PENDING": FEW, f"{failures.__name__}:WINDOW": 60_000.0}
-"""So that nothing of what is counted is forgotten during a test."""
+SLOW: Final = {
+    f"{pending.__name__}:MAX_PENDING": FEW,
+    f"{failures.__name__}:WINDOW": 60_000.0,
+    f"{protocol.__name__}:HEAD_TIMEOUT": 600.0,
+    f"{protocol.__name__}:REFUSED_HEAD_TIMEOUT": 600.0,
+}
+"""So that nothing of what is counted is forgotten, and nobody is cut off, during a test."""
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +133,42 @@ async def test_connections_of_an_address(hub: RunningHub, ops: Peer) -> None:
     await until(has_room, "the address has room again")
     for _ in range(10):
         assert ask(hub, "ann", "127.0.0.2")[0] == 200, "a request gives back what it took"
+
+
+async def test_idle_sockets_of_an_address(hub: RunningHub, ops: Peer) -> None:
+    await limit(ops, max_connections_per_address=3)
+    idle = [socket.create_connection((hub.host, hub.port), 60, ("127.0.0.7", 0)) for _ in range(3)]
+    try:
+
+        async def is_full() -> bool:
+            return answered(hub, "127.0.0.7") == 503
+
+        await until(is_full, "the hub has accepted the idle ones")
+        status, error, _ = await refusal(hub, "ann", "127.0.0.7")
+        assert status == 503
+        require({"data": {"limit": "TRUNKLINE_MAX_CONNECTIONS_PER_ADDRESS", "of": "address", "max": 3}}, error)
+        assert ask(hub, "ann", "127.0.0.2")[0] == 200
+    finally:
+        for each in idle:
+            each.close()
+
+    async def has_room() -> bool:
+        return answered(hub, "127.0.0.7") == 200
+
+    await until(has_room, "the sockets are given back")
+    async with AsyncExitStack() as stack:  # a WebSocket is a connection, and no idle socket any more
+        for _ in range(3):
+            await stack.enter_async_context(come(hub, "ann", "127.0.0.7"))
+        assert answered(hub, "127.0.0.7") == 200
+
+
+def answered(hub: RunningHub, address: str) -> int:
+    connection = http.client.HTTPConnection(hub.host, hub.port, timeout=60, source_address=(address, 0))
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize(

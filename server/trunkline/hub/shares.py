@@ -44,15 +44,17 @@ class Share:
         of: what kind of holder it is.
         name: its name, or address.
         connections: its open connections, requests over HTTP included.
+        sockets: of an address, those that are no WebSocket: idle ones too, which are no connections of the hub yet.
         calls: its calls in flight, notifications included. Of a tenant they are only counted where they are limited.
     """
 
-    __slots__ = ("__weakref__", "calls", "connections", "name", "of")
+    __slots__ = ("__weakref__", "calls", "connections", "name", "of", "sockets")
 
     def __init__(self, of: Holder, name: str) -> None:
         self.of: Holder = of
         self.name = name
         self.connections = 0
+        self.sockets = 0
         self.calls = 0
 
 
@@ -151,6 +153,21 @@ class Shares:
         limit = self.limits.max_connections_per_address
         if limit and (share := self.of_address(peer)) is not None and share.connections >= limit:
             raise self._counted(_too_many_connections("max_connections_per_address", share, limit))
+
+    def add_socket(self, peer: str) -> Share | None:
+        """Count a new socket, before anything came over it, in the share of its address; returned for counting it off.
+
+        Raises:
+            RpcError: 2003, ``max_connections_per_address``.
+        """
+        share, limit = self.of_address(peer), self.limits.max_connections_per_address
+        if share is None:
+            return None
+        if limit and share.sockets >= limit:
+            words = f"address {share.name} has {share.sockets} sockets open, and may have {limit}; close some"
+            raise self._counted(share_error("max_connections_per_address", share.of, limit, words))
+        share.sockets += 1
+        return share
 
     def require_connection(self, principal: Principal) -> None:
         """Refuse one more connection of a principal that has, or whose tenant has, as many as it may.
