@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -31,10 +30,19 @@ from pydantic_settings import (
 
 from trunkline import defaults
 from trunkline.group_settings import Groups, GroupSettings, default_executors
-from trunkline.setting_names import PREFIX, SettingsError, parted, problems_of, require_origins, unknown_variables
+from trunkline.setting_names import (
+    PREFIX,
+    SettingsError,
+    parted,
+    problems_of,
+    require_networks,
+    require_origins,
+    require_patterns,
+    require_variables,
+    unknown_variables,
+)
 from trunkline_protocol.backlog import QUEUE_BYTES, QUEUE_LIMIT, QUEUE_LIMIT_PER_CONNECTION
 from trunkline_protocol.framing import DialectName, FramingName
-from trunkline_protocol.topics import valid_pattern
 
 DEFAULT_PORT = 8765
 
@@ -78,7 +86,9 @@ class Settings(BaseSettings):
     uds_dialect: DialectName = Field("jsonrpc", description="dialect of uds_framed")
     packs: Names | None = Field(None, description="method packs; unset = all that are installed, none = no pack")
     methods: Names = Field((), description="modules with @method functions")
-    executor_env: Names = Field((), description="variables passed to executors beside the usual ones; X* for a prefix")
+    executor_env: Annotated[Names, AfterValidator(require_variables)] = Field(
+        (), description="variables passed to executors beside the usual ones; X* for a prefix"
+    )
     executors: int = Field(default_factory=default_executors, ge=0, le=256, description="0 = in the hub's process")
     groups: Groups = Field({}, description="groups of executors, by name; none = one of everything")
     data: Path = Field(Path("data"), description="folder for collections and jobs")
@@ -117,7 +127,14 @@ class Settings(BaseSettings):
         (), description="accepted Origins of browsers, beside the hub's own; `loopback`: of this machine, `*`: any"
     )
 
-    trusted_proxies: Names = Field((), description="addresses and networks whose X-Forwarded-For is trusted")
+    trusted_proxies: Annotated[Names, AfterValidator(require_networks)] = Field(
+        (), description="addresses and networks whose X-Forwarded-For is trusted"
+    )
+    failed_logins: LiveInt = Field(
+        defaults.FAILED_LOGINS,
+        ge=0,
+        description="wrong tokens from one address within a minute, after which others wait; 0 = no limit",
+    )
 
     model: str = Field(defaults.DEFAULT_MODEL, description="sentence-transformers model: a Hub name or a path")
     embedding_backend: Literal["auto", "torch", "openvino", "openvino-int8"] = Field(
@@ -142,7 +159,14 @@ class Settings(BaseSettings):
     llm_api_key: SecretStr | None = Field(None, description="its key")
 
     max_connections: LiveInt = Field(16_384, ge=1, description="connections of all principals")
+    max_connections_per_principal: LiveInt = Field(0, ge=0, description=f"{OF_ONE}; 0 = no limit")
+    max_connections_per_tenant: LiveInt = Field(0, ge=0, description="the same of one tenant; 0 = no limit")
+    max_connections_per_address: LiveInt = Field(
+        0, ge=0, description="the same from one address, or one IPv6 /64; 0 = no limit"
+    )
     max_calls: LiveInt = Field(defaults.MAX_CALLS, ge=1, description="calls in flight of all connections")
+    max_calls_per_principal: LiveInt = Field(0, ge=0, description=f"{OF_ONE}; 0 = no limit")
+    max_calls_per_tenant: int = Field(0, ge=0, description="the same of one tenant; 0 = no limit")
     max_calls_per_connection: LiveInt = Field(
         defaults.MAX_CALLS_PER_CONNECTION, ge=1, description="calls in flight of one connection"
     )
@@ -152,6 +176,10 @@ class Settings(BaseSettings):
         ge=0,
         description="subscriptions of one principal; a pattern counts once a token",
     )
+    max_registrations_per_principal: LiveInt = Field(
+        0, ge=0, description="methods that the connections of one principal serve; 0 = no limit"
+    )
+    max_mcp_sessions_per_principal: LiveInt = Field(0, ge=0, description="MCP sessions of one principal; 0 = no limit")
     max_channels: int = Field(128, ge=1, description="channels of one Phoenix socket")
     max_sessions: LiveInt = Field(defaults.MAX_SESSIONS, ge=0, description="resumable sessions of all principals")
     max_sessions_per_principal: LiveInt = Field(defaults.MAX_SESSIONS_PER_PRINCIPAL, ge=0, description=OF_ONE)
@@ -162,6 +190,7 @@ class Settings(BaseSettings):
     )
     rate_limit: LiveFloat = Field(0.0, ge=0, description="calls a second of one principal; 0 = no limit")
     rate_burst: LiveInt = Field(0, ge=0, description="burst of one principal, in calls; 0 = one second's worth")
+    rate_limit_per_tenant: LiveFloat = Field(0.0, ge=0, description="calls a second of one tenant; 0 = no limit")
     idempotency_keys: int = Field(
         defaults.IDEMPOTENCY_KEYS,
         ge=0,
@@ -220,7 +249,9 @@ class Settings(BaseSettings):
     detached_bytes_per_principal: int = Field(64 * 2**20, ge=2**20, description=OF_ONE)
     outbox_bytes: int = Field(16 * 2**20, ge=64 * 1024, description="responses queued for one slow connection")
     outbox_event_bytes: int = Field(4 * 2**20, ge=1024, description="events queued for one slow connection")
-    unsigned_topics: Names = Field((), description="topics and patterns whose events do not name their publisher")
+    unsigned_topics: Annotated[Names, AfterValidator(require_patterns)] = Field(
+        (), description="topics and patterns whose events do not name their publisher"
+    )
     history_events: LiveInt = Field(defaults.HISTORY_EVENTS, ge=0, description="events kept of each topic")
     history_seconds: LiveFloat = Field(defaults.HISTORY_SECONDS, ge=0, description="how long events are kept")
     history_bytes: LiveInt = Field(defaults.HISTORY_BYTES, ge=0, description="size of all kept events")
@@ -295,34 +326,6 @@ class Settings(BaseSettings):
             return int(value.removeprefix("0o"), 8)
         except ValueError as error:
             raise ValueError(f"{value!r} is no octal number such as 600 or 0660") from error
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for proxy in value:
-            try:
-                ipaddress.ip_network(proxy, strict=False)
-            except ValueError as error:
-                raise ValueError(f"{proxy!r:.100} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from error
-        return value
-
-    @field_validator("executor_env")
-    @classmethod
-    def _variables(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
-                raise ValueError(f"{name!r:.100} is no name of a variable, or beginning of names such as MYAPP_*")
-        return value
-
-    @field_validator("unsigned_topics")
-    @classmethod
-    def _patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            if not valid_pattern(pattern):
-                raise ValueError(
-                    f"{pattern!r:.100} is no topic or pattern (tokens joined by dots, * for one, a last >)"
-                )
-        return value
 
     @field_validator("packs")
     @classmethod

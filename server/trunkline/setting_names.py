@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
+
+from trunkline_protocol.topics import valid_pattern
 
 PREFIX: Final = "TRUNKLINE_"
 
@@ -77,6 +80,32 @@ def require_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
         if origin not in ("*", "loopback") and not re.fullmatch(r"[A-Za-z][\w+.-]*://[^/\s]+/?", origin):
             raise ValueError(f"{origin!r:.100} is no origin such as https://app.example or http://localhost:5173")
     return origins
+
+
+def require_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
+    """Check addresses and networks; raises ValueError for what is neither."""
+    for network in networks:
+        try:
+            ipaddress.ip_network(network, strict=False)
+        except ValueError as error:
+            raise ValueError(f"{network!r:.100} is no address or network, such as 127.0.0.1 or 10.0.0.0/8") from error
+    return networks
+
+
+def require_variables(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check names of variables, or beginnings of names (``X*``); raises ValueError for what is neither."""
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*\*?", name):
+            raise ValueError(f"{name!r:.100} is no name of a variable, or beginning of names such as MYAPP_*")
+    return names
+
+
+def require_patterns(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Check topics and patterns; raises ValueError for what is neither."""
+    for pattern in patterns:
+        if not valid_pattern(pattern):
+            raise ValueError(f"{pattern!r:.100} is no topic or pattern (tokens joined by dots, * for one, a last >)")
+    return patterns
 
 
 def parted(problems: Sequence[str]) -> list[tuple[str, str]]:

@@ -129,7 +129,7 @@ class SimulatedHub:
             RpcError: the hub refuses it.
         """
         context = self.parts.context
-        context.check_room()
+        context.check_room(name)
         principal = context.admit(Handshake("/ws", name, {"host": "localhost"}))
         listener = WebSocketListener(context, principal, name)
         connection = Connection(

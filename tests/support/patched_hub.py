@@ -18,7 +18,7 @@ def patch(values: dict[str, float]) -> None:
     for path, value in values.items():
         module, _, name = path.partition(":")
         found = importlib.import_module(module)
-        assert isinstance(getattr(found, name), float), f"{path} is no number of seconds"
+        assert isinstance(getattr(found, name), int | float), f"{path} is no number"
         setattr(found, name, value)
 
 

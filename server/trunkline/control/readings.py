@@ -50,6 +50,8 @@ class Readings:
         disk: the disk of the data folder.
         jobs: the number of jobs, by status.
         breakers: the circuit breakers of methods.
+        refused: how often something was refused for a limit, by the setting's name.
+        failed_logins: how many wrong tokens came.
         started_at: when the hub started, in seconds since 1970.
     """
 
@@ -67,6 +69,8 @@ class Readings:
     disk: Callable[[], Disk]
     jobs: Callable[[], Mapping[str, int]]
     breakers: Breakers
+    refused: Mapping[str, int]
+    failed_logins: Callable[[], int]
     started_at: float = field(default_factory=time.time)
 
     def __call__(self) -> Iterable[Reading]:
@@ -112,6 +116,10 @@ class Readings:
             errors[error_name(code)] += number
         yield Reading("trunkline_call_errors", "Calls that ended in an error", "counter", errors, "outcome")
         yield _gauge("trunkline_calls_in_flight", "Calls that have no outcome yet", view.router.in_flight)
+        yield _counter("trunkline_failed_logins", "Wrong tokens", self.failed_logins())
+        yield Reading(
+            "trunkline_refused", "Refused for a limit, by its setting", "counter", dict(self.refused), "limit"
+        )
         yield Reading("trunkline_jobs", "Jobs by status", "gauge", self.jobs(), "status")
         yield _gauge("trunkline_calls_waiting", "Calls that wait for an executor", view.pool.waiting)
         yield _gauge("trunkline_callee_calls_waiting", "Calls that wait for a callee", self.registrations.waiting)

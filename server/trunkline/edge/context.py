@@ -9,17 +9,17 @@ from typing import Final, Protocol
 
 from trunkline import defaults
 from trunkline.edge.access.rules import AccessRules
+from trunkline.edge.pending import PendingConnections
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
 from trunkline.hub.principal import PENDING, Handshake, Principal
+from trunkline.hub.shares import Seat
 from trunkline_protocol.errors import RpcError, limit_error
 
 MAX_CLIENT_CHARS: Final = 120
 """Characters that are kept of a client's name, its User-Agent."""
 
-MAX_PENDING: Final = 256
-"""Connections that may be open without having authenticated."""
 AT_ONCE: Final = 50
 CLOSE_STEP: Final = 0.02
 """Seconds between the portions in which connections are closed, each of :data:`AT_ONCE` or more."""
@@ -52,8 +52,8 @@ class EdgeContext:
         ping_interval, ping_timeout: seconds.
         refused: called with the address and the error of each peer that is not let in.
         partial: account of the bytes of incomplete messages.
-        listeners: the open connections.
-        pending: how many of them have not authenticated yet.
+        listeners: the open connections, each with the place that it takes of its principal's, tenant's and address's.
+        pending: those of them that have not authenticated yet.
     """
 
     services: Services
@@ -70,8 +70,27 @@ class EdgeContext:
     partial: ByteAccount = field(
         default_factory=lambda: ByteAccount(defaults.PARTIAL_BYTES, defaults.PARTIAL_BYTES_PER_PRINCIPAL)
     )
-    listeners: dict[Listener, None] = field(default_factory=dict)
-    pending: int = 0
+    listeners: dict[Listener, Seat] = field(default_factory=dict)
+    pending: PendingConnections = field(default_factory=PendingConnections)
+
+    def enter(self, listener: Listener, peer: str) -> None:
+        """Count a connection from now on."""
+        shares = self.services.shares
+        self.listeners[listener] = Seat(shares.of(listener.principal), shares.of_address(peer))
+        if listener.principal is PENDING:
+            self.pending.add(listener, peer)
+
+    def authenticated(self, listener: Listener) -> None:
+        """Count a connection as its principal's from now on: it had none before."""
+        self.pending.remove(listener)
+        if (seat := self.listeners.get(listener)) is not None:
+            seat.move(self.services.shares.of(listener.principal))
+
+    def leave(self, listener: Listener) -> None:
+        """Count a connection no more; without effect on one that is not counted."""
+        self.pending.remove(listener)
+        if (seat := self.listeners.pop(listener, None)) is not None:
+            seat.release()
 
     async def close_all(self, code: int, reason: str, spread: float) -> None:
         """Close every connection, the oldest first, spread over time, so that not all of them come back at once.
@@ -94,22 +113,41 @@ class EdgeContext:
             listener.close(code, reason)
         return len(chosen)
 
-    def check_room(self) -> None:
-        """Raise RESOURCE_EXHAUSTED (2003, limit ``max_connections``) where one more connection would be too many."""
+    def check_room(self, peer: str) -> None:
+        """Refuse one more connection where there are too many, or too many from its address.
+
+        Raises:
+            RpcError: 2003, ``max_connections`` or ``max_connections_per_address``.
+        """
         if len(self.listeners) >= self.max_connections:
-            raise limit_error("max_connections", f"{len(self.listeners)} connections are open already")
+            error = limit_error("max_connections", f"{len(self.listeners)} connections are open already")
+            self.services.shares.refused.count(error)
+            raise error
+        self.services.shares.require_address(peer)
 
     def admit(self, handshake: Handshake) -> Principal:
         """The principal of a new connection; ``PENDING`` where the connection is to authenticate later, by a call.
 
         Raises:
-            RpcError: address, origin or credentials are not right, or too many connections have not authenticated yet.
+            RpcError: address, origin or credentials are not right, or the principal, its tenant, or all that have not
+                authenticated yet, have too many connections.
         """
         if not self.auth_call or handshake.token is not None:
-            return self.access.admit(handshake)
+            principal = self.access.admit(handshake)
+            self.services.shares.require_connection(principal)
+            return principal
         self.access.check_address(handshake)
-        if self.pending >= MAX_PENDING:
-            raise limit_error(
-                "auth_call", f"{MAX_PENDING} connections have not authenticated yet; send the token with the upgrade"
-            )
+        self.require_pending(handshake.peer)
         return PENDING
+
+    def require_pending(self, peer: str) -> None:
+        """Make room for one more connection that has not authenticated yet.
+
+        Raises:
+            RpcError: 2003, ``auth_call``: there is none (:meth:`PendingConnections.make_room`).
+        """
+        try:
+            self.pending.make_room(peer)
+        except RpcError as error:
+            self.services.shares.refused.count(error)
+            raise

@@ -30,6 +30,7 @@ from trunkline.control.requests import request_log
 from trunkline.control.sampling import Sampler, failed_calls
 from trunkline.control.topic_list import TopicList
 from trunkline.control.tracing import make_tracer
+from trunkline.edge.access.failures import FailedLogins
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors
@@ -56,6 +57,7 @@ from trunkline.hub.registrations import Registrations
 from trunkline.hub.resumption import Resumption, SessionLink
 from trunkline.hub.router import Router
 from trunkline.hub.sessions import SessionTable
+from trunkline.hub.shares import ShareLimits, Shares
 from trunkline.hub.subscriptions import Subscriptions
 from trunkline.hub.topic_history import TopicHistory
 from trunkline.jobs.limits import JobLimits
@@ -101,6 +103,7 @@ class HubParts:
         self.credentials = credentials(settings)
         self._observe(settings)
         self.pool = self._pool(settings)
+        self.shares = Shares(_share_limits(settings))
         self.registrations = Registrations(self.pool, self._queue_limits, settings.callee_grace)
         self.router = self._router(settings)
         self.router.tracer = self.tracer
@@ -122,11 +125,18 @@ class HubParts:
             settings.unsigned_topics,
             self.router.keys.require_epoch,
         )
+        self.logins = FailedLogins(
+            self._principal_of,
+            settings.failed_logins,
+            signed=any((settings.jwt_key, settings.jwt_keys_file, settings.jwt_keys_url)),
+            refused=self.shares.refused,
+        )
         self.authentication = Authentication(
-            self.credentials.authenticate_token,
+            self.logins.authenticate_token,
             settings.auth_seconds,
             self._authenticated,
             self.registrations.may_keep,
+            self.shares.require_connection,
         )
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
@@ -224,9 +234,11 @@ class HubParts:
                 self._opened,
                 self._closed,
                 self.registrations,
+                self.shares,
+                RateLimiter(settings.rate_limit_per_tenant),
                 self.credentials.act_as,
             ),
-            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self._principal_of),
+            AccessRules({*own_names, *settings.allowed_hosts}, settings.allowed_origins, self.logins.authenticate),
             Flusher(asyncio.get_running_loop()),
             max_connections=settings.max_connections,
             max_message_bytes=settings.max_message_bytes,
@@ -315,7 +327,8 @@ class HubParts:
     def refused(self, peer: str, error: RpcError) -> None:
         """Record in the audit log that a peer was not let in, and why."""
         if self.audit is not None:
-            self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
+            limit = {"limit": error.data["limit"]} if "limit" in error.data else {}
+            self.audit.event("refused", peer=peer, outcome=error.name, code=error.code, **limit)
 
     def answers(self, name: str) -> bool:
         """Whether the hub itself or a client serves a method of this name."""
@@ -345,6 +358,8 @@ class HubParts:
             self._disk,
             self.jobs.counts,
             self.router.breakers,
+            self.shares.refused.counts,
+            lambda: self.logins.count,
         )
 
 
@@ -354,6 +369,18 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         max_calls_per_connection=settings.max_calls_per_connection,
         max_subscriptions=settings.max_subscriptions,
         max_subscriptions_per_principal=settings.max_subscriptions_per_principal,
+    )
+
+
+def _share_limits(settings: Settings) -> ShareLimits:
+    return ShareLimits(
+        max_connections_per_principal=settings.max_connections_per_principal,
+        max_connections_per_tenant=settings.max_connections_per_tenant,
+        max_connections_per_address=settings.max_connections_per_address,
+        max_calls_per_principal=settings.max_calls_per_principal,
+        max_calls_per_tenant=settings.max_calls_per_tenant,
+        max_registrations_per_principal=settings.max_registrations_per_principal,
+        max_mcp_sessions_per_principal=settings.max_mcp_sessions_per_principal,
     )
 
 

@@ -50,7 +50,16 @@ def _limit_calls(parts: HubParts, settings: Settings) -> None:
     parts.topics.totals.max_weight = settings.max_subscriptions_per_principal
     parts.context.max_connections = settings.max_connections
     raise_descriptor_limit(settings.max_connections)
+    shares = parts.shares.limits
+    shares.max_connections_per_principal = settings.max_connections_per_principal
+    shares.max_connections_per_tenant = settings.max_connections_per_tenant
+    shares.max_connections_per_address = settings.max_connections_per_address
+    shares.max_calls_per_principal = settings.max_calls_per_principal
+    shares.max_registrations_per_principal = settings.max_registrations_per_principal
+    shares.max_mcp_sessions_per_principal = settings.max_mcp_sessions_per_principal
     parts.context.services.rates.limit(settings.rate_limit, settings.rate_burst)
+    parts.logins.limit_to(settings.failed_logins)
+    parts.context.services.tenant_rates.limit(settings.rate_limit_per_tenant)
     for connection in parts.monitor.book.connections():
         connection.become(connection.principal)
 

@@ -54,7 +54,9 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
 
 def _configuration(parts: HubParts, app: ASGIApp) -> uvicorn.Config:
     settings = parts.settings
-    heads = RequestHeads(settings.trusted_proxies, is_open=parts.credentials.is_open, refused=parts.refused)
+    heads = RequestHeads(
+        settings.trusted_proxies, is_open=parts.credentials.is_open, refused=parts.refused, shares=parts.shares
+    )
     phoenix_endpoint = phoenix.PhoenixEndpoint(settings.max_channels)
     websocket = WebSocketDoor(parts.context, endpoints() | {phoenix.PATH: phoenix_endpoint})
     return uvicorn.Config(

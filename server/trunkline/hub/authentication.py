@@ -18,6 +18,7 @@ from trunkline_protocol.hub_methods import AUTH
 
 CREDENTIALS_EXPIRED: Final = 4001
 NOT_AUTHENTICATED: Final = 4501
+TRY_AGAIN_LATER: Final = 1013
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -30,6 +31,7 @@ class Authentication:
         seconds: how long a connection without credentials may stay.
         changed: called with each connection that has a new principal.
         may_keep: whether the methods that a connection serves may be served by this principal.
+        require_room: raises :class:`RpcError` where a principal has as many connections as it may.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class Authentication:
         seconds: float,
         changed: Callable[[Connection], None] = lambda _: None,
         may_keep: Callable[[Connection, Principal], bool] = lambda _, _principal: True,
+        require_room: Callable[[Principal], None] = lambda _: None,
     ) -> None:
         self._authenticate = authenticate
         self._seconds = seconds
         self._changed = changed
         self._may_keep = may_keep
+        self._require_room = require_room
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
 
     def methods(self) -> Handlers:
@@ -77,9 +81,15 @@ class Authentication:
                 other = f"{principal.name} of tenant {principal.tenant}"
                 words = f"this connection belongs to {before.name} of tenant {before.tenant}"
                 raise RpcError(ErrorCode.FORBIDDEN, f"{words}; open another one to authenticate as {other}")
+            if before is PENDING:
+                self._require_room(principal)
         except RpcError as error:
-            if before is PENDING and error.retry_after_ms is None:  # else it may be right soon
-                asyncio.get_running_loop().call_soon(connection.close, NOT_AUTHENTICATED, "the token is not valid")
+            # Where the issuer's keys are on their way, the same call may do in a moment.
+            if before is PENDING and error.code != ErrorCode.WORKER_UNAVAILABLE:
+                code, reason = NOT_AUTHENTICATED, "the token is not valid"
+                if error.retryable:  # a limit: the same token may do later
+                    code, reason = TRY_AGAIN_LATER, error.message
+                asyncio.get_running_loop().call_soon(connection.close, code, reason)
             raise
         self._admit(connection, principal)
         left = None if principal.expires is None else int(1000 * (principal.expires - time.monotonic()))

@@ -13,8 +13,10 @@ from typing_extensions import override
 from trunkline.hub.act_as import require_call
 from trunkline.hub.batch_reply import BatchReply
 from trunkline.hub.connection import ClientCall, Connection, Door, NotificationCall, Services
+from trunkline.hub.limits import TokenBucket
 from trunkline.hub.outbox import Outbox
 from trunkline.hub.principal import PENDING, Principal, not_granted
+from trunkline.hub.shares import Share, share_error
 from trunkline_protocol import hub_methods
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.frame_numbers import seq_of
@@ -49,7 +51,7 @@ class ClientConnection(Connection):
     Its door calls :meth:`receive` for each message and :meth:`disconnected` once.
     """
 
-    __slots__ = ("_allowed", "_bucket", "_max_calls", "_restricted", "_route")
+    __slots__ = ("_allowed", "_bucket", "_max_calls", "_restricted", "_route", "_tenant_bucket")
 
     def __init__(
         self,
@@ -68,9 +70,12 @@ class ClientConnection(Connection):
     def become(self, principal: Principal) -> None:
         super().become(principal)
         self._allowed = _NOTHING
-        self._max_calls = self._services.limits.max_calls_per_connection
-        self._bucket = self._services.rates.bucket(principal.name, principal.rate, time.monotonic())
-        self._restricted = principal.methods is not None or self._bucket is not None
+        services, now = self._services, time.monotonic()
+        self._max_calls = services.limits.max_calls_per_connection
+        self._bucket = services.rates.bucket((principal.tenant, principal.name), principal.rate, now)
+        self._tenant_bucket = services.tenant_rates.bucket(principal.tenant, None, now)
+        has_rate = self._bucket is not None or self._tenant_bucket is not None
+        self._restricted = principal.methods is not None or has_rate or services.shares.limits_calls
 
     @override
     def receive(self, data: bytes) -> None:
@@ -133,6 +138,7 @@ class ClientConnection(Connection):
         else:
             call = ClientCall(self, request, None)
             self.calls[call.id] = call
+            self.share.calls += 1
             self._route(call, error)
 
     def _request(self, request: Request, batch: BatchReply | None) -> None:
@@ -150,6 +156,7 @@ class ClientConnection(Connection):
             if call.metadata and _may_act_as(call.metadata):
                 refusal = self._acting(call, running, refusal)
             self.calls[call.id] = call
+            self.share.calls += 1
             self._route(call, refusal)
 
     def _refusal(self, method: str, running: int) -> RpcError | None:
@@ -159,18 +166,23 @@ class ClientConnection(Connection):
         return self._not_now(running)
 
     def _not_now(self, running: int) -> RpcError | None:
-        principal = self.principal
-        if principal is not PENDING and self._bucket is not None and (wait := self._bucket.take(time.monotonic())):
-            return limit_error(
-                "rate_limit",
-                f"{principal.name} exceeds its rate of calls; wait retry_after_ms",
-                code=ErrorCode.RATE_LIMITED,
-                retry_after_ms=1 + int(wait * 1000),
-            )
-        if running >= self._max_calls:
-            return limit_error(
+        refusal: RpcError | None = None
+        if self.principal is not PENDING:
+            refusal = self._too_often() or self._services.shares.refusal_of_call(self.share)
+        if refusal is None and running >= self._max_calls:
+            refusal = limit_error(
                 "max_calls_per_connection", f"{running} calls of this connection are in flight; wait for replies"
             )
+        if refusal is not None:
+            self._services.shares.refused.count(refusal)
+        return refusal
+
+    def _too_often(self) -> RpcError | None:
+        now, share = time.monotonic(), self.share
+        if self._bucket is not None and (wait := self._bucket.take(now)):
+            return _rate_error("rate_limit", share, self._bucket, wait)
+        if self._tenant_bucket is not None and (wait := self._tenant_bucket.take(now)):
+            return _rate_error("rate_limit_per_tenant", share.tenant, self._tenant_bucket, wait)
         return None
 
     def _acting(self, call: ClientCall | NotificationCall, running: int, refusal: RpcError | None) -> RpcError | None:
@@ -281,6 +293,7 @@ class ClientConnection(Connection):
             return  # the call was answered already, or never made
         if silent:  # MCP: a cancelled request gets no reply
             del self.calls[target]
+            self.share.calls -= 1
             self.streams.pop(call, None)
             call.abandon()
             if call.batch is not None:
@@ -346,6 +359,12 @@ _OWN_NOTIFICATIONS: Final[dict[str, Callable[[ClientConnection, bytes], None]]] 
     hub_methods.SESSION_ACK.name: ClientConnection._acknowledged,
 }
 """Notifications that the connection handles itself: they are not routed as calls."""
+
+
+def _rate_error(setting: str, share: Share, bucket: TokenBucket, wait: float) -> RpcError:
+    words = f"{share.of} {share.name} exceeds its rate of calls; wait retry_after_ms"
+    wait_ms = 1 + int(wait * 1000)
+    return share_error(setting, share.of, bucket.rate, words, code=ErrorCode.RATE_LIMITED, retry_after_ms=wait_ms)
 
 
 def _may_act_as(metadata: bytes) -> bool:

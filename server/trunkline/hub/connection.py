@@ -10,7 +10,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from typing_extensions import override
@@ -22,6 +22,7 @@ from trunkline.hub.limits import ConnectionLimits, RateLimiter
 from trunkline.hub.outbox import Nobody, Outbox, Writer
 from trunkline.hub.principal import Principal
 from trunkline.hub.router import Router
+from trunkline.hub.shares import PrincipalShare, Shares
 from trunkline_protocol.calls import Call
 from trunkline_protocol.codecs import jsonrpc
 from trunkline_protocol.codecs.dialect import Frame
@@ -96,6 +97,8 @@ class Services:
 
     Attributes:
         opened, closed: called once with each connection.
+        shares: what each principal, tenant and address has.
+        tenant_rates: the rates of tenants, beside those of principals.
         act_as: returns the principal that one acts as, or raises :class:`RpcError`.
         route: takes each call, with the error that it is refused with, if any; by default the router does.
     """
@@ -106,6 +109,8 @@ class Services:
     opened: Callable[[Connection], None]
     closed: Callable[[Connection], None]
     callees: Callees | None = None
+    shares: Shares = field(default_factory=Shares)
+    tenant_rates: RateLimiter = field(default_factory=lambda: RateLimiter(0.0))
     act_as: Callable[[Principal, ActAs], Principal] = act_as
     route: Callable[[Call, RpcError | None], None] | None = None
 
@@ -141,6 +146,7 @@ class Connection(ABC):
     Attributes:
         number: its own, or that of the connection that an HTTP request shares with others before it.
         may_open_session: true while the first message is handled.
+        share: that of the principal. Every one of ``calls``, and each of ``notifications``, counts in it.
         subscriptions: topics and patterns, each with the name of the principal that subscribed.
         trace: metadata for calls without a trace of their own: the trace of the request that opened the connection.
     """
@@ -157,6 +163,7 @@ class Connection(ABC):
         "peer",
         "principal",
         "session",
+        "share",
         "streams",
         "subscriptions",
         "trace",
@@ -184,11 +191,20 @@ class Connection(ABC):
         self.subscriptions: dict[str, str] = {}
         self.trace: dict[str, str] = {}
         self._services = services
+        self.share: PrincipalShare = services.shares.of(principal)
         self.become(principal)
 
     def become(self, principal: Principal) -> None:
         """Set the principal of the peer's calls from now on."""
         self.principal = principal
+        share, running = self._services.shares.of(principal), len(self.calls) + self.notifications
+        self.share.calls -= running
+        share.calls += running
+        self.share = share
+
+    def require_registration(self) -> None:
+        """Refuse one more method where the principal serves as many as it may (2003)."""
+        self._services.shares.require_registration(self.share)
 
     def close(self, code: int, reason: str) -> None:
         """End the connection with a close code and a reason."""
@@ -233,6 +249,7 @@ class Connection(ABC):
         if self._services.callees is not None:
             self._services.callees.gone(self)
         calls = list(self.calls.values())
+        self.share.calls -= len(calls)
         self.calls.clear()
         self.streams.clear()
         for call in calls:
@@ -297,6 +314,7 @@ class ClientCall(Call):
     def deliver_result(self, result: bytes) -> None:
         connection = self.connection
         del connection.calls[self.id]
+        connection.share.calls -= 1
         request_id = jsonrpc.encode_id(self.id)
         if len(result) > MAX_SENT_BYTES:
             connection.streams.pop(self, None)
@@ -313,6 +331,7 @@ class ClientCall(Call):
     def deliver_error(self, error: RpcError) -> None:
         connection = self.connection
         del connection.calls[self.id]
+        connection.share.calls -= 1
         connection.streams.pop(self, None)
         self._reply(jsonrpc.encode_error(jsonrpc.encode_id(self.id), jsonrpc.encode_error_object(error)))
 
@@ -396,14 +415,17 @@ class NotificationCall(Call):
         self.connection = connection
         self.behalf: Principal | None = None
         connection.notifications += 1
+        connection.share.calls += 1
 
     @override
     def deliver_result(self, result: bytes) -> None:
         self.connection.notifications -= 1
+        self.connection.share.calls -= 1
 
     @override
     def deliver_error(self, error: RpcError) -> None:
         self.connection.notifications -= 1
+        self.connection.share.calls -= 1
         logger.info("notification %s failed: %s", self.method, error)
 
     @override

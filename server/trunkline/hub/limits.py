@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,52 +34,59 @@ class ConnectionLimits:
 class TokenBucket:
     """A token bucket: ``rate`` tokens a second, at most ``burst`` of them. Pure: the caller has the clock."""
 
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+    __slots__ = ("_at", "_burst", "_tokens", "rate")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
-        self._rate = rate
+        self.rate = rate
         self._burst = burst
         self._tokens = burst
         self._at = now
 
     def take(self, now: float) -> float:
         """Take a token and return 0.0; without one to take, return the seconds until the next one."""
-        tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
         self._at = now
         if tokens >= 1.0:
             self._tokens = tokens - 1.0
             return 0.0
         self._tokens = tokens
-        return (1.0 - tokens) / self._rate
+        return (1.0 - tokens) / self.rate
+
+    def wait(self, now: float) -> float:
+        """Seconds until there is a token to take; 0.0 where there is one. Takes none."""
+        tokens = min(self._burst, self._tokens + (now - self._at) * self.rate)
+        return 0.0 if tokens >= 1.0 else (1.0 - tokens) / self.rate
 
 
 class RateLimiter:
     """One token bucket per principal and rate, shared by its connections; the least recently used ones are forgotten.
+    Tenants have another limiter.
 
     A principal whose rate was changed gets another bucket with its next connection, or its next ``auth``.
     """
 
-    def __init__(self, rate: float, burst: int) -> None:
+    def __init__(self, rate: float, burst: int = 0) -> None:
         self._rate = rate
         self._burst = burst
-        self._buckets: OrderedDict[tuple[str, float], TokenBucket] = OrderedDict()
+        self._buckets: OrderedDict[tuple[Hashable, float], TokenBucket] = OrderedDict()
 
-    def limit(self, rate: float, burst: int) -> None:
+    def limit(self, rate: float, burst: int = 0) -> None:
         """Change rate and burst; connections get the new ones with their next :meth:`bucket`."""
         if (rate, burst) != (self._rate, self._burst):
             self._rate, self._burst = rate, burst
             self._buckets.clear()
 
-    def bucket(self, principal: str, rate: float | None, now: float) -> TokenBucket | None:
+    def bucket(self, holder: Hashable, rate: float | None, now: float) -> TokenBucket | None:
         """The token bucket of a principal, or None where its rate is not limited.
 
         Args:
+            holder: what tells it from others: its tenant and its name.
             rate: calls a second of this principal; None for the rate of the settings.
         """
         effective = self._rate if rate is None else rate
         if not effective:
             return None
-        key = (principal, effective)
+        key = (holder, effective)
         bucket = self._buckets.get(key)
         if bucket is None:
             burst = float(self._burst or max(1.0, effective))

@@ -143,15 +143,7 @@ class Registrations(CallBackend, Callees):
 
     def _register(self, call: ClientCall, params: RegisterParams) -> None:
         connection, name = call.connection, params.method
-        if not valid_topic(name) or not 1 <= params.max_concurrency <= 10_000:
-            raise RpcError(
-                ErrorCode.INVALID_PARAMS,
-                f"method.register: {name!r:.300} is not a valid name, or max_concurrency is not 1 to 10000",
-            )
-        if (why := reserved(name)) is not None:
-            raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
-        if not connection.principal.may_register(name):
-            raise not_granted(connection.principal, "register", name)
+        _require_right(connection.principal, params)
         if name not in self._methods and (starting := self._not_known_yet(name)) is not None:
             self._held.hold(call, params, starting)
             return
@@ -162,6 +154,8 @@ class Registrations(CallBackend, Callees):
         others = sum(not callee.is_leaving for other, callee in own.items() if other != name)
         if others >= MAX_REGISTRATIONS:
             raise RpcError(ErrorCode.RESOURCE_EXHAUSTED, f"a connection registers at most {MAX_REGISTRATIONS} methods")
+        if name not in own:
+            connection.require_registration()
         info, size = described(params), schema_bytes(params)
         if size:
             self._require_room(name, size)
@@ -170,6 +164,7 @@ class Registrations(CallBackend, Callees):
         callee = own.get(name)
         if callee is None:
             callee = own[name] = Callee(connection, params.max_concurrency)
+            connection.share.registrations += 1
         registered.callees[connection] = callee
         if (vacancy := self._vacant.pop(name, None)) is not None:
             vacancy.cancel()
@@ -235,7 +230,8 @@ class Registrations(CallBackend, Callees):
 
     def _forget_if_done(self, callee: Callee, name: str) -> None:
         if callee.is_leaving and not callee.running:
-            self._of_connection.get(callee.connection, {}).pop(name, None)
+            if self._of_connection.get(callee.connection, {}).pop(name, None) is not None:
+                callee.connection.share.registrations -= 1
             callee.tell_drained(name)
 
     def _leave(self, name: str, connection: Connection, *, for_good: bool) -> None:
@@ -280,6 +276,7 @@ class Registrations(CallBackend, Callees):
     @override
     def gone(self, connection: Connection) -> None:
         own = self._of_connection.pop(connection, {})
+        connection.share.registrations -= len(own)
         for name, callee in own.items():
             if not callee.is_leaving:
                 self._leave(name, connection, for_good=False)
@@ -490,3 +487,13 @@ def _contract(info: MethodInfo) -> tuple[bool, bool]:
 
 def _nobody(name: str) -> RpcError:
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, f"no client serves {name} any more", retry_after_ms=1000)
+
+
+def _require_right(principal: Principal, params: RegisterParams) -> None:
+    if not valid_topic(params.method) or not 1 <= params.max_concurrency <= 10_000:
+        words = f"method.register: {params.method!r:.300} is not a valid name, or max_concurrency is not 1 to 10000"
+        raise RpcError(ErrorCode.INVALID_PARAMS, words)
+    if (why := reserved(params.method)) is not None:
+        raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
+    if not principal.may_register(params.method):
+        raise not_granted(principal, "register", params.method)

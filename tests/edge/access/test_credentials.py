@@ -12,9 +12,11 @@ import jwt
 import pytest
 
 from trunkline.edge.access.credentials import MAX_TOKEN_CHARS, Credentials
+from trunkline.edge.access.failures import FailedLogins
 from trunkline.edge.access.jwt_tokens import JwtOptions
 from trunkline.edge.access.tokens import digest_of, new_token
 from trunkline.hub.principal import ANONYMOUS, ROLES, Handshake, Principal
+from trunkline.hub.shares import Refusals
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.messages import ActAs
 
@@ -140,9 +142,10 @@ def test_without_jwt_a_jwt_is_one_more_token_that_is_not_valid() -> None:
 
 @pytest.mark.parametrize("token", [STATIC, LISTED, signed(), "known to the hook"])
 def test_the_first_call_takes_the_same_tokens(all_ways: Credentials, token: str) -> None:
-    assert all_ways.authenticate_token(token, "peer:1").name == all_ways.authenticate(handshake(token)).name
+    logins = FailedLogins(all_ways.authenticate, 0, signed=True, refused=Refusals())
+    assert logins.authenticate_token(token, "peer:1").name == all_ways.authenticate(handshake(token)).name
     with pytest.raises(RpcError, match="does not know"):
-        all_ways.authenticate_token("wrong", "peer:1")
+        logins.authenticate_token("wrong", "peer:1")
 
 
 @pytest.mark.parametrize("token", [None, "anything"])

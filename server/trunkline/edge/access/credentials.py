@@ -105,14 +105,6 @@ class Credentials:
             ErrorCode.UNAUTHENTICATED, NEEDS_CREDENTIALS if handshake.token is None else "the token is not valid"
         )
 
-    def authenticate_token(self, token: str, peer: str) -> Principal:
-        """The principal of a token that came without a handshake (the call ``auth``): the hook sees no path or headers.
-
-        Raises:
-            RpcError: as :meth:`authenticate`.
-        """
-        return self.authenticate(Handshake("", peer, {}, token))
-
     def act_as(self, gateway: Principal, named: ActAs) -> Principal:
         """The principal that a gateway acts as, with the rights that the tokens file gives one of that name.
 

@@ -55,10 +55,9 @@ class FramedPeer(FramedStream, FrameSink, Listener):
         super().begin(reading, output)
         assert self._connection is not None
         context = self._door.context
-        context.listeners[self] = None
+        context.enter(self, self.name)
         self._door.peers[self] = None
         if self._principal is PENDING:
-            context.pending += 1
             reading.allow(context.services.limits.pending_bytes, self._too_much_before_auth)
         context.services.opened(self._connection)
         logger.debug("connected", extra={"connection": self._connection.number, "peer": self.name})
@@ -129,11 +128,8 @@ class FramedPeer(FramedStream, FrameSink, Listener):
 
     @override
     def left(self) -> None:
-        context = self._door.context
-        context.listeners.pop(self, None)
+        self._door.context.leave(self)
         self._door.peers.pop(self, None)
-        if self._principal is PENDING and self._output is not None:
-            context.pending -= 1
         connection, self._connection = self._connection, None
         if connection is not None:
             logger.debug("disconnected", extra={"connection": connection.number})
@@ -204,7 +200,7 @@ class FramedPeer(FramedStream, FrameSink, Listener):
 
     def _authenticated(self) -> None:
         self._principal = self.principal
-        self._door.context.pending -= 1
+        self._door.context.authenticated(self)
         assert self._reading is not None
         self._reading.allow(None)
 

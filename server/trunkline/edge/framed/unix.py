@@ -16,11 +16,10 @@ from typing import Final
 
 from typing_extensions import override
 
-from trunkline.edge.context import MAX_PENDING
 from trunkline.edge.framed.peer import FramedDoor, FramedPeer
 from trunkline.edge.framed.stream import attach
 from trunkline.hub.principal import PENDING, Principal
-from trunkline_protocol.errors import RpcError, limit_error
+from trunkline_protocol.errors import RpcError
 
 LOOK_SECONDS: Final = 0.05
 """Seconds between two looks at a peer that has shut down its sending side: whether it is gone or fully answered."""
@@ -133,20 +132,20 @@ class UnixPeers:
 
     def connected(self, transport: asyncio.Transport) -> None:
         """Attach a peer to a new connection, or refuse it with an error where there are too many."""
+        context, name = self._door.context, _name_of(transport)
         try:
-            self._check_room()
+            context.check_room(name)
+            if self._principal is PENDING:
+                context.require_pending(name)
+            else:
+                context.services.shares.require_connection(self._principal)
         except RpcError as error:
+            context.refused(name, error)
             refusal, encode = self._door.dialect().refuse(error), self._door.framing().encode
             transport.write(b"".join([encode(frame.payload) for frame in refusal]))
             transport.close()
             return
-        attach(transport, FramedPeer(self._door, self._principal, _name_of(transport)))
-
-    def _check_room(self) -> None:
-        context = self._door.context
-        context.check_room()
-        if self._principal is PENDING and context.pending >= MAX_PENDING:
-            raise limit_error("auth_call", f"{MAX_PENDING} connections have not authenticated yet")
+        attach(transport, FramedPeer(self._door, self._principal, name))
 
 
 class _Newcomer(asyncio.Protocol):

@@ -173,12 +173,12 @@ class Exchange(Door):
         self._connection = ClientConnection(services, outbox, principal, peer, self, number)
 
     def __enter__(self) -> Self:
-        self._context.listeners[self] = None
+        self._context.enter(self, self._connection.peer)
         self._services.opened(self._connection)
         return self
 
     def __exit__(self, *_error: object) -> None:
-        del self._context.listeners[self]
+        self._context.leave(self)
         self._connection.disconnected()
 
     @property

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from trunkline.background import start_task
-from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
+from trunkline.edge.http.answer import Refused, send_refusal
 from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
 from trunkline.edge.http.exchange import Exchange, ExchangeServices, Reply
 from trunkline.edge.http.request import acting_as, admit, peer_of
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 PATH: Final = "/mcp"
 PROGRESS_TOKEN: Final = "mcp"  # noqa: S105  # no secret: it asks for reports
 MAX_SESSIONS: Final = 1024
+SESSION_HEADER: Final = "mcp-session-id"
+"""Names the session of a request; without it a request opens one."""
 _PRINCIPAL: Final = "trunkline.principal"
 
 logger = logging.getLogger("trunkline.edge")
@@ -71,19 +73,30 @@ class McpDoor:
             headers = Headers(scope=scope)
             principal = admit(self._context, scope, headers)
             manager = await self._started()
+            if SESSION_HEADER not in headers:
+                self._require_session(manager, principal)
             if scope["method"] == "POST":
                 body = await read_body(self._context, principal, headers, receive)
                 if json_is_too_much(body):
                     raise Refused(too_much("the body", ErrorCode.INVALID_REQUEST), PAYLOAD_TOO_LARGE)
                 receive = _replayed(body, receive)
         except Refused as refused:
-            await send_answer(send, HttpAnswer(refused.status, json_rpc_error(refused.error), refused.headers))
+            await send_refusal(send, refused)
             return
         except PeerLeft:
             return
         scope[_PRINCIPAL] = principal
         scope["user"] = _owner(principal)  # the package lets only the principal that opened an MCP session use it
         await manager.handle_request(scope, receive, send)
+
+    def _require_session(self, manager: StreamableHTTPSessionManager, principal: Principal) -> None:
+        own = _client_id(principal)
+        open_now = sum(owner["client_id"] == own for owner in manager._session_owners.values())
+        try:
+            self._context.services.shares.require_mcp_session(principal, open_now)
+        except RpcError as error:
+            self._context.refused(principal.name, error)
+            raise Refused(error) from error
 
     async def stop(self) -> None:
         """End all MCP sessions."""
@@ -188,4 +201,8 @@ def _owner(principal: Principal) -> object:
     from mcp.server.auth.provider import AccessToken
 
     # The token stays empty: the package compares the client's id only, and should not hold a secret.
-    return AuthenticatedUser(AccessToken(token="", client_id=principal.name, scopes=[]))
+    return AuthenticatedUser(AccessToken(token="", client_id=_client_id(principal), scopes=[]))
+
+
+def _client_id(principal: Principal) -> str:
+    return f"{principal.tenant}\n{principal.name}"  # tenants have printable names

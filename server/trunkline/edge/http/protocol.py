@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from trunkline.edge.http.request_head import RequestHeads
+from trunkline.edge.http.request_head import RequestHeads, answering
 from trunkline.edge.http.wire import WIRE, Wire
+from trunkline.hub.shares import Share
+from trunkline_protocol.errors import RpcError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES: Final = 64 * 1024
 HEAD_TIMEOUT: Final = 10.0
 """Seconds until the head of a request must be complete."""
+
+REFUSED_HEAD_TIMEOUT: Final = 1.0
+"""The same for a socket whose address has too many: it is kept open only to be told so."""
 
 LINGER_SECONDS: Final = 5.0
 """How long a peer may go on sending a body that was refused: cut off at once, it would not read the response."""
@@ -42,6 +47,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _wire: Wire
     _unanswered: list[RequestResponseCycle]
     _refusal: ASGIApp | None = None
+    _of_address: Share | None = None
+    _too_many: ASGIApp | None = None
 
     def __init__(self, *args: Any, heads: RequestHeads | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -53,10 +60,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._wire = Wire(transport)
         self._unanswered: list[RequestResponseCycle] = []
         self._timer = self.loop.call_later(HEAD_TIMEOUT, transport.abort)
+        self._take_in()
+
+    def _take_in(self) -> None:
+        """Count the socket in its address's share; where that has too many, its first request is answered with that."""
+        peer = None if self._heads is None else self._heads.own_address(self.client)
+        if self._heads is None or peer is None:
+            return
+        try:
+            self._of_address = self._heads.shares.add_socket(peer)
+        except RpcError as error:
+            self._too_many = answering(error)
+            self._stop_timer()
+            self._timer = self.loop.call_later(REFUSED_HEAD_TIMEOUT, self.transport.abort)
+
+    def _let_go(self) -> None:
+        if self._of_address is not None:
+            self._of_address.sockets -= 1
+            self._of_address = None
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._let_go()
         for cycle in self._unanswered:  # uvicorn tells the last one only, but it may be an earlier one that runs
             cycle.disconnected = True
             cycle.message_event.set()
@@ -67,6 +93,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     @override
     def handle_websocket_upgrade(self) -> None:
+        self._let_go()  # as a WebSocket it is a connection, and counts as that
         super().handle_websocket_upgrade()
         self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end; the parser refers to this object
 
@@ -112,7 +139,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             return
         forwarded_for = [value.decode("latin-1") for name, value in self.headers if name == b"x-forwarded-for"]
         self.scope["client"] = peer = self._heads.origin(self.client, forwarded_for)
-        self._refusal = self._heads.refusal(peer, self.url, self.parser.get_http_version(), self.headers)
+        self._refusal = self._too_many or self._heads.refusal(
+            peer, self.url, self.parser.get_http_version(), self.headers
+        )
         self.app = self.config.loaded_app if self._refusal is None else self._refusal
 
     @override

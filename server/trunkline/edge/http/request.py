@@ -49,9 +49,11 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
     """
     peer = peer_of(scope)
     try:
-        context.check_room()
+        context.check_room(peer)
         params = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
-        return context.access.admit(Handshake(scope["path"], peer, headers, find_token(headers), params))
+        principal = context.access.admit(Handshake(scope["path"], peer, headers, find_token(headers), params))
+        context.services.shares.require_connection(principal)
+        return principal
     except RpcError as error:
         logger.warning("request refused", extra={"peer": peer, "reason": error.message})
         context.refused(peer, error)

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.edge.access.rules import UNIX, is_host
 from trunkline.edge.http.answer import HttpAnswer, error_headers, json_rpc_error, send_answer
+from trunkline.hub.shares import Shares
 from trunkline_protocol.errors import ErrorCode, RpcError
 
 Address = tuple[str, int]
@@ -51,6 +52,7 @@ class RequestHeads:
         trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is trusted.
         is_open: whether peers need no credentials: then requests that came through a proxy are refused.
         refused: called with the peer and the error of each refused request.
+        shares: count the sockets of each address, and limit them.
 
     Raises:
         ValueError: one of the proxies is not an address or network.
@@ -62,7 +64,9 @@ class RequestHeads:
         *,
         is_open: bool = False,
         refused: Callable[[str, RpcError], None] = lambda _peer, _error: None,
+        shares: Shares | None = None,
     ) -> None:
+        self.shares = shares or Shares()
         self._trusted = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
         self._is_open = is_open
         self._refused = refused
@@ -83,7 +87,7 @@ class RequestHeads:
         name = UNIX if peer is None else f"{peer[0]}:{peer[1]}"
         logger.warning("request refused", extra={"peer": name, "reason": fault.message})
         self._refused(name, fault)
-        return _answering(fault)
+        return answering(fault)
 
     def origin(self, peer: Address | None, forwarded_for: Sequence[str]) -> Address | None:
         """The address a request is from: the socket's peer or, behind trusted proxies, the last untrusted hop.
@@ -105,6 +109,10 @@ class RequestHeads:
             if not self._trusts(hop):
                 return hop
         return peer
+
+    def own_address(self, peer: Address | None) -> str | None:
+        """The peer of a socket as ``host:port``; None for a trusted proxy, which has many clients, or a Unix socket."""
+        return None if peer is None or (self._trusted and self._trusts(peer)) else f"{peer[0]}:{peer[1]}"
 
     def _trusts(self, peer: Address) -> bool:
         address = ipaddress.ip_address(peer[0])
@@ -155,7 +163,8 @@ def _address(text: str) -> Address | None:
         return None
 
 
-def _answering(error: RpcError) -> ASGIApp:
+def answering(error: RpcError) -> ASGIApp:
+    """An ASGI application that answers with an error, and closes the connection."""
     answer = HttpAnswer(
         error.row.http_status,
         json_rpc_error(error),

@@ -55,7 +55,7 @@ class WebSocketDoor:
             handshake = Handshake(path, peer, headers, endpoint.token(headers, params), params)
             if headers.get("sec-websocket-version") != "13":
                 raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
-            self.context.check_room()
+            self.context.check_room(peer)
             principal = self.context.admit(handshake)
             agreed = endpoint.negotiate(headers, params)
         except RpcError as error:

@@ -102,9 +102,8 @@ class WebSocketListener(WSListener):
         connection.trace = self._trace
         self._connection = connection
         self._intake = Intake(connection, context.services.limits.pending_bytes, self._authenticated)
-        context.listeners[self] = None
+        context.enter(self, self._peer)
         if self._principal is PENDING:
-            context.pending += 1
             allowed = context.services.limits.pending_bytes
             transport.underlying_transport.reading.allow(allowed, self._too_much_before_auth)  # type: ignore[attr-defined]
         context.services.opened(connection)
@@ -278,9 +277,7 @@ class WebSocketListener(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         socket: LingeringTransport = transport.underlying_transport  # type: ignore[assignment]
         socket.release()
-        self._context.listeners.pop(self, None)
-        if self._principal is PENDING:
-            self._context.pending -= 1
+        self._context.leave(self)
         self.leave()
         if self._intake is not None:
             self._intake.end()
@@ -386,7 +383,7 @@ class WebSocketListener(WSListener):
 
     def _authenticated(self) -> None:
         self._principal = self.principal
-        self._context.pending -= 1
+        self._context.authenticated(self)
         self._transport.underlying_transport.reading.allow(None)  # type: ignore[union-attr]
 
     def _too_much_before_auth(self) -> None:
