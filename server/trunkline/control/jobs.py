@@ -61,6 +61,7 @@ class JobCalls:
             )
         require_depth(given, "jobs.create: params", levels=CARRIED_DEPTH)
         metadata, key = _metadata_of(call)
+        metadata["request_id"] = call.request_id()  # its attempts are told by it from now on
         call.attempts = 1  # from here on a caller without the reply cannot know whether there is a job
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)
         return self._jobs.create(who, new)

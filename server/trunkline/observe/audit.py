@@ -3,10 +3,12 @@
 .. code-block:: json
 
     {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","tenant":"default","connection":17,
-     "peer":"10.0.0.5:50312","method":"rag.execute","outcome":"ok","code":0,"duration_ms":12.345}
+     "peer":"10.0.0.5:50312","method":"vectors.search","outcome":"ok","code":0,"duration_ms":12.345,
+     "target":"notes","request_id":"5f3c1b7e0d7a-1a2b"}
 
 ``time`` is when the outcome was known. Beside ``call`` there are the events of connections (``connected``,
-``refused``, ``disconnected``, ``auth``) and ``lost``, whose ``count`` lines could not be written.
+``refused``, ``disconnected``, ``auth``), those of administration (``config``, ``reload``), and ``lost``, whose
+``count`` lines could not be written.
 
 The event loop only formats a line and puts it into a bounded buffer; a thread of its own writes, so that a slow or full
 disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's log at once,
@@ -108,9 +110,12 @@ class AuditLog:
         code: int,
         seconds: float,
         *,
+        target: str = "",
+        request_id: str = "",
         via: str = "",
         runs_as: str = "",
         actor: str = "",
+        number: int = 0,
     ) -> None:
         """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
@@ -122,9 +127,12 @@ class AuditLog:
             method: as the peer named it, served or not.
             code: 0 for success, else the error's code.
             seconds: from receipt to outcome.
+            target: what the call is about: a topic, a collection, a job, an executor.
+            request_id: under which logs and errors name the call.
             via: the method that made the call for this principal; empty where it called itself.
             runs_as: the method with whose rights the call was made; empty where they were the principal's.
             actor: the principal that made the call as this one; empty where this one did.
+            number: by which ``system.cancel`` names the call; 0 where nobody has listed it.
         """
         now = time.time()
         second = int(now)
@@ -143,12 +151,21 @@ class AuditLog:
             _OUTCOMES.get(code) or _application_error(code),
             seconds * 1000,
         )
+        more = b""
+        if target:
+            more += b',"target":%b' % _encoded(target)
+        if request_id:
+            more += b',"request_id":%b' % _encoded(request_id)
         if via:
-            line = b'%b,"via":%b}\n' % (line[:-2], _quoted(_clean(via)))
+            more += b',"via":%b' % _quoted(_clean(via))
         if runs_as:
-            line = b'%b,"runs_as":%b}\n' % (line[:-2], _quoted(_clean(runs_as)))
+            more += b',"runs_as":%b' % _quoted(_clean(runs_as))
         if actor:
-            line = b'%b,"actor":%b}\n' % (line[:-2], _quoted(actor))
+            more += b',"actor":%b' % _quoted(actor)
+        if number:
+            more += b',"call":%d' % number
+        if more:
+            line = b"%b%b}\n" % (line[:-2], more)
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:
@@ -280,9 +297,12 @@ def _event_line(kind: str, fields: dict[str, str | int | float | None]) -> bytes
     return msgspec.json.encode({"time": stamp, "event": kind, **said}) + b"\n"
 
 
-@lru_cache(maxsize=4096)
-def _quoted(text: str) -> bytes:
+def _encoded(text: str) -> bytes:
     return msgspec.json.encode(_clean(text))
+
+
+_quoted: Final = lru_cache(maxsize=4096)(_encoded)
+"""For texts that many lines have."""
 
 
 def _clean(text: str) -> str:
