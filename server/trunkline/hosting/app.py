@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.broker.keys import PublishKeyLimits
@@ -60,6 +59,7 @@ from trunkline.hub.topic_history import TopicHistory
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
+from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
@@ -137,7 +137,7 @@ class HubParts:
         self._count = self.stats.record
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
-        self.audit = _audit_log(settings.audit_file)
+        self.audit = _audit_log(settings)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
         mask = SecretMask(settings.secrets)
@@ -351,9 +351,10 @@ def _tracer(settings: Settings) -> Tracer | None:
         raise ConfigurationError(str(error)) from error
 
 
-def _audit_log(path: Path | None) -> AuditLog | None:
+def _audit_log(settings: Settings) -> AuditLog | None:
+    rotation = Rotation(settings.audit_max_bytes, settings.audit_max_seconds, settings.audit_kept)
     try:
-        return None if path is None else AuditLog(path)
+        return None if settings.audit_file is None else AuditLog(settings.audit_file, rotation)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 

@@ -17,9 +17,7 @@ and in the file as soon as that can be written again.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -29,6 +27,7 @@ from typing import Final
 
 import msgspec
 
+from trunkline.observe.audit_file import AuditFile, Rotation
 from trunkline_protocol.errors import ERROR_TABLE
 
 BUFFER_BYTES: Final = 4 * 2**20
@@ -63,17 +62,18 @@ class AuditLog:
 
     Args:
         path: the file; made with mode 0600 where there is none.
+        rotation: when a new file is begun; by default never.
         buffer_bytes: bound of what waits to be written.
 
     Raises:
         ValueError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(self, path: Path, rotation: Rotation | None = None, *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._path = path
         self._limit = buffer_bytes
         try:
-            self._file = _open(path)
+            self._file = AuditFile(path, rotation or Rotation())
         except OSError as error:
             raise ValueError(f"TRUNKLINE_AUDIT_FILE: {path}: cannot be opened: {error.strerror}") from error
         self._lines: deque[bytes] = deque()
@@ -89,7 +89,6 @@ class AuditLog:
         self._pending = threading.Event()
         self._hurry = threading.Event()
         self._second, self._prefix = 0, b""
-        self._torn = False
         self._failing = False
         self._complained = -REPORT_SECONDS
         self._writer = threading.Thread(target=self._write_until_closed, name="trunkline-audit", daemon=True)
@@ -225,7 +224,7 @@ class AuditLog:
                 self._flush()
             except Exception:  # whatever it is, the next lines count
                 logger.exception("audit log: lines could not be written", extra={"path": str(self._path)})
-        _close(self._file)
+        self._file.close()
 
     def _flush(self) -> None:
         if self._reopen_wanted:
@@ -242,32 +241,22 @@ class AuditLog:
 
     def _write(self, lines: list[bytes]) -> int:
         """Write lines; how many of them are in the file as a whole."""
-        start = b"\n" if self._torn else b""  # so that what is left of a torn line spoils no other
-        data = memoryview(start + b"".join(lines))
-        done = 0
-        try:
-            while done < len(data):
-                done += os.write(self._file, data[done:])
-        except OSError as error:
-            self._failing = True
-            self._complain("audit log: cannot be written; lines are lost", error)
-        else:
+        written, error = self._file.write(lines)
+        if error is None:
             if self._failing:
                 logger.warning("audit log: is written again", extra={"lost": self.lost})
-            self._failing = False
-        if done:
-            self._torn = data[done - 1] != ord("\n")
-        return max(0, bytes(data[:done]).count(b"\n") - len(start))
+        elif written < len(lines):
+            self._complain("audit log: cannot be written; lines are lost", error)
+        else:
+            self._complain("audit log: no new file can be begun; going on in the old file", error)
+        self._failing = written < len(lines)
+        return written
 
     def _reopen(self) -> None:
         try:
-            file = _open(self._path)
+            self._file.reopen()
         except OSError as error:
             self._complain("audit log: cannot be opened again; going on in the old file", error)
-            return
-        _close(self._file)
-        self._file = file
-        self._torn = False
 
     def _complain(self, what: str, error: OSError | None) -> None:
         now = time.monotonic()
@@ -275,15 +264,6 @@ class AuditLog:
             self._complained = now
             reason = None if error is None else error.strerror
             logger.error(what, extra={"path": str(self._path), "lost": self.lost, "reason": reason})
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _close(file: int) -> None:
-    with contextlib.suppress(OSError):  # a network disk may only now say that it is full; the thread has to live
-        os.close(file)
 
 
 def _time_prefix(second: int) -> bytes:
