@@ -47,6 +47,11 @@ def new_request_id() -> str:
     return f"{_process()}-{next(_numbers):x}"
 
 
+def request_id_for(given: str | None) -> str:
+    """The id that a request came with; a new one where it came without, or with what is none."""
+    return given if given is not None and is_request_id(given) else new_request_id()
+
+
 @functools.cache
 def _process() -> str:
     return secrets.token_hex(6)

@@ -31,6 +31,7 @@ from trunkline.control.tracing import make_tracer
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors
+from trunkline.edge.refusal import Refusal
 from trunkline.executors.availability import tallies
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
@@ -39,6 +40,7 @@ from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials
+from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
@@ -121,9 +123,7 @@ class HubParts:
             settings.unsigned_topics,
             self.router.keys.require_epoch,
         )
-        self.authentication = Authentication(
-            self.credentials.authenticate_token, settings.auth_seconds, self._authenticated
-        )
+        self.authentication = Authentication(self._authenticate_token, settings.auth_seconds, self._authenticated)
         self.sessions = self._sessions(settings)
         self.context = self._edge_context(settings, limits)
         self.framed = FramedDoors(self.context, __version__)
@@ -140,7 +140,7 @@ class HubParts:
         self.audit = _audit_log(settings)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
-        mask = SecretMask(settings.secrets)
+        mask = self._mask = SecretMask(settings.secrets)
         self.log_tap = LogTap(mask)
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
 
@@ -299,10 +299,17 @@ class HubParts:
         if self.audit is not None:
             self.audit.event("auth", **_who(connection))
 
-    def refused(self, peer: str, error: RpcError) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Record in the audit log that a peer was not let in, and why."""
         if self.audit is not None:
-            self.audit.event("refused", peer=peer, outcome=error.name, code=error.code)
+            refused(self.audit, refusal, self._mask)
+
+    def _authenticate_token(self, token: str, peer: str) -> Principal:
+        try:
+            return self.credentials.authenticate_token(token, peer)
+        except RpcError as error:
+            self.refused(Refusal(peer, error, token=token))
+            raise
 
     def answers(self, name: str) -> bool:
         """Whether the hub itself or a client serves a method of this name."""

@@ -142,13 +142,15 @@ class Connection(ABC):
         number: its own, or that of the connection that an HTTP request shares with others before it.
         may_open_session: true while the first message is handled.
         subscriptions: topics and patterns, each with the name of the principal that subscribed.
-        trace: metadata for calls without a trace of their own: the trace of the request that opened the connection.
+        inherited: metadata for calls without their own: the trace of the request that opened the connection; over
+            HTTP also its request id.
     """
 
     __slots__ = (
         "_services",
         "calls",
         "door",
+        "inherited",
         "may_open_session",
         "notifications",
         "number",
@@ -159,7 +161,6 @@ class Connection(ABC):
         "session",
         "streams",
         "subscriptions",
-        "trace",
     )
 
     def __init__(
@@ -182,7 +183,7 @@ class Connection(ABC):
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
         self.subscriptions: dict[str, str] = {}
-        self.trace: dict[str, str] = {}
+        self.inherited: dict[str, str] = {}
         self._services = services
         self.become(principal)
 
@@ -404,7 +405,8 @@ class NotificationCall(Call):
     @override
     def deliver_error(self, error: RpcError) -> None:
         self.connection.notifications -= 1
-        logger.info("notification %s failed: %s", self.method, error)
+        said = {"request_id": self.request_id()}
+        logger.info("notification %s failed: %s", self.method, error, extra=said)
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:

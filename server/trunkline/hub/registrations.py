@@ -425,7 +425,12 @@ class Registrations(CallBackend, Callees):
             return
         running = self._find(connection, progress.token)
         if running is not None and (problem := unreadable(progress.value)) is not None:
-            logger.info("progress of a call of %s is invalid, and not passed on: %s", running.call.method, problem)
+            call = running.call
+            words, said = (
+                "progress of a call of %s is invalid, and not passed on: %s",
+                {"request_id": call.request_id()},
+            )
+            logger.info(words, call.method, problem, extra=said)
         elif running is not None:
             running.call.last_activity = time.monotonic()
             running.call.progress(bytes(progress.value))

@@ -19,6 +19,7 @@ from trunkline.background import start_task
 from trunkline.edge.http.answer import HttpAnswer, Refused, json_rpc_error, send_answer
 from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
 from trunkline.edge.http.exchange import Exchange, ExchangeServices, Reply
+from trunkline.edge.http.named_requests import request_id_of
 from trunkline.edge.http.request import acting_as, admit, peer_of
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
@@ -153,7 +154,11 @@ class McpDoor:
         exchange = Exchange(self._context, services, _principal(context), peer, "mcp")
         outcome = ToolOutcome(context.session.report_progress)
         try:
-            metadata: dict[str, Any] = {"progress_token": PROGRESS_TOKEN, **acting_as(request.headers)}
+            metadata: dict[str, Any] = {
+                "progress_token": PROGRESS_TOKEN,
+                "request_id": request_id_of(request.scope),
+                **acting_as(request.headers),
+            }
             traceparent = (context.meta or {}).get("traceparent")
             if isinstance(traceparent, str):
                 metadata["traceparent"] = traceparent

@@ -14,7 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.edge.access.rules import UNIX, is_host
 from trunkline.edge.http.answer import HttpAnswer, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.named_requests import REQUEST_ID
+from trunkline.edge.refusal import Refusal
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.request_ids import request_id_for
 
 Address = tuple[str, int]
 Headers = Sequence[tuple[bytes, bytes]]
@@ -50,7 +53,7 @@ class RequestHeads:
     Args:
         trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is trusted.
         is_open: whether peers need no credentials: then requests that came through a proxy are refused.
-        refused: called with the peer and the error of each refused request.
+        refused: called for each refused request.
 
     Raises:
         ValueError: one of the proxies is not an address or network.
@@ -61,7 +64,7 @@ class RequestHeads:
         trusted_proxies: Iterable[str] = (),
         *,
         is_open: bool = False,
-        refused: Callable[[str, RpcError], None] = lambda _peer, _error: None,
+        refused: Callable[[Refusal], None] = lambda _refusal: None,
     ) -> None:
         self._trusted = [ipaddress.ip_network(proxy, strict=False) for proxy in trusted_proxies]
         self._is_open = is_open
@@ -80,10 +83,12 @@ class RequestHeads:
             fault = forwarding_fault(version, headers)
         if fault is None:
             return None
-        name = UNIX if peer is None else f"{peer[0]}:{peer[1]}"
-        logger.warning("request refused", extra={"peer": name, "reason": fault.message})
-        self._refused(name, fault)
-        return _answering(fault)
+        address = UNIX if peer is None else f"{peer[0]}:{peer[1]}"
+        given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), None)
+        refusal = Refusal(address, fault, request_id_for(given))
+        logger.warning("request refused", extra=refusal.words())
+        self._refused(refusal)
+        return _answering(refusal)
 
     def origin(self, peer: Address | None, forwarded_for: Sequence[str]) -> Address | None:
         """The address a request is from: the socket's peer or, behind trusted proxies, the last untrusted hop.
@@ -155,11 +160,12 @@ def _address(text: str) -> Address | None:
         return None
 
 
-def _answering(error: RpcError) -> ASGIApp:
+def _answering(refusal: Refusal) -> ASGIApp:
+    error = refusal.error
     answer = HttpAnswer(
         error.row.http_status,
         json_rpc_error(error),
-        {"Connection": "close", "Cache-Control": "no-store"} | error_headers(error),
+        {"Connection": "close", "Cache-Control": "no-store", REQUEST_ID: refusal.request_id} | error_headers(error),
     )
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:
