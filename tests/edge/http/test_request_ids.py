@@ -67,7 +67,6 @@ PATHS: Mapping[str, tuple[str, Any]] = {
     "/metrics": ("GET", b""),
     "/openapi.json": ("GET", b""),
     "/none/such": ("GET", b""),
-    "/mcp": ("POST", b"{"),
     "/ws": ("GET", b""),
 }
 
@@ -145,16 +144,16 @@ def test_a_refused_request_is_audited_with_reason_token_digest_and_id(
             assert (answer.status, answer.headers["x-request-id"]) == (401, f"w-{number}")
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec_WebSocket_Version": "13"}
         key = {"Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==", "Authorization": f"Bearer {wrong}"}
-        answer = web.ask("/ws", b"", "GET", X_Request_Id="w-5", **upgrade, **key)
-        assert answer.headers["x-request-id"] == "w-5"
+        answer = web.ask("/ws", b"", "GET", X_Request_Id="w-6", **upgrade, **key)
+        assert answer.headers["x-request-id"] == "w-6"
         web.ask("/rpc", {}, Authorization="Bearer hunter2")
         web.ask("/rpc", {})
     lines = web.audited(event="refused", code=int(ErrorCode.UNAUTHENTICATED))
-    assert [line.get("token_sha256") for line in lines] == [digest[:16]] * 6 + [None, None]
-    assert [line["request_id"] for line in lines[:6]] == [f"w-{number}" for number in range(6)]
-    assert [line["reason"] for line in lines[:7]] == ["the token is not valid"] * 7
-    assert "requires a token" in lines[7]["reason"]
+    assert [line.get("token_sha256") for line in lines] == [digest[:16]] * 7 + [None, None]
+    assert [line["request_id"] for line in lines[:7]] == [f"w-{number}" for number in range(7)]
+    assert [line["reason"] for line in lines[:8]] == ["the token is not valid"] * 8
+    assert "requires a token" in lines[8]["reason"]
     assert wrong not in audit.read_text()
     assert "hunter2" not in audit.read_text()
     logged = {vars(record).get("request_id") for record in caplog.records if "refused" in record.message}
-    assert logged >= {f"w-{number}" for number in range(6)}
+    assert logged >= {f"w-{number}" for number in range(7)}

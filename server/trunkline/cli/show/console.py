@@ -8,7 +8,6 @@ from typing import IO, Any
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
-from typing_extensions import override
 
 from trunkline.terminal_text import plain_lines
 
@@ -19,11 +18,11 @@ class TextConsole(Console):
     def __init__(self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> None:
         super().__init__(stderr=stderr, file=file, width=width, markup=False, emoji=False, highlight=False)
 
-    @override
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(plain_lines(text), **options)  # before it is measured: a cell is as wide as is shown
+        """A string as text, before it is measured: a cell is as wide as what is shown of it."""
+        return super().render_str(plain_lines(text), **options)
 
-    @override
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """What is written, piece by piece."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=plain_lines(segment.text))
