@@ -134,6 +134,7 @@ def test_a_refused_request_is_audited_with_reason_token_digest_and_id(
         "/rpc": "POST",
         "/api/v1/echo": "POST",
         "/metrics": "GET",
+        "/mcp": "POST",
         "/openapi.json": "GET",
         "/events?topic=a": "GET",
     }
