@@ -22,7 +22,6 @@ from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url,
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from trunkline.cli.show.console import TextConsole
     from trunkline.client import Hub
 
 PAGE_ITEMS: Final = 256
@@ -283,6 +282,8 @@ def read_settings(texts: list[str]) -> dict[str, int]:
 def progress_bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[tuple[Progress, TaskID]]:
     """A progress bar on stderr, shown where that is a terminal."""
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from trunkline.cli.show.console import TextConsole
 
     console = TextConsole(stderr=True)
     counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
