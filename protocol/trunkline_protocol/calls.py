@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
 from trunkline_protocol.inputs import InputWindow
+from trunkline_protocol.request_ids import given_request_id, new_request_id
 from trunkline_protocol.traces import TraceContext
 
 NO_DEADLINE = float("inf")
@@ -157,9 +158,12 @@ class Call:
         number: given to it when somebody first looks at what is in flight; 0 before.
         tick: where its deadline is watched; 0 where none is.
         slot: of its routing key. Only calls of methods that have one get it, when they are routed.
+        made_id: the request id that the hub made for it. Only calls that somebody writes about, and that came without
+            one, get it.
     """
 
     slot: int
+    made_id: str
     failure: tuple[int, str] | None
 
     vetted = False
@@ -180,6 +184,7 @@ class Call:
         "input",
         "key",
         "last_activity",
+        "made_id",
         "metadata",
         "method",
         "number",
@@ -246,6 +251,8 @@ class Call:
                 error.data.setdefault("chunks", self.chunks)
             if self.trace is not None:
                 error.data.setdefault("trace_id", self.trace.trace_id)
+            if (request_id := self.known_request_id()) is not None:
+                error.data.setdefault("request_id", request_id)
             self.deliver_error(error)
 
     def abandon(self) -> None:
@@ -317,6 +324,22 @@ class Call:
     def origin(self) -> Call:
         """The outermost call that this one is made for: the call itself, where no method made it."""
         return self
+
+    def request_id(self) -> str:
+        """The id under which logs, audit and errors name the call: its caller's, or one that is made now, and kept.
+
+        Calls that methods make have the id of the outermost call, unless their metadata has another.
+        """
+        known = self.known_request_id()
+        if known is None:
+            known = self.origin().made_id = new_request_id()
+        return known
+
+    def known_request_id(self) -> str | None:
+        """The call's request id, where its caller gave one or the hub has made it; None otherwise."""
+        origin = self.origin()
+        given = given_request_id(self.metadata) or given_request_id(origin.metadata)
+        return given or getattr(origin, "made_id", None)
 
     def key_scope(self) -> str | None:
         """The principal whose idempotency keys the call's key is one of. None: a key in its metadata is ignored."""

@@ -52,6 +52,7 @@ class HubMethod(Generic[P, R]):
         numbered: whether request and reply are numbered in a session; not where they are of no use to the connection
             after a cut.
         listed: whether ``rpc.discover`` lists it.
+        target: the params that name what a call is about: the audit log has their values, and no other params'.
     """
 
     name: str
@@ -65,6 +66,7 @@ class HubMethod(Generic[P, R]):
     before_auth: bool = False
     numbered: bool = True
     listed: bool = True
+    target: tuple[str, ...] = ()
 
     @property
     def needs_connection(self) -> bool:
@@ -129,29 +131,31 @@ SESSION_CLOSE: Final = HubMethod(
 SUBSCRIBE: Final = HubMethod(
     "subscribe", "Subscribe this connection to a topic or pattern",
     said.SubscribeParams, said.Subscribed, right="subscribe", scope="connection", in_batch=False, numbered=False,
+    target=("topic",),
 )  # fmt: skip
 UNSUBSCRIBE: Final = HubMethod(
     "unsubscribe", "Unsubscribe this connection from a topic or pattern",
     said.UnsubscribeParams, said.Unsubscribed, right="anybody", scope="connection", in_batch=False, numbered=False,
+    target=("topic",),
 )  # fmt: skip
 HISTORY: Final = HubMethod(
     "history", "List the latest events of a topic, or those after a position, as far as they are kept",
-    said.HistoryParams, said.History, right="subscribe",
+    said.HistoryParams, said.History, right="subscribe", target=("topic",),
 )  # fmt: skip
 PUBLISH: Final = HubMethod(
     "publish", "Publish an event to a topic: store it and deliver it to the subscribers",
-    said.PublishParams, said.Published, right="publish", idempotent=False,
+    said.PublishParams, said.Published, right="publish", idempotent=False, target=("topic",),
 )  # fmt: skip
 
 # --- methods that clients serve ---
 
 METHOD_REGISTER: Final = HubMethod(
     "method.register", "Register a method that this client serves to others (role callee)",
-    said.RegisterParams, said.Registered, right="callee", scope="connection", in_batch=False,
+    said.RegisterParams, said.Registered, right="callee", scope="connection", in_batch=False, target=("method",),
 )  # fmt: skip
 METHOD_UNREGISTER: Final = HubMethod(
     "method.unregister", "Unregister a method that this client serves",
-    said.UnregisterParams, said.Unregistered, scope="connection",
+    said.UnregisterParams, said.Unregistered, scope="connection", target=("method",),
 )  # fmt: skip
 
 # --- reports about the hub ---
@@ -189,7 +193,7 @@ SYSTEM_CALLS: Final = HubMethod(
 )  # fmt: skip
 SYSTEM_CANCEL: Final = HubMethod(
     "system.cancel", "Cancel a call in flight, whoever made it (role admin)",
-    reports.CancelParams, reports.CancelledCall, right="admin",
+    reports.CancelParams, reports.CancelledCall, right="admin", target=("call",),
 )  # fmt: skip
 SYSTEM_TOPICS: Final = HubMethod(
     "system.topics", "The topics with the latest events, and the subscriptions (role admin)",
@@ -197,19 +201,19 @@ SYSTEM_TOPICS: Final = HubMethod(
 )  # fmt: skip
 SYSTEM_FAILURE: Final = HubMethod(
     "system.failure", "The params of a call that failed lately, secrets redacted (role admin)",
-    reports.FailureParams, reports.Failure, right="admin",
+    reports.FailureParams, reports.Failure, right="admin", target=("failure",),
 )  # fmt: skip
 EXECUTORS_DRAIN: Final = HubMethod(
     "executors.drain", "Hand over what an executor owns and replace its process (role admin)",
-    reports.DrainParams, reports.Drained, right="admin", idempotent=False,
+    reports.DrainParams, reports.Drained, right="admin", idempotent=False, target=("worker_id",),
 )  # fmt: skip
 EXECUTORS_RELOAD: Final = HubMethod(
     "executors.reload", "Replace executors by ones with the code that is on disk now (role admin)",
-    reports.ReloadParams, reports.Reloaded, right="admin",
+    reports.ReloadParams, reports.Reloaded, right="admin", target=("group",),
 )  # fmt: skip
 EXECUTORS_ASSIGN: Final = HubMethod(
     "executors.assign", "Assign a routing key to an executor (role admin)",
-    reports.AssignParams, reports.Assigned, right="admin",
+    reports.AssignParams, reports.Assigned, right="admin", target=("key", "worker_id"),
 )  # fmt: skip
 
 # --- configuration ---
@@ -220,11 +224,11 @@ CONFIG_GET: Final = HubMethod(
 )  # fmt: skip
 CONFIG_VALIDATE: Final = HubMethod(
     "config.validate", "Check settings without changing any: all errors at once, by path (role admin)",
-    admin.ConfigParams, admin.ValidationResult, right="admin",
+    admin.ConfigParams, admin.ValidationResult, right="admin", target=("config",),
 )  # fmt: skip
 CONFIG_UPDATE: Final = HubMethod(
     "config.update", "Change settings of the running hub, all of them or none; not written to the file (role admin)",
-    admin.ConfigParams, admin.ConfigChanged, right="admin",
+    admin.ConfigParams, admin.ConfigChanged, right="admin", target=("config",),
 )  # fmt: skip
 CONFIG_RELOAD: Final = HubMethod(
     "config.reload", "Read the settings file again, and change what is new in it, all or nothing (role admin)",
@@ -235,7 +239,7 @@ CONFIG_RELOAD: Final = HubMethod(
 
 PIPELINE_INITIALIZE: Final = HubMethod(
     "pipeline.initialize", "Check a technique and its configuration, and keep them under an id for rag.*",
-    admin.PipelineInitializeParams, str, idempotent=False,
+    admin.PipelineInitializeParams, str, idempotent=False, target=("technique",),
 )  # fmt: skip
 PIPELINE_LIST: Final = HubMethod(
     "pipeline.list", "The ids of the caller's pipelines (role admin: of everybody's)",
@@ -243,27 +247,27 @@ PIPELINE_LIST: Final = HubMethod(
 )  # fmt: skip
 PIPELINE_GET: Final = HubMethod(
     "pipeline.get", "Technique and configuration of a pipeline",
-    admin.PipelineParams, admin.Pipeline,
+    admin.PipelineParams, admin.Pipeline, target=("pipeline_id",),
 )  # fmt: skip
 PIPELINE_DESTROY: Final = HubMethod(
     "pipeline.destroy", "Forget a pipeline; calls that use it go on",
-    admin.PipelineParams, admin.DestroyedPipeline,
+    admin.PipelineParams, admin.DestroyedPipeline, target=("pipeline_id",),
 )  # fmt: skip
 
 CACHE_CLEAR: Final = HubMethod(
     "cache.clear", "Empty a cache, or all of them, in every executor (role admin)",
-    admin.ClearCacheParams, admin.ClearedCaches, right="admin",
+    admin.ClearCacheParams, admin.ClearedCaches, right="admin", target=("cache_type",),
 )  # fmt: skip
 
 # --- jobs ---
 
 JOBS_CREATE: Final = HubMethod(
     "jobs.create", "Run an idempotent method as a durable job, which outlives its caller, its executor and the hub",
-    said.JobCreateParams, said.JobView, idempotent=False,
+    said.JobCreateParams, said.JobView, idempotent=False, target=("method",),
 )  # fmt: skip
 JOBS_GET: Final = HubMethod(
     "jobs.get", "A job and its result",
-    said.JobParams, said.JobWithResult,
+    said.JobParams, said.JobWithResult, target=("id",),
 )  # fmt: skip
 JOBS_LIST: Final = HubMethod(
     "jobs.list", "Jobs of the caller, the newest first (role admin: of everybody)",
@@ -271,7 +275,7 @@ JOBS_LIST: Final = HubMethod(
 )  # fmt: skip
 JOBS_CANCEL: Final = HubMethod(
     "jobs.cancel", "Cancel a job that has not ended",
-    said.JobParams, said.CancelledJob,
+    said.JobParams, said.CancelledJob, target=("id",),
 )  # fmt: skip
 
 METHODS: Final[dict[str, HubMethod[Any, Any]]] = {

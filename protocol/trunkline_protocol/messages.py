@@ -9,6 +9,8 @@ from typing import Annotated, Any, Final, Literal, final
 
 import msgspec
 
+from trunkline_protocol.request_ids import RequestId
+
 Priority = Literal["low", "normal", "high"]
 Id = int | str | None
 """A request id. Ids are typed: 1 is not "1"."""
@@ -113,7 +115,7 @@ class Metadata(msgspec.Struct, frozen=True):
     priority: Priority = "normal"
     timeout_ms: int | float | None = None
     progress_token: str | int | None = None
-    request_id: str | None = None
+    request_id: RequestId | None = None
     idempotency_key: str | None = None
     idempotency_epoch: str | None = None
     traceparent: str | None = None

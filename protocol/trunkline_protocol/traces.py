@@ -95,7 +95,7 @@ def from_headers(traceparent: str | None, tracestate: str | None) -> dict[str, s
 
 
 def inherit(metadata: bytes, members: Mapping[str, str]) -> bytes:
-    """A call's metadata (JSON, or empty) with the trace of its connection, unless it brings one of its own.
+    """A call's metadata (JSON, or empty) with its connection's trace and request id, unless it brings its own.
 
     What is no JSON object stays as it is: its caller is told where the call is routed.
     """
@@ -105,10 +105,14 @@ def inherit(metadata: bytes, members: Mapping[str, str]) -> bytes:
         own = _decoder.decode(metadata)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return metadata
+    added = dict(members)
     if "traceparent" in own:
-        return metadata
-    merged: dict[str, object] = {**own, **members}
-    return _encoder.encode(merged)
+        added.pop("traceparent", None)
+        added.pop("tracestate", None)
+    if "request_id" in own:
+        added.pop("request_id", None)
+    merged: dict[str, object] = {**own, **added}
+    return _encoder.encode(merged) if added else metadata
 
 
 def _span_id(bits: int) -> str:

@@ -275,6 +275,9 @@ class Settings(BaseSettings):
     )
 
     audit_file: Path | None = Field(None, description="one JSON line a call: who, what, outcome")
+    audit_max_bytes: int | None = Field(None, ge=4096, description="size of the audit file at which a new one is begun")
+    audit_max_seconds: float | None = Field(None, gt=0, description="age of the audit file at which a new one is begun")
+    audit_kept: int = Field(defaults.AUDIT_KEPT, ge=1, description="older audit files that are kept: .1, .2, ...")
     log_level: Annotated[Level, LIVE] = Field("info", description="what is logged: this and worse")
     log_format: Literal["auto", "pretty", "json"] = Field("auto", description="auto = pretty on a terminal, else json")
     log_requests: Annotated[bool, LIVE] = Field(

@@ -19,7 +19,7 @@ from trunkline_protocol.hub_methods import METHODS
 
 HUB_METHODS = {"rpc.ping", "rpc.discover", "health.check", "health.detailed", "system.info", "metrics.get"}
 
-PARAMS = {
+PARAMS: dict[str, dict[str, Any]] = {
     "auth": {"token": "a hub on loopback wants none"},
     "subscribe": {"topic": "discover.test"},
     "history": {"topic": "discover.test"},

@@ -137,7 +137,7 @@ def test_long_names_are_cut(path: Path) -> None:
 def test_only_the_owner_may_read_it_and_no_child_inherits_it(path: Path) -> None:
     with opened(path) as log:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert not os.get_inheritable(log._file)
+        assert not os.get_inheritable(log._file.descriptor)
 
 
 def test_it_appends(path: Path) -> None:

@@ -206,7 +206,7 @@ async def test_headers_that_are_no_trace_are_as_if_they_were_not_there(hub: Runn
     said = await asyncio.to_thread(
         rpc, hub, request("lab.where"), {"Content-Type": "application/json", "tracestate": "a=b"}
     )
-    assert said.json()["result"]["metadata"].keys() == {"traceparent"}
+    assert said.json()["result"]["metadata"].keys() == {"traceparent", "request_id"}
 
 
 async def test_metadata_that_is_wrong_is_still_refused(hub: RunningHub) -> None:

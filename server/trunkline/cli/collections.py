@@ -276,12 +276,13 @@ def read_settings(texts: list[str]) -> dict[str, int]:
 @contextmanager
 def progress_bar(what: str, total: int | None, *, in_bytes: bool = False) -> Iterator[tuple[Progress, TaskID]]:
     """A progress bar on stderr, shown where that is a terminal."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    from trunkline.cli.show.console import TextConsole
+
+    console = TextConsole(stderr=True)
     counted = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), counted, TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), counted, TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress, progress.add_task(what, total=total)
 

@@ -64,11 +64,12 @@ async def _prepare(hub: Caller, metadata: dict[str, Any]) -> None:
 
 
 async def _index(hub: Caller, passages: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(file=sys.stdout)
+    from trunkline.cli.show.console import TextConsole
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = TextConsole(file=sys.stdout)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("indexing Python's language reference", total=len(passages))
         gate = asyncio.Semaphore(BATCHES_AT_ONCE)

@@ -63,14 +63,14 @@ async def ask(
     hub: Hub, techniques: Sequence[str], collection: str, questions: Sequence[Question], field: str
 ) -> dict[str, tuple[Measured, Retrieved]]:
     """Search for the questions with each technique, showing a progress bar; returns the measures by technique."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from trunkline.cli.show.console import TextConsole
     from trunkline.evaluate.measures import measure
     from trunkline.evaluate.retrieval import retrieve
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = TextConsole(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     results = {}
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         for technique in techniques:

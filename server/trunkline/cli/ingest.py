@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol
 import typer
 
 from trunkline.cli.jobs import result_of
+from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, talk
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def ingest(
             fail(EXIT_USAGE, str(error))
         talk(url, token, lambda hub: send_files(hub, params, files, outcome))
     for line in outcome.lines():
-        print(line)
+        say(line)
     if outcome.failed:
         raise typer.Exit(EXIT_FAILED)
 
@@ -243,19 +243,20 @@ def process_as_job(params: dict[str, Any], outcome: IngestOutcome, url: str, tok
         started.append(answer["job"]["id"])
 
     talk(url, token, start)
-    print(f"trunkline: job {started[0]}", file=sys.stderr)
+    say(f"trunkline: job {started[0]}", error=True)
     outcome.add(result_of(started[0], url, token))
 
 
 @contextmanager
 def progress_bar(total: int | None = None) -> Iterator[Advance]:
     """A progress bar of documents on stderr, if that is a terminal. Without ``total`` the hub reports how many."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    from trunkline.cli.show.console import TextConsole
+
+    console = TextConsole(stderr=True)
     columns = (
-        TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"),
+        TextColumn("documents"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )  # fmt: skip
     latest: dict[int, dict[str, Any]] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import (
     DEFAULT_URL,
     EXIT_FAILED,
@@ -67,7 +67,7 @@ def list_jobs(
             page = read(answer, JobPage)
             _print_table(page.jobs)
             if page.cursor is not None:
-                print("trunkline: there are more jobs; --limit lists up to 200", file=sys.stderr)
+                say("trunkline: there are more jobs; --limit lists up to 200", error=True)
 
     talk(url, token, run)
 
@@ -90,7 +90,7 @@ def cancel(job_id: JobId, url: Url = DEFAULT_URL, token: Token = None) -> None:
         from trunkline_protocol.hub_messages import CancelledJob
 
         said = read(await hub.call("jobs.cancel", {"id": job_id}), CancelledJob)
-        print("cancelled" if said.cancelled else f"not cancelled, the job has ended already: {said.status}")
+        say("cancelled" if said.cancelled else f"not cancelled, the job has ended already: {said.status}")
 
     talk(url, token, run)
 
@@ -115,10 +115,10 @@ def result_of(job_id: str, url: str, token: str | None) -> Any:
         with_hub(url, run)
     except typer.Exit as end:
         if end.exit_code == EXIT_INTERRUPTED:
-            print(
+            say(
                 f"\ntrunkline: the job keeps running; watch it again with: trunkline jobs watch {job_id}\n"
                 f"trunkline: cancel it with: trunkline jobs cancel {job_id}",
-                file=sys.stderr,
+                error=True,
             )
         raise
     (job,) = over
@@ -130,15 +130,14 @@ def result_of(job_id: str, url: str, token: str | None) -> Any:
 
 async def follow(hub: Hub, job_id: str) -> JobWithResult:
     """Show a job's progress until it ends; returns the job as ``jobs.get`` does."""
-    from rich.console import Console
-
+    from trunkline.cli.show.console import TextConsole
     from trunkline.cli.show.progress import Bar
 
     async with hub.subscribe(f"jobs.{job_id}") as events:
         # The job is read after subscribing, so that no change is missed in between.
         job = await _read(hub, job_id)
         if job.status not in FINAL:
-            bar = Bar(Console(stderr=True), job.method)
+            bar = Bar(TextConsole(stderr=True), job.method)
             try:
                 bar.show(_reading(job))
                 await _until_over(hub, events, job_id, bar)
@@ -176,7 +175,6 @@ def _reading(job: JobView | JobEvent) -> ProgressReading:
 
 
 def _print_table(jobs: list[JobView]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from trunkline.cli.show.progress import read_report
@@ -189,5 +187,5 @@ def _print_table(jobs: list[JobView]) -> None:
         created = datetime.fromtimestamp(job.created_at / 1000).strftime("%Y-%m-%d %H:%M:%S")
         said = "" if job.progress is None else str(read_report(job.progress))
         words = job.error["message"] if job.error else said
-        table.add_row(job.id, escape(job.method), job.status, created, escape(words))
+        table.add_row(job.id, job.method, job.status, created, words)
     console_for_tables().print(table)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import DEFAULT_URL, EXIT_FAILED, EXIT_USAGE, Token, Url, fail, read_stdin, talk
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def history(
             for event in kept.events:
                 printer.event(event)
             if kept.more:
-                print(f"trunkline: more follows: --after {kept.events[-1].position}", file=sys.stderr)
+                say(f"trunkline: more follows: --after {kept.events[-1].position}", error=True)
 
     talk(url, token, run)
 
@@ -181,7 +182,7 @@ def publish(
     decoded = read_data(data, as_text=text)
 
     async def run(hub: Hub) -> None:
-        print(await hub.publish(topic, decoded, idempotency_key=idempotency_key))
+        say(str(await hub.publish(topic, decoded, idempotency_key=idempotency_key)))
 
     talk(url, token, run)
 

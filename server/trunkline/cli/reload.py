@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from trunkline.cli.show.terminal import say
 from trunkline.cli.talk import DEFAULT_URL, TimeoutMs, Token, Url, print_json, read, talk
 
 if TYPE_CHECKING:
@@ -37,6 +38,6 @@ def reload(
         if raw:
             print_json(answer)
         else:
-            print(words_of(read(answer, Reloaded), time.monotonic() - began))
+            say(words_of(read(answer, Reloaded), time.monotonic() - began))
 
     talk(url, token, run)

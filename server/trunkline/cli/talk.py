@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 import msgspec
 import typer
 
-from trunkline_protocol.binary import to_member
+from trunkline.cli.show.terminal import plain_json, say
 
 if TYPE_CHECKING:
     from trunkline.client import Hub
@@ -100,15 +99,15 @@ def read(answer: Any, report: type[Report]) -> Report:
 def print_json(value: Any) -> None:
     """Print a value as indented JSON, coloured on a terminal."""
     if sys.stdout.isatty():
-        from rich import print_json as rich_print_json
+        from trunkline.cli.show.console import TextConsole
 
-        rich_print_json(data=value, default=to_member, ensure_ascii=False)
+        TextConsole().print_json(plain_json(value))
     else:
-        print(json.dumps(value, default=to_member, ensure_ascii=False, indent=2))
+        print(plain_json(value, indent=2))
 
 
 def fail(code: int, *lines: str) -> NoReturn:
     """Print lines on stderr and exit with a code."""
     for line in lines:
-        print(f"trunkline: {line}", file=sys.stderr)
+        say(f"trunkline: {line}", error=True)
     raise typer.Exit(code)

@@ -25,6 +25,7 @@ from trunkline_protocol.hub_messages import (
 )
 from trunkline_protocol.hub_methods import JOBS_CANCEL, JOBS_CREATE, JOBS_GET, JOBS_LIST
 from trunkline_protocol.messages import CALLERS_OWN
+from trunkline_protocol.request_ids import new_request_id
 
 HUB: Final = Principal("(hub)", frozenset({ADMIN}))
 """The owner of jobs that the hub creates for itself."""
@@ -61,9 +62,16 @@ class JobCalls:
             )
         require_depth(given, "jobs.create: params", levels=CARRIED_DEPTH)
         metadata, key = _metadata_of(call)
+        metadata["request_id"] = call.known_request_id() or new_request_id()
         call.attempts = 1  # from here on a caller without the reply cannot know whether there is a job
         new = NewJob(target, given, metadata, params.priority, params.idempotency_key or key)
-        return self._jobs.create(who, new)
+        return self._made(call, who, new)
+
+    async def _made(self, call: Call, who: Caller, new: NewJob) -> JobView:
+        view = await self._jobs.create(who, new)
+        if call.known_request_id() is None:
+            call.origin().made_id = new.metadata["request_id"]  # what is written of either names the other
+        return view
 
     def _get(self, call: Call, params: JobParams) -> Awaitable[JobWithResult]:
         return self._jobs.get(_caller(call), params.id)

@@ -19,8 +19,6 @@ from trunkline.hub.connection import ClientCall, Connection
 from trunkline.observe.metrics import MethodStats, error_name
 from trunkline.observe.tap import LogFields
 from trunkline_protocol.calls import Call
-from trunkline_protocol.codecs.jsonrpc import decode_metadata
-from trunkline_protocol.errors import RpcError
 from trunkline_protocol.messages import Id
 from trunkline_protocol.reports import (
     ClosedConnection,
@@ -360,7 +358,7 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
         principal=principal_of(call),
         connection=None if connection is None else connection.number,
         id=_short(call.id) if isinstance(call, ClientCall) else None,
-        request_id=_short(request_id_of(call)),
+        request_id=_short(call.known_request_id()),
         trace_id=trace_id(call),
         outcome="ok" if not code else error_name(code),
         code=code,
@@ -375,16 +373,6 @@ def _request(call: Call, seconds: float, code: int, failure: int | None) -> Ende
         bytes_out=call.bytes_out,
         finished_at=int(time.time() * 1000),
     )
-
-
-def request_id_of(call: Call) -> str | None:
-    """``metadata.request_id`` of a call, or None."""
-    if b'"request_id"' not in call.metadata:
-        return None
-    try:
-        return decode_metadata(call.metadata).request_id
-    except RpcError:  # the caller got this error as the reply
-        return None
 
 
 def _short(text: IdT) -> IdT | str:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Final
 
 from trunkline.control.calls import connection_of, executor_name, principal_of, trace_id
-from trunkline.control.monitoring import request_id_of
 from trunkline.observe.metrics import error_name
 from trunkline_protocol.calls import Call
 
@@ -43,7 +42,7 @@ def _described(call: Call, seconds: float, code: int) -> dict[str, str | float |
         "duration_ms": round(1000 * seconds, 3),
         "queue_ms": round(1000 * call.waited, 3),
         "run_ms": round(1000 * call.ran, 3),
-        "request_id": request_id_of(call),
+        "request_id": call.request_id(),
         "trace_id": trace_id(call),
         "executor": executor_name(call),
     }

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from trunkline import defaults
 from trunkline.edge.access.rules import AccessRules
 from trunkline.edge.pending import PendingConnections
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.byte_account import ByteAccount
 from trunkline.hub.connection import Services, Traffic
 from trunkline.hub.outbox import Flusher
@@ -50,7 +51,7 @@ class EdgeContext:
         max_connections, max_message_bytes, outbox_bytes, outbox_event_bytes: limits.
         auth_call: whether a connection may authenticate by a call, after it was opened.
         ping_interval, ping_timeout: seconds.
-        refused: called with the address and the error of each peer that is not let in.
+        refused: called for each peer that is not let in.
         partial: account of the bytes of incomplete messages.
         listeners: the open connections, each with the place that it takes of its principal's, tenant's and address's.
         pending: those of them that have not authenticated yet.
@@ -66,7 +67,7 @@ class EdgeContext:
     auth_call: bool
     ping_interval: float = defaults.PING_INTERVAL
     ping_timeout: float = defaults.PING_TIMEOUT
-    refused: Callable[[str, RpcError], None] = lambda _peer, _error: None
+    refused: Callable[[Refusal], None] = lambda _refusal: None
     partial: ByteAccount = field(
         default_factory=lambda: ByteAccount(defaults.PARTIAL_BYTES, defaults.PARTIAL_BYTES_PER_PRINCIPAL)
     )

@@ -318,14 +318,11 @@ class ExecutorHandle(asyncio.Protocol):
         said: dict[str, Any] = {"executor": self.name, "pid": self.pid}
         if call_id:
             known = self.in_flight.get(call_id)
-            trace = None if known is None else known.trace
-            return said if trace is None else said | {"trace_id": trace.trace_id}
+            return said if known is None else said | _ids(known)
         running = {call.method: call for key, call in self.in_flight.items() if not self.parked.get(key)}
         if len(running) == 1:
             ((method, call),) = running.items()
-            said["method"] = method
-            if call.trace is not None:
-                said["trace_id"] = call.trace.trace_id
+            said |= {"method": method} | _ids(call)
         elif running:
             said["methods"] = sorted(running)[:MAX_SPEAKERS]
         elif self.state == "stopping":
@@ -374,3 +371,10 @@ class ExecutorHandle(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether the executor has calls, running or waiting inside."""
         return bool(self.in_flight)
+
+
+def _ids(call: Call) -> dict[str, str]:
+    """What a log line names a call by. No id is made here: whether the call's error has one must not depend on time."""
+    request_id, trace = call.known_request_id(), call.trace
+    said = {} if request_id is None else {"request_id": request_id}
+    return said if trace is None else said | {"trace_id": trace.trace_id}

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trunkline.broker.keys import PublishKeyLimits
@@ -34,6 +33,7 @@ from trunkline.edge.access.failures import FailedLogins
 from trunkline.edge.access.rules import LOOPBACK_NAMES, AccessRules
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.framed.listeners import FramedDoors
+from trunkline.edge.refusal import Refusal
 from trunkline.executors.availability import tallies
 from trunkline.executors.handover import HandOverLimits
 from trunkline.executors.pool import ExecutorPool
@@ -42,6 +42,7 @@ from trunkline.executors.quarantine import QuarantineLimits
 from trunkline.executors.replacement import ReplacementLimits
 from trunkline.executors.specs import GroupSpec
 from trunkline.hosting.admission import credentials
+from trunkline.hosting.audited import refused
 from trunkline.hosting.executor_settings import group_specs
 from trunkline.hosting.runtime import ConfigurationError
 from trunkline.hub.authentication import Authentication
@@ -63,6 +64,7 @@ from trunkline.hub.topic_history import TopicHistory
 from trunkline.jobs.limits import JobLimits
 from trunkline.jobs.service import Jobs
 from trunkline.observe.audit import AuditLog
+from trunkline.observe.audit_file import Rotation
 from trunkline.observe.figures import ExecutorFigures
 from trunkline.observe.history import Sample
 from trunkline.observe.metrics import CallStats
@@ -132,7 +134,7 @@ class HubParts:
             refused=self.shares.refused,
         )
         self.authentication = Authentication(
-            self.logins.authenticate_token,
+            self._authenticate_token,
             settings.auth_seconds,
             self._authenticated,
             self.registrations.may_keep,
@@ -151,10 +153,10 @@ class HubParts:
         self._count = self.stats.record
         self.figures = ExecutorFigures()
         self.sampler = Sampler(self.stats, lambda: worker_totals(tallies(self.pool.crew)), self._sampled)
-        self.audit = _audit_log(settings.audit_file)
+        self.audit = _audit_log(settings)
         self.tracer = _tracer(settings)
         self.log_request = request_log(settings.log_requests)
-        mask = SecretMask(settings.secrets)
+        mask = self._mask = SecretMask(settings.secrets)
         self.log_tap = LogTap(mask)
         self.failed = FailedCalls(mask, wanted=settings.keep_failed_params)
         self.data_folder = DataFolder(settings.data, settings.disk_warning_bytes)
@@ -324,11 +326,17 @@ class HubParts:
         if self.audit is not None:
             self.audit.event("auth", **_who(connection))
 
-    def refused(self, peer: str, error: RpcError) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Record in the audit log that a peer was not let in, and why."""
         if self.audit is not None:
-            limit = {"limit": error.data["limit"]} if "limit" in error.data else {}
-            self.audit.event("refused", peer=peer, outcome=error.name, code=error.code, **limit)
+            refused(self.audit, refusal, self._mask)
+
+    def _authenticate_token(self, token: str, peer: str) -> Principal:
+        try:
+            return self.logins.authenticate_token(token, peer)
+        except RpcError as error:
+            self.refused(Refusal(peer, error, token=token))
+            raise
 
     def answers(self, name: str) -> bool:
         """Whether the hub itself or a client serves a method of this name."""
@@ -391,9 +399,10 @@ def _tracer(settings: Settings) -> Tracer | None:
         raise ConfigurationError(str(error)) from error
 
 
-def _audit_log(path: Path | None) -> AuditLog | None:
+def _audit_log(settings: Settings) -> AuditLog | None:
+    rotation = Rotation(settings.audit_max_bytes, settings.audit_max_seconds, settings.audit_kept)
     try:
-        return None if path is None else AuditLog(path)
+        return None if settings.audit_file is None else AuditLog(settings.audit_file, rotation)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 

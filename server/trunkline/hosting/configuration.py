@@ -82,7 +82,8 @@ class Configuration:
             who = call.origin()
             connection = who.connection.number if isinstance(who, ClientCall) else 0
             name = "" if caller is None else caller.name
-            audit.event("config", principal=name, connection=connection, method=call.method, changed=",".join(names))
+            about = {"method": call.method, "changed": ",".join(names), "request_id": call.request_id()}
+            audit.event("config", principal=name, connection=connection, **about)
         return ConfigChanged(names)
 
     def _become(self, settings: Settings) -> list[str]:

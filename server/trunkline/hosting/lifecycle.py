@@ -21,6 +21,7 @@ from trunkline.edge.http.mcp import McpDoor
 from trunkline.edge.http.server import HttpServer
 from trunkline.hosting import served_methods
 from trunkline.hosting.app import HubParts
+from trunkline.hosting.audited import credentials_in, reloaded
 from trunkline.hosting.configuration import Configuration
 from trunkline.hosting.listening import listen
 from trunkline.hosting.live import stop_seconds
@@ -60,6 +61,7 @@ class HubProcess:
             self._keys = KeyRefresh(settings.jwt_keys_url, settings.jwt_keys_seconds, self._key_set)
             self.parts.credentials.ask_keys = self._keys.ask
         self._configuration = Configuration(self.parts)
+        self._known = credentials_in(settings.tokens_file)
         self.parts.router.handle(self._configuration.methods())
 
     @property
@@ -96,18 +98,18 @@ class HubProcess:
         start_task(self._reload_changed_code(), "reload of code")
         if parts.audit is not None:
             parts.audit.reopen()  # first: rotation must not depend on the tokens file
-        try:
-            self._configuration.reload()
-        except RpcError as error:
-            logger.error("%s; tokens, roles and keys are read again all the same", error.message)
+        settings = self._reload_settings()
         try:
             revoked = parts.credentials.reload()
         except (ValueError, OSError) as error:
             logger.error("reload failed, the previous tokens, roles and keys stay in force: %s", error)
+            self._audit_reload(settings=settings, error=f"the previous tokens, roles and keys stay in force: {error}")
             return
         if self._keys is not None:
             self._keys.refresh()
-        logger.info("reloaded", extra={"revoked_connections": self._close_revoked(revoked)})
+        closed = self._close_revoked(revoked)
+        logger.info("reloaded", extra={"revoked_connections": closed})
+        self._audit_reload(settings=settings, revoked_connections=closed)
 
     def _close_revoked(self, revoked: Revocation) -> int:
         """Close the connections, and end the sessions, of principals whose rights are others now. Returns how many."""
@@ -130,6 +132,21 @@ class HubProcess:
             logger.info("keys of JWTs are gone", extra={"revoked_connections": closed})
         return credentials.has_kid
 
+    def _reload_settings(self) -> str:
+        """Read the settings file again; the names of what has changed, or why nothing has."""
+        try:
+            return ",".join(self._configuration.reload())
+        except RpcError as error:
+            logger.error("%s; tokens, roles and keys are read again all the same", error.message)
+            return f"not changed: {error.message}"
+
+    def _audit_reload(self, **outcome: str | int) -> None:
+        before = self._known
+        if "error" not in outcome:
+            self._known = credentials_in(self.settings.tokens_file)
+        if self.parts.audit is not None:
+            reloaded(self.parts.audit, before, self._known, **outcome)
+
     async def _reload_changed_code(self) -> None:
         replacements = self.parts.pool.replacements
         changed = await replacements.changed_sources()
@@ -139,6 +156,8 @@ class HubProcess:
         with contextlib.suppress(RpcError):  # it is logged, and health tells it
             await replacements.reload()
             logger.info("executors reloaded", extra={"changed": sorted(changed)})
+            if self.parts.audit is not None:
+                self.parts.audit.event("reload", by="SIGHUP", code=",".join(sorted(changed)))
 
     async def call(self, method: str, params: Any, *, timeout_ms: int | None = None) -> Any:
         """Call a method of this hub from inside it."""

@@ -48,7 +48,7 @@ def http_server(parts: HubParts) -> tuple[HttpServer, McpDoor]:
     doors = call_doors(parts.context, parts.router, parts.authentication, lambda: parts.pool.methods)
     services = exchange_services(parts.context.services, parts.authentication)
     doors[mcp.PATH] = mcp_door = McpDoor(parts.context, services, parts.served, __version__)
-    app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins)
+    app = http_app(parts.context.access, pages, doors, parts.settings.allowed_origins, parts.refused)
     return HttpServer(_configuration(parts, app)), mcp_door
 
 

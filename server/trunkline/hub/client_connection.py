@@ -148,8 +148,8 @@ class ClientConnection(Connection):
             self._refuse_duplicate(request, batch)
         else:
             call = ClientCall(self, request, batch)
-            if self.trace:
-                call.metadata = inherit(call.metadata, self.trace)
+            if self.inherited:
+                call.metadata = inherit(call.metadata, self.inherited)
             running = len(self.calls) + self.notifications
             refused = self._restricted or running >= self._max_calls
             refusal = self._refusal(request.method, running) if refused else None
@@ -227,8 +227,8 @@ class ClientConnection(Connection):
             call = NotificationCall(self, request)
             if call.metadata and _may_act_as(call.metadata):
                 refusal = self._acting(call, running, refusal)
-            if self.trace:
-                call.metadata = inherit(call.metadata, self.trace)
+            if self.inherited:
+                call.metadata = inherit(call.metadata, self.inherited)
             self._route(call, refusal)
             return
         try:

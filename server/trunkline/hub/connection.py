@@ -148,13 +148,15 @@ class Connection(ABC):
         may_open_session: true while the first message is handled.
         share: that of the principal. Every one of ``calls``, and each of ``notifications``, counts in it.
         subscriptions: topics and patterns, each with the name of the principal that subscribed.
-        trace: metadata for calls without a trace of their own: the trace of the request that opened the connection.
+        inherited: metadata for calls without their own: the trace of the request that opened the connection; over
+            HTTP also its request id.
     """
 
     __slots__ = (
         "_services",
         "calls",
         "door",
+        "inherited",
         "may_open_session",
         "notifications",
         "number",
@@ -166,7 +168,6 @@ class Connection(ABC):
         "share",
         "streams",
         "subscriptions",
-        "trace",
     )
 
     def __init__(
@@ -189,7 +190,7 @@ class Connection(ABC):
         self.streams: dict[ClientCall, None] = {}
         self.notifications = 0
         self.subscriptions: dict[str, str] = {}
-        self.trace: dict[str, str] = {}
+        self.inherited: dict[str, str] = {}
         self._services = services
         self.share: PrincipalShare = services.shares.of(principal)
         self.become(principal)
@@ -426,7 +427,8 @@ class NotificationCall(Call):
     def deliver_error(self, error: RpcError) -> None:
         self.connection.notifications -= 1
         self.connection.share.calls -= 1
-        logger.info("notification %s failed: %s", self.method, error)
+        said = {"request_id": self.request_id()}
+        logger.info("notification %s failed: %s", self.method, error, extra=said)
 
     @override
     def deliver_chunk(self, chunk_type: bytes, data: bytes) -> None:

@@ -78,7 +78,7 @@ async def _settle(call: Call, work: Awaitable[object]) -> None:
     except RpcError as error:
         call.settle_error(error)
     except Exception:
-        logger.exception("answering %s failed", call.method)
+        logger.exception("answering %s failed", call.method, extra={"request_id": call.request_id()})
         call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
 

@@ -267,6 +267,8 @@ class SharedCall(Call):
     def deliver_error(self, error: RpcError) -> None:
         # A count of chunks would be that of another call: each waiting call adds its own.
         error.data.pop("chunks", None)
+        if error.data.get("request_id") == self.known_request_id():
+            error.data.pop("request_id", None)  # each of those that share the outcome has its own
         encoded = encode_error_object(error)
         self._ended(self, StoredOutcome(self.digest, error=encoded) if error.maybe_executed else None)
         for call in self._take_callers():

@@ -30,7 +30,8 @@ from trunkline.hub.callees import Callee, KeptMethod, ServedMethod, how_cancelle
 from trunkline.hub.connection import Callees, ClientCall, Connection
 from trunkline.hub.dispatch import Handlers, answering_connection
 from trunkline.hub.held_registrations import HeldRegistrations
-from trunkline.hub.principal import CALLEE, Principal, not_granted
+from trunkline.hub.principal import CALLEE, Principal
+from trunkline.hub.registering import require_right
 from trunkline_protocol.backlog import Backlog, QueueLimits
 from trunkline_protocol.calls import Call, CallBackend
 from trunkline_protocol.catalogue import CLIENT_PACK, MethodInfo
@@ -42,7 +43,6 @@ from trunkline_protocol.hub_messages import Registered, RegisterParams, Unregist
 from trunkline_protocol.hub_methods import METHOD_REGISTER, METHOD_UNREGISTER, reserved
 from trunkline_protocol.messages import UNREADABLE, Response
 from trunkline_protocol.principals import ENCODED_HUB
-from trunkline_protocol.topics import valid_topic
 
 MAX_REGISTRATIONS: Final = 256
 """Methods that one connection may register."""
@@ -143,7 +143,7 @@ class Registrations(CallBackend, Callees):
 
     def _register(self, call: ClientCall, params: RegisterParams) -> None:
         connection, name = call.connection, params.method
-        _require_right(connection.principal, params)
+        require_right(connection.principal, params)
         if name not in self._methods and (starting := self._not_known_yet(name)) is not None:
             self._held.hold(call, params, starting)
             return
@@ -445,7 +445,12 @@ class Registrations(CallBackend, Callees):
             return
         running = self._find(connection, progress.token)
         if running is not None and (problem := unreadable(progress.value)) is not None:
-            logger.info("progress of a call of %s is invalid, and not passed on: %s", running.call.method, problem)
+            call = running.call
+            words, said = (
+                "progress of a call of %s is invalid, and not passed on: %s",
+                {"request_id": call.request_id()},
+            )
+            logger.info(words, call.method, problem, extra=said)
         elif running is not None:
             running.call.last_activity = time.monotonic()
             running.call.progress(bytes(progress.value))
@@ -487,13 +492,3 @@ def _contract(info: MethodInfo) -> tuple[bool, bool]:
 
 def _nobody(name: str) -> RpcError:
     return RpcError(ErrorCode.WORKER_UNAVAILABLE, f"no client serves {name} any more", retry_after_ms=1000)
-
-
-def _require_right(principal: Principal, params: RegisterParams) -> None:
-    if not valid_topic(params.method) or not 1 <= params.max_concurrency <= 10_000:
-        words = f"method.register: {params.method!r:.300} is not a valid name, or max_concurrency is not 1 to 10000"
-        raise RpcError(ErrorCode.INVALID_PARAMS, words)
-    if (why := reserved(params.method)) is not None:
-        raise RpcError(ErrorCode.FORBIDDEN, f"method.register: {why}; register another name")
-    if not principal.may_register(params.method):
-        raise not_granted(principal, "register", params.method)

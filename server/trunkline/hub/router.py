@@ -139,7 +139,7 @@ class Router:
         except RpcError as error:
             call.settle_error(error)
         except Exception:
-            logger.exception("routing %s failed", call.method)
+            logger.exception("routing %s failed", call.method, extra={"request_id": call.request_id()})
             call.settle_error(RpcError(ErrorCode.INTERNAL_ERROR, f"the hub failed to answer {call.method}"))
 
     def _submit(self, call: Call) -> None:
@@ -202,7 +202,8 @@ class Router:
             try:
                 self._expire(call, now)
             except Exception:  # the deadlines of the other calls, and of the next tick, still have to be enforced
-                logger.exception("the deadline of a call of %s could not be enforced", call.method)
+                words = "the deadline of a call of %s could not be enforced"
+                logger.exception(words, call.method, extra={"request_id": call.request_id()})
         self._ticker = asyncio.get_running_loop().call_later(TICK, self._tick) if self._deadlines else None
 
     def _expire(self, call: Call, now: float) -> None:

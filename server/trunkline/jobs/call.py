@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from typing_extensions import override
@@ -11,6 +12,7 @@ from trunkline.hub.internal import FutureCall
 from trunkline.hub.principal import ADMIN, Principal
 from trunkline.jobs.job import Created, Rights
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.request_ids import is_request_id
 
 
 class HubStopping(Exception):
@@ -39,6 +41,14 @@ def creator_of(created: Created) -> Principal:
     )
 
 
+def _carried(created: Created) -> dict[str, Any]:
+    """The metadata of a job. Earlier versions kept any text as a request id: one that is none is left out."""
+    request_id = created.metadata.get("request_id")
+    if isinstance(request_id, str) and not is_request_id(request_id):
+        return {name: value for name, value in created.metadata.items() if name != "request_id"}
+    return created.metadata
+
+
 class JobCall(FutureCall):
     """One attempt of a job. Its outcome is a future.
 
@@ -52,7 +62,7 @@ class JobCall(FutureCall):
 
     def __init__(self, created: Created, params: bytes, seconds: float, on_progress: Callable[[bytes], None]) -> None:
         own = {"progress_token": created.id, "priority": created.priority, "timeout_ms": seconds * 1000}
-        FutureCall.__init__(self, created.method, params, msgspec.json.encode(created.metadata | own))
+        FutureCall.__init__(self, created.method, params, msgspec.json.encode(_carried(created) | own))
         self.job_id = created.id
         self._creator = creator_of(created)
         self._on_progress = on_progress

@@ -119,6 +119,15 @@ class Context:
         return msgspec.json.decode(self._metadata, type=dict[str, Any]) if self._metadata else {}
 
     @property
+    def request_id(self) -> str | None:
+        """What logs, audit and errors name the request by; None where neither its caller nor an HTTP request gave one.
+
+        The hub then makes one where it writes about the call itself, such as for its audit log.
+        """
+        given: str | None = self.metadata.get("request_id")
+        return given
+
+    @property
     def cancelled(self) -> bool:
         """Whether the call was cancelled. For plain functions, which cannot be interrupted."""
         return self._cancelled

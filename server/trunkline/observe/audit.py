@@ -3,10 +3,12 @@
 .. code-block:: json
 
     {"time":"2026-03-01T09:30:00.123Z","event":"call","principal":"dashboard","tenant":"default","connection":17,
-     "peer":"10.0.0.5:50312","method":"rag.execute","outcome":"ok","code":0,"duration_ms":12.345}
+     "peer":"10.0.0.5:50312","method":"vectors.search","outcome":"ok","code":0,"duration_ms":12.345,
+     "target":"notes","request_id":"5f3c1b7e0d7a-1a2b"}
 
 ``time`` is when the outcome was known. Beside ``call`` there are the events of connections (``connected``,
-``refused``, ``disconnected``, ``auth``) and ``lost``, whose ``count`` lines could not be written.
+``refused``, ``disconnected``, ``auth``), those of administration (``config``, ``reload``), and ``lost``, whose
+``count`` lines could not be written.
 
 The event loop only formats a line and puts it into a bounded buffer; a thread of its own writes, so that a slow or full
 disk never holds up a call. What does not fit, or cannot be written, is counted and reported: in the hub's log at once,
@@ -15,9 +17,7 @@ and in the file as soon as that can be written again.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -27,6 +27,7 @@ from typing import Final
 
 import msgspec
 
+from trunkline.observe.audit_file import AuditFile, Rotation
 from trunkline_protocol.errors import ERROR_TABLE
 
 BUFFER_BYTES: Final = 4 * 2**20
@@ -61,17 +62,18 @@ class AuditLog:
 
     Args:
         path: the file; made with mode 0600 where there is none.
+        rotation: when a new file is begun; by default never.
         buffer_bytes: bound of what waits to be written.
 
     Raises:
         ValueError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, *, buffer_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(self, path: Path, rotation: Rotation | None = None, *, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._path = path
         self._limit = buffer_bytes
         try:
-            self._file = _open(path)
+            self._file = AuditFile(path, rotation or Rotation())
         except OSError as error:
             raise ValueError(f"TRUNKLINE_AUDIT_FILE: {path}: cannot be opened: {error.strerror}") from error
         self._lines: deque[bytes] = deque()
@@ -87,7 +89,6 @@ class AuditLog:
         self._pending = threading.Event()
         self._hurry = threading.Event()
         self._second, self._prefix = 0, b""
-        self._torn = False
         self._failing = False
         self._complained = -REPORT_SECONDS
         self._writer = threading.Thread(target=self._write_until_closed, name="trunkline-audit", daemon=True)
@@ -108,9 +109,12 @@ class AuditLog:
         code: int,
         seconds: float,
         *,
+        target: str = "",
+        request_id: str = "",
         via: str = "",
         runs_as: str = "",
         actor: str = "",
+        number: int = 0,
     ) -> None:
         """Write the line of a call that has ended. Never blocks and never raises for what a peer can choose.
 
@@ -122,9 +126,12 @@ class AuditLog:
             method: as the peer named it, served or not.
             code: 0 for success, else the error's code.
             seconds: from receipt to outcome.
+            target: what the call is about: a topic, a collection, a job, an executor.
+            request_id: under which logs and errors name the call.
             via: the method that made the call for this principal; empty where it called itself.
             runs_as: the method with whose rights the call was made; empty where they were the principal's.
             actor: the principal that made the call as this one; empty where this one did.
+            number: by which ``system.cancel`` names the call; 0 where nobody has listed it.
         """
         now = time.time()
         second = int(now)
@@ -143,12 +150,21 @@ class AuditLog:
             _OUTCOMES.get(code) or _application_error(code),
             seconds * 1000,
         )
+        more = b""
+        if target:
+            more += b',"target":%b' % _encoded(target)
+        if request_id:
+            more += b',"request_id":%b' % _encoded(request_id)
         if via:
-            line = b'%b,"via":%b}\n' % (line[:-2], _quoted(_clean(via)))
+            more += b',"via":%b' % _quoted(_clean(via))
         if runs_as:
-            line = b'%b,"runs_as":%b}\n' % (line[:-2], _quoted(_clean(runs_as)))
+            more += b',"runs_as":%b' % _quoted(_clean(runs_as))
         if actor:
-            line = b'%b,"actor":%b}\n' % (line[:-2], _quoted(actor))
+            more += b',"actor":%b' % _quoted(actor)
+        if number:
+            more += b',"call":%d' % number
+        if more:
+            line = b"%b%b}\n" % (line[:-2], more)
         self._add(line)
 
     def event(self, kind: str, **fields: str | int | float | None) -> None:
@@ -208,7 +224,7 @@ class AuditLog:
                 self._flush()
             except Exception:  # whatever it is, the next lines count
                 logger.exception("audit log: lines could not be written", extra={"path": str(self._path)})
-        _close(self._file)
+        self._file.close()
 
     def _flush(self) -> None:
         if self._reopen_wanted:
@@ -225,32 +241,22 @@ class AuditLog:
 
     def _write(self, lines: list[bytes]) -> int:
         """Write lines; how many of them are in the file as a whole."""
-        start = b"\n" if self._torn else b""  # so that what is left of a torn line spoils no other
-        data = memoryview(start + b"".join(lines))
-        done = 0
-        try:
-            while done < len(data):
-                done += os.write(self._file, data[done:])
-        except OSError as error:
-            self._failing = True
-            self._complain("audit log: cannot be written; lines are lost", error)
-        else:
+        written, error = self._file.write(lines)
+        if error is None:
             if self._failing:
                 logger.warning("audit log: is written again", extra={"lost": self.lost})
-            self._failing = False
-        if done:
-            self._torn = data[done - 1] != ord("\n")
-        return max(0, bytes(data[:done]).count(b"\n") - len(start))
+        elif written < len(lines):
+            self._complain("audit log: cannot be written; lines are lost", error)
+        else:
+            self._complain("audit log: no new file can be begun; going on in the old file", error)
+        self._failing = written < len(lines)
+        return written
 
     def _reopen(self) -> None:
         try:
-            file = _open(self._path)
+            self._file.reopen()
         except OSError as error:
             self._complain("audit log: cannot be opened again; going on in the old file", error)
-            return
-        _close(self._file)
-        self._file = file
-        self._torn = False
 
     def _complain(self, what: str, error: OSError | None) -> None:
         now = time.monotonic()
@@ -258,15 +264,6 @@ class AuditLog:
             self._complained = now
             reason = None if error is None else error.strerror
             logger.error(what, extra={"path": str(self._path), "lost": self.lost, "reason": reason})
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _close(file: int) -> None:
-    with contextlib.suppress(OSError):  # a network disk may only now say that it is full; the thread has to live
-        os.close(file)
 
 
 def _time_prefix(second: int) -> bytes:
@@ -280,9 +277,12 @@ def _event_line(kind: str, fields: dict[str, str | int | float | None]) -> bytes
     return msgspec.json.encode({"time": stamp, "event": kind, **said}) + b"\n"
 
 
-@lru_cache(maxsize=4096)
-def _quoted(text: str) -> bytes:
+def _encoded(text: str) -> bytes:
     return msgspec.json.encode(_clean(text))
+
+
+_quoted: Final = lru_cache(maxsize=4096)(_encoded)
+"""For texts that many lines have."""
 
 
 def _clean(text: str) -> str:

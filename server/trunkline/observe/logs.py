@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.config
 import sys
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, TextIO
 
 import structlog
 from typing_extensions import override
 
 from trunkline.observe.secrets import SecretMask
+from trunkline.terminal_text import plain, plain_lines
 
 Format = Literal["auto", "pretty", "json"]
 
@@ -30,6 +32,19 @@ class MaskingFormatter(structlog.stdlib.ProcessorFormatter):
         return self.mask(super().format(record))
 
 
+def _plain_texts(
+    _logger: structlog.typing.WrappedLogger, _level: str, members: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A record whose texts are safe for a terminal: what is logged may be a peer's word."""
+    return {plain(name): plain_lines(value) if isinstance(value, str) else value for name, value in members.items()}
+
+
+def _plain_traceback(file: TextIO, failure: structlog.typing.ExcInfo) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, failure)
+    file.write(plain_lines(text.getvalue()))
+
+
 def configure_logs(level: str, log_format: Format, secrets: Iterable[str] = ()) -> None:
     """Set up logging for this process.
 
@@ -46,7 +61,10 @@ def configure_logs(level: str, log_format: Format, secrets: Iterable[str] = ()) 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [
+            _plain_texts,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_plain_traceback),
+        ]
         if pretty
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -21,7 +21,6 @@ from trunkline.testing.script import MockRouter, Script
 from trunkline.testing.wires import WiredServer, Wires
 
 CLOSE_RESTART: Final = 1012
-
 GOODBYE_SECONDS: Final = 1.0
 """Seconds that clients get to answer the close frame of a hub that stops."""
 
@@ -111,3 +110,5 @@ class RunningHub:
         parts.sampler.stop()
         parts.health.stop()
         parts.sessions.stop()
+        if parts.audit is not None:
+            await asyncio.to_thread(parts.audit.close)

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from trunkline.cli.show.terminal import plain
 from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, ConnectionStatus
 from trunkline.cli.show.top.view import count, duration, ms, render, share
+from trunkline.terminal_text import plain
 from trunkline_protocol.health_reports import MethodHealth
 
 TIMES: dict[str, Any] = {f"{kind}p{q}_ms": 1.5 for kind in ("", "wait_", "run_") for q in (50, 95, 99)}

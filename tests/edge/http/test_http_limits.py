@@ -220,6 +220,14 @@ def test_revoked_credentials_end_a_stream_with_an_error(guarded_hub: RunningHub,
         *_, last = list(arriving)
     require({"id": 1, "error": {"code": ErrorCode.UNAUTHENTICATED, "data": {"maybe_executed": True}}}, last.data)
     assert rpc(guarded_hub, ECHO, bearer("gone")).status == 401
+    wanted = {"event": "credentials", "change": "removed", "of": "token", "name": "gone"}
+
+    def is_written() -> bool:
+        lines = records_in(tokens.with_name("audit.log"))
+        removed = [line for line in lines if wanted.items() <= line.items()]
+        return len(removed) == 1 and any(line["event"] == "reload" and "error" not in line for line in lines)
+
+    eventually(is_written, "the audit file names whose token was removed")
 
 
 def test_fault_24_stopping_answers_what_is_in_flight(tmp_path: Path) -> None:

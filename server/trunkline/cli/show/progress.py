@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from trunkline.cli.show.terminal import plain
+from trunkline.cli.show.console import TextConsole
+from trunkline.terminal_text import plain
 from trunkline_protocol.binary import to_member
 
 LINE_SECONDS: Final = 1.0
@@ -111,7 +111,7 @@ class Lines:
 class Bar:
     """A progress bar that appears with the first report and is removed at the end."""
 
-    def __init__(self, console: Console, method: str) -> None:
+    def __init__(self, console: TextConsole, method: str) -> None:
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -151,7 +151,7 @@ def shown_progress(method: str, wanted: bool | None, clock: Callable[[], float])
         wanted: None for a bar where stderr is a terminal; True for lines where it is not; False for neither.
         clock: monotonic, in seconds.
     """
-    console = Console(stderr=True, highlight=False)
+    console = TextConsole(stderr=True)
     if wanted is False or not (wanted or console.is_terminal):
         yield None
     elif console.is_terminal:

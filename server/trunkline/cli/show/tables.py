@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import stat
 import sys
@@ -12,20 +11,17 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from trunkline.cli.doctor import Check
+from trunkline.cli.show.console import TextConsole
+from trunkline.cli.show.terminal import plain_json
 from trunkline.client import Event, Gap
-from trunkline_protocol.binary import to_member
+from trunkline.terminal_text import plain, plain_lines
 from trunkline_protocol.catalogue import Catalogue, MethodInfo, MethodLimits
 
 EventForm = Literal["pretty", "json", "ndjson", "data"]
-
-_C1_CONTROLS: Final = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
-"""Control characters that JSON does not escape and some terminals interpret."""
 
 _GAP_REASONS: Final = {
     "slow_consumer": "this connection was read too slowly",
@@ -34,7 +30,7 @@ _GAP_REASONS: Final = {
     "client_slow": "they arrived faster than they could be printed",
     "missing": "the hub skipped them",
 }
-_SYMBOLS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 UNWRAPPED: Final = 10_000
@@ -48,7 +44,7 @@ class StreamPrinter:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
-        self._console = Console(stderr=True, highlight=False)
+        self._console = TextConsole(stderr=True)
         self._chunks = 0
 
     def chunk(self, chunk_type: str, data: Any, index: int) -> None:
@@ -63,9 +59,9 @@ class StreamPrinter:
             and isinstance(data, dict)
             and isinstance(score := data.get("score", 0), float | int)
         ):
-            self._console.print(f"[dim]\\[{data.get('rank', index)}] {escape(str(data.get('id', '')))}  {score:.3f}[/]")
+            self._faint(f"[{data.get('rank', index)}] {data.get('id', '')}  {score:.3f}")
         elif chunk_type == "metadata":
-            self._console.print(f"[dim]{escape(json.dumps(data, default=to_member, ensure_ascii=False))}[/]")
+            self._faint(plain_json(data))
         else:
             self._line(data)
 
@@ -80,11 +76,14 @@ class StreamPrinter:
         write("\n")
         match result:
             case {"performance": {"total_time_ms": float() | int() as performance}}:
-                self._console.print(f"[dim]{performance:.0f} ms[/]")
+                self._faint(f"{performance:.0f} ms")
+
+    def _faint(self, text: str) -> None:
+        self._console.print(Text(text, "dim"))
 
     @staticmethod
     def _line(value: Any) -> None:
-        write(json.dumps(value, default=to_member, ensure_ascii=False) + "\n")
+        write(plain_json(value) + "\n")
 
 
 class EventPrinter:
@@ -98,8 +97,8 @@ class EventPrinter:
     def __init__(self, form: EventForm) -> None:
         self._form = form
         on_terminal = sys.stdout.isatty() and form == "pretty"
-        self._console = Console(highlight=False, soft_wrap=True) if on_terminal else None
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._console = TextConsole() if on_terminal else None
+        self._errors = TextConsole(stderr=True)
 
     def event(self, event: Event) -> None:
         """Print one event."""
@@ -112,10 +111,10 @@ class EventPrinter:
             return
         time = datetime.fromtimestamp(event.published_at / 1000).strftime("%H:%M:%S.%f")[:-3]
         if self._console is None:
-            write(f"{time}  {event.topic}  {_compact(event.data)}\n")
+            write(f"{time}  {plain(event.topic)}  {_compact(event.data)}\n")
         else:
-            data = _compact(event.data).translate(_C1_CONTROLS)
-            self._console.print(Text.assemble((time, "dim"), "  ", (event.topic, "cyan"), "  ", data))
+            said = Text.assemble((time, "dim"), "  ", (plain(event.topic), "cyan"), "  ", _compact(event.data))
+            self._console.print(said, soft_wrap=True)
 
     def gap(self, gap: Gap) -> None:
         """Report events that were not delivered."""
@@ -123,14 +122,14 @@ class EventPrinter:
             rest = {"from": gap.start, "to": gap.end, "count": gap.count, "reason": gap.reason}
             self._object("gap", gap, rest)
         elif self._form == "pretty" and self._console is None:
-            write(f"{'gap':<12}  {gap.topic}  {gap.start}-{gap.end} {gap.reason}\n")
-        self._errors.print(Text(f"trunkline: gap: {describe_gap(gap)}", "yellow"))
+            write(f"{'gap':<12}  {plain(f'{gap.topic}  {gap.start}-{gap.end} {gap.reason}')}\n")
+        self._errors.print(Text(plain(f"trunkline: gap: {describe_gap(gap)}"), "yellow"), soft_wrap=True)
 
     def _object(self, kind: str, item: Event | Gap, rest: dict[str, Any]) -> None:
         data = {"data": item.data} if isinstance(item, Event) else {}
         told = {"type": kind, "topic": item.topic, **data, "epoch": item.epoch, **rest}
         if self._form == "json":
-            write(json.dumps(told, default=to_member, ensure_ascii=False, indent=2) + "\n")
+            write(plain_json(told, indent=2) + "\n")
         else:
             write(_compact(told) + "\n")
 
@@ -144,16 +143,16 @@ def describe_gap(gap: Gap) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, default=to_member, ensure_ascii=False, separators=(",", ":"))
+    return plain_json(value, separators=(",", ":"))
 
 
 def write(text: str) -> None:
-    """Write to standard output and flush.
+    """Write to standard output and flush; to a terminal without control characters.
 
     Raises:
         BrokenPipeError: the output is not read any more, for example by ``head`` after its last line.
     """
-    sys.stdout.write(text)
+    sys.stdout.write(plain_lines(text) if sys.stdout.isatty() else text)
     sys.stdout.flush()
 
 
@@ -189,9 +188,9 @@ def while_output_is_read() -> Iterator[None]:
             loop.remove_reader(output)
 
 
-def console_for_tables() -> Console:
+def console_for_tables() -> TextConsole:
     """Standard output. Where it is no terminal, rows are not wrapped: what reads a pipe or a file reads lines."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else UNWRAPPED)
+    return TextConsole(width=None if sys.stdout.isatty() else UNWRAPPED)
 
 
 def print_methods(document: dict[str, Any]) -> None:
@@ -206,7 +205,7 @@ def print_methods(document: dict[str, Any]) -> None:
             method["name"],
             params,
             "stream" if extension.get("streaming") else "",
-            escape(method.get("summary", "")),
+            method.get("summary", ""),
         )
     console_for_tables().print(table)
 
@@ -215,7 +214,7 @@ def print_checks(checks: list[Check]) -> None:
     """Print the results of ``trunkline doctor``."""
     console = console_for_tables()
     for check in checks:
-        console.print(f"{_SYMBOLS[check.state]:<22} {check.name}: {escape(check.detail)}")
+        console.print(Text.assemble((f"{check.state:<8}", _STYLES[check.state]), f" {check.name}: {check.detail}"))
 
 
 def print_checked(catalogue: Catalogue, group: str | None) -> None:
@@ -229,14 +228,14 @@ def print_checked(catalogue: Catalogue, group: str | None) -> None:
         table.add_column(heading, overflow="fold")
     for info in catalogue.methods:
         params = ", ".join(each.name if each.required else f"{each.name}?" for each in info.parameters)
-        table.add_row(info.name, _kind(info), params, escape(", ".join(_options(info))))
+        table.add_row(info.name, _kind(info), params, ", ".join(_options(info)))
     console = console_for_tables()
     if group is not None:
-        console.print(f"[bold]group {group}[/]")
+        console.print(Text(f"group {group}", "bold"))
     if catalogue.methods:
         console.print(table)
     for failure in catalogue.failed:
-        console.print(f"{_SYMBOLS['failed']} {escape(failure.words)}")
+        console.print(Text.assemble(("failed", _STYLES["failed"]), f" {failure.words}"))
 
 
 def _kind(info: MethodInfo) -> str:

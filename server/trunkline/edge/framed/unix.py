@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from trunkline.edge.framed.peer import FramedDoor, FramedPeer
 from trunkline.edge.framed.stream import attach
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import PENDING, Principal
 from trunkline_protocol.errors import RpcError
 
@@ -140,7 +141,7 @@ class UnixPeers:
             else:
                 context.services.shares.require_connection(self._principal)
         except RpcError as error:
-            context.refused(name, error)
+            context.refused(Refusal(name, error))
             refusal, encode = self._door.dialect().refuse(error), self._door.framing().encode
             transport.write(b"".join([encode(frame.payload) for frame in refusal]))
             transport.close()

@@ -4,6 +4,7 @@ doors that take calls (``rpc.py``, ``tasks.py``, ``mcp.py``).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -22,11 +23,15 @@ from trunkline.edge.http.answer import error_headers, json_rpc_error
 from trunkline.edge.http.client_packages import client_packages
 from trunkline.edge.http.dashboard import dashboard_pages
 from trunkline.edge.http.documents import document
+from trunkline.edge.http.named_requests import named_requests, request_id_of
 from trunkline.edge.http.request import peer_of
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import Handshake, Principal, not_granted
 from trunkline_protocol.errors import RpcError
 from trunkline_protocol.health_reports import DetailedServices, Health
 from trunkline_protocol.hub_methods import HEALTH_DETAILED, RPC_DISCOVER
+
+logger = logging.getLogger("trunkline.edge")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -59,8 +64,12 @@ class Pages:
 
 
 def http_app(
-    access: AccessRules, pages: Pages, doors: Mapping[str, ASGIApp], allowed_origins: Iterable[str] = ()
-) -> Starlette:
+    access: AccessRules,
+    pages: Pages,
+    doors: Mapping[str, ASGIApp],
+    allowed_origins: Iterable[str] = (),
+    refused: Callable[[Refusal], None] = lambda _refusal: None,
+) -> ASGIApp:
     """The Starlette application.
 
     Args:
@@ -69,7 +78,11 @@ def http_app(
         pages: the contents of what is only read.
         doors: ASGI applications that take calls, by path; they check access themselves.
         allowed_origins: whose pages may read the responses (CORS); as in :class:`AccessRules`.
+        refused: called for each request that is not let in; the doors tell of theirs themselves.
     """
+
+    def guard(endpoint: Endpoint, method: str | None = None) -> Endpoint:
+        return guarded(access, refused, endpoint, method)
 
     async def get_health(_request: Request) -> Response:
         return _reported(pages.health())
@@ -86,21 +99,19 @@ def http_app(
         return Response(pages.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     built = dashboard_pages()
-    return Starlette(
+    app = Starlette(
         routes=[
             *(Route(path, door) for path, door in doors.items()),
             Route("/health", get_health),
             Route("/ready", get_ready),
-            Route("/health/detailed", guarded(access, get_detailed, HEALTH_DETAILED.name)),
-            Route("/metrics", guarded(access, get_metrics)),
-            *(
-                Route(path, guarded(access, document(describe), RPC_DISCOVER.name))
-                for path, describe in pages.documents.items()
-            ),
-            *(Route(path, hosted(access, page)) for path, page in (built | client_packages(built)).items()),
+            Route("/health/detailed", guard(get_detailed, HEALTH_DETAILED.name)),
+            Route("/metrics", guard(get_metrics)),
+            *(Route(path, guard(document(describe), RPC_DISCOVER.name)) for path, describe in pages.documents.items()),
+            *(Route(path, hosted(access, refused, page)) for path, page in (built | client_packages(built)).items()),
         ],
         middleware=cors(allowed_origins),
     )
+    return named_requests(app)
 
 
 def _reported(report: msgspec.Struct) -> Response:
@@ -124,7 +135,7 @@ def cors(allowed_origins: Iterable[str]) -> list[Middleware]:
     ]
 
 
-def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
+def hosted(access: AccessRules, refused: Callable[[Refusal], None], endpoint: Endpoint) -> Endpoint:
     """Wrap an endpoint so that it refuses requests whose ``Host`` is not allowed."""
 
     async def checked(request: Request) -> Response:
@@ -132,13 +143,15 @@ def hosted(access: AccessRules, endpoint: Endpoint) -> Endpoint:
             if request.client is not None:  # a Unix socket has no hosts to check
                 access.check_host(request.headers)
         except RpcError as error:
-            return error_response(error)
+            return _refuse(request, refused, error)
         return await endpoint(request)
 
     return checked
 
 
-def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) -> Endpoint:
+def guarded(
+    access: AccessRules, refused: Callable[[Refusal], None], endpoint: Endpoint, method: str | None = None
+) -> Endpoint:
     """Wrap an endpoint so that it refuses requests without valid credentials; it gets ``request.state.principal``.
 
     Args:
@@ -153,10 +166,18 @@ def guarded(access: AccessRules, endpoint: Endpoint, method: str | None = None) 
                 raise not_granted(principal, "methods", method)
             request.state.principal = principal
         except RpcError as error:
-            return error_response(error)
+            return _refuse(request, refused, error)
         return await endpoint(request)
 
     return checked
+
+
+def _refuse(request: Request, refused: Callable[[Refusal], None], error: RpcError) -> Response:
+    scope = request.scope
+    refusal = Refusal(peer_of(scope), error, request_id_of(scope), find_token(request.headers))
+    logger.warning("request refused", extra=refusal.words())
+    refused(refusal)
+    return error_response(error)
 
 
 def error_response(error: RpcError) -> Response:

@@ -15,6 +15,7 @@ from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import HttpAnswer, send_answer
 from trunkline.edge.http.body import PeerLeft
 from trunkline.edge.http.exchange import Exchange
+from trunkline.edge.http.named_requests import request_id_of
 from trunkline.edge.http.request import EVENT_STREAM, peer_of, wire_of
 from trunkline.hub.connection import Services
 from trunkline.hub.principal import Principal
@@ -66,7 +67,8 @@ class HttpExchange(Exchange):
         self._blocks = 0
         self._life: asyncio.TimerHandle | None = None
         headers = Headers(scope=scope)
-        self._connection.trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
+        trace = from_headers(headers.get("traceparent"), ", ".join(headers.getlist("tracestate")))
+        self._connection.inherited = trace | {"request_id": request_id_of(scope)}
 
     async def run(
         self, message: bytes, form: Form, receive: Receive, send: Send, refusal: RpcError | None = None

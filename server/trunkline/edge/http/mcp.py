@@ -19,7 +19,9 @@ from trunkline.background import start_task
 from trunkline.edge.http.answer import Refused, send_refusal
 from trunkline.edge.http.body import PAYLOAD_TOO_LARGE, PeerLeft, read_body
 from trunkline.edge.http.exchange import Exchange, ExchangeServices, Reply
+from trunkline.edge.http.named_requests import request_id_of
 from trunkline.edge.http.request import acting_as, admit, peer_of
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import Principal
 from trunkline_protocol.catalogue import MethodInfo
 from trunkline_protocol.errors import ErrorCode, RpcError
@@ -74,7 +76,7 @@ class McpDoor:
             principal = admit(self._context, scope, headers)
             manager = await self._started()
             if SESSION_HEADER not in headers:
-                self._require_session(manager, principal)
+                self._require_session(manager, principal, scope)
             if scope["method"] == "POST":
                 body = await read_body(self._context, principal, headers, receive)
                 if json_is_too_much(body):
@@ -89,13 +91,13 @@ class McpDoor:
         scope["user"] = _owner(principal)  # the package lets only the principal that opened an MCP session use it
         await manager.handle_request(scope, receive, send)
 
-    def _require_session(self, manager: StreamableHTTPSessionManager, principal: Principal) -> None:
+    def _require_session(self, manager: StreamableHTTPSessionManager, principal: Principal, scope: Scope) -> None:
         own = _client_id(principal)
         open_now = sum(owner["client_id"] == own for owner in manager._session_owners.values())
         try:
             self._context.services.shares.require_mcp_session(principal, open_now)
         except RpcError as error:
-            self._context.refused(principal.name, error)
+            self._context.refused(Refusal(peer_of(scope), error, request_id_of(scope)))
             raise Refused(error) from error
 
     async def stop(self) -> None:
@@ -166,7 +168,11 @@ class McpDoor:
         exchange = Exchange(self._context, services, _principal(context), peer, "mcp")
         outcome = ToolOutcome(context.session.report_progress)
         try:
-            metadata: dict[str, Any] = {"progress_token": PROGRESS_TOKEN, **acting_as(request.headers)}
+            metadata: dict[str, Any] = {
+                "progress_token": PROGRESS_TOKEN,
+                "request_id": request_id_of(request.scope),
+                **acting_as(request.headers),
+            }
             traceparent = (context.meta or {}).get("traceparent")
             if isinstance(traceparent, str):
                 metadata["traceparent"] = traceparent

@@ -11,8 +11,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from trunkline.edge.http.request_head import RequestHeads, answering
 from trunkline.edge.http.wire import WIRE, Wire
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.shares import Share
 from trunkline_protocol.errors import RpcError
+from trunkline_protocol.request_ids import request_id_for
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -70,7 +72,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         try:
             self._of_address = self._heads.shares.add_socket(peer)
         except RpcError as error:
-            self._too_many = answering(error)
+            self._too_many = answering(Refusal(peer, error, request_id_for(None)))
             self._stop_timer()
             self._timer = self.loop.call_later(REFUSED_HEAD_TIMEOUT, self.transport.abort)
 

@@ -13,7 +13,9 @@ from starlette.types import Scope
 from trunkline.edge.access.rules import find_token
 from trunkline.edge.context import EdgeContext
 from trunkline.edge.http.answer import JSON, Refused
+from trunkline.edge.http.named_requests import request_id_of, require_request_id
 from trunkline.edge.http.wire import WIRE, Wire
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.principal import Handshake, Principal
 from trunkline_protocol.errors import ErrorCode, RpcError
 
@@ -45,19 +47,20 @@ def admit(context: EdgeContext, scope: Scope, headers: Headers) -> Principal:
     """The principal of a request that is let in, by the access rules of every door.
 
     Raises:
-        Refused: host, origin or credentials are not right, or there are too many connections.
+        Refused: host, origin or credentials are not right, there are too many connections, or the request id is none.
     """
-    peer = peer_of(scope)
+    peer, token = peer_of(scope), find_token(headers)
     try:
         context.check_room(peer)
         params = dict(QueryParams(scope["query_string"])) if scope["query_string"] else {}
-        principal = context.access.admit(Handshake(scope["path"], peer, headers, find_token(headers), params))
+        principal = context.access.admit(Handshake(scope["path"], peer, headers, token, params))
         context.services.shares.require_connection(principal)
-        return principal
     except RpcError as error:
-        logger.warning("request refused", extra={"peer": peer, "reason": error.message})
-        context.refused(peer, error)
+        context.refused(refusal := Refusal(peer, error, request_id_of(scope), token))
+        logger.warning("request refused", extra=refusal.words())
         raise Refused(error) from error
+    require_request_id(headers)
+    return principal
 
 
 def acting_as(headers: Headers) -> dict[str, Any]:

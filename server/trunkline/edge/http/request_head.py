@@ -14,8 +14,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trunkline.edge.access.rules import UNIX, is_host
 from trunkline.edge.http.answer import HttpAnswer, error_headers, json_rpc_error, send_answer
+from trunkline.edge.http.named_requests import REQUEST_ID
+from trunkline.edge.refusal import Refusal
 from trunkline.hub.shares import Shares
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.request_ids import request_id_for
 
 Address = tuple[str, int]
 Headers = Sequence[tuple[bytes, bytes]]
@@ -51,7 +54,7 @@ class RequestHeads:
     Args:
         trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is trusted.
         is_open: whether peers need no credentials: then requests that came through a proxy are refused.
-        refused: called with the peer and the error of each refused request.
+        refused: called for each refused request.
         shares: count the sockets of each address, and limit them.
 
     Raises:
@@ -63,7 +66,7 @@ class RequestHeads:
         trusted_proxies: Iterable[str] = (),
         *,
         is_open: bool = False,
-        refused: Callable[[str, RpcError], None] = lambda _peer, _error: None,
+        refused: Callable[[Refusal], None] = lambda _refusal: None,
         shares: Shares | None = None,
     ) -> None:
         self.shares = shares or Shares()
@@ -84,10 +87,12 @@ class RequestHeads:
             fault = forwarding_fault(version, headers)
         if fault is None:
             return None
-        name = UNIX if peer is None else f"{peer[0]}:{peer[1]}"
-        logger.warning("request refused", extra={"peer": name, "reason": fault.message})
-        self._refused(name, fault)
-        return answering(fault)
+        address = UNIX if peer is None else f"{peer[0]}:{peer[1]}"
+        given = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), None)
+        refusal = Refusal(address, fault, request_id_for(given))
+        logger.warning("request refused", extra=refusal.words())
+        self._refused(refusal)
+        return answering(refusal)
 
     def origin(self, peer: Address | None, forwarded_for: Sequence[str]) -> Address | None:
         """The address a request is from: the socket's peer or, behind trusted proxies, the last untrusted hop.
@@ -163,12 +168,13 @@ def _address(text: str) -> Address | None:
         return None
 
 
-def answering(error: RpcError) -> ASGIApp:
+def answering(refusal: Refusal) -> ASGIApp:
     """An ASGI application that answers with an error, and closes the connection."""
+    error = refusal.error
     answer = HttpAnswer(
         error.row.http_status,
         json_rpc_error(error),
-        {"Connection": "close", "Cache-Control": "no-store"} | error_headers(error),
+        {"Connection": "close", "Cache-Control": "no-store", REQUEST_ID: refusal.request_id} | error_headers(error),
     )
 
     async def refuse(_scope: Scope, _receive: Receive, send: Send) -> None:

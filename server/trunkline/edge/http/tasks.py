@@ -16,6 +16,7 @@ from trunkline.edge.http.answer import HttpAnswer, Refused, error_headers, send_
 from trunkline.edge.http.body import PeerLeft, read_body
 from trunkline.edge.http.exchange import ExchangeServices, decode_notification, decode_reply
 from trunkline.edge.http.http_exchange import Form, HttpExchange
+from trunkline.edge.http.named_requests import request_id_of
 from trunkline.edge.http.request import (
     EVENT_STREAM,
     accepts,
@@ -38,7 +39,6 @@ PREFIX: Final = "/api/v1/"
 PROBLEM: Final = "application/problem+json"
 NOT_ACCEPTABLE: Final = 406
 MAX_HEADER_CHARS: Final = 256
-REQUEST_ID: Final = "X-Request-Id"
 
 _ID: Final = "0"
 _RESULT: Final = jsonrpc.encode_result(jsonrpc.encode_id(_ID), b"")[:-1]
@@ -196,7 +196,7 @@ class TaskEndpoint:
         echoed: dict[str, str] = {}
         try:
             principal = admit(self._context, scope, headers)
-            metadata = metadata_of(headers, echoed)
+            metadata = metadata_of(headers, echoed) | {"request_id": request_id_of(scope)}
             method = self._method_at(scope["path"].removeprefix(PREFIX))
             require_method(scope, "POST")
             takes_events = accepts(headers, EVENT_STREAM)
@@ -249,8 +249,6 @@ def metadata_of(headers: Headers, echoed: dict[str, str]) -> dict[str, Any]:
         Refused: -32602 (400), naming the header that is not valid.
     """
     metadata: dict[str, Any] = acting_as(headers)
-    if (request_id := _text(headers, REQUEST_ID)) is not None:
-        metadata["request_id"] = echoed[REQUEST_ID] = request_id
     if (key := _text(headers, "Idempotency-Key")) is not None:
         metadata["idempotency_key"] = key.strip('"')  # the header's draft standard wants it quoted
         if (epoch := _text(headers, "Idempotency-Epoch")) is not None:

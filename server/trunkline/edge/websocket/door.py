@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from trunkline.edge.context import EdgeContext
+from trunkline.edge.refusal import Refusal
 from trunkline.edge.websocket.endpoints import Endpoint
 from trunkline.edge.websocket.endpoints import endpoints as own_endpoints
 from trunkline.edge.websocket.listener import WebSocketListener
@@ -19,6 +20,7 @@ from trunkline.edge.websocket.refusal import MAX_REFUSING, RefusingListener, sub
 from trunkline.hub.principal import Handshake
 from trunkline_protocol.codecs.jsonrpc import encode_error, encode_error_object
 from trunkline_protocol.errors import ErrorCode, RpcError
+from trunkline_protocol.request_ids import request_id_for
 from trunkline_protocol.traces import from_headers
 
 MAX_PARAMS: Final = 64
@@ -44,7 +46,7 @@ class WebSocketDoor:
         """The response to an upgrade request: 101 with a listener, or the error that refuses it."""
         headers = {name.lower(): ", ".join(request.headers.getall(name)) for name in request.headers}
         path, _, query = request.path.decode("latin-1").partition("?")
-        endpoint = self.endpoints.get(path)
+        endpoint, token = self.endpoints.get(path), None
         try:
             if endpoint is None:
                 known = ", ".join(self.endpoints)
@@ -52,29 +54,33 @@ class WebSocketDoor:
                     ErrorCode.METHOD_NOT_FOUND, f"no WebSocket endpoint at {path!r:.100}; this hub has {known}"
                 )
             params = _params(query)
-            handshake = Handshake(path, peer, headers, endpoint.token(headers, params), params)
+            token = endpoint.token(headers, params)
+            handshake = Handshake(path, peer, headers, token, params)
             if headers.get("sec-websocket-version") != "13":
                 raise RpcError(ErrorCode.INVALID_REQUEST, "this hub speaks WebSocket version 13 (RFC 6455)")
             self.context.check_room(peer)
             principal = self.context.admit(handshake)
             agreed = endpoint.negotiate(headers, params)
         except RpcError as error:
-            logger.warning("upgrade refused", extra={"peer": peer, "reason": error.message})
-            self.context.refused(peer, error)
-            return self._refusal(error, headers)
+            refusal = Refusal(peer, error, request_id_for(headers.get("x-request-id")), token)
+            logger.warning("upgrade refused", extra=refusal.words())
+            self.context.refused(refusal)
+            return self._refusal(refusal, headers)
         except Exception:
-            logger.exception("the authenticate hook failed")
+            request_id = request_id_for(headers.get("x-request-id"))
+            logger.exception("the authenticate hook failed", extra={"request_id": request_id})
             failure = RpcError(ErrorCode.INTERNAL_ERROR, "the hub could not authenticate this connection")
-            return self._refusal(failure, headers)
+            return self._refusal(Refusal(peer, failure, request_id), headers)
         trace = from_headers(headers.get("traceparent"), headers.get("tracestate"))
         listener = WebSocketListener(self.context, principal, peer, agreed, headers.get("user-agent"), trace)
         return WSUpgradeResponseWithListener(_accepted(agreed.subprotocol), listener)
 
-    def _refusal(self, error: RpcError, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
+    def _refusal(self, refusal: Refusal, headers: Mapping[str, str]) -> WSUpgradeResponseWithListener:
+        error = refusal.error
         body = encode_error(b"null", encode_error_object(error))
         subprotocol = subprotocol_of(headers)
         if subprotocol is None or self._refusing >= MAX_REFUSING or headers.get("sec-websocket-version") != "13":
-            return _http_refusal(error, body)
+            return _http_refusal(refusal, body)
         self._refusing += 1
         return WSUpgradeResponseWithListener(_accepted(subprotocol), RefusingListener(error, body, self._refused_one))
 
@@ -96,9 +102,14 @@ def _params(query: str) -> dict[str, str]:
         raise RpcError(ErrorCode.INVALID_REQUEST, f"the query has more than {MAX_PARAMS} parameters") from error
 
 
-def _http_refusal(error: RpcError, body: bytes) -> WSUpgradeResponseWithListener:
+def _http_refusal(refusal: Refusal, body: bytes) -> WSUpgradeResponseWithListener:
+    error = refusal.error
     status = 403 if error.code in (ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN) else error.row.http_status
-    headers = {"Content-Type": "application/json", "Sec-WebSocket-Version": "13"}
+    headers = {
+        "Content-Type": "application/json",
+        "Sec-WebSocket-Version": "13",
+        "X-Request-Id": refusal.request_id,
+    }
     if error.retry_after_ms is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_ms / 1000))
     response = WSUpgradeResponse.create_error_response(HTTPStatus(status), body, headers)

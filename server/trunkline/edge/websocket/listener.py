@@ -99,7 +99,7 @@ class WebSocketListener(WSListener):
         side: Door = self._translation or self
         outbox = Outbox(context.flusher, side, context.outbox_bytes, context.outbox_event_bytes)
         connection = ClientConnection(context.services, outbox, self._principal, self._peer, side)
-        connection.trace = self._trace
+        connection.inherited = self._trace
         self._connection = connection
         self._intake = Intake(connection, context.services.limits.pending_bytes, self._authenticated)
         context.enter(self, self._peer)

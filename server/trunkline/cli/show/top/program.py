@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
-from rich.console import Console
 from rich.live import Live
 
+from trunkline.cli.show.console import TextConsole
+from trunkline.cli.show.terminal import plain_json
 from trunkline.cli.show.top.board import CALLS, EXECUTORS, HEALTH, METHODS, METRICS, TOPICS, Board, ConnectionStatus
 from trunkline.cli.show.top.view import render
 from trunkline.client import Connected, ConnectionState, DisconnectedError, Event, Hub, Reconnecting
@@ -142,15 +143,15 @@ async def print_once(hub: Hub, url: str, *, as_json: bool) -> None:
     top.require_open()
     now = time.monotonic()
     if as_json:
-        sys.stdout.write(msgspec.json.encode(top.board.report(now)).decode() + "\n")
+        sys.stdout.write(plain_json(msgspec.to_builtins(top.board.report(now)), separators=(",", ":")) + "\n")
     else:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+        console = TextConsole(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
         console.print(render(top.board, now))
 
 
 async def show(hub: Hub, url: str, interval: float) -> None:
     """Draw the board on the terminal until ``q`` or Ctrl-C."""
-    console = Console(highlight=False)
+    console = TextConsole()
     quit_wanted = asyncio.Event()
     top = Top(hub, url, interval)
     with keys(quit_wanted), Live(console=console, screen=True, auto_refresh=False) as live:

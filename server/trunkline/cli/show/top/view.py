@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trunkline.cli.show.terminal import plain
 from trunkline.cli.show.top.board import CALLS, METHODS, TOPICS, Board
+from trunkline.terminal_text import plain
 from trunkline_protocol.health_reports import SERVING
 from trunkline_protocol.reports import WorkingExecutor
 
