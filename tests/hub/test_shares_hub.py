@@ -235,8 +235,8 @@ async def test_an_address_that_guesses_tokens(hub: RunningHub, ops: Peer, folder
         lines = [json.loads(line) for line in (folder / "audit.jsonl").read_text().splitlines()]
         return [line for line in lines if line["event"] == "refused" and line["peer"].startswith("127.0.0.9:")]
 
-    refused = await until(lambda: found if len(found := audited()) == 5 else None, "the refusals are audited")
-    assert [line["outcome"] for line in refused] == ["UNAUTHENTICATED"] * 3 + ["RATE_LIMITED"] * 2
+    refused = await until(lambda: found if len(found := audited()) == 6 else None, "the refusals are audited")
+    assert [line["outcome"] for line in refused] == ["UNAUTHENTICATED"] * 3 + ["RATE_LIMITED"] * 3
     assert refused[-1]["limit"] == "TRUNKLINE_FAILED_LOGINS"
 
 
