@@ -160,6 +160,7 @@ def test_doctor_without_a_hub_warns(tmp_path: Path) -> None:
     done = trunkline("doctor", "--url", NO_HUB, cwd=tmp_path)
     assert re.search(r"warning\s+hub: not reachable at", done.stdout)
     assert "trunkline serve" in done.stdout
+    assert re.search(r"open files: \d+ for what this shell starts; a hub that runs has its own", done.stdout)
     assert done.returncode in (0, 1)
 
 

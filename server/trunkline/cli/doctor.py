@@ -121,9 +121,11 @@ def _file_descriptors() -> Check:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    whose = "for what this shell starts; a hub that runs has its own"
     if soft < 12_000:
-        return Check("open files", "warning", f"{soft} (hard limit {hard}): 'ulimit -n 20000' for 10,000 connections")
-    return Check("open files", "ok", f"{soft}, process {os.getpid()}")
+        advice = f"'ulimit -n 20000' before trunkline serve, for 10,000 connections (hard limit {hard})"
+        return Check("open files", "warning", f"{soft} {whose}: {advice}")
+    return Check("open files", "ok", f"{soft} {whose}")
 
 
 async def _hub(url: str, token: str | None) -> Check:
